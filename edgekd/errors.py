@@ -1,0 +1,38 @@
+"""User-facing errors: state the rule, then the value, then the way out.
+
+Anything that a user can cause ends in one of these; the command line prints
+the message on one line and exits with `exit_code`. Any other exception is a
+defect of edgekd and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class EdgekdError(Exception):
+    """Base of all errors whose message is written for the user.
+
+    Args:
+        rule: what must hold, as a clause without a final period
+            (``"`steps >= 1` must hold"``).
+        found: the value or state that broke the rule (``"steps=0"``).
+        fix: optional way out, as a sentence.
+    """
+
+    exit_code = 2
+
+    def __init__(self, rule: str, found: str, fix: str = "") -> None:
+        self.rule = rule
+        self.found = found
+        self.fix = fix
+        text = f"{rule}, but got {found}"
+        super().__init__(f"{text}. {fix}" if fix else text)
+
+
+class InputError(EdgekdError):
+    """Bad usage or input: a recipe, a folder, a file or an option."""
+
+
+class GateError(EdgekdError):
+    """A gate was not passed: parity, quality floor, budget, or a loss that is not finite."""
+
+    exit_code = 3

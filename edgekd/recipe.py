@@ -1,0 +1,223 @@
+"""Schema of `configs/*.yaml`: the recipe of one `edgekd distill` run.
+
+Every field has one meaning and one owner, the stage named by its section.
+Unknown keys are errors, and so are values of the wrong type.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgekd.errors import InputError
+
+STARTER_NAME = "starter"
+
+
+class Section(BaseModel):
+    """Base of all recipe sections: frozen, strict about names and types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class TeacherSection(Section):
+    path: str = Field(STARTER_NAME, description="diffusers pipeline folder, or `starter`")
+
+
+class FilterSection(Section):
+    min_side: int = Field(32, ge=1, description="smallest accepted side in pixels")
+    max_pixels: int = Field(64_000_000, ge=1, description="more pixels count as a bomb")
+    max_aspect: float = Field(3.0, ge=1.0, description="largest accepted long/short side ratio")
+    min_caption_chars: int = Field(1, ge=0)
+    max_caption_chars: int = Field(2_000, ge=1)
+    duplicate_distance: int = Field(
+        2, ge=-1, le=32, description="perceptual-hash bits up to which images are duplicates; -1: off"
+    )
+
+
+class SplitSection(Section):
+    """Which samples are held out. Decided by hashes, so it never depends on order."""
+
+    group_key: str = Field("label", description="sample field that groups renderings of one thing")
+    group_fraction: float = Field(
+        0.05, ge=0.0, lt=1.0, description="fraction of groups held out whole"
+    )
+    image_fraction: float = Field(
+        0.05, ge=0.0, lt=1.0, description="fraction of the other images held out one by one"
+    )
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _some_validation(self) -> SplitSection:
+        if self.group_fraction + self.image_fraction <= 0:
+            raise ValueError("`group_fraction + image_fraction > 0` must hold, but got 0")
+        return self
+
+
+class DataSection(Section):
+    sources: list[str] = Field(
+        [STARTER_NAME], min_length=1, description="folders, parquet files, tars, globs, `starter`"
+    )
+    resolution: int = Field(64, ge=16, le=2048, multiple_of=8, description="side in pixels")
+    background: str = Field("white", description="any colour Pillow names, under transparent pixels")
+    crop: Literal["center", "random"] = Field("center", description="`random` is seeded by content")
+    shard_samples: int = Field(1_000, ge=1, description="samples per WebDataset shard")
+    workers: int = Field(0, ge=0, description="processes; 0: one per core")
+    filters: FilterSection = FilterSection()
+    split: SplitSection = SplitSection()
+
+
+class StudentSection(Section):
+    preset: str | None = Field("bk-sdm-small", description="named architecture")
+    arch: dict[str, Any] | None = Field(None, description="explicit StudentArch fields")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> StudentSection:
+        if (self.preset is None) == (self.arch is None):
+            raise ValueError("exactly one of `preset` and `arch` must be given")
+        return self
+
+
+class LossSection(Section):
+    """Weights of the loss terms; 0 turns a term off and saves its cost."""
+
+    task: float = Field(1.0, ge=0, description="noise prediction against the ground truth")
+    output: float = Field(1.0, ge=0, description="student against teacher prediction")
+    feature: float = Field(1.0, ge=0, description="block features, normalised by the teacher's power")
+    min_snr_gamma: float | None = Field(5.0, gt=0, description="null: no min-SNR weighting")
+
+    @model_validator(mode="after")
+    def _some_term(self) -> LossSection:
+        if self.task + self.output + self.feature <= 0:
+            raise ValueError("at least one loss weight must be above 0")
+        return self
+
+
+class DistillSection(Section):
+    steps: int = Field(..., ge=1)
+    batch_size: int = Field(32, ge=1, description="samples per step and process")
+    gradient_accumulation: int = Field(1, ge=1)
+    gradient_checkpointing: bool = False
+    learning_rate: float = Field(1e-4, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    lr_schedule: Literal["constant", "cosine"] = "cosine"
+    ema_decay: float = Field(0.995, ge=0.0, lt=1.0, description="0: no EMA")
+    precision: Literal["fp32", "bf16"] = "bf16"
+    text_dropout: float = Field(0.1, ge=0.0, lt=1.0, description="captions dropped for guidance")
+    initialise: Literal["teacher", "random"] = Field("teacher", description="student's first weights")
+    losses: LossSection = LossSection()
+    checkpoint_every: int = Field(100, ge=1)
+    validate_every: int = Field(100, ge=1)
+    validation_samples: int = Field(128, ge=1)
+    sample_every: int = Field(0, ge=0, description="0: sample sheet only at the end")
+    sample_prompts: list[str] = Field([], description="fixed prompts; empty: from validation")
+    sample_steps: int = Field(20, ge=1)
+    guidance_scale: float = Field(4.0, ge=1.0)
+    threads: int = Field(0, ge=0, description="CPU threads; 0: torch's default")
+    seed: int = 0
+
+
+class ExportSection(Section):
+    precisions: list[str] = Field(
+        [], description="precisions to export; empty: all that the target lists"
+    )
+    parity_prompts: int = Field(2, ge=1)
+
+
+class BenchmarkSection(Section):
+    suite: str = Field("starter", description="suite file, or the name of a shipped one")
+
+
+class FloorSection(Section):
+    """Quality floor of the exported student against the teacher; null: not checked."""
+
+    max_fd_ratio: float | None = Field(None, gt=0)
+    min_score_ratio: float | None = Field(None, gt=0)
+
+
+class Recipe(Section):
+    name: str = Field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    teacher: TeacherSection = TeacherSection()
+    data: DataSection = DataSection()
+    student: StudentSection = StudentSection()
+    distill: DistillSection
+    export: ExportSection = ExportSection()
+    benchmark: BenchmarkSection = BenchmarkSection()
+    quality_floor: FloorSection = FloorSection()
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping with the safe loader.
+
+    Raises:
+        InputError: unreadable, not YAML, or not a mapping.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("the file must be readable text", f"{path} ({error})") from None
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"`{path}` must be YAML", problem) from None
+    if not isinstance(value, dict):
+        raise InputError(f"`{path}` must hold a mapping", type(value).__name__)
+    return value
+
+
+def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """Apply `a.b=c` assignments; the right side is read as YAML.
+
+    Raises:
+        InputError: an assignment without `=`, or one that goes through a non-mapping.
+    """
+    result: dict[str, Any] = {**values}
+    for assignment in assignments:
+        dotted, separator, text = assignment.partition("=")
+        if not separator or not dotted:
+            raise InputError("`--set` takes `section.field=value`", repr(assignment))
+        node = result
+        *parents, leaf = dotted.split(".")
+        for parent in parents:
+            child = node.get(parent)
+            if child is not None and not isinstance(child, dict):
+                raise InputError(f"`{parent}` in `--set {assignment}` must be a section", repr(child))
+            node[parent] = {**(child or {})}
+            node = node[parent]
+        try:
+            node[leaf] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError("the value of `--set` must be YAML", repr(text)) from None
+    return result
+
+
+def validate(model: type[Model], values: dict[str, Any], where: str) -> Model:
+    """Validate a mapping against a schema; all problems go on one line.
+
+    Raises:
+        InputError: with `field: problem` for each field, `; ` between them.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_problem(item) for item in error.errors())
+        raise InputError(f"{where} must follow its schema", problems) from None
+
+
+def _problem(item: Any) -> str:
+    field = ".".join(str(part) for part in item["loc"]) or "(top level)"
+    if item["type"] == "extra_forbidden":
+        return f"unknown key `{field}`"
+    return f"`{field}`: {item['msg']} (got {item['input']!r})"
+
+
+def load_recipe(path: Path, assignments: list[str] | None = None) -> Recipe:
+    """Load and validate a recipe file, with `--set` assignments applied."""
+    return validate(Recipe, override(load_yaml(path), assignments or []), f"recipe `{path}`")

@@ -1,0 +1,43 @@
+"""One resolver for the data that ships with edgekd.
+
+`configs/`, `benchmarks/` and `export_targets/` stand at the top of the source
+tree and inside the installed package (`edgekd/_data/`); the starter's assets
+stand inside the package in both cases.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.errors import InputError
+
+_PACKAGE = Path(__file__).resolve().parent
+STARTER = _PACKAGE / "starter"
+
+
+def data_root() -> Path:
+    """Folder that holds `configs/`, `benchmarks/` and `export_targets/`."""
+    installed = _PACKAGE / "_data"
+    return installed if installed.is_dir() else _PACKAGE.parent
+
+
+def find_yaml(kind: str, name: str) -> Path:
+    """Resolve a recipe or suite: a path to a YAML file, or the name of a shipped one.
+
+    Args:
+        kind: `"configs"` or `"benchmarks"`.
+        name: a path that exists, or a bare name such as `starter`.
+
+    Raises:
+        InputError: neither exists; the message lists the shipped names.
+    """
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"} and path.is_file():
+        return path
+    folder = data_root() / kind
+    known = sorted(p.stem for p in folder.glob("*.yaml"))
+    if name in known:
+        return folder / f"{name}.yaml"
+    raise InputError(
+        f"`{kind}` must name a YAML file or one of {', '.join(known)}", f"{name!r}"
+    )
