@@ -1,0 +1,38 @@
+"""Import diffusers and transformers through here.
+
+torchvision is optional for edgekd, but transformers imports it where it is
+installed. A torchvision whose binary does not match torch (a CPU torch beside
+a registry's torchvision) fails with `operator torchvision::nms does not
+exist`, and takes diffusers' pipelines down with it. Declaring the operators
+lets the import go on; edgekd calls none of them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+
+
+def _declare_missing_operators() -> torch.library.Library | None:
+    if importlib.util.find_spec("torchvision") is None:
+        return None
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+    else:
+        return None
+    library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library
+
+
+_TORCHVISION_OPERATORS = _declare_missing_operators()
+
+import diffusers  # noqa: E402
+import transformers  # noqa: E402
+
+__all__ = ["diffusers", "transformers"]
