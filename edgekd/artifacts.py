@@ -162,6 +162,25 @@ def atomic_folder(final: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_leftovers(root: Path) -> None:
+    """Tidy what a killed process left directly below `root`; call it only under the lock.
+
+    A result that was moved aside for its replacement comes back when the
+    replacement never arrived; half-written files and folders go.
+    """
+    for old in root.glob(".*.old"):
+        final = old.with_name(old.name[1:].rsplit(".", 2)[0])
+        if final.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(final)
+    for temporary in root.glob(".*.tmp"):
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
 def finish(root: Path, key: str, **facts: Any) -> None:
     """Mark an artefact folder as whole: write its key and facts."""
     write_json(root / ARTIFACT_FILE, {"key": key, **facts})

@@ -18,9 +18,9 @@ STARTER_NAME = "starter"
 
 
 class Section(BaseModel):
-    """Base of all recipe sections: frozen, strict about names and types."""
+    """Base of all recipe sections: frozen, unknown names and infinite numbers refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TeacherSection(Section):

@@ -1,0 +1,45 @@
+"""What this machine can run: Python, devices, runtimes, and how to install what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def examine() -> list[dict[str, Any]]:
+    """One row per capability: `name`, `ok`, `detail`."""
+    import torch
+
+    rows: list[dict[str, Any]] = [
+        {"name": "python", "ok": True, "detail": platform.python_version()},
+        {"name": "cpu", "ok": True, "detail": f"{os.cpu_count()} cores, {platform.machine()}"},
+        {
+            "name": "disk",
+            "ok": True,
+            "detail": f"{shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB free here",
+        },
+    ]
+    cuda = torch.cuda.is_available()
+    rows.append(
+        {
+            "name": "cuda",
+            "ok": cuda,
+            "detail": torch.cuda.get_device_name(0) if cuda else "none; training runs on the CPU",
+        }
+    )
+    for name in ("torch", "diffusers", "transformers", "onnxruntime", "optimum-onnx"):
+        version = _version(name)
+        detail = version or "missing; run: pip install edgekd"
+        rows.append({"name": name, "ok": version is not None, "detail": detail})
+    return rows

@@ -1,0 +1,65 @@
+"""Which package may import which, and what must stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgekd
+
+ROOT = Path(edgekd.__file__).parent
+CORE = {"errors", "resources", "artifacts", "progress", "recipe", "target", "libraries"}
+# Upstream first: a package may import itself, the core and what stands before it.
+ORDER = ["data", "metrics", "teacher", "student", "distill", "export", "measure", "report"]
+ORDER += ["benchmark"]
+LIGHT = ["cli", "errors", "resources", "artifacts", "progress", "recipe", "target", "summary"]
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    return {name.split(".")[1] for name in names if name.startswith("edgekd.")}
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_no_downstream_import(package):
+    allowed = CORE | set(ORDER[: ORDER.index(package) + 1]) | {"__version__"}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        assert imported(path) <= allowed, path
+
+
+def test_every_package_has_a_place():
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert packages == set(ORDER) | {"starter"}
+
+
+def test_core_imports_only_core():
+    for name in CORE:
+        assert imported(ROOT / f"{name}.py") <= CORE | {"__version__"}, name
+
+
+@pytest.mark.parametrize("heavy", ["torch", "numpy", "diffusers", "onnxruntime", "matplotlib"])
+def test_light_modules_load_nothing_heavy(heavy):
+    modules = ", ".join(f"edgekd.{name}" for name in LIGHT)
+    code = f"import sys, {modules}; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_loads_no_torch():
+    code = (
+        "import sys; sys.argv = ['edgekd', '--help']\n"
+        "from edgekd.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "distill" in result.stdout

@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pytest
+
+from edgekd.errors import InputError
+from edgekd.recipe import Recipe, load_recipe, load_yaml, override, validate
+from edgekd.resources import data_root, find_yaml
+
+MINIMAL = {"name": "small", "distill": {"steps": 1}}
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_shipped_recipe_is_valid():
+    recipe = load_recipe(data_root() / "configs" / "starter.yaml")
+    assert recipe.name == "starter"
+    assert recipe.teacher.path == "starter"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: a\ndistill: {steps: 1}\ncolour: red\n", "unknown key `colour`"),
+        ("name: a\ndistill: {steps: 1, stepz: 2}\n", "unknown key `distill.stepz`"),
+        ("name: a\ndistill: {steps: many}\n", "`distill.steps`"),
+        ("name: a\ndistill: {steps: 0}\n", "greater than or equal to 1"),
+        ("name: a\n", "`distill`: Field required"),
+        ("name: ../a\ndistill: {steps: 1}\n", "`name`"),
+        ("name: a\ndistill: {steps: 1, learning_rate: .nan}\n", "`distill.learning_rate`"),
+        ("name: a\ndistill: {steps: 1, learning_rate: -1}\n", "`distill.learning_rate`"),
+        (
+            "name: a\ndistill: {steps: 1, losses: {task: 0, output: 0, feature: 0}}\n",
+            "at least one loss weight",
+        ),
+        ("name: a\ndistill: {steps: 1}\ndata: {resolution: 65}\n", "multiple of 8"),
+        ("name: a\ndistill: {steps: 1}\ndata: {sources: []}\n", "`data.sources`"),
+        (
+            "name: a\ndistill: {steps: 1}\ndata: {split: {group_fraction: 0, image_fraction: 0}}\n",
+            "> 0` must hold",
+        ),
+        ("name: a\ndistill: {steps: 1}\nstudent: {preset: x, arch: {}}\n", "exactly one of"),
+        ("- a\n- b\n", "must hold a mapping"),
+        ("name: [\n", "must be YAML"),
+        ("a: !!python/object/apply:os.system [ls]\n", "must be YAML"),
+    ],
+)
+def test_bad_recipe_is_one_clear_line(tmp_path, text, said):
+    with pytest.raises(InputError) as caught:
+        load_recipe(write(tmp_path, text))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_problem_is_named():
+    with pytest.raises(InputError) as caught:
+        validate(Recipe, {"name": "a", "distill": {"steps": 0, "seeds": 1}}, "recipe")
+    assert "distill.steps" in str(caught.value)
+    assert "distill.seeds" in str(caught.value)
+
+
+def test_override_reads_yaml_and_keeps_its_input():
+    values = {"distill": {"steps": 1}}
+    result = override(values, ["distill.steps=5", "data.sources=[a, b]", "name=x"])
+    assert result == {"distill": {"steps": 5}, "data": {"sources": ["a", "b"]}, "name": "x"}
+    assert values == {"distill": {"steps": 1}}
+
+
+@pytest.mark.parametrize("assignment", ["steps", "=3", "name.x=1", "a=["])
+def test_bad_override(assignment):
+    with pytest.raises(InputError):
+        override({"name": "a"}, [assignment])
+
+
+def test_unreadable_file(tmp_path):
+    with pytest.raises(InputError, match="readable text"):
+        load_yaml(tmp_path / "missing.yaml")
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="readable text"):
+        load_yaml(path)
+
+
+def test_find_yaml_lists_what_there_is():
+    with pytest.raises(InputError, match="starter"):
+        find_yaml("configs", "no-such-recipe")
+
+
+def test_recipe_is_frozen():
+    recipe = validate(Recipe, MINIMAL, "recipe")
+    with pytest.raises(Exception, match="frozen"):
+        recipe.distill.steps = 3
