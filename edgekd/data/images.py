@@ -1,0 +1,159 @@
+"""From the bytes of an image file to pixels: verify, orient, flatten, resize, crop.
+
+Shapes: images are Pillow images in mode RGB, arrays `uint8 [H, W, 3]`, tensors
+`float32 [3, H, W]` in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageColor, ImageOps
+
+from edgekd.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+Color = tuple[int, int, int]
+
+# Formats that Pillow decodes by itself. Others (EPS, for one) start foreign programs.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
+    + (".ppm", ".pgm", ".pbm", ".jp2")
+)
+ALPHA_MODES = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
+
+# What Pillow's decoders raise on damaged files.
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    OverflowError,
+    ZeroDivisionError,
+    struct.error,
+    zlib.error,
+)
+
+
+class BadImageError(Exception):
+    """The bytes are not a usable image; the message is one of a few short reasons."""
+
+
+def parse_background(name: str) -> Color:
+    """An opaque colour from a name or a `#rrggbb` code.
+
+    Raises:
+        InputError: Pillow does not know it, or it is not opaque.
+    """
+    problem = InputError(
+        "`background` must be an opaque colour", repr(name), "Try `white` or `#808080`."
+    )
+    try:
+        color = ImageColor.getrgb(name)
+    except ValueError:
+        raise problem from None
+    if len(color) != 3:
+        raise problem
+    return color
+
+
+def open_image(image_bytes: bytes, max_pixels: int) -> Image.Image:
+    """Read an image's header, without decoding its pixels.
+
+    Raises:
+        BadImageError: not an image of a known format, or more than `max_pixels` pixels.
+    """
+    if not image_bytes:
+        raise BadImageError("empty file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(image_bytes), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise BadImageError("too many pixels") from None
+    except _DECODER_ERRORS:
+        raise BadImageError("not an image") from None
+    if image.width * image.height > max_pixels:
+        raise BadImageError("too many pixels")
+    return image
+
+
+def to_rgb(image: Image.Image, background: Color) -> Image.Image:
+    """Decode an opened image to upright RGB; transparent pixels show the background.
+
+    Of an animation the first frame is taken. 16-bit grey keeps its upper 8 bits.
+
+    Raises:
+        BadImageError: the pixels are truncated or damaged, or of a mode with no RGB meaning.
+    """
+    try:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        return _flatten(image, background)
+    except _DECODER_ERRORS as error:
+        raise BadImageError("truncated" if "truncated" in str(error) else "damaged") from None
+
+
+def _flatten(image: Image.Image, background: Color) -> Image.Image:
+    if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
+        values = np.asarray(image).astype(np.int64)
+        return Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise BadImageError("float pixels")
+    if image.mode in ALPHA_MODES or "transparency" in image.info:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGBA", image.size, (*background, 255))
+        return Image.alpha_composite(canvas, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def decode(image_bytes: bytes, background: Color, max_pixels: int) -> Image.Image:
+    """`open_image` and `to_rgb` in one.
+
+    Raises:
+        BadImageError: see there.
+    """
+    return to_rgb(open_image(image_bytes, max_pixels), background)
+
+
+def resize_and_crop(
+    image: Image.Image, resolution: int, position: tuple[float, float] = (0.5, 0.5)
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Scale the short side to `resolution` and cut a square.
+
+    Lanczos with antialiasing: Pillow widens the filter by the scale.
+
+    Args:
+        image: RGB.
+        resolution: side of the result in pixels.
+        position: where the square lies along y and x, 0 to 1; 0.5 is the centre.
+
+    Returns:
+        The square, and its (top, left) in pixels of the scaled image.
+    """
+    scale = resolution / min(image.size)
+    width, height = (max(resolution, round(side * scale)) for side in image.size)
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    top = round(position[0] * (height - resolution))
+    left = round(position[1] * (width - resolution))
+    return image.crop((left, top, left + resolution, top + resolution)), (top, left)
+
+
+def to_tensor(image: Image.Image | np.ndarray[Any, Any]) -> torch.Tensor:
+    """RGB pixels (image or `uint8 [..., H, W, 3]`) to `float32 [..., 3, H, W]` in [-1, 1]."""
+    import torch
+
+    pixels = torch.from_numpy(np.array(image, dtype=np.float32)) / 127.5 - 1.0
+    return pixels.movedim(-1, -3).contiguous()
