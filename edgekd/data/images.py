@@ -6,6 +6,7 @@ Shapes: images are Pillow images in mode RGB, arrays `uint8 [H, W, 3]`, tensors
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import warnings
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 Color = tuple[int, int, int]
 
 # Formats that Pillow decodes by itself. Others (EPS, for one) start foreign programs.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
-    + (".ppm", ".pgm", ".pbm", ".jp2")
+    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif"}
+    | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2"}
 )
 ALPHA_MODES = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
 
@@ -68,6 +69,13 @@ def parse_background(name: str) -> Color:
     return color
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """The wanted formats that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
 def open_image(image_bytes: bytes, max_pixels: int) -> Image.Image:
     """Read an image's header, without decoding its pixels.
 
@@ -79,7 +87,7 @@ def open_image(image_bytes: bytes, max_pixels: int) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(image_bytes), formats=FORMATS)
+            image = Image.open(io.BytesIO(image_bytes), formats=_formats())
     except Image.DecompressionBombError:
         raise BadImageError("too many pixels") from None
     except _DECODER_ERRORS:
