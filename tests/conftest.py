@@ -1,0 +1,169 @@
+"""Shared fixtures: small teachers with seeded random weights, and the starter.
+
+Each `*_teacher` fixture is the path of an ordinary diffusers pipeline folder.
+They are made once per session: copy a folder before you change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd import resources
+
+
+@pytest.fixture(scope="session")
+def starter_teacher() -> Path:
+    """The trained teacher that ships with edgekd."""
+    return resources.STARTER / "teacher"
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SD 1.x layout: four stages, epsilon, 32x32 images, 8x8 latents."""
+    return _save(tmp_path_factory.mktemp("teachers") / "sd1", _stable_diffusion, unet={})
+
+
+@pytest.fixture(scope="session")
+def tiny_sd2_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SD 2.x layout: linear projections, heads per stage, v-prediction."""
+    return _save(
+        tmp_path_factory.mktemp("teachers") / "sd2",
+        _stable_diffusion,
+        unet={"use_linear_projection": True, "attention_head_dim": (2, 4, 8, 8)},
+        prediction_type="v_prediction",
+        hidden_act="gelu",
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SDXL layout: two text encoders, size conditioning, transformers of depth 1 and 2."""
+    return _save(tmp_path_factory.mktemp("teachers") / "sdxl", _stable_diffusion_xl)
+
+
+def _save(path: Path, make: Callable[..., Any], **options: Any) -> Path:
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        make(**options).save_pretrained(path, safe_serialization=True)
+    return path
+
+
+def _text_config(hidden_size: int, tokenizer: Any, hidden_act: str) -> Any:
+    from edgekd.libraries import transformers
+
+    return transformers.CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=tokenizer.model_max_length,
+        hidden_act=hidden_act,
+        projection_dim=32,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _tokenizer() -> Any:
+    from edgekd.libraries import transformers
+
+    return transformers.CLIPTokenizer.from_pretrained(
+        str(resources.STARTER / "teacher" / "tokenizer"), local_files_only=True
+    )
+
+
+def _vae() -> Any:
+    from edgekd.libraries import diffusers
+
+    return diffusers.AutoencoderKL(
+        block_out_channels=(8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=32,
+        scaling_factor=0.5,
+    )
+
+
+def _scheduler(prediction_type: str) -> Any:
+    from edgekd.libraries import diffusers
+
+    return diffusers.DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction_type,
+    )
+
+
+def _stable_diffusion(
+    unet: dict[str, Any], prediction_type: str = "epsilon", hidden_act: str = "quick_gelu"
+) -> Any:
+    from edgekd.libraries import diffusers, transformers
+
+    tokenizer = _tokenizer()
+    unet_config = {
+        "sample_size": 8,
+        "block_out_channels": (32, 32, 64, 64),
+        "layers_per_block": 2,
+        "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+        "attention_head_dim": 4,
+        "norm_num_groups": 8,
+        "cross_attention_dim": 32,
+    }
+    return diffusers.StableDiffusionPipeline(
+        unet=diffusers.UNet2DConditionModel(**{**unet_config, **unet}),
+        vae=_vae(),
+        text_encoder=transformers.CLIPTextModel(_text_config(32, tokenizer, hidden_act)),
+        tokenizer=tokenizer,
+        scheduler=_scheduler(prediction_type),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _stable_diffusion_xl() -> Any:
+    from edgekd.libraries import diffusers, transformers
+
+    tokenizer = _tokenizer()
+    return diffusers.StableDiffusionXLPipeline(
+        unet=diffusers.UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(32, 64, 64),
+            layers_per_block=2,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 1, 2),
+            attention_head_dim=(2, 4, 8),
+            norm_num_groups=8,
+            use_linear_projection=True,
+            cross_attention_dim=32 + 48,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + 32,
+        ),
+        vae=_vae(),
+        text_encoder=transformers.CLIPTextModel(_text_config(32, tokenizer, "quick_gelu")),
+        text_encoder_2=transformers.CLIPTextModelWithProjection(
+            _text_config(48, tokenizer, "gelu")
+        ),
+        tokenizer=tokenizer,
+        tokenizer_2=_tokenizer(),
+        scheduler=_scheduler("epsilon"),
+        add_watermarker=False,
+    )
