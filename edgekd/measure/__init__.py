@@ -1,1 +1,1 @@
-
+"""Clock, memory, environment: the stopwatch, itself tested."""
