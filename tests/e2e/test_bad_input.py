@@ -1,0 +1,277 @@
+"""What a user can get wrong: one clear line on stderr, exit 2, nothing left behind."""
+
+import io
+import json
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from edgekd import cli
+from edgekd.artifacts import run_lock
+
+Setup = Callable[[Path, Path], list[str]]
+
+
+@pytest.fixture
+def run_cli(monkeypatch, capsys):
+    """Run the command line in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["edgekd", *arguments])
+        monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def image_bytes(side: int = 64) -> bytes:
+    stream = io.BytesIO()
+    Image.linear_gradient("L").resize((side, side)).convert("RGB").save(stream, "PNG")
+    return stream.getvalue()
+
+
+def teacher_with(change: Callable[[Path], None]) -> Setup:
+    def setup(tmp: Path, teacher: Path) -> list[str]:
+        copy = tmp / "teacher"
+        shutil.copytree(teacher, copy)
+        change(copy)
+        return ["--teacher", str(copy)]
+
+    return setup
+
+
+def data_with(fill: Callable[[Path], str | None]) -> Setup:
+    def setup(tmp: Path, teacher: Path) -> list[str]:
+        folder = tmp / "images"
+        folder.mkdir()
+        name = fill(folder)
+        return ["--teacher", str(teacher), "--data", str(folder / name if name else folder)]
+
+    return setup
+
+
+def options(*arguments: str) -> Setup:
+    return lambda tmp, teacher: [*arguments, "--teacher", str(teacher)]
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    def change(teacher: Path) -> None:
+        path = teacher / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return change
+
+
+def edit(name: str, **values: object) -> Callable[[Path], None]:
+    def change(teacher: Path) -> None:
+        path = teacher / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+    return change
+
+
+def weights(teacher: Path, component: str) -> Path:
+    return next((teacher / component).glob("*.safetensors"))
+
+
+def pickle_only(teacher: Path) -> None:
+    path = weights(teacher, "unet")
+    path.rename(path.with_name("diffusion_pytorch_model.bin"))
+
+
+def truncate_weights(teacher: Path) -> None:
+    path = weights(teacher, "unet")
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def change_tensor(component: str, change: Callable[[dict], None]) -> Callable[[Path], None]:
+    def apply(teacher: Path) -> None:
+        path = weights(teacher, component)
+        tensors = load_file(path)
+        change(tensors)
+        save_file(tensors, path, metadata={"format": "pt"})
+
+    return apply
+
+
+def put(name: str, content: bytes, caption: str | None = None) -> Callable[[Path], str | None]:
+    def fill(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+        if caption is not None:
+            (folder / name).with_suffix(".txt").write_text(caption)
+
+    return fill
+
+
+def escaping_metadata(folder: Path) -> None:
+    (folder.parent / "secret.png").write_bytes(image_bytes())
+    (folder / "metadata.jsonl").write_text('{"file_name": "../secret.png", "text": "secret"}\n')
+
+
+def parquet_without_images(folder: Path) -> str:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"caption": ["a"]}), folder / "data.parquet")
+    return "data.parquet"
+
+
+def broken_parquet(folder: Path) -> str:
+    (folder / "data.parquet").write_bytes(b"PAR1 not a table")
+    return "data.parquet"
+
+
+def broken_tar(folder: Path) -> str:
+    with tarfile.open(folder / "data.tar", "w") as tar:
+        info = tarfile.TarInfo("a.png")
+        info.size = len(image_bytes())
+        tar.addfile(info, io.BytesIO(image_bytes()))
+    content = (folder / "data.tar").read_bytes()
+    (folder / "data.tar").write_bytes(content[:600])
+    return "data.tar"
+
+
+def bad_recipe_file(tmp: Path, teacher: Path) -> list[str]:
+    (tmp / "recipe.yaml").write_text("name: [")
+    return ["--config", str(tmp / "recipe.yaml")]
+
+
+CASES: dict[str, tuple[Setup, str]] = {
+    "unknown recipe key": (options("--set", "distill.stepz=3"), "unknown key `distill.stepz`"),
+    "unknown section": (options("--set", "disstill.steps=3"), "unknown key `disstill`"),
+    "wrong type": (options("--set", "distill.steps=many"), "`distill.steps`"),
+    "out of range": (options("--set", "distill.steps=0"), "`distill.steps`"),
+    "set without value": (options("--set", "distill.steps"), "section.field=value"),
+    "no such recipe": (options("--config", "none"), "`configs` must name"),
+    "recipe is no YAML": (bad_recipe_file, "must be YAML"),
+    "no such target": (options("--target", "toaster"), "`--target` must be one of"),
+    "no such suite": (options("--set", "benchmark.suite=none"), "`benchmarks` must name"),
+    "no such preset": (options("--set", "student.preset=none"), "bk-sdm-small"),
+    "arch and preset": (options("--set", "student.arch={}"), "exactly one of"),
+    "unknown precision": (options("--set", "export.precisions=[fp32, fp7]"), "fp7"),
+    "deploy not exported": (options("--set", "export.precisions=[int8]"), "deploy precision"),
+    "odd resolution": (options("--set", "data.resolution=60"), "multiple of 8"),
+    "no such colour": (options("--set", "data.background=reddish"), "reddish"),
+    "no such teacher": (lambda tmp, t: ["--teacher", str(tmp / "none")], "no such folder"),
+    "teacher is a file": (lambda tmp, t: ["--teacher", str(t / "model_index.json")], "a file"),
+    "no model_index": (teacher_with(remove("model_index.json")), "model_index.json"),
+    "model_index is no JSON": (
+        teacher_with(lambda t: (t / "model_index.json").write_text("{") and None),
+        "model_index.json",
+    ),
+    "other pipeline": (
+        teacher_with(edit("model_index.json", _class_name="FluxPipeline")),
+        "FluxPipeline",
+    ),
+    "no U-Net": (teacher_with(remove("unet")), "unet"),
+    "no scheduler": (teacher_with(remove("scheduler")), "scheduler"),
+    "no tokenizer": (teacher_with(remove("tokenizer")), "tokenizer"),
+    "pickled weights": (teacher_with(pickle_only), "safetensors"),
+    "truncated weights": (teacher_with(truncate_weights), "safetensors"),
+    "text width": (
+        teacher_with(edit("unet/config.json", cross_attention_dim=48)),
+        "cross_attention_dim",
+    ),
+    "missing tensor": (
+        teacher_with(change_tensor("unet", lambda t: t.pop("conv_in.weight"))),
+        "conv_in.weight",
+    ),
+    "mis-shaped tensor": (
+        teacher_with(
+            change_tensor("vae", lambda t: t.update({"encoder.conv_in.bias": t["decoder.conv_in.bias"][:3].clone()}))
+        ),
+        "encoder.conv_in.bias",
+    ),
+    "unknown prediction type": (
+        teacher_with(edit("scheduler/scheduler_config.json", prediction_type="dream")),
+        "dream",
+    ),
+    "no such data": (lambda tmp, t: ["--teacher", str(t), "--data", str(tmp / "none")], "none"),
+    "empty data folder": (data_with(lambda folder: None), "images"),
+    "captions missing": (data_with(put("a.png", image_bytes())), "caption"),
+    "no usable image": (data_with(put("a.png", b"not an image", "a cat")), "usable"),
+    "path escape": (data_with(escaping_metadata), ".."),
+    "parquet without images": (data_with(parquet_without_images), "image"),
+    "broken parquet": (data_with(broken_parquet), "parquet"),
+    "broken tar": (data_with(broken_tar), "tar"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_distill_refuses(case, tmp_path, tiny_teacher, run_cli):
+    setup, said = CASES[case]
+    out = tmp_path / "run"
+    arguments = setup(tmp_path, tiny_teacher)
+    code, stdout, stderr = run_cli("distill", "--out", str(out), "--json", *arguments)
+    last = stderr.strip().splitlines()[-1]
+    assert code == 2, stderr
+    assert stdout == ""
+    assert last.startswith("edgekd: ")
+    assert said in last
+    assert "Traceback" not in stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["inspect"], "exactly one of"),
+        (["inspect", "x", "--arch", "sd15"], "exactly one of"),
+        (["inspect", "--arch", "sd99"], "sd15"),
+        (["inspect", "no-such-folder"], "no-such-folder"),
+        (["export", "no-such-folder", "--out", "exported"], "no-such-folder"),
+        (["generate", "no-such-folder", "a cat", "--out", "pictures"], "no-such-folder"),
+        (["teach", "--config", "none"], "`configs` must name"),
+        (["benchmark", "--suite", "none"], "`benchmarks` must name"),
+        (["prepare", "--data", "no-such-folder"], "no-such-folder"),
+    ],
+)
+def test_other_verbs_refuse(arguments, said, tmp_path, monkeypatch, run_cli):
+    monkeypatch.chdir(tmp_path)
+    code, _, stderr = run_cli(*arguments)
+    assert code == 2
+    assert said in stderr.strip().splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_out_is_a_file(tmp_path, tiny_teacher, run_cli):
+    (tmp_path / "run").write_text("mine")
+    code, _, stderr = run_cli("distill", "--teacher", str(tiny_teacher), "--out", str(tmp_path / "run"))
+    assert code == 2
+    assert "must be writable" in stderr
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_locked_run_folder(tmp_path, tiny_teacher, run_cli):
+    with run_lock(tmp_path / "run"):
+        code, _, stderr = run_cli(
+            "distill", "--teacher", str(tiny_teacher), "--out", str(tmp_path / "run")
+        )
+    assert code == 2
+    assert "one process may work on a run folder" in stderr
+
+
+def test_full_disk_is_one_line(tmp_path, tiny_teacher, run_cli, monkeypatch):
+    import errno
+
+    from edgekd import pipeline
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pipeline, "prepare_data", full)
+    code, _, stderr = run_cli(
+        "distill", "--teacher", str(tiny_teacher), "--out", str(tmp_path / "run")
+    )
+    assert code == 2
+    assert "have space" in stderr.strip().splitlines()[-1]
