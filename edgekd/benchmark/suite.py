@@ -1,0 +1,140 @@
+"""Schema of `benchmarks/*.yaml`: what a benchmark measures, and how often."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from edgekd.recipe import Recipe, Section, load_yaml, validate
+
+# Schedulers that add no noise of their own: same latents in, same picture out.
+Scheduler = Literal[
+    "DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "PNDMScheduler"
+]
+
+
+class GenerationSection(Section):
+    """How every subject draws, in quality, speed and memory alike."""
+
+    scheduler: Scheduler = Field("DDIMScheduler", description="diffusers class, deterministic")
+    steps: int = Field(20, ge=1, le=1_000, description="denoising steps")
+    guidance_scale: float = Field(4.0, ge=1.0, description="1: no classifier-free guidance")
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance_scale > 1
+
+
+class QualitySection(Section):
+    samples: int = Field(
+        64,
+        ge=2,
+        description="prompts; at most half of the validation images, the rest is reference",
+    )
+    batch_size: int = Field(16, ge=1)
+    workers: int = Field(0, ge=0, description="processes that draw; 0: one per core")
+    seed: int = Field(0, ge=0, description="of the choice of prompts, the noise and KID's subsets")
+    kid_subsets: int = Field(50, ge=1)
+    kid_subset_size: int = Field(32, ge=2)
+
+    @model_validator(mode="after")
+    def _subset_fits(self) -> QualitySection:
+        if self.kid_subset_size > self.samples:
+            raise ValueError(
+                f"`kid_subset_size <= samples` must hold, but got "
+                f"{self.kid_subset_size} and {self.samples}"
+            )
+        return self
+
+
+class SpeedSection(Section):
+    threads: int = Field(1, ge=1, description="CPU threads of every runtime")
+    warmup: int = Field(3, ge=1, description="calls of each component that do not count")
+    component_runs: int = Field(20, ge=1)
+    image_runs: int = Field(7, ge=1, description="whole pictures; one more is drawn as warm-up")
+
+
+class Variant(Section):
+    """One more student that a suite trains: the recipe with some fields changed."""
+
+    name: str = Field(..., pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    description: str = ""
+    set: dict[str, Any] = Field({}, description="dotted recipe field -> value")
+
+    @field_validator("set")
+    @classmethod
+    def _fields_exist(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for dotted in value:
+            if dotted.split(".")[0] not in {"distill", "student"}:
+                raise ValueError(
+                    "a variant may only set fields of `distill` and `student` (else its row could "
+                    f"not be compared with the teacher's), but got `{dotted}`"
+                )
+            if not is_recipe_field(dotted):
+                raise ValueError(f"`{dotted}` must be a recipe field")
+        return value
+
+    @property
+    def assignments(self) -> list[str]:
+        """As `--set` takes them (JSON is YAML)."""
+        return [f"{dotted}={json.dumps(value)}" for dotted, value in self.set.items()]
+
+
+class Suite(Section):
+    name: str = Field(..., pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    description: str = ""
+    generation: GenerationSection = GenerationSection()
+    quality: QualitySection = QualitySection()
+    speed: SpeedSection | None = Field(SpeedSection(), description="null: no times are measured")
+    memory: bool = Field(True, description="peak memory of each subject in a fresh process")
+    pictures: int = Field(8, ge=1, le=64, description="prompts shown side by side in the report")
+    variants: list[Variant] = Field([], description="students to train first; empty: none")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Suite:
+        if self.pictures > self.quality.samples:
+            raise ValueError(
+                f"`pictures <= quality.samples` must hold, but got "
+                f"{self.pictures} and {self.quality.samples}"
+            )
+        names = [variant.name for variant in self.variants]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"variant names must differ, but got `{twice[0]}` twice")
+        return self
+
+
+def is_recipe_field(dotted: str) -> bool:
+    """Whether `section.field` names a value of the recipe; free-form mappings accept any key."""
+    model: type[BaseModel] = Recipe
+    parts = dotted.split(".")
+    for index, part in enumerate(parts):
+        field = model.model_fields.get(part)
+        if field is None:
+            return False
+        if index == len(parts) - 1:
+            return True
+        inner = _section_of(field.annotation)
+        if inner is None:
+            return "dict" in str(field.annotation)
+        model = inner
+    return False
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def load_suite(path: Path) -> Suite:
+    """Load and validate a suite file.
+
+    Raises:
+        InputError: unreadable, not YAML, or against the schema; all problems on one line.
+    """
+    return validate(Suite, load_yaml(path), f"suite `{path}`")

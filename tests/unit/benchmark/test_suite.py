@@ -1,0 +1,110 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edgekd.benchmark.suite import Suite, Variant, is_recipe_field, load_suite
+from edgekd.errors import InputError
+from edgekd.recipe import Recipe, override
+from edgekd.resources import data_root, find_yaml
+
+
+def write(tmp_path: Path, values: Any) -> Path:
+    path = tmp_path / "suite.yaml"
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((data_root() / "benchmarks").glob("*.yaml")), ids=str)
+def test_shipped_suites_load_and_are_named_as_their_file(path: Path) -> None:
+    assert load_suite(path).name == path.stem
+
+
+def test_starter_measures_all_and_trains_nothing() -> None:
+    suite = load_suite(find_yaml("benchmarks", "starter"))
+    assert suite.speed is not None
+    assert suite.memory
+    assert suite.variants == []
+
+
+def test_kd_vs_scratch_changes_losses_and_first_weights_only() -> None:
+    suite = load_suite(find_yaml("benchmarks", "kd-vs-scratch"))
+    recipe = {"name": "r", "distill": {"steps": 7, "losses": {"task": 0.1, "output": 1.0}}}
+    made = {
+        variant.name: Recipe.model_validate(override(recipe, variant.assignments)).distill
+        for variant in suite.variants
+    }
+    assert made["kd"] == Recipe.model_validate(recipe).distill
+    for name, first_weights in (("task-only", "teacher"), ("scratch", "random")):
+        losses = made[name].losses
+        assert (losses.task, losses.output, losses.feature) == (1.0, 0.0, 0.0)
+        assert made[name].initialise == first_weights
+        assert made[name].steps == made["kd"].steps
+        assert made[name].learning_rate == made["kd"].learning_rate
+
+
+BAD = {
+    "not yaml": ("name: [", "must be YAML"),
+    "not a mapping": (["starter"], "must hold a mapping"),
+    "no name": ({}, "`name`"),
+    "unknown key": ({"name": "s", "sampels": 3}, "unknown key `sampels`"),
+    "unknown nested key": ({"name": "s", "speed": {"runs": 3}}, "unknown key `speed.runs`"),
+    "wrong type": ({"name": "s", "quality": {"samples": "many"}}, "quality.samples"),
+    "one sample": ({"name": "s", "quality": {"samples": 1}}, "greater than or equal to 2"),
+    "subset too large": (
+        {"name": "s", "quality": {"samples": 8, "kid_subset_size": 9}},
+        "`kid_subset_size <= samples` must hold",
+    ),
+    "noisy scheduler": (
+        {"name": "s", "generation": {"scheduler": "EulerAncestralDiscreteScheduler"}},
+        "generation.scheduler",
+    ),
+    "too many pictures": (
+        {"name": "s", "quality": {"samples": 4, "kid_subset_size": 2}, "pictures": 5},
+        "`pictures <= quality.samples` must hold",
+    ),
+    "variant twice": (
+        {"name": "s", "variants": [{"name": "kd"}, {"name": "kd"}]},
+        "variant names must differ",
+    ),
+    "variant sets no recipe field": (
+        {"name": "s", "variants": [{"name": "kd", "set": {"distill.losses.outptu": 0}}]},
+        "`distill.losses.outptu` must be a recipe field",
+    ),
+    "variant sets the teacher": (
+        {"name": "s", "variants": [{"name": "kd", "set": {"teacher.path": "x"}}]},
+        "may only set fields of `distill` and `student`",
+    ),
+    "variant name leaves its folder": (
+        {"name": "s", "variants": [{"name": "../kd"}]},
+        "variants.0.name",
+    ),
+}
+
+
+@pytest.mark.parametrize(("values", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_suites_are_one_clear_line(tmp_path: Path, values: Any, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_suite(write(tmp_path, values))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_recipe_fields_are_found_at_any_depth() -> None:
+    assert is_recipe_field("distill.losses.min_snr_gamma")
+    assert is_recipe_field("student.arch.width")  # free-form mapping
+    assert not is_recipe_field("distill.steps.more")
+    assert not is_recipe_field("distil")
+
+
+def test_speed_can_be_turned_off() -> None:
+    assert Suite(name="s", speed=None).speed is None
+
+
+def test_assignments_keep_types_through_yaml() -> None:
+    variant = Variant(
+        name="v", set={"distill.losses.min_snr_gamma": None, "distill.lr_schedule": "constant"}
+    )
+    values = override({}, variant.assignments)
+    assert values["distill"] == {"losses": {"min_snr_gamma": None}, "lr_schedule": "constant"}
