@@ -6,7 +6,7 @@ into the convolutions (see `edgekd.starter.convert_features`), so that every lay
 convolution. Convolutions pad as TensorFlow's "SAME" does: an odd pixel goes to the right and
 bottom.
 
-Shapes: N images, H×W pixels; level l has C_l channels at stride s_l:
+Shapes: N images, HxW pixels; level l has C_l channels at stride s_l:
     level     0   1   2    3    4
     stride    2   4   8   16   32
     channels 16  24  40  112  320
@@ -23,9 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd.errors import InputError
-from edgekd.resources import STARTER
+from edgekd.metrics.features import FEATURES_ONNX
 
-FEATURES_ONNX = STARTER / "scorers" / "features.onnx"
 POOLED_CHANNELS = 1280
 
 
@@ -59,22 +58,26 @@ class TrunkOutput(NamedTuple):
     pooled: Tensor
 
 
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME padding (before, after) of one axis: ceil(size / stride) outputs."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
 class SameConv2d(nn.Conv2d):
-    """Convolution with TensorFlow's SAME padding: ceil(size / stride) outputs."""
+    """Convolution with SAME padding, whatever the size of the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
-        padding = []
-        for size in (int(x.shape[-1]), int(x.shape[-2])):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            padding += [total // 2, total - total // 2]
+        width = same_padding(x.shape[-1], kernel, stride)
+        padding = [*width, *same_padding(x.shape[-2], kernel, stride)]
         if padding == [padding[0]] * 4:
             return F.conv2d(x, self.weight, self.bias, stride, padding[0], groups=self.groups)
         return F.conv2d(F.pad(x, padding), self.weight, self.bias, stride, groups=self.groups)
 
 
 class InvertedResidual(nn.Module):
-    """Expand 1×1, depthwise k×k, project 1×1 (linear); residual where shapes allow."""
+    """Expand 1x1, depthwise kxk, project 1x1 (linear); residual where shapes allow."""
 
     def __init__(self, inputs: int, stage: Stage, stride: int) -> None:
         super().__init__()
@@ -95,7 +98,7 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The trunk: stem, 16 inverted residuals, 1×1 head, global mean."""
+    """The trunk: stem, 16 inverted residuals, 1x1 head, global mean."""
 
     def __init__(self) -> None:
         super().__init__()

