@@ -7,9 +7,8 @@ stored), one at a time; only file names are held in memory.
 from __future__ import annotations
 
 import glob
-import io
+import json
 import os
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from typing import Any
 
 from edgekd.data.images import SUFFIXES
 from edgekd.data.metadata import FILE_COLUMN, METADATA_NAMES, iter_rows
+from edgekd.data.tars import iter_samples
 from edgekd.errors import InputError
 from edgekd.recipe import STARTER_NAME
 from edgekd.resources import STARTER
@@ -24,17 +24,18 @@ from edgekd.resources import STARTER
 STARTER_PARQUET = STARTER / "emoji-64.parquet"
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
 CAPTION_COLUMNS = ("caption", "text", "txt")
+RECORD_KINDS = ("image", "parquet", "tar")
+USED_KINDS = (*RECORD_KINDS, "metadata", "txt")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-# An image file or a caption is far smaller; more would only fill the memory.
-MAX_MEMBER_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Record:
     """One captioned image as found.
 
-    `source` says where (file, and row or member); `fields` are the other columns
-    as text; `problem` is why the image or its caption could not be read, else "".
+    `source` says where (file, and row or member); `caption` is "" where there is none;
+    `fields` are the other columns as text; `problem` is why the image or its caption could
+    not be read, else "".
     """
 
     image_bytes: bytes
@@ -50,7 +51,6 @@ class SourceFile:
 
     path: Path
     name: str
-    root: Path
 
 
 def list_files(sources: list[str]) -> list[list[SourceFile]]:
@@ -64,30 +64,37 @@ def list_files(sources: list[str]) -> list[list[SourceFile]]:
 
 def _source_files(source: str) -> Iterator[list[SourceFile]]:
     if source == STARTER_NAME:
-        yield [SourceFile(STARTER_PARQUET, STARTER_PARQUET.name, STARTER)]
+        yield [SourceFile(STARTER_PARQUET, STARTER_PARQUET.name)]
         return
     for path in _expand(source):
         if path.is_dir():
             yield _walk(path)
         else:
-            yield [SourceFile(path, path.name, path.parent), *_beside(path)]
+            yield [SourceFile(path, path.name), *_beside(path)]
 
 
 def _expand(source: str) -> list[Path]:
-    if os.path.exists(source):
-        return [Path(source)]
+    path = Path(source).expanduser()
+    if path.is_dir() or (path.is_file() and _kind(path) in RECORD_KINDS):
+        return [path]
+    if path.exists():
+        raise InputError(
+            "a file in `data.sources` must be an image, a parquet file or a tar",
+            repr(source),
+            "For captions in metadata or text files give their folder.",
+        )
     if not glob.has_magic(source):
         raise InputError(
             "each of `data.sources` must be a local path, a glob or `starter`", repr(source)
         )
-    matches = sorted(glob.glob(source, recursive=True))
-    if not matches:
-        raise InputError("a glob in `data.sources` must match something", repr(source))
-    return [Path(match) for match in matches if _readable(Path(match))]
-
-
-def _readable(path: Path) -> bool:
-    return path.is_dir() or _kind(path) in ("image", "parquet", "tar")
+    matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+    usable = [match for match in matches if match.is_dir() or _kind(match) in RECORD_KINDS]
+    if not usable:
+        raise InputError(
+            "a glob in `data.sources` must match folders, images, parquet files or tars",
+            f"{source!r} with {len(matches)} other matches",
+        )
+    return usable
 
 
 def _kind(path: Path) -> str:
@@ -103,8 +110,27 @@ def _kind(path: Path) -> str:
 def _beside(path: Path) -> list[SourceFile]:
     caption = path.with_suffix(".txt")
     if _kind(path) == "image" and caption.is_file():
-        return [SourceFile(caption, caption.name, path.parent)]
+        return [SourceFile(caption, caption.name)]
     return []
+
+
+def count_images(sources: list[str]) -> int | None:
+    """How many images the sources hold, about; None where a tar would have to be read for it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = 0
+    for item in (item for files in list_files(sources) for item in files):
+        kind = _kind(item.path)
+        if kind == "tar":
+            return None
+        if kind == "parquet":
+            try:
+                count += pq.read_metadata(item.path).num_rows
+            except (pa.ArrowInvalid, OSError):
+                return None
+        count += kind == "image"
+    return count
 
 
 def _walk(root: Path) -> list[SourceFile]:
@@ -113,8 +139,9 @@ def _walk(root: Path) -> list[SourceFile]:
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         found += [Path(folder) / name for name in names if not name.startswith(".")]
     prefix = root.resolve().name
-    relative = sorted(path.relative_to(root).as_posix() for path in found)
-    return [SourceFile(root / name, f"{prefix}/{name}", root) for name in relative]
+    used = (path for path in found if _kind(path) in USED_KINDS)
+    relative = sorted(path.relative_to(root).as_posix() for path in used)
+    return [SourceFile(root / name, f"{prefix}/{name}") for name in relative]
 
 
 def iter_records(sources: list[str]) -> Iterator[Record]:
@@ -135,22 +162,30 @@ def iter_records(sources: list[str]) -> Iterator[Record]:
 
 def _iter_files(files: list[SourceFile]) -> Iterator[Record]:
     described: set[str] = set()
+    images = {item.name: item.path for item in files if _kind(item.path) == "image"}
     for item in files:
         if _kind(item.path) == "metadata":
             for file_name, row in iter_rows(item.path):
                 name = (PurePosixPath(item.name).parent / file_name).as_posix()
                 described.add(name)
-                fields = text_fields(row, (FILE_COLUMN, *CAPTION_COLUMNS))
-                path = item.path.parent / file_name
-                yield _read_file(path, name, find_caption(row), fields)
+                yield _described_image(images.get(name), name, row)
     for item in files:
         kind = _kind(item.path)
         if kind == "parquet":
             yield from _iter_parquet(item)
         elif kind == "tar":
-            yield from _iter_tar(item)
+            yield from (
+                _tar_record(parts, f"{item.name}#{key}") for key, parts in iter_samples(item.path)
+            )
         elif kind == "image" and item.name not in described:
             yield _read_image(item)
+
+
+def _described_image(path: Path | None, name: str, row: dict[str, Any]) -> Record:
+    fields, caption = text_fields(row, (FILE_COLUMN, *CAPTION_COLUMNS)), find_caption(row)
+    if path is None:
+        return Record(b"", caption, name, fields, problem="no such image file")
+    return _read_file(path, name, caption, fields)
 
 
 def _read_image(item: SourceFile) -> Record:
@@ -158,18 +193,16 @@ def _read_image(item: SourceFile) -> Record:
     try:
         caption = caption_path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
-        return Record(b"", "", item.name, problem="no caption")
+        caption = ""
     except (OSError, UnicodeDecodeError):
         return Record(b"", "", item.name, problem="unreadable caption")
     return _read_file(item.path, item.name, caption, {})
 
 
 def _read_file(path: Path, name: str, caption: str, fields: dict[str, str]) -> Record:
-    """A record whose image is a file; a missing file becomes a record with a problem."""
+    """A record whose image is a file; one that cannot be read becomes a record with a problem."""
     try:
         return Record(path.read_bytes(), caption, name, fields)
-    except FileNotFoundError:
-        return Record(b"", caption, name, fields, problem="no such file")
     except OSError:
         return Record(b"", caption, name, fields, problem="unreadable file")
 
@@ -192,8 +225,8 @@ def find_caption(row: dict[str, Any]) -> str:
         value = row.get(key)
         if isinstance(value, list | tuple) and value:
             value = value[0]
-        if value is not None and not isinstance(value, bytes | dict | list | tuple):
-            return str(value).strip()
+        if isinstance(value, str) and value.strip():
+            return value.strip()
     return ""
 
 
@@ -202,7 +235,7 @@ def _iter_parquet(item: SourceFile) -> Iterator[Record]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(item.path) as table:
+        with pq.ParquetFile(item.path, buffer_size=1 << 20) as table:
             names = table.schema_arrow.names
             column = next((name for name in IMAGE_COLUMNS if name in names), None)
             if column is None:
@@ -211,7 +244,7 @@ def _iter_parquet(item: SourceFile) -> Iterator[Record]:
                     f"{item.path} with {', '.join(names)}",
                 )
             row_number = 0
-            for batch in table.iter_batches(batch_size=64):
+            for batch in table.iter_batches(batch_size=16):
                 for row in batch.to_pylist():
                     yield _parquet_record(row, column, f"{item.name}#{row_number}")
                     row_number += 1
@@ -231,46 +264,12 @@ def _parquet_record(row: dict[str, Any], column: str, source: str) -> Record:
     return Record(value, find_caption(row), source, fields)
 
 
-def _iter_tar(item: SourceFile) -> Iterator[Record]:
-    """WebDataset: neighbouring members with one name up to the first dot are one sample."""
-    try:
-        with tarfile.open(item.path, "r|*") as archive:
-            key, parts = "", dict[str, bytes]()
-            for member in archive:
-                if not member.isfile():
-                    continue
-                folder, _, name = member.name.rpartition("/")
-                stem, _, extension = name.partition(".")
-                member_key = f"{folder}/{stem}" if folder else stem
-                if member_key != key and parts:
-                    yield _tar_record(parts, f"{item.name}#{key}")
-                    parts = {}
-                key = member_key
-                parts[extension.lower()] = _read_member(archive, member)
-            if parts:
-                yield _tar_record(parts, f"{item.name}#{key}")
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise InputError(f"`{item.path}` must be a whole tar file", str(error)) from None
-
-
-def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = archive.extractfile(member)
-    if stream is None or member.size > MAX_MEMBER_BYTES:
-        return b""
-    content = stream.read()
-    if len(content) != member.size:
-        raise tarfile.ReadError("unexpected end of data")
-    return content
-
-
 def _tar_record(parts: dict[str, bytes], source: str) -> Record:
-    import json
-
     image = next((name for name in parts if f".{name.split('.')[-1]}" in SUFFIXES), None)
     row: dict[str, Any] = {}
     try:
         if "json" in parts:
-            loaded = json.load(io.BytesIO(parts["json"]))
+            loaded = json.loads(parts["json"])
             row = loaded if isinstance(loaded, dict) else {}
         for name in ("txt", "text", "caption"):
             if name in parts:
