@@ -1,0 +1,104 @@
+"""Build a student from its teacher's weights, and save it as a stock pipeline folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgekd.artifacts import atomic_folder, read_json, write_json
+from edgekd.errors import InputError
+from edgekd.libraries import diffusers
+from edgekd.student.arch import StudentArch
+from edgekd.student.config import to_unet_config
+from edgekd.student.importance import Importance, magnitude_importance
+from edgekd.student.mapping import inherit, tensor_map
+
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+
+
+def build_student(unet: Any, arch: StudentArch, importance: Importance | None = None) -> Any:
+    """A student `UNet2DConditionModel` with every tensor inherited from the teacher's.
+
+    It is built from a stock config and loaded strictly, so no weight can stay random and no
+    random number is drawn. dtype and device are the teacher's. A full arch equals the teacher
+    bit for bit.
+
+    Args:
+        unet: the teacher's `UNet2DConditionModel`; not changed.
+        importance: per weight of the teacher, for choosing channels; None: magnitude.
+
+    Returns:
+        The student in evaluation mode, trainable.
+
+    Raises:
+        InputError: see `edgekd.student.plan.make_plan`.
+    """
+    teacher_config = dict(unet.config)
+    state = unet.state_dict()
+    if importance is None:
+        importance = magnitude_importance(state)
+    sources = tensor_map(arch, teacher_config, importance)
+    with torch.device("meta"):
+        student = diffusers.UNet2DConditionModel.from_config(to_unet_config(arch, teacher_config))
+    inherited = {name: inherit(source, state) for name, source in sources.items()}
+    student.load_state_dict(inherited, strict=True, assign=True)
+    return student.requires_grad_(True).eval()
+
+
+def save_student(teacher_path: Path, unet: Any, out: Path) -> None:
+    """Write a whole pipeline folder: the student's U-Net, the teacher's other components.
+
+    The folder loads in stock diffusers. It appears under its name only when it is whole. Of
+    a component that has safetensors, pickled copies of the same weights are left out;
+    everything else is copied as it is, licence files included.
+
+    Raises:
+        InputError: `teacher_path` is no pipeline folder, or a component of it is missing.
+    """
+    index = read_json(teacher_path / "model_index.json")
+    if not isinstance(index, dict) or "unet" not in index:
+        raise InputError(
+            f"`{teacher_path / 'model_index.json'}` must list a `unet`", type(index).__name__
+        )
+    with atomic_folder(out) as folder:
+        for name in _components(index):
+            _copy_component(teacher_path / name, folder / name)
+        for path in sorted(teacher_path.iterdir()):
+            if path.is_file() and path.name.upper().startswith(("LICENSE", "LICENCE", "NOTICE")):
+                shutil.copy2(path, folder / path.name)
+        unet.save_pretrained(folder / "unet", safe_serialization=True)
+        _forget_origin(folder / "unet" / "config.json")
+        index["unet"] = ["diffusers", "UNet2DConditionModel"]
+        index.pop("_name_or_path", None)
+        write_json(folder / "model_index.json", index)
+
+
+def _components(index: dict[str, Any]) -> list[str]:
+    """Folders that a `model_index.json` lists, without the U-Net."""
+    return [
+        name
+        for name, value in index.items()
+        if isinstance(value, list) and len(value) == 2 and value[0] is not None and name != "unet"
+    ]
+
+
+def _copy_component(source: Path, destination: Path) -> None:
+    if not source.is_dir():
+        raise InputError(f"the pipeline folder must have `{source.name}`", f"no folder {source}")
+    has_safetensors = any(source.glob("*.safetensors"))
+
+    def skip(_: str, names: list[str]) -> set[str]:
+        return {name for name in names if has_safetensors and name.endswith(_PICKLES)}
+
+    # Links are followed: in a download cache the files are links.
+    shutil.copytree(source, destination, ignore=skip)
+
+
+def _forget_origin(config_path: Path) -> None:
+    """Drop the path of the machine that made the model from its config."""
+    config = read_json(config_path)
+    config.pop("_name_or_path", None)
+    write_json(config_path, config)

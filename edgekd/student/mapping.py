@@ -1,0 +1,191 @@
+"""Where every student tensor comes from, and which feature of which model belong together.
+
+A student tensor is its teacher's tensor with some entries left out along some
+axes. Nothing is averaged, merged or made up, with one exception: where stages
+of equal width get different widths, the student needs a shortcut convolution
+that the teacher does without, because its shortcut is the identity. The
+student's is then cut out of that identity.
+
+The reverse happens too: a stage narrowed to the width of the one before it has
+no shortcut convolution in a stock config, and the teacher's is left out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from edgekd.student.arch import StudentArch
+from edgekd.student.importance import Importance
+from edgekd.student.layout import IDENTITY, Axis, Layer, Space, unet_layers
+from edgekd.student.plan import make_plan
+from edgekd.student.shape import read_shape
+
+ZEROS = "(zeros)"  # the bias of an identity shortcut
+
+
+class Source(NamedTuple):
+    """A student tensor's origin.
+
+    Attributes:
+        tensor: the teacher's tensor, or `IDENTITY` or `ZEROS`.
+        kept: per dimension the kept entries, rising, or None for all of them.
+    """
+
+    tensor: str
+    kept: tuple[Tensor | None, ...]
+
+
+def tensor_map(
+    arch: StudentArch, teacher_config: Mapping[str, Any], importance: Importance | None = None
+) -> dict[str, Source]:
+    """The source of every tensor of the student's state dict.
+
+    Args:
+        importance: teacher tensor name to a tensor of its shape, non-negative; needed only if
+            some channels must be chosen. See `edgekd.student.importance`.
+
+    Raises:
+        InputError: see `edgekd.student.plan.make_plan`.
+        ValueError: channels must be chosen and there is no importance.
+    """
+    layers = list(unet_layers(make_plan(arch, read_shape(teacher_config))))
+    kept = _choose(layers, importance)
+    sources = {}
+    for layer in layers:
+        identity = layer.source == IDENTITY
+        index = tuple(_axis_index(axis, kept, explicit=identity) for axis in layer.axes)
+        weight = IDENTITY if identity else f"{layer.source}.weight"
+        sources[f"{layer.name}.weight"] = Source(weight, index)
+        if layer.bias:
+            bias = ZEROS if identity else f"{layer.source}.bias"
+            sources[f"{layer.name}.bias"] = Source(bias, index[:1])
+    return sources
+
+
+def inherit(source: Source, teacher: Mapping[str, Tensor]) -> Tensor:
+    """A student tensor cut out of the teacher's state dict; never a view of it."""
+    if source.tensor in (IDENTITY, ZEROS):
+        like = next(iter(teacher.values()))
+        sizes = [index for index in source.kept if index is not None]
+        if source.tensor == ZEROS:
+            return torch.zeros(len(sizes[0]), dtype=like.dtype, device=like.device)
+        rows, columns = sizes[:2]
+        square = (rows[:, None] == columns[None, :]).to(like.device, like.dtype)
+        return square[:, :, None, None]
+    value = teacher[source.tensor].detach()
+    for dim, index in enumerate(source.kept):
+        if index is not None:
+            value = value.index_select(dim, index.to(value.device))
+    return value.clone(memory_format=torch.contiguous_format)
+
+
+def _axis_index(axis: Axis, kept: Mapping[str, Tensor], explicit: bool) -> Tensor | None:
+    """Kept entries of an axis of one or more spaces side by side."""
+    if not explicit and all(space.teacher == space.student for space in axis):
+        return None
+    parts, offset = [], 0
+    for space in axis:
+        whole = space.teacher == space.student
+        parts.append((torch.arange(space.teacher) if whole else kept[space.name]) + offset)
+        offset += space.teacher
+    return torch.cat(parts)
+
+
+def _choose(layers: list[Layer], importance: Importance | None) -> dict[str, Tensor]:
+    """Kept entries of every space that the student narrows."""
+    narrowed = {
+        space.name: space
+        for layer in layers
+        for axis in layer.axes
+        for space in axis
+        if space.student < space.teacher
+    }
+    if not narrowed:
+        return {}
+    if importance is None:
+        raise ValueError(
+            "`importance` must be given where channels are chosen, but got None for "
+            + ", ".join(sorted(narrowed)[:3])
+        )
+    scores = _scores(layers, importance, {space.pool for space in narrowed.values()})
+    return {name: select(scores[space.pool], space) for name, space in narrowed.items()}
+
+
+def _scores(layers: list[Layer], importance: Importance, pools: set[str]) -> dict[str, Tensor]:
+    """Summed importance of the weights that each channel of a pool touches."""
+    scores: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
+    for name, axes in _tensors(layers):
+        value = importance[name]
+        for dim, axis in enumerate(axes):
+            if not any(space.pool in pools for space in axis):
+                continue
+            others = [d for d in range(value.dim()) if d != dim]
+            line = value.double().sum(dim=others) if others else value.double()
+            parts = torch.split(line.cpu(), [space.teacher for space in axis])
+            for space, part in zip(axis, parts, strict=True):
+                scores[space.pool] = scores[space.pool] + part
+    return scores
+
+
+def _tensors(layers: list[Layer]) -> Iterator[tuple[str, tuple[Axis, ...]]]:
+    for layer in layers:
+        if layer.source != IDENTITY:
+            yield f"{layer.source}.weight", layer.axes
+            if layer.bias:
+                yield f"{layer.source}.bias", layer.axes[:1]
+
+
+def select(score: Tensor, space: Space) -> Tensor:
+    """The best entries of a space, rising; ties go to the lower index.
+
+    Args:
+        score: [teacher], one number per channel.
+
+    Returns:
+        [student] int64. Units are kept whole, and every GroupNorm group keeps equally many.
+    """
+    units = space.teacher // space.unit
+    per_group = units // space.groups
+    keep = space.student // space.unit // space.groups
+    rows = score.reshape(space.groups, per_group, space.unit).sum(dim=2)
+    best = rows.argsort(dim=1, descending=True, stable=True)[:, :keep].sort(dim=1).values
+    chosen = (best + per_group * torch.arange(space.groups)[:, None]).reshape(-1)
+    channels = chosen[:, None] * space.unit + torch.arange(space.unit)
+    return channels.reshape(-1)
+
+
+def feature_pairs(arch: StudentArch, teacher_config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Tap points `(teacher, student)` whose features have the same shape and meaning.
+
+    These are the outputs of blocks of the same stage and direction, as in BK-SDM's feature
+    KD: down blocks, the mid block, up blocks. Narrowed stages are left out. Where innermost
+    stages are removed, the student's last down block has no downsampling any more: the last
+    layer before the teacher's downsampling stands for it, and its mid block has no partner.
+
+    Raises:
+        InputError: see `edgekd.student.plan.make_plan`.
+    """
+    plan = make_plan(arch, read_shape(teacher_config))
+    removed = plan.teacher.stages - len(plan.stages)
+    same = [s for s, stage in enumerate(plan.stages) if stage.width == plan.teacher.widths[s]]
+    pairs = [(f"down_blocks.{s}", f"down_blocks.{s}") for s in same if s < plan.last or not removed]
+    down = plan.stages[plan.last].down
+    if removed and plan.last in same and down:
+        depths = plan.teacher.down[plan.last]
+        theirs = _last_layer(plan.last, len(depths), depths[-1] > 0)
+        pairs.append((theirs, _last_layer(plan.last, len(down), bool(down[-1].blocks))))
+    if plan.mid is not None and not removed and plan.last in same:
+        pairs.append(("mid_block", "mid_block"))
+    for s in reversed(same):
+        pairs.append((f"up_blocks.{plan.last - s + removed}", f"up_blocks.{plan.last - s}"))
+    return pairs
+
+
+def _last_layer(stage: int, pairs: int, attends: bool) -> str:
+    """The last layer of a down block before its downsampling."""
+    return f"down_blocks.{stage}.{'attentions' if attends else 'resnets'}.{pairs - 1}"
