@@ -12,41 +12,56 @@ from edgekd.artifacts import read_json
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers, transformers
 
-CLIP_ENCODERS = {"CLIPTextModel", "CLIPTextModelWithProjection"}
-TOKENIZERS = {"CLIPTokenizer", "CLIPTokenizerFast"}
+INDEX_FILE = "model_index.json"
+SCHEDULER_FILE = "scheduler_config.json"
+SAVE_AGAIN = "Save the pipeline again with `pipeline.save_pretrained(path)`."
+# `<library>, <class>` of each model component, as model_index.json writes it.
+MODELS = {
+    "text_encoder": ("transformers", "CLIPTextModel"),
+    "text_encoder_2": ("transformers", "CLIPTextModelWithProjection"),
+    "unet": ("diffusers", "UNet2DConditionModel"),
+    "vae": ("diffusers", "AutoencoderKL"),
+}
+TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
+
+# Constructors check their arguments in no uniform way; these they raise for a config's values.
+_CONFIG_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
 class PipelineKind:
-    """What a pipeline class is made of."""
+    """What a pipeline class is made of.
 
-    classes: dict[str, set[str]]  # component -> accepted class names
-    text_pairs: tuple[tuple[str, str], ...]  # (tokenizer, text encoder), in embedding order
+    Attributes:
+        models: its model components, keys of `MODELS`.
+        text_pairs: (tokenizer, text encoder) in the order of their embeddings.
+    """
+
+    models: tuple[str, ...]
+    text_pairs: tuple[tuple[str, str], ...]
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """All folders that are loaded."""
+        return (*self.models, *(tokenizer for tokenizer, _ in self.text_pairs), "scheduler")
 
 
+_PAIR = ("tokenizer", "text_encoder")
 PIPELINES = {
-    "StableDiffusionPipeline": PipelineKind(
-        {
-            "unet": {"UNet2DConditionModel"},
-            "vae": {"AutoencoderKL"},
-            "text_encoder": {"CLIPTextModel"},
-            "tokenizer": TOKENIZERS,
-        },
-        (("tokenizer", "text_encoder"),),
-    ),
+    "StableDiffusionPipeline": PipelineKind(("text_encoder", "unet", "vae"), (_PAIR,)),
     "StableDiffusionXLPipeline": PipelineKind(
-        {
-            "unet": {"UNet2DConditionModel"},
-            "vae": {"AutoencoderKL"},
-            "text_encoder": {"CLIPTextModel"},
-            "text_encoder_2": {"CLIPTextModelWithProjection"},
-            "tokenizer": TOKENIZERS,
-            "tokenizer_2": TOKENIZERS,
-        },
-        (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
+        ("text_encoder", "text_encoder_2", "unet", "vae"),
+        (_PAIR, ("tokenizer_2", "text_encoder_2")),
     ),
 }
-MODELS = ("text_encoder", "text_encoder_2", "unet", "vae")
 
 
 def weights_stem(component: str) -> str:
@@ -54,38 +69,58 @@ def weights_stem(component: str) -> str:
     return "model" if component.startswith("text_encoder") else "diffusion_pytorch_model"
 
 
-def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    """A component's config as a mapping.
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON config as a mapping.
 
     Raises:
         InputError: missing, not JSON, or not a mapping.
     """
-    config = read_json(folder / name)
+    if not path.is_file():
+        raise InputError(f"a teacher must have `{path.parent.name}/{path.name}`", f"no {path}")
+    config = read_json(path)
     if not isinstance(config, dict):
-        raise InputError(f"`{folder / name}` must hold a JSON object", type(config).__name__)
+        raise InputError(f"`{path}` must hold a JSON object", type(config).__name__)
     return config
 
 
-def empty_model(component: str, class_name: str, folder: Path) -> Any:
+def empty_model(folder: Path) -> Any:
     """A component built from its config on the meta device: shapes without memory.
+
+    Args:
+        folder: the component's folder, named by its key in `MODELS`.
 
     Raises:
         InputError: the config does not describe a model of this class.
     """
-    config = read_config(folder)
+    library, class_name = MODELS[folder.name]
+    config = read_config(folder / "config.json")
+    if library == "transformers":
+        _check_config_class(folder, config.get("model_type"), ("clip_text_model", "clip", None))
+    else:
+        _check_config_class(folder, config.get("_class_name"), (class_name, None))
     try:
         with torch.device("meta"):
-            if component.startswith("text_encoder"):
-                text_config = config.get("text_config", config)
-                return getattr(transformers, class_name)(
-                    transformers.CLIPTextConfig.from_dict(text_config)
+            if library == "transformers":
+                text_config = transformers.CLIPTextConfig.from_dict(
+                    config.get("text_config", config)
                 )
+                return getattr(transformers, class_name)(text_config)
             return getattr(diffusers, class_name).from_config(config)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError) as e:
-        problem = " ".join(str(e).split())[:200]
+    except _CONFIG_FAULTS as error:
         raise InputError(
-            f"`{folder / 'config.json'}` must describe a {class_name}", problem
+            f"`{folder / 'config.json'}` must describe a {class_name}",
+            f"{type(error).__name__}: {_shorten(error)}",
         ) from None
+
+
+def _check_config_class(folder: Path, found: Any, accepted: tuple[str | None, ...]) -> None:
+    if found not in accepted:
+        raise InputError(f"`{folder / 'config.json'}` must describe a {accepted[0]}", repr(found))
+
+
+def _shorten(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 160 else f"{text[:157]}..."
 
 
 def expected_shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
@@ -98,26 +133,53 @@ def materialise(model: torch.nn.Module, state: dict[str, torch.Tensor], device: 
     model.load_state_dict(state, strict=True, assign=True)
     for name, buffer in list(model.named_buffers()):
         if buffer.is_meta:
-            parent = model.get_submodule(name.rpartition(".")[0])
-            setattr(parent, name.rpartition(".")[2], _derived_buffer(name, buffer, device))
+            owner, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, _derived_buffer(leaf, buffer, device))
     model.requires_grad_(False).eval()
 
 
-def _derived_buffer(name: str, buffer: torch.Tensor, device: str) -> torch.Tensor:
-    # Buffers that are not in checkpoints are computed by the constructor, which ran on meta.
-    if not name.endswith("position_ids"):
-        raise RuntimeError(f"no rule to compute the buffer {name}")
+def _derived_buffer(leaf: str, buffer: torch.Tensor, device: str) -> torch.Tensor:
+    # Buffers that checkpoints leave out are computed by the constructor, which ran on meta.
+    if leaf != "position_ids":
+        raise RuntimeError(f"no rule to compute the buffer {leaf}")
     return torch.arange(buffer.shape[-1], device=device).expand(buffer.shape).clone()
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """A CLIP tokenizer from `vocab.json` and `merges.txt`, or from `tokenizer.json` alone."""
+    """A CLIP tokenizer from `vocab.json` and `merges.txt`, or from `tokenizer.json` alone.
+
+    Raises:
+        InputError: neither is there, or they cannot be read.
+    """
     slow = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
+    if not slow and not (folder / "tokenizer.json").is_file():
+        raise InputError(
+            f"`{folder}` must hold `vocab.json` and `merges.txt`, or `tokenizer.json`",
+            ", ".join(sorted(path.name for path in folder.glob("*"))) or "an empty folder",
+            SAVE_AGAIN,
+        )
     kind = transformers.CLIPTokenizer if slow else transformers.CLIPTokenizerFast
-    return kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    try:
+        return kind.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # the Rust tokenizers raise bare Exception
+        raise InputError(
+            f"`{folder}` must hold a CLIP tokenizer", _shorten(error), SAVE_AGAIN
+        ) from None
 
 
 def load_scheduler(folder: Path) -> Any:
-    """The scheduler that `scheduler_config.json` names."""
-    config = read_config(folder, "scheduler_config.json")
-    return getattr(diffusers, config["_class_name"]).from_config(config)
+    """The diffusers scheduler that `scheduler_config.json` names.
+
+    Raises:
+        InputError: the config is missing, or is not of a diffusers scheduler.
+    """
+    path = folder / SCHEDULER_FILE
+    config = read_config(path)
+    name = str(config.get("_class_name"))
+    kind = getattr(diffusers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        raise InputError(f"`{path}` must name a diffusers scheduler", f"_class_name={name}")
+    try:
+        return getattr(diffusers, name).from_config(config)
+    except _CONFIG_FAULTS as error:
+        raise InputError(f"`{path}` must describe a {name}", _shorten(error)) from None

@@ -106,13 +106,13 @@ def sample_latents(
             mean.shape, generator=generator, device=generator.device, dtype=mean.dtype
         )
         latents = mean + torch.exp(0.5 * logvar) * noise.to(mean.device)
-    scaling_factor = vae_config["scaling_factor"]
+    scaling_factor: float = vae_config["scaling_factor"]
     latents_mean, latents_std = vae_config.get("latents_mean"), vae_config.get("latents_std")
     if latents_mean is not None and latents_std is not None:
         center = torch.tensor(latents_mean, dtype=mean.dtype, device=mean.device)
         spread = torch.tensor(latents_std, dtype=mean.dtype, device=mean.device)
         return (latents - center[:, None, None]) * scaling_factor / spread[:, None, None]
-    shift_factor = vae_config.get("shift_factor")
+    shift_factor: float | None = vae_config.get("shift_factor")
     if shift_factor is not None:
         latents = latents - shift_factor
     return latents * scaling_factor

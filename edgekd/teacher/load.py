@@ -18,7 +18,6 @@ from edgekd.errors import InputError
 from edgekd.libraries import diffusers
 from edgekd.recipe import STARTER_NAME
 from edgekd.teacher.components import (
-    MODELS,
     PIPELINES,
     empty_model,
     expected_shapes,
@@ -92,34 +91,23 @@ def load_model(
         InputError: weights that do not fit the config exactly, or are not finite.
     """
     folder = path / component
-    class_name = {
-        "unet": "UNet2DConditionModel",
-        "vae": "AutoencoderKL",
-        "text_encoder": "CLIPTextModel",
-        "text_encoder_2": "CLIPTextModelWithProjection",
-    }[component]
-    model = empty_model(component, class_name, folder)
+    model = empty_model(folder)
     stored = read_headers(find_weights(folder, weights_stem(component)))
     matched = match_tensors(stored, expected_shapes(model), f"`{folder}`")
     materialise(model, read_tensors(matched, dtype, device), device)
     return model
 
 
-def load_teacher(
-    path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
-) -> Teacher:
+def load_teacher(path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Teacher:
     """Load and validate a teacher folder.
 
     Raises:
         InputError: see `edgekd.teacher.validate.inspect_folder`; also weights that are not finite.
     """
     info = inspect_folder(path)
-    models = {
-        name: load_model(path, name, device=device, dtype=dtype)
-        for name in info.components
-        if name in MODELS
-    }
-    pairs = PIPELINES[info.pipeline_class].text_pairs
+    kind = PIPELINES[info.pipeline_class]
+    models = {name: load_model(path, name, device=device, dtype=dtype) for name in kind.models}
+    pairs = kind.text_pairs
     return Teacher(
         info=info,
         unet=models["unet"],

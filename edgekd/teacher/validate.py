@@ -1,10 +1,44 @@
-"""Inspect a teacher: every part of a diffusers pipeline folder, before any weight is loaded."""
+"""Inspect a teacher: every part of a diffusers pipeline folder, before any weight is loaded.
+
+Configs and safetensors headers are read, models are built on the meta device,
+and the parts are checked one by one and against each other.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
+
+from edgekd.artifacts import hash_file, hash_value
+from edgekd.errors import InputError
+from edgekd.teacher.components import (
+    INDEX_FILE,
+    MODELS,
+    PIPELINES,
+    SAVE_AGAIN,
+    SCHEDULER_FILE,
+    TOKENIZERS,
+    PipelineKind,
+    empty_model,
+    expected_shapes,
+    load_scheduler,
+    load_tokenizer,
+    read_config,
+    weights_stem,
+)
+from edgekd.teacher.rules import (
+    check_lengths,
+    check_scheduler,
+    check_text,
+    check_tokenizer,
+    check_unet,
+    check_vae,
+    side,
+)
+from edgekd.teacher.weights import find_weights, match_tensors, read_headers
 
 Family = Literal["sd1", "sd2", "sdxl"]
 Prediction = Literal["epsilon", "v_prediction"]
@@ -15,9 +49,10 @@ class TeacherInfo:
     """Facts of a valid teacher folder.
 
     Attributes:
-        key: hash of the content that is loaded (configs, weights, tokenizers, scheduler).
-        family: `sd2` is a StableDiffusionPipeline whose U-Net uses linear projections.
-        resolution: native side in pixels; `latent_size * vae_scale_factor`.
+        key: hash of the content that is loaded: configs, weights, tokenizers, scheduler.
+        family: `sdxl` by its pipeline class; `sd2` if the U-Net uses linear projections.
+        resolution: native side in pixels, `latent_size * vae_scale_factor`.
+        vae_scale_factor: pixels per latent, along a side.
         components: names of the folders that are loaded.
         zero_empty_prompt: the pipeline's unconditional embedding is zeros, not the encoded "".
     """
@@ -42,28 +77,114 @@ def inspect_folder(path: Path) -> TeacherInfo:
     Raises:
         InputError: a part is missing, unsafe or inconsistent with another.
     """
-    from edgekd.artifacts import hash_tree
-    from edgekd.teacher.components import PIPELINES, read_config
+    index = _read_index(path)
+    class_name = cast(str, index["_class_name"])
+    kind = PIPELINES[class_name]
+    _check_components(path, index, kind)
+    scheduler = load_scheduler(path / "scheduler")
+    check_scheduler(scheduler, path / "scheduler" / SCHEDULER_FILE)
+    models = {name: empty_model(path / name) for name in kind.models}
+    unet, vae = models["unet"].config, models["vae"].config
+    sdxl = class_name == "StableDiffusionXLPipeline"
+    check_vae(vae, sdxl)
+    check_unet(unet, vae)
+    check_text(unet, [models[encoder].config for _, encoder in kind.text_pairs])
+    _check_tokenizers(path, models, kind)
+    files = [path / INDEX_FILE, path / "scheduler" / SCHEDULER_FILE]
+    for name, model in models.items():
+        files += _check_weights(path / name, model)
+    for tokenizer, _ in kind.text_pairs:
+        files += (file for file in (path / tokenizer).iterdir() if file.is_file())
 
-    index = read_config(path, "model_index.json")
-    unet = read_config(path / "unet")
-    vae = read_config(path / "vae")
-    scheduler = read_config(path / "scheduler", "scheduler_config.json")
-    kind = index["_class_name"]
-    family: Family = "sdxl" if "XL" in kind else "sd2" if unet["use_linear_projection"] else "sd1"
-    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    factor = 2 ** (len(vae.block_out_channels) - 1)
+    latent_size = side(unet.sample_size)
     return TeacherInfo(
         path=path,
-        key=hash_tree(path),
-        family=family,
-        pipeline_class=kind,
-        prediction_type=scheduler.get("prediction_type", "epsilon"),
-        resolution=unet["sample_size"] * factor,
-        latent_size=unet["sample_size"],
-        latent_channels=vae["latent_channels"],
-        cross_attention_dim=unet["cross_attention_dim"],
+        key=_content_key(path, files),
+        family="sdxl" if sdxl else "sd2" if unet.use_linear_projection else "sd1",
+        pipeline_class=class_name,
+        prediction_type=scheduler.config.prediction_type,
+        resolution=latent_size * factor,
+        latent_size=latent_size,
+        latent_channels=vae.latent_channels,
+        cross_attention_dim=unet.cross_attention_dim,
         vae_scale_factor=factor,
-        components=(*PIPELINES[kind].classes, "scheduler"),
-        zero_empty_prompt=kind == "StableDiffusionXLPipeline"
-        and index.get("force_zeros_for_empty_prompt", True),
+        components=kind.components,
+        zero_empty_prompt=sdxl and bool(index.get("force_zeros_for_empty_prompt", True)),
     )
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    if not (path / INDEX_FILE).is_file():
+        raise InputError(
+            f"a teacher must be a diffusers pipeline folder with `{INDEX_FILE}`",
+            f"{path} ({'without it' if path.is_dir() else 'not a folder'})",
+            "Save the whole pipeline with `pipeline.save_pretrained(path)`.",
+        )
+    index = read_config(path / INDEX_FILE)
+    name = index.get("_class_name")
+    if name not in PIPELINES:
+        raise InputError(
+            f"the teacher's pipeline class must be {' or '.join(PIPELINES)}", f"{name!r} in {path}"
+        )
+    return index
+
+
+def _check_components(path: Path, index: dict[str, Any], kind: PipelineKind) -> None:
+    for name in kind.components:
+        entry = index.get(name)
+        if not isinstance(entry, list) or len(entry) != 2 or None in entry:
+            raise InputError(
+                f"`{path / INDEX_FILE}` must name the class of `{name}`", repr(entry), SAVE_AGAIN
+            )
+        library, class_name = entry
+        if name in MODELS:
+            accepted = library == MODELS[name][0] and class_name == MODELS[name][1]
+            rule = f"a {MODELS[name][1]} of {MODELS[name][0]}"
+        elif name == "scheduler":
+            accepted, rule = library == "diffusers", "a scheduler of diffusers"
+        else:
+            accepted = library == "transformers" and class_name in TOKENIZERS
+            rule = "a CLIPTokenizer of transformers"
+        if not accepted:
+            raise InputError(
+                f"`{name}` must be {rule}",
+                f"{class_name} of {library}",
+                "edgekd runs no code from a teacher folder.",
+            )
+        if not (path / name).is_dir():
+            raise InputError(
+                f"a teacher must have a `{name}` folder", f"none in {path}", SAVE_AGAIN
+            )
+
+
+def _check_tokenizers(path: Path, models: dict[str, Any], kind: PipelineKind) -> None:
+    lengths = {}
+    for name, encoder in kind.text_pairs:
+        tokenizer = load_tokenizer(path / name)
+        check_tokenizer((name, encoder), tokenizer, models[encoder].config)
+        lengths[name] = tokenizer.model_max_length
+    check_lengths(lengths)
+
+
+def _check_weights(folder: Path, model: Any) -> list[Path]:
+    """Compare a component's headers with its empty model; return the files that count."""
+    files = find_weights(folder, weights_stem(folder.name))
+    match_tensors(read_headers(files), expected_shapes(model), f"`{folder}`")
+    return [folder / "config.json", *files]
+
+
+def _content_key(root: Path, files: Iterable[Path]) -> str:
+    rows = []
+    for file in sorted(set(files)):
+        stat = file.stat()
+        digest = _hash_unchanged(file.resolve(), stat.st_size, stat.st_mtime_ns)
+        rows.append([file.relative_to(root).as_posix(), digest])
+    return hash_value(rows)
+
+
+@lru_cache(maxsize=1024)
+def _hash_unchanged(path: Path, size: int, mtime_ns: int) -> str:
+    # Several stages of a run inspect the same teacher: gigabytes are hashed once per process.
+    del size, mtime_ns
+    return hash_file(path)

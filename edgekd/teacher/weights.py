@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 
 from edgekd.artifacts import read_json
 from edgekd.errors import InputError
+from edgekd.teacher.components import SAVE_AGAIN
 
-SAVE_AGAIN = "Save the pipeline again with `pipeline.save_pretrained(path)`."
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _PREFIX = "text_model."
@@ -44,15 +44,14 @@ def find_weights(folder: Path, stem: str) -> tuple[Path, ...]:
     Raises:
         InputError: there are none, only pickles, or a listed shard is missing.
     """
-    for name, index in (
+    for single, index in (
         (f"{stem}.safetensors", f"{stem}.safetensors.index.json"),
         (f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.fp16.json"),
     ):
-        if (folder / name).is_file():
-            return (folder / name,)
-        for candidate in (index, f"{stem}.fp16.safetensors.index.json"):
-            if (folder / candidate).is_file():
-                return _shards(folder / candidate)
+        if (folder / single).is_file():
+            return (folder / single,)
+        if (folder / index).is_file():
+            return _shards(folder / index)
     pickles = sorted(path.name for path in folder.glob("*") if path.suffix in _PICKLES)
     if pickles:
         raise InputError(
