@@ -34,7 +34,16 @@ class FilterSection(Section):
     min_caption_chars: int = Field(1, ge=0)
     max_caption_chars: int = Field(2_000, ge=1)
     duplicate_distance: int = Field(
-        2, ge=-1, le=32, description="perceptual-hash bits up to which images are duplicates; -1: off"
+        2,
+        ge=-1,
+        le=8,
+        description="perceptual-hash bits up to which images are duplicates; -1: off",
+    )
+    duplicate_rms: float = Field(
+        3.0,
+        ge=0.0,
+        le=255.0,
+        description="and RMS up to which 8x8 thumbnails differ, of 255; the hash sees no colour",
     )
 
 
@@ -62,7 +71,9 @@ class DataSection(Section):
         [STARTER_NAME], min_length=1, description="folders, parquet files, tars, globs, `starter`"
     )
     resolution: int = Field(64, ge=16, le=2048, multiple_of=8, description="side in pixels")
-    background: str = Field("white", description="any colour Pillow names, under transparent pixels")
+    background: str = Field(
+        "white", description="any colour Pillow names, under transparent pixels"
+    )
     crop: Literal["center", "random"] = Field("center", description="`random` is seeded by content")
     shard_samples: int = Field(1_000, ge=1, description="samples per WebDataset shard")
     workers: int = Field(0, ge=0, description="processes; 0: one per core")
@@ -86,7 +97,9 @@ class LossSection(Section):
 
     task: float = Field(1.0, ge=0, description="noise prediction against the ground truth")
     output: float = Field(1.0, ge=0, description="student against teacher prediction")
-    feature: float = Field(1.0, ge=0, description="block features, normalised by the teacher's power")
+    feature: float = Field(
+        1.0, ge=0, description="block features, normalised by the teacher's power"
+    )
     min_snr_gamma: float | None = Field(5.0, gt=0, description="null: no min-SNR weighting")
 
     @model_validator(mode="after")
@@ -109,7 +122,9 @@ class DistillSection(Section):
     ema_decay: float = Field(0.995, ge=0.0, lt=1.0, description="0: no EMA")
     precision: Literal["fp32", "bf16"] = "bf16"
     text_dropout: float = Field(0.1, ge=0.0, lt=1.0, description="captions dropped for guidance")
-    initialise: Literal["teacher", "random"] = Field("teacher", description="student's first weights")
+    initialise: Literal["teacher", "random"] = Field(
+        "teacher", description="student's first weights"
+    )
     losses: LossSection = LossSection()
     checkpoint_every: int = Field(100, ge=1)
     validate_every: int = Field(100, ge=1)
@@ -188,7 +203,9 @@ def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         for parent in parents:
             child = node.get(parent)
             if child is not None and not isinstance(child, dict):
-                raise InputError(f"`{parent}` in `--set {assignment}` must be a section", repr(child))
+                raise InputError(
+                    f"`{parent}` in `--set {assignment}` must be a section", repr(child)
+                )
             node[parent] = {**(child or {})}
             node = node[parent]
         try:

@@ -10,8 +10,6 @@ import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 from edgekd.errors import InputError
 
@@ -69,12 +67,14 @@ class ShardWriter:
 
         self.path = path
         self._temporary = path.with_name(f".{path.name}.tmp")
-        self._stream = open(self._temporary, "wb")  # noqa: SIM115 (closed by close or __exit__)
-        self._writer = TarWriter(self._stream, user="edgekd", group="edgekd", mtime=0)
+        self._stream = open(self._temporary, "wb")  # noqa: SIM115 (closed by close or discard)
+        self._writer = TarWriter(
+            self._stream, user="edgekd", group="edgekd", mtime=0, encoder=False
+        )
         self.samples = 0
 
-    def write(self, key: str, parts: dict[str, Any]) -> None:
-        """Add one sample; `json` parts may be any JSON value, others are bytes."""
+    def write(self, key: str, parts: Parts) -> None:
+        """Add one sample: its parts by extension."""
         self._writer.write({"__key__": key, **parts})
         self.samples += 1
 
@@ -86,15 +86,7 @@ class ShardWriter:
         self._stream.close()
         self._temporary.replace(self.path)
 
-    def __enter__(self) -> ShardWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Throw away a shard that was not closed."""
+    def discard(self) -> None:
+        """Throw the unfinished shard away."""
         self._stream.close()
         self._temporary.unlink(missing_ok=True)

@@ -1,0 +1,190 @@
+"""Stage `prepare`: from captioned images as found to shards ready for a teacher.
+
+Two passes over the sources. The first verifies, filters and fingerprints
+(`edgekd.data.scan`); the second decodes what is kept once more, resizes, crops
+and writes WebDataset shards. Both leave finished parts behind as they go, so a
+killed run goes on where it was and writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd.artifacts import (
+    PreparedData,
+    finish,
+    finished,
+    hash_file,
+    hash_value,
+    read_json,
+    write_json,
+)
+from edgekd.data.images import Color, parse_background
+from edgekd.data.partial import disk_errors, resumable_folder
+from edgekd.data.records import SourceFile, count_images, iter_records, list_files
+from edgekd.data.scan import TRAIN, VALIDATION, Decision, ScanSettings, decide, scan
+from edgekd.data.shards import write_shards
+from edgekd.data.workers import worker_count, worker_pool
+from edgekd.errors import InputError
+from edgekd.progress import Progress
+from edgekd.recipe import DataSection
+
+FORMAT_VERSION = 1
+HASHES_FILE = "source_hashes.json"
+# A file changed within this time of hashing may change again without a new time stamp.
+SETTLED_SECONDS = 2.0
+
+
+def prepare(section: DataSection, out: Path, progress: Progress) -> PreparedData:
+    """Prepare captioned images in folder `out`; nothing is done when its content is up to date.
+
+    Args:
+        section: sources and settings.
+        out: gets `shards/{train,validation}-NNNNNN.tar` (`<key>.png`, `<key>.json`),
+            `summary.json`, `skipped.jsonl` and `artifact.json`.
+
+    Raises:
+        InputError: sources that are missing or not readable, nothing usable in them, or a
+            disk that is full or read-only.
+    """
+    background = parse_background(section.background)
+    with disk_errors(out):
+        known = _known_hashes(out)
+        hashes = _hash_sources(section.sources, known, progress)
+        key = _content_key(section, hashes)
+        facts = finished(out, key)
+        if facts is not None:
+            if hashes.cache != known:
+                write_json(out / HASHES_FILE, hashes.cache)
+            return _result(out, key, facts)
+        with resumable_folder(out, key) as partial:
+            write_json(partial / HASHES_FILE, hashes.cache)
+            facts = _fill(section, background, partial, progress)
+            finish(partial, key, **facts)
+    return _result(out, key, facts)
+
+
+def _result(out: Path, key: str, facts: dict[str, Any]) -> PreparedData:
+    return PreparedData(out, key, facts["train"], facts["validation"], facts["resolution"])
+
+
+@dataclass(frozen=True)
+class _SourceHashes:
+    """`rows`: name and content hash of every source file; `cache`: the same by path and stamp."""
+
+    rows: list[tuple[str, str]]
+    cache: dict[str, list[Any]]
+
+
+def _known_hashes(out: Path) -> dict[str, list[Any]]:
+    path = out / HASHES_FILE
+    known = read_json(path) if path.is_file() else {}
+    return known if isinstance(known, dict) else {}
+
+
+def _hash_sources(
+    sources: list[str], known: dict[str, list[Any]], progress: Progress
+) -> _SourceHashes:
+    """Hash all source files, except those whose size and time stamp are as remembered."""
+    files = [item for group in list_files(sources) for item in group]
+    result = _SourceHashes([], {})
+    # Threads are enough: hashing and reading leave the interpreter free.
+    with ThreadPoolExecutor() as pool, progress.track("check sources", len(files)) as advance:
+        for batch in _batched(files, 1024):
+            for item, row in zip(
+                batch, pool.map(lambda f: _hash_one(f, known), batch), strict=True
+            ):
+                result.rows.append((item.name, row[2]))
+                if time.time_ns() - row[1] > SETTLED_SECONDS * 1e9:
+                    result.cache[str(item.path.resolve())] = row
+            advance(len(batch))
+    return result
+
+
+def _batched(items: list[SourceFile], size: int) -> Iterator[list[SourceFile]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _hash_one(item: SourceFile, known: dict[str, list[Any]]) -> list[Any]:
+    try:
+        state = item.path.stat()
+        row = known.get(str(item.path.resolve()))
+        if row and row[:2] == [state.st_size, state.st_mtime_ns]:
+            return row
+        return [state.st_size, state.st_mtime_ns, hash_file(item.path)]
+    except OSError as error:
+        return [-1, time.time_ns(), f"unreadable: {error.strerror}"]
+
+
+def _content_key(section: DataSection, hashes: _SourceHashes) -> str:
+    settings = section.model_dump(exclude={"sources", "workers"})
+    return hash_value([FORMAT_VERSION, hashes.rows, settings])
+
+
+def _fill(
+    section: DataSection, background: Color, partial: Path, progress: Progress
+) -> dict[str, Any]:
+    """Both passes; returns the facts of the finished artefact."""
+    total = count_images(section.sources)
+    workers = worker_count(section.workers, total)
+    settings = ScanSettings(background, section.filters)
+    with worker_pool(workers) as pool:
+        with progress.track("verify images", total) as advance:
+            records = iter_records(section.sources)
+            scan(records, partial / "scan", settings, section.split, pool, 2 * workers, advance)
+        decision = decide(partial / "scan", section.filters, partial / "skipped.jsonl")
+        kept = _check_kept(decision, section)
+        with progress.track("write shards", sum(kept.values())) as advance:
+            write_shards(section, background, decision, partial / "shards", pool, workers, advance)
+    shutil.rmtree(partial / "scan")
+    _summarise(section, decision, kept, partial, progress)
+    return {**kept, "resolution": section.resolution}
+
+
+def _check_kept(decision: Decision, section: DataSection) -> dict[str, int]:
+    train = int((decision.side == TRAIN).sum())
+    validation = int((decision.side == VALIDATION).sum())
+    skipped = "; ".join(f"{count} {reason}" for reason, count in decision.reasons.items())
+    where = ", ".join(section.sources)
+    if train + validation == 0:
+        raise InputError(
+            "`data.sources` must hold usable captioned images",
+            f"none in {where} ({skipped or 'no images at all'})",
+        )
+    if not train or not validation:
+        raise InputError(
+            "both sides of the split must hold at least one image",
+            f"{train} for training and {validation} for validation from {where}"
+            + (f" ({skipped} skipped)" if skipped else ""),
+            "Add images, or change `data.split.image_fraction`.",
+        )
+    return {"train": train, "validation": validation}
+
+
+def _summarise(
+    section: DataSection,
+    decision: Decision,
+    kept: dict[str, int],
+    partial: Path,
+    progress: Progress,
+) -> None:
+    skipped = sum(decision.reasons.values())
+    summary = {
+        "records": len(decision.side),
+        "kept": kept,
+        "skipped": decision.reasons,
+        "sources": section.sources,
+        "resolution": section.resolution,
+    }
+    write_json(partial / "summary.json", summary)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in decision.reasons.items())
+    progress.info(
+        f"  kept {kept['train']} for training and {kept['validation']} for validation, "
+        f"skipped {skipped}" + (f" ({reasons})" if reasons else "")
+    )

@@ -1,0 +1,233 @@
+"""First pass over the records: verify, filter, and take fingerprints.
+
+The outcome of each record is one line of `scan/NNNNNN.jsonl`; a finished part
+is never made again. From all parts together follows what is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.artifacts import canonical_json, write_text
+from edgekd.data.dedupe import THUMBNAIL_BYTES, find_duplicates, fingerprint
+from edgekd.data.images import BadImageError, Color, open_image, to_rgb
+from edgekd.data.records import Record
+from edgekd.data.split import group_of, holdout
+from edgekd.data.workers import ordered_map
+from edgekd.progress import Advance
+from edgekd.recipe import FilterSection, SplitSection
+
+PART_RECORDS = 2_048
+CHUNK_RECORDS = 32
+CHUNK_BYTES = 16 * 1024 * 1024
+# JPEG decoders shrink for free; fingerprints need no more than this.
+DRAFT_SIDE = 256
+
+SKIPPED, TRAIN, VALIDATION = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """What decides about one image by itself."""
+
+    background: Color
+    filters: FilterSection
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of each record.
+
+    Attributes:
+        side: `uint8 [N]` of SKIPPED, TRAIN, VALIDATION.
+        image_hashes: SHA-256 digest by record index, of the kept records.
+        reasons: number of records skipped, by reason, in order of first appearance.
+    """
+
+    side: npt.NDArray[np.uint8]
+    image_hashes: dict[int, bytes]
+    reasons: dict[str, int]
+
+
+def inspect_caption(caption: str, filters: FilterSection) -> str:
+    """Why a caption is not usable, or ""."""
+    if not caption and filters.min_caption_chars > 0:
+        return "no caption"
+    if len(caption) < filters.min_caption_chars:
+        return "caption too short"
+    return "caption too long" if len(caption) > filters.max_caption_chars else ""
+
+
+def inspect_image(image_bytes: bytes, settings: ScanSettings) -> dict[str, str]:
+    """Fingerprints of one image file as text, or `{"reason": why it is not usable}`."""
+    filters = settings.filters
+    try:
+        image = open_image(image_bytes, filters.max_pixels)
+        if min(image.size) < filters.min_side:
+            return {"reason": "smaller than min_side"}
+        if max(image.size) > filters.max_aspect * min(image.size):
+            return {"reason": "longer than max_aspect"}
+        image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
+        phash, thumbnail = fingerprint(to_rgb(image, settings.background))
+    except BadImageError as error:
+        return {"reason": str(error)}
+    digest = hashlib.sha256(image_bytes).hexdigest()
+    return {"image_hash": digest, "phash": f"{phash:016x}", "thumbnail": thumbnail.hex()}
+
+
+def _inspect_images(
+    argument: tuple[list[bytes], ScanSettings],
+) -> list[dict[str, str]]:
+    images, settings = argument
+    return [inspect_image(image_bytes, settings) for image_bytes in images]
+
+
+def chunks(records: Iterable[tuple[int, Record]]) -> Iterator[list[tuple[int, Record]]]:
+    """Group a stream into lists that are bounded in number and in bytes."""
+    chunk: list[tuple[int, Record]] = []
+    size = 0
+    for index, record in records:
+        chunk.append((index, record))
+        size += len(record.image_bytes)
+        if len(chunk) >= CHUNK_RECORDS or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def scan(
+    records: Iterator[Record],
+    folder: Path,
+    settings: ScanSettings,
+    split: SplitSection,
+    pool: Executor | None,
+    ahead: int,
+    advance: Advance,
+) -> None:
+    """Write the parts of `folder` that are not there yet."""
+    folder.mkdir(exist_ok=True)
+    done = len(_parts(folder)) * PART_RECORDS
+    advance(sum(1 for _ in itertools.islice(records, done)))
+    rows = _rows(records, settings, split, pool, ahead)
+    for number in itertools.count(done // PART_RECORDS):
+        part = list(itertools.islice(rows, PART_RECORDS))
+        if part:
+            text = "".join(canonical_json(row) + "\n" for row in part)
+            write_text(folder / f"{number:06d}.jsonl", text)
+            advance(len(part))
+        if len(part) < PART_RECORDS:
+            return
+
+
+def _rows(
+    records: Iterator[Record],
+    settings: ScanSettings,
+    split: SplitSection,
+    pool: Executor | None,
+    ahead: int,
+) -> Iterator[dict[str, str]]:
+    def tasks() -> Iterator[tuple[list[Record], tuple[list[bytes], ScanSettings]]]:
+        for chunk in chunks(enumerate(records)):
+            found = [record for _, record in chunk]
+            usable = [r.image_bytes for r in found if not _record_problem(r, settings)]
+            yield found, (usable, settings)
+
+    for found, results in ordered_map(pool, _inspect_images, tasks(), ahead):
+        remaining = iter(results)
+        for record in found:
+            problem = _record_problem(record, settings)
+            row = {"reason": problem} if problem else next(remaining)
+            row = {"source": record.source, **row}
+            if "image_hash" in row:
+                group = group_of(record.fields, record.caption, split.group_key)
+                row["holdout"] = holdout(group, row["image_hash"], split)
+            yield row
+
+
+def _record_problem(record: Record, settings: ScanSettings) -> str:
+    return record.problem or inspect_caption(record.caption, settings.filters)
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.jsonl"))
+
+
+def iter_scan(folder: Path) -> Iterator[dict[str, Any]]:
+    """All rows of a finished scan, in record order."""
+    for part in _parts(folder):
+        with open(part, encoding="utf-8") as stream:
+            for line in stream:
+                yield json.loads(line)
+
+
+def decide(folder: Path, filters: FilterSection, skipped_path: Path) -> Decision:
+    """Find duplicates, settle every record's side and list the skipped ones.
+
+    `skipped_path` gets one JSON line for each skipped record: its source, the
+    reason, and for a duplicate the source of its twin.
+    """
+    usable, digests, phashes, thumbnails, held_out = _load(folder)
+    duplicates = find_duplicates(
+        digests, phashes, thumbnails, held_out, filters.duplicate_distance, filters.duplicate_rms
+    )
+    kept = duplicates.twin < 0
+    positions = np.flatnonzero(usable)
+    side = np.zeros(len(usable), np.uint8)
+    side[positions[kept]] = np.where(held_out[kept], VALIDATION, TRAIN)
+    twins = dict(zip(positions[~kept].tolist(), positions[duplicates.twin[~kept]], strict=True))
+    exact = set(positions[duplicates.exact].tolist())
+    sources = _sources_of(folder, {int(twin) for twin in twins.values()})
+    reasons: dict[str, int] = {}
+    with open(skipped_path, "w", encoding="utf-8") as stream:
+        for index, row in enumerate(iter_scan(folder)):
+            if side[index] == SKIPPED:
+                entry = {"source": row["source"], "reason": row.get("reason")}
+                if index in twins:
+                    entry["reason"] = f"{'exact' if index in exact else 'near'} duplicate"
+                    entry["of"] = sources[int(twins[index])]
+                reasons[entry["reason"]] = reasons.get(entry["reason"], 0) + 1
+                stream.write(canonical_json(entry) + "\n")
+    hashes = {int(p): digests[i] for i, p in enumerate(positions) if kept[i]}
+    return Decision(side, hashes, reasons)
+
+
+def _sources_of(folder: Path, indices: set[int]) -> dict[int, str]:
+    return {i: row["source"] for i, row in enumerate(iter_scan(folder)) if i in indices}
+
+
+def _load(
+    folder: Path,
+) -> tuple[
+    npt.NDArray[np.bool_],
+    list[bytes],
+    npt.NDArray[np.uint64],
+    npt.NDArray[np.uint8],
+    npt.NDArray[np.bool_],
+]:
+    usable, digests, phashes, held_out = [], list[bytes](), list[int](), list[bool]()
+    thumbnails = bytearray()
+    for row in iter_scan(folder):
+        usable.append("image_hash" in row)
+        if usable[-1]:
+            digests.append(bytes.fromhex(row["image_hash"]))
+            phashes.append(int(row["phash"], 16))
+            thumbnails += bytes.fromhex(row["thumbnail"])
+            held_out.append(row["holdout"] != "train")
+    return (
+        np.array(usable, np.bool_),
+        digests,
+        np.array(phashes, np.uint64),
+        np.frombuffer(thumbnails, np.uint8).reshape(-1, THUMBNAIL_BYTES),
+        np.array(held_out, np.bool_),
+    )

@@ -1,0 +1,177 @@
+"""Second pass over the records: decode what is kept, resize, crop, and write shards."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgekd.artifacts import canonical_json
+from edgekd.data.images import BadImageError, Color, decode, resize_and_crop
+from edgekd.data.records import Record, iter_records
+from edgekd.data.scan import SKIPPED, TRAIN, VALIDATION, Decision, chunks
+from edgekd.data.split import group_of, holdout
+from edgekd.data.tars import ShardWriter
+from edgekd.data.workers import ordered_map
+from edgekd.errors import InputError
+from edgekd.progress import Advance
+from edgekd.recipe import DataSection
+
+SIDES = {TRAIN: "train", VALIDATION: "validation"}
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One image as it is stored: (height, width) before resizing, (top, left) after it."""
+
+    png: bytes
+    original_size: tuple[int, int]
+    crop: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PixelSettings:
+    """What decides about the pixels of one image."""
+
+    background: Color
+    max_pixels: int
+    resolution: int
+    crop: Literal["center", "random"]
+
+
+def make_pixels(image_bytes: bytes, image_hash: bytes, settings: PixelSettings) -> Pixels | None:
+    """Decode, resize, crop, and encode as PNG; None when the file is not what it was."""
+    if hashlib.sha256(image_bytes).digest() != image_hash:
+        return None
+    try:
+        image = decode(image_bytes, settings.background, settings.max_pixels)
+    except BadImageError:
+        return None
+    position = crop_position(image_hash) if settings.crop == "random" else (0.5, 0.5)
+    square, corner = resize_and_crop(image, settings.resolution, position)
+    stream = io.BytesIO()
+    square.save(stream, "PNG")
+    return Pixels(stream.getvalue(), (image.height, image.width), corner)
+
+
+def crop_position(image_hash: bytes) -> tuple[float, float]:
+    """Two numbers in [0, 1) that look random and depend on the image alone."""
+    digest = hashlib.sha256(b"crop\0" + image_hash).digest()
+    y, x = (int.from_bytes(digest[start : start + 7], "big") / 2**56 for start in (0, 8))
+    return y, x
+
+
+def _make_all(
+    argument: tuple[list[tuple[bytes, bytes]], PixelSettings],
+) -> list[Pixels | None]:
+    images, settings = argument
+    return [make_pixels(image_bytes, image_hash, settings) for image_bytes, image_hash in images]
+
+
+class Side:
+    """The shards of one side of the split, filled one after the other."""
+
+    def __init__(self, folder: Path, name: str, shard_samples: int) -> None:
+        self._folder, self._name, self._shard_samples = folder, name, shard_samples
+        self._shard = len(list(folder.glob(f"{name}-*.tar")))
+        self._writer: ShardWriter | None = None
+        self.finished = self._shard * shard_samples
+
+    def write(self, key: str, parts: dict[str, bytes]) -> None:
+        """Add a sample; a full shard is closed."""
+        if self._writer is None:
+            self._writer = ShardWriter(self._folder / f"{self._name}-{self._shard:06d}.tar")
+        self._writer.write(key, parts)
+        if self._writer.samples == self._shard_samples:
+            self.close()
+
+    def close(self) -> None:
+        """Close the open shard, full or not."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+            self._shard += 1
+
+    def discard(self) -> None:
+        """Throw the open shard away."""
+        if self._writer is not None:
+            self._writer.discard()
+
+
+def write_shards(
+    section: DataSection,
+    background: Color,
+    decision: Decision,
+    folder: Path,
+    pool: Executor | None,
+    workers: int,
+    advance: Advance,
+) -> None:
+    """Write the shards of `folder` that are not there yet.
+
+    Raises:
+        InputError: a source file is not what it was in the first pass.
+    """
+    folder.mkdir(exist_ok=True)
+    sides = {side: Side(folder, name, section.shard_samples) for side, name in SIDES.items()}
+    settings = PixelSettings(
+        background, section.filters.max_pixels, section.resolution, section.crop
+    )
+    remaining = _remaining(section, decision, sides, advance)
+    tasks = (
+        (chunk, ([(r.image_bytes, decision.image_hashes[i]) for i, r in chunk], settings))
+        for chunk in chunks(remaining)
+    )
+    with contextlib.ExitStack() as stack:
+        for side in sides.values():
+            stack.callback(side.discard)
+        for chunk, results in ordered_map(pool, _make_all, tasks, 2 * workers):
+            for (index, record), pixels in zip(chunk, results, strict=True):
+                if pixels is None:
+                    raise InputError(
+                        "source files must stay as they are while they are read",
+                        f"{record.source} changed",
+                    )
+                parts = {"json": _metadata(record, pixels, decision.image_hashes[index], section)}
+                parts["png"] = pixels.png
+                sides[decision.side[index]].write(f"{index:09d}", parts)
+            advance(len(chunk))
+        for side in sides.values():
+            side.close()
+
+
+def _remaining(
+    section: DataSection, decision: Decision, sides: dict[int, Side], advance: Advance
+) -> Iterator[tuple[int, Record]]:
+    """Kept records that no finished shard holds, with their index."""
+    passed = dict.fromkeys(sides, 0)
+    for index, record in enumerate(iter_records(section.sources)):
+        side = int(decision.side[index]) if index < len(decision.side) else SKIPPED
+        if side == SKIPPED:
+            continue
+        passed[side] += 1
+        if passed[side] <= sides[side].finished:
+            advance(1)
+        else:
+            yield index, record
+
+
+def _metadata(record: Record, pixels: Pixels, image_hash: bytes, section: DataSection) -> bytes:
+    group = group_of(record.fields, record.caption, section.split.group_key)
+    values: dict[str, Any] = {
+        "caption": record.caption,
+        "group": group,
+        "holdout": holdout(group, image_hash.hex(), section.split),
+        "source": record.fields.get("source", record.source),
+        "license": record.fields.get("license", ""),
+        "original_size": pixels.original_size,
+        "crop": pixels.crop,
+        "image_hash": image_hash.hex(),
+        "fields": record.fields,
+    }
+    return canonical_json(values).encode()
