@@ -119,7 +119,7 @@ def prepare(
     from edgekd.progress import console
 
     recipe = _recipe(config, assignments, teacher, data)
-    from edgekd.pipeline import prepare_run
+    from edgekd.verbs import prepare_run
 
     result = prepare_run(recipe, out or Path("runs") / f"{recipe.name}-data", console())
     if as_json:
@@ -174,7 +174,7 @@ def export(
     from edgekd.target import load_target
 
     chosen = load_target(target)
-    from edgekd.pipeline import export_run
+    from edgekd.verbs import export_run
 
     result = export_run(pipeline, chosen, precision or chosen.deploy, out, prompts, console())
     if as_json:
@@ -213,7 +213,7 @@ def benchmark(
 
     recipe = _recipe(config, assignments, teacher, data)
     chosen = load_target(target)
-    from edgekd.pipeline import benchmark_run
+    from edgekd.verbs import benchmark_run
 
     run = out or Path("runs") / f"{recipe.name}-{Path(suite).stem}"
     result = benchmark_run(recipe, chosen, suite, student or [], run, console())
@@ -234,7 +234,7 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Draw pictures with a teacher, a student or an exported pipeline."""
-    from edgekd.pipeline import generate_run
+    from edgekd.verbs import generate_run
 
     paths = generate_run(pipeline, prompts, out, steps, guidance_scale, seed)
     if as_json:

@@ -12,10 +12,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekd.recipe import DistillSection
+    from pathlib import Path
+
+    from edgekd.benchmark.suite import Suite
+    from edgekd.recipe import DistillSection, Recipe
+    from edgekd.target import Target
 
 # A training step costs its forward pass, and about twice that for the two gradients.
 TRAIN_TO_FORWARD = 3.0
+# A first guess of what does not follow from MACs, corrected by the pace of finished stages:
+# tracing, converting and checking one export, and starting one row of a benchmark.
+EXPORT_SECONDS = 12.0
+ROW_SECONDS = 8.0
 
 
 class Forecast:
@@ -81,3 +89,31 @@ def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.
             unet(latents, 1, text, added_cond_kwargs=added)
             passes += 1
     return passes * batch_size * macs / (time.perf_counter() - started)
+
+
+def forecast(recipe: Recipe, target: Target, suite: Suite, teacher: Path) -> Forecast:
+    """Expected seconds of the stages after `prepare`, at this machine's measured pace."""
+    from edgekd.artifacts import read_json
+    from edgekd.student.arch import full, resolve_arch
+    from edgekd.student.cost import unet_cost
+    from edgekd.teacher.load import load_model
+
+    config = read_json(teacher / "unet" / "config.json")
+    unet = load_model(teacher, "unet")
+    tokens = 77
+    size = config["sample_size"]
+    teacher_macs, student_macs = (
+        float(unet_cost(arch, config, (size, size), tokens).macs)
+        for arch in (full(config), resolve_arch(recipe.student, config))
+    )
+    pace = macs_per_second(unet, teacher_macs, recipe.distill.batch_size)
+    precisions = len(recipe.export.precisions or target.precisions)
+    passes = suite.quality.samples * suite.generation.steps * (2 if suite.generation.guided else 1)
+    drawing = passes * (2 * teacher_macs + (1 + precisions) * student_macs)
+    return Forecast(
+        {
+            "distill": distill_macs(recipe.distill, teacher_macs, student_macs) / pace,
+            "export": EXPORT_SECONDS * (1 + precisions),
+            "benchmark": drawing / pace + ROW_SECONDS * (3 + precisions),
+        }
+    )

@@ -8,15 +8,15 @@ of what it was made from, and so resumes by itself.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgekd import __version__
 from edgekd.artifacts import (
-    BenchmarkReport,
     ExportedPipeline,
     PreparedData,
     StudentCheckpoint,
@@ -26,6 +26,7 @@ from edgekd.artifacts import (
     remove_leftovers,
     run_lock,
     write_json,
+    write_text,
 )
 from edgekd.errors import GateError
 from edgekd.progress import Progress, format_seconds
@@ -34,7 +35,9 @@ from edgekd.resources import find_yaml
 from edgekd.target import Target
 
 if TYPE_CHECKING:
+    from edgekd.benchmark.subjects import Subject
     from edgekd.benchmark.suite import Suite
+    from edgekd.forecast import Forecast
     from edgekd.teacher.validate import TeacherInfo
 
 
@@ -92,20 +95,216 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
 
 @contextlib.contextmanager
 def open_run(run: Path) -> Iterator[None]:
-    """Lock a run folder and tidy what a killed process left in it."""
-    with run_lock(run):
-        remove_leftovers(run)
-        yield
+    """Lock a run folder, tidy what a killed process left in it, and leave no empty shell behind.
+
+    A run folder that this process made is removed again when an error comes
+    before the first finished artefact.
+    """
+    made_here = not run.exists()
+    try:
+        with run_lock(run):
+            remove_leftovers(run)
+            yield
+    except BaseException:
+        if made_here and run.is_dir() and not any(run.rglob("artifact.json")):
+            shutil.rmtree(run, ignore_errors=True)
+        raise
 
 
-def prepare_data(plan: Plan, progress: Progress) -> tuple[PreparedData, TeacherCache]:
+def prepare_data(
+    recipe: Recipe, teacher: Path, run: Path, progress: Progress
+) -> tuple[PreparedData, TeacherCache]:
     """Prepare the images and record what the teacher makes of them."""
-    from edgekd.data.cache import build_cache
     from edgekd.data.prepare import prepare
+    from edgekd.teacher.cache import build_cache
     from edgekd.teacher.load import load_teacher
 
-    data = prepare(plan.recipe.data, plan.run / "prepared", progress)
-    cache = build_cache(
-        data, lambda: load_teacher(plan.teacher.path), plan.run / "cache", progress
-    )
+    data = prepare(recipe.data, run / "prepared", progress)
+    cache = build_cache(data, load_teacher(teacher), run / "cache", progress)
     return data, cache
+
+
+def train_student(
+    plan: Plan, recipe: Recipe, cache: TeacherCache, out: Path, progress: Progress
+) -> StudentCheckpoint:
+    """Distil one student; named by its recipe sections and the cache's content."""
+    from edgekd.distill.loop import distill
+
+    key = hash_value(
+        [__version__, recipe.student.model_dump(), recipe.distill.model_dump(), cache.key]
+    )
+    return distill(recipe.distill, recipe.student, plan.teacher.path, cache, out, progress, key)
+
+
+def parity_prompts(data: PreparedData, count: int) -> list[str]:
+    """The first different captions of the validation split."""
+    from edgekd.data.dataset import iter_prepared
+
+    prompts: dict[str, None] = {}
+    for sample in iter_prepared(data, "validation"):
+        prompts[sample.caption] = None
+        if len(prompts) == count:
+            break
+    return list(prompts)
+
+
+class StageClock:
+    """Says which stage begins and about how long the rest will take."""
+
+    def __init__(self, stages: list[str], progress: Progress) -> None:
+        self._stages = stages
+        self._progress = progress
+        self._forecast: Forecast | None = None
+
+    def use(self, forecast: Forecast) -> None:
+        self._forecast = forecast
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        place = f"[{self._stages.index(name) + 1}/{len(self._stages)}] {name}"
+        if self._forecast:
+            left = format_seconds(self._forecast.remaining_seconds())
+            place += f" - about {left} left in all"
+        self._progress.info(place)
+        started = time.monotonic()
+        yield
+        if self._forecast:
+            self._forecast.finish(name, time.monotonic() - started)
+
+
+def export_roles(
+    plan: Plan, student: StudentCheckpoint, data: PreparedData, progress: Progress
+) -> dict[str, dict[str, ExportedPipeline]]:
+    """Export the student in all precisions, and the teacher in the deployed one to compare with."""
+    from edgekd.export.stage import export_all
+
+    section = plan.recipe.export
+    deployed = section.model_copy(update={"precisions": [plan.target.deploy]})
+    prompts = parity_prompts(data, section.parity_prompts)
+    made_from = {
+        "student": (student.path, student.key, section),
+        "teacher": (plan.teacher.path, plan.teacher.key, deployed),
+    }
+    exports = {}
+    for role, (path, source_key, chosen) in made_from.items():
+        key = hash_value([__version__, source_key, plan.target.model_dump()])
+        out = plan.run / "export" / role
+        exports[role] = export_all(path, plan.target, chosen, out, prompts, progress, key)
+    return exports
+
+
+def matrix(
+    plan: Plan, student: StudentCheckpoint, exports: dict[str, dict[str, ExportedPipeline]]
+) -> list[Subject]:
+    """The rows of the main job's report: both models in torch and in every exported precision."""
+    from edgekd.benchmark.subjects import TORCH, Subject
+
+    sources: dict[Literal["teacher", "student"], Path] = {
+        "teacher": plan.teacher.path,
+        "student": student.path,
+    }
+    rows = []
+    for role, source in sources.items():
+        rows.append(Subject(f"{role} torch fp32", role, TORCH, "fp32", source))
+        for precision, exported in exports[role].items():
+            name = f"{role} {exported.runtime} {precision}"
+            rows.append(Subject(name, role, exported.runtime, precision, exported.path, source))
+    return rows
+
+
+def report_key(
+    plan: Plan,
+    data: PreparedData,
+    student_key: str,
+    exports: dict[str, dict[str, ExportedPipeline]],
+) -> str:
+    """Content key of the report: suite, data and every row's own key."""
+    keys = {role: {name: one.key for name, one in rows.items()} for role, rows in exports.items()}
+    return hash_value(
+        [__version__, plan.suite.model_dump(), data.key, plan.teacher.key, student_key, keys]
+    )
+
+
+def check_gates(plan: Plan, metrics: dict[str, Any]) -> None:
+    """Hold the deployed student against the recipe's quality floor and the target's budgets.
+
+    Raises:
+        GateError: the first that is not met.
+    """
+    floor, budgets = plan.recipe.quality_floor, plan.target.budgets
+    student, ratios = metrics["student"], metrics["ratios"]
+    bounds = [
+        ("quality_floor.max_fd_ratio", ratios["fd"], floor.max_fd_ratio, 1),
+        ("quality_floor.min_score_ratio", ratios["score"], floor.min_score_ratio, -1),
+        ("budgets.latency_ms", student["latency_ms"], budgets.latency_ms, 1),
+        ("budgets.peak_bytes", student["peak_bytes"], budgets.peak_bytes, 1),
+        ("budgets.size_bytes", student["size_bytes"], budgets.size_bytes, 1),
+    ]
+    for name, value, bound, sign in bounds:
+        if bound is None:
+            continue
+        if value is None or not sign * value <= sign * bound:
+            relation = "<=" if sign > 0 else ">="
+            raise GateError(
+                f"`{name}`: {relation} {bound} must hold",
+                "no measurement" if value is None else f"{value:.6g}",
+                f"The report is in {plan.run / 'report'}.",
+            )
+
+
+def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
+    """Run every stage of the main job.
+
+    Returns:
+        the object that `edgekd distill --json` prints: paths `student`, `export`, `report`,
+        `teacher`, and `metrics` with `teacher`, `student` and `ratios`.
+
+    Raises:
+        InputError: data that cannot be used.
+        GateError: parity, a loss that is not finite, the quality floor or a budget.
+    """
+    from edgekd.benchmark.run import benchmark
+    from edgekd.forecast import forecast
+
+    clock = StageClock(["prepare", "distill", "export", "benchmark"], progress)
+    recipe, run = plan.recipe, plan.run
+    with open_run(run):
+        describe(plan)
+        with clock.stage("prepare"):
+            data, cache = prepare_data(recipe, plan.teacher.path, run, progress)
+        clock.use(forecast(plan.recipe, plan.target, plan.suite, plan.teacher.path))
+        with clock.stage("distill"):
+            student = train_student(plan, recipe, cache, run / "distill", progress)
+        with clock.stage("export"):
+            exports = export_roles(plan, student, data, progress)
+        with clock.stage("benchmark"):
+            report = benchmark(
+                plan.suite,
+                matrix(plan, student, exports),
+                data,
+                run / "report",
+                progress,
+                key=report_key(plan, data, student.key, exports),
+                curves={"student": student.metrics_path},
+                deploy=(plan.target.runtime, plan.target.deploy),
+            )
+        metrics = read_json(report.json_path)["metrics"]
+        check_gates(plan, metrics)
+    return {
+        "student": student.path,
+        "export": exports["student"][plan.target.deploy].path,
+        "report": report.html_path,
+        "teacher": plan.teacher.path,
+        "metrics": metrics,
+    }
+
+
+def describe(plan: Plan) -> None:
+    """Write the resolved recipe and the machine beside the results."""
+    import yaml
+
+    from edgekd.measure.environment import environment
+
+    text = yaml.safe_dump(plan.recipe.model_dump(), sort_keys=False)
+    write_text(plan.run / "recipe.yaml", text)
+    write_json(plan.run / "environment.json", environment())

@@ -188,7 +188,10 @@ CASES: dict[str, tuple[Setup, str]] = {
     ),
     "mis-shaped tensor": (
         teacher_with(
-            change_tensor("vae", lambda t: t.update({"encoder.conv_in.bias": t["decoder.conv_in.bias"][:3].clone()}))
+            change_tensor(
+                "vae",
+                lambda t: t.update({"encoder.conv_in.bias": t["decoder.conv_in.bias"][:3].clone()}),
+            )
         ),
         "encoder.conv_in.bias",
     ),
@@ -246,7 +249,9 @@ def test_other_verbs_refuse(arguments, said, tmp_path, monkeypatch, run_cli):
 
 def test_out_is_a_file(tmp_path, tiny_teacher, run_cli):
     (tmp_path / "run").write_text("mine")
-    code, _, stderr = run_cli("distill", "--teacher", str(tiny_teacher), "--out", str(tmp_path / "run"))
+    code, _, stderr = run_cli(
+        "distill", "--teacher", str(tiny_teacher), "--out", str(tmp_path / "run")
+    )
     assert code == 2
     assert "must be writable" in stderr
     assert (tmp_path / "run").read_text() == "mine"

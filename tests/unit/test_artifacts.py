@@ -22,9 +22,14 @@ def test_atomic_folder_keeps_the_old_one_on_error(tmp_path):
     final = tmp_path / "out"
     with atomic_folder(final) as folder:
         (folder / "a").write_text("old")
-    with pytest.raises(RuntimeError, match="half way"), atomic_folder(final) as folder:
-        (folder / "a").write_text("new")
-        raise RuntimeError("half way")
+
+    def fail_half_way() -> None:
+        with atomic_folder(final) as folder:
+            (folder / "a").write_text("new")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way()
     assert (final / "a").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

@@ -1,0 +1,153 @@
+"""The single-stage verbs: one stage of the pipeline, or a few, on input from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekd import __version__
+from edgekd.artifacts import PreparedData, hash_value, read_json
+from edgekd.errors import InputError
+from edgekd.pipeline import Plan, make_plan, open_run, prepare_data, train_student
+from edgekd.progress import Progress
+from edgekd.recipe import Recipe, override, validate
+from edgekd.target import Target
+
+if TYPE_CHECKING:
+    from edgekd.benchmark.subjects import Subject
+
+# Parity prompts of `edgekd export` when none are given: any text will do, different lengths.
+DEFAULT_PROMPTS = ["red apple", "a photo of a small house beside a lake, evening light"]
+
+
+def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    """`edgekd prepare`: shards and caches of a recipe's data; returns the summary."""
+    from edgekd.teacher.load import resolve_teacher
+    from edgekd.teacher.validate import inspect_folder
+
+    teacher = inspect_folder(resolve_teacher(recipe.teacher.path))
+    with open_run(run):
+        data, cache = prepare_data(recipe, teacher.path, run, progress)
+    summary = read_json(data.root / "summary.json")
+    return {**summary, "prepared": data.root, "cache": cache.root}
+
+
+def export_run(
+    pipeline: Path,
+    target: Target,
+    precision: str,
+    out: Path,
+    prompts: list[str] | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """`edgekd export`: one pipeline in one precision.
+
+    Returns:
+        `{"path", "precision", "components": {name: {"parity", "bytes", "seconds"}}}`.
+    """
+    from edgekd.export.protocol import ExportOptions
+    from edgekd.export.registry import get_exporter
+
+    if out.exists() and not (out / "manifest.json").is_file():
+        raise InputError("`--out` must be a new folder or an older export", f"{out}")
+    exporter = get_exporter(target.runtime)
+    options = ExportOptions(schedulers=tuple(target.schedulers))
+    exported = exporter.export(
+        pipeline, out, precision, prompts or DEFAULT_PROMPTS, progress, options
+    )
+    manifest = read_json(exported.path / "manifest.json")
+    return {
+        "path": exported.path,
+        "precision": exported.precision,
+        "components": manifest["components"],
+    }
+
+
+def _trained_subjects(
+    plan: Plan, run: Path, progress: Progress
+) -> tuple[list[Subject], dict[str, Path], PreparedData]:
+    """Prepare data and train every variant of the suite."""
+    from edgekd.benchmark.subjects import TORCH, Subject
+
+    data, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress)
+    subjects, curves = [], {}
+    for variant in plan.suite.variants:
+        values = override(plan.recipe.model_dump(), variant.assignments)
+        recipe = validate(Recipe, values, f"variant `{variant.name}`")
+        progress.info(f"[variant {variant.name}] {variant.description}")
+        out = run / "variants" / variant.name
+        student = train_student(plan, recipe, cache, out, progress)
+        subjects.append(Subject(f"student {variant.name}", "student", TORCH, "fp32", student.path))
+        curves[variant.name] = student.metrics_path
+    return subjects, curves, data
+
+
+def benchmark_run(
+    recipe: Recipe,
+    target: Target,
+    suite_name: str,
+    students: list[Path],
+    run: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """`edgekd benchmark`: the teacher, given students and the suite's own variants, in torch."""
+    from edgekd.benchmark.run import benchmark
+    from edgekd.benchmark.subjects import TORCH, Subject
+    from edgekd.teacher.validate import inspect_folder
+
+    chosen = validate(
+        Recipe, override(recipe.model_dump(), [f"benchmark.suite={suite_name}"]), "recipe"
+    )
+    plan = make_plan(chosen, target, run)
+    for student in students:
+        inspect_folder(student)
+    if not students and not plan.suite.variants:
+        raise InputError(
+            f"suite `{plan.suite.name}` needs a student to measure", "none", "Pass --student DIR."
+        )
+    with open_run(run):
+        subjects, curves, data = _trained_subjects(plan, run, progress)
+        teacher = Subject("teacher torch fp32", "teacher", TORCH, "fp32", plan.teacher.path)
+        given = [
+            Subject(f"student {path.name}", "student", TORCH, "fp32", path) for path in students
+        ]
+        rows = [teacher, *subjects, *given]
+        key = hash_value(
+            [__version__, plan.suite.model_dump(), data.key, [[s.name, s.key()] for s in rows]]
+        )
+        report = benchmark(plan.suite, rows, data, run / "report", progress, key, curves)
+    content = read_json(report.json_path)
+    return {
+        "report": report.html_path,
+        "rows": {row["name"]: row["quality"] for row in content["rows"]},
+        "metrics": content["metrics"],
+    }
+
+
+def generate_run(
+    pipeline: Path, prompts: list[str], out: Path, steps: int, guidance_scale: float, seed: int
+) -> list[Path]:
+    """`edgekd generate`: one PNG for each prompt; picture i draws its noise from `seed + i`."""
+    import torch
+
+    from edgekd.artifacts import atomic_folder
+
+    if out.exists():
+        raise InputError("`--out` must be a new folder", str(out))
+    if (pipeline / "manifest.json").is_file():
+        from edgekd.export.registry import get_exporter
+
+        drawer = get_exporter(read_json(pipeline / "manifest.json")["runtime"]).load(pipeline)
+    else:
+        from edgekd.teacher.load import load_pipeline, resolve_teacher
+
+        drawer = load_pipeline(resolve_teacher(str(pipeline)))
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
+    pictures = drawer(
+        prompts, num_inference_steps=steps, guidance_scale=guidance_scale, generator=generators
+    ).images
+    names = [f"{i:04d}.png" for i in range(len(prompts))]
+    with atomic_folder(out) as folder:
+        for name, picture in zip(names, pictures, strict=True):
+            picture.save(folder / name)
+    return [out / name for name in names]
