@@ -10,11 +10,12 @@ lets the import go on; edgekd calls none of them.
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import torch
 
 
-def _declare_missing_operators() -> torch.library.Library | None:
+def _declare_missing_operators() -> Any:
     if importlib.util.find_spec("torchvision") is None:
         return None
     try:
@@ -24,7 +25,8 @@ def _declare_missing_operators() -> torch.library.Library | None:
             raise
     else:
         return None
-    library = torch.library.Library("torchvision", "DEF")
+    make_library: Any = torch.library.Library  # untyped in some torch versions
+    library = make_library("torchvision", "DEF")
     for operator in ("nms", "qnms"):
         library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return library
