@@ -1,0 +1,112 @@
+"""Randomness without state: every draw is a function of the seed and a position.
+
+A run consumes one endless stream of samples; step s of a run whose steps take G samples (over
+all micro-batches and processes) takes positions s * G to (s + 1) * G. What is drawn for a
+position (which training sample, which noise, whether the caption is dropped) depends on the
+seed and the position only. So a run resumes exactly, and it sees the same samples whether
+they are spread over one process or several.
+
+Shapes: B batch, [B, C, h, w] latents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+def generator(seed: int, purpose: str, index: int) -> torch.Generator:
+    """A fresh CPU generator that depends on its arguments only."""
+    digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, count: int) -> Tensor:
+    return torch.randperm(count, generator=generator(seed, "epoch", epoch))
+
+
+def sample_indices(seed: int, positions: Sequence[int], count: int) -> Tensor:
+    """Training samples at stream positions, [B] in [0, count).
+
+    Each epoch is a random permutation of all samples.
+    """
+    indices = [int(_permutation(seed, p // count, count)[p % count]) for p in positions]
+    return torch.tensor(indices)
+
+
+def step_positions(step: int, micro: int, rank: int, batch: BatchPlan) -> range:
+    """Stream positions of one process's micro-batch in step `step` (from 0)."""
+    first = step * batch.step_samples + (micro * batch.processes + rank) * batch.batch_size
+    return range(first, first + batch.batch_size)
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How a step's samples are spread: `accumulation` micro-batches on each of `processes`."""
+
+    batch_size: int
+    accumulation: int = 1
+    processes: int = 1
+
+    @property
+    def step_samples(self) -> int:
+        """Samples of one optimiser step."""
+        return self.batch_size * self.accumulation * self.processes
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What is drawn for a batch.
+
+    Attributes:
+        timesteps: [B].
+        keep_caption: [B] false where the caption is dropped.
+        noise: [B, C, h, w] of the forward diffusion.
+        vae_noise: [B, C, h, w] of the VAE's posterior.
+    """
+
+    timesteps: Tensor
+    keep_caption: Tensor
+    noise: Tensor
+    vae_noise: Tensor
+
+
+def draw(
+    seed: int,
+    positions: Sequence[int],
+    step_samples: int,
+    timesteps: int,
+    dropout: float,
+    shape: Sequence[int],
+) -> Draw:
+    """Draw for stream positions.
+
+    The timesteps of one step are spread evenly over the schedule from a common random offset,
+    `t_i = frac(u + i / G) T` (Kingma et al. 2021, appendix I.1): each is uniform, and the
+    loss of a small batch varies less.
+
+    Args:
+        step_samples: G, samples of one optimiser step.
+        timesteps: T, of the schedule.
+        dropout: probability that a caption is dropped.
+        shape: [C, h, w] of one sample's latents.
+    """
+    chosen, keep, noise, vae_noise = [], [], [], []
+    for position in positions:
+        step, slot = divmod(position, step_samples)
+        offset = float(torch.rand((), generator=generator(seed, "timesteps", step)))
+        fraction = (offset + slot / step_samples) % 1.0
+        chosen.append(min(int(fraction * timesteps), timesteps - 1))
+        source = generator(seed, "sample", position)
+        keep.append(float(torch.rand((), generator=source)) >= dropout)
+        noise.append(torch.randn(*shape, generator=source))
+        vae_noise.append(torch.randn(*shape, generator=source))
+    return Draw(
+        torch.tensor(chosen), torch.tensor(keep), torch.stack(noise), torch.stack(vae_noise)
+    )

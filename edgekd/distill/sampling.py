@@ -1,0 +1,112 @@
+"""Sample sheets: what teacher and student draw from the same prompts and the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgekd.distill.batches import Latents
+from edgekd.distill.draws import generator
+from edgekd.teacher.load import Teacher, make_pipeline
+
+Pixels = npt.NDArray[np.uint8]
+DEFAULT_PROMPTS = 8
+_GAP = 4  # pixels between pictures
+_BATCH = 4  # prompts drawn at once
+
+
+def choose_prompts(latents: Latents, count: int = DEFAULT_PROMPTS) -> list[str]:
+    """Different captions, spread over a split; fewer where the split has fewer."""
+    stride = max(1, len(latents) // count)
+    # Strides through the whole split first, then what they left out.
+    order = sorted(range(len(latents)), key=lambda i: (i % stride, i))
+    prompts: dict[str, None] = {}
+    for i in order:
+        caption = latents.captions(i)
+        if caption:
+            prompts[caption] = None
+        if len(prompts) == count:
+            break
+    return list(prompts)
+
+
+class SampleSheet:
+    """Draws sheets: the teacher's row above the student's, one column for each prompt.
+
+    Args:
+        teacher: gives all components but the U-Net, and the first row.
+        prompts: fixed prompts.
+        steps: denoising steps of the teacher's scheduler.
+        guidance_scale: classifier-free guidance.
+        seed: of the initial noise.
+    """
+
+    def __init__(
+        self, teacher: Teacher, prompts: Sequence[str], steps: int, guidance_scale: float, seed: int
+    ) -> None:
+        self._teacher, self._prompts = teacher, list(prompts)
+        self._steps, self._guidance_scale, self._seed = steps, guidance_scale, seed
+        self._first_row: list[Pixels] | None = None
+
+    def draw(self, unet: Any) -> Pixels:
+        """The sheet of a student's U-Net, uint8 [H, W, 3]."""
+        if self._first_row is None:
+            self._first_row = self._generate(self._teacher.unet)
+        return grid([self._first_row, self._generate(unet)])
+
+    @torch.no_grad()
+    def _generate(self, unet: Any) -> list[Pixels]:
+        pipeline = make_pipeline(replace(self._teacher, unet=unet))
+        info = self._teacher.info
+        shape = (info.latent_channels, info.latent_size, info.latent_size)
+        pictures: list[Pixels] = []
+        for first in range(0, len(self._prompts), _BATCH):
+            prompts = self._prompts[first : first + _BATCH]
+            sources = [
+                generator(self._seed, "sheet", i) for i in range(first, first + len(prompts))
+            ]
+            noise = torch.stack([torch.randn(shape, generator=source) for source in sources])
+            images = pipeline(
+                prompt=prompts,
+                latents=noise.to(self._teacher.device),
+                # For schedulers that add noise at each step.
+                generator=sources,
+                num_inference_steps=self._steps,
+                guidance_scale=self._guidance_scale,
+                output_type="np",
+            ).images
+            pictures += [(image * 255).round().astype(np.uint8) for image in images]
+        return pictures
+
+
+def grid(rows: Sequence[Sequence[Pixels]]) -> Pixels:
+    """Pictures of one size, uint8 [h, w, 3], in rows on white with a small gap between."""
+    h, w, _ = rows[0][0].shape
+    height = len(rows) * (h + _GAP) - _GAP
+    width = len(rows[0]) * (w + _GAP) - _GAP
+    sheet = np.full((height, width, 3), 255, dtype=np.uint8)
+    for r, row in enumerate(rows):
+        for c, picture in enumerate(row):
+            sheet[r * (h + _GAP) : r * (h + _GAP) + h, c * (w + _GAP) : c * (w + _GAP) + w] = (
+                picture
+            )
+    return sheet
+
+
+def save_png(image: Pixels, path: Path) -> None:
+    """Write a picture whole or not at all."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        Image.fromarray(image).save(temporary, format="png")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
