@@ -1,0 +1,92 @@
+"""The headline: one teacher row against one student row, like with like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgekd.benchmark.subjects import TORCH
+
+METRICS = (
+    "parameters",
+    "latency_ms",
+    "peak_bytes",
+    "peak_above_baseline_bytes",
+    "size_bytes",
+    "fd",
+    "kid",
+    "score",
+)
+Row = dict[str, Any]
+
+
+def choose_student(rows: list[Row], deploy: tuple[str, str] | None) -> Row | None:
+    """The student row the headline speaks of: the deployed one, else the first measured one.
+
+    Args:
+        deploy: runtime and precision that the target deploys, or None.
+    """
+    students = [row for row in rows if row["role"] == "student" and not row["not_executed"]]
+    for row in students:
+        if deploy == (row["runtime"], row["precision"]):
+            return row
+    return students[0] if students else None
+
+
+def choose_teacher(rows: list[Row], student: Row | None) -> Row:
+    """The teacher row to compare with: same runtime and precision, same runtime, torch, any.
+
+    Comparing runtimes at once with models would credit distillation with what a runtime does.
+    """
+    teachers = [row for row in rows if row["role"] == "teacher" and not row["not_executed"]]
+
+    def distance(row: Row) -> int:
+        if student is None:
+            return int(row["runtime"] != TORCH)
+        if row["runtime"] == student["runtime"]:
+            return int(row["precision"] != student["precision"])
+        return 2 if row["runtime"] == TORCH else 3
+
+    return min(teachers, key=distance)
+
+
+def row_metrics(row: Row) -> dict[str, float | None]:
+    """The headline figures of a row; None where the suite did not ask for one."""
+    quality, speed, memory = row["quality"] or {}, row["speed"] or {}, row["memory"] or {}
+    return {
+        "parameters": row["parameters"],
+        "latency_ms": speed.get("image", {}).get("p50_ms"),
+        "peak_bytes": memory.get("peak_bytes"),
+        "peak_above_baseline_bytes": memory.get("above_baseline_bytes"),
+        "size_bytes": row["size_bytes"],
+        "fd": quality.get("fd"),
+        "kid": quality.get("kid"),
+        "score": quality.get("score"),
+    }
+
+
+def ratio(student: float | None, teacher: float | None) -> float | None:
+    """student / teacher; None where either is missing or the teacher's is 0."""
+    if student is None or not teacher:
+        return None
+    return student / teacher
+
+
+def headline(rows: list[Row], deploy: tuple[str, str] | None) -> dict[str, Any]:
+    """`{"teacher": …, "student": …, "ratios": …, "rows": {"teacher": name, "student": name}}`.
+
+    Without a measured student, `student` and `ratios` are None.
+    """
+    student = choose_student(rows, deploy)
+    teacher = choose_teacher(rows, student)
+    result: dict[str, Any] = {
+        "teacher": row_metrics(teacher),
+        "student": None,
+        "ratios": None,
+        "rows": {"teacher": teacher["name"], "student": student["name"] if student else None},
+    }
+    if student is not None:
+        result["student"] = row_metrics(student)
+        result["ratios"] = {
+            name: ratio(result["student"][name], result["teacher"][name]) for name in METRICS
+        }
+    return result

@@ -1,0 +1,34 @@
+"""Features of real and drawn pictures in two dimensions, for the eye only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgekd.benchmark.quality import Floats
+
+REFERENCE = "reference images"
+MAX_REFERENCE = 400
+_DECIMALS = 3
+
+
+def project(sets: dict[str, Floats], reference: Floats, seed: int) -> dict[str, Any]:
+    """t-SNE of all sets together with reference images; PCA where there are too few.
+
+    Returns:
+        `{"method": name, "points": {set name: [[x, y], …]}}`.
+    """
+    from edgekd.metrics.embeddings import MIN_TSNE_SAMPLES, pca, project_together, tsne
+
+    chosen = np.random.default_rng(seed).permutation(len(reference))[:MAX_REFERENCE]
+    together = {REFERENCE: reference[np.sort(chosen)], **sets}
+    total = sum(len(features) for features in together.values())
+    if total >= max(4 * MIN_TSNE_SAMPLES, 50):
+        method, points = "t-SNE", project_together(together, lambda x: tsne(x, seed))
+    else:
+        method, points = "PCA", project_together(together, lambda x: pca(x).points)
+    return {
+        "method": method,
+        "points": {name: np.round(xy, _DECIMALS).tolist() for name, xy in points.items()},
+    }

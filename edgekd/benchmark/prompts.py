@@ -1,0 +1,98 @@
+"""Which validation captions are drawn, and which validation images are the reference.
+
+The choice depends on keys and the seed, never on the order of the data set.
+Images held out one by one come first (their thing is known from another
+rendering), then groups held out whole. No image is prompt and reference at
+once, so the *real images* row can be measured like any other: its distance
+to the reference is the floor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.artifacts import PreparedData
+from edgekd.errors import InputError
+
+Images = npt.NDArray[np.uint8]
+_KINDS = {"image": 0, "group": 1}
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts in drawing order.
+
+    Attributes:
+        keys: sample keys.
+        captions: one prompt each.
+        holdouts: `image` or `group`.
+        reference_count: validation images that are not prompts.
+    """
+
+    keys: tuple[str, ...]
+    captions: tuple[str, ...]
+    holdouts: tuple[str, ...]
+    reference_count: int
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def spread(self, count: int) -> list[int]:
+        """Indices of at most `count` prompts, spread over the whole list."""
+        count = min(count, len(self))
+        return [index * len(self) // count for index in range(count)]
+
+
+def _rank(key: str, holdout: str, seed: int) -> tuple[int, str]:
+    return _KINDS[holdout], hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
+
+
+def choose_prompts(rows: list[tuple[str, str, str]], samples: int, seed: int) -> Prompts:
+    """Pick prompts among validation rows `(key, caption, holdout)`.
+
+    Takes `samples`, or half of the rows where there are fewer than twice that.
+
+    Raises:
+        InputError: fewer than 4 validation images.
+    """
+    count = min(samples, len(rows) // 2)
+    if count < 2:
+        raise InputError(
+            "the benchmark needs at least 4 validation images",
+            str(len(rows)),
+            "Give more images, or raise `data.split.image_fraction`.",
+        )
+    chosen = sorted(rows, key=lambda row: _rank(row[0], row[2], seed))[:count]
+    keys, captions, holdouts = zip(*chosen, strict=True)
+    return Prompts(keys, captions, holdouts, len(rows) - count)
+
+
+def select_prompts(data: PreparedData, samples: int, seed: int) -> Prompts:
+    """`choose_prompts` on the validation split of prepared data."""
+    from edgekd.data.dataset import iter_prepared
+
+    rows = [
+        (sample.key, sample.caption, str(sample.holdout))
+        for sample in iter_prepared(data, "validation")
+    ]
+    return choose_prompts(rows, samples, seed)
+
+
+def iter_validation(data: PreparedData, batch_size: int) -> Iterator[tuple[list[str], Images]]:
+    """Validation images [B,H,W,3] with their keys, in batches."""
+    from edgekd.data.dataset import iter_prepared
+
+    batch: list[Any] = []
+    for sample in iter_prepared(data, "validation"):
+        batch.append(sample)
+        if len(batch) == batch_size:
+            yield [s.key for s in batch], np.stack([s.image for s in batch])
+            batch = []
+    if batch:
+        yield [s.key for s in batch], np.stack([s.image for s in batch])

@@ -1,0 +1,68 @@
+"""Figures as people read them: three significant digits and a unit."""
+
+from __future__ import annotations
+
+MISSING = "\N{EM DASH}"
+_LARGE = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`1234.5` -> `1234`, `12.345` -> `12.3`, `0.012345` -> `0.0123`; no exponents above 1e-4."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 10 ** (digits - 1):
+        return f"{value:.0f}"
+    return f"{value:#.{digits}g}".rstrip(".")
+
+
+def count(value: float | None) -> str:
+    """`12_800_000` -> `12.8 M`."""
+    if value is None:
+        return MISSING
+    for size, unit in _LARGE:
+        if abs(value) >= size:
+            return f"{significant(value / size)} {unit}"
+    return significant(value)
+
+
+def size(value: float | None) -> str:
+    """Bytes in binary units: `209715200` -> `200 MiB`."""
+    if value is None:
+        return MISSING
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if abs(value) >= 1024**power:
+            return f"{significant(value / 1024**power)} {unit}"
+    return f"{value:.0f} B"
+
+
+def milliseconds(value: float | None) -> str:
+    """`1234.5` -> `1.23 s`, `12.345` -> `12.3 ms`."""
+    if value is None:
+        return MISSING
+    if value >= 1000:
+        return f"{significant(value / 1000)} s"
+    return f"{significant(value)} ms"
+
+
+def number(value: float | None) -> str:
+    return MISSING if value is None else significant(value)
+
+
+def factor(value: float | None) -> str:
+    """A ratio: `0.5812` -> `0.58x` with a real multiplication sign."""
+    return MISSING if value is None else f"{value:.2f}\N{MULTIPLICATION SIGN}"
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """`31.2 ± 0.4`: the error's precision follows the value's."""
+    if value is None:
+        return MISSING
+    text = significant(value)
+    if error is None:
+        return text
+    decimals = len(text.partition(".")[2])
+    return f"{text} ± {error:.{decimals}f}"
+
+
+def decibel(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.1f} dB"

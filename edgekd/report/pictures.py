@@ -1,0 +1,72 @@
+"""Pictures side by side: data URIs for the page, one sheet for Markdown.
+
+images: uint8 [H,W,3].
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+# Larger pictures are reduced: the page stays one file of a few megabytes.
+MAX_SIDE = 256
+_GAP, _LABEL_HEIGHT = 6, 16
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The same prompts in every row, from the same noise.
+
+    Attributes:
+        captions, holdouts: one per column.
+        rows: row name -> its pictures, uint8 [H,W,3] each.
+    """
+
+    captions: Sequence[str]
+    holdouts: Sequence[str]
+    rows: Mapping[str, Sequence[Any]]
+
+
+def thumbnail(image: Any) -> Image.Image:
+    """A picture, reduced with antialiasing if its side is above `MAX_SIDE`."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    return picture
+
+
+def data_uri(image: Any) -> str:
+    """A picture as `data:image/png;base64,…`."""
+    stream = io.BytesIO()
+    thumbnail(image).save(stream, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def sheet(gallery: Gallery) -> Image.Image:
+    """All rows under each other, each under its name."""
+    pictures = {name: [thumbnail(image) for image in row] for name, row in gallery.rows.items()}
+    side = max(max(picture.size) for row in pictures.values() for picture in row)
+    columns = len(gallery.captions)
+    height = len(pictures) * (side + _LABEL_HEIGHT + _GAP) + _GAP
+    canvas = Image.new("RGB", (columns * (side + _GAP) + _GAP, height), "white")
+    pen = ImageDraw.Draw(canvas)
+    top = _GAP
+    for name, row in pictures.items():
+        label = name.encode("ascii", "replace").decode("ascii")  # Pillow's own font is Latin only
+        pen.text((_GAP, top), label, fill="black")
+        for column, picture in enumerate(row):
+            canvas.paste(picture, (_GAP + column * (side + _GAP), top + _LABEL_HEIGHT))
+        top += side + _LABEL_HEIGHT + _GAP
+    return canvas
+
+
+def write_sheet(gallery: Gallery, path: Path) -> None:
+    """Write the sheet as PNG, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    sheet(gallery).save(temporary, format="PNG", optimize=True)
+    temporary.replace(path)

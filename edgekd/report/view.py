@@ -1,0 +1,241 @@
+"""From the figures of `report.json` to the texts of the page: no figure is computed here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgekd.report import format as fmt
+
+Report = dict[str, Any]
+COMPONENTS = {
+    "text_encoder": "text encoder",
+    "text_encoder_2": "text encoder 2",
+    "unet": "U-Net, batch 1",
+    "unet_guided": "U-Net, guided (batch 2)",
+    "vae_decoder": "VAE decoder",
+    "image": "whole picture",
+}
+NOT_EXECUTED = "not executed here"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One headline ratio; `verdict` is `better`, `worse`, `same` or empty."""
+
+    title: str
+    ratio: str
+    student: str
+    teacher: str
+    note: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names the row; `notes` mark rows that have no figures."""
+
+    head: list[str]
+    rows: list[list[str]]
+    kinds: list[str]
+    caption: str = ""
+
+
+_CARDS = (
+    ("parameters", "Parameters", fmt.count, "lower"),
+    ("latency_ms", "Latency per picture, p50", fmt.milliseconds, "lower"),
+    ("peak_bytes", "Peak memory", fmt.size, "lower"),
+    ("peak_above_baseline_bytes", "Peak memory without Python and libraries", fmt.size, "lower"),
+    ("size_bytes", "Size on disk", fmt.size, "lower"),
+    ("fd", "FD to real images", fmt.number, "lower"),
+    ("score", "Caption score", fmt.number, "higher"),
+)
+# Ratios nearer to 1 than this are called the same: below the noise of any of these figures.
+_SAME = 0.01
+
+
+def cards(report: Report) -> list[Card]:
+    """Headline ratios, student / teacher; figures the suite did not ask for are left out."""
+    metrics = report["metrics"]
+    if metrics["student"] is None:
+        return []
+    made = []
+    for key, title, text, direction in _CARDS:
+        teacher, student = metrics["teacher"][key], metrics["student"][key]
+        if teacher is None or student is None:
+            continue
+        ratio = metrics["ratios"][key]
+        made.append(
+            Card(
+                title,
+                fmt.factor(ratio),
+                text(student),
+                text(teacher),
+                f"{direction} is better",
+                _verdict(ratio, direction),
+            )
+        )
+    return made
+
+
+def _verdict(ratio: float | None, direction: str) -> str:
+    if ratio is None:
+        return ""
+    if abs(ratio - 1) < _SAME:
+        return "same"
+    return "better" if (ratio < 1) == (direction == "lower") else "worse"
+
+
+def runtime_name(row: dict[str, Any]) -> str:
+    return f"{row['runtime']} {row['precision']}"
+
+
+def _kind(row: dict[str, Any]) -> str:
+    return "absent" if row["not_executed"] else str(row["role"])
+
+
+def matrix_table(report: Report) -> Table:
+    """Real images, then every row: quality, latency, memory and size."""
+    head = ["row", "runtime", "FD ↓", "1000 KID ↓", "score ↑", "latency p50", "peak memory"]
+    head += ["parameters", "size"]
+    real = ["real images", fmt.MISSING, *_quality_cells(report["real"]), *[fmt.MISSING] * 4]
+    rows, kinds = [real], ["real"]
+    for row in report["rows"]:
+        cells = [row["name"], runtime_name(row)]
+        if row["quality"] is None:
+            cells += [NOT_EXECUTED, *[fmt.MISSING] * 4]
+        else:
+            cells += _quality_cells(row["quality"])
+            cells.append(fmt.milliseconds(row["speed"] and row["speed"]["image"]["p50_ms"]))
+            cells.append(fmt.size(row["memory"] and row["memory"]["peak_bytes"]))
+        cells += [fmt.count(row["parameters"]), fmt.size(row["size_bytes"])]
+        rows.append(cells)
+        kinds.append(_kind(row))
+    return Table(head, rows, kinds, "Quality, latency, memory, size")
+
+
+def _quality_cells(quality: dict[str, Any]) -> list[str]:
+    return [
+        fmt.number(quality["fd"]),
+        fmt.with_error(1000 * quality["kid"], 1000 * quality["kid_standard_deviation"]),
+        fmt.with_error(quality["score"], quality["score_standard_error"]),
+    ]
+
+
+def agreement_table(report: Report) -> Table | None:
+    """Pictures of the same caption and noise: each row against the teacher and its own torch."""
+    rows, kinds = [], []
+    for row in report["rows"]:
+        quality = row["quality"]
+        if quality is None or not (quality["to_teacher"] or quality["to_torch"]):
+            continue
+        original = quality["to_torch"]
+        cells = [row["name"], runtime_name(row), *_teacher_cells(quality["to_teacher"])]
+        cells.append(f"{fmt.decibel(original['psnr_db'])} ({original['row']})" if original else "")
+        rows.append([cell or fmt.MISSING for cell in cells])
+        kinds.append(_kind(row))
+    head = ["row", "runtime", "score - teacher's", "PSNR to teacher", "feature cosine to teacher"]
+    head.append("PSNR to its torch row")
+    return Table(head, rows, kinds, "Agreement of pictures from the same noise") if rows else None
+
+
+def _teacher_cells(teacher: dict[str, Any] | None) -> list[str]:
+    if teacher is None:
+        return [""] * 3
+    error = f"{teacher['score_difference_standard_error']:.2f}"
+    return [
+        f"{teacher['score_difference']:+.2f} ± {error}",
+        fmt.decibel(teacher["psnr_db"]),
+        f"{teacher['feature_cosine']:.3f}",
+    ]
+
+
+def speed_table(report: Report) -> Table | None:
+    """p50 / p90 of each component and of the whole picture."""
+    timed = [row for row in report["rows"] if row["speed"]]
+    if not timed:
+        return None
+    present = {part for row in timed for part in row["speed"]}
+    parts = [part for part in COMPONENTS if part in present]
+    head = ["row", "runtime", *[COMPONENTS[part] for part in parts], "first picture"]
+    rows, kinds = [], []
+    for row in report["rows"]:
+        cells = [row["name"], runtime_name(row)]
+        if row["speed"] is None:
+            cells += [NOT_EXECUTED, *[fmt.MISSING] * len(parts)]
+        else:
+            cells += [_percentiles(row["speed"].get(part)) for part in parts]
+            cells.append(fmt.number(row["speed"]["image"]["warmup_ms"][0]))
+        rows.append(cells)
+        kinds.append(_kind(row))
+    return Table(head, rows, kinds, "Latency in ms, p50 / p90")
+
+
+def _percentiles(latency: dict[str, Any] | None) -> str:
+    if latency is None:
+        return fmt.MISSING
+    return f"{fmt.number(latency['p50_ms'])} / {fmt.number(latency['p90_ms'])}"
+
+
+def memory_table(report: Report) -> Table | None:
+    """Peak resident memory of a fresh process that loads a row and draws one picture."""
+    if not any(row["memory"] for row in report["rows"]):
+        return None
+    head = ["row", "runtime", "peak", "Python and libraries", "the pipeline itself"]
+    rows, kinds = [], []
+    for row in report["rows"]:
+        memory = row["memory"]
+        cells = [row["name"], runtime_name(row)]
+        if memory is None:
+            cells += [NOT_EXECUTED, fmt.MISSING, fmt.MISSING]
+        else:
+            names = ("peak_bytes", "baseline_bytes", "above_baseline_bytes")
+            cells += [fmt.size(memory[name]) for name in names]
+        rows.append(cells)
+        kinds.append(_kind(row))
+    return Table(head, rows, kinds, "Peak resident memory in a fresh process")
+
+
+def component_table(report: Report) -> Table:
+    """Parameters and bytes per component."""
+    names: list[str] = []
+    for row in report["rows"]:
+        names += [name for name in row["component_bytes"] if name not in names]
+    names = [name for name in names if any(_large(row, name) for row in report["rows"])]
+    rows = []
+    for row in report["rows"]:
+        cells = [row["name"], runtime_name(row)]
+        for name in names:
+            parameters = (row["component_parameters"] or {}).get(name)
+            parts = [fmt.count(parameters)] if parameters else []
+            held = row["component_bytes"].get(name)
+            cells.append(", ".join([*parts, fmt.size(held)]) if held else fmt.MISSING)
+        rows.append(cells)
+    kinds = [_kind(row) for row in report["rows"]]
+    return Table(["row", "runtime", *names], rows, kinds, "Parameters and size per component")
+
+
+def _large(row: dict[str, Any], name: str) -> bool:
+    """Tokenizers and scheduler configs weigh next to nothing: no column for them."""
+    weights = (row["component_parameters"] or {}).get(name)
+    return bool(weights) or row["component_bytes"].get(name, 0) > 2**20
+
+
+def parity_table(report: Report) -> Table | None:
+    """SNR of each exported component against torch, and the floor it had to pass."""
+    rows, kinds = [], []
+    for row in report["rows"]:
+        for component, parity in (row["parity"] or {}).items():
+            if not isinstance(parity, dict) or "snr_db" not in parity:
+                continue
+            cells = [
+                row["name"],
+                component,
+                fmt.decibel(parity["snr_db"]),
+                fmt.decibel(parity.get("floor_db")),
+                str(parity.get("executed_by") or fmt.MISSING),
+            ]
+            rows.append(cells)
+            kinds.append(_kind(row))
+    head = ["row", "component", "worst SNR to torch", "floor", "executed by"]
+    return Table(head, rows, kinds, "Parity of the exports") if rows else None
