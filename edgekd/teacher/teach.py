@@ -1,0 +1,264 @@
+"""Train a Stable Diffusion teacher from scratch: autoencoder, text encoder, U-Net.
+
+Layout of a run folder:
+    recipe.json           the resolved recipe
+    vae/ text/ unet/      per stage: checkpoint.safetensors, metrics.jsonl; model/ when finished
+    cache/                latents and image features of all renderings
+    loss.png samples/     curves and sample sheets as training goes on
+    teacher/              the pipeline folder: at the end, or at any time by `assemble`
+
+A finished stage is kept while its inputs are the same. A killed stage goes on
+from its checkpoint, also under a changed schedule (`train` of its section).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgekd.artifacts import atomic_folder, finish, finished, hash_value, run_lock, write_json
+from edgekd.errors import EdgekdError
+from edgekd.progress import Lines, Progress, Silent
+from edgekd.teacher.recipe import TeachRecipe, load_teach_recipe
+from edgekd.teacher.teach_assemble import (
+    TEACHER,
+    SampleSheets,
+    assemble,
+    load_text,
+    load_vae,
+)
+from edgekd.teacher.teach_cache import Half, build_cache, feature_encoder, latent_encoder
+from edgekd.teacher.teach_data import Corpus, load_corpus
+from edgekd.teacher.teach_log import METRICS_FILE, read_metrics
+from edgekd.teacher.teach_loop import Task, run_task
+from edgekd.teacher.teach_plots import write_curves
+from edgekd.teacher.teach_ranks import Ranks, autocast_dtype, device_of, run_ranks, thread_count
+from edgekd.teacher.teach_text import build_tokenizer, make_text_task
+from edgekd.teacher.teach_unet import make_unet_task
+from edgekd.teacher.teach_vae import finish_vae, make_vae_task
+
+STAGES = ("vae", "text", "unet")
+CURVE_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage needs to know."""
+
+    recipe: TeachRecipe
+    out: Path
+    corpus: Corpus
+    ranks: Ranks
+    progress: Progress
+    device: torch.device
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """A fresh autocast context of the recipe's precision."""
+        dtype = autocast_dtype(self.recipe.precision, self.device)
+        return torch.autocast(self.device.type, dtype or torch.float32, enabled=dtype is not None)
+
+    def train(self, task: Task, structure: str) -> dict[str, nn.Module]:
+        """Run a task in its folder; `structure` is the key that its checkpoint must have."""
+        section = getattr(self.recipe, task.name).train
+        folder, minutes = self.out / task.name, self.recipe.checkpoint_minutes
+        return run_task(task, section, folder, structure, self.ranks, self.progress, minutes)
+
+    def draw_curves(self) -> None:
+        """Refresh `loss.png`."""
+        rows = {stage: read_metrics(self.out / stage / METRICS_FILE) for stage in STAGES}
+        write_curves(rows, self.out / "loss.png")
+
+
+class Watch:
+    """What rank 0 draws at the rows of a stage: curves, and sheets where there are any."""
+
+    def __init__(self, run: Run, steps: int, sheets: SampleSheets | None = None) -> None:
+        self._run, self._steps, self._sheets = run, steps, sheets
+        self._drawn = time.monotonic()
+
+    def __call__(self, averaged: dict[str, nn.Module], step: int) -> None:
+        last = step == self._steps
+        if last or time.monotonic() - self._drawn >= CURVE_SECONDS:
+            self._run.draw_curves()
+            self._drawn = time.monotonic()
+        if self._sheets is not None:
+            self._sheets.watch(averaged, step, last)
+
+
+def vae_stage(run: Run) -> str:
+    """Train the autoencoder into `vae/model`; returns its key."""
+    recipe, model = run.recipe, run.out / "vae" / "model"
+    structure = [
+        "vae",
+        run.corpus.key,
+        recipe.data.resolution,
+        recipe.data.augment.model_dump(),
+        recipe.vae.model_dump(exclude={"train"}),
+        recipe.seed,
+    ]
+    key = hash_value([*structure, recipe.vae.train.model_dump()])
+    if finished(model, key) is None:
+        task = make_vae_task(recipe, run.corpus, run.device, run.autocast, model.parent)
+        task.watch = Watch(run, recipe.vae.train.steps)
+        vae: Any = run.train(task, hash_value(structure))["vae"]
+        if run.ranks.first:
+            finish_vae(vae, run.corpus, recipe, run.device)
+            with atomic_folder(model) as temporary:
+                vae.save_pretrained(temporary)
+                finish(temporary, key)
+        run.ranks.wait()
+    return key
+
+
+def text_stage(run: Run) -> str:
+    """Train the text encoder into `text/model`; returns its key."""
+    recipe, model = run.recipe, run.out / "text" / "model"
+    data = recipe.data.model_dump(exclude={"sources"})
+    structure = [
+        "text",
+        run.corpus.key,
+        data,
+        recipe.text.model_dump(exclude={"train"}),
+        recipe.seed,
+    ]
+    key = hash_value([*structure, recipe.text.train.model_dump()])
+    if finished(model, key) is None:
+        encoder = feature_encoder(run.device)
+        features = _cached(run, "features", hash_value([*structure[1:3], recipe.seed]), encoder)
+        tokenizer = build_tokenizer(recipe.text)
+        task = make_text_task(
+            recipe, run.corpus, features, encoder, tokenizer, run.device, run.autocast
+        )
+        task.watch = Watch(run, recipe.text.train.steps)
+        averaged: Any = run.train(task, hash_value(structure))
+        if run.ranks.first:
+            with atomic_folder(model) as temporary:
+                averaged["text_encoder"].save_pretrained(temporary / "text_encoder")
+                tokenizer.save_pretrained(temporary / "tokenizer")
+                finish(temporary, key)
+        run.ranks.wait()
+    return key
+
+
+def unet_stage(run: Run, vae_key: str, text_key: str) -> None:
+    """Train the U-Net and assemble the teacher."""
+    recipe, folder = run.recipe, run.out / "unet"
+    section = recipe.unet.model_dump(exclude={"train", "text_learning_rate"})
+    structure = [
+        "unet",
+        vae_key,
+        text_key,
+        section,
+        recipe.data.captions.model_dump(),
+        recipe.unet.text_learning_rate > 0,
+    ]
+    key = hash_value([*structure, recipe.unet.model_dump()])
+    if finished(folder, key) is not None and (run.out / TEACHER).is_dir():
+        return
+    vae = load_vae(run.out).to(run.device).eval().requires_grad_(False)
+    encoder = latent_encoder(vae, run.device)
+    latents = _cached(run, "latents", vae_key, encoder)
+    text_encoder, tokenizer = load_text(run.out)
+    task = make_unet_task(
+        recipe,
+        run.corpus,
+        latents,
+        vae.config.scaling_factor,
+        encoder,
+        text_encoder,
+        tokenizer,
+        run.device,
+        run.autocast,
+    )
+    sheets = SampleSheets(recipe.samples, run.out / "samples", vae, tokenizer, recipe.seed)
+    task.watch = Watch(run, recipe.unet.train.steps, sheets)
+    run.train(task, hash_value(structure))
+    if run.ranks.first:
+        assemble(recipe, run.out)
+        finish(folder, key)
+
+
+def _cached(run: Run, name: str, key: str, encoder: Any) -> Half:
+    return build_cache(
+        name, run.out / "cache", key, run.corpus, run.recipe, encoder, run.ranks, run.progress
+    )
+
+
+def _work(ranks: Ranks, recipe: TeachRecipe, out: Path, progress: Progress | None) -> None:
+    spoken = progress if ranks.first and progress is not None else Silent()
+    with thread_count(recipe.threads):
+        run = Run(recipe, out, load_corpus(recipe.data), ranks, spoken, device_of(ranks))
+        unet_stage(run, vae_stage(run), text_stage(run))
+
+
+def teach(recipe: TeachRecipe, out: Path, progress: Progress) -> Path:
+    """Train a teacher; continue where an earlier call with the same folder stopped.
+
+    Returns:
+        `out/teacher`, a diffusers pipeline folder.
+
+    Raises:
+        InputError: unusable sources or tokenizer, an unwritable or busy folder.
+        GateError: a loss is not finite.
+    """
+    with run_lock(out):
+        write_json(out / "recipe.json", recipe.model_dump(mode="json"))
+        run_ranks(recipe.processes, _work, recipe, out, own=progress)
+    return out / TEACHER
+
+
+def run_teach(
+    recipe_path: Path,
+    assignments: list[str],
+    out: Path,
+    processes: int | None,
+    progress: Progress,
+) -> Path:
+    """What `edgekd teach` does: load the recipe, apply `--set` and `--processes`, teach.
+
+    Returns:
+        The pipeline folder.
+
+    Raises:
+        InputError, GateError: see `load_teach_recipe` and `teach`.
+    """
+    if processes is not None:
+        assignments = [*assignments, f"processes={processes}"]
+    return teach(load_teach_recipe(recipe_path, assignments), out, progress)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m edgekd.teacher.teach RECIPE --out DIR`."""
+    parser = argparse.ArgumentParser(description="Train a Stable Diffusion teacher from scratch.")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--set", action="append", default=[], dest="assignments")
+    parser.add_argument(
+        "--assemble", action="store_true", help="write teacher/ from the last checkpoint and stop"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        if options.assemble:
+            path = assemble(load_teach_recipe(options.config, options.assignments), options.out)
+        else:
+            path = run_teach(
+                options.config, options.assignments, options.out, options.processes, Lines(60)
+            )
+    except EdgekdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

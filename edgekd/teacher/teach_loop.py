@@ -1,0 +1,255 @@
+"""The training loop that the teacher's three stages share.
+
+A step is a pure function of the weights, the optimiser's state and the step
+number. A killed run therefore continues from its last checkpoint with the same
+numbers, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from edgekd.errors import GateError
+from edgekd.progress import Progress
+from edgekd.teacher.recipe import TrainSection
+from edgekd.teacher.teach_log import METRICS_FILE, MetricsLog, Window
+from edgekd.teacher.teach_ranks import Ranks
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+BETAS = (0.9, 0.99)
+
+
+class Step(NamedTuple):
+    """What a loss function gets: the number, and this rank's positions in the sample stream."""
+
+    number: int
+    batch_size: int  # over all ranks
+    slots: slice  # this rank's part of the batch
+    positions: npt.NDArray[np.int64]  # of this rank's samples, counted from the run's start
+
+
+LossFunction = Callable[[Step], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass
+class Task:
+    """One stage of training.
+
+    `loss` returns the loss and its terms, averaged over this rank's samples;
+    `validate(averaged)` returns figures for `metrics.jsonl`; `watch(averaged, step)`
+    is called at every row on rank 0, for sample sheets.
+    """
+
+    name: str
+    modules: dict[str, nn.Module]
+    learning_rates: dict[str, float]  # per module; 0: frozen
+    loss: LossFunction
+    validate: Callable[[dict[str, nn.Module]], dict[str, float]]
+    watch: Callable[[dict[str, nn.Module], int], None] = lambda averaged, step: None
+
+
+def step_at(number: int, section: TrainSection, ranks: Ranks) -> Step:
+    """Step `number` (from 0): its batch size by phase and its place in the sample stream."""
+    start, first = 0, 0
+    for phase in section.phases:
+        if number < first + phase.steps or phase is section.phases[-1]:
+            start += (number - first) * phase.batch_size
+            break
+        start += phase.steps * phase.batch_size
+        first += phase.steps
+    slots = ranks.slice_of(phase.batch_size)
+    return Step(number, phase.batch_size, slots, np.arange(start + slots.start, start + slots.stop))
+
+
+def rate_factor(number: int, section: TrainSection) -> float:
+    """Share of the full learning rate at step `number` (from 0)."""
+    factor = min(1.0, (number + 1) / max(1, section.warmup_steps))
+    into_decay = number - (section.steps - section.decay_steps)
+    if into_decay > 0:
+        factor *= 0.5 * (1 + math.cos(math.pi * into_decay / section.decay_steps))
+    return factor
+
+
+def ema_decay_at(number: int, decay: float) -> float:
+    """Shorter memory at the start, when the first weights are still in it."""
+    return min(decay, (1 + number) / (10 + number))
+
+
+class Trainer:
+    """Weights, averaged weights and AdamW of a task, and their checkpoint."""
+
+    def __init__(self, task: Task, section: TrainSection, folder: Path, key: str, ranks: Ranks):
+        self.task, self.section, self.ranks, self.key = task, section, ranks, key
+        self.folder = folder
+        self.step = 0
+        self.averaged = {name: copy.deepcopy(m).eval() for name, m in task.modules.items()}
+        for module in self.averaged.values():
+            module.requires_grad_(False)
+        self._names: list[str] = []
+        self._parameters: list[nn.Parameter] = []
+        self._averages: list[Tensor] = []
+        groups = []
+        for name, module in task.modules.items():
+            if task.learning_rates[name] == 0:
+                module.requires_grad_(False).eval()
+                continue
+            parameters = list(module.named_parameters())
+            groups.append({"params": [p for _, p in parameters], "rate": task.learning_rates[name]})
+            self._names += [f"{name}.{n}" for n, _ in parameters]
+            self._parameters += [p for _, p in parameters]
+            self._averages += [p for _, p in self.averaged[name].named_parameters()]
+        self._optimizer = torch.optim.AdamW(
+            groups, lr=1.0, betas=BETAS, weight_decay=section.weight_decay, fused=True
+        )
+        device = self._parameters[0].device
+        size = sum(p.numel() for p in self._parameters)
+        # One buffer for all gradients: a single exchange per step, with the loss terms behind.
+        self._gradients = torch.zeros(size, device=device)
+        offset = 0
+        for parameter in self._parameters:
+            view = self._gradients[offset : offset + parameter.numel()]
+            parameter.grad = view.view_as(parameter)
+            offset += parameter.numel()
+
+    def train_step(self) -> dict[str, float]:
+        """One optimiser step; returns the loss and its terms over all ranks."""
+        step = step_at(self.step, self.section, self.ranks)
+        self._gradients.zero_()
+        loss, terms = self.task.loss(step)
+        loss.backward()  # type: ignore[no-untyped-call]
+        values = torch.stack([loss.detach(), *(t.detach() for t in terms.values())]).double()
+        self.ranks.average(self._gradients)
+        self.ranks.average(values)
+        if not bool(torch.isfinite(values).all()):
+            raise GateError(
+                f"the {self.task.name} loss must be finite",
+                f"{dict(zip(['loss', *terms], values.tolist(), strict=True))} at step {self.step}",
+                f"The last good checkpoint is {self.folder / CHECKPOINT_FILE}.",
+            )
+        norm = self._gradients.norm()
+        self._gradients.mul_((self.section.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
+        factor = rate_factor(self.step, self.section)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["rate"] * factor
+        self._optimizer.step()
+        decay = ema_decay_at(self.step, self.section.ema_decay)
+        with torch.no_grad():
+            torch._foreach_lerp_(self._averages, list[Tensor](self._parameters), 1 - decay)
+        self.step += 1
+        names = ["loss", *terms, "grad_norm", "learning_rate"]
+        rate = max(self.task.learning_rates.values()) * factor
+        return dict(zip(names, [*values.tolist(), float(norm), rate], strict=True))
+
+    def save(self) -> None:
+        """Write the checkpoint whole or not at all."""
+        from safetensors.torch import save_file
+
+        tensors = {}
+        state = self._optimizer.state
+        for name, parameter, average in self._triples():
+            tensors[f"model.{name}"] = parameter.detach()
+            tensors[f"average.{name}"] = average
+            for moment in ("exp_avg", "exp_avg_sq"):
+                if parameter in state:
+                    tensors[f"{moment}.{name}"] = state[parameter][moment]
+        path = self.folder / CHECKPOINT_FILE
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            save_file(contiguous, temporary, {"step": str(self.step), "key": self.key})
+            with open(temporary, "rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def restore(self) -> bool:
+        """Load the checkpoint if there is one of the same key."""
+        from safetensors import safe_open
+
+        path = self.folder / CHECKPOINT_FILE
+        if not path.is_file():
+            return False
+        with safe_open(path, "pt") as file:
+            facts = file.metadata() or {}
+            if facts.get("key") != self.key:
+                return False
+            self.step = int(facts["step"])
+            with torch.no_grad():
+                for name, parameter, average in self._triples():
+                    parameter.copy_(file.get_tensor(f"model.{name}"))
+                    average.copy_(file.get_tensor(f"average.{name}"))
+                    if self.step:
+                        self._optimizer.state[parameter] = {
+                            "step": torch.tensor(float(self.step), device=parameter.device),
+                            **{
+                                moment: file.get_tensor(f"{moment}.{name}").to(parameter.device)
+                                for moment in ("exp_avg", "exp_avg_sq")
+                            },
+                        }
+        return True
+
+    def _triples(self) -> Iterator[tuple[str, nn.Parameter, Tensor]]:
+        return zip(self._names, self._parameters, self._averages, strict=True)
+
+
+def run_task(
+    task: Task,
+    section: TrainSection,
+    folder: Path,
+    key: str,
+    ranks: Ranks,
+    progress: Progress,
+    checkpoint_minutes: float,
+) -> dict[str, nn.Module]:
+    """Train to the last step, from the checkpoint in `folder` if it has this key.
+
+    Rank 0 writes `checkpoint.safetensors` and `metrics.jsonl`.
+
+    Returns:
+        The modules with averaged weights, in eval mode.
+
+    Raises:
+        GateError: the loss is not finite.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(task, section, folder, key, ranks)
+    restored = trainer.restore()
+    # Rank 0 may write a checkpoint only after all have read.
+    ranks.wait()
+    log = (
+        MetricsLog(folder / METRICS_FILE, trainer.step if restored else 0) if ranks.first else None
+    )
+    if restored:
+        progress.info(f"{task.name}: continuing at step {trainer.step} of {section.steps}")
+    saved, rows = time.monotonic(), Window()
+    with progress.track(task.name, section.steps) as advance:
+        advance(trainer.step)
+        while trainer.step < section.steps:
+            number = trainer.step
+            rows.add(trainer.train_step(), step_at(number, section, ranks).batch_size)
+            advance(1)
+            last = trainer.step == section.steps
+            if log is None or not (last or trainer.step % section.log_every == 0):
+                continue
+            log.write({"step": trainer.step, **rows.close()})
+            if last or trainer.step % section.validate_every == 0:
+                log.write({"step": trainer.step, **task.validate(trainer.averaged)})
+            if last or time.monotonic() - saved >= 60 * checkpoint_minutes:
+                trainer.save()
+                saved = time.monotonic()
+            task.watch(trainer.averaged, trainer.step)
+            rows.restart_clock()
+    return trainer.averaged

@@ -1,0 +1,136 @@
+"""The processes that train one teacher together, and the sums between them.
+
+Rank 0 is the process that was started; it makes the others and alone writes
+files. When it dies, the others fail at their next exchange and end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+# A rank may wait long while rank 0 draws a sample sheet; a rank that died is noticed at once.
+LONGEST_WAIT = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all. With `count == 1` every exchange is a no-op."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def slice_of(self, batch_size: int) -> slice:
+        """This rank's part of a batch over all ranks; `batch_size` is a multiple of `count`."""
+        share = batch_size // self.count
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def average(self, flat: Tensor) -> None:
+        """Average a tensor over all ranks in place; every rank gets the same bits."""
+        if self.count > 1:
+            dist.all_reduce(flat)
+            flat.div_(self.count)
+
+    def wait(self) -> None:
+        """Go on when all ranks are here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+def device_of(ranks: Ranks) -> torch.device:
+    """A GPU per rank where there are any, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", ranks.rank % torch.cuda.device_count())
+    return torch.device("cpu")
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The autocast type, None for fp32. `auto` takes bf16 only where the hardware computes it:
+    an emulated bf16 is many times slower than fp32."""
+    if precision == "auto":
+        fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+        precision = "bf16" if fast else "fp32"
+    return torch.bfloat16 if precision == "bf16" else None
+
+
+@contextlib.contextmanager
+def thread_count(threads: int) -> Iterator[None]:
+    """Let torch use this many CPU threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def run_ranks(count: int, work: Callable[..., None], *arguments: Any, own: Any) -> None:
+    """Call `work(ranks, *arguments, own)` in `count` processes, one of them this one.
+
+    The other processes get None for `own`. `work` and `arguments` must be picklable
+    where `count > 1`.
+    """
+    if count == 1:
+        work(Ranks(), *arguments, own)
+        return
+    with tempfile.TemporaryDirectory(prefix="edgekd-ranks-") as folder:
+        meeting = (Path(folder) / "meeting").as_uri()
+        context = torch.multiprocessing.get_context("spawn")
+        others = [
+            context.Process(
+                target=_other_rank, args=(Ranks(rank, count), meeting, work, arguments), daemon=True
+            )
+            for rank in range(1, count)
+        ]
+        for process in others:
+            process.start()
+        try:
+            with _group(Ranks(0, count), meeting):
+                work(Ranks(0, count), *arguments, own)
+            for process in others:
+                process.join()
+        finally:
+            for process in others:
+                process.terminate()
+
+
+@contextlib.contextmanager
+def _group(ranks: Ranks, meeting: str) -> Iterator[None]:
+    if sys.platform == "linux":
+        # Gloo would look up the host's own name, which a machine without network may not know.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(
+        backend,
+        init_method=meeting,
+        rank=ranks.rank,
+        world_size=ranks.count,
+        timeout=LONGEST_WAIT,
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _other_rank(
+    ranks: Ranks, meeting: str, work: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
+    # Ctrl-C reaches all ranks: rank 0 speaks for them. When rank 0 is gone, the exchange fails.
+    with contextlib.suppress(KeyboardInterrupt, dist.DistError), _group(ranks, meeting):
+        work(ranks, *arguments, None)
