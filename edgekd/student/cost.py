@@ -183,7 +183,7 @@ def _vae_mid(width: int, pixels: int, attends: bool) -> Cost:
 
 _CLIP_SIZES = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-    "max_position_embeddings", "projection_dim",
+    "max_position_embeddings",
 )  # fmt: skip
 
 
@@ -196,7 +196,8 @@ def text_encoder_cost(config: Mapping[str, Any], projection: bool) -> Cost:
     Raises:
         InputError: a size that is no positive integer.
     """
-    _check_sizes({key: config.get(key) for key in _CLIP_SIZES}, "text encoder")
+    needed = (*_CLIP_SIZES, "projection_dim") if projection else _CLIP_SIZES
+    _check_sizes({key: config.get(key) for key in needed}, "text encoder")
     width, inner = config["hidden_size"], config["intermediate_size"]
     tokens = config["max_position_embeddings"]
     block = norm(width) + norm(width) + attention_products(tokens, tokens, width)

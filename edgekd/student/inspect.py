@@ -200,7 +200,7 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 def _latent_size(unet: Mapping[str, Any]) -> tuple[int, int]:
     size = unet.get("sample_size")
-    height, width = size if isinstance(size, list | tuple) and len(size) == 2 else (size, size)
-    if not (is_size(height) and is_size(width)):
+    sides: list[Any] = list(size) if isinstance(size, list | tuple) else [size, size]
+    if len(sides) != 2 or not all(is_size(side) for side in sides):
         raise InputError("`sample_size` of the U-Net must be its latent's side", repr(size))
-    return int(height), int(width)
+    return sides[0], sides[1]

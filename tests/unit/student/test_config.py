@@ -1,0 +1,192 @@
+"""Student configs are stock configs: published ones, and any arch at all builds and loads."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from edgekd.errors import InputError
+from edgekd.libraries import diffusers
+from edgekd.student.arch import PRESETS, StageArch, StudentArch, full, preset
+from edgekd.student.config import to_unet_config
+from edgekd.student.mapping import IDENTITY, ZEROS, tensor_map
+from edgekd.student.reference import ARCHITECTURES
+
+SD15 = ARCHITECTURES["sd15"]["unet"]
+SD21 = ARCHITECTURES["sd21"]["unet"]
+SDXL = ARCHITECTURES["sdxl"]["unet"]
+ATTENTIVE = ["CrossAttnDownBlock2D"] * 3, ["CrossAttnUpBlock2D"] * 3
+# The U-Net configs that BK-SDM's authors published, where they differ from the teacher's.
+SHORT = {"layers_per_block": 1}
+HEADLESS = {**SHORT, "mid_block_type": None}
+TINY = {
+    **HEADLESS,
+    "block_out_channels": [320, 640, 1280],
+    "down_block_types": ATTENTIVE[0],
+    "up_block_types": ATTENTIVE[1],
+}
+
+
+def _meta(config: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The state dict of a stock model without memory."""
+    with torch.device("meta"):
+        state: dict[str, torch.Tensor] = diffusers.UNet2DConditionModel.from_config(
+            config
+        ).state_dict()
+    return state
+
+
+@pytest.mark.parametrize(
+    ("teacher", "name", "published", "parameters"),
+    [
+        (SD15, "bk-sdm-base", SHORT, 579_384_964),
+        (SD15, "bk-sdm-small", HEADLESS, 482_346_884),
+        (SD15, "bk-sdm-tiny", TINY, 323_384_964),
+        (SD21, "bk-sdm-base", SHORT, 583_480_964),
+        (SD21, "bk-sdm-small", HEADLESS, 485_787_524),
+        (SD21, "bk-sdm-tiny", {**TINY, "attention_head_dim": [5, 10, 20]}, 326_825_604),
+    ],
+)
+def test_presets_give_the_published_configs(
+    teacher: dict[str, Any], name: str, published: dict[str, Any], parameters: int
+) -> None:
+    config = to_unet_config(preset(name, teacher), teacher)
+    assert config == {**teacher, **published}
+    state = _meta(config)
+    assert sum(tensor.numel() for tensor in state.values()) == parameters
+    sources = tensor_map(preset(name, teacher), teacher)
+    assert set(sources) == set(state)
+    # Equal widths: whole teacher tensors, nothing to choose.
+    assert all(source.kept == (None,) * state[t].dim() for t, source in sources.items())
+
+
+@pytest.mark.parametrize("fixture", ["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher"])
+def test_a_full_arch_has_the_teachers_config(fixture: str, request: pytest.FixtureRequest) -> None:
+    path: Path = request.getfixturevalue(fixture)
+    stored = json.loads((path / "unet" / "config.json").read_text())
+    config = to_unet_config(full(stored), {**stored, "_name_or_path": "somewhere"})
+    assert config == {key: value for key, value in stored.items() if key != "_diffusers_version"}
+
+
+def test_old_configs_get_no_key_they_do_not_need() -> None:
+    assert set(to_unet_config(preset("bk-sdm-tiny", SD15), SD15)) == set(SD15)
+
+
+def test_depths_that_differ_up_and_down_are_written_for_both_ways() -> None:
+    stages = (
+        StageArch(),
+        StageArch(down_transformers=((0,), (0, 1))),
+        StageArch(down_transformers=((0,), (3,)), up_transformers=((0, 1), (2,), (9,))),
+    )
+    config = to_unet_config(StudentArch(stages, mid_transformers=(5,)), SDXL)
+    assert config["transformer_layers_per_block"] == [1, [1, 2], 1]
+    assert config["reverse_transformer_layers_per_block"] == [[2, 1, 1], 2, 1]
+
+
+def test_a_stage_that_lost_its_attention_is_plain() -> None:
+    stages = (StageArch(down_transformers=((), ())), *(StageArch(),) * 3)
+    config = to_unet_config(StudentArch(stages), SD15)
+    assert config["down_block_types"][0] == "DownBlock2D"
+    assert config["up_block_types"][3] == "CrossAttnUpBlock2D"
+
+
+def test_heads_keep_their_size() -> None:
+    stages = (StageArch(), StageArch(width=320), StageArch(width=640), StageArch(width=640))
+    config = to_unet_config(StudentArch(stages), SD15)
+    assert config["attention_head_dim"] == [8, 4, 4, 4]
+    assert config["block_out_channels"] == [320, 320, 640, 640]
+
+
+def _random_arch(config: dict[str, Any], rng: random.Random) -> StudentArch:
+    """Any subset of anything; many are refused."""
+
+    def subset(items: tuple[int, ...], count: int) -> tuple[int, ...]:
+        return tuple(sorted(rng.sample(items, count)))
+
+    whole = full(config)
+    stages = []
+    for stage in whole.stages[: rng.randint(2, len(whole.stages))]:
+        assert None not in (stage.width, stage.down, stage.up)
+        assert None not in (stage.down_transformers, stage.up_transformers)
+        kept = rng.choice([0, 1, 1, 2, 2])
+        down, up = subset(stage.down, kept), subset(stage.up, kept + 1)
+        depth = {}
+        for way in ("down", "up"):
+            deepest = len(getattr(stage, f"{way}_transformers")[0])
+            depth[way] = [rng.randint(min(1, deepest), deepest) for _ in range(kept + 1)]
+            if rng.random() < 0.1:
+                depth[way] = [0] * (kept + 1)
+        stages.append(
+            StageArch(
+                width=rng.choice([stage.width, stage.width, stage.width // 2])
+                if len(stages)
+                else stage.width,
+                down=down,
+                up=up,
+                down_transformers=tuple(
+                    subset(stage.down_transformers[p], d)
+                    for p, d in zip(down, depth["down"], strict=False)
+                ),
+                up_transformers=tuple(
+                    subset(stage.up_transformers[p], d)
+                    for p, d in zip(up, depth["up"], strict=True)
+                ),
+            )
+        )
+    mid = rng.random() < 0.5
+    depth_mid = len(whole.mid_transformers or ())
+    kept_mid = subset(whole.mid_transformers or (), rng.randint(1, depth_mid)) if mid else None
+    return StudentArch(tuple(stages), mid, kept_mid)
+
+
+@pytest.mark.parametrize("fixture", ["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher"])
+def test_every_accepted_arch_builds_and_inherits(
+    fixture: str, request: pytest.FixtureRequest
+) -> None:
+    """Names and shapes of the stock model are those of the map, for random archs."""
+    path: Path = request.getfixturevalue(fixture)
+    config = json.loads((path / "unet" / "config.json").read_text())
+    teacher = {name: torch.ones(value.shape) for name, value in _meta(config).items()}
+    rng = random.Random(0)
+    accepted = chosen = 0
+    for _ in range(400):
+        arch = _random_arch(config, rng)
+        try:
+            student = _meta(to_unet_config(arch, config))
+        except InputError:
+            continue
+        sources = tensor_map(arch, config, teacher)
+        assert set(sources) == set(student)
+        for name, source in sources.items():
+            if source.tensor in (IDENTITY, ZEROS):
+                shape = [len(index) for index in source.kept if index is not None]
+                assert shape == list(student[name].shape)
+                continue
+            full_shape = teacher[source.tensor].shape
+            shape = [
+                size if index is None else len(index)
+                for size, index in zip(full_shape, source.kept, strict=True)
+            ]
+            assert shape == list(student[name].shape), name
+            for size, index in zip(full_shape, source.kept, strict=True):
+                assert index is None or ((index.diff() > 0).all() and index.max() < size)
+        accepted += 1
+        chosen += any(i is not None for source in sources.values() for i in source.kept)
+        if accepted == 8:
+            break
+    assert accepted == 8
+    assert chosen >= 2
+
+
+def test_presets_fit_sdxl_too() -> None:
+    """Tiny removes the stage that holds most of SDXL's transformers."""
+    parameters = []
+    for name in PRESETS:
+        config = to_unet_config(preset(name, SDXL), SDXL)
+        parameters.append(sum(value.numel() for value in _meta(config).values()))
+    assert parameters == [1_717_277_764, 1_304_160_324, 114_386_884]
