@@ -49,7 +49,8 @@ def resumable_folder(final: Path, key: str) -> Iterator[Path]:
             if other != partial:
                 shutil.rmtree(other, ignore_errors=True)
         partial.mkdir(parents=True, exist_ok=True)
-        for temporary in partial.rglob(".*.tmp"):
+        # The second pattern is safetensors' own.
+        for temporary in (*partial.rglob(".*.tmp"), *partial.rglob(".tmp??????")):
             temporary.unlink(missing_ok=True)
         try:
             yield partial

@@ -119,13 +119,12 @@ def scan(
     folder.mkdir(exist_ok=True)
     done = len(_parts(folder)) * PART_RECORDS
     advance(sum(1 for _ in itertools.islice(records, done)))
-    rows = _rows(records, settings, split, pool, ahead)
+    rows = _rows(records, settings, split, pool, ahead, advance)
     for number in itertools.count(done // PART_RECORDS):
         part = list(itertools.islice(rows, PART_RECORDS))
         if part:
             text = "".join(canonical_json(row) + "\n" for row in part)
             write_text(folder / f"{number:06d}.jsonl", text)
-            advance(len(part))
         if len(part) < PART_RECORDS:
             return
 
@@ -136,6 +135,7 @@ def _rows(
     split: SplitSection,
     pool: Executor | None,
     ahead: int,
+    advance: Advance,
 ) -> Iterator[dict[str, str]]:
     def tasks() -> Iterator[tuple[list[Record], tuple[list[bytes], ScanSettings]]]:
         for chunk in chunks(enumerate(records)):
@@ -153,6 +153,7 @@ def _rows(
                 group = group_of(record.fields, record.caption, split.group_key)
                 row["holdout"] = holdout(group, row["image_hash"], split)
             yield row
+        advance(len(found))
 
 
 def _record_problem(record: Record, settings: ScanSettings) -> str:

@@ -22,6 +22,8 @@ from edgekd.errors import InputError
 from edgekd.progress import Advance
 from edgekd.recipe import DataSection
 
+# About half the time of the default level 6, for a tenth more bytes.
+PNG_COMPRESS_LEVEL = 2
 SIDES = {TRAIN: "train", VALIDATION: "validation"}
 
 
@@ -55,7 +57,7 @@ def make_pixels(image_bytes: bytes, image_hash: bytes, settings: PixelSettings) 
     position = crop_position(image_hash) if settings.crop == "random" else (0.5, 0.5)
     square, corner = resize_and_crop(image, settings.resolution, position)
     stream = io.BytesIO()
-    square.save(stream, "PNG")
+    square.save(stream, "PNG", compress_level=PNG_COMPRESS_LEVEL)
     return Pixels(stream.getvalue(), (image.height, image.width), corner)
 
 
