@@ -1,0 +1,131 @@
+"""What an exporter is: code that takes a diffusers pipeline to one runtime.
+
+An exporter brings `convert` and `open_component` for single parts, and its floors; the common
+procedure (`edgekd.export.assemble`) records real inputs, converts part by part, checks parity and
+writes the folder. `export` is that procedure bound to the exporter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from edgekd.artifacts import ExportedPipeline
+    from edgekd.export.capture import Capture
+    from edgekd.export.record import Arrays, Recording, Trajectory
+    from edgekd.progress import Progress
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How pictures are drawn with a pipeline, as its maker recommends."""
+
+    steps: int = 25
+    guidance_scale: float = 4.0
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least parity that is accepted, in dB, and why it is this much."""
+
+    db: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What an export may be told beyond its source and precision.
+
+    Attributes:
+        generation: stored as the recommendation; parity follows its trajectory.
+        schedulers: scheduler classes that the target's clients know; None: the exporter's own.
+        key: content hash of everything that the export depends on; None: made from the source.
+        trajectory: recordings of this very pipeline, when several precisions share them.
+        base: a finished export of the same source in the exporter's first precision, to start
+            from instead of tracing again. The result is the same.
+    """
+
+    generation: Generation = field(default_factory=Generation)
+    schedulers: tuple[str, ...] | None = None
+    key: str | None = None
+    trajectory: Trajectory | None = None
+    base: Path | None = None
+
+
+class ComponentRunner(Protocol):
+    """One converted part, opened in the runtime (or evaluated, if `executed_by` says so).
+
+    Attributes:
+        inputs, outputs: names in the part's own order.
+        executed_by: runtime, version and device, for the manifest.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    executed_by: str
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        """Run once; arrays by name."""
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """Takes pipelines to one runtime; found through the entry points `edgekd.exporters`.
+
+    Attributes:
+        name: the `runtime` of a target.
+        precisions: what `export` accepts.
+        schedulers: diffusers scheduler classes that the runtime's clients know.
+        dynamic_shapes: whether one export serves every batch and picture size.
+    """
+
+    name: str
+    precisions: tuple[str, ...]
+    schedulers: tuple[str, ...]
+    dynamic_shapes: bool
+
+    def export(
+        self,
+        pipeline_path: Path,
+        out: Path,
+        precision: str,
+        parity_prompts: list[str],
+        progress: Progress,
+        options: ExportOptions | None = None,
+    ) -> ExportedPipeline:
+        """Write the pipeline in the runtime's format, whole and proven equal, or not at all.
+
+        Raises:
+            InputError: unknown precision, unusable source, no room on the disk.
+            GateError: a part or the whole is below its parity floor.
+        """
+
+    def load(self, path: Path, threads: int = 0) -> Any:
+        """The exported folder as an object that is called like a diffusers pipeline."""
+
+    def convert(
+        self,
+        capture: Capture,
+        folder: Path,
+        precision: str,
+        recordings: list[Recording],
+        base: Path | None = None,
+    ) -> dict[str, Any]:
+        """Write one part into `folder`; returns facts for the manifest (how it was quantized).
+
+        `base` is the folder of the same part in the first precision, where there is one.
+        """
+
+    def open_component(self, exported_path: Path, component: str) -> ComponentRunner:
+        """Open one part of an exported folder for parity and measurement."""
+
+    def component_floor(self, component: str, precision: str) -> Floor:
+        """Least SNR of a part against torch in float32, in dB."""
+
+    def picture_floor(self, precision: str) -> Floor:
+        """Least PSNR of whole pictures drawn from the same noise, in dB."""
+
+    def facts(self) -> dict[str, Any]:
+        """Versions and runtime options, for the manifest."""

@@ -1,0 +1,171 @@
+"""Real inputs and outputs of every part, recorded while the pipeline draws.
+
+What a part sees at run time is not noise: parity is measured, and quantization
+calibrated, on what the parts of this very pipeline hand to each other along
+its denoising trajectory. Outputs come from the untouched float32 pipeline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from edgekd.export.capture import (
+    component_names,
+    is_sdxl,
+    select_output,
+    text_encoder_outputs,
+    unet_inputs,
+)
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One call of one part: input and output arrays by name, and the scheduler's timestep."""
+
+    inputs: Arrays
+    outputs: Arrays
+    timestep: float | None = None
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """All calls of one drawing session.
+
+    Attributes:
+        recordings: part -> its calls, in order.
+        images: what came out, float32 [N,H,W,3] in [0,1].
+        prompts, steps, guidance_scale, seed: repeat the session on another runtime.
+    """
+
+    recordings: dict[str, list[Recording]]
+    images: npt.NDArray[np.float32]
+    prompts: tuple[str, ...]
+    steps: int
+    guidance_scale: float
+    seed: int
+
+
+def draw(
+    pipeline: Any, prompts: tuple[str, ...], steps: int, guidance_scale: float, seed: int
+) -> npt.NDArray[np.float32]:
+    """Draw one picture per prompt, float32 [N,H,W,3] in [0,1].
+
+    Prompt i starts from the noise of `seed + i`, on the CPU: the same in every runtime.
+    """
+    images = [
+        pipeline(
+            prompt,
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            generator=torch.Generator().manual_seed(seed + index),
+            output_type="np",
+        ).images[0]
+        for index, prompt in enumerate(prompts)
+    ]
+    return np.stack(images).astype(np.float32)
+
+
+def record_denoising_inputs(
+    pipeline: Any,
+    prompts: list[str] | tuple[str, ...],
+    steps: int,
+    guidance_scale: float,
+    seed: int = 0,
+) -> Trajectory:
+    """Draw one picture per prompt and record every call of every part.
+
+    The VAE encoder, which text-to-image does not call, is given the pictures drawn.
+
+    Args:
+        pipeline: diffusers pipeline in float32.
+        prompts: what to draw; one session each.
+        steps: denoising steps; the U-Net is recorded at every one.
+        guidance_scale: classifier-free guidance; above 1 doubles the U-Net's batch.
+        seed: of the first prompt's noise; the others count up.
+    """
+    recordings: dict[str, list[Recording]] = {name: [] for name in component_names(pipeline)}
+    prompts = tuple(prompts)
+    with torch.inference_mode(), _recording(pipeline, recordings):
+        images = draw(pipeline, prompts, steps, guidance_scale, seed)
+        if "vae_encoder" in recordings:
+            recordings["vae_encoder"] = [_encode(pipeline.vae, image) for image in images]
+    return Trajectory(recordings, images, prompts, steps, guidance_scale, seed)
+
+
+@contextlib.contextmanager
+def _recording(pipeline: Any, recordings: dict[str, list[Recording]]) -> Iterator[None]:
+    """Listen to the parts of a pipeline; what is put in place is taken away on exit."""
+    handles = []
+    for name in ("text_encoder", "text_encoder_2"):
+        if name in recordings:
+            encoder = getattr(pipeline, name)
+            outputs = text_encoder_outputs(encoder, with_hidden_states=is_sdxl(pipeline))
+            hook = _text_encoder_hook(recordings[name], outputs)
+            handles.append(encoder.register_forward_hook(hook, with_kwargs=True))
+    hook = _unet_hook(recordings["unet"], unet_inputs(pipeline.unet.config))
+    handles.append(pipeline.unet.register_forward_hook(hook, with_kwargs=True))
+    decode = pipeline.vae.decode
+
+    def recording_decode(z: Tensor, *args: Any, **kwargs: Any) -> Any:
+        result = decode(z, *args, **kwargs)
+        picture = _array(result[0])
+        recordings["vae_decoder"].append(
+            Recording({"latent_sample": _array(z)}, {"sample": picture})
+        )
+        return result
+
+    pipeline.vae.decode = recording_decode
+    try:
+        yield
+    finally:
+        del pipeline.vae.decode
+        for handle in handles:
+            handle.remove()
+
+
+Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]
+
+
+def _text_encoder_hook(records: list[Recording], outputs: tuple[str, ...]) -> Hook:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        input_ids = args[0] if args else kwargs["input_ids"]
+        records.append(
+            Recording(
+                {"input_ids": _array(input_ids)},
+                {name: _array(select_output(result, name)) for name in outputs},
+            )
+        )
+
+    return hook
+
+
+def _unet_hook(records: list[Recording], inputs: tuple[str, ...]) -> Hook:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        named = dict(zip(("sample", "timestep", "encoder_hidden_states"), args, strict=False))
+        named |= {**kwargs, **(kwargs.get("added_cond_kwargs") or {})}
+        timestep = torch.as_tensor(named["timestep"]).float().reshape(())
+        values = {name: _array(timestep if name == "timestep" else named[name]) for name in inputs}
+        records.append(Recording(values, {"out_sample": _array(result[0])}, float(timestep)))
+
+    return hook
+
+
+def _encode(vae: Any, image: npt.NDArray[np.float32]) -> Recording:
+    sample = torch.from_numpy(image).permute(2, 0, 1)[None] * 2 - 1
+    parameters = vae.encode(sample).latent_dist.parameters
+    return Recording({"sample": _array(sample)}, {"latent_parameters": _array(parameters)})
+
+
+def _array(tensor: Tensor) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = tensor.detach().cpu().contiguous().numpy().copy()
+    return array

@@ -1,0 +1,69 @@
+"""Exporters by name, found through the entry points `edgekd.exporters`, imported when asked for."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+
+from edgekd.errors import InputError
+from edgekd.export.protocol import Exporter
+
+GROUP = "edgekd.exporters"
+
+
+def exporters() -> dict[str, EntryPoint]:
+    """All installed exporters, by name, without importing any.
+
+    Raises:
+        InputError: two packages bring an exporter of the same name.
+    """
+    found: dict[str, EntryPoint] = {}
+    for entry_point in entry_points(group=GROUP):
+        other = found.setdefault(entry_point.name, entry_point)
+        if other.value != entry_point.value:
+            raise InputError(
+                f"names in the entry-point group `{GROUP}` must be unique",
+                f"`{entry_point.name}` from {other.value} and from {entry_point.value}",
+                "Uninstall one of the two packages.",
+            )
+    return dict(sorted(found.items()))
+
+
+def get_exporter(name: str) -> Exporter:
+    """Import and make the exporter of one runtime.
+
+    Raises:
+        InputError: unknown name, packages missing (the message names the install command), or
+            the entry point leads to something that is no exporter.
+    """
+    known = exporters()
+    if name not in known:
+        raise InputError(f"the runtime must be one of {', '.join(known) or '(none)'}", repr(name))
+    entry_point = known[name]
+    try:
+        exporter = entry_point.load()()
+    except ModuleNotFoundError as error:
+        if _is_own_module(entry_point, error.name):
+            raise
+        raise InputError(
+            f"the exporter `{name}` needs its packages",
+            f"no module named `{error.name}`",
+            f"Install them: pip install '{_requirement(entry_point)}'",
+        ) from None
+    if not isinstance(exporter, Exporter):
+        raise InputError(
+            f"`{entry_point.value}` must have all members of the Exporter protocol",
+            type(exporter).__name__,
+        )
+    return exporter
+
+
+def _is_own_module(entry_point: EntryPoint, missing: str | None) -> bool:
+    """A module that the exporter's own package should contain: a defect, not a missing extra."""
+    package = entry_point.module.partition(".")[0]
+    return missing is None or missing.partition(".")[0] == package
+
+
+def _requirement(entry_point: EntryPoint) -> str:
+    package = entry_point.dist.name if entry_point.dist is not None else "edgekd"
+    extras = ",".join(entry_point.extras) or entry_point.name
+    return f"{package}[{extras}]"

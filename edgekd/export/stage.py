@@ -1,0 +1,82 @@
+"""The export stage: every precision of a target, each in its own folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from edgekd.artifacts import ExportedPipeline, finished, hash_value
+from edgekd.errors import InputError
+from edgekd.export.parity import record_for_parity
+from edgekd.export.protocol import ExportOptions, Generation
+from edgekd.export.registry import get_exporter
+from edgekd.progress import Progress
+from edgekd.recipe import ExportSection
+from edgekd.target import Target
+
+
+def chosen_precisions(target: Target, section: ExportSection) -> list[str]:
+    """The precisions to export, in the target's order.
+
+    Raises:
+        InputError: the recipe asks for one that the target does not list.
+    """
+    unknown = [name for name in section.precisions if name not in target.precisions]
+    if unknown:
+        raise InputError(
+            f"`export.precisions` must be among those of target `{target.name}` "
+            f"({', '.join(target.precisions)})",
+            ", ".join(unknown),
+        )
+    return [name for name in target.precisions if name in (section.precisions or target.precisions)]
+
+
+def export_all(
+    pipeline_path: Path,
+    target: Target,
+    section: ExportSection,
+    out: Path,
+    prompts: list[str],
+    progress: Progress,
+    key: str,
+    generation: Generation | None = None,
+) -> dict[str, ExportedPipeline]:
+    """Export a pipeline for a target, to `out/<precision>/`.
+
+    Args:
+        prompts: parity prompts; `section.parity_prompts` of them are used.
+        key: content hash of the stage's inputs. A precision that is finished under it is kept.
+        generation: recommended steps and guidance, stored in the manifests.
+
+    Raises:
+        InputError: see `Exporter.export`.
+        GateError: a precision is below its parity floor.
+    """
+    from edgekd.teacher.load import load_pipeline
+
+    exporter = get_exporter(target.runtime)
+    generation = generation or Generation()
+    used = prompts[: section.parity_prompts]
+    exported: dict[str, ExportedPipeline] = {}
+    trajectory = None
+    for precision in chosen_precisions(target, section):
+        own_key = hash_value([key, precision, used, asdict(generation), exporter.facts()])
+        folder = out / precision
+        if finished(folder, own_key) is not None:
+            exported[precision] = ExportedPipeline(folder, own_key, exporter.name, precision)
+            continue
+        if trajectory is None:
+            progress.info("  recording the parts' inputs along a denoising trajectory")
+            trajectory = record_for_parity(load_pipeline(pipeline_path), used, generation)
+        first = exported.get(exporter.precisions[0])
+        options = ExportOptions(
+            generation,
+            tuple(target.schedulers),
+            own_key,
+            trajectory,
+            base=first.path if first is not None else None,
+        )
+        exported[precision] = exporter.export(
+            pipeline_path, folder, precision, used, progress, options
+        )
+    return exported

@@ -1,0 +1,194 @@
+"""What every exporter owes, whatever its runtime, on every kind of pipeline."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekd.artifacts import ExportedPipeline, hash_tree
+from edgekd.errors import GateError, InputError
+from edgekd.export.capture import PIPELINE_ATTRIBUTES
+from edgekd.export.manifest import content_hash, read_manifest
+from edgekd.export.protocol import ExportOptions, Floor, Generation
+from edgekd.export.registry import exporters, get_exporter
+from edgekd.progress import Silent
+
+PROMPTS = ["red apple"]
+# Three noise levels are enough here, and keep the suite short.
+GENERATION = Generation(steps=3, guidance_scale=4.0)
+PIPELINES = ("tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher", "tiny_cut_student")
+CASES = [(name, precision) for name in exporters() for precision in get_exporter(name).precisions]
+
+Export = Callable[[str, str, str], tuple[Path, ExportedPipeline]]
+
+
+@pytest.fixture(scope="module")
+def tiny_cut_student(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """No mid block, three stages, one residual pair in each, transformers of unequal depth, and a
+    scheduler whose timesteps are fractions."""
+    import torch
+
+    from edgekd.libraries import diffusers
+
+    path = tmp_path_factory.mktemp("students") / "cut"
+    shutil.copytree(tiny_teacher, path)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        unet = diffusers.UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(32, 32, 64),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            mid_block_type=None,
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            transformer_layers_per_block=(1, 2, 1),
+            attention_head_dim=4,
+            norm_num_groups=8,
+            cross_attention_dim=32,
+        )
+    shutil.rmtree(path / "unet")
+    unet.save_pretrained(path / "unet", safe_serialization=True)
+    shutil.rmtree(path / "scheduler")
+    diffusers.EulerDiscreteScheduler(beta_schedule="scaled_linear").save_pretrained(
+        path / "scheduler"
+    )
+    index = (path / "model_index.json").read_text(encoding="utf-8")
+    index = index.replace("DDIMScheduler", "EulerDiscreteScheduler")
+    (path / "model_index.json").write_text(index, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def export(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """Source and export of a case; each is made once."""
+    made: dict[tuple[str, str, str], tuple[Path, ExportedPipeline]] = {}
+
+    def make(name: str, pipeline: str, precision: str) -> tuple[Path, ExportedPipeline]:
+        case = (name, pipeline, precision)
+        if case not in made:
+            source = request.getfixturevalue(pipeline)
+            out = tmp_path_factory.mktemp("exports") / "export"
+            first = get_exporter(name).precisions[0]
+            base = make(name, pipeline, first)[1].path if precision != first else None
+            made[case] = (source, _export(name, source, out, precision, base))
+        return made[case]
+
+    return make
+
+
+def _export(
+    name: str, source: Path, out: Path, precision: str, base: Path | None = None
+) -> ExportedPipeline:
+    options = ExportOptions(generation=GENERATION, base=base)
+    return get_exporter(name).export(source, out, precision, PROMPTS, Silent(), options)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+@pytest.mark.parametrize(("name", "precision"), CASES)
+def test_export_proves_every_part(export: Export, name: str, precision: str, pipeline: str) -> None:
+    source, exported = export(name, pipeline, precision)
+    manifest = read_manifest(exported.path)
+    expected = set(PIPELINE_ATTRIBUTES)
+    if pipeline != "tiny_sdxl_teacher":
+        expected.remove("text_encoder_2")
+    assert set(manifest["components"]) == expected
+    for facts in manifest["components"].values():
+        parity = facts["parity"]
+        assert parity["floor_db"] <= parity["snr_db"] <= 200
+        assert parity["executed_by"]
+        assert facts["bytes"] > 0
+        assert facts["seconds"] > 0
+    calls = manifest["components"]["unet"]["parity"]["calls"]
+    assert len({call["timestep"] for call in calls}) == GENERATION.steps
+    assert manifest["pictures"]["psnr_db"] >= manifest["pictures"]["floor_db"]
+    assert manifest["source"]["hash"] == hash_tree(source)
+    assert (manifest["runtime"], manifest["precision"]) == (name, precision)
+    assert (exported.runtime, exported.precision) == (name, precision)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+@pytest.mark.parametrize(("name", "precision"), CASES)
+def test_loaded_export_draws_other_batches_and_sizes(
+    export: Export, name: str, precision: str, pipeline: str
+) -> None:
+    exporter = get_exporter(name)
+    _, exported = export(name, pipeline, precision)
+    drawer = exporter.load(exported.path, 1)
+    shapes = read_manifest(exported.path)["shapes"]
+    height, width = shapes["native"]
+    if exporter.dynamic_shapes:
+        height, width = height + shapes["multiple"], height + 2 * shapes["multiple"]
+    images = drawer(
+        "blue car",
+        height=height,
+        width=width,
+        num_images_per_prompt=3,
+        num_inference_steps=2,
+        output_type="np",
+    ).images
+    assert images.shape == (3, height, width, 3)
+    assert np.isfinite(images).all()
+    assert np.ptp(images) > 0
+
+
+@pytest.mark.parametrize("name", exporters())
+def test_pictures_equal_torch_at_another_size(export: Export, name: str) -> None:
+    """Shapes that were not traced give torch's pictures too, not just some picture."""
+    import torch
+
+    from edgekd.teacher.load import load_pipeline
+
+    exporter = get_exporter(name)
+    if not exporter.dynamic_shapes:
+        return
+    source, exported = export(name, "tiny_cut_student", exporter.precisions[0])
+    options: dict[str, Any] = {"num_inference_steps": 2, "output_type": "np", "guidance_scale": 1.0}
+    options |= {"height": 64, "width": 48}
+    reference, images = (
+        pipeline("cat", generator=torch.Generator().manual_seed(3), **options).images
+        for pipeline in (load_pipeline(source), exporter.load(exported.path, 1))
+    )
+    np.testing.assert_allclose(images, reference, atol=1e-3)  # a quarter of a grey level
+
+
+@pytest.mark.parametrize(("name", "precision"), CASES)
+def test_equal_source_gives_equal_files(
+    export: Export, tmp_path: Path, name: str, precision: str
+) -> None:
+    """Also where one export started from another precision's, and the other did not."""
+    source, exported = export(name, "tiny_cut_student", precision)
+    copy = shutil.copytree(source, tmp_path / "elsewhere")
+    again = _export(name, copy, tmp_path / "out", precision)
+    assert content_hash(again.path) == content_hash(exported.path)
+    assert again.key == exported.key
+
+
+@pytest.mark.parametrize("name", exporters())
+def test_unknown_precision_is_refused(tmp_path: Path, tiny_teacher: Path, name: str) -> None:
+    with pytest.raises(InputError, match="fp3"):
+        _export(name, tiny_teacher, tmp_path / "out", "fp3")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("gate", ["component_floor", "picture_floor"])
+@pytest.mark.parametrize("name", exporters())
+def test_failed_gate_leaves_no_export(
+    export: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    gate: str,
+) -> None:
+    exporter = get_exporter(name)
+    source, earlier = export(name, "tiny_cut_student", exporter.precisions[0])
+    out = shutil.copytree(earlier.path, tmp_path / "out")
+    monkeypatch.setattr(type(exporter), gate, lambda *_: Floor(1e9, "out of reach"))
+    with pytest.raises(GateError, match=r"out of reach") as failure:
+        _export(name, source, out, exporter.precisions[0])
+    assert failure.value.exit_code == 3
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgekd.errors import GateError, InputError
+from edgekd.export.onnx import OnnxExporter
+from edgekd.export.parity import (
+    EXACT_DB,
+    check_component,
+    check_parity,
+    psnr_db,
+    record_for_parity,
+    snr_db,
+)
+from edgekd.export.protocol import ExportOptions, Floor, Generation
+from edgekd.export.record import Recording, Trajectory
+from edgekd.progress import Silent
+
+FLOOR = Floor(40.0, "because")
+X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+
+
+class FakeRunner:
+    """Gives a fixed output for the input `x`."""
+
+    inputs: tuple[str, ...] = ("x",)
+    outputs: tuple[str, ...] = ("y",)
+    executed_by = "fake"
+
+    def __init__(self, *results: Any) -> None:
+        self._results = iter(results)
+
+    def __call__(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        result = next(self._results)
+        if isinstance(result, Exception):
+            raise result
+        return {"y": result}
+
+
+def check(*results: Any, references: tuple[Any, ...] = (X,)) -> Any:
+    recordings = [Recording({"x": X}, {"y": reference}, 7.0) for reference in references]
+    return check_component("unet", "fp32", FakeRunner(*results), recordings, FLOOR)
+
+
+def test_snr_is_ten_log_of_the_power_ratio() -> None:
+    reference = np.ones(100, np.float32)
+    assert snr_db(reference, reference * 1.1) == pytest.approx(20.0, abs=1e-4)
+    assert snr_db(reference, reference) == EXACT_DB
+    assert snr_db(np.zeros(4), np.ones(4)) < -100
+    assert np.isnan(snr_db(reference, np.full(100, np.nan)))
+
+
+def test_psnr_takes_a_peak_of_one() -> None:
+    black = np.zeros((2, 2, 3), np.float32)
+    assert psnr_db(black, black + 0.01) == pytest.approx(40.0, abs=1e-4)
+    assert psnr_db(black, black) == EXACT_DB
+
+
+def test_worst_call_decides() -> None:
+    noise = X * 1e-3
+    good = X + noise  # 60 dB
+    assert check(good, X, references=(X, X)).snr_db == pytest.approx(60, abs=0.1)
+    with pytest.raises(GateError, match=r"snr_db=20"):
+        check(X, X, X, X * 1.1, references=(X, X, X, X))
+
+
+def test_message_names_part_precision_snr_and_floor() -> None:
+    with pytest.raises(GateError) as failure:
+        check(X * 1.1)
+    for text in ("component=unet", "precision=fp32", "snr_db=20.0", "floor_db=40", "because"):
+        assert text in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("result", "problem"),
+    [
+        (np.where(X > 0.9, np.nan, X).astype(np.float32), "finite"),
+        (np.where(X > 0.9, np.inf, X).astype(np.float32), "finite"),
+        (np.full_like(X, 0.5), "constant"),
+        (X.astype(np.float64), "float64"),
+        (X.astype(np.float16), "float16"),
+        (X.T.copy(), r"\(4, 3\)"),
+        (X[:2], r"\(2, 4\)"),
+        (RuntimeError("no\nkernel"), "no kernel"),
+    ],
+)
+def test_bad_outputs_fail(result: Any, problem: str) -> None:
+    with pytest.raises(GateError, match=problem):
+        check(result)
+
+
+def test_a_reference_that_is_not_finite_fails() -> None:
+    broken = np.where(X > 0.9, np.nan, X).astype(np.float32)
+    with pytest.raises(GateError, match="torch's output must be finite"):
+        check(broken, references=(broken,))
+
+
+def test_a_part_that_was_never_recorded_fails() -> None:
+    with pytest.raises(GateError, match="at least once"):
+        check(references=())
+
+
+def test_other_names_fail() -> None:
+    runner = FakeRunner(X)
+    runner.outputs = ("z",)
+    with pytest.raises(GateError, match="z"):
+        check_component("unet", "fp32", runner, [Recording({"x": X}, {"y": X})], FLOOR)
+
+
+def test_no_prompts_are_refused() -> None:
+    with pytest.raises(InputError, match="prompt"):
+        record_for_parity(None, [], Generation())
+
+
+# A real export, damaged on purpose. The undamaged one passes in the first test.
+
+
+@pytest.fixture(scope="module")
+def trajectory(tiny_teacher: Path) -> Trajectory:
+    from edgekd.teacher.load import load_pipeline
+
+    return record_for_parity(load_pipeline(tiny_teacher), ["red apple"], Generation(steps=2))
+
+
+@pytest.fixture(scope="module", params=OnnxExporter.precisions)
+def exported(
+    request: pytest.FixtureRequest,
+    tiny_teacher: Path,
+    trajectory: Trajectory,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("exported") / request.param
+    options = ExportOptions(Generation(steps=2), trajectory=trajectory)
+    OnnxExporter().export(tiny_teacher, out, request.param, ["red apple"], Silent(), options)
+    return out, request.param
+
+
+def _parity(source: Path, folder: Path, precision: str, trajectory: Trajectory) -> Any:
+    return check_parity(
+        source, folder, precision, OnnxExporter(), ["red apple"], trajectory=trajectory
+    )
+
+
+def test_undamaged_export_passes(
+    tiny_teacher: Path, exported: tuple[Path, str], trajectory: Trajectory
+) -> None:
+    folder, precision = exported
+    report = _parity(tiny_teacher, folder, precision, trajectory)
+    assert set(report.components) == {"text_encoder", "unet", "vae_encoder", "vae_decoder"}
+    assert report.pictures.psnr_db >= report.pictures.floor_db
+
+
+def _edit_weight(part: str, of: str, change: Callable[[Any], Any]) -> Callable[[Path], str]:
+    """Change one initialiser: the largest whose name holds `of`."""
+
+    def damage(folder: Path) -> str:
+        path = folder / part / "model.onnx"
+        model = onnx.load(path)
+        tensors = [item for item in model.graph.initializer if of in item.name]
+        tensor = max(tensors, key=lambda item: np.prod(item.dims))
+        changed = change(numpy_helper.to_array(tensor).copy())
+        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(changed), tensor.name))
+        onnx.save(model, path)
+        return part
+
+    return damage
+
+
+def _with_nan(weight: Any) -> Any:
+    weight.flat[0] = np.nan
+    return weight
+
+
+def _swap_outputs(folder: Path) -> str:
+    path = folder / "text_encoder" / "model.onnx"
+    model = onnx.load(path)
+    first, second = model.graph.output
+    reordered = [second, first]
+    del model.graph.output[:]
+    model.graph.output.extend(reordered)
+    onnx.save(model, path)
+    return "text_encoder"
+
+
+def _decoder_as_encoder(folder: Path) -> str:
+    shutil.copy(folder / "vae_decoder" / "model.onnx", folder / "vae_encoder" / "model.onnx")
+    return "vae_encoder"
+
+
+def _cut_file(folder: Path) -> str:
+    path = folder / "unet" / "model.onnx"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return "unet"
+
+
+def _remove(folder: Path) -> str:
+    (folder / "vae_decoder" / "model.onnx").unlink()
+    return "vae_decoder"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _edit_weight("unet", "conv_out.bias", lambda bias: bias + 0.2),
+        _edit_weight("unet", "conv_out.bias", _with_nan),
+        _edit_weight("unet", "conv_out.weight", lambda weight: weight.swapaxes(2, 3)),
+        _edit_weight("vae_decoder", "conv_in.weight", lambda weight: -weight),
+        _edit_weight("text_encoder", "position_embedding.weight", lambda weight: weight[::-1]),
+        _swap_outputs,
+        _decoder_as_encoder,
+        _cut_file,
+        _remove,
+    ],
+    ids=["bias", "nan", "transposed", "sign", "rows", "swapped", "exchanged", "cut", "missing"],
+)
+def test_damaged_export_fails(
+    tmp_path: Path,
+    tiny_teacher: Path,
+    exported: tuple[Path, str],
+    trajectory: Trajectory,
+    damage: Callable[[Path], str],
+) -> None:
+    folder, precision = exported
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    part = damage(copy)
+    with pytest.raises(GateError, match=f"component={part}"):
+        _parity(tiny_teacher, copy, precision, trajectory)
+
+
+def test_wrong_scheduler_fails_by_its_pictures(
+    tmp_path: Path, tiny_teacher: Path, exported: tuple[Path, str], trajectory: Trajectory
+) -> None:
+    """Each part is right, the whole is not."""
+    folder, precision = exported
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    config = copy / "scheduler" / "scheduler_config.json"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace('"epsilon"', '"v_prediction"'), encoding="utf-8")
+    with pytest.raises(GateError, match="pictures"):
+        _parity(tiny_teacher, copy, precision, trajectory)
