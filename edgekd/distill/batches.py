@@ -118,16 +118,18 @@ class Batches:
         count = min(count, len(self.latents))
         indices = torch.arange(count) * len(self.latents) // count
         middles = (torch.arange(count) * 2 + 1) * self.schedule.timesteps // (2 * count)
-        source = generator(_VALIDATION_SEED, "validation", 0)
-        timesteps = middles[torch.randperm(count, generator=source)]
+        order = torch.randperm(count, generator=generator(_VALIDATION_SEED, "order", 0))
+        timesteps = middles[order]
         batches = []
         for first in range(0, count, batch_size):
             chunk = indices[first : first + batch_size]
             chosen = timesteps[first : first + batch_size]
             rows = self.latents.batch(chunk)
-            noise = torch.randn(2, *rows.mean.shape, generator=source)
+            noise = torch.stack(
+                [_validation_noise(first + i, rows.mean.shape[1:]) for i in range(len(chunk))]
+            )
             keep = torch.ones(len(chunk), dtype=torch.bool)
-            batches.append(self._make(rows, Draw(chosen, keep, noise[0], noise[1])))
+            batches.append(self._make(rows, Draw(chosen, keep, noise[:, 0], noise[:, 1])))
         return batches
 
     def _make(self, rows: CachedBatch, drawn: Draw) -> Batch:
@@ -148,6 +150,11 @@ class Batches:
             added_conditions(self.info, pooled, rows.time_ids),
             self.schedule.target(latents, drawn.noise, drawn.timesteps),
         )
+
+
+def _validation_noise(i: int, shape: Sequence[int]) -> Tensor:
+    """Noise of the forward diffusion and of the VAE for validation sample i, [2, C, h, w]."""
+    return torch.randn(2, *shape, generator=generator(_VALIDATION_SEED, "validation", i))
 
 
 def drop_captions(

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgekd.distill.batches import Batches, drop_captions
+from edgekd.distill.draws import BatchPlan, draw, sample_indices
+from edgekd.distill.noise import read_schedule
+
+
+def _batches(bench: Any) -> Batches:
+    schedule = read_schedule(bench.teacher.scheduler)
+    return Batches(bench.train, bench.teacher.info, bench.teacher.vae.config, schedule)
+
+
+def test_training_batch_is_made_of_its_positions(bench: Any) -> None:
+    batches, plan = _batches(bench), BatchPlan(4)
+    batch = batches.training(7, range(8, 12), plan, 0.0)
+    drawn = draw(7, range(8, 12), 4, 1000, 0.0, (4, 8, 8))
+    rows = bench.train.batch(sample_indices(7, range(8, 12), len(bench.train)))
+    latents = (rows.mean + torch.exp(rows.logvar / 2) * drawn.vae_noise) * 0.5  # scaling_factor
+    expected = batches.schedule.add_noise(latents, drawn.noise, drawn.timesteps)
+    assert torch.allclose(batch.noisy_latents, expected, atol=1e-6)
+    assert torch.equal(batch.timesteps, drawn.timesteps)
+    assert torch.equal(batch.target, drawn.noise)
+    assert torch.equal(batch.encoder_hidden_states, rows.encoder_hidden_states)
+    assert batch.added is None
+
+
+def test_dropped_captions_are_the_empty_caption(bench: Any) -> None:
+    batch = _batches(bench).training(0, range(64), BatchPlan(64), 0.5)
+    empty, _ = bench.train.empty()
+    kept = draw(0, range(64), 64, 1000, 0.5, (4, 8, 8)).keep_caption
+    dropped = (batch.encoder_hidden_states == empty).flatten(1).all(dim=1)
+    assert torch.equal(dropped, ~kept)
+
+
+def test_pooled_text_is_dropped_with_its_caption() -> None:
+    keep = torch.tensor([True, False])
+    states, pooled = drop_captions(
+        torch.ones(2, 3, 4), torch.ones(2, 5), (torch.zeros(1, 3, 4), torch.zeros(1, 5)), keep
+    )
+    assert states.sum(dim=(1, 2)).tolist() == [12.0, 0.0]
+    assert pooled is not None
+    assert pooled.sum(dim=1).tolist() == [5.0, 0.0]
+
+
+def test_sdxl_gets_its_added_conditions(
+    make_bench: Callable[[Path], Any], tiny_sdxl_teacher: Path
+) -> None:
+    bench = make_bench(tiny_sdxl_teacher)
+    batch = _batches(bench).training(0, range(2), BatchPlan(2), 0.0)
+    assert batch.added is not None
+    assert batch.added["time_ids"].shape == (2, 6)
+    assert batch.added["text_embeds"].shape == (2, 32)
+
+
+def test_validation_is_fixed_and_stratified(bench: Any) -> None:
+    batches = _batches(bench)
+    whole, cut = batches.validation(10, 10), batches.validation(10, 3)
+    assert torch.equal(whole[0].noisy_latents, torch.cat([b.noisy_latents for b in cut]))
+    timesteps = torch.cat([b.timesteps for b in cut])
+    assert timesteps.sort().values.tolist() == list(range(50, 1000, 100))
+    assert timesteps.tolist() != sorted(timesteps.tolist())
+
+
+def test_validation_takes_no_more_than_there_is(bench: Any) -> None:
+    assert sum(len(b.timesteps) for b in _batches(bench).validation(10_000, 5)) == 12

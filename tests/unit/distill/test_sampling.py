@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from edgekd.distill.sampling import SampleSheet, choose_prompts, grid, save_png
+from edgekd.student.build import build_student
+
+
+class Captions:
+    def __init__(self, captions: list[str]) -> None:
+        self._captions = captions
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    def captions(self, i: int) -> str:
+        return self._captions[i]
+
+
+def test_prompts_are_different_and_spread() -> None:
+    latents: Any = Captions([f"caption {i // 2}" for i in range(100)])
+    prompts = choose_prompts(latents, 5)
+    assert prompts == [f"caption {i}" for i in (0, 10, 20, 30, 40)]
+    few: Any = Captions(["a", "", "a", "b"])
+    assert sorted(choose_prompts(few, 3)) == ["a", "b"]
+
+
+def test_grid_places_rows_and_columns() -> None:
+    pictures = [[np.full((2, 3, 3), 10 * r + c, np.uint8) for c in range(2)] for r in range(2)]
+    sheet = grid(pictures)
+    assert sheet.shape == (2 * 2 + 4, 2 * 3 + 4, 3)
+    assert sheet[0, 0, 0] == 0
+    assert sheet[0, -1, 0] == 1
+    assert sheet[-1, 0, 0] == 10
+    assert sheet[3, 4, 0] == 255
+
+
+def test_rows_share_their_noise(bench: Any, tmp_path: Path) -> None:
+    from edgekd.student.arch import full
+
+    teacher = bench.teacher
+    before = torch.get_rng_state()
+    sheet = SampleSheet(teacher, ["a red apple", "a car"], steps=2, guidance_scale=3.0, seed=0)
+    same = sheet.draw(build_student(teacher.unet, full(dict(teacher.unet.config))))
+    size = teacher.info.resolution
+    # A student equal to the teacher draws the same pictures from the same noise.
+    assert np.array_equal(same[:size], same[-size:])
+    other = sheet.draw(build_student(teacher.unet, bench.arch()))
+    assert np.array_equal(other[:size], same[:size])
+    assert not np.array_equal(other[-size:], same[-size:])
+    assert torch.equal(torch.get_rng_state(), before)
+    save_png(other, tmp_path / "samples" / "sheet.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "samples" / "sheet.png")), other)

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from edgekd.distill import checkpoint as checkpoints
+from edgekd.distill.log import read_rows
+from edgekd.distill.objective import Objective
+from edgekd.errors import GateError, InputError
+from edgekd.progress import Silent
+
+
+def _numbers(path: Path) -> list[dict[str, Any]]:
+    """Rows without times, which no rerun repeats."""
+    return [
+        {name: value for name, value in row.items() if not name.endswith("_s")}
+        for row in read_rows(path)
+    ]
+
+
+def _weights(model: Any) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_a_run_leaves_a_student_and_its_records(bench: Any, tmp_path: Path) -> None:
+    from edgekd.teacher.load import load_teacher
+
+    result = bench.run(tmp_path / "run")
+    unet = load_teacher(result.path).unet
+    assert unet.dtype == torch.float32
+    assert result.path == tmp_path / "run" / "student"
+    rows = read_rows(result.metrics_path)
+    assert [row["step"] for row in rows] == [0, 1, 2, 2, 3, 4, 4]
+    first = rows[1]
+    terms = ("task", "output", "feature")
+    assert first["loss"] == pytest.approx(sum(first[f"{name}_weighted"] for name in terms))
+    assert {"grad_norm", "lr", "samples_per_s", *terms} < set(first)
+    assert rows[-1]["validation_output"] < rows[0]["validation_output"]
+    assert [p.name for p in (tmp_path / "run" / "samples").iterdir()] == ["step-00000004.png"]
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_weights_scale_terms(bench: Any, tmp_path: Path) -> None:
+    trainer = bench.trainer(tmp_path, losses={"task": 0.5, "output": 0, "feature": 2})
+    with trainer._objective:
+        row = trainer._step(0)
+    assert row["task_weighted"] == 0.5 * row["task"]
+    assert row["feature_weighted"] == 2 * row["feature"]
+    assert "output" not in row
+
+
+def test_a_stopped_run_goes_on_with_the_same_bits(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = bench.trainer(tmp_path / "whole", checkpoint_every=3, steps=7)
+    whole.run(Silent())
+
+    stopped = bench.trainer(tmp_path / "stopped", checkpoint_every=3, steps=7)
+    step = stopped._step
+    with monkeypatch.context() as patch:
+        patch.setattr(stopped, "_step", lambda n: step(n) if n < 5 else _interrupt())
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run(Silent())
+    assert _numbers(tmp_path / "stopped" / "metrics.jsonl")[-1]["step"] == 5
+    assert not (tmp_path / "stopped" / "student").exists()
+
+    resumed = bench.trainer(tmp_path / "stopped", checkpoint_every=3, steps=7)
+    resumed.run(Silent())
+    assert torch.equal(_weights(resumed.student), _weights(whole.student))
+    assert torch.equal(_weights(resumed.ema.model), _weights(whole.ema.model))
+    curves = [_numbers(tmp_path / name / "metrics.jsonl") for name in ("whole", "stopped")]
+    assert curves[0] == curves[1]
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_finished_run_is_not_run_again(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = bench.run(tmp_path)
+    before = first.metrics_path.read_bytes()
+    monkeypatch.setattr("edgekd.distill.loop.Trainer", _interrupt)
+    assert bench.run(tmp_path) == first
+    assert first.metrics_path.read_bytes() == before
+
+
+def test_another_key_starts_anew(bench: Any, tmp_path: Path) -> None:
+    bench.trainer(tmp_path, key="one", steps=2).run(Silent())
+    (tmp_path / "samples" / "old.png").touch()
+    bench.run(tmp_path, key="two", steps=3)
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert [r["step"] for r in rows if "loss" in r] == [1, 2, 3]
+    assert [p.name for p in (tmp_path / "samples").iterdir()] == ["step-00000003.png"]
+    assert json.loads((tmp_path / "artifact.json").read_text())["key"] == "two"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_term_that_is_not_finite_stops_before_the_weights_change(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    trainer = bench.trainer(tmp_path, checkpoint_every=2)
+    terms = Objective.terms
+    calls = []
+
+    def broken(self: Objective, batch: Any) -> Any:
+        calls.append(1)
+        result = terms(self, batch)
+        if len(calls) == 4:
+            before.append(_weights(trainer.student))
+            result["feature"] = result["feature"] * value
+        return result
+
+    before: list[torch.Tensor] = []
+    monkeypatch.setattr(Objective, "terms", broken)
+    with pytest.raises(GateError, match=r"`feature`.* at step 4.*step-00000002") as error:
+        trainer.run(Silent())
+    assert "\n" not in str(error.value)
+    assert torch.equal(_weights(trainer.student), before[0])
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl") if "loss" in row] == [
+        1,
+        2,
+        3,
+    ]
+    assert checkpoints.latest(tmp_path / "checkpoints", "key").step == 2
+
+
+def test_a_gradient_that_is_not_finite_stops_too(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = bench.trainer(tmp_path)
+    monkeypatch.setattr(
+        torch.nn.utils, "clip_grad_norm_", lambda *a, **k: torch.tensor(float("nan"))
+    )
+    with pytest.raises(GateError, match=r"`gradient`.* at step 1.*checkpoint: none"):
+        trainer.run(Silent())
+
+
+def test_accumulated_micro_batches_equal_one_batch(bench: Any, tmp_path: Path) -> None:
+    trainers = [
+        bench.trainer(tmp_path, steps=1, batch_size=4, gradient_accumulation=1),
+        bench.trainer(tmp_path, steps=1, batch_size=1, gradient_accumulation=4),
+    ]
+    rows = []
+    for trainer in trainers:
+        with trainer._objective:
+            rows.append(trainer._step(0))
+    assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], rel=1e-5)
+    assert rows[0]["grad_norm"] == pytest.approx(rows[1]["grad_norm"], rel=1e-4)
+
+
+def test_random_start_is_seeded_and_not_the_teachers(bench: Any, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    one, two = (bench.trainer(tmp_path, initialise="random").student for _ in range(2))
+    other = bench.trainer(tmp_path, initialise="random", seed=1).student
+    inherited = bench.trainer(tmp_path).student
+    assert torch.equal(_weights(one), _weights(two))
+    assert not torch.equal(_weights(one), _weights(other))
+    assert not torch.equal(_weights(one), _weights(inherited))
+    assert one.config["block_out_channels"] == inherited.config["block_out_channels"]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_empty_splits_are_refused(bench: Any, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from edgekd.distill.loop import train_student
+
+    empty = type(bench.train)(bench.teacher, 0, 0)
+    for changed, name in (("train", "training"), ("validation", "validation")):
+        with pytest.raises(InputError, match=f"the {name} split"):
+            replace(bench, **{changed: empty}).run(tmp_path)
+    assert train_student is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_out_folder_that_cannot_be_written(bench: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="must be writable"):
+        bench.run(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("family", ["tiny_sd2_teacher", "tiny_sdxl_teacher"])
+def test_v_prediction_and_sdxl_teachers_train(
+    make_bench: Callable[[Path], Any],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    family: str,
+) -> None:
+    bench = make_bench(request.getfixturevalue(family))
+    result = bench.run(tmp_path, steps=6, validate_every=6)
+    rows = [row for row in read_rows(result.metrics_path) if "validation_output" in row]
+    assert rows[-1]["validation_output"] < rows[0]["validation_output"]
+    shutil.rmtree(tmp_path)
