@@ -120,7 +120,9 @@ class DistillSection(Section):
     max_grad_norm: float = Field(1.0, gt=0)
     lr_schedule: Literal["constant", "cosine"] = "cosine"
     ema_decay: float = Field(0.995, ge=0.0, lt=1.0, description="0: no EMA")
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the hardware computes it, else fp32"
+    )
     text_dropout: float = Field(0.1, ge=0.0, lt=1.0, description="captions dropped for guidance")
     initialise: Literal["teacher", "random"] = Field(
         "teacher", description="student's first weights"

@@ -38,6 +38,4 @@ def find_yaml(kind: str, name: str) -> Path:
     known = sorted(p.stem for p in folder.glob("*.yaml"))
     if name in known:
         return folder / f"{name}.yaml"
-    raise InputError(
-        f"`{kind}` must name a YAML file or one of {', '.join(known)}", f"{name!r}"
-    )
+    raise InputError(f"`{kind}` must name a YAML file or one of {', '.join(known)}", f"{name!r}")

@@ -22,7 +22,9 @@ def test_resumed_stages_cost_nothing():
 
 
 def test_without_kd_the_teacher_costs_nothing():
-    section = DistillSection(steps=10, batch_size=4, losses=LossSection(task=1, output=0, feature=0))
+    section = DistillSection(
+        steps=10, batch_size=4, losses=LossSection(task=1, output=0, feature=0)
+    )
     assert distill_macs(section, teacher_macs=5.0, student_macs=2.0) == 10 * 4 * 6.0
     section = DistillSection(steps=10, batch_size=4)
     assert distill_macs(section, teacher_macs=5.0, student_macs=2.0) == 10 * 4 * 11.0

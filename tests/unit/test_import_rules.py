@@ -60,6 +60,8 @@ def test_help_loads_no_torch():
         "except SystemExit as end: assert not end.code\n"
         "sys.exit('torch' in sys.modules)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     assert "distill" in result.stdout
