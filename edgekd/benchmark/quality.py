@@ -60,7 +60,7 @@ class MetricsJudge:
         from edgekd.metrics.features import FeatureExtractor
 
         self._extract = FeatureExtractor()
-        self._scorer = Scorer()
+        self._scorer = Scorer(extractor=self._extract)
         self.extractor = str(self._extract.name)
         self.scorer = str(self._scorer.name)
         self.key = hash_tree(STARTER / "scorers")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgekd.artifacts import hash_tree, hash_value, read_json
+from edgekd.artifacts import ARTIFACT_FILE, hash_tree, hash_value, read_json
 from edgekd.errors import InputError
 
 Role = Literal["teacher", "student"]
@@ -42,7 +42,8 @@ class Subject:
 
     def key(self) -> str:
         """Hash of everything that decides what this subject draws."""
-        return hash_value([self.runtime, self.precision, hash_tree(self.path)])
+        content = hash_tree(self.path, exclude=(ARTIFACT_FILE, MANIFEST))
+        return hash_value([self.runtime, self.precision, content])
 
     def to_dict(self) -> dict[str, Any]:
         return {key: str(v) if isinstance(v, Path) else v for key, v in asdict(self).items()}
@@ -136,7 +137,6 @@ def component_parameters(path: Path) -> dict[str, int]:
 def facts(subject: Subject) -> dict[str, Any]:
     """What is known of a subject without running it: parameters, sizes, parity of its export."""
     parameters = component_parameters(subject.weights) if subject.weights else None
-    manifest = subject.path / MANIFEST
     return {
         "name": subject.name,
         "role": subject.role,
@@ -147,5 +147,13 @@ def facts(subject: Subject) -> dict[str, Any]:
         "component_parameters": parameters,
         "size_bytes": folder_bytes(subject.path),
         "component_bytes": component_bytes(subject.path),
-        "parity": read_json(manifest).get("parity") if manifest.is_file() else None,
+        "parity": parity(subject.path),
     }
+
+
+def parity(path: Path) -> dict[str, Any] | None:
+    """Parity of each exported component, from the export's manifest; None without one."""
+    if not (path / MANIFEST).is_file():
+        return None
+    components = read_json(path / MANIFEST).get("components", {})
+    return {name: facts["parity"] for name, facts in components.items() if "parity" in facts}

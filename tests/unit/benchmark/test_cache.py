@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekd.benchmark.cache import Cache
+
+
+def test_an_entry_is_measured_once(tmp_path: Path) -> None:
+    calls = []
+
+    def measure() -> dict[str, int]:
+        calls.append(1)
+        return {"value": 3}
+
+    for _ in range(2):
+        assert Cache(tmp_path).json("speed", ["a", 1], measure) == {"value": 3}
+    Cache(tmp_path).json("speed", ["a", 2], measure)
+    assert len(calls) == 2
+
+
+def test_a_failed_measurement_leaves_no_entry(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        cache.tensors("features", "k", lambda: {"x": np.zeros(1 // 0)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_strided_arrays_come_back_as_they_were(tmp_path: Path) -> None:
+    array = np.arange(12).reshape(3, 4).T
+    found = Cache(tmp_path).tensors("features", "k", lambda: {"x": array})
+    assert np.array_equal(found["x"], array)
+
+
+def test_pruning_removes_what_this_run_did_not_ask_for(tmp_path: Path) -> None:
+    old = Cache(tmp_path)
+    old.json("speed", "old", dict)
+    old.path("pictures", "old").mkdir()
+    new = Cache(tmp_path)
+    new.json("speed", "new", dict)
+    new.prune()
+    assert [path.name for path in tmp_path.iterdir()] == [new.path("speed", "new", ".json").name]

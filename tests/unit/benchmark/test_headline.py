@@ -1,0 +1,72 @@
+from typing import Any
+
+import pytest
+
+from edgekd.benchmark.headline import headline
+
+
+def row(name: str, role: str, runtime: str, precision: str, ms: float, fd: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "role": role,
+        "runtime": runtime,
+        "precision": precision,
+        "not_executed": None,
+        "parameters": 100 if role == "teacher" else 60,
+        "size_bytes": 400,
+        "quality": {"fd": fd, "kid": 0.0, "score": 20.0},
+        "speed": {"image": {"p50_ms": ms}},
+        "memory": {"peak_bytes": 1000, "above_baseline_bytes": 100},
+    }
+
+
+ROWS = [
+    row("t", "teacher", "torch", "fp32", 100, 50),
+    row("to", "teacher", "onnx", "fp32", 80, 51),
+    row("s", "student", "torch", "fp32", 60, 70),
+    row("so", "student", "onnx", "fp32", 40, 71),
+    row("so8", "student", "onnx", "int8", 30, 90),
+]
+
+
+@pytest.mark.parametrize(
+    ("deploy", "pair"),
+    [
+        (("onnx", "fp32"), ("to", "so")),
+        (("onnx", "int8"), ("to", "so8")),  # no int8 teacher: the same runtime
+        (("torch", "fp32"), ("t", "s")),
+        (None, ("t", "s")),
+        (("coreml", "fp16"), ("t", "s")),  # not measured: the first student
+    ],
+)
+def test_like_is_compared_with_like(deploy: tuple[str, str] | None, pair: tuple[str, str]) -> None:
+    made = headline(ROWS, deploy)
+    assert (made["rows"]["teacher"], made["rows"]["student"]) == pair
+
+
+def test_ratios_are_student_over_teacher() -> None:
+    made = headline(ROWS, ("onnx", "fp32"))
+    assert made["ratios"]["latency_ms"] == 0.5
+    assert made["ratios"]["parameters"] == 0.6
+    assert made["ratios"]["fd"] == 71 / 51
+    assert made["ratios"]["kid"] is None  # the teacher's is 0
+    assert made["teacher"]["peak_bytes"] == 1000
+
+
+def test_what_was_not_measured_is_none_not_zero() -> None:
+    rows = [{**r, "speed": None, "memory": None} for r in ROWS]
+    made = headline(rows, None)
+    assert made["student"]["latency_ms"] is None
+    assert made["ratios"]["peak_bytes"] is None
+    assert made["ratios"]["fd"] == 1.4
+
+
+def test_rows_that_were_not_executed_never_make_the_headline() -> None:
+    absent = {**row("c", "student", "coreml", "fp16", 1, 1), "not_executed": "no Mac"}
+    assert headline([absent, *ROWS], ("coreml", "fp16"))["rows"]["student"] == "s"
+
+
+def test_a_teacher_alone_has_no_ratios() -> None:
+    made = headline(ROWS[:2], None)
+    assert made["rows"] == {"teacher": "t", "student": None}
+    assert made["ratios"] is None
