@@ -153,7 +153,8 @@ def _save(tensors: dict[str, torch.Tensor], final: Path) -> None:
 
     temporary = final.with_name(f".{final.name}.tmp")
     try:
-        save_file(tensors, temporary)
+        # A posterior's halves may be strided views, which safetensors does not take.
+        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
     except SafetensorError as error:
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
