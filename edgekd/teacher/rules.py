@@ -171,11 +171,13 @@ def check_tokenizer(names: tuple[str, str], tokenizer: Any, encoder: Any) -> Non
             f"largest id {largest}, vocab_size={encoder.vocab_size}",
             "The tokenizer is of another model.",
         )
-    if tokenizer.model_max_length > encoder.max_position_embeddings:
+    length, positions = tokenizer.model_max_length, encoder.max_position_embeddings
+    # transformers fills in 1e30 where the tokenizer's config has no length.
+    if not isinstance(length, int) or not 2 <= length <= positions:
         raise InputError(
-            f"`model_max_length` of `{name}` must be at most `max_position_embeddings` of "
-            f"`{encoder_name}`",
-            f"{tokenizer.model_max_length:.6g} and {encoder.max_position_embeddings}",
+            f"`model_max_length` of `{name}` must be an integer from 2 to "
+            f"`max_position_embeddings` of `{encoder_name}`",
+            f"{length!r} and {positions}",
         )
     if tokenizer.pad_token is None:
         raise InputError(f"`{name}` must have a `pad_token`", "none", SAVE_AGAIN)

@@ -123,7 +123,7 @@ def _read_index(path: Path) -> dict[str, Any]:
         )
     index = read_config(path / INDEX_FILE)
     name = index.get("_class_name")
-    if name not in PIPELINES:
+    if not isinstance(name, str) or name not in PIPELINES:
         raise InputError(
             f"the teacher's pipeline class must be {' or '.join(PIPELINES)}", f"{name!r} in {path}"
         )

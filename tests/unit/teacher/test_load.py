@@ -146,14 +146,28 @@ def _variant(root: Path) -> None:
 
 
 def _tokenizer_json_only(root: Path) -> None:
+    """What transformers 5 writes."""
     from edgekd.libraries import transformers
 
     fast = transformers.CLIPTokenizerFast.from_pretrained(str(root / "tokenizer"))
     shutil.rmtree(root / "tokenizer")
     fast.save_pretrained(str(root / "tokenizer"))
     for file in (root / "tokenizer").iterdir():
-        if file.name not in ("tokenizer.json", "tokenizer_config.json"):
+        if file.name != "tokenizer.json":
             file.unlink()
+    end = "<|endoftext|>"
+    config = {
+        "backend": "tokenizers",
+        "bos_token": "<|startoftext|>",
+        "eos_token": end,
+        "is_local": True,
+        "local_files_only": False,
+        "model_max_length": 24,
+        "pad_token": end,
+        "tokenizer_class": "CLIPTokenizer",
+        "unk_token": end,
+    }
+    (root / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config))
 
 
 def _symlinks(root: Path) -> None:
