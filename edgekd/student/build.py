@@ -80,6 +80,9 @@ def save_student(teacher_path: Path, unet: Any, out: Path) -> None:
 
 def _components(index: dict[str, Any]) -> list[str]:
     """Folders that a `model_index.json` lists, without the U-Net."""
+    outside = [name for name in index if Path(name).name != name]
+    if outside:
+        raise InputError("`model_index.json` must name folders beside it", ", ".join(outside))
     return [
         name
         for name, value in index.items()

@@ -6,7 +6,7 @@ sums them over all weights that a channel touches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import torch
@@ -16,13 +16,29 @@ Batch = TypeVar("Batch")
 Importance = Mapping[str, Tensor]
 
 
-def magnitude_importance(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+class _Magnitudes(Mapping[str, Tensor]):
+    """Computed on access: most students of a large teacher ask for few tensors or none."""
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        self._state = state
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._state[name].detach().float().abs()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._state)
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+
+def magnitude_importance(state: Mapping[str, Tensor]) -> Importance:
     """`|w|`: the L1 criterion of Li et al., "Pruning Filters for Efficient ConvNets", 2017.
 
     Needs no data. Summing it over every layer that shares the channel is the group criterion
     of Fang et al., "DepGraph: Towards Any Structural Pruning", 2023.
     """
-    return {name: value.detach().float().abs() for name, value in state.items()}
+    return _Magnitudes(state)
 
 
 def taylor_term(weight: Tensor, gradient: Tensor) -> Tensor:

@@ -184,6 +184,10 @@ def _read_configs(path: Path) -> dict[str, dict[str, Any]]:
             f"no {', '.join(missing)} in {path}",
         )
     configs = {name: _mapping(path / name / "config.json") for name in names}
+    for name, known in (("unet", "UNet2DConditionModel"), ("vae", "AutoencoderKL")):
+        kind = configs[name].get("_class_name", known)
+        if kind != known:
+            raise InputError(f"`{name}` of a Stable Diffusion pipeline must be {known}", repr(kind))
     for name in _TEXT_ENCODERS:
         if name in configs:
             values = configs[name].get("text_config") or configs[name]

@@ -7,7 +7,12 @@ that the teacher does without, because its shortcut is the identity. The
 student's is then cut out of that identity.
 
 The reverse happens too: a stage narrowed to the width of the one before it has
-no shortcut convolution in a stock config, and the teacher's is left out.
+no shortcut convolution in a stock config, and the teacher's is left out. That
+student starts far from its teacher: prefer widths that differ where the
+teacher's do.
+
+Every GroupNorm group keeps equally many channels. Norms over a concatenation
+are the exception: their groups span both halves and are cut anew.
 """
 
 from __future__ import annotations
@@ -51,7 +56,7 @@ def tensor_map(
 
     Raises:
         InputError: see `edgekd.student.plan.make_plan`.
-        ValueError: channels must be chosen and there is no importance.
+        ValueError: channels must be chosen and there is no importance, or it is not finite.
     """
     layers = list(unet_layers(make_plan(arch, read_shape(teacher_config))))
     kept = _choose(layers, importance)
@@ -113,6 +118,8 @@ def _choose(layers: list[Layer], importance: Importance | None) -> dict[str, Ten
             + ", ".join(sorted(narrowed)[:3])
         )
     scores = _scores(layers, importance, {space.pool for space in narrowed.values()})
+    if not all(torch.isfinite(score).all() for score in scores.values()):
+        raise ValueError("`importance` must be finite, but got NaN or infinity")
     return {name: select(scores[space.pool], space) for name, space in narrowed.items()}
 
 

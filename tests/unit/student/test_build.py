@@ -162,6 +162,9 @@ def test_nothing_is_left_behind_by_a_failed_save(tiny_teacher: Path, tmp_path: P
     shutil.rmtree(teacher / "vae")
     with pytest.raises(InputError, match="must have `vae`"):
         save_student(teacher, _load(teacher), tmp_path / "out")
+    (teacher / "model_index.json").write_text(json.dumps({"unet": ["a", "b"], "../x": ["a", "b"]}))
+    with pytest.raises(InputError, match="beside it"):
+        save_student(teacher, _load(teacher), tmp_path / "out")
     (teacher / "model_index.json").write_text("[]")
     with pytest.raises(InputError, match="must list a `unet`"):
         save_student(teacher, _load(teacher), tmp_path / "out")

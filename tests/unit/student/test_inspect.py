@@ -136,6 +136,13 @@ def test_bad_requests(folder: Path, tmp_path: Path) -> None:
         inspect_components(folder)
 
 
+def test_other_models_are_refused(folder: Path) -> None:
+    path = folder / "vae" / "config.json"
+    path.write_text(json.dumps({"_class_name": "AutoencoderTiny"}))
+    with pytest.raises(InputError, match="must be AutoencoderKL"):
+        inspect_components(folder)
+
+
 def test_bad_latent_size(folder: Path) -> None:
     path = folder / "unet" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "sample_size": [8, 8, 8]}))

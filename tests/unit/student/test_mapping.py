@@ -453,6 +453,13 @@ def test_channels_cannot_be_chosen_by_nothing() -> None:
         tensor_map(StudentArch(NARROW), THREE)
 
 
+def test_importance_must_be_finite() -> None:
+    state = dict(make_unet(**THREE).state_dict())
+    state["down_blocks.1.resnets.1.conv1.bias"][3] = float("nan")
+    with pytest.raises(ValueError, match="finite"):
+        tensor_map(StudentArch(NARROW), THREE, magnitude_importance(state))
+
+
 def test_a_new_shortcut_is_cut_out_of_the_identity() -> None:
     teacher = make_unet(**WIDE_TAIL)
     arch = StudentArch((StageArch(), StageArch(), StageArch(width=16)))
