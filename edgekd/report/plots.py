@@ -83,7 +83,7 @@ def to_markup(figure: Figure, salt: str, description: str) -> Markup:
     for color, variable in _VARIABLES.items():
         text = text.replace(color, f"var({variable})")
     # Groups are called figure_1, axes_1, … in every plot; ids must differ on one page.
-    text = re.sub(r'<g id="([A-Za-z]\w*_\d+)">', "<g>", text)
+    text = re.sub(r'<g id="[A-Za-z][\w.]*_\d+">', "<g>", text)
     label = escape(description, quote=True)
     opening = f'<svg role="img" aria-label="{label}" class="plot"'
     text = re.sub(r'<svg (?:height|width)="[^"]*"|<svg', opening, text, count=1)

@@ -1,11 +1,13 @@
 """A report as `edgekd.benchmark.run.make_report` makes it, with figures of a plausible run."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edgekd.report.pictures import Gallery
+from edgekd.report.render import render
 
 CAPTIONS = ["red apple, 3d style", "<script>alert('x')</script>", "a | b *c* $x^2$ & `d`", "crab"]
 COMPONENTS = {"text_encoder": 3.1, "unet": 31.0, "unet_guided": 55.0, "vae_decoder": 24.0}
@@ -91,8 +93,7 @@ def curve(start: float, end: float, seed: int) -> list[list[float]]:
     ]
 
 
-@pytest.fixture
-def report() -> dict[str, Any]:
+def make_report() -> dict[str, Any]:
     rows = [
         row("teacher", "teacher", "torch", "fp32", 1.0, 96.0),
         row("teacher ONNX", "teacher", "onnx", "fp32", 1.0, 96.1),
@@ -177,11 +178,29 @@ def report() -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def gallery(report: dict[str, Any]) -> Gallery:
+def make_gallery(report: dict[str, Any]) -> Gallery:
     random = np.random.default_rng(1)
     names = ["real images", *(r["name"] for r in report["rows"] if r["quality"])]
     pictures = {
         name: list(random.integers(0, 255, (4, 16, 16, 3), dtype=np.uint8)) for name in names
     }
     return Gallery(CAPTIONS, ["image"] * 4, pictures)
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    return make_report()
+
+
+@pytest.fixture
+def gallery(report: dict[str, Any]) -> Gallery:
+    return make_gallery(report)
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the unchanged report, rendered."""
+    folder = tmp_path_factory.mktemp("report")
+    report = make_report()
+    render(report, folder, make_gallery(report))
+    return folder

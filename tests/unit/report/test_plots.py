@@ -1,0 +1,44 @@
+import pytest
+
+from edgekd.report.plots import curve_terms, loss_curves, smooth
+
+
+def test_smoothing_keeps_a_constant_and_starts_without_a_bias() -> None:
+    assert smooth([3.0] * 5) == pytest.approx([3.0] * 5)
+    assert smooth([1.0, 0.0])[0] == pytest.approx(1.0)
+
+
+def test_smoothing_follows_a_step_slowly() -> None:
+    smoothed = smooth([0.0] * 50 + [1.0] * 5)
+    assert 0.3 < smoothed[-1] < 0.5
+
+
+def test_raw_terms_are_shown_in_order_weighted_ones_and_the_rate_are_not() -> None:
+    point = [(1.0, 1.0)]
+    curves = {
+        "kd": {
+            "lr": point,
+            "output": point,
+            "output_weighted": point,
+            "loss": point,
+            "extra": point,
+        },
+        "scratch": {"task": point},
+    }
+    assert [term for term, _ in curve_terms(curves)] == ["loss", "task", "output", "extra"]
+
+
+def test_runs_are_overlaid_with_a_legend() -> None:
+    series = [(float(step), 1.0 / step) for step in range(1, 60)]
+    svg = str(loss_curves({"kd": {"task": series}, "scratch": {"task": series}}))
+    assert ">kd<" in svg
+    assert ">scratch<" in svg
+    assert "var(--series-1)" in svg
+
+
+def test_a_loss_of_zero_is_plotted_without_a_logarithm() -> None:
+    assert loss_curves({"kd": {"feature": [(1.0, 0.0), (2.0, 0.0)]}}) is not None
+
+
+def test_no_curves_no_plot() -> None:
+    assert loss_curves({}) is None

@@ -1,0 +1,207 @@
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd.report.pictures import Gallery
+from edgekd.report.render import escape_markdown, render
+
+VOID = {"meta", "img", "br", "hr", "link", "input", "use", "path", "rect", "circle", "line"}
+
+
+class Checker(HTMLParser):
+    """Collects elements and complains about tags that do not close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.problems: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return
+        if not self.stack or self.stack.pop() != tag:
+            self.problems.append(f"</{tag}> at {self.getpos()}")
+
+    def handle_data(self, data: str) -> None:
+        if self.stack and self.stack[-1] not in {"style", "script"}:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def html(rendered: Path) -> str:
+    return (rendered / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Checker:
+    checker = Checker()
+    checker.feed(html)
+    checker.close()
+    return checker
+
+
+@pytest.fixture(scope="module")
+def markdown(rendered: Path) -> str:
+    return (rendered / "report.md").read_text()
+
+
+def test_html_is_well_formed(page: Checker) -> None:
+    assert page.problems == []
+    assert page.stack == []
+
+
+def test_ids_are_unique_on_the_page(page: Checker) -> None:
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_page_loads_nothing_from_outside(page: Checker) -> None:
+    for tag, attributes in page.elements:
+        assert tag not in {"script", "link", "iframe", "object", "base"}
+        for name in ("src", "href", "xlink:href", "srcset"):
+            value = attributes.get(name) or "#"
+            assert value.startswith(("#", "data:image/png;base64,")), (tag, name, value[:80])
+        assert "url(" not in (attributes.get("style") or "").replace("url(#", "")
+
+
+def test_styles_load_nothing_from_outside(html: str) -> None:
+    assert "@import" not in html
+    assert re.findall(r"url\((?!#)[^)]*\)", html) == []
+
+
+def test_captions_cannot_inject_markup(page: Checker) -> None:
+    assert all(tag != "script" for tag, _ in page.elements)
+    assert "<script>alert('x')</script>" in page.text
+    alts = [attributes.get("alt") for tag, attributes in page.elements if tag == "img"]
+    assert "teacher: <script>alert('x')</script>" in alts
+
+
+def test_names_in_plots_are_escaped_and_not_typeset(
+    report: dict[str, Any], gallery: Gallery, tmp_path: Path
+) -> None:
+    report["rows"][0]["name"] = "<b>$\\frac{1}{2}$ & co"
+    render(report, tmp_path, gallery)
+    checker = Checker()
+    checker.feed((tmp_path / "report.html").read_text())
+    assert all(tag != "b" or not attributes for tag, attributes in checker.elements)
+    assert checker.text.count("<b>$\\frac{1}{2}$ & co") > 3
+    assert checker.problems == []
+
+
+def test_every_picture_and_plot_says_what_it_shows(page: Checker) -> None:
+    images = [attributes for tag, attributes in page.elements if tag == "img"]
+    plots = [attributes for tag, attributes in page.elements if tag == "svg"]
+    assert len(images) == 4 * 6  # captions x (real + rows that were executed)
+    assert all(attributes.get("alt") for attributes in images)
+    assert len(plots) == 4
+    assert all(a.get("aria-label") and a.get("role") == "img" for a in plots)
+
+
+def test_plots_follow_the_theme(html: str) -> None:
+    assert "prefers-color-scheme: dark" in html
+    svg = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
+    assert "var(--series-0)" in svg
+    assert "var(--ink)" in svg
+    fixed = set(re.findall(r"#[0-9a-f]{6}", svg))
+    assert fixed == set(), "colours that one of the themes would hide"
+
+
+def test_teacher_and_real_images_are_always_in_the_matrix(page: Checker, markdown: str) -> None:
+    for text in (page.text, markdown):
+        assert "real images" in text
+        assert "teacher ONNX" in text
+
+
+def test_a_teacher_alone_is_a_report_too(
+    report: dict[str, Any], gallery: Gallery, tmp_path: Path
+) -> None:
+    report["rows"] = report["rows"][:1]
+    report["metrics"] |= {"student": None, "ratios": None}
+    report["metrics"]["rows"] = {"teacher": "teacher", "student": None}
+    report["curves"] = {}
+    render(report, tmp_path, gallery)
+    text = (tmp_path / "report.html").read_text()
+    assert "Student / teacher" not in text
+    assert "Training</h2>" not in text
+
+
+def test_without_times_quality_is_plotted_alone(
+    report: dict[str, Any], gallery: Gallery, tmp_path: Path
+) -> None:
+    report["suite"] |= {"speed": None, "memory": False}
+    for row in report["rows"]:
+        row |= {"speed": None, "memory": None}
+    report["load_average_before_timing"] = None
+    for figures in ("teacher", "student", "ratios"):
+        for name in ("latency_ms", "peak_bytes", "peak_above_baseline_bytes"):
+            report["metrics"][figures][name] = None
+    render(report, tmp_path, gallery)
+    text = (tmp_path / "report.html").read_text()
+    assert "Quality of each row" in text
+    assert "Latency in ms" not in text
+    assert "Peak memory</h3>" not in text
+
+
+def test_what_was_not_executed_is_labelled_with_its_reason(page: Checker, markdown: str) -> None:
+    reason = "evaluated from the package on Linux, not executed by Core ML"
+    for text in (page.text, markdown):
+        assert "not executed here" in text
+        assert reason in text
+
+
+def test_metric_names_and_environment_are_on_the_page(page: Checker, markdown: str) -> None:
+    flat = markdown.replace("\\", "")
+    for text in (page.text, flat):
+        assert "FD-efficientnet_lite0-r128-n64" in text
+        assert "AMD EPYC" in text
+        assert "onnxruntime 1.32.0" in text
+        assert "590 other held-out images" in text
+
+
+def test_parity_and_percentiles_are_on_the_page(page: Checker) -> None:
+    assert "84.2 dB" in page.text
+    assert "60.0 dB" in page.text
+    assert "Latency in ms, p50 / p90" in page.text
+
+
+def test_markdown_tables_have_as_many_cells_as_heads(markdown: str) -> None:
+    block: list[int] = []
+    tables = 0
+    for line in [*markdown.splitlines(), ""]:
+        if line.startswith("|"):
+            block.append(len(re.findall(r"(?<!\\)\|", line)))
+        elif block:
+            assert len(set(block)) == 1, block
+            assert len(block) > 2
+            tables += 1
+            block = []
+    assert tables >= 6
+
+
+def test_markdown_shows_captions_as_they_are() -> None:
+    assert escape_markdown("a | b *c*\n<i>") == r"a \| b \*c\* &lt;i&gt;"
+    assert escape_markdown("![x](http://y)").startswith(r"\!\[x\]")
+
+
+def test_report_is_reproducible(
+    report: dict[str, Any], gallery: Gallery, html: str, tmp_path: Path
+) -> None:
+    """Equal figures give equal bytes: no dates or random ids beyond the report's own."""
+    before = json.dumps(report)
+    render(report, tmp_path, gallery)
+    assert (tmp_path / "report.html").read_text() == html
+    assert json.dumps(report) == before
