@@ -8,7 +8,9 @@ Layout of a run folder:
     teacher/              the pipeline folder: at the end, or at any time by `assemble`
 
 A finished stage is kept while its inputs are the same. A killed stage goes on
-from its checkpoint, also under a changed schedule (`train` of its section).
+from its checkpoint, also under a changed schedule (`train` of its section); the
+U-Net also under changed captions, timesteps and loss weights. A checkpoint of
+another structure is moved aside, never overwritten.
 """
 
 from __future__ import annotations
@@ -24,7 +26,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgekd.artifacts import atomic_folder, finish, finished, hash_value, run_lock, write_json
+from edgekd.artifacts import (
+    ARTIFACT_FILE,
+    atomic_folder,
+    finish,
+    finished,
+    hash_tree,
+    hash_value,
+    run_lock,
+    write_json,
+)
 from edgekd.errors import EdgekdError
 from edgekd.progress import Lines, Progress, Silent
 from edgekd.teacher.recipe import TeachRecipe, load_teach_recipe
@@ -47,6 +58,7 @@ from edgekd.teacher.teach_vae import finish_vae, make_vae_task
 
 STAGES = ("vae", "text", "unet")
 CURVE_SECONDS = 300
+UNET_STRUCTURE = {"block_out_channels", "layers_per_block", "heads", "norm_num_groups"}
 
 
 @dataclass(frozen=True)
@@ -94,13 +106,13 @@ class Watch:
 
 
 def vae_stage(run: Run) -> str:
-    """Train the autoencoder into `vae/model`; returns its key."""
+    """Train the autoencoder into `vae/model`; returns the hash of its content."""
     recipe, model = run.recipe, run.out / "vae" / "model"
     structure = [
         "vae",
         run.corpus.key,
         recipe.data.resolution,
-        recipe.data.augment.model_dump(),
+        recipe.data.augment.model_dump(exclude={"variants"}),
         recipe.vae.model_dump(exclude={"train"}),
         recipe.seed,
     ]
@@ -115,11 +127,11 @@ def vae_stage(run: Run) -> str:
                 vae.save_pretrained(temporary)
                 finish(temporary, key)
         run.ranks.wait()
-    return key
+    return hash_tree(model, exclude=(ARTIFACT_FILE,))
 
 
 def text_stage(run: Run) -> str:
-    """Train the text encoder into `text/model`; returns its key."""
+    """Train the text encoder into `text/model`; returns the hash of its content."""
     recipe, model = run.recipe, run.out / "text" / "model"
     data = recipe.data.model_dump(exclude={"sources"})
     structure = [
@@ -145,27 +157,28 @@ def text_stage(run: Run) -> str:
                 tokenizer.save_pretrained(temporary / "tokenizer")
                 finish(temporary, key)
         run.ranks.wait()
-    return key
+    return hash_tree(model, exclude=(ARTIFACT_FILE,))
 
 
 def unet_stage(run: Run, vae_key: str, text_key: str) -> None:
     """Train the U-Net and assemble the teacher."""
     recipe, folder = run.recipe, run.out / "unet"
-    section = recipe.unet.model_dump(exclude={"train", "text_learning_rate"})
     structure = [
         "unet",
         vae_key,
         text_key,
-        section,
-        recipe.data.captions.model_dump(),
+        recipe.unet.model_dump(include=UNET_STRUCTURE),
         recipe.unet.text_learning_rate > 0,
     ]
-    key = hash_value([*structure, recipe.unet.model_dump()])
+    data = recipe.data.model_dump(exclude={"sources"})
+    key = hash_value([*structure, run.corpus.key, data, recipe.unet.model_dump(), recipe.seed])
     if finished(folder, key) is not None and (run.out / TEACHER).is_dir():
         return
     vae = load_vae(run.out).to(run.device).eval().requires_grad_(False)
     encoder = latent_encoder(vae, run.device)
-    latents = _cached(run, "latents", vae_key, encoder)
+    augment = recipe.data.augment.model_dump()
+    latents_key = hash_value([vae_key, run.corpus.key, augment, recipe.seed])
+    latents = _cached(run, "latents", latents_key, encoder)
     text_encoder, tokenizer = load_text(run.out)
     task = make_unet_task(
         recipe,

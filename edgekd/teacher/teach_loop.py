@@ -227,8 +227,10 @@ def run_task(
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(task, section, folder, key, ranks)
     restored = trainer.restore()
-    # Rank 0 may write a checkpoint only after all have read.
+    # Rank 0 may write or move a checkpoint only after all have read.
     ranks.wait()
+    if ranks.first and not restored:
+        _set_aside(folder / CHECKPOINT_FILE, progress)
     log = (
         MetricsLog(folder / METRICS_FILE, trainer.step if restored else 0) if ranks.first else None
     )
@@ -253,3 +255,13 @@ def run_task(
             task.watch(trainer.averaged, trainer.step)
             rows.restart_clock()
     return trainer.averaged
+
+
+def _set_aside(path: Path, progress: Progress) -> None:
+    """Rename a checkpoint of another structure: it may hold hours of work."""
+    if path.is_file():
+        number = 1
+        while (other := path.with_stem(f"{path.stem}.{number}")).exists():
+            number += 1
+        path.rename(other)
+        progress.info(f"`{path}` is of another structure: kept as `{other.name}`")

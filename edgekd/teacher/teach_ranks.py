@@ -7,6 +7,7 @@ files. When it dies, the others fail at their next exchange and end.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -20,8 +21,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# A rank may wait long while rank 0 draws a sample sheet; a rank that died is noticed at once.
-LONGEST_WAIT = timedelta(hours=6)
+from edgekd.errors import EdgekdError
+
+# A rank may wait long: rank 0 draws a sample sheet, or the whole run is suspended. A rank that
+# died is noticed at once, by its closed connection.
+LONGEST_WAIT = timedelta(days=7)
+SECONDS_TO_END = 10
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,15 @@ def _group(ranks: Ranks, meeting: str) -> Iterator[None]:
 def _other_rank(
     ranks: Ranks, meeting: str, work: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
-    # Ctrl-C reaches all ranks: rank 0 speaks for them. When rank 0 is gone, the exchange fails.
-    with contextlib.suppress(KeyboardInterrupt, dist.DistError), _group(ranks, meeting):
-        work(ranks, *arguments, None)
+    # Ctrl-C and a loss that is not finite reach all ranks: rank 0 speaks for them.
+    with contextlib.suppress(KeyboardInterrupt, EdgekdError):
+        try:
+            with _group(ranks, meeting):
+                work(ranks, *arguments, None)
+        except RuntimeError:
+            # The exchange also fails when rank 0 is gone or ends with an error of its own.
+            parent = multiprocessing.parent_process()
+            if parent is not None:
+                parent.join(SECONDS_TO_END)
+            if parent is None or parent.is_alive():
+                raise
