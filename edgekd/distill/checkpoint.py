@@ -57,7 +57,7 @@ def save(
         "average.safetensors": dict(average.named_parameters()),
         "optimizer.safetensors": _optimizer_tensors(student, optimizer),
     }
-    with writing(f"checkpoint `{final}`"), atomic_folder(final) as temporary:
+    with writing(final), atomic_folder(final) as temporary:
         for name, tensors in files.items():
             save_file({n: t.detach().contiguous() for n, t in tensors.items()}, temporary / name)
             _flush(temporary / name)

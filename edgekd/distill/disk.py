@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
-from edgekd.errors import InputError
+from edgekd.data.partial import disk_errors
 
 
 @contextlib.contextmanager
-def writing(what: str) -> Iterator[None]:
-    """Turn an error of the file system into one clear line.
+def writing(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into an `InputError`, from safetensors' writer too.
 
     Raises:
-        InputError: no space left, read-only, no permission, ...
+        InputError: no space left, read-only, no permission, a file in a folder's place.
     """
     from safetensors import SafetensorError
 
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(
-            f"{what} must be writable",
-            reason,
-            "Make room or choose another --out; a rerun continues from the last checkpoint.",
-        ) from error
+    with disk_errors(path):
+        try:
+            yield
+        except SafetensorError as error:
+            # safetensors keeps the system's error number in its text only.
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            code = int(number[1])
+            raise OSError(code, os.strerror(code), str(path)) from None

@@ -38,9 +38,8 @@ class MetricsLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self._path = out / "metrics.jsonl"
-        self._what = f"metrics `{self._path}`"
         rows = [row for row in read_rows(self._path) if row["step"] <= step]
-        with writing(self._what):
+        with writing(self._path):
             write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
             self._stream = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (see __exit__)
             self._board: Any = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
@@ -54,13 +53,13 @@ class MetricsLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with writing(self._what):
+        with writing(self._path):
             self._stream.close()
             self._board.close()
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row, with its `step`; a reader sees it at once."""
-        with writing(self._what):
+        with writing(self._path):
             self._stream.write(json.dumps(row, allow_nan=False) + "\n")
             self._stream.flush()
             for name, value in row.items():
@@ -70,11 +69,11 @@ class MetricsLog:
 
     def picture(self, name: str, image: Any, step: int) -> None:
         """Show an image, uint8 [H, W, 3], in TensorBoard."""
-        with writing(self._what):
+        with writing(self._path):
             self._board.add_image(name, image, step, dataformats="HWC")
 
     def flush(self) -> None:
         """Force all rows to the disk: a checkpoint must not be newer than its rows."""
-        with writing(self._what):
+        with writing(self._path):
             self._stream.flush()
             os.fsync(self._stream.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ def distill(
     Writes below `out`: `student/` (a diffusers pipeline with the averaged weights),
     `metrics.jsonl`, `tensorboard/`, `samples/*.png` and, until the run is finished,
     `checkpoints/`. A finished run of the same key returns at once; an unfinished one continues
-    from its last checkpoint; what a run of another key left is removed. Under
+    from its last checkpoint; what a run of another key left is removed. Under `torchrun` or
     `accelerate launch` all processes call this together and the first one writes.
 
     Args:
@@ -87,17 +88,30 @@ def train_student(
 
 
 def make_accelerator(section: DistillSection) -> Any:
-    """An `Accelerator` on the devices and processes that `accelerate launch` gave, if it did.
+    """An `Accelerator` on the devices and processes that a launcher gave, if there was one.
 
     Precision belongs to the recipe and is set per forward pass: the launcher's is not used.
     """
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
     # Features alone leave the last layers without a gradient.
     unused = section.losses.task + section.losses.output == 0
-    handler = DistributedDataParallelKwargs(find_unused_parameters=unused)
-    return Accelerator(mixed_precision="no", kwargs_handlers=[handler])
+    accelerator = Accelerator(
+        # Accelerate joins processes on CPUs only where it is told to use the CPU.
+        cpu=processes > 1 and not torch.accelerator.is_available(),
+        mixed_precision="no",
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+    )
+    if accelerator.num_processes != processes:
+        # Each would take itself for the first and write to the same folder.
+        raise InputError(
+            "processes that are launched together must be able to train together",
+            f"WORLD_SIZE={processes} on `{accelerator.device}`",
+            "Start one process.",
+        )
+    return accelerator
 
 
 def _finished(out: Path, key: str) -> StudentCheckpoint | None:
@@ -113,7 +127,7 @@ def _publish(teacher_path: Path, unet: Any, out: Path, key: str, steps: int) -> 
     The U-Net stays in fp32, even where the teacher is stored in fp16: what is exported and
     checked for parity later is then exactly what was validated here.
     """
-    with writing(f"`{out / 'student'}`"):
+    with writing(out / "student"):
         save_student(teacher_path, unet, out / "student")
         finish(out, key, steps=steps)
     # Of no more use: another number of steps is another key, which starts anew.

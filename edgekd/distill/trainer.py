@@ -162,7 +162,7 @@ class Trainer:
 
     def _clear(self) -> None:
         """Remove what a run of another key left: none of it belongs to this one."""
-        with writing(f"`{self.out}`"):
+        with writing(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             for path in (self.out / name for name in OWN):
                 if path.is_dir():
@@ -257,7 +257,7 @@ class Trainer:
     def _draw(self, step: int, log: MetricsLog) -> None:
         sheet = self.sheet.draw(self.ema.model)
         path = self.out / _sheet_name(step)
-        with writing(f"`{path}`"):
+        with writing(path):
             save_png(sheet, path)
         log.picture("samples", sheet, step)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from edgekd.distill import checkpoint as checkpoints
@@ -119,6 +120,11 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(tmp_path: Path) -
     assert latest.step == 1
 
 
-def test_errors_of_the_disk_are_named() -> None:
-    with pytest.raises(InputError, match="No space left"), writing("`x`"):
+def test_errors_of_the_disk_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No space left"), writing(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_other_errors_keep_their_traceback(tmp_path: Path) -> None:
+    with pytest.raises(SafetensorError, match="header"), writing(tmp_path):
+        raise SafetensorError("header too small")

@@ -1,0 +1,184 @@
+"""Distillation on real cached images: killed at any point, in one process and in two."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from edgekd import resources
+from edgekd.artifacts import TeacherCache
+from edgekd.distill.log import read_rows
+from edgekd.progress import Silent
+from edgekd.recipe import DataSection
+
+# Runs `distill` in processes that are really killed. They are forks of one process that has
+# imported everything, because importing takes longer than training here.
+_DRIVER = """
+import json, os, signal, sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from edgekd.artifacts import TeacherCache
+from edgekd.distill import checkpoint
+from edgekd.distill.log import read_rows
+from edgekd.distill.loop import distill
+from edgekd.progress import Silent
+from edgekd.recipe import DistillSection, StudentSection
+import torch.utils.tensorboard
+
+work = json.loads(sys.argv[1])
+cache = TeacherCache(Path(work["cache"]), work["cache_key"], work["teacher_key"])
+
+def run(out):
+    section = DistillSection.model_validate(work["section"])
+    distill(section, StudentSection(), Path(work["teacher"]), cache, Path(out), Silent(), "key")
+
+def fork(out, before=lambda: None):
+    child = os.fork()
+    if child == 0:
+        before()
+        run(out)
+        os._exit(0)
+    return child
+
+def wait(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def die_in_second_checkpoint():
+    flush, calls = checkpoint._flush, []
+    def flush_and_die(path):
+        calls.append(path)
+        if len(calls) == 5:  # three files each
+            os.kill(os.getpid(), signal.SIGKILL)
+        flush(path)
+    checkpoint._flush = flush_and_die
+
+def kill_at(child, path, step):
+    while not (path.is_file() and any(row["step"] >= step for row in read_rows(path))):
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+
+if "RANK" in os.environ:
+    run(work["out"])
+else:
+    assert wait(fork(work["whole"])) == 0
+    out = Path(work["out"])
+    assert wait(fork(out, die_in_second_checkpoint)) == -signal.SIGKILL
+    print(sorted(p.name for p in (out / "checkpoints").glob("step-*")))
+    child = fork(out)
+    kill_at(child, out / "metrics.jsonl", 8)
+    assert wait(child) == -signal.SIGKILL
+    assert not (out / "student").exists()
+    assert wait(fork(out)) == 0
+"""
+
+_SECTION = {
+    "steps": 40,
+    "batch_size": 2,
+    "learning_rate": 1e-3,
+    "checkpoint_every": 3,
+    "validate_every": 10,
+    "validation_samples": 4,
+    "sample_prompts": ["red apple"],
+    "sample_steps": 1,
+    "threads": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory, tiny_teacher: Path) -> dict[str, Any]:
+    """A few of the starter's images, cached for the tiny teacher."""
+    from edgekd.data.prepare import prepare
+    from edgekd.teacher.cache import build_cache
+    from edgekd.teacher.load import load_teacher
+
+    folder = tmp_path_factory.mktemp("distill")
+    few = pq.read_table(resources.STARTER / "emoji-64.parquet").slice(2000, 60)
+    pq.write_table(few, folder / "few.parquet")
+    section = DataSection(sources=[str(folder / "few.parquet")], resolution=32, workers=1)
+    data = prepare(section, folder / "prepared", Silent())
+    cache: TeacherCache = build_cache(data, load_teacher(tiny_teacher), folder / "cache", Silent())
+    return {
+        "teacher": str(tiny_teacher),
+        "cache": str(cache.root),
+        "cache_key": cache.key,
+        "teacher_key": cache.teacher_key,
+        "section": _SECTION,
+    }
+
+
+def _curve(out: Path) -> list[dict[str, Any]]:
+    return [
+        {name: value for name, value in row.items() if not name.endswith("_s")}
+        for row in read_rows(out / "metrics.jsonl")
+    ]
+
+
+def _student(out: Path) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = load_file(
+        out / "student" / "unet" / "diffusion_pytorch_model.safetensors"
+    )
+    return tensors
+
+
+def test_a_run_killed_at_any_point_ends_with_the_same_bits(
+    work: dict[str, Any], tmp_path: Path
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    work = {**work, "whole": str(whole), "out": str(out)}
+    done = subprocess.run(
+        [sys.executable, "-c", _DRIVER, json.dumps(work)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    # The checkpoint that the first kill cut off never got its name.
+    assert done.stdout.splitlines()[-1] == "['step-00000003']"
+    assert _curve(out) == _curve(whole)
+    assert [row["step"] for row in _curve(out) if "loss" in row] == list(range(1, 41))
+    ours, theirs = _student(out), _student(whole)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    left = sorted(p.name for p in out.iterdir())
+    assert left == ["artifact.json", "metrics.jsonl", "samples", "student", "tensorboard"]
+
+
+def test_two_processes_train_the_same_student_as_one(work: dict[str, Any], tmp_path: Path) -> None:
+    from edgekd.distill.loop import distill
+    from edgekd.recipe import DistillSection, StudentSection
+
+    section = {**_SECTION, "steps": 4}
+    cache = TeacherCache(Path(work["cache"]), work["cache_key"], work["teacher_key"])
+    distill(
+        DistillSection.model_validate(section),
+        StudentSection(),
+        Path(work["teacher"]),
+        cache,
+        tmp_path / "one",
+        Silent(),
+        "key",
+    )
+    script = tmp_path / "driver.py"
+    script.write_text(_DRIVER)
+    two = {**work, "section": {**section, "batch_size": 1}, "out": str(tmp_path / "two")}
+    # What `accelerate launch` runs for GPUs; for CPUs it would need MPI.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launch, str(script), json.dumps(two)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    one_curve, two_curve = _curve(tmp_path / "one"), _curve(tmp_path / "two")
+    assert len(one_curve) == len(two_curve)
+    for ours, theirs in zip(one_curve, two_curve, strict=True):
+        # The same samples and noise; sums over two processes round otherwise than over one.
+        assert ours == pytest.approx(theirs, rel=1e-3)
