@@ -55,8 +55,12 @@ def find_licence(pipeline_path: Path) -> str | None:
     """Licence of a pipeline folder: from its model card, else the name of its licence file."""
     card = pipeline_path / "README.md"
     if card.is_file():
-        header = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8"), re.DOTALL)
-        facts = yaml.safe_load(header.group(1)) if header else None
+        text = card.read_text(encoding="utf-8", errors="replace")
+        header = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+        try:
+            facts = yaml.safe_load(header.group(1)) if header else None
+        except yaml.YAMLError:
+            facts = None  # a card that others cannot read either
         if isinstance(facts, Mapping) and isinstance(facts.get("license"), str):
             return str(facts["license"])
     for name in ("LICENSE", "LICENSE.md", "LICENSE.txt"):

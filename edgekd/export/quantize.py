@@ -120,8 +120,8 @@ def quantize_array(
         raise GateError("weights must be finite", f"NaN or infinity in `{name}`")
     others = tuple(index for index in range(weight.ndim) if index != axis)
     largest = np.abs(weight).max(axis=others, keepdims=True)
-    # A channel of zeros has codes of zero under any scale.
-    scale = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
+    # A channel of zeros has codes of zero under any scale but zero.
+    scale = np.maximum(largest / LARGEST, np.finfo(np.float32).tiny).astype(np.float32)
     codes = np.clip(np.rint(weight / scale), -LARGEST, LARGEST).astype(np.int8)
     return codes, scale
 

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from edgekd.export import onnx as exporter
+from edgekd.export.capture import Capture
+from edgekd.export.onnx import OnnxRunner, save_model, to_onnx
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 32, 3, padding=1)
+        self.linear = nn.Linear(32, 64)
+
+    def forward(self, sample: Any) -> tuple[Any]:
+        hidden = self.conv(sample).flatten(2).transpose(1, 2)
+        return (self.linear(hidden),)
+
+
+@pytest.fixture
+def captured() -> Capture:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Small().eval().requires_grad_(False)
+    return Capture(
+        "unet",
+        module,
+        {"sample": torch.zeros(2, 4, 6, 6)},
+        ("out",),
+        {"sample": {0: "batch_size", 2: "height", 3: "width"}, "out": {0: "batch_size"}},
+        {"sample_size": 6},
+    )
+
+
+def test_model_is_the_same_wherever_and_whenever_it_is_made(
+    captured: Capture, tmp_path: Path
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    first, second = (
+        to_onnx(captured, tmp_path / name).SerializeToString() for name in ("here", "there")
+    )
+    assert first == second
+    assert list((tmp_path / "here").iterdir()) == []  # scratch files are gone
+    for trace in (b".py", str(tmp_path).encode(), str(Path(torch.__file__).parent).encode()):
+        assert trace not in first
+
+
+def test_texts_with_machine_paths_are_removed_in_inner_graphs_too() -> None:
+    inner = onnx.helper.make_graph([], "inner", [], [])
+    inner.doc_string = "/home/me/model.py"
+    node = onnx.helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)
+    node.doc_string = "/home/me/model.py(3)"
+    graph = onnx.helper.make_graph([node], "outer", [], [], doc_string="/home/me")
+    exporter._strip_descriptions(graph)
+    assert b"/home/me" not in graph.SerializeToString()
+
+
+def test_large_models_keep_their_weights_in_one_file_beside(
+    captured: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    save_model(to_onnx(captured, tmp_path), tmp_path / "one" / "model.onnx")
+    monkeypatch.setattr(exporter, "PROTOBUF_LIMIT_BYTES", 1000)
+    save_model(to_onnx(captured, tmp_path), tmp_path / "two" / "model.onnx")
+    names = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("one", "two")]
+    assert names == [["model.onnx"], ["model.onnx", "model.onnx_data"]]
+    sample = {"sample": np.ones((1, 4, 5, 7), np.float32)}
+    first, second = (
+        OnnxRunner(tmp_path / name / "model.onnx", 1)(sample)["out"] for name in ("one", "two")
+    )
+    np.testing.assert_array_equal(first, second)
+    expected = captured.module(torch.from_numpy(sample["sample"]))[0]
+    np.testing.assert_allclose(first, expected, atol=1e-6)
+
+
+def test_int8_from_a_finished_float_export_is_the_same(captured: Capture, tmp_path: Path) -> None:
+    onnx_exporter = exporter.OnnxExporter()
+    onnx_exporter.convert(captured, tmp_path / "fp32", "fp32", [])
+    onnx_exporter.convert(captured, tmp_path / "direct", "int8", [])
+    onnx_exporter.convert(captured, tmp_path / "derived", "int8", [], tmp_path / "fp32")
+    files = [(tmp_path / name / "model.onnx").read_bytes() for name in ("direct", "derived")]
+    assert files[0] == files[1]
+    assert len(files[0]) < (tmp_path / "fp32" / "model.onnx").stat().st_size

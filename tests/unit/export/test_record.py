@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgekd.export.capture import capture, component_names
+from edgekd.export.record import draw, record_denoising_inputs
+from edgekd.teacher.load import load_pipeline
+
+PROMPTS = ("red apple", "a cat")
+
+
+@pytest.fixture(scope="module", params=["tiny_teacher", "tiny_sdxl_teacher"])
+def pipeline(request: pytest.FixtureRequest) -> Any:
+    return load_pipeline(request.getfixturevalue(request.param))
+
+
+def test_every_call_is_recorded_and_the_drawing_is_untouched(pipeline: Any) -> None:
+    expected = draw(pipeline, PROMPTS, 3, 4.0, seed=5)
+    trajectory = record_denoising_inputs(pipeline, PROMPTS, 3, 4.0, seed=5)
+    np.testing.assert_array_equal(trajectory.images, expected)
+    assert set(trajectory.recordings) == set(component_names(pipeline))
+    unet = trajectory.recordings["unet"]
+    assert len(unet) == 3 * len(PROMPTS)
+    times = [call.timestep for call in unet[:3]]
+    assert times == sorted(times, reverse=True)
+    assert len(set(times)) == 3
+    # Guidance doubles the batch: the empty prompt first.
+    assert unet[0].inputs["sample"].shape == (2, 4, 8, 8)
+    assert len(trajectory.recordings["vae_encoder"]) == len(PROMPTS)
+    assert len(trajectory.recordings["vae_decoder"]) == len(PROMPTS)
+    # The first latents are the prompt's own noise.
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(6))
+    np.testing.assert_allclose(unet[3].inputs["sample"][:1], noise.numpy(), atol=1e-6)
+
+
+def test_nothing_stays_on_the_pipeline(pipeline: Any) -> None:
+    trajectory = record_denoising_inputs(pipeline, PROMPTS[:1], 2, 1.0)
+    before = {name: len(calls) for name, calls in trajectory.recordings.items()}
+    draw(pipeline, PROMPTS, 2, 1.0, seed=0)
+    assert {name: len(calls) for name, calls in trajectory.recordings.items()} == before
+    assert "decode" not in vars(pipeline.vae)
+    assert not pipeline.unet._forward_hooks
+
+
+def test_captures_give_the_recorded_outputs(pipeline: Any) -> None:
+    """The wrapped part is the pipeline's own part: same names, same values."""
+    trajectory = record_denoising_inputs(pipeline, PROMPTS[:1], 2, 4.0)
+    for name, calls in trajectory.recordings.items():
+        captured = capture(pipeline, name)
+        assert list(captured.example_inputs) == list(calls[0].inputs)
+        assert captured.outputs == tuple(calls[0].outputs)
+        for call in calls:
+            with torch.inference_mode():
+                arrays = [torch.from_numpy(value) for value in call.inputs.values()]
+                results = captured.module(*arrays)
+            for output, result in zip(captured.outputs, results, strict=True):
+                np.testing.assert_array_equal(result.numpy(), call.outputs[output])
+
+
+def test_part_that_fails_leaves_no_hooks(tiny_teacher: Path) -> None:
+    pipeline = load_pipeline(tiny_teacher)
+    with pytest.raises(ValueError, match="prompt"):
+        record_denoising_inputs(pipeline, [3], 2, 4.0)  # type: ignore[list-item]
+    assert not pipeline.unet._forward_hooks
+    assert "decode" not in vars(pipeline.vae)
