@@ -27,10 +27,13 @@ class Latency:
     Attributes:
         samples_ms: every measured call, in order.
         warmup_ms: the calls before them; the first holds lazy loading and compilation.
+        cpu_ms: processor time that this process spent in each sample. On one thread it equals
+            the wall-clock time of an idle machine; a gap shows that others held the cores.
     """
 
     samples_ms: tuple[float, ...]
     warmup_ms: tuple[float, ...]
+    cpu_ms: tuple[float, ...] = ()
 
     def percentile_ms(self, percent: float) -> float:
         """Percentile of the samples with linear interpolation."""
@@ -51,13 +54,17 @@ class Latency:
             "p90_ms": self.p90_ms,
             "samples_ms": list(self.samples_ms),
             "warmup_ms": list(self.warmup_ms),
+            "cpu_p50_ms": float(np.median(self.cpu_ms)) if self.cpu_ms else None,
+            "cpu_ms": list(self.cpu_ms),
         }
 
 
-def _elapsed_ms(call: Call) -> float:
-    started = time.perf_counter_ns()
+def _elapsed_ms(call: Call) -> tuple[float, float]:
+    """Wall-clock and processor time of one call."""
+    started, cpu_started = time.perf_counter_ns(), time.process_time_ns()
     call()
-    return (time.perf_counter_ns() - started) / NS_PER_MS
+    cpu_stopped, stopped = time.process_time_ns(), time.perf_counter_ns()
+    return (stopped - started) / NS_PER_MS, (cpu_stopped - cpu_started) / NS_PER_MS
 
 
 def time_calls(call: Call, warmup: int, runs: int) -> Latency:
@@ -81,12 +88,16 @@ def time_interleaved(calls: Mapping[str, Call], warmup: int, runs: int) -> dict[
     if runs < 1 or warmup < 0:
         raise InputError("`runs >= 1` and `warmup >= 0` must hold", f"runs={runs}, warmup={warmup}")
     names = list(calls)
-    times: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for round_index in range(warmup + runs):
         start = round_index % len(names) if names else 0
         for name in names[start:] + names[:start]:
             times[name].append(_elapsed_ms(calls[name]))
     return {
-        name: Latency(tuple(samples[warmup:]), tuple(samples[:warmup]))
+        name: Latency(
+            samples_ms=tuple(wall for wall, _ in samples[warmup:]),
+            warmup_ms=tuple(wall for wall, _ in samples[:warmup]),
+            cpu_ms=tuple(cpu for _, cpu in samples[warmup:]),
+        )
         for name, samples in times.items()
     }

@@ -83,6 +83,7 @@ def _latency_note(suite: dict[str, Any]) -> str:
         f"Batch 1, {speed['threads']} thread(s). All rows are timed in turns in one process, "
         f"rotating who starts. Whole pictures: 1 warm-up (`first picture`), then "
         f"{speed['image_runs']} samples. Components: {speed['warmup']} warm-ups, then "
-        f"{speed['component_runs']} samples, on inputs recorded while drawing. "
+        f"{speed['component_runs']} samples, on inputs recorded while drawing. Processor time is "
+        "what the process itself used: on one thread, the latency of an idle machine. "
         "Percentiles are interpolated linearly; all raw samples are in report.json."
     )

@@ -73,6 +73,7 @@ def page_context(report: dict[str, Any], gallery: Gallery, with_plots: bool) -> 
         "matrix": view.matrix_table(report),
         "tables": [table for table in tables if table is not None],
         "absent": [row for row in report["rows"] if row["not_executed"]],
+        "busy": view.busy_warning(report),
         "environment": notes.environment_items(report),
         "notes": notes.notes(report),
         "gallery": gallery,

@@ -52,6 +52,8 @@ _CARDS = (
 )
 # Ratios nearer to 1 than this are called the same: below the noise of any of these figures.
 _SAME = 0.01
+# Wall-clock over processor time of a picture above which the machine was not quiet.
+_BUSY = 1.25
 
 
 def cards(report: Report) -> list[Card]:
@@ -157,15 +159,17 @@ def speed_table(report: Report) -> Table | None:
         return None
     present = {part for row in timed for part in row["speed"]}
     parts = [part for part in COMPONENTS if part in present]
-    head = ["row", "runtime", *[COMPONENTS[part] for part in parts], "first picture"]
+    head = ["row", "runtime", *[COMPONENTS[part] for part in parts]]
+    head += ["first picture", "processor time, whole picture"]
     rows, kinds = [], []
     for row in report["rows"]:
         cells = [row["name"], runtime_name(row)]
         if row["speed"] is None:
-            cells += [NOT_EXECUTED, *[fmt.MISSING] * len(parts)]
+            cells += [NOT_EXECUTED, *[fmt.MISSING] * (len(parts) + 1)]
         else:
             cells += [_percentiles(row["speed"].get(part)) for part in parts]
             cells.append(fmt.number(row["speed"]["image"]["warmup_ms"][0]))
+            cells.append(fmt.number(row["speed"]["image"]["cpu_p50_ms"]))
         rows.append(cells)
         kinds.append(_kind(row))
     return Table(head, rows, kinds, "Latency in ms, p50 / p90")
@@ -222,20 +226,42 @@ def _large(row: dict[str, Any], name: str) -> bool:
 
 
 def parity_table(report: Report) -> Table | None:
-    """SNR of each exported component against torch, and the floor it had to pass."""
-    rows, kinds = [], []
-    for row in report["rows"]:
-        for component, parity in (row["parity"] or {}).items():
-            if not isinstance(parity, dict) or "snr_db" not in parity:
-                continue
-            cells = [
-                row["name"],
-                component,
-                fmt.decibel(parity["snr_db"]),
-                fmt.decibel(parity.get("floor_db")),
-                str(parity.get("executed_by") or fmt.MISSING),
-            ]
-            rows.append(cells)
-            kinds.append(_kind(row))
-    head = ["row", "component", "worst SNR to torch", "floor", "executed by"]
-    return Table(head, rows, kinds, "Parity of the exports") if rows else None
+    """Worst SNR of each exported component against torch, and the floor it had to pass."""
+    exported = [row for row in report["rows"] if row["parity"]]
+    if not exported:
+        return None
+    names = list(dict.fromkeys(name for row in exported for name in row["parity"]))
+    rows = []
+    for row in exported:
+        cells = [row["name"], runtime_name(row)]
+        cells += [_parity_cell(row["parity"].get(name)) for name in names]
+        executed_by = {str(parity["executed_by"]) for parity in row["parity"].values()}
+        rows.append([*cells, ", ".join(sorted(executed_by))])
+    kinds = [_kind(row) for row in exported]
+    head = ["row", "runtime", *names, "executed by"]
+    return Table(head, rows, kinds, "Parity: worst SNR of each component to torch (and its floor)")
+
+
+def _parity_cell(parity: dict[str, Any] | None) -> str:
+    if parity is None:
+        return fmt.MISSING
+    return f"{fmt.decibel(parity['snr_db'])} (≥ {fmt.number(parity['floor_db'])})"
+
+
+def busy_warning(report: Report) -> str | None:
+    """A sentence where other work held the cores while times were taken, else None.
+
+    On one thread, wall-clock above processor time is waiting for a core.
+    """
+    speed = report["suite"]["speed"]
+    timed = [row["speed"]["image"] for row in report["rows"] if row["speed"]]
+    if not timed or speed["threads"] != 1:
+        return None
+    waiting = max(latency["p50_ms"] / latency["cpu_p50_ms"] for latency in timed)
+    if waiting < _BUSY:
+        return None
+    return (
+        f"Other work held the cores while times were taken: pictures took up to {waiting:.1f} "
+        "times their processor time. Latencies and their ratios are not to be trusted; measure "
+        "again on a quiet machine."
+    )

@@ -21,6 +21,19 @@ def test_first_call_is_kept_apart_from_the_samples() -> None:
     assert latency.p90_ms < 50.0
 
 
+def test_processor_time_counts_work_and_not_waiting() -> None:
+    def work() -> None:
+        until = time.process_time() + 0.02
+        while time.process_time() < until:
+            pass
+
+    asleep = time_calls(lambda: time.sleep(0.05), warmup=0, runs=3)
+    busy = time_calls(work, warmup=0, runs=3)
+    assert max(asleep.cpu_ms) < 20
+    assert 20 <= min(busy.cpu_ms) < 40
+    assert busy.to_dict()["cpu_p50_ms"] == sorted(busy.cpu_ms)[1]
+
+
 def test_rounds_take_turns_and_rotate_their_start() -> None:
     order: list[str] = []
     calls = {name: (lambda name=name: order.append(name)) for name in "abc"}

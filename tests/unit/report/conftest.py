@@ -20,6 +20,8 @@ def latency(p50_ms: float, runs: int, seed: int) -> dict[str, Any]:
         "p90_ms": float(np.percentile(samples, 90)),
         "samples_ms": samples.tolist(),
         "warmup_ms": [1.6 * p50_ms],
+        "cpu_p50_ms": p50_ms,
+        "cpu_ms": [p50_ms] * runs,
     }
 
 

@@ -1,0 +1,51 @@
+from typing import Any
+
+import pytest
+
+from edgekd.report import view
+
+
+def test_better_and_worse_follow_each_figures_direction(report: dict[str, Any]) -> None:
+    verdicts = {card.title: card.verdict for card in view.cards(report)}
+    assert verdicts["Latency per picture, p50"] == "better"
+    assert verdicts["FD to real images"] == "worse"
+    assert verdicts["Caption score"] == "same"
+    report["metrics"]["ratios"]["score"] = 1.2
+    assert {c.title: c.verdict for c in view.cards(report)}["Caption score"] == "better"
+
+
+def test_tables_have_a_cell_for_every_head(report: dict[str, Any]) -> None:
+    makers = (
+        view.matrix_table,
+        view.agreement_table,
+        view.speed_table,
+        view.memory_table,
+        view.component_table,
+        view.parity_table,
+    )
+    for make in makers:
+        table = make(report)
+        assert table is not None
+        assert {len(row) for row in table.rows} == {len(table.head)}, table.caption
+        assert len(table.kinds) == len(table.rows)
+
+
+def test_the_teacher_is_always_in_the_matrix(report: dict[str, Any]) -> None:
+    assert "teacher" in view.matrix_table(report).kinds
+
+
+@pytest.mark.parametrize(("factor", "warned"), [(1.0, False), (3.0, True)])
+def test_a_busy_machine_is_admitted(report: dict[str, Any], factor: float, warned: bool) -> None:
+    for row in report["rows"]:
+        if row["speed"]:
+            image = row["speed"]["image"]
+            image["cpu_p50_ms"] = image["p50_ms"] / factor
+    assert (view.busy_warning(report) is not None) == warned
+
+
+def test_with_several_threads_processor_time_says_nothing_of_waiting(
+    report: dict[str, Any],
+) -> None:
+    report["suite"]["speed"]["threads"] = 2
+    report["rows"][0]["speed"]["image"]["cpu_p50_ms"] = 1.0
+    assert view.busy_warning(report) is None
