@@ -57,7 +57,7 @@ def check_vae(vae: Any, is_sdxl: bool) -> None:
             "the VAE must read and write 3 channels",
             f"in_channels={vae.in_channels}, out_channels={vae.out_channels}",
         )
-    if not (math.isfinite(vae.scaling_factor) and vae.scaling_factor > 0):
+    if not (_is_number(vae.scaling_factor) and vae.scaling_factor > 0):
         raise InputError("`scaling_factor > 0` must hold in the VAE", repr(vae.scaling_factor))
     ignored = ["shift_factor"] if is_sdxl else ["shift_factor", "latents_mean", "latents_std"]
     for field in ignored:
@@ -67,11 +67,20 @@ def check_vae(vae: Any, is_sdxl: bool) -> None:
                 repr(vae[field]),
             )
     for field in ("latents_mean", "latents_std"):
-        if vae[field] is not None and len(vae[field]) != vae.latent_channels:
+        values = vae[field]
+        if values is not None and not (
+            isinstance(values, (list, tuple))
+            and len(values) == vae.latent_channels
+            and all(_is_number(value) for value in values)
+        ):
             raise InputError(
-                f"`{field}` of the VAE must have one value for each of its latent channels",
-                f"{len(vae[field])} values, latent_channels={vae.latent_channels}",
+                f"`{field}` of the VAE must have one number for each of its latent channels",
+                f"{values!r}, latent_channels={vae.latent_channels}",
             )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def check_unet(unet: Any, vae: Any) -> None:
@@ -143,7 +152,12 @@ def check_text(unet: Any, encoders: Sequence[Any]) -> None:
         )
     if embed_type is None:
         return
-    inputs = 6 * (unet.addition_time_embed_dim or 0) + encoders[-1].projection_dim
+    time_dim = unet.addition_time_embed_dim
+    if not isinstance(time_dim, int):
+        raise InputError(
+            "`addition_time_embed_dim` of the U-Net must be an integer", repr(time_dim)
+        )
+    inputs = 6 * time_dim + encoders[-1].projection_dim
     if unet.projection_class_embeddings_input_dim != inputs:
         raise InputError(
             "`projection_class_embeddings_input_dim` of the U-Net must equal "

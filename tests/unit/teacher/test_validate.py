@@ -276,7 +276,9 @@ SDXL_BAD = [
     ("unet/config.json", {"projection_class_embeddings_input_dim": 72}, "= 80, but got 72"),
     ("text_encoder_2/config.json", {"eos_token_id": 7}, "but got 7 and 4513"),
     ("tokenizer_2/tokenizer_config.json", {"model_max_length": 16}, "same `model_max_length`"),
-    ("vae/config.json", {"latents_mean": [0.0] * 3, "latents_std": [1.0] * 3}, "3 values"),
+    ("vae/config.json", {"latents_mean": [0.0] * 3, "latents_std": [1.0] * 3}, "one number for"),
+    ("vae/config.json", {"scaling_factor": "0.13"}, "but got '0.13'"),
+    ("unet/config.json", {"addition_time_embed_dim": "8"}, "must be an integer"),
 ]
 
 
