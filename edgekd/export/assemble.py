@@ -102,6 +102,7 @@ def export_pipeline(
     started = time.monotonic()
     key = options.key or export_key(exporter, pipeline_path, precision, prompts, options)
     pipeline = load_pipeline(pipeline_path)
+    _check_room(pipeline, out)
     trajectory = options.trajectory or record_for_parity(pipeline, prompts, options.generation)
     try:
         with disk_problems(out), atomic_folder(out) as folder:
@@ -135,7 +136,7 @@ def _write_whole(
     _write_shared_parts(pipeline, pipeline_path, folder)
     source = source_hash(pipeline_path)
     shapes = _shapes(exporter, pipeline)
-    base = _usable_base(exporter, options.base, source)
+    base = usable_base(exporter, options.base, source)
     components = _convert_all(exporter, pipeline, folder, precision, trajectory, base, progress)
     pictures = check_pictures(
         load_for_parity(exporter, folder), precision, trajectory, exporter.picture_floor(precision)
@@ -208,7 +209,7 @@ def _convert_all(
     return facts
 
 
-def _usable_base(exporter: Exporter, base: Path | None, source: str) -> Path | None:
+def usable_base(exporter: Exporter, base: Path | None, source: str) -> Path | None:
     """The base, unless it is of another source or was made by other versions."""
     if base is None:
         return None
@@ -265,6 +266,21 @@ def _check_out(out: Path) -> None:
             "the export folder must be new, empty, or an earlier export", str(out),
             "Pass another --out.",
         )  # fmt: skip
+
+
+def _check_room(pipeline: Any, out: Path) -> None:
+    """A large model is converted for minutes: say before it, not after it, that it will not fit."""
+    parts = [getattr(pipeline, PIPELINE_ATTRIBUTES[name]) for name in component_names(pipeline)]
+    sizes = [4 * sum(tensor.numel() for tensor in part.parameters()) for part in parts]
+    needed = sum(sizes) + max(sizes)  # all parts in float32, and the scratch of the largest
+    place = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise InputError(
+            f"the disk of the export folder must have {needed / 1e6:.0f} MB free",
+            f"{free / 1e6:.0f} MB at {place}",
+            "Free some space or pass another --out.",
+        )
 
 
 @contextlib.contextmanager

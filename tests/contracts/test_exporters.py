@@ -189,6 +189,6 @@ def test_failed_gate_leaves_no_export(
     out = shutil.copytree(earlier.path, tmp_path / "out")
     monkeypatch.setattr(type(exporter), gate, lambda *_: Floor(1e9, "out of reach"))
     with pytest.raises(GateError, match=r"out of reach") as failure:
-        _export(name, source, out, exporter.precisions[0])
+        _export(name, source, out, exporter.precisions[0], base=earlier.path)
     assert failure.value.exit_code == 3
     assert list(tmp_path.iterdir()) == []

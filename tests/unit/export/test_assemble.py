@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from edgekd.errors import GateError, InputError
 from edgekd.export import onnx as onnx_module
-from edgekd.export.manifest import find_licence, read_manifest, scheduler_warning
+from edgekd.export.assemble import usable_base
+from edgekd.export.manifest import find_licence, read_manifest, scheduler_warning, source_hash
 from edgekd.export.onnx import OnnxExporter
 from edgekd.export.onnx_pipeline import load_onnx_pipeline
 from edgekd.export.parity import record_for_parity
@@ -101,6 +103,16 @@ def test_full_disk_is_one_clear_line(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_disk_that_is_too_small_is_seen_before_the_work(
+    tmp_path: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=3_000_000))
+    monkeypatch.setattr(OnnxExporter, "convert", None)  # must not get this far
+    with pytest.raises(InputError, match=r"must have \d\d MB free, but got 3 MB"):
+        OnnxExporter().export(tiny_teacher, tmp_path / "out", "fp32", ["cat"], Silent())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_with_other_things_is_never_replaced(
     tmp_path: Path, tiny_teacher: Path, trajectory: Trajectory
 ) -> None:
@@ -110,19 +122,18 @@ def test_a_folder_with_other_things_is_never_replaced(
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.txt"]
 
 
-def test_base_of_another_source_is_not_used(
-    tmp_path: Path, tiny_teacher: Path, exported: Path, trajectory: Trajectory
+@pytest.mark.parametrize(
+    "change",
+    [{"source": {"hash": "0" * 64}}, {"precision": "int8"}, {"versions": {"torch": "1.0"}}],
+)
+def test_base_of_another_source_precision_or_version_is_not_used(
+    tmp_path: Path, tiny_teacher: Path, exported: Path, change: dict[str, Any]
 ) -> None:
-    """Its weights would pass for this source's; the manifest's hash tells them apart."""
-    base = shutil.copytree(exported, tmp_path / "base")
-    for part in ("unet", "vae_decoder", "vae_encoder", "text_encoder"):
-        (base / part / "model.onnx").write_bytes(b"")
-    manifest = json.loads((base / "manifest.json").read_text(encoding="utf-8"))
-    manifest["source"]["hash"] = "0" * 64
-    (base / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    again = _export(tiny_teacher, tmp_path / "out", trajectory, base=base)
-    files = [(root / "unet/model.onnx").read_bytes() for root in (again.path, exported)]
-    assert files[0] == files[1]
+    source = source_hash(tiny_teacher)
+    assert usable_base(OnnxExporter(), exported, source) == exported
+    manifest = read_manifest(exported)
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, **change}), encoding="utf-8")
+    assert usable_base(OnnxExporter(), tmp_path, source) is None
 
 
 def test_nan_from_torch_is_no_export(

@@ -131,17 +131,23 @@ def trajectory(tiny_teacher: Path) -> Trajectory:
     return record_for_parity(load_pipeline(tiny_teacher), ["red apple"], Generation(steps=2))
 
 
+@pytest.fixture(scope="module")
+def exported_folders(
+    tiny_teacher: Path, trajectory: Trajectory, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("exported")
+    base = None
+    for precision in OnnxExporter.precisions:
+        options = ExportOptions(Generation(steps=2), trajectory=trajectory, base=base)
+        out = root / precision
+        OnnxExporter().export(tiny_teacher, out, precision, ["red apple"], Silent(), options)
+        base = root / OnnxExporter.precisions[0]
+    return {precision: root / precision for precision in OnnxExporter.precisions}
+
+
 @pytest.fixture(scope="module", params=OnnxExporter.precisions)
-def exported(
-    request: pytest.FixtureRequest,
-    tiny_teacher: Path,
-    trajectory: Trajectory,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Path, str]:
-    out = tmp_path_factory.mktemp("exported") / request.param
-    options = ExportOptions(Generation(steps=2), trajectory=trajectory)
-    OnnxExporter().export(tiny_teacher, out, request.param, ["red apple"], Silent(), options)
-    return out, request.param
+def exported(request: pytest.FixtureRequest, exported_folders: dict[str, Path]) -> tuple[Path, str]:
+    return exported_folders[request.param], request.param
 
 
 def _parity(source: Path, folder: Path, precision: str, trajectory: Trajectory) -> Any:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edgekd.artifacts import ExportedPipeline, atomic_folder, finish
 from edgekd.errors import InputError
-from edgekd.export.protocol import Generation
+from edgekd.export import stage
+from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.stage import chosen_precisions, export_all
 from edgekd.progress import Silent
 from edgekd.recipe import ExportSection
@@ -14,12 +17,32 @@ from edgekd.target import Target, load_target
 GENERATION = Generation(steps=2)
 
 
-class Lines(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
+class FakeExporter:
+    """Writes empty exports and remembers what it was asked for."""
 
-    def info(self, message: str) -> None:
-        self.lines.append(message)
+    name = "fake"
+    precisions = ("fp32", "int8")
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, list[str], ExportOptions]] = []
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+    def export(
+        self,
+        pipeline_path: Path,
+        out: Path,
+        precision: str,
+        parity_prompts: list[str],
+        progress: Any,
+        options: ExportOptions,
+    ) -> ExportedPipeline:
+        self.calls.append((precision, parity_prompts, options))
+        assert options.key is not None
+        with atomic_folder(out) as folder:
+            finish(folder, options.key)
+        return ExportedPipeline(out, options.key, self.name, precision)
 
 
 def _target(**changes: object) -> Target:
@@ -40,37 +63,35 @@ def test_precision_that_the_target_does_not_list_is_refused() -> None:
 
 
 def test_finished_precisions_are_kept_until_the_key_changes(
-    tmp_path: Path, tiny_teacher: Path
+    tmp_path: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(key: str, *precisions: str) -> tuple[dict[str, int], list[str]]:
-        progress = Lines()
-        exported = export_all(
-            tiny_teacher,
-            _target(),
-            ExportSection(precisions=list(precisions)),
-            tmp_path / "export",
-            ["red apple", "cat", "never used"],
-            progress,
-            key,
-            GENERATION,
-        )
-        times = {
-            name: (item.path / "manifest.json").stat().st_mtime_ns
-            for name, item in exported.items()
-        }
-        return times, progress.lines
+    exporter = FakeExporter()
+    monkeypatch.setattr(stage, "get_exporter", lambda name: exporter)
+    prompts = ["red apple", "cat", "never used"]
 
-    first, _ = run("a", "fp32")
-    assert list(first) == ["fp32"]
-    both, _ = run("a")
-    assert list(both) == ["fp32", "int8"]
-    assert both["fp32"] == first["fp32"]
-    again, lines = run("a")
-    assert again == both
-    assert lines == []  # nothing was done
-    changed, _ = run("b", "fp32")
-    assert changed["fp32"] != first["fp32"]
-    (tmp_path / "export" / "int8" / "artifact.json").unlink()  # as if killed half-way
-    repaired, _ = run("b", "fp32", "int8")
-    assert repaired["fp32"] == changed["fp32"]
-    assert repaired["int8"] != both["int8"]
+    def run(key: str, *precisions: str) -> list[str]:
+        """What had to be exported."""
+        exporter.calls.clear()
+        section = ExportSection(precisions=list(precisions))
+        exported = export_all(
+            tiny_teacher, _target(), section, tmp_path, prompts, Silent(), key, GENERATION
+        )
+        assert list(exported) == list(precisions or ("fp32", "int8"))
+        assert {item.path.parent for item in exported.values()} == {tmp_path}
+        return [precision for precision, _, _ in exporter.calls]
+
+    assert run("a", "fp32") == ["fp32"]
+    _, used, options = exporter.calls[0]
+    assert used == ["red apple", "cat"]
+    assert options.trajectory is not None
+    assert options.trajectory.prompts == ("red apple", "cat")
+    assert options.schedulers == tuple(_target().schedulers)
+    assert options.base is None
+    assert run("a") == ["int8"]
+    assert exporter.calls[0][2].base == tmp_path / "fp32"
+    assert run("a") == []
+    (tmp_path / "int8" / "artifact.json").unlink()  # as if killed half-way
+    assert run("a") == ["int8"]
+    assert run("b") == ["fp32", "int8"]
+    trajectories = [options.trajectory for _, _, options in exporter.calls]
+    assert trajectories[0] is trajectories[1]  # recorded once
