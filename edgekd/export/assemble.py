@@ -8,7 +8,7 @@ import gc
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from edgekd.export.manifest import (
     write_manifest,
 )
 from edgekd.export.parity import (
-    ParityReport,
+    ComponentParity,
     check_component,
     check_pictures,
     load_for_parity,
@@ -100,56 +100,67 @@ def export_pipeline(
         )
     _check_out(out)
     started = time.monotonic()
-    key = options.key or export_key(exporter, pipeline_path, precision, prompts, options)
     pipeline = load_pipeline(pipeline_path)
     _check_room(pipeline, out)
-    trajectory = options.trajectory or record_for_parity(pipeline, prompts, options.generation)
+    job = _Job(
+        exporter=exporter,
+        precision=precision,
+        source=source_hash(pipeline_path),
+        key=options.key or export_key(exporter, pipeline_path, precision, prompts, options),
+        trajectory=options.trajectory or record_for_parity(pipeline, prompts, options.generation),
+        options=options,
+        progress=progress,
+    )
     try:
         with disk_problems(out), atomic_folder(out) as folder:
-            _write_whole(
-                exporter, pipeline_path, pipeline, folder, precision, key, trajectory, options,
-                progress, started,
-            )  # fmt: skip
+            _write_whole(job, pipeline_path, pipeline, folder, started)
     except GateError:
         # An older export beside a failed one would be taken for it.
         shutil.rmtree(out, ignore_errors=True)
         raise
-    return ExportedPipeline(out, key, exporter.name, precision)
+    return ExportedPipeline(out, job.key, exporter.name, precision)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What stays the same for all parts of one export."""
+
+    exporter: Exporter
+    precision: str
+    source: str
+    key: str
+    trajectory: Trajectory
+    options: ExportOptions
+    progress: Progress
 
 
 def _write_whole(
-    exporter: Exporter,
-    pipeline_path: Path,
-    pipeline: Any,
-    folder: Path,
-    precision: str,
-    key: str,
-    trajectory: Trajectory,
-    options: ExportOptions,
-    progress: Progress,
-    started: float,
+    job: _Job, pipeline_path: Path, pipeline: Any, folder: Path, started: float
 ) -> None:
+    exporter = job.exporter
     scheduler = type(pipeline.scheduler).__name__
-    warning = scheduler_warning(scheduler, options.schedulers or exporter.schedulers)
+    warning = scheduler_warning(scheduler, job.options.schedulers or exporter.schedulers)
     if warning:
-        progress.info(f"  warning: {warning}")
+        job.progress.info(f"  warning: {warning}")
     _write_shared_parts(pipeline, pipeline_path, folder)
-    source = source_hash(pipeline_path)
     shapes = _shapes(exporter, pipeline)
-    base = usable_base(exporter, options.base, source)
-    components = _convert_all(exporter, pipeline, folder, precision, trajectory, base, progress)
+    components = _convert_all(job, pipeline, folder)
     pictures = check_pictures(
-        load_for_parity(exporter, folder), precision, trajectory, exporter.picture_floor(precision)
+        load_for_parity(exporter, folder),
+        job.precision,
+        job.trajectory,
+        exporter.picture_floor(job.precision),
     )
-    progress.info(f"  {precision} pictures: {pictures.psnr_db:.1f} dB")
-    report = ParityReport({name: facts.parity for name, facts in components.items()}, pictures)
+    job.progress.info(
+        f"  {job.precision} pictures: {pictures.psnr_db:.1f} dB (floor {pictures.floor_db:g})"
+    )
     write_manifest(
         folder,
         runtime=exporter.name,
-        precision=precision,
-        key=key,
+        precision=job.precision,
+        key=job.key,
         source={
-            "hash": source,
+            "hash": job.source,
             "pipeline": type(pipeline).__name__,
             "licence": find_licence(pipeline_path),
         },
@@ -157,56 +168,52 @@ def _write_whole(
         warning=warning,
         shapes=shapes,
         components=components,
-        report=report,
-        generation=options.generation,
+        pictures=pictures,
+        generation=job.options.generation,
         exporter_facts=exporter.facts(),
         seconds=time.monotonic() - started,
     )
-    finish(folder, key, runtime=exporter.name, precision=precision)
+    finish(folder, job.key, runtime=exporter.name, precision=job.precision)
 
 
-def _convert_all(
-    exporter: Exporter,
-    pipeline: Any,
-    folder: Path,
-    precision: str,
-    trajectory: Trajectory,
-    base: Path | None,
-    progress: Progress,
-) -> dict[str, ComponentFacts]:
+def _convert_all(job: _Job, pipeline: Any, folder: Path) -> dict[str, ComponentFacts]:
     """Convert and check part by part; a part is released as soon as it is converted."""
     names = component_names(pipeline)
+    base = usable_base(job.exporter, job.options.base, job.source)
     facts = {}
-    with progress.track(f"export {precision}", len(names)) as advance:
+    with job.progress.track(f"export {job.precision}", len(names)) as advance:
         for index, name in enumerate(names):
             started = time.monotonic()
-            recordings = trajectory.recordings[name]
-            details = exporter.convert(
+            details = job.exporter.convert(
                 capture(pipeline, name),
                 folder / name,
-                precision,
-                recordings,
+                job.precision,
+                job.trajectory.recordings[name],
                 base / name if base is not None else None,
             )
             attribute = PIPELINE_ATTRIBUTES[name]
             if all(PIPELINE_ATTRIBUTES[later] != attribute for later in names[index + 1 :]):
                 _release(pipeline, attribute)
-            parity = check_component(
-                name,
-                precision,
-                open_component(exporter, folder, name),
-                recordings,
-                exporter.component_floor(name, precision),
-            )
+            parity = _check(job, folder, name)
             seconds = round(time.monotonic() - started, 2)
             size = folder_bytes(folder / name)
-            facts[name] = ComponentFacts(precision, parity, size, seconds, details)
-            progress.info(
-                f"  {precision} {name}: {parity.snr_db:.1f} dB (floor {parity.floor_db:g}), "
+            facts[name] = ComponentFacts(job.precision, parity, size, seconds, details)
+            job.progress.info(
+                f"  {job.precision} {name}: {parity.snr_db:.1f} dB (floor {parity.floor_db:g}), "
                 f"{size / 1e6:.1f} MB, {seconds:.1f} s"
             )
             advance(1)
     return facts
+
+
+def _check(job: _Job, folder: Path, name: str) -> ComponentParity:
+    return check_component(
+        name,
+        job.precision,
+        open_component(job.exporter, folder, name),
+        job.trajectory.recordings[name],
+        job.exporter.component_floor(name, job.precision),
+    )
 
 
 def usable_base(exporter: Exporter, base: Path | None, source: str) -> Path | None:
@@ -257,15 +264,15 @@ def _write_shared_parts(pipeline: Any, pipeline_path: Path, folder: Path) -> Non
 
 def _check_out(out: Path) -> None:
     """Only an earlier export may be replaced."""
-    if (
-        out.exists()
-        and not (out / MANIFEST_FILE).is_file()
-        and (not out.is_dir() or any(out.iterdir()))
-    ):
+    replaceable = not out.exists() or (
+        out.is_dir() and ((out / MANIFEST_FILE).is_file() or not any(out.iterdir()))
+    )
+    if not replaceable:
         raise InputError(
-            "the export folder must be new, empty, or an earlier export", str(out),
+            "the export folder must be new, empty, or an earlier export",
+            str(out),
             "Pass another --out.",
-        )  # fmt: skip
+        )
 
 
 def _check_room(pipeline: Any, out: Path) -> None:

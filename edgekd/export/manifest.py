@@ -15,7 +15,7 @@ import yaml
 from edgekd import __version__
 from edgekd.artifacts import ARTIFACT_FILE, hash_tree, read_json, write_json
 from edgekd.errors import InputError
-from edgekd.export.parity import ComponentParity, ParityReport
+from edgekd.export.parity import ComponentParity, PictureParity
 from edgekd.export.protocol import Generation
 
 MANIFEST_FILE = "manifest.json"
@@ -105,7 +105,7 @@ def write_manifest(
     warning: str | None,
     shapes: dict[str, Any],
     components: dict[str, ComponentFacts],
-    report: ParityReport,
+    pictures: PictureParity,
     generation: Generation,
     exporter_facts: dict[str, Any],
     seconds: float,
@@ -126,7 +126,7 @@ def write_manifest(
             "shapes": shapes,
             "recommended": asdict(generation),
             "components": {name: facts.to_dict() for name, facts in components.items()},
-            "pictures": asdict(report.pictures),
+            "pictures": asdict(pictures),
             "bytes": folder_bytes(folder),
             "seconds": round(seconds, 2),
             **other_facts,

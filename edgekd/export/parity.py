@@ -12,7 +12,7 @@ Everything that is not a finite number at or above the floor is a failure.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,6 @@ class ParityReport:
 
     components: dict[str, ComponentParity]
     pictures: PictureParity
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def snr_db(reference: Array, output: Array) -> float:
