@@ -13,6 +13,10 @@ import numpy as np
 from edgekd.artifacts import hash_value, read_json, write_json
 
 
+# Part of every key: raise it when the meaning or the fields of an entry change.
+FORMAT = 2
+
+
 class Cache:
     """A folder of results named `<kind>-<hash>`.
 
@@ -27,7 +31,7 @@ class Cache:
 
     def path(self, kind: str, key: Any, suffix: str = "") -> Path:
         """Where the entry of this kind and key is or will be."""
-        path = self._root / f"{kind}-{hash_value(key)[:24]}{suffix}"
+        path = self._root / f"{kind}-{hash_value([FORMAT, key])[:24]}{suffix}"
         self._used.add(path.name)
         return path
 
