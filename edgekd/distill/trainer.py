@@ -248,6 +248,7 @@ class Trainer:
 
     def _validate(self, step: int, log: MetricsLog, progress: Progress) -> None:
         losses = self.validation.measure(self.ema.model)
+        self._check_finite(step, losses)
         log.write({"step": step, **losses})
         progress.info(
             f"  step {step}: validation loss {losses['validation_task']:.4f}, "
