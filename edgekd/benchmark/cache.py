@@ -12,7 +12,6 @@ import numpy as np
 
 from edgekd.artifacts import hash_value, read_json, write_json
 
-
 # Part of every key: raise it when the meaning or the fields of an entry change.
 FORMAT = 2
 

@@ -214,16 +214,33 @@ def curve_terms(curves: Mapping[str, Mapping[str, Points]]) -> list[tuple[str, s
     return known + [(term, term.replace("_", " ")) for term in extra]
 
 
+def curve_colors(curves: Sequence[str], rows: Sequence[str]) -> dict[str, str]:
+    """A run has the colour of the first row whose name holds the run's name as a word."""
+    of_row = row_colors(rows)
+    left = iter([color for color in SERIES if color not in of_row.values()] or SERIES)
+    colors = {}
+    for name in curves:
+        owners = [row for row in rows if row == name or name in row.split()]
+        colors[name] = of_row[owners[0]] if owners else next(left, SERIES[0])
+    return colors
+
+
 @styled
-def loss_curves(curves: Mapping[str, Mapping[str, Points]]) -> Markup | None:
-    """Small multiples, one per term, all runs in each; logarithmic where the values allow it."""
+def loss_curves(
+    curves: Mapping[str, Mapping[str, Points]], row_names: Sequence[str] = ()
+) -> Markup | None:
+    """Small multiples, one per term, all runs in each; logarithmic where the values allow it.
+
+    Args:
+        row_names: of the report, in order, for colours that agree with the other plots.
+    """
     terms = curve_terms(curves)
     if not terms:
         return None
     columns = min(3, len(terms))
     rows = -(-len(terms) // columns)
     figure, axes = new_figure(columns, rows, (2.9 * columns, 0.4 + 2.2 * rows))
-    colors = row_colors(list(curves))
+    colors = curve_colors(list(curves), row_names)
     for panel, (term, title) in zip(axes, terms, strict=False):
         lowest = float("inf")
         for name, curve in curves.items():

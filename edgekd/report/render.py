@@ -87,7 +87,7 @@ def page_context(report: dict[str, Any], gallery: Gallery, with_plots: bool) -> 
             "quality": plots.quality_dots(report) if latency is None else latency,
             "quality_title": "Quality of each row" if latency is None else "Latency and quality",
             "raw": plots.raw_latencies(report),
-            "curves": plots.loss_curves(report["curves"]),
+            "curves": plots.loss_curves(report["curves"], names),
             "projection": plots.projection(report),
         }
     return context

@@ -1,6 +1,6 @@
 import pytest
 
-from edgekd.report.plots import curve_terms, loss_curves, smooth
+from edgekd.report.plots import curve_colors, curve_terms, loss_curves, row_colors, smooth
 
 
 def test_smoothing_keeps_a_constant_and_starts_without_a_bias() -> None:
@@ -42,3 +42,11 @@ def test_a_loss_of_zero_is_plotted_without_a_logarithm() -> None:
 
 def test_no_curves_no_plot() -> None:
     assert loss_curves({}) is None
+
+
+def test_a_run_has_its_rows_colour() -> None:
+    rows = ["teacher torch fp32", "student kd", "student scratch"]
+    colors = curve_colors(["kd", "scratch", "other"], rows)
+    assert colors["kd"] == row_colors(rows)["student kd"]
+    assert colors["scratch"] == row_colors(rows)["student scratch"]
+    assert colors["other"] not in row_colors(rows).values()
