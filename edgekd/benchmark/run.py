@@ -154,15 +154,18 @@ def subject_quality(
     """Quality of one row, alone and against the rows it should agree with."""
     pictures = measured.pictures[subject.name]
     quality = measure_quality(judge, pictures, measured.reference, bench.suite.quality)
-    teacher = _torch_row(bench, "teacher")
-    original = _original(bench, subject)
-    for name, other in (("to_teacher", teacher), ("to_torch", original)):
-        apart = other is not None and other.name != subject.name
-        quality[name] = (
-            {"row": other.name, **agreement(pictures, measured.pictures[other.name])}
-            if other is not None and apart
-            else None
-        )
+    trained = subject.role == "student" and subject.runtime == TORCH
+    others = {
+        "to_teacher": _torch_row(bench, "teacher"),
+        "to_student": _torch_row(bench, "student") if trained else None,
+        "to_torch": _original(bench, subject),
+    }
+    for name, other in others.items():
+        if other is None or other.name == subject.name:
+            quality[name] = None
+        else:
+            figures = agreement(pictures, measured.pictures[other.name])
+            quality[name] = {"row": other.name, **figures}
     return quality
 
 

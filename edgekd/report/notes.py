@@ -57,7 +57,7 @@ def notes(report: Report) -> list[tuple[str, str]]:
         (
             names["score"],
             "100 x cosine of image and caption embedding, negative values count as 0; mean ± "
-            "standard error. `Score against teacher` pairs pictures of the same caption and noise.",
+            "standard error. Differences of scores pair pictures of the same caption and noise.",
         ),
         (
             "PSNR",

@@ -1,111 +1,29 @@
-"""Plots as inline SVG whose colours follow the page's theme.
-
-matplotlib draws with stand-in colours; the finished SVG gets CSS variables in
-their place, so one plot serves the light and the dark page.
-"""
+"""The plots of a report, as inline SVG."""
 
 from __future__ import annotations
 
-import functools
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
-from html import escape
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
+from edgekd.report.svg import (
+    GRID,
+    INK,
+    MARKERS,
+    MUTED,
+    REAL,
+    SERIES,
+    legend_above,
+    new_figure,
+    row_colors,
+    styled,
+    to_markup,
+)
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-P = ParamSpec("P")
-R = TypeVar("R")
 Points = Sequence[Sequence[float]]
-INK, MUTED, GRID, REAL = "#010203", "#040506", "#070809", "#0a0b0c"
-SERIES = tuple(f"#0d0e{index:02x}" for index in range(16, 24))
-_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", REAL: "--real"} | {
-    color: f"--series-{index}" for index, color in enumerate(SERIES)
-}
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.frameon": False,
-    "legend.labelcolor": INK,
-}
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-
-
-def styled(plot: Callable[P, R]) -> Callable[P, R]:
-    """Run a plotting function under this page's style: matplotlib reads it as parts are made."""
-
-    @functools.wraps(plot)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        import matplotlib
-
-        with matplotlib.rc_context(_STYLE):
-            return plot(*args, **kwargs)
-
-    return wrapped
-
-
-def row_colors(names: Sequence[str]) -> dict[str, str]:
-    """One stand-in colour per row, in order."""
-    return {name: SERIES[index % len(SERIES)] for index, name in enumerate(names)}
-
-
-def to_markup(figure: Figure, salt: str, description: str) -> Markup:
-    """A figure as an accessible `<svg>`; `salt` keeps ids of several plots on a page apart."""
-    import matplotlib
-
-    stream = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": salt}):
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    text = stream.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    for color, variable in _VARIABLES.items():
-        text = text.replace(color, f"var({variable})")
-    # Groups are called figure_1, axes_1, … in every plot; ids must differ on one page.
-    text = re.sub(r'<g id="[A-Za-z][\w.]*_\d+">', "<g>", text)
-    label = escape(description, quote=True)
-    opening = f'<svg role="img" aria-label="{label}" class="plot"'
-    text = re.sub(r'<svg (?:height|width)="[^"]*"|<svg', opening, text, count=1)
-    text = re.sub(r' (?:height|width)="[\d.]+pt"', "", text, count=2)
-    return Markup(text)  # matplotlib has escaped every text in it
-
-
-def new_figure(columns: int, rows: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """A figure with its axes in reading order; no global pyplot state."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, list(axes.flat)
-
-
-def _legend_above(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(
-            handles, labels, loc="outside upper left", ncols=min(5, len(handles)), handlelength=1.5
-        )
 
 
 @styled
@@ -126,7 +44,7 @@ def latency_quality(report: Mapping[str, Any]) -> Markup | None:
             panel.plot(
                 low,
                 row["quality"][metric],
-                _MARKERS[index % len(_MARKERS)],
+                MARKERS[index % len(MARKERS)],
                 color=colors[row["name"]],
                 markersize=8,
                 label=row["name"],
@@ -145,7 +63,7 @@ def latency_quality(report: Mapping[str, Any]) -> Markup | None:
         panel.set_xlabel("latency per picture in ms: p50, whisker to p90")
         name = "FD" if metric == "fd" else "score"
         panel.set_title(f"{name} ({arrow} is better)")
-    _legend_above(figure, axes[0])
+    legend_above(figure, axes[0])
     return to_markup(figure, "latency-quality", "FD and caption score over latency for each row")
 
 
@@ -257,7 +175,7 @@ def loss_curves(
     for panel in axes[len(terms) :]:
         panel.set_visible(False)
     if len(curves) > 1:
-        _legend_above(figure, axes[0])
+        legend_above(figure, axes[0])
     return to_markup(figure, "loss-curves", "Training and validation losses over steps")
 
 
@@ -300,7 +218,7 @@ def projection(report: Mapping[str, Any]) -> Markup:
         panel.plot(
             [p[0] for p in pairs],
             [p[1] for p in pairs],
-            "o" if background else _MARKERS[index % len(_MARKERS)],
+            "o" if background else MARKERS[index % len(MARKERS)],
             color=GRID if background else colors.get(name, INK),
             alpha=0.9 if background else 0.75,
             markersize=3 if background else 5,
@@ -309,6 +227,6 @@ def projection(report: Mapping[str, Any]) -> Markup:
     panel.set_xticks([])
     panel.set_yticks([])
     panel.grid(visible=False)
-    _legend_above(figure, panel)
+    legend_above(figure, panel)
     method = report["projection"]["method"]
     return to_markup(figure, "projection", f"{method} of image features: real, teacher, student")

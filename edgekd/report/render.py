@@ -14,9 +14,10 @@ from edgekd.artifacts import write_text
 from edgekd.report import format as fmt
 from edgekd.report import notes, plots, view
 from edgekd.report.pictures import Gallery, data_uri, write_sheet
+from edgekd.report.svg import SERIES
 
 PICTURES_FILE = "pictures.png"
-_SERIES_COUNT = len(plots.SERIES)
+_SERIES_COUNT = len(SERIES)
 
 
 def render(report: dict[str, Any], out: Path, gallery: Gallery) -> None:

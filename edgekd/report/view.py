@@ -52,6 +52,8 @@ _CARDS = (
 )
 # Ratios nearer to 1 than this are called the same: below the noise of any of these figures.
 _SAME = 0.01
+# Rows that a row is compared with, picture by picture.
+_OTHERS = ("to_teacher", "to_student", "to_torch")
 # Wall-clock over processor time of a picture above which the machine was not quiet.
 _BUSY = 1.25
 
@@ -125,31 +127,47 @@ def _quality_cells(quality: dict[str, Any]) -> list[str]:
 
 
 def agreement_table(report: Report) -> Table | None:
-    """Pictures of the same caption and noise: each row against the teacher and its own torch."""
-    rows, kinds = [], []
-    for row in report["rows"]:
-        quality = row["quality"]
-        if quality is None or not (quality["to_teacher"] or quality["to_torch"]):
-            continue
-        original = quality["to_torch"]
-        cells = [row["name"], runtime_name(row), *_teacher_cells(quality["to_teacher"])]
-        cells.append(f"{fmt.decibel(original['psnr_db'])} ({original['row']})" if original else "")
-        rows.append([cell or fmt.MISSING for cell in cells])
-        kinds.append(_kind(row))
-    head = ["row", "runtime", "score - teacher's", "PSNR to teacher", "feature cosine to teacher"]
-    head.append("PSNR to its torch row")
-    return Table(head, rows, kinds, "Agreement of pictures from the same noise") if rows else None
-
-
-def _teacher_cells(teacher: dict[str, Any] | None) -> list[str]:
-    if teacher is None:
-        return [""] * 3
-    error = f"{teacher['score_difference_standard_error']:.2f}"
-    return [
-        f"{teacher['score_difference']:+.2f} ± {error}",
-        fmt.decibel(teacher["psnr_db"]),
-        f"{teacher['feature_cosine']:.3f}",
+    """Pictures of the same caption and noise: each row against the teacher and other rows."""
+    kept = [
+        row
+        for row in report["rows"]
+        if row["quality"] and any(row["quality"][other] for other in _OTHERS)
     ]
+    if not kept:
+        return None
+    columns: list[tuple[str, list[str]]] = [
+        ("score - teacher's", [_score_difference(row, "to_teacher") for row in kept]),
+        ("PSNR to teacher", [_psnr(row, "to_teacher") for row in kept]),
+        ("feature cosine to teacher", [_cosine(row) for row in kept]),
+        ("score - first student's", [_score_difference(row, "to_student") for row in kept]),
+        ("PSNR to its torch row", [_psnr(row, "to_torch") for row in kept]),
+    ]
+    columns = [column for column in columns if set(column[1]) != {fmt.MISSING}]
+    rows = [
+        [row["name"], runtime_name(row), *(cells[index] for _, cells in columns)]
+        for index, row in enumerate(kept)
+    ]
+    head = ["row", "runtime", *(title for title, _ in columns)]
+    kinds = [_kind(row) for row in kept]
+    return Table(head, rows, kinds, "Agreement of pictures from the same noise")
+
+
+def _score_difference(row: dict[str, Any], other: str) -> str:
+    figures = row["quality"][other]
+    if figures is None:
+        return fmt.MISSING
+    error = figures["score_difference_standard_error"]
+    return f"{figures['score_difference']:+.2f} ± {error:.2f}"
+
+
+def _psnr(row: dict[str, Any], other: str) -> str:
+    figures = row["quality"][other]
+    return fmt.decibel(figures["psnr_db"] if figures else None)
+
+
+def _cosine(row: dict[str, Any]) -> str:
+    figures = row["quality"]["to_teacher"]
+    return f"{figures['feature_cosine']:.3f}" if figures else fmt.MISSING
 
 
 def speed_table(report: Report) -> Table | None:

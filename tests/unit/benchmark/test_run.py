@@ -121,6 +121,7 @@ def test_headline_has_the_names_of_the_main_job(content: Any) -> None:
 def test_equal_subjects_draw_equal_pictures_from_equal_noise(content: Any) -> None:
     twin, teacher = row_of(content, "twin"), row_of(content, "teacher")
     assert twin["quality"]["to_teacher"]["psnr_db"] == 100
+    assert teacher["quality"]["to_teacher"] is teacher["quality"]["to_student"] is None
     assert twin["quality"]["scores"] == teacher["quality"]["scores"]
     assert content["metrics"]["ratios"]["fd"] == 1
     # Different prompts have different noise: not one picture over and over.

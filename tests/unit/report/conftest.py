@@ -43,6 +43,7 @@ def quality(fd: float, score: float, role: str) -> dict[str, Any]:
         "score_standard_error": 0.71,
         "scores": [score - 1, score + 1],
         "to_teacher": other,
+        "to_student": None,
         "to_torch": None,
     }
 

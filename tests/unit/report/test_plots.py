@@ -1,6 +1,7 @@
 import pytest
 
-from edgekd.report.plots import curve_colors, curve_terms, loss_curves, row_colors, smooth
+from edgekd.report.plots import curve_colors, curve_terms, loss_curves, smooth
+from edgekd.report.svg import row_colors
 
 
 def test_smoothing_keeps_a_constant_and_starts_without_a_bias() -> None:

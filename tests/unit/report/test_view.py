@@ -49,3 +49,17 @@ def test_with_several_threads_processor_time_says_nothing_of_waiting(
     report["suite"]["speed"]["threads"] = 2
     report["rows"][0]["speed"]["image"]["cpu_p50_ms"] = 1.0
     assert view.busy_warning(report) is None
+
+
+def test_students_are_compared_with_the_first_one_where_there_are_several(
+    report: dict[str, Any],
+) -> None:
+    table = view.agreement_table(report)
+    assert table is not None
+    assert "score - first student's" not in table.head
+    quality = report["rows"][2]["quality"]
+    quality["to_student"] = {**quality["to_teacher"], "score_difference": 2.5}
+    table = view.agreement_table(report)
+    assert table is not None
+    column = table.head.index("score - first student's")
+    assert "+2.50 ± 0.41" in [row[column] for row in table.rows]

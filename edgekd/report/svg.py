@@ -1,0 +1,107 @@
+"""How plots become inline SVG whose colours follow the page's theme.
+
+matplotlib draws with stand-in colours; the finished SVG gets CSS variables in
+their place, so one plot serves the light and the dark page.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+R = TypeVar("R")
+INK, MUTED, GRID, REAL = "#010203", "#040506", "#070809", "#0a0b0c"
+SERIES = tuple(f"#0d0e{index:02x}" for index in range(16, 24))
+_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", REAL: "--real"} | {
+    color: f"--series-{index}" for index, color in enumerate(SERIES)
+}
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+}
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def styled(plot: Callable[P, R]) -> Callable[P, R]:
+    """Run a plotting function under this page's style: matplotlib reads it as parts are made."""
+
+    @functools.wraps(plot)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        import matplotlib
+
+        with matplotlib.rc_context(_STYLE):
+            return plot(*args, **kwargs)
+
+    return wrapped
+
+
+def row_colors(names: Sequence[str]) -> dict[str, str]:
+    """One stand-in colour per row, in order."""
+    return {name: SERIES[index % len(SERIES)] for index, name in enumerate(names)}
+
+
+def to_markup(figure: Figure, salt: str, description: str) -> Markup:
+    """A figure as an accessible `<svg>`; `salt` keeps ids of several plots on a page apart."""
+    import matplotlib
+
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": salt}):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    for color, variable in _VARIABLES.items():
+        text = text.replace(color, f"var({variable})")
+    # Groups are called figure_1, axes_1, … in every plot; ids must differ on one page.
+    text = re.sub(r'<g id="[A-Za-z][\w.]*_\d+">', "<g>", text)
+    label = escape(description, quote=True)
+    opening = f'<svg role="img" aria-label="{label}" class="plot"'
+    text = re.sub(r'<svg (?:height|width)="[^"]*"|<svg', opening, text, count=1)
+    text = re.sub(r' (?:height|width)="[\d.]+pt"', "", text, count=2)
+    return Markup(text)  # matplotlib has escaped every text in it
+
+
+def new_figure(columns: int, rows: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """A figure with its axes in reading order; no global pyplot state."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(axes.flat)
+
+
+def legend_above(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles, labels, loc="outside upper left", ncols=min(5, len(handles)), handlelength=1.5
+        )
