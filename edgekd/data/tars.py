@@ -6,6 +6,7 @@ one sample; the rest of the name is the part's extension.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tarfile
 from collections.abc import Iterator
@@ -88,5 +89,8 @@ class ShardWriter:
 
     def discard(self) -> None:
         """Throw the unfinished shard away."""
-        self._stream.close()
+        # Closing writes what is buffered, and the disk may be full.
+        for part in (self._writer, self._stream):
+            with contextlib.suppress(OSError):
+                part.close()
         self._temporary.unlink(missing_ok=True)
