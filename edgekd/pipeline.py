@@ -97,10 +97,10 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
 def open_run(run: Path) -> Iterator[None]:
     """Lock a run folder, tidy what a killed process left in it, and leave no empty shell behind.
 
-    A run folder that this process made is removed again when an error comes
-    before the first finished artefact.
+    A run folder that this process made, with the parents it made for it, is removed
+    again when an error comes before the first finished artefact.
     """
-    made_here = not run.exists()
+    made_here = [folder for folder in (run, *run.parents) if not folder.exists()]
     try:
         with run_lock(run):
             remove_leftovers(run)
@@ -108,6 +108,9 @@ def open_run(run: Path) -> Iterator[None]:
     except BaseException:
         if made_here and run.is_dir() and not any(run.rglob("artifact.json")):
             shutil.rmtree(run, ignore_errors=True)
+            for parent in made_here[1:]:
+                with contextlib.suppress(OSError):  # another run may be using it by now
+                    parent.rmdir()
         raise
 
 

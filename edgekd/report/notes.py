@@ -64,6 +64,9 @@ def notes(report: Report) -> list[tuple[str, str]]:
             "Median over pairs of 8-bit pictures from the same noise; 100 dB stands for identical.",
         ),
     ]
+    items.append(
+        ("Size", "Bytes as stored: a folder may hold half-precision weights that run in fp32.")
+    )
     if suite["speed"] is not None:
         items.append(("Latency", _latency_note(suite)))
     if suite["memory"]:

@@ -32,7 +32,7 @@ def latency_quality(report: Mapping[str, Any]) -> Markup | None:
     rows = [row for row in report["rows"] if row["speed"] and row["quality"]]
     if not rows:
         return None
-    colors = row_colors([row["name"] for row in report["rows"]])
+    colors = row_colors(report["rows"])
     figure, axes = new_figure(2, 1, (8.6, 3.5))
     for panel, metric, arrow in zip(axes, ("fd", "score"), ("lower", "higher"), strict=True):
         for index, row in enumerate(rows):
@@ -71,7 +71,7 @@ def latency_quality(report: Mapping[str, Any]) -> Markup | None:
 def quality_dots(report: Mapping[str, Any]) -> Markup:
     """FD and score of each row as dots with error bars, for suites that time nothing."""
     rows = [row for row in report["rows"] if row["quality"]]
-    colors = row_colors([row["name"] for row in report["rows"]])
+    colors = row_colors(report["rows"])
     figure, axes = new_figure(2, 1, (8.6, 0.9 + 0.42 * len(rows)))
     for panel, metric, arrow in zip(axes, ("fd", "score"), ("lower", "higher"), strict=True):
         for index, row in enumerate(rows):
@@ -98,7 +98,7 @@ def raw_latencies(report: Mapping[str, Any]) -> Markup | None:
     rows = [row for row in report["rows"] if row["speed"]]
     if not rows:
         return None
-    colors = row_colors([row["name"] for row in report["rows"]])
+    colors = row_colors(report["rows"])
     figure, (panel,) = new_figure(1, 1, (8.6, 0.8 + 0.36 * len(rows)))
     for index, row in enumerate(rows):
         latency = row["speed"]["image"]
@@ -120,6 +120,8 @@ _TERMS = (
     ("validation_task", "validation, task"),
     ("validation_output", "validation, output"),
 )
+# Term -> the teacher's own figure, drawn as a line in the same panel.
+_TEACHER_LINES = {"validation_task": "validation_teacher_task"}
 _OTHER = {"lr", "learning_rate", "grad_norm"}
 
 
@@ -127,49 +129,40 @@ def curve_terms(curves: Mapping[str, Mapping[str, Points]]) -> list[tuple[str, s
     """Which terms are plotted, in order, with their titles: those that any curve has."""
     present = {term for curve in curves.values() for term, points in curve.items() if points}
     known = [(term, title) for term, title in _TERMS if term in present]
-    names = {term for term, _ in _TERMS} | _OTHER
+    names = {term for term, _ in _TERMS} | _OTHER | set(_TEACHER_LINES.values())
     extra = sorted(term for term in present - names if not term.endswith("_weighted"))
     return known + [(term, term.replace("_", " ")) for term in extra]
 
 
-def curve_colors(curves: Sequence[str], rows: Sequence[str]) -> dict[str, str]:
+def curve_colors(curves: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """A run has the colour of the first row whose name holds the run's name as a word."""
     of_row = row_colors(rows)
-    left = iter([color for color in SERIES if color not in of_row.values()] or SERIES)
+    left = iter([color for color in SERIES if color not in of_row.values()])
     colors = {}
     for name in curves:
-        owners = [row for row in rows if row == name or name in row.split()]
-        colors[name] = of_row[owners[0]] if owners else next(left, SERIES[0])
+        owners = [row for row in of_row if row == name or name in row.split()]
+        colors[name] = of_row[owners[0]] if owners else next(left, SERIES[-1])
     return colors
 
 
 @styled
 def loss_curves(
-    curves: Mapping[str, Mapping[str, Points]], row_names: Sequence[str] = ()
+    curves: Mapping[str, Mapping[str, Points]], rows: Sequence[Mapping[str, Any]] = ()
 ) -> Markup | None:
     """Small multiples, one per term, all runs in each; logarithmic where the values allow it.
 
     Args:
-        row_names: of the report, in order, for colours that agree with the other plots.
+        rows: of the report, for colours that agree with the other plots.
     """
     terms = curve_terms(curves)
     if not terms:
         return None
     columns = min(3, len(terms))
-    rows = -(-len(terms) // columns)
-    figure, axes = new_figure(columns, rows, (2.9 * columns, 0.4 + 2.2 * rows))
-    colors = curve_colors(list(curves), row_names)
+    lines = -(-len(terms) // columns)
+    figure, axes = new_figure(columns, lines, (2.9 * columns, 0.4 + 2.2 * lines))
+    colors = curve_colors(list(curves), rows)
     for panel, (term, title) in zip(axes, terms, strict=False):
-        lowest = float("inf")
-        for name, curve in curves.items():
-            points = curve.get(term, [])
-            if not points:
-                continue
-            x, y = [p[0] for p in points], [p[1] for p in points]
-            lowest = min(lowest, *y)
-            _plot_curve(panel, x, y, colors[name], name)
-        if lowest > 0:
-            _log_axis(panel)
+        _plot_term(panel, term, curves, colors)
         panel.set_title(title)
         panel.set_xlabel("step")
     for panel in axes[len(terms) :]:
@@ -179,12 +172,41 @@ def loss_curves(
     return to_markup(figure, "loss-curves", "Training and validation losses over steps")
 
 
-def _log_axis(panel: Axes) -> None:
-    """Logarithmic y with plain numbers, a few in each decade."""
+def _plot_term(
+    panel: Axes, term: str, curves: Mapping[str, Mapping[str, Points]], colors: dict[str, str]
+) -> None:
+    values: list[float] = []
+    for name, curve in curves.items():
+        points = curve.get(term, [])
+        if points:
+            x, y = [p[0] for p in points], [p[1] for p in points]
+            values += y
+            _plot_curve(panel, x, y, colors[name], name)
+    teacher = [p for curve in curves.values() for p in curve.get(_TEACHER_LINES.get(term, ""), [])]
+    if teacher:
+        level = teacher[-1][1]
+        values.append(level)
+        panel.axhline(level, color=REAL, linestyle=":", linewidth=1.5)
+        panel.annotate(
+            "teacher",
+            (1, level),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            color=MUTED,
+        )
+    if min(values) > 0:
+        _log_axis(panel, max(values) / min(values))
+
+
+def _log_axis(panel: Axes, span: float) -> None:
+    """Logarithmic y with plain numbers; the wider the span, the fewer of them a decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if span < 6 else (1.0, 2.0, 5.0) if span < 200 else (1.0,)
     panel.set_yscale("log")
-    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+    panel.yaxis.set_major_locator(LogLocator(subs=subs))
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.yaxis.set_minor_formatter(NullFormatter())
 
@@ -211,7 +233,7 @@ def smooth(values: Sequence[float], keep: float = 0.9) -> list[float]:
 def projection(report: Mapping[str, Any]) -> Markup:
     """Features of reference images (grey), the prompts' images, teacher and student."""
     points: Mapping[str, Points] = report["projection"]["points"]
-    colors = {"real": REAL, **row_colors([row["name"] for row in report["rows"]])}
+    colors = {"real": REAL, **row_colors(report["rows"])}
     figure, (panel,) = new_figure(1, 1, (6.2, 4.6))
     for index, (name, pairs) in enumerate(points.items()):
         background = index == 0

@@ -14,10 +14,9 @@ from edgekd.artifacts import write_text
 from edgekd.report import format as fmt
 from edgekd.report import notes, plots, view
 from edgekd.report.pictures import Gallery, data_uri, write_sheet
-from edgekd.report.svg import SERIES
+from edgekd.report.svg import row_series
 
 PICTURES_FILE = "pictures.png"
-_SERIES_COUNT = len(SERIES)
 
 
 def render(report: dict[str, Any], out: Path, gallery: Gallery) -> None:
@@ -66,7 +65,6 @@ def page_context(report: dict[str, Any], gallery: Gallery, with_plots: bool) -> 
         view.component_table(report),
         view.parity_table(report),
     ]
-    names = [row["name"] for row in report["rows"]]
     context: dict[str, Any] = {
         "report": report,
         "headline": report["metrics"]["rows"],
@@ -78,7 +76,7 @@ def page_context(report: dict[str, Any], gallery: Gallery, with_plots: bool) -> 
         "environment": notes.environment_items(report),
         "notes": notes.notes(report),
         "gallery": gallery,
-        "series": {name: index % _SERIES_COUNT for index, name in enumerate(names)},
+        "series": row_series(report["rows"]),
         "pictures_file": PICTURES_FILE,
         "fmt": fmt,
     }
@@ -88,7 +86,7 @@ def page_context(report: dict[str, Any], gallery: Gallery, with_plots: bool) -> 
             "quality": plots.quality_dots(report) if latency is None else latency,
             "quality_title": "Quality of each row" if latency is None else "Latency and quality",
             "raw": plots.raw_latencies(report),
-            "curves": plots.loss_curves(report["curves"], names),
+            "curves": plots.loss_curves(report["curves"], report["rows"]),
             "projection": plots.projection(report),
         }
     return context

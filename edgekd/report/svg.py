@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -23,6 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 INK, MUTED, GRID, REAL = "#010203", "#040506", "#070809", "#0a0b0c"
 SERIES = tuple(f"#0d0e{index:02x}" for index in range(16, 24))
+TEACHER_SERIES, STUDENT_SERIES = (0, 1), (2, 3, 4, 5, 6, 7)
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", REAL: "--real"} | {
     color: f"--series-{index}" for index, color in enumerate(SERIES)
 }
@@ -48,6 +50,7 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "legend.labelcolor": INK,
 }
+_CHARACTERS_PER_INCH = 14
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -64,9 +67,15 @@ def styled(plot: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def row_colors(names: Sequence[str]) -> dict[str, str]:
-    """One stand-in colour per row, in order."""
-    return {name: SERIES[index % len(SERIES)] for index, name in enumerate(names)}
+def row_series(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Number of each row's colour: blues for teachers, the others for students, in order."""
+    free = {"teacher": itertools.cycle(TEACHER_SERIES), "student": itertools.cycle(STUDENT_SERIES)}
+    return {row["name"]: next(free[row["role"]]) for row in rows}
+
+
+def row_colors(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Stand-in colour of each row."""
+    return {name: SERIES[number] for name, number in row_series(rows).items()}
 
 
 def to_markup(figure: Figure, salt: str, description: str) -> Markup:
@@ -100,8 +109,16 @@ def new_figure(columns: int, rows: int, size: tuple[float, float]) -> tuple[Figu
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
+    """A legend over the plots, in as many columns as its longest label leaves room for."""
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(
-            handles, labels, loc="outside upper left", ncols=min(5, len(handles)), handlelength=1.5
-        )
+    if not handles:
+        return
+    longest = max(len(label) for label in labels)
+    columns = int(figure.get_figwidth() * _CHARACTERS_PER_INCH / (longest + 7))
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=max(1, min(columns, len(labels))),
+        handlelength=1.5,
+    )

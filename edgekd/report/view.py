@@ -115,7 +115,18 @@ def matrix_table(report: Report) -> Table:
         cells += [fmt.count(row["parameters"]), fmt.size(row["size_bytes"])]
         rows.append(cells)
         kinds.append(_kind(row))
-    return Table(head, rows, kinds, "Quality, latency, memory, size")
+    return without_empty_columns(Table(head, rows, kinds, "Quality, latency, memory, size"))
+
+
+def without_empty_columns(table: Table) -> Table:
+    """The table without columns in which no row has a figure."""
+    kept = [
+        index
+        for index in range(len(table.head))
+        if any(row[index] != fmt.MISSING for row in table.rows)
+    ]
+    rows = [[row[index] for index in kept] for row in table.rows]
+    return Table([table.head[index] for index in kept], rows, table.kinds, table.caption)
 
 
 def _quality_cells(quality: dict[str, Any]) -> list[str]:
@@ -135,21 +146,23 @@ def agreement_table(report: Report) -> Table | None:
     ]
     if not kept:
         return None
-    columns: list[tuple[str, list[str]]] = [
-        ("score - teacher's", [_score_difference(row, "to_teacher") for row in kept]),
-        ("PSNR to teacher", [_psnr(row, "to_teacher") for row in kept]),
-        ("feature cosine to teacher", [_cosine(row) for row in kept]),
-        ("score - first student's", [_score_difference(row, "to_student") for row in kept]),
-        ("PSNR to its torch row", [_psnr(row, "to_torch") for row in kept]),
-    ]
-    columns = [column for column in columns if set(column[1]) != {fmt.MISSING}]
+    head = ["row", "runtime", "score - teacher's", "PSNR to teacher", "feature cosine to teacher"]
+    head += ["score - first student's", "PSNR to its torch row"]
     rows = [
-        [row["name"], runtime_name(row), *(cells[index] for _, cells in columns)]
-        for index, row in enumerate(kept)
+        [
+            row["name"],
+            runtime_name(row),
+            _score_difference(row, "to_teacher"),
+            _psnr(row, "to_teacher"),
+            _cosine(row),
+            _score_difference(row, "to_student"),
+            _psnr(row, "to_torch"),
+        ]
+        for row in kept
     ]
-    head = ["row", "runtime", *(title for title, _ in columns)]
     kinds = [_kind(row) for row in kept]
-    return Table(head, rows, kinds, "Agreement of pictures from the same noise")
+    caption = "Agreement of pictures from the same noise"
+    return without_empty_columns(Table(head, rows, kinds, caption))
 
 
 def _score_difference(row: dict[str, Any], other: str) -> str:

@@ -20,6 +20,11 @@ RNG = np.random.default_rng(0)
 EVERYTHING = WeightRecipe(min_elements=1)
 
 
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order() -> None:
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 def _model(nodes: list[Any], inputs: dict[str, list[Any]], **weights: Any) -> Any:
     graph = helper.make_graph(
         nodes,

@@ -1,7 +1,7 @@
 import pytest
 
 from edgekd.report.plots import curve_colors, curve_terms, loss_curves, smooth
-from edgekd.report.svg import row_colors
+from edgekd.report.svg import row_colors, row_series
 
 
 def test_smoothing_keeps_a_constant_and_starts_without_a_bias() -> None:
@@ -45,9 +45,33 @@ def test_no_curves_no_plot() -> None:
     assert loss_curves({}) is None
 
 
+ROWS = [
+    {"name": "student kd", "role": "student"},
+    {"name": "teacher torch fp32", "role": "teacher"},
+    {"name": "student scratch", "role": "student"},
+]
+
+
 def test_a_run_has_its_rows_colour() -> None:
-    rows = ["teacher torch fp32", "student kd", "student scratch"]
-    colors = curve_colors(["kd", "scratch", "other"], rows)
-    assert colors["kd"] == row_colors(rows)["student kd"]
-    assert colors["scratch"] == row_colors(rows)["student scratch"]
-    assert colors["other"] not in row_colors(rows).values()
+    colors = curve_colors(["kd", "scratch", "other"], ROWS)
+    assert colors["kd"] == row_colors(ROWS)["student kd"]
+    assert colors["scratch"] == row_colors(ROWS)["student scratch"]
+    assert colors["other"] not in row_colors(ROWS).values()
+
+
+def test_teachers_are_blue_wherever_they_stand() -> None:
+    assert row_series(ROWS) == {"student kd": 2, "teacher torch fp32": 0, "student scratch": 3}
+
+
+def test_more_rows_than_colours_begin_again() -> None:
+    rows = [{"name": str(index), "role": "student"} for index in range(20)]
+    assert set(row_series(rows).values()) == {2, 3, 4, 5, 6, 7}
+
+
+def test_the_teachers_validation_loss_is_a_line_in_the_students_panel() -> None:
+    curve = {
+        "validation_task": [(0.0, 0.3), (100.0, 0.1)],
+        "validation_teacher_task": [(0.0, 0.05), (100.0, 0.05)],
+    }
+    assert [term for term, _ in curve_terms({"student": curve})] == ["validation_task"]
+    assert ">teacher<" in str(loss_curves({"student": curve}))

@@ -63,3 +63,12 @@ def test_students_are_compared_with_the_first_one_where_there_are_several(
     assert table is not None
     column = table.head.index("score - first student's")
     assert "+2.50 ± 0.41" in [row[column] for row in table.rows]
+
+
+def test_columns_without_a_figure_are_left_out(report: dict[str, Any]) -> None:
+    for row in report["rows"]:
+        row |= {"speed": None, "memory": None}
+    head = view.matrix_table(report).head
+    assert "latency p50" not in head
+    assert "peak memory" not in head
+    assert "FD ↓" in head
