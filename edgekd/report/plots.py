@@ -186,12 +186,13 @@ def _plot_term(
     if teacher:
         level = teacher[-1][1]
         values.append(level)
+        panel.margins(y=0.12)
         panel.axhline(level, color=REAL, linestyle=":", linewidth=1.5)
         panel.annotate(
             "teacher",
             (1, level),
             xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
+            xytext=(0, -9),
             textcoords="offset points",
             ha="right",
             color=MUTED,
@@ -219,7 +220,14 @@ def _plot_curve(panel: Axes, x: list[float], y: list[float], color: str, name: s
     panel.plot(x, smooth(y), color=color, linewidth=1.6, label=name)
 
 
-def smooth(values: Sequence[float], keep: float = 0.9) -> list[float]:
+def smooth(values: Sequence[float], keep: float = 0.8) -> list[float]:
+    """Exponential moving averages from both ends, averaged: a falling curve does not lag."""
+    forward = _moving_average(values, keep)
+    backward = _moving_average(values[::-1], keep)[::-1]
+    return [(a + b) / 2 for a, b in zip(forward, backward, strict=True)]
+
+
+def _moving_average(values: Sequence[float], keep: float) -> list[float]:
     """Exponential moving average, corrected for its start at zero."""
     result, mean, weight = [], 0.0, 0.0
     for value in values:
