@@ -71,7 +71,8 @@ def fetch(package: Package, folder: Path) -> Path:
             "`npm` must be installed", "none on the path", "See https://nodejs.org."
         ) from None
     except subprocess.CalledProcessError as error:
-        problem = " ".join(error.stderr.split())[-300:]
+        said = [line for line in error.stderr.splitlines() if line.startswith("npm error")]
+        problem = " ".join([f"exit code {error.returncode}", *said[:3]])
         raise InputError(f"npm must be able to fetch {package.spec}", problem) from None
     path = folder / str(json.loads(result.stdout)[0]["filename"])
     verify(path, package)
