@@ -106,9 +106,10 @@ def to_rgb(image: Image.Image, background: Color) -> Image.Image:
         BadImageError: the pixels are truncated or damaged, or of a mode with no RGB meaning.
     """
     try:
-        image.load()
-        image = ImageOps.exif_transpose(image)
-        return _flatten(image, background)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+            image.load()
+            return _flatten(ImageOps.exif_transpose(image), background)
     except _DECODER_ERRORS as error:
         raise BadImageError("truncated" if "truncated" in str(error) else "damaged") from None
 

@@ -61,6 +61,8 @@ class Decision:
 
 def inspect_caption(caption: str, filters: FilterSection) -> str:
     """Why a caption is not usable, or ""."""
+    if any("\ud800" <= letter <= "\udfff" for letter in caption):
+        return "unreadable caption"  # half a code point, which no tokenizer takes
     if not caption and filters.min_caption_chars > 0:
         return "no caption"
     if len(caption) < filters.min_caption_chars:

@@ -135,10 +135,7 @@ def write_shards(
         for chunk, results in ordered_map(pool, _make_all, tasks, 2 * workers):
             for (index, record), pixels in zip(chunk, results, strict=True):
                 if pixels is None:
-                    raise InputError(
-                        "source files must stay as they are while they are read",
-                        f"{record.source} changed",
-                    )
+                    raise _changed(record.source)
                 parts = {"json": _metadata(record, pixels, decision.image_hashes[index], section)}
                 parts["png"] = pixels.png
                 sides[decision.side[index]].write(f"{index:09d}", parts)
@@ -161,6 +158,12 @@ def _remaining(
             advance(1)
         else:
             yield index, record
+    if sum(passed.values()) != len(decision.image_hashes):
+        raise _changed(", ".join(section.sources))
+
+
+def _changed(what: str) -> InputError:
+    return InputError("source files must stay as they are while they are read", f"{what} changed")
 
 
 def _metadata(record: Record, pixels: Pixels, image_hash: bytes, section: DataSection) -> bytes:

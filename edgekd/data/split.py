@@ -18,7 +18,8 @@ Holdout = Literal["train", "group", "image"]
 
 def _uniform(seed: int, kind: str, value: str) -> float:
     """A number in [0, 1) that is a fixed, well mixed function of its arguments."""
-    digest = hashlib.sha256(f"{seed}\0{kind}\0{value}".encode()).digest()
+    text = f"{seed}\0{kind}\0{value}"
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:7], "big") / 2**56
 
 

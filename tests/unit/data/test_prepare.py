@@ -153,7 +153,9 @@ def test_bad_images_are_skipped_counted_and_listed(tmp_path, fill_folder, pictur
         "mute.png": (encode(picture(94)), None, "no caption"),
         "terse.png": (encode(picture(95)), "", "no caption"),
         "wordy.png": (encode(picture(96)), "y" * 99, "caption too long"),
+        "half.png": (encode(picture(97)), None, "unreadable caption"),
     }
+    (folder / "metadata.jsonl").write_text('{"file_name": "half.png", "text": "\\ud83d"}')
     for name, (content, caption, _) in bad.items():
         (folder / name).write_bytes(content)
         if caption is not None:
@@ -246,14 +248,16 @@ def test_progress_counts_every_image(folder, tmp_path):
     assert "for training" in progress.said[0]
 
 
-def test_a_file_that_changes_meanwhile_is_refused(
-    tmp_path, fill_folder, monkeypatch, encode, picture
-):
+@pytest.mark.parametrize("how", ["other content", "gone"])
+def test_a_changing_file_is_refused(how, tmp_path, fill_folder, monkeypatch, encode, picture):
     folder = fill_folder(tmp_path / "set", 20)
     real = prepare_module.decide
 
     def decide(*args):
-        (folder / "0000.png").write_bytes(encode(picture(500)))
+        if how == "gone":
+            (folder / "0019.png").unlink()
+        else:
+            (folder / "0000.png").write_bytes(encode(picture(500)))
         return real(*args)
 
     monkeypatch.setattr(prepare_module, "decide", decide)
