@@ -27,7 +27,7 @@ from edgekd.distill.log import MetricsLog
 from edgekd.distill.noise import read_schedule
 from edgekd.distill.objective import Objective, total
 from edgekd.distill.sampling import SampleSheet, choose_prompts, save_png
-from edgekd.distill.schedule import autocast_dtype, learning_rate
+from edgekd.distill.schedule import learning_rate
 from edgekd.distill.validation import Validation
 from edgekd.errors import GateError, InputError
 from edgekd.libraries import diffusers
@@ -38,6 +38,7 @@ from edgekd.student.build import build_student
 from edgekd.student.config import to_unet_config
 from edgekd.student.mapping import feature_pairs
 from edgekd.teacher.load import Teacher
+from edgekd.teacher.precision import autocast_dtype, set_training_attention
 
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -112,6 +113,8 @@ class Trainer:
             section.batch_size, section.gradient_accumulation, accelerator.num_processes
         )
         self.student = new_student(section, arch, teacher.unet)
+        for unet in (teacher.unet, self.student):
+            set_training_attention(unet, accelerator.device, autocast)
         self.ema = Ema(self.student, section.ema_decay)
         self._optimizer = torch.optim.AdamW(
             self.student.parameters(),

@@ -38,6 +38,7 @@ from edgekd.artifacts import (
 )
 from edgekd.errors import EdgekdError
 from edgekd.progress import Lines, Progress, Silent
+from edgekd.teacher.precision import autocast_dtype, set_training_attention
 from edgekd.teacher.recipe import TeachRecipe, load_teach_recipe
 from edgekd.teacher.teach_assemble import (
     TEACHER,
@@ -51,7 +52,7 @@ from edgekd.teacher.teach_data import Corpus, load_corpus
 from edgekd.teacher.teach_log import METRICS_FILE, read_metrics
 from edgekd.teacher.teach_loop import Task, run_task
 from edgekd.teacher.teach_plots import write_curves
-from edgekd.teacher.teach_ranks import Ranks, autocast_dtype, device_of, run_ranks, thread_count
+from edgekd.teacher.teach_ranks import Ranks, device_of, run_ranks, thread_count
 from edgekd.teacher.teach_text import build_tokenizer, make_text_task
 from edgekd.teacher.teach_unet import make_unet_task
 from edgekd.teacher.teach_vae import finish_vae, make_vae_task
@@ -72,9 +73,14 @@ class Run:
     progress: Progress
     device: torch.device
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What autocast computes in; None: fp32."""
+        return autocast_dtype(self.recipe.precision, self.device)
+
     def autocast(self) -> AbstractContextManager[Any]:
         """A fresh autocast context of the recipe's precision."""
-        dtype = autocast_dtype(self.recipe.precision, self.device)
+        dtype = self.dtype
         return torch.autocast(self.device.type, dtype or torch.float32, enabled=dtype is not None)
 
     def train(self, task: Task, structure: str) -> dict[str, nn.Module]:
@@ -191,6 +197,7 @@ def unet_stage(run: Run, vae_key: str, text_key: str) -> None:
         run.device,
         run.autocast,
     )
+    set_training_attention(task.modules["unet"], run.device, run.dtype)
     sheets = SampleSheets(recipe.samples, run.out / "samples", vae, tokenizer, recipe.seed)
     task.watch = Watch(run, recipe.unet.train.steps, sheets)
     run.train(task, hash_value(structure))

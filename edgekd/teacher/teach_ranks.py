@@ -64,15 +64,6 @@ def device_of(ranks: Ranks) -> torch.device:
     return torch.device("cpu")
 
 
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The autocast type, None for fp32. `auto` takes bf16 only where the hardware computes it:
-    an emulated bf16 is many times slower than fp32."""
-    if precision == "auto":
-        fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-        precision = "bf16" if fast else "fp32"
-    return torch.bfloat16 if precision == "bf16" else None
-
-
 @contextlib.contextmanager
 def thread_count(threads: int) -> Iterator[None]:
     """Let torch use this many CPU threads for a while."""

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from edgekd.distill.schedule import autocast_dtype, learning_rate
+from edgekd.distill.schedule import learning_rate
 from edgekd.recipe import DistillSection
 
 
@@ -31,16 +30,3 @@ def test_constant_after_warm_up() -> None:
 def test_runs_shorter_than_the_warm_up() -> None:
     section = _section(steps=1, warmup_steps=0)
     assert learning_rate(section, 0) == 1.0
-
-
-def test_auto_precision_asks_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    assert autocast_dtype("auto", cpu) is None
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert autocast_dtype("auto", cpu) is torch.bfloat16
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    assert autocast_dtype("auto", torch.device("cuda")) is None
-    assert autocast_dtype("fp32", cpu) is None
-    assert autocast_dtype("bf16", torch.device("cuda")) is torch.bfloat16

@@ -24,7 +24,7 @@ from edgekd.teacher.teach_loop import (
     run_task,
     step_at,
 )
-from edgekd.teacher.teach_ranks import Ranks, autocast_dtype
+from edgekd.teacher.teach_ranks import Ranks
 
 ALONE = Ranks()
 PHASES = [{"steps": 6, "batch_size": 4}, {"steps": 4, "batch_size": 8}]
@@ -194,17 +194,6 @@ def test_log_forgets_later_rows(tmp_path):
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
     MetricsLog(path, 2).write({"step": 3, "loss": 1.0})
     assert read_metrics(path) == [{"step": 1}, {"step": 2}, {"step": 3, "loss": 1.0}]
-
-
-def test_bf16_only_where_the_hardware_has_it(monkeypatch):
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    assert autocast_dtype("auto", cpu) is None
-    assert autocast_dtype("bf16", cpu) is torch.bfloat16
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert autocast_dtype("auto", cpu) is torch.bfloat16
-    assert autocast_dtype("fp32", cpu) is None
-    assert autocast_dtype("auto", torch.device("cuda", 0)) is torch.bfloat16
 
 
 TWO_PROCESSES = """
