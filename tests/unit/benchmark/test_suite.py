@@ -28,20 +28,25 @@ def test_starter_measures_all_and_trains_nothing() -> None:
     assert suite.variants == []
 
 
-def test_kd_vs_scratch_changes_losses_and_first_weights_only() -> None:
+def test_kd_vs_scratch_changes_losses_first_weights_and_rate_only() -> None:
     suite = load_suite(find_yaml("benchmarks", "kd-vs-scratch"))
     recipe = {"name": "r", "distill": {"steps": 7, "losses": {"task": 0.1, "output": 1.0}}}
     made = {
         variant.name: Recipe.model_validate(override(recipe, variant.assignments)).distill
         for variant in suite.variants
     }
-    assert made["kd"] == Recipe.model_validate(recipe).distill
-    for name, first_weights in (("task-only", "teacher"), ("scratch", "random")):
-        losses = made[name].losses
-        assert (losses.task, losses.output, losses.feature) == (1.0, 0.0, 0.0)
-        assert made[name].initialise == first_weights
-        assert made[name].steps == made["kd"].steps
-        assert made[name].learning_rate == made["kd"].learning_rate
+    kinds = {"kd": "teacher", "task-only": "teacher", "scratch": "random"}
+    assert set(made) == {f"{kind}-{seed}" for kind in kinds for seed in range(3)}
+    changed = {"losses", "initialise", "learning_rate", "seed"}
+    for seed in range(3):
+        own = Recipe.model_validate(override(recipe, [f"distill.seed={seed}"])).distill
+        assert made[f"kd-{seed}"] == own
+        for kind in ("task-only", "scratch"):
+            section = made[f"{kind}-{seed}"]
+            assert section.model_dump(exclude=changed) == own.model_dump(exclude=changed)
+            assert (section.seed, section.initialise) == (seed, kinds[kind])
+            losses = section.losses
+            assert (losses.task, losses.output, losses.feature) == (1.0, 0.0, 0.0)
 
 
 BAD = {
