@@ -10,6 +10,7 @@ lets the import go on; edgekd calls none of them.
 from __future__ import annotations
 
 import importlib.util
+import logging
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ def _declare_missing_operators() -> Any:
 
 
 _TORCHVISION_OPERATORS = _declare_missing_operators()
+# optimum and optimum-onnx share a package name: diffusers warns of that at every import.
+logging.getLogger("diffusers.utils.import_utils").setLevel(logging.ERROR)
 
 import diffusers  # noqa: E402
 import transformers  # noqa: E402
