@@ -71,6 +71,10 @@ class PackageEvaluator:
     def __init__(self, package: Path) -> None:
         opened = open_package(package)
         program = read_program(opened)
+        self.inputs: dict[str, tuple[tuple[int, ...], str]] = {
+            name: (declared.fixed_shape, declared.data_type.numpy)
+            for name, declared in program.inputs.items()
+        }
         self._constants = Constants(opened, program)
         self._constants.check()
         self._steps: list[tuple[Operation, Function]] = [
@@ -79,13 +83,8 @@ class PackageEvaluator:
             if not operation.is_constant
         ]
         self._release = _last_uses([operation for operation, _ in self._steps], program.outputs)
-        self._input_types = program.inputs
         self._output_types = _output_types(program)
         _check_description(opened, program)
-        self.inputs: dict[str, tuple[tuple[int, ...], str]] = {
-            name: (declared.fixed_shape, declared.data_type.numpy)
-            for name, declared in program.inputs.items()
-        }
         self.outputs: tuple[str, ...] = program.outputs
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

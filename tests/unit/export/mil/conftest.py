@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# The modules here share `mil_cases`.
+sys.path.insert(0, str(Path(__file__).parent))
 
 # (function of MIL inputs, input tensors) -> the saved package.
 SavePackage = Callable[..., Path]
