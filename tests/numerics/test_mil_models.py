@@ -6,11 +6,7 @@ tracer, coremltools, the saved package. Core ML itself does not run on Linux.
 
 from __future__ import annotations
 
-import copy
-import gc
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +22,6 @@ from edgekd.export.parity import snr_db
 Inputs = dict[str, Tensor]
 Part = tuple[nn.Module, Inputs]
 Convert = Callable[..., Any]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_collections() -> Iterator[None]:
-    """coremltools collects garbage in every conversion; what is there already need not be
-    searched each time."""
-    import coremltools
-
-    logging.getLogger(coremltools.__name__).setLevel(logging.ERROR)
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def seeded(make: Callable[[], Any]) -> Any:
@@ -175,45 +158,6 @@ def text_sdxl() -> Part:
     return text("CLIPTextModelWithProjection", "gelu", outputs)
 
 
-def convert(part: Part, target: str, precision: str) -> Any:
-    """Trace and convert; outputs are named `output_0` and so on."""
-    import coremltools as ct
-
-    module, inputs = part
-    module.eval().requires_grad_(False)
-    with torch.no_grad(), warnings.catch_warnings():
-        # Traced shapes are constants by intention; coremltools leaves a folder to be collected.
-        warnings.simplefilter("ignore")
-        outputs = module(*inputs.values())
-        traced = torch.jit.trace(module, tuple(inputs.values()), strict=False, check_trace=False)
-        count = 1 if isinstance(outputs, Tensor) else len(outputs)
-        return ct.convert(
-            traced,
-            convert_to="mlprogram",
-            inputs=[
-                ct.TensorType(
-                    name=name,
-                    shape=tuple(x.shape),
-                    dtype=np.float32 if x.is_floating_point() else np.int32,
-                )
-                for name, x in inputs.items()
-            ],
-            outputs=[
-                ct.TensorType(name=f"output_{index}", dtype=np.float32) for index in range(count)
-            ],
-            compute_precision=ct.precision[precision],
-            minimum_deployment_target=ct.target[target],
-            skip_model_load=True,
-        )
-
-
-def save(model: Any, path: Path) -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        model.save(str(path))
-    return path
-
-
 def reference(module: nn.Module, inputs: Inputs) -> list[np.ndarray]:
     with torch.no_grad():
         outputs = module(*inputs.values())
@@ -249,196 +193,12 @@ def worst_snr(references: list[np.ndarray], outputs: list[np.ndarray]) -> float:
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_package_equals_torch(
-    make: Callable[[], Part], target: str, precision: str, tmp_path: Path
+    make: Callable[[], Part], target: str, precision: str, convert: Convert, tmp_path: Path
 ) -> None:
     module, inputs = make()
-    package = save(convert((module, inputs), target, precision), tmp_path / "part.mlpackage")
+    package = tmp_path / "part.mlpackage"
+    convert(module, inputs, target, precision).save(str(package))
     # Float32 sums in another order: 110 to 130 dB measured. Weights rounded to fp16, 11 bits
     # each: 53 to 64 dB measured.
     floor = 100 if precision == "FLOAT32" else 45
     assert worst_snr(reference(module, inputs), evaluate(package, inputs)) >= floor
-
-
-class Net(nn.Module):
-    """Convolutions and a linear layer, each weight of a shape of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(4, 24, 3, padding=1)
-        self.second = nn.Conv2d(24, 16, 3, padding=1)
-        self.last = nn.Linear(16, 32)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.nn.functional.silu(self.first(x))
-        x = self.second(x).mean((2, 3))
-        return self.last(x)
-
-
-def net() -> Part:
-    return seeded(Net), {"sample": draw(2, 4, 8, 8)}
-
-
-@pytest.fixture(scope="module")
-def nets() -> dict[str, Any]:
-    return {target: convert(net(), target, "FLOAT32") for target in ("iOS17", "iOS18")}
-
-
-def linear(cto: Any, **settings: Any) -> Callable[[Any], Any]:
-    config = cto.OpLinearQuantizerConfig(weight_threshold=16, **settings)
-    return lambda model: cto.linear_quantize_weights(model, cto.OptimizationConfig(config))
-
-
-def palettes(cto: Any, **settings: Any) -> Callable[[Any], Any]:
-    config = cto.OpPalettizerConfig(mode="kmeans", weight_threshold=16, **settings)
-    return lambda model: cto.palettize_weights(model, cto.OptimizationConfig(config))
-
-
-def pruned(cto: Any) -> Callable[[Any], Any]:
-    config = cto.OpMagnitudePrunerConfig(target_sparsity=0.5, weight_threshold=16)
-    return lambda model: cto.prune_weights(model, cto.OptimizationConfig(config))
-
-
-def pruned_palettes(cto: Any) -> Callable[[Any], Any]:
-    config = cto.OpPalettizerConfig(mode="kmeans", nbits=4, weight_threshold=16)
-    return lambda model: cto.palettize_weights(
-        pruned(cto)(model), cto.OptimizationConfig(config), joint_compression=True
-    )
-
-
-def pruned_linear(cto: Any) -> Callable[[Any], Any]:
-    config = cto.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=16)
-    return lambda model: cto.linear_quantize_weights(
-        pruned(cto)(model), cto.OptimizationConfig(config), joint_compression=True
-    )
-
-
-def quantized_palettes(cto: Any) -> Callable[[Any], Any]:
-    config = cto.OpLinearQuantizerConfig(
-        mode="linear_symmetric", granularity="per_tensor", weight_threshold=16
-    )
-    return lambda model: cto.linear_quantize_weights(
-        palettes(cto, nbits=4)(model), cto.OptimizationConfig(config), joint_compression=True
-    )
-
-
-COMPRESSIONS: dict[str, tuple[str, str, Callable[[Any], Callable[[Any], Any]]]] = {
-    # name -> target, the operation that it must store, how
-    "int8 symmetric, iOS 17": (
-        "iOS17",
-        "constexpr_affine_dequantize",
-        lambda cto: linear(cto, mode="linear_symmetric"),
-    ),
-    "int8 affine, iOS 17": (
-        "iOS17",
-        "constexpr_affine_dequantize",
-        lambda cto: linear(cto, mode="linear", dtype="uint8"),
-    ),
-    "palette 8, iOS 17": ("iOS17", "constexpr_lut_to_dense", lambda cto: palettes(cto, nbits=8)),
-    "palette 6, iOS 17": ("iOS17", "constexpr_lut_to_dense", lambda cto: palettes(cto, nbits=6)),
-    "palette 4, iOS 17": ("iOS17", "constexpr_lut_to_dense", lambda cto: palettes(cto, nbits=4)),
-    "pruned, iOS 17": ("iOS17", "constexpr_sparse_to_dense", pruned),
-    "int8 per channel, iOS 18": (
-        "iOS18",
-        "constexpr_blockwise_shift_scale",
-        lambda cto: linear(cto, mode="linear"),
-    ),
-    "int4 per block, iOS 18": (
-        "iOS18",
-        "constexpr_blockwise_shift_scale",
-        lambda cto: linear(
-            cto, mode="linear_symmetric", dtype="int4", granularity="per_block", block_size=4
-        ),
-    ),
-    "palette 4 per group, iOS 18": (
-        "iOS18",
-        "constexpr_lut_to_dense",
-        lambda cto: palettes(cto, nbits=4, granularity="per_grouped_channel", group_size=8),
-    ),
-    "palette 3, iOS 18": ("iOS18", "constexpr_lut_to_dense", lambda cto: palettes(cto, nbits=3)),
-    "palette 2 of vectors, iOS 18": (
-        "iOS18",
-        "constexpr_lut_to_dense",
-        lambda cto: palettes(cto, nbits=2, cluster_dim=2),
-    ),
-    "pruned, iOS 18": ("iOS18", "constexpr_sparse_to_dense", pruned),
-    "pruned palette, iOS 18": ("iOS18", "constexpr_lut_to_sparse", pruned_palettes),
-    "pruned int8, iOS 18": ("iOS18", "constexpr_sparse_blockwise_shift_scale", pruned_linear),
-    "palette of int8, iOS 18": (
-        "iOS18",
-        "constexpr_blockwise_shift_scale",
-        quantized_palettes,
-    ),
-}
-
-
-def dense_weights(model: Any) -> dict[tuple[int, ...], np.ndarray]:
-    """What coremltools takes the compressed weights for, by shape."""
-    import coremltools as ct
-    import coremltools.optimize.coreml as cto
-
-    dense = cto.decompress_weights(model)
-    assert isinstance(dense, ct.models.MLModel)
-    weights = cto.get_weights_metadata(dense, weight_threshold=16)
-    return {item.val.shape: item.val for item in weights.values()}
-
-
-@pytest.mark.parametrize("name", COMPRESSIONS)
-def test_compressed_package_equals_torch_with_its_weights(
-    name: str, nets: dict[str, Any], tmp_path: Path
-) -> None:
-    import coremltools.optimize.coreml as cto
-
-    target, kind, compress = COMPRESSIONS[name]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = compress(cto)(nets[target])
-        weights = dense_weights(model)
-    package = save(model, tmp_path / "net.mlpackage")
-    module, inputs = net()
-    original = reference(module, inputs)
-    changed = copy.deepcopy(module)
-    with torch.no_grad():
-        for parameter in changed.parameters():
-            if parameter.dim() > 1:
-                parameter.copy_(torch.from_numpy(weights[tuple(parameter.shape)]))
-    evaluator = PackageEvaluator(package)
-    assert kind in {item[0].kind for item in evaluator._constants._decoded.values()}
-    (output,) = evaluator({name: x.numpy() for name, x in inputs.items()}).values()
-    (expected,) = reference(changed, inputs)
-    assert snr_db(expected, output) >= 100
-    # The weights did change: this compares with the compressed net, not with the one before.
-    assert snr_db(original[0], output) < 80
-
-
-def test_quantized_activations_equal_torch(tmp_path: Path) -> None:
-    """W8A8: quantizers trained into the torch model become operations of the package."""
-    from coremltools.optimize.torch.quantization import (
-        LinearQuantizer,
-        LinearQuantizerConfig,
-        ModuleLinearQuantizerConfig,
-    )
-
-    module, inputs = net()
-    config = LinearQuantizerConfig(
-        global_config=ModuleLinearQuantizerConfig(quantization_scheme="symmetric")
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        quantizer = LinearQuantizer(module, config)
-        prepared = quantizer.prepare(example_inputs=(inputs["sample"],), inplace=False)
-        for _ in range(3):
-            prepared(inputs["sample"])
-            quantizer.step()
-        finished = quantizer.finalize(inplace=False).eval()
-        (expected,) = reference(finished, inputs)
-        package = save(convert((finished, inputs), "iOS17", "FLOAT32"), tmp_path / "a.mlpackage")
-    evaluator = PackageEvaluator(package)
-    kinds = [operation.kind for operation, _ in evaluator._steps]
-    assert {"quantize", "dequantize"} <= set(kinds)
-    (output,) = evaluator({name: x.numpy() for name, x in inputs.items()}).values()
-    # The output is quantized too. Where float32 sums differ in their last bit, a level tips, now
-    # and then; by no more than one.
-    level = float(finished.last_scale_0)
-    tipped = np.abs(output - expected) / level
-    assert tipped.max() < 1.01
-    assert (tipped > 0.01).mean() < 0.1
