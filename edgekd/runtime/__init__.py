@@ -1,0 +1,1 @@
+"""Draw pictures with an exported folder: numpy, tokenizers and the runtime, no torch."""

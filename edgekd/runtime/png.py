@@ -1,0 +1,49 @@
+"""Write PNG files with the standard library, so that a device needs no picture library.
+
+Format: W3C, Portable Network Graphics Specification (Third Edition), sections 5 and 9.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.errors import InputError
+
+
+def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
+    """PNG file of a picture, uint8 [H,W,3], RGB.
+
+    Raises:
+        InputError: the array is no picture.
+    """
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise InputError(
+            "a picture must be uint8 [H,W,3]", f"{picture.dtype} {list(picture.shape)}"
+        )
+    height, width, _ = picture.shape
+    # Every line begins with its filter's number; 0 is no filter.
+    lines = np.zeros((height, 1 + 3 * width), np.uint8)
+    lines[:, 1:] = picture.reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB, not interlaced
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks)
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def write_png(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+    """Write a picture whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(encode_png(picture))
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError("the picture must be writable", f"{path} ({error.strerror})") from None
