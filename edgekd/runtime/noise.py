@@ -78,7 +78,7 @@ class TorchGenerator:
     def _uniforms(self, count: int) -> F32Array:
         """24 bits of each word, in [0, 1)."""
         low = self._words(count) & np.uint32(2**24 - 1)
-        return low.astype(np.float32) * np.float32(2**-24)
+        return np.asarray(low * np.float32(2**-24), np.float32)
 
     def _double(self) -> float:
         """53 bits of two words, in [0, 1)."""

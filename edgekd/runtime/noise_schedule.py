@@ -73,8 +73,8 @@ def spaced_timesteps(config: SchedulerConfig, steps: int) -> npt.NDArray[np.floa
         # Single precision first: these fractions are what the U-Net is given.
         return np.linspace(0, count - 1, steps, dtype=np.float32)[::-1].astype(np.float64)
     if config.timestep_spacing == "trailing":
-        return np.round(np.arange(count, 0, -count / steps)) - 1
-    timesteps = np.arange(steps)[::-1] * float(count // steps) + config.steps_offset
+        return np.asarray(np.round(np.arange(count, 0, -count / steps)) - 1, np.float64)
+    timesteps = np.arange(steps, dtype=np.float64)[::-1] * (count // steps) + config.steps_offset
     if timesteps[0] >= count:
         raise InputError(
             f"the first timestep must be below {count}",

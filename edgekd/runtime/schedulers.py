@@ -134,7 +134,7 @@ class Lcm:
     def step(self, output: F32Array, x: F32Array, index: int, draw: Draw) -> F32Array:
         picture = predicted_picture(self.config, x, output, self._alpha_bars[index])
         c_skip, c_out = consistency_scalings(self.timesteps[index], self.config.timestep_scaling)
-        denoised = c_out * picture + c_skip * x
+        denoised: F32Array = c_out * picture + c_skip * x
         if index == len(self.timesteps) - 1:
             return denoised
         following = self._alpha_bars[index + 1]

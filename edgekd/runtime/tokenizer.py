@@ -47,7 +47,7 @@ class _Special:
     bos: int
     eos: int
     pad: int
-    unk: str
+    unk: int
 
 
 class ClipTokenizer:
@@ -67,7 +67,7 @@ class ClipTokenizer:
         for role, name in names.items():
             if name not in ids:
                 raise InputError(f"the `{role}` of `{folder}` must be in its vocabulary", name)
-        self._special = _Special(*(ids[names[role]] for role in _ROLES[:3]), unk=names["unk_token"])
+        self._special = _Special(*(ids[names[role]] for role in _ROLES))
         self._ids = vocabulary
         self._words = Split(Regex(_WORDS), behavior="removed", invert=True)
         self._bytes = ByteLevel(add_prefix_space=False, use_regex=False)
@@ -99,7 +99,7 @@ class ClipTokenizer:
         ids: list[int] = []
         for word, _ in self._words.pre_tokenize_str(text):
             if word in _SPECIAL:
-                ids.append(self._ids.get(word, self._ids.get(self._special.unk, 0)))
+                ids.append(self._ids.get(word, self._special.unk))
                 continue
             spelled = "".join(piece for piece, _ in self._bytes.pre_tokenize_str(word))
             ids.extend(token.id for token in self._model.tokenize(spelled))

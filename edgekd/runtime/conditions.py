@@ -1,0 +1,108 @@
+"""What the U-Net is told beside the latents: prompts, picture sizes, guidance.
+
+N pictures, L tokens, D text width, P pooled width, G guidance width.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.runtime.backends import Backend
+from edgekd.runtime.folder import ExportedFolder
+from edgekd.runtime.tokenizer import ClipTokenizer
+
+F32Array = npt.NDArray[np.float32]
+Conditions = dict[str, F32Array]  # input name of the U-Net -> values, [N,…]
+log = logging.getLogger("edgekd.runtime")
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A tokenizer and the encoder that reads its ids."""
+
+    component: str
+    tokenizer: ClipTokenizer
+    backend: Backend
+
+    def __call__(self, prompts: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """The encoder's outputs by name, one row for each prompt."""
+        distinct = list(dict.fromkeys(prompts))  # the negative prompt is often one and the same
+        ids, cut = self.tokenizer(distinct)
+        for prompt, count in zip(distinct, cut, strict=True):
+            if count:
+                log.warning("%d tokens do not fit and are left out: %r", count, prompt)
+        rows = [distinct.index(prompt) for prompt in prompts]
+        outputs = self.backend.run(self.component, {"input_ids": ids})
+        return {name: values[rows] for name, values in outputs.items()}
+
+
+def open_encoders(folder: ExportedFolder, backend: Backend) -> list[TextEncoder]:
+    """The text encoders of a folder; an XL refiner has the second one only."""
+    return [
+        TextEncoder(f"text_encoder{suffix}", ClipTokenizer(path), backend)
+        for suffix in ("", "_2")
+        if (path := folder.path / f"tokenizer{suffix}").is_dir()
+    ]
+
+
+def encode_prompts(
+    folder: ExportedFolder, encoders: Sequence[TextEncoder], prompts: Sequence[str]
+) -> Conditions:
+    """encoder_hidden_states [N,L,D]; XL: the encoders' last but one states side by side, and the
+    pooled vector of the last encoder, text_embeds [N,P]."""
+    if not folder.is_sdxl:
+        return {"encoder_hidden_states": encoders[0](prompts)["last_hidden_state"]}
+    outputs = [encoder(prompts) for encoder in encoders]
+    states = [_last_but_one(values) for values in outputs]
+    return {
+        "encoder_hidden_states": np.concatenate(states, axis=-1),
+        "text_embeds": outputs[-1]["text_embeds"],
+    }
+
+
+def _last_but_one(outputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    layers = [int(name.split(".")[1]) for name in outputs if name.startswith("hidden_states.")]
+    return outputs[f"hidden_states.{max(layers) - 1}"]
+
+
+def encode_negative(
+    folder: ExportedFolder,
+    encoders: Sequence[TextEncoder],
+    negative: Sequence[str] | None,
+    positive: Conditions,
+) -> Conditions:
+    """What guidance leads away from; None: nothing in particular."""
+    if negative is None and folder.zero_negative:
+        return {name: np.zeros_like(values) for name, values in positive.items()}
+    count = len(positive["encoder_hidden_states"])
+    return encode_prompts(folder, encoders, [""] * count if negative is None else negative)
+
+
+def size_conditions(height: int, width: int, count: int) -> Conditions:
+    """time_ids [N,6]: original size, corner of the crop, wanted size (Podell et al., "SDXL",
+    arXiv 2307.01952, section 2.2): a whole picture of the size that is drawn."""
+    row = np.array([height, width, 0, 0, height, width], np.float32)
+    return {"time_ids": np.tile(row, (count, 1))}
+
+
+def guidance_conditions(guidance_scale: float, width: int, count: int) -> Conditions:
+    """timestep_cond [N,G]: the guidance scale for a U-Net that was distilled with it.
+
+    Sines and cosines of 1000 (scale - 1) at falling frequencies: Meng et al., "On Distillation of
+    Guided Diffusion Models" (arXiv 2210.03142), section 3.1; frequencies as in diffusers.
+    """
+    half = width // 2
+    frequencies = np.exp(
+        np.arange(half, dtype=np.float32) * np.float32(-math.log(1e4) / (half - 1))
+    )
+    angles = np.float32((guidance_scale - 1) * 1000) * frequencies
+    row = np.zeros(width, np.float32)  # an odd width ends in a zero
+    row[: 2 * half] = np.concatenate([np.sin(angles), np.cos(angles)])
+    return {"timestep_cond": np.tile(row, (count, 1))}

@@ -1,0 +1,215 @@
+"""Prompts to pictures with an exported folder.
+
+N pictures; latents [N,c,h,w]; pictures [N,H,W,3].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.errors import GateError, InputError
+from edgekd.runtime.backends import Backend, open_backend
+from edgekd.runtime.conditions import (
+    Conditions,
+    TextEncoder,
+    encode_negative,
+    encode_prompts,
+    guidance_conditions,
+    open_encoders,
+    size_conditions,
+)
+from edgekd.runtime.folder import ExportedFolder, read_folder
+from edgekd.runtime.noise import TorchGenerator
+from edgekd.runtime.schedulers import make_scheduler
+
+F32Array = npt.NDArray[np.float32]
+Pictures = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """An exported folder, ready to draw: `Pipeline.open(folder).generate(["red apple"])`."""
+
+    folder: ExportedFolder
+    backend: Backend
+    encoders: tuple[TextEncoder, ...]
+
+    @classmethod
+    def open(cls, path: Path | str, threads: int = 0) -> Pipeline:
+        """Open a folder that `edgekd export` wrote; its models are loaded when first used.
+
+        Args:
+            threads: threads inside an operator; 0: what the runtime chooses.
+
+        Raises:
+            InputError: the folder is no export, or its runtime is not installed.
+        """
+        folder = read_folder(Path(path))
+        backend = open_backend(folder, threads)
+        return cls(folder, backend, tuple(open_encoders(folder, backend)))
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        negative_prompt: str | Sequence[str] | None = None,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int = 0,
+        height: int | None = None,
+        width: int | None = None,
+        fuse_guidance: bool = True,
+    ) -> Pictures:
+        """Draw one picture for each prompt, uint8 [N,H,W,3].
+
+        Picture i is the one that diffusers draws from `torch.Generator().manual_seed(seed + i)`,
+        whatever the other prompts are.
+
+        Args:
+            negative_prompt: what to lead away from; one for all or one for each.
+            steps, guidance_scale: None: as recommended in the folder's manifest. Above 1, guidance
+                runs the U-Net on two inputs for each picture, unless the U-Net was distilled with
+                its guidance.
+            height, width: in pixels; None: the student's own.
+            fuse_guidance: both inputs in one call, else one after the other, which halves the
+                memory of the U-Net's activations.
+
+        Raises:
+            InputError: a value is out of range.
+            GateError: the model's pictures are not finite.
+        """
+        request = self._checked(
+            prompts, negative_prompt, steps, guidance_scale, seed, height, width
+        )
+        latents = self._denoise(request, fuse_guidance)
+        return np.stack([self._decode(one) for one in latents])
+
+    def _checked(
+        self,
+        prompts: Sequence[str],
+        negative: str | Sequence[str] | None,
+        steps: int | None,
+        guidance_scale: float | None,
+        seed: int,
+        height: int | None,
+        width: int | None,
+    ) -> _Request:
+        if isinstance(prompts, str) or not prompts:
+            raise InputError("`prompts` must be a list of at least one prompt", repr(prompts))
+        negatives = [negative] * len(prompts) if isinstance(negative, str) else negative
+        if negatives is not None and len(negatives) != len(prompts):
+            raise InputError(
+                f"`negative_prompt` must be one, or {len(prompts)} as the prompts are",
+                str(len(negatives)),
+            )
+        scale = self.folder.guidance_scale if guidance_scale is None else float(guidance_scale)
+        if not 0 <= scale < float("inf"):
+            raise InputError("`0 <= guidance_scale < inf` must hold", str(scale))
+        native = self.folder.shapes.native
+        size = (native[0] if height is None else height, native[1] if width is None else width)
+        self._check_size(size, len(prompts))
+        return _Request(
+            prompts=list(prompts),
+            negatives=None if negatives is None else list(negatives),
+            steps=self.folder.steps if steps is None else steps,
+            guidance_scale=scale,
+            generators=[TorchGenerator(seed + index) for index in range(len(prompts))],
+            size=size,
+        )
+
+    def _check_size(self, size: tuple[int, int], count: int) -> None:
+        shapes = self.folder.shapes
+        found = f"height={size[0]}, width={size[1]}"
+        if not shapes.dynamic and size != shapes.native:
+            height, width = shapes.native
+            raise InputError(f"pictures of this export must be {height} by {width} pixels", found)
+        if any(side < 1 or side % shapes.multiple for side in size):
+            raise InputError(
+                f"height and width must be positive multiples of {shapes.multiple}", found
+            )
+
+    def _denoise(self, request: _Request, fuse_guidance: bool) -> F32Array:
+        """The latents of finished pictures [N,c,h,w]."""
+        scheduler = make_scheduler(self.folder.scheduler, request.steps)
+        branches = self._branches(request)
+        if fuse_guidance and len(branches) > 1:
+            branches = [
+                {name: np.concatenate([one[name] for one in branches]) for name in branches[0]}
+            ]
+        scale = self.folder.latents.scale
+        shape = (1, self.folder.latents.channels, *(side // scale for side in request.size))
+
+        def draw() -> F32Array:
+            return np.concatenate([one.randn(shape) for one in request.generators])
+
+        latents: F32Array = draw() * np.float32(scheduler.initial_scale)
+        for index, timestep in enumerate(scheduler.timesteps):
+            sample = scheduler.model_input(latents, index)
+            output = self._predict(sample, timestep, branches, request.guidance_scale)
+            latents = scheduler.step(output, latents, index, draw)
+        return latents
+
+    def _branches(self, request: _Request) -> list[Conditions]:
+        """Conditions of the U-Net's calls: away from the first, where there are two, to the last.
+
+        Classifier-free guidance: Ho and Salimans (arXiv 2207.12598), equation 6.
+        """
+        folder, count = self.folder, len(request.prompts)
+        positive = encode_prompts(folder, self.encoders, request.prompts)
+        branches = [positive]
+        if request.guidance_scale > 1 and folder.guidance_width is None:
+            negative = encode_negative(folder, self.encoders, request.negatives, positive)
+            branches = [negative, positive]
+        shared: Conditions = {}
+        if folder.is_sdxl:
+            shared |= size_conditions(*request.size, count)
+        if folder.guidance_width is not None:
+            shared |= guidance_conditions(request.guidance_scale, folder.guidance_width, count)
+        return [{**branch, **shared} for branch in branches]
+
+    def _predict(
+        self,
+        sample: F32Array,
+        timestep: np.float32,
+        branches: list[Conditions],
+        guidance_scale: float,
+    ) -> F32Array:
+        outputs = []
+        for branch in branches:
+            copies = len(branch["encoder_hidden_states"]) // len(sample)
+            called = {"sample": np.concatenate([sample] * copies), "timestep": np.asarray(timestep)}
+            outputs.append(self.backend.run("unet", {**called, **branch})["out_sample"])
+        output: F32Array = np.concatenate(outputs)
+        if len(output) == len(sample):
+            return output
+        away, to = np.split(output, 2)
+        return np.asarray(away + np.float32(guidance_scale) * (to - away), np.float32)
+
+    def _decode(self, latents: F32Array) -> Pictures:
+        """Latents of one picture [c,h,w] -> uint8 [H,W,3]; one at a time, which bounds memory."""
+        code = self.folder.latents
+        scaled = latents[None] / np.float32(code.factor)
+        if code.mean is not None and code.std is not None:
+            mean, std = (np.array(row, np.float32)[:, None, None] for row in (code.mean, code.std))
+            scaled = scaled * std + mean
+        picture = self.backend.run("vae_decoder", {"latent_sample": scaled})["sample"][0]
+        if not np.isfinite(picture).all():
+            raise GateError("pictures must be finite", "NaN or infinity from the model")
+        unit = np.clip(picture.transpose(1, 2, 0) * np.float32(0.5) + np.float32(0.5), 0, 1)
+        return np.asarray((unit * 255).round(), np.uint8)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One call of `generate`, checked and with its defaults filled in."""
+
+    prompts: list[str]
+    negatives: list[str] | None
+    steps: int
+    guidance_scale: float
+    generators: list[TorchGenerator]
+    size: tuple[int, int]
