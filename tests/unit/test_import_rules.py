@@ -37,7 +37,31 @@ def test_no_downstream_import(package):
 
 def test_every_package_has_a_place():
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert packages == set(ORDER) | {"starter"}
+    assert packages == set(ORDER) | {"starter", "runtime"}
+
+
+def test_runtime_imports_only_itself_and_errors():
+    """It is a distribution of its own, which has nothing else."""
+    light = {"__future__", "edgekd", "numpy", "tokenizers"} | sys.stdlib_module_names
+    for path in sorted((ROOT / "runtime").rglob("*.py")):
+        assert imported(path) <= {"errors", "runtime"}, path
+        statements = ast.parse(path.read_text(encoding="utf-8")).body
+        for node in (node for node in statements if isinstance(node, ast.Import | ast.ImportFrom)):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else node.names
+            tops = {str(getattr(name, "name", name)).split(".")[0] for name in names}
+            assert tops <= light, path
+
+
+def test_runtime_loads_nothing_heavy():
+    heavy = ["torch", "diffusers", "transformers", "onnxruntime", "openvino", "PIL", "pydantic"]
+    code = (
+        "import sys, edgekd.runtime, edgekd.runtime.__main__\n"
+        f"sys.exit(', '.join(name for name in {heavy!r} if name in sys.modules) or 0)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_core_imports_only_core():

@@ -68,7 +68,9 @@ def test_every_step_is_diffusers(name: str, config: dict[str, Any], steps: int) 
     scale = 2e-5 if config["rescale_betas_zero_snr"] else 4e-6
     ours = make_scheduler(parse_config(config), steps)
     np.testing.assert_array_equal(ours.timesteps, theirs.timesteps.float())
-    np.testing.assert_allclose(ours.initial_scale, float(theirs.init_noise_sigma), rtol=1e-6)
+    # At the first level, one rounding of alpha-bar is 7e-5 of what is left of 1 - alpha-bar.
+    rtol = 2e-4 if config["rescale_betas_zero_snr"] else 1e-6
+    np.testing.assert_allclose(ours.initial_scale, float(theirs.init_noise_sigma), rtol=rtol)
     # Two generators in step: a draw that only one side makes shows at the next step.
     generators = [torch.Generator().manual_seed(5) for _ in range(2)]
     extra = {} if name == "DDIMScheduler" else {"generator": generators[0]}
@@ -107,8 +109,8 @@ def test_tables_are_torchs(name: str, schedule: str, zero_snr: bool) -> None:
     if zero_snr:
         # Euler's classes keep the last level off zero in this very table.
         found, expected = found[:-1], expected[:-1]
-    # Torch's linspace rounds by the width of the processor's vectors; with zero terminal SNR,
-    # nearly equal roots are subtracted from one another.
+    # Torch's linspace and roots are rounded as its vector code for the processor does it; with zero
+    # terminal SNR, nearly equal roots are subtracted from one another.
     np.testing.assert_allclose(found, expected, rtol=5e-5 if zero_snr else 1e-6)
 
 

@@ -1,0 +1,135 @@
+"""`edgekd-runtime` draws in an environment that has no torch, diffusers or transformers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import edgekd
+from edgekd.libraries import diffusers
+
+SOURCE = Path(__file__).parents[2]
+ABSENT = ("torch", "diffusers", "transformers", "optimum", "PIL")
+
+
+def build(project: Path, out: Path, *options: str) -> Path:
+    command = [sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", str(out)]
+    result = subprocess.run([*command, str(project)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """By way of the source archive, as `python -m build` makes both."""
+    return build(SOURCE / "runtime", tmp_path_factory.mktemp("dist"))
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_the_wheel_holds_the_runtime_and_nothing_else(wheel: Path) -> None:
+    files = {name: body for name, body in contents(wheel).items() if ".dist-info/" not in name}
+    expected = {path.relative_to(SOURCE).as_posix() for path in SOURCE.glob("edgekd/runtime/*.py")}
+    expected |= {f"edgekd/{name}" for name in ("__init__.py", "errors.py", "py.typed")}
+    assert set(files) == expected
+    # `edgekd` ships the same files: beside it, of one version, these change nothing.
+    for name, body in files.items():
+        assert body == (SOURCE / name).read_bytes(), name
+
+
+def test_a_wheel_straight_from_the_checkout_is_the_same(wheel: Path, tmp_path: Path) -> None:
+    assert contents(build(SOURCE / "runtime", tmp_path, "--wheel")) == contents(wheel)
+
+
+def test_the_source_archive_stands_alone(wheel: Path) -> None:
+    archive = next(wheel.parent.glob("*.tar.gz"))
+    with tarfile.open(archive) as opened:
+        names = {name.split("/", 1)[1] for name in opened.getnames()}
+    assert {"LICENSE", "README.md", "edgekd/errors.py", "edgekd/runtime/pipeline.py"} <= names
+    assert (SOURCE / "LICENSE").read_bytes() == (SOURCE / "runtime" / "LICENSE").read_bytes()
+
+
+def test_metadata_asks_for_little(wheel: Path) -> None:
+    files = contents(wheel)
+    text = next(body for name, body in files.items() if name.endswith("/METADATA")).decode()
+    metadata = Parser().parsestr(text)
+    assert metadata["Version"] == edgekd.__version__
+    required = [row for row in metadata.get_all("Requires-Dist", []) if "extra ==" not in row]
+    assert sorted(row.split("<")[0].split(">")[0] for row in required) == ["numpy", "tokenizers"]
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of a new environment with `edgekd-runtime[onnx]` from the registry's packages."""
+    environment = tmp_path_factory.mktemp("device") / "venv"
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    subprocess.run([*command, f"edgekd-runtime[onnx] @ {wheel.as_uri()}"], check=True)
+    return python
+
+
+def run(python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # -I: nothing of this environment or folder is seen.
+    return subprocess.run(
+        [python, "-I", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_pictures_without_torch(
+    python: Path, starter_teacher: Path, starter_export: Path, tmp_path: Path
+) -> None:
+    code = f"from importlib.util import find_spec; print([*filter(find_spec, {ABSENT!r})])"
+    assert run(python, tmp_path, "-c", code).stdout.strip() == "[]"
+    prompts = ["red apple", "blue car"]
+    draw = ["-m", "edgekd.runtime", str(starter_export), *prompts, "--out", "pictures", "--json"]
+    result = run(python, tmp_path, *draw, "--steps", "6", "--seed", "3", "--guidance", "4")
+    assert result.returncode == 0, result.stderr
+    paths = json.loads(result.stdout)["images"]
+    assert len(paths) == 2
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(starter_teacher, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    generators = [torch.Generator().manual_seed(3 + i) for i in range(2)]
+    expected = pipeline(
+        prompts, num_inference_steps=6, guidance_scale=4.0, generator=generators
+    ).images
+    for path, theirs in zip(paths, expected, strict=True):
+        with Image.open(tmp_path / path) as found:
+            errors = np.asarray(found, np.float64) - np.asarray(theirs, np.float64)
+        # 50 dB, the floor of float32 exports: below one grey level.
+        assert (errors**2).mean() < 255**2 / 10**5
+
+
+def test_one_line_for_what_is_missing_or_wrong(
+    python: Path, starter_export: Path, tmp_path: Path
+) -> None:
+    result = run(python, tmp_path, "-m", "edgekd.runtime", "absent", "apple", "--out", "o")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "error: the exported pipeline must be a folder, but got absent\n"
+    for runtime, words in (("openvino", "openvino must be installed"), ("coreml", "Apple's Swift")):
+        folder = tmp_path / runtime
+        shutil.copytree(starter_export, folder, ignore=shutil.ignore_patterns("*.onnx"))
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        (folder / "manifest.json").write_text(
+            json.dumps({**manifest, "runtime": runtime}), encoding="utf-8"
+        )
+        result = run(python, tmp_path, "-m", "edgekd.runtime", runtime, "apple", "--out", "o")
+        assert result.returncode == 2
+        assert words in result.stderr
+        assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "o").exists()

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+from onnx import TensorProto, helper
+
+from edgekd.errors import InputError
+from edgekd.runtime.backends import Backend, open_backend
+from edgekd.runtime.folder import read_folder
+
+# Input types as parts have them: what the pipeline holds is cast.
+CALL = {
+    "sample": np.full((2, 3), 0.25, np.float32),
+    "timestep": np.asarray(np.float32(2.5)),
+    "unused": np.zeros(1, np.float32),
+}
+
+
+def write_part(folder: Path, runtime: str, element: int) -> None:
+    """out_sample = sample * timestep."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["sample", "timestep"], ["out_sample"])],
+        "part",
+        [value("sample", element, ["n", 3]), value("timestep", element, [])],
+        [value("out_sample", element, ["n", 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "unet" / "model.onnx")
+    if runtime == "openvino":
+        converted = openvino.convert_model(folder / "unet" / "model.onnx")
+        openvino.save_model(
+            converted, folder / "unet" / "openvino_model.xml", compress_to_fp16=False
+        )
+
+
+def backend(folder: Path, runtime: str, threads: int = 1) -> Backend:
+    return open_backend(replace(read_folder(folder), runtime=runtime), threads)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+@pytest.mark.parametrize("element", [TensorProto.FLOAT, TensorProto.FLOAT16])
+def test_values_are_cast_both_ways(folder: Path, runtime: str, element: int) -> None:
+    write_part(folder, runtime, element)
+    opened = backend(folder, runtime)
+    assert opened.inputs("unet") == ("sample", "timestep")
+    first = opened.run("unet", CALL)["out_sample"]
+    second = opened.run("unet", {**CALL, "timestep": np.asarray(np.float32(4))})["out_sample"]
+    assert first.dtype == second.dtype == np.float32
+    np.testing.assert_array_equal(first, np.full((2, 3), 0.625, np.float32))
+    np.testing.assert_array_equal(second, np.full((2, 3), 1.0, np.float32))
+
+
+def test_the_mobile_format_is_taken_where_it_is_alone(folder: Path) -> None:
+    import onnxruntime
+
+    write_part(folder, "onnx", TensorProto.FLOAT)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "unet" / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(
+        str(folder / "unet" / "model.onnx"), options, providers=["CPUExecutionProvider"]
+    )
+    (folder / "unet" / "model.onnx").unlink()
+    found = backend(folder, "onnx").run("unet", CALL)["out_sample"]
+    np.testing.assert_array_equal(found, np.full((2, 3), 0.625, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("runtime", "file"), [("onnx", "model.onnx"), ("openvino", "openvino_model.xml")]
+)
+def test_parts_that_cannot_be_opened(folder: Path, runtime: str, file: str) -> None:
+    with pytest.raises(InputError, match=f"must hold {file}"):
+        backend(folder, runtime).run("unet", CALL)
+    (folder / "unet" / file).write_text("no model", encoding="utf-8")
+    with pytest.raises(InputError, match=r"must be a model that .* can open") as caught:
+        backend(folder, runtime).run("unet", CALL)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("runtime", ["coreml", "tflite"])
+def test_runtimes_without_a_backend(folder: Path, runtime: str) -> None:
+    with pytest.raises(InputError, match=f"must be onnx or openvino .* but got {runtime}"):
+        backend(folder, runtime)
+
+
+def test_threads(folder: Path) -> None:
+    with pytest.raises(InputError, match="threads >= 0"):
+        backend(folder, "onnx", -1)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekd.errors import GateError, InputError
+from edgekd.runtime.folder import Shapes
+from edgekd.runtime.pipeline import Pipeline
+
+
+def test_defaults_come_from_the_folder(pipeline: Pipeline, parts: Any) -> None:
+    pictures = pipeline.generate(["red apple", "blue car"])
+    assert (pictures.shape, pictures.dtype) == ((2, 64, 64, 3), np.uint8)
+    assert (pictures == round(0.75 * 255)).all()  # 0.5 in [-1, 1]
+    # Three steps with guidance, both branches in one call; one picture at a time is decoded.
+    assert parts.shapes("unet", "sample") == [(4, 4, 16, 16)] * 3
+    assert parts.shapes("unet", "timestep") == [()] * 3
+    assert parts.shapes("vae_decoder", "latent_sample") == [(1, 4, 16, 16)] * 2
+
+
+def test_guidance_in_two_calls(pipeline: Pipeline, parts: Any) -> None:
+    pipeline.generate(["red apple"], negative_prompt="blue", steps=2, fuse_guidance=False)
+    assert parts.shapes("unet", "sample") == [(1, 4, 16, 16)] * 4
+    away, to, *_ = (
+        inputs["encoder_hidden_states"] for part, inputs in parts.calls if part == "unet"
+    )
+    tokenizer = pipeline.encoders[0].tokenizer
+    for states, prompt in ((away, "blue"), (to, "red apple")):
+        np.testing.assert_array_equal(states[..., 0], tokenizer([prompt])[0])
+
+
+def test_no_guidance_at_one(pipeline: Pipeline, parts: Any) -> None:
+    pipeline.generate(["red apple"], guidance_scale=1.0, steps=2)
+    assert parts.shapes("unet", "sample") == [(1, 4, 16, 16)] * 2
+    assert parts.shapes("text_encoder", "input_ids") == [(1, 24)]
+
+
+def test_a_picture_does_not_depend_on_its_company(pipeline: Pipeline, parts: Any) -> None:
+    pipeline.generate(["red apple", "blue car"], seed=5, steps=1, guidance_scale=1.0)
+    pipeline.generate(["blue car"], seed=6, steps=1, guidance_scale=1.0)
+    together, alone = (inputs["sample"] for part, inputs in parts.calls if part == "unet")
+    np.testing.assert_array_equal(together[1:], alone)
+    assert (together[0] != together[1]).any()
+
+
+def test_prompts_that_are_too_long_are_named(
+    pipeline: Pipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "edgekd.runtime"):
+        pipeline.generate(["apple " * 40, "apple"], steps=1)
+    (message,) = caplog.messages
+    assert "tokens do not fit" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompts": []}, "a list of at least one prompt"),
+        ({"prompts": "red apple"}, "a list of at least one prompt"),
+        ({"negative_prompt": ["a", "b"]}, "`negative_prompt` must be one, or 1"),
+        ({"steps": 0}, "1 <= steps <= 1000"),
+        ({"guidance_scale": -1.0}, "0 <= guidance_scale"),
+        ({"guidance_scale": float("nan")}, "0 <= guidance_scale"),
+        ({"seed": -1}, "0 <= seed"),
+        ({"height": 70}, "multiples of 16, but got height=70, width=64"),
+        ({"width": 0}, "multiples of 16"),
+    ],
+)
+def test_requests_that_are_refused(
+    pipeline: Pipeline, parts: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        pipeline.generate(**{"prompts": ["red apple"], **options})
+    assert not [part for part, _ in parts.calls if part == "unet"]
+
+
+def test_fixed_shapes(pipeline: Pipeline) -> None:
+    fixed = replace(pipeline, folder=replace(pipeline.folder, shapes=Shapes((64, 64), 16, False)))
+    assert fixed.generate(["red apple"], height=64).shape == (1, 64, 64, 3)
+    with pytest.raises(InputError, match="must be 64 by 64 pixels, but got height=80, width=64"):
+        fixed.generate(["red apple"], height=80)
+
+
+def test_pictures_that_are_not_finite(pipeline: Pipeline, parts: Any) -> None:
+    parts.noise = float("nan")
+    with pytest.raises(GateError, match="pictures must be finite"):
+        pipeline.generate(["red apple"], steps=1)
