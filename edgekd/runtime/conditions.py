@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.runtime.backends import Backend
+from edgekd.runtime.backend import Backend
 from edgekd.runtime.folder import ExportedFolder
 from edgekd.runtime.tokenizer import ClipTokenizer
 

@@ -64,6 +64,8 @@ class ExportedFolder:
 
     Attributes:
         runtime, precision: what the folder was exported for.
+        arithmetic: what OpenVINO is to compute in: as measured when it was exported, else float32
+            for a float32 export, else None: OpenVINO's choice.
         is_sdxl: two text encoders, size conditioning.
         steps, guidance_scale: as its maker recommends.
         zero_negative: XL: a missing negative prompt is zeros instead of an empty prompt's encoding.
@@ -73,6 +75,7 @@ class ExportedFolder:
     path: Path
     runtime: str
     precision: str
+    arithmetic: str | None
     is_sdxl: bool
     steps: int
     guidance_scale: float
@@ -118,6 +121,7 @@ def _assemble(
         path=path,
         runtime=str(manifest["runtime"]),
         precision=str(manifest["precision"]),
+        arithmetic=_arithmetic(manifest),
         is_sdxl=is_sdxl,
         steps=int(recommended["steps"]),
         guidance_scale=float(recommended["guidance_scale"]),
@@ -127,6 +131,13 @@ def _assemble(
         latents=_latents(read_json(path / "vae_decoder" / "config.json"), unet, is_sdxl),
         scheduler=parse_config(read_json(path / "scheduler" / "scheduler_config.json")),
     )
+
+
+def _arithmetic(manifest: dict[str, Any]) -> str | None:
+    measured = manifest.get("runtime_options", {}).get("chosen", {}).get("arithmetic")
+    if measured not in (None, "f32", "bf16"):
+        raise InputError("the arithmetic of an export must be f32 or bf16", repr(measured))
+    return measured or ("f32" if manifest["precision"] == "fp32" else None)
 
 
 def _is_sdxl(name: str) -> bool:

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.errors import GateError, InputError
-from edgekd.runtime.backends import Backend, open_backend
+from edgekd.runtime.backend import Backend
+from edgekd.runtime.backends import open_backend
 from edgekd.runtime.conditions import (
     Conditions,
     TextEncoder,

@@ -42,9 +42,6 @@ class Parts:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.noise = noise
 
-    def inputs(self, component: str) -> tuple[str, ...]:
-        raise NotImplementedError
-
     def run(self, component: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         self.calls.append((component, dict(inputs)))
         if component == "text_encoder":

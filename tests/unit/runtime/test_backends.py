@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgekd.errors import InputError
-from edgekd.runtime.backends import Backend, open_backend
+from edgekd.runtime.backend import Backend
+from edgekd.runtime.backends import open_backend
 from edgekd.runtime.folder import read_folder
 
 # Input types as parts have them: what the pipeline holds is cast.
@@ -48,12 +49,27 @@ def backend(folder: Path, runtime: str, threads: int = 1) -> Backend:
 def test_values_are_cast_both_ways(folder: Path, runtime: str, element: int) -> None:
     write_part(folder, runtime, element)
     opened = backend(folder, runtime)
-    assert opened.inputs("unet") == ("sample", "timestep")
     first = opened.run("unet", CALL)["out_sample"]
     second = opened.run("unet", {**CALL, "timestep": np.asarray(np.float32(4))})["out_sample"]
     assert first.dtype == second.dtype == np.float32
     np.testing.assert_array_equal(first, np.full((2, 3), 0.625, np.float32))
     np.testing.assert_array_equal(second, np.full((2, 3), 1.0, np.float32))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_openvino_takes_fractions_of_timesteps(folder: Path, rank: int) -> None:
+    """Exports for OpenVINO's own clients have an integer timestep, converted before its use."""
+    opset = openvino.opset13
+    sample = opset.parameter([-1, 3], openvino.Type.f32, name="sample")
+    timestep = opset.parameter([1] * rank, openvino.Type.i64, name="timestep")
+    product = opset.multiply(sample, opset.convert(timestep, openvino.Type.f32))
+    model = openvino.Model([product], [timestep, sample], "part")
+    for port, name in zip(model.inputs, ("timestep", "sample"), strict=True):
+        port.get_tensor().set_names({name})
+    model.outputs[0].get_tensor().set_names({"out_sample"})
+    openvino.save_model(model, folder / "unet" / "openvino_model.xml", compress_to_fp16=False)
+    found = backend(folder, "openvino").run("unet", CALL)["out_sample"]
+    np.testing.assert_array_equal(found, np.full((2, 3), 0.625, np.float32))
 
 
 def test_the_mobile_format_is_taken_where_it_is_alone(folder: Path) -> None:

@@ -1,0 +1,88 @@
+"""OpenVINO on the CPU: `<part>/openvino_model.xml` and `.bin`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.runtime.backend import Array, Arrays, missing, model_file, single, unusable
+
+_FILES = ("openvino_model.xml",)
+_TIMESTEP = "timestep"
+
+
+class OpenVinoBackend:
+    """See `edgekd.runtime.backend.Backend`.
+
+    Args:
+        arithmetic: `f32` or `bf16`; None: OpenVINO's choice, bf16 where the processor has it.
+        threads: 0: OpenVINO's choice.
+    """
+
+    def __init__(self, folder: Path, arithmetic: str | None, threads: int) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise missing("openvino", "openvino") from None
+        self._openvino = openvino
+        self._core = openvino.Core()
+        self._folder = folder
+        self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if arithmetic is not None:
+            self._options["INFERENCE_PRECISION_HINT"] = arithmetic
+        if threads:
+            self._options["INFERENCE_NUM_THREADS"] = threads
+        self._models: dict[str, Any] = {}
+
+    def run(self, component: str, inputs: Mapping[str, Array]) -> Arrays:
+        model = self._model(component)
+        feed = {name: _as_port(port, inputs[name]) for port, name in _named(model.inputs)}
+        results = model(feed)
+        # Copies: the runtime writes the next results into the same memory.
+        return {name: single(np.array(results[port])) for port, name in _named(model.outputs)}
+
+    def _model(self, component: str) -> Any:
+        if component not in self._models:
+            path = model_file(self._folder, component, _FILES)
+            try:
+                model = self._core.read_model(path)
+                self._take_fractions(model)
+                self._models[component] = self._core.compile_model(model, "CPU", self._options)
+            except RuntimeError as error:
+                raise unusable(path, "OpenVINO", error) from None
+        return self._models[component]
+
+    def _take_fractions(self, model: Any) -> None:
+        """Euler's timesteps are fractions; OpenVINO's other clients hand over integers, for which
+        exports have an integer input that is converted first. Leave that conversion out."""
+        port = next((port for port, name in _named(model.inputs) if name == _TIMESTEP), None)
+        if port is None or not port.get_element_type().is_integral():
+            return
+        old = port.get_node()
+        casts = [user.get_node() for user in old.output(0).get_target_inputs()]
+        if any(not cast.get_output_element_type(0).is_real() for cast in casts):
+            return  # the model computes with the integer itself
+        real = self._openvino.Type.f32
+        new = self._openvino.opset13.parameter(port.get_partial_shape(), real, name=_TIMESTEP)
+        for cast in casts:
+            value = self._openvino.opset13.convert(new, cast.get_output_element_type(0))
+            for user in cast.output(0).get_target_inputs():
+                user.replace_source_output(value.output(0))
+        new.output(0).get_tensor().set_names({_TIMESTEP})
+        model.remove_parameter(old)
+        model.add_parameters([new])
+        model.validate_nodes_and_infer_types()
+
+
+def _named(ports: Any) -> list[tuple[Any, str]]:
+    return [(port, port.get_any_name()) for port in ports]
+
+
+def _as_port(port: Any, value: Array) -> Array:
+    """Cast to the port's type; a single number takes the rank that the port has."""
+    array = np.asarray(value, port.get_element_type().to_dtype())
+    rank = len(port.get_partial_shape())
+    return array.reshape((1,) * rank) if array.ndim == 0 else array
