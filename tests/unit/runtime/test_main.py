@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekd.runtime.__main__ import main
+
+
+def test_pictures_are_never_replaced(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "0001.png").write_bytes(b"mine")
+    assert main([str(folder), "red apple", "blue car", "--out", str(tmp_path)]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "pictures must not be there yet, but got" in error
+    assert error.count("\n") == 1
+    assert (tmp_path / "0001.png").read_bytes() == b"mine"
+
+
+def test_errors_end_in_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "pictures"
+    assert main([str(folder), "red apple", "--out", str(out), "--steps", "0"]) == 2
+    assert "1 <= steps <= 1000" in capsys.readouterr().err
+    assert main([str(folder), "red apple", "--out", str(out)]) == 2
+    assert "must hold model.onnx" in capsys.readouterr().err  # this folder has no parts
+    assert main([str(folder), "red apple", "--out", str(out), "--seed", "-4"]) == 2
+    assert capsys.readouterr().err == "error: `0 <= seed < 2**64` must hold, but got seed=-4\n"
+    assert not out.exists()
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["folder"])
+    assert end.value.code == 2
+    assert "--out" in capsys.readouterr().err
