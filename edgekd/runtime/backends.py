@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgekd.errors import InputError
 from edgekd.runtime.backend import Backend
 from edgekd.runtime.folder import ExportedFolder
@@ -13,17 +15,18 @@ def open_backend(folder: ExportedFolder, threads: int = 0) -> Backend:
     """The backend of a folder's runtime.
 
     Args:
-        threads: threads inside an operator; 0: what the runtime chooses.
+        threads: threads inside an operator; 0: as the folder's options say.
 
     Raises:
         InputError: the runtime is not installed, or has no backend here.
     """
     if threads < 0:
         raise InputError("`threads >= 0` must hold", f"threads={threads}")
+    options = replace(folder.options, threads=threads or folder.options.threads)
     if folder.runtime == "onnx":
-        return OnnxBackend(folder.path, threads)
+        return OnnxBackend(folder.path, options)
     if folder.runtime == "openvino":
-        return OpenVinoBackend(folder.path, folder.arithmetic, threads)
+        return OpenVinoBackend(folder.path, options)
     apple = "Core ML exports are run by Apple's Swift package StableDiffusion."
     raise InputError(
         "the runtime of the exported folder must be onnx or openvino to be run from Python",

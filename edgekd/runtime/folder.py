@@ -12,6 +12,7 @@ from typing import Any
 
 from edgekd.errors import InputError
 from edgekd.runtime.files import read_json
+from edgekd.runtime.options import RuntimeOptions, read_options
 from edgekd.runtime.scheduler_config import SchedulerConfig, parse_config
 
 FORMAT = 1
@@ -64,8 +65,7 @@ class ExportedFolder:
 
     Attributes:
         runtime, precision: what the folder was exported for.
-        arithmetic: what OpenVINO is to compute in: as measured when it was exported, else float32
-            for a float32 export, else None: OpenVINO's choice.
+        options: how the runtime is to run it.
         is_sdxl: two text encoders, size conditioning.
         steps, guidance_scale: as its maker recommends.
         zero_negative: XL: a missing negative prompt is zeros instead of an empty prompt's encoding.
@@ -75,7 +75,7 @@ class ExportedFolder:
     path: Path
     runtime: str
     precision: str
-    arithmetic: str | None
+    options: RuntimeOptions
     is_sdxl: bool
     steps: int
     guidance_scale: float
@@ -104,7 +104,7 @@ def read_folder(path: Path) -> ExportedFolder:
     unet = read_json(path / "unet" / "config.json")
     try:
         return _assemble(path, manifest, index, unet)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"manifest.json and the config.json files of `{path}` must be those of an export",
             f"{type(error).__name__} ({error})",
@@ -121,7 +121,7 @@ def _assemble(
         path=path,
         runtime=str(manifest["runtime"]),
         precision=str(manifest["precision"]),
-        arithmetic=_arithmetic(manifest),
+        options=read_options(manifest),
         is_sdxl=is_sdxl,
         steps=int(recommended["steps"]),
         guidance_scale=float(recommended["guidance_scale"]),
@@ -131,13 +131,6 @@ def _assemble(
         latents=_latents(read_json(path / "vae_decoder" / "config.json"), unet, is_sdxl),
         scheduler=parse_config(read_json(path / "scheduler" / "scheduler_config.json")),
     )
-
-
-def _arithmetic(manifest: dict[str, Any]) -> str | None:
-    measured = manifest.get("runtime_options", {}).get("chosen", {}).get("arithmetic")
-    if measured not in (None, "f32", "bf16"):
-        raise InputError("the arithmetic of an export must be f32 or bf16", repr(measured))
-    return measured or ("f32" if manifest["precision"] == "fp32" else None)
 
 
 def _is_sdxl(name: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.runtime.backend import Array, Arrays, missing, model_file, single, unusable
+from edgekd.runtime.options import RuntimeOptions
 
 _FILES = ("model.onnx", "model.ort")
 # What onnxruntime calls the types that parts are exported with.
@@ -23,14 +24,14 @@ _TYPES = {
 class OnnxBackend:
     """See `edgekd.runtime.backend.Backend`."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, options: RuntimeOptions) -> None:
         try:
             import onnxruntime
         except ImportError:
             raise missing("onnxruntime", "onnx") from None
         self._runtime = onnxruntime
         self._folder = folder
-        self._threads = threads
+        self._options = options
         self._sessions: dict[str, Any] = {}
 
     def run(self, component: str, inputs: Mapping[str, Array]) -> Arrays:
@@ -46,14 +47,22 @@ class OnnxBackend:
     def _session(self, component: str) -> Any:
         if component not in self._sessions:
             path = model_file(self._folder, component, _FILES)
-            options = self._runtime.SessionOptions()
-            options.intra_op_num_threads = self._threads
-            options.inter_op_num_threads = 1
-            options.log_severity_level = 3
             try:
                 self._sessions[component] = self._runtime.InferenceSession(
-                    str(path), options, providers=["CPUExecutionProvider"]
+                    str(path), self._session_options(), providers=["CPUExecutionProvider"]
                 )
             except Exception as error:  # onnxruntime's own have no common base
                 raise unusable(path, "onnxruntime", error) from None
         return self._sessions[component]
+
+    def _session_options(self) -> Any:
+        chosen = self._options
+        level = f"ORT_ENABLE_{chosen.optimization.upper()}"
+        options = self._runtime.SessionOptions()
+        options.graph_optimization_level = getattr(self._runtime.GraphOptimizationLevel, level)
+        options.intra_op_num_threads = chosen.threads
+        options.inter_op_num_threads = 1
+        options.enable_mem_pattern = chosen.memory_pattern
+        options.enable_cpu_mem_arena = chosen.arena
+        options.log_severity_level = 3  # errors alone
+        return options

@@ -9,20 +9,16 @@ from typing import Any
 import numpy as np
 
 from edgekd.runtime.backend import Array, Arrays, missing, model_file, single, unusable
+from edgekd.runtime.options import RuntimeOptions
 
 _FILES = ("openvino_model.xml",)
 _TIMESTEP = "timestep"
 
 
 class OpenVinoBackend:
-    """See `edgekd.runtime.backend.Backend`.
+    """See `edgekd.runtime.backend.Backend`."""
 
-    Args:
-        arithmetic: `f32` or `bf16`; None: OpenVINO's choice, bf16 where the processor has it.
-        threads: 0: OpenVINO's choice.
-    """
-
-    def __init__(self, folder: Path, arithmetic: str | None, threads: int) -> None:
+    def __init__(self, folder: Path, options: RuntimeOptions) -> None:
         try:
             import openvino
         except ImportError:
@@ -30,11 +26,14 @@ class OpenVinoBackend:
         self._openvino = openvino
         self._core = openvino.Core()
         self._folder = folder
-        self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-        if arithmetic is not None:
-            self._options["INFERENCE_PRECISION_HINT"] = arithmetic
-        if threads:
-            self._options["INFERENCE_NUM_THREADS"] = threads
+        self._options: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": options.streams,
+        }
+        if options.arithmetic is not None:
+            self._options["INFERENCE_PRECISION_HINT"] = options.arithmetic
+        if options.threads:
+            self._options["INFERENCE_NUM_THREADS"] = options.threads
         self._models: dict[str, Any] = {}
 
     def run(self, component: str, inputs: Mapping[str, Array]) -> Arrays:

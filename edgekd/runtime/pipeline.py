@@ -45,7 +45,8 @@ class Pipeline:
         """Open a folder that `edgekd export` wrote; its models are loaded when first used.
 
         Args:
-            threads: threads inside an operator; 0: what the runtime chooses.
+            threads: threads inside an operator; 0: as measured when the folder was exported, else
+                what the runtime chooses.
 
         Raises:
             InputError: the folder is no export, or its runtime is not installed.
@@ -63,7 +64,7 @@ class Pipeline:
         seed: int = 0,
         height: int | None = None,
         width: int | None = None,
-        fuse_guidance: bool = True,
+        fuse_guidance: bool | None = None,
     ) -> Pictures:
         """Draw one picture for each prompt, uint8 [N,H,W,3].
 
@@ -77,7 +78,7 @@ class Pipeline:
                 its guidance.
             height, width: in pixels; None: the student's own.
             fuse_guidance: both inputs in one call, else one after the other, which halves the
-                memory of the U-Net's activations.
+                memory of the U-Net's activations; None: as measured when the folder was exported.
 
         Raises:
             InputError: a value is out of range.
@@ -86,7 +87,8 @@ class Pipeline:
         request = self._checked(
             prompts, negative_prompt, steps, guidance_scale, seed, height, width
         )
-        latents = self._denoise(request, fuse_guidance)
+        fused = self.folder.options.fused_guidance if fuse_guidance is None else fuse_guidance
+        latents = self._denoise(request, fused)
         return np.stack([self._decode(one) for one in latents])
 
     def _checked(

@@ -45,7 +45,7 @@ def guidance_distilled(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFact
         torch.manual_seed(2)
         unet = diffusers.UNet2DConditionModel.from_config({**config, "time_cond_proj_dim": 33})
     unet.save_pretrained(path / "unet", safe_serialization=True)
-    diffusers.LCMScheduler().save_pretrained(path / "scheduler")
+    diffusers.LCMScheduler(steps_offset=1).save_pretrained(path / "scheduler")
     index = (path / "model_index.json").read_text(encoding="utf-8")
     (path / "model_index.json").write_text(
         index.replace("DDIMScheduler", "LCMScheduler"), encoding="utf-8"

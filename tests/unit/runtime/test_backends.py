@@ -13,6 +13,9 @@ from edgekd.errors import InputError
 from edgekd.runtime.backend import Backend
 from edgekd.runtime.backends import open_backend
 from edgekd.runtime.folder import read_folder
+from edgekd.runtime.onnx_backend import OnnxBackend
+from edgekd.runtime.openvino_backend import OpenVinoBackend
+from edgekd.runtime.options import RuntimeOptions
 
 # Input types as parts have them: what the pipeline holds is cast.
 CALL = {
@@ -103,6 +106,26 @@ def test_parts_that_cannot_be_opened(folder: Path, runtime: str, file: str) -> N
 def test_runtimes_without_a_backend(folder: Path, runtime: str) -> None:
     with pytest.raises(InputError, match=f"must be onnx or openvino .* but got {runtime}"):
         backend(folder, runtime)
+
+
+def test_measured_options_reach_the_session(folder: Path) -> None:
+    write_part(folder, "onnx", TensorProto.FLOAT)
+    options = RuntimeOptions(threads=2, optimization="basic", memory_pattern=False, arena=False)
+    opened = OnnxBackend(folder, options)
+    opened.run("unet", CALL)
+    found = opened._sessions["unet"].get_session_options()
+    assert (found.intra_op_num_threads, found.enable_mem_pattern) == (2, False)
+    assert not found.enable_cpu_mem_arena
+    assert "BASIC" in str(found.graph_optimization_level)
+
+
+def test_measured_options_reach_openvino(folder: Path) -> None:
+    write_part(folder, "openvino", TensorProto.FLOAT)
+    opened = OpenVinoBackend(folder, RuntimeOptions(threads=1, arithmetic="f32"))
+    opened.run("unet", CALL)
+    model = opened._models["unet"]
+    assert model.get_property("INFERENCE_NUM_THREADS") == 1
+    assert model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
 
 
 def test_threads(folder: Path) -> None:

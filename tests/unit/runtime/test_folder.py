@@ -61,20 +61,6 @@ def test_xl_latents_with_means(folder: Path) -> None:
     assert not found.zero_negative
 
 
-@pytest.mark.parametrize(
-    ("values", "arithmetic"),
-    [
-        ({}, "f32"),
-        ({"precision": "int8"}, None),
-        ({"precision": "int8", "runtime_options": {"chosen": {"arithmetic": "bf16"}}}, "bf16"),
-        ({"runtime_options": {"chosen": {"threads": 2}}}, "f32"),
-    ],
-)
-def test_arithmetic(folder: Path, values: dict[str, Any], arithmetic: str | None) -> None:
-    change(folder / "manifest.json", **values)
-    assert read_folder(folder).arithmetic == arithmetic
-
-
 def test_a_tiny_decoder(folder: Path) -> None:
     config = dict(diffusers.AutoencoderTiny(decoder_block_out_channels=(8, 8, 8, 8)).config)
     (folder / "vae_decoder" / "config.json").write_text(
@@ -96,11 +82,7 @@ def test_a_guidance_distilled_unet(folder: Path) -> None:
         ("manifest.json", {"format": 2}, "must be a manifest of format 1, but got 2"),
         ("manifest.json", {"shapes": None}, "must be those of an export"),
         ("manifest.json", {"recommended": {"steps": 3}}, "must be those of an export.*guidance"),
-        (
-            "manifest.json",
-            {"runtime_options": {"chosen": {"arithmetic": "f8"}}},
-            "must be f32 or bf16, but got 'f8'",
-        ),
+        ("manifest.json", {"tuning": {"chosen": 3}}, "must be those of an export"),
         ("model_index.json", {"_class_name": "FluxPipeline"}, "one of Stable.*got FluxPipeline"),
         ("scheduler/scheduler_config.json", {"_class_name": "X"}, "the scheduler must be one of"),
     ],

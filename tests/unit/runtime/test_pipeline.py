@@ -9,6 +9,7 @@ import pytest
 
 from edgekd.errors import GateError, InputError
 from edgekd.runtime.folder import Shapes
+from edgekd.runtime.options import RuntimeOptions
 from edgekd.runtime.pipeline import Pipeline
 
 
@@ -31,6 +32,12 @@ def test_guidance_in_two_calls(pipeline: Pipeline, parts: Any) -> None:
     tokenizer = pipeline.encoders[0].tokenizer
     for states, prompt in ((away, "blue"), (to, "red apple")):
         np.testing.assert_array_equal(states[..., 0], tokenizer([prompt])[0])
+
+
+def test_guidance_as_the_folder_says(pipeline: Pipeline, parts: Any) -> None:
+    folder = replace(pipeline.folder, options=RuntimeOptions(fused_guidance=False))
+    replace(pipeline, folder=folder).generate(["red apple"], steps=2)
+    assert parts.shapes("unet", "sample") == [(1, 4, 16, 16)] * 4
 
 
 def test_no_guidance_at_one(pipeline: Pipeline, parts: Any) -> None:

@@ -1,0 +1,67 @@
+"""How a runtime runs the models, as measured when they were exported and stored in the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgekd.errors import InputError
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """Defaults are the runtimes' own.
+
+    Attributes:
+        threads: threads inside an operator; 0: what the runtime chooses.
+        fused_guidance: both halves of guidance in one call of the U-Net, else one after the other.
+        optimization: onnxruntime's graph optimisation: `basic`, `extended` or `all`.
+        memory_pattern: onnxruntime plans the memory of a run ahead.
+        arena: onnxruntime keeps freed memory for the next run.
+        arithmetic: what OpenVINO computes in, `f32` or `bf16`; None: bf16 where the processor has
+            it.
+        streams: OpenVINO's streams, among which the cores are divided.
+    """
+
+    threads: int = 0
+    fused_guidance: bool = True
+    optimization: str = "all"
+    memory_pattern: bool = True
+    arena: bool = True
+    arithmetic: str | None = None
+    streams: int = 1
+
+
+# Runtime -> where its exporter stores what was measured.
+_KEYS = {"onnx": "tuning", "openvino": "runtime_options"}
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "optimization": ("basic", "extended", "all"),
+    "arithmetic": (None, "f32", "bf16"),
+}
+
+
+def read_options(manifest: Mapping[str, Any]) -> RuntimeOptions:
+    """Options of a manifest: the measured ones, else the defaults of its runtime and precision.
+
+    Raises:
+        InputError: an unknown option, or a value that it cannot have.
+    """
+    key = _KEYS.get(str(manifest["runtime"]), "runtime_options")
+    chosen = (manifest.get(key) or {}).get("chosen", {})
+    # OpenVINO's own choice is not what a float32 export was checked in.
+    values: dict[str, Any] = {"arithmetic": "f32" if manifest["precision"] == "fp32" else None}
+    for name, value in chosen.items():
+        if not hasattr(RuntimeOptions, name) or name.startswith("_"):
+            raise InputError(f"`{key}.chosen` of a manifest must be known options", name)
+        if not _accepts(name, value):
+            raise InputError(f"`{key}.chosen.{name}` of a manifest must be usable", repr(value))
+        values[name] = value
+    return RuntimeOptions(**values)
+
+
+def _accepts(name: str, value: Any) -> bool:
+    if name in _CHOICES:
+        return value in _CHOICES[name]
+    example = getattr(RuntimeOptions, name)
+    return type(value) is type(example) and (isinstance(value, bool) or value >= 0)
