@@ -3,58 +3,160 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
+from edgekd.artifacts import read_json
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers
 
 PROVIDER = "CPUExecutionProvider"
 MODEL_FILE = "model.onnx"
+ORT_FILE = "model.ort"  # onnxruntime's own format, for phones
+PARTS = ("text_encoder", "text_encoder_2", "vae_encoder", "vae_decoder", "unet")
+# Key of the manifest under which `edgekd.measure.tune` stores its choice.
+TUNING = "tuning"
 
 
-def session_options(threads: int = 0) -> Any:
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """How the U-Net's session runs; the defaults are onnxruntime's.
+
+    Attributes:
+        threads: threads inside an operator; 0: one per physical core.
+        optimization: graph optimisation, `"basic"`, `"extended"` or `"all"`.
+        memory_pattern: plan the memory of a run ahead.
+        arena: keep freed memory for the next run.
+        fused_guidance: both halves of classifier-free guidance in one call of batch 2, not two
+            of batch 1.
+    """
+
+    threads: int = 0
+    optimization: str = "all"
+    memory_pattern: bool = True
+    arena: bool = True
+    fused_guidance: bool = True
+
+
+_LEVELS = {
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+
+def session_options(threads: int = 0, chosen: RuntimeOptions | None = None) -> Any:
     """Options of every onnxruntime session that edgekd opens.
 
     Args:
-        threads: threads inside an operator; 0: one per physical core.
+        threads: threads inside an operator; 0: as chosen, else one per physical core.
+        chosen: what a measurement chose; None: onnxruntime's defaults.
     """
+    chosen = chosen or RuntimeOptions()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or chosen.threads
     options.inter_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.graph_optimization_level = _LEVELS[chosen.optimization]
+    options.enable_mem_pattern = chosen.memory_pattern
+    options.enable_cpu_mem_arena = chosen.arena
     options.log_severity_level = 3
     return options
 
 
+def model_file(folder: Path) -> Path:
+    """The model of one part: ONNX, or onnxruntime's own format."""
+    return folder / ORT_FILE if (folder / ORT_FILE).is_file() else folder / MODEL_FILE
+
+
+def stored_options(path: Path) -> RuntimeOptions:
+    """What was chosen for an exported folder; the defaults where nothing was measured."""
+    manifest_file = path / "manifest.json"
+    manifest = read_json(manifest_file) if manifest_file.is_file() else {}
+    tuning = manifest.get(TUNING) if isinstance(manifest, Mapping) else None
+    if tuning is None:
+        return RuntimeOptions()
+    try:
+        chosen = RuntimeOptions(**tuning["chosen"])
+        session_options(0, chosen)
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"`{TUNING}.chosen` of `{manifest_file}` must be runtime options", str(error)
+        ) from None
+    return chosen
+
+
 def load_onnx_pipeline(path: Path, threads: int = 0) -> Any:
-    """Load an exported folder as optimum's `ORTStableDiffusionPipeline` (or its XL form).
+    """Load an exported folder as optimum's `ORTStableDiffusionPipeline` (or its XL or LCM form).
 
     Raises:
         InputError: the folder is no ONNX pipeline.
     """
-    missing = [
-        name for name in ("model_index.json", f"unet/{MODEL_FILE}") if not (path / name).is_file()
-    ]
+    wanted = (path / "model_index.json", model_file(path / "unet"))
+    missing = [str(item.relative_to(path)) for item in wanted if not item.is_file()]
     if missing:
         raise InputError(
             "the folder must be an exported ONNX pipeline", f"{path} without {', '.join(missing)}"
         )
     from optimum.onnxruntime import ORTDiffusionPipeline
 
+    chosen = stored_options(path)
+    sessions = {
+        f"{part}_session": onnxruntime.InferenceSession(
+            str(model_file(path / part)), session_options(threads, chosen), providers=[PROVIDER]
+        )
+        for part in PARTS
+        if model_file(path / part).is_file()
+    }
     with _quiet_diffusers():
         pipeline = ORTDiffusionPipeline.from_pretrained(
-            path, export=False, provider=PROVIDER, session_options=session_options(threads)
+            path, export=False, provider=PROVIDER, **sessions
         )
     for encoder in (pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None)):
         if encoder is not None:
             # optimum reads it through a deprecated way, with a warning.
             encoder.num_hidden_layers = encoder.config.num_hidden_layers
+    if not chosen.fused_guidance:
+        pipeline.unet.forward = _one_by_one(pipeline.unet.forward)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _one_by_one(forward: Any) -> Any:
+    """A U-Net call that runs the two halves of guidance one after the other.
+
+    Every tensor argument with the batch of the sample is cut in two; a batch that is odd, as
+    without guidance, is left as it is.
+    """
+    import torch
+
+    def halves(value: Any, batch: int) -> tuple[Any, Any]:
+        if isinstance(value, dict):
+            pairs = {name: halves(item, batch) for name, item in value.items()}
+            return tuple({name: pair[i] for name, pair in pairs.items()} for i in (0, 1))  # type: ignore[return-value]
+        if isinstance(value, torch.Tensor) and value.ndim and value.shape[0] == batch:
+            first, second = value.chunk(2)
+            return first, second
+        return value, value
+
+    def run(sample: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
+        batch = sample.shape[0]
+        if batch % 2:
+            return forward(sample, timestep, *args, **kwargs)
+        samples, positional = halves(sample, batch), [halves(item, batch) for item in args]
+        named = halves(kwargs, batch)
+        outputs = [
+            forward(samples[i], timestep, *(pair[i] for pair in positional), **named[i])
+            for i in (0, 1)
+        ]
+        if isinstance(outputs[0], tuple):
+            return (torch.cat([output[0] for output in outputs]),)
+        return type(outputs[0])(sample=torch.cat([output.sample for output in outputs]))
+
+    return run
 
 
 @contextlib.contextmanager

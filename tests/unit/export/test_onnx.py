@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.export import onnx as exporter
+from edgekd.export import onnx_graph
 from edgekd.export.capture import Capture
-from edgekd.export.onnx import OnnxRunner, save_model, to_onnx
+from edgekd.export.onnx import OnnxExporter, OnnxRunner
+from edgekd.export.onnx_graph import save_model, to_onnx
 
 
 class Small(nn.Module):
@@ -60,7 +61,7 @@ def test_texts_with_machine_paths_are_removed_in_inner_graphs_too() -> None:
     node = onnx.helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)
     node.doc_string = "/home/me/model.py(3)"
     graph = onnx.helper.make_graph([node], "outer", [], [], doc_string="/home/me")
-    exporter._strip_descriptions(graph)
+    onnx_graph._strip_descriptions(graph)
     assert b"/home/me" not in graph.SerializeToString()
 
 
@@ -70,7 +71,7 @@ def test_large_models_keep_their_weights_in_one_file_beside(
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     save_model(to_onnx(captured, tmp_path), tmp_path / "one" / "model.onnx")
-    monkeypatch.setattr(exporter, "PROTOBUF_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(onnx_graph, "PROTOBUF_LIMIT_BYTES", 1000)
     save_model(to_onnx(captured, tmp_path), tmp_path / "two" / "model.onnx")
     names = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("one", "two")]
     assert names == [["model.onnx"], ["model.onnx", "model.onnx_data"]]
@@ -84,7 +85,7 @@ def test_large_models_keep_their_weights_in_one_file_beside(
 
 
 def test_int8_from_a_finished_float_export_is_the_same(captured: Capture, tmp_path: Path) -> None:
-    onnx_exporter = exporter.OnnxExporter()
+    onnx_exporter = OnnxExporter()
     onnx_exporter.convert(captured, tmp_path / "fp32", "fp32", [])
     onnx_exporter.convert(captured, tmp_path / "direct", "int8", [])
     onnx_exporter.convert(captured, tmp_path / "derived", "int8", [], tmp_path / "fp32")

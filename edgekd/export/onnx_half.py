@@ -1,0 +1,78 @@
+"""float16 inside, float32 at the inputs and outputs: clients run unchanged.
+
+Weights and arithmetic are float16 except for
+ * normalisations and softmax, which sum many squares or exponentials,
+ * the sinusoids of the time embedding: float16 has steps of 0.5 at timestep 999,
+ * nodes that read or gave a value beyond a quarter of float16's range on the recorded inputs.
+
+onnxruntime's CPU kernels compute most of it in float32 again, so parity there does not show an
+overflow; that is what the recorded values are for.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from onnx import ModelProto
+
+from edgekd.export.onnx_graph import load_typed
+from edgekd.export.onnx_ranges import largest_values
+from edgekd.export.record import Recording
+
+FLOAT32_OPERATORS = ("InstanceNormalization", "LayerNormalization", "Softmax", "Sin", "Cos")
+# float16 ends at 65504; other prompts may reach beyond what the recordings show.
+LARGEST = 65504 / 4
+
+
+def to_half(
+    source: Path, recordings: list[Recording], scratch: Path
+) -> tuple[ModelProto, dict[str, Any]]:
+    """Convert a float32 model file to float16.
+
+    Args:
+        recordings: real inputs; their inner values decide what stays float32.
+        scratch: folder for temporary files.
+
+    Returns:
+        The model, and facts for the manifest.
+    """
+    from onnxruntime.transformers import float16
+
+    logging.getLogger(float16.__name__).setLevel(logging.ERROR)
+    model = load_typed(source)
+    largest = largest_values(model, recordings, scratch, torch.get_num_threads())
+    # Written so that NaN is wide.
+    wide = {name for name, value in largest.items() if not value <= LARGEST}
+    kept = {
+        node.name for node in model.graph.node if wide.intersection([*node.input, *node.output])
+    }
+    half = float16.convert_float_to_float16(
+        model,
+        keep_io_types=True,
+        disable_shape_infer=True,
+        op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, *FLOAT32_OPERATORS],
+        node_block_list=sorted(kept | _before_sinusoids(model)),
+    )
+    del half.graph.value_info[:]
+    return half, {
+        "method": "float16 weights and arithmetic, float32 normalisations, softmax and sinusoids",
+        "activations": "fp16",
+        "largest_value": max(largest.values(), default=0.0),
+        "nodes_beyond_range": len(kept),
+    }
+
+
+def _before_sinusoids(model: ModelProto) -> set[str]:
+    """Names of the nodes that compute the angles of the time embedding."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    waiting = [node for node in model.graph.node if node.op_type in ("Sin", "Cos")]
+    names: set[str] = set()
+    while waiting:
+        node = waiting.pop()
+        if node.name not in names:
+            names.add(node.name)
+            waiting += [producers[name] for name in node.input if name in producers]
+    return names
