@@ -10,6 +10,7 @@ B batch, S tokens of the queries, L tokens of keys and values, D width of all he
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,11 +87,12 @@ def is_fusible(attention: Any) -> bool:
 @contextlib.contextmanager
 def fused_attention(module: nn.Module) -> Iterator[int]:
     """Trace the attention layers of a diffusers model as one operator each; gives their number."""
-    attention_class = diffusers.models.attention_processor.Attention
+    # `diffusers` itself does not offer the class; `edgekd.libraries` has made it importable.
+    attention = importlib.import_module(f"{diffusers.__name__}.models.attention_processor")
     layers = [
         layer
         for layer in module.modules()
-        if isinstance(layer, attention_class) and is_fusible(layer)
+        if isinstance(layer, attention.Attention) and is_fusible(layer)
     ]
     processors = [layer.processor for layer in layers]
     fused = FusedAttentionProcessor()

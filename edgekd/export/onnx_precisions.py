@@ -1,7 +1,8 @@
 """The precisions of the ONNX exporter: how each part is made, and what it has to reach.
 
-Measured on the starter teacher (four prompts, 8 steps, guidance 4): bytes of all parts, worst SNR of
-the U-Net's 32 calls, worst PSNR of the pictures; in brackets the worst of two pictures of 25 steps.
+Measured on the starter teacher (four prompts, 8 steps, guidance 4): bytes of all parts, worst SNR
+of the U-Net's 32 calls, worst PSNR of the pictures; in brackets the worst of two pictures of 25
+steps.
 
 | precision    | MB   | U-Net dB | pictures dB |
 |--------------|------|----------|-------------|

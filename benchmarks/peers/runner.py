@@ -1,0 +1,67 @@
+"""Compare edgekd's exports with those of other tools: the same work, in turns, in one process.
+
+A script builds its subjects (name -> callable for each kind of work) and hands them to `compare`;
+`report` prints the table and writes the JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.measure.clock import time_interleaved
+from edgekd.measure.environment import environment
+
+OWN = "edgekd"  # names of edgekd's subjects start with it
+
+
+def compare(
+    work: str, calls: Mapping[str, Callable[[], Any]], warmup: int, runs: int
+) -> dict[str, Any]:
+    """Time the subjects of one kind of work in turns.
+
+    Returns:
+        Each subject's percentiles and samples in ms, and `edgekd_to_best_peer`: the median over
+        rounds of the best own time divided by the best peer's, below 1 where edgekd is faster. The
+        best of each side is the one with the lowest median.
+    """
+    latencies = time_interleaved(calls, warmup, runs)
+    medians = {name: latency.p50_ms for name, latency in latencies.items()}
+    own = min((name for name in calls if name.startswith(OWN)), key=medians.__getitem__)
+    peer = min((name for name in calls if not name.startswith(OWN)), key=medians.__getitem__)
+    rounds = np.array(latencies[own].samples_ms) / np.array(latencies[peer].samples_ms)
+    return {
+        "work": work,
+        "runs": runs,
+        "best_own": own,
+        "best_peer": peer,
+        "edgekd_to_best_peer": float(np.median(rounds)),
+        "quartiles": [float(np.percentile(rounds, percent)) for percent in (25, 75)],
+        "subjects": {name: latency.to_dict() for name, latency in latencies.items()},
+    }
+
+
+def report(results: list[dict[str, Any]], facts: dict[str, Any], out: Path | None) -> None:
+    """Print one table for all kinds of work; write everything as JSON."""
+    print(f"{'work':<44}{'subject':<28}{'p50 ms':>10}{'p90 ms':>10}{'runs':>6}")
+    for result in results:
+        for name, figures in result["subjects"].items():
+            print(
+                f"{result['work']:<44}{name:<28}{figures['p50_ms']:>10.2f}"
+                f"{figures['p90_ms']:>10.2f}{result['runs']:>6}"
+            )
+        low, high = result["quartiles"]
+        print(
+            f"{'':<44}{result['best_own']} / {result['best_peer']}: "
+            f"{result['edgekd_to_best_peer']:.3f} (quartiles {low:.3f}-{high:.3f})"
+        )
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(
+            {**facts, "environment": environment(), "results": results}, indent=2, default=str
+        )
+        out.write_text(text + "\n", encoding="utf-8")
