@@ -12,11 +12,12 @@ overflow; that is what the recorded values are for.
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from edgekd.export.onnx_graph import load_typed
 from edgekd.export.onnx_ranges import largest_values
@@ -56,6 +57,7 @@ def to_half(
         op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, *FLOAT32_OPERATORS],
         node_block_list=sorted(kept | _before_sinusoids(model)),
     )
+    _join_float32_nodes(half)
     del half.graph.value_info[:]
     return half, {
         "method": "float16 weights and arithmetic, float32 normalisations, softmax and sinusoids",
@@ -76,3 +78,35 @@ def _before_sinusoids(model: ModelProto) -> set[str]:
             names.add(node.name)
             waiting += [producers[name] for name in node.input if name in producers]
     return names
+
+
+# Names of the casts to float16 behind float32 nodes and inputs, as older and newer versions of the
+# converter make them.
+_TO_HALF = re.compile(r"_output_cast\d+$|_cast_to_fp16_node$|^graph_input_cast\d+$")
+
+
+def _join_float32_nodes(model: ModelProto) -> None:
+    """Let float32 nodes hand their values to each other directly.
+
+    The converter casts every result of a float32 node to float16, and back where the next node is
+    float32 too: a value that is too large, or a timestep, would not survive it.
+    """
+    nodes = model.graph.node
+    originals = {node.output[0]: node.input[0] for node in nodes if _TO_HALF.search(node.name)}
+    direct = {
+        node.output[0]: originals[node.input[0]]
+        for node in nodes
+        if node.op_type == "Cast"
+        and node.input[0] in originals
+        and any(item.name == "to" and item.i == TensorProto.FLOAT for item in node.attribute)
+    }
+    results = {item.name for item in model.graph.output}
+    for node in nodes:
+        for index, name in enumerate(node.input):
+            node.input[index] = direct.get(name, name)
+    used = {name for node in nodes for name in node.input} | results
+    kept = [node for node in nodes if node.op_type != "Cast" or not used.isdisjoint(node.output)]
+    used = {name for node in kept for name in node.input} | results
+    kept = [node for node in kept if node.op_type != "Cast" or not used.isdisjoint(node.output)]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
