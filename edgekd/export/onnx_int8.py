@@ -24,7 +24,8 @@ in the same interleaved run of 20 to 30 rounds (one thread, AVX-512 VNNI, onnxru
 | the same, finest stage float                              | 42.4 | 40/58   | 0.92    |
 
 The worst convolutions are the shortcuts of the last stage: one alone brings the last step down to
-29 dB. Percentiles instead of the largest values were not needed: what is left is rounding.
+29 dB.
+Ranges are the smallest and largest recorded values; other ways to choose them were not measured.
 """
 
 from __future__ import annotations

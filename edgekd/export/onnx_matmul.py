@@ -14,7 +14,7 @@ Measured as in `edgekd.export.onnx_int8` (starter teacher's U-Net):
 | 8 bits                                             | 43.0 | 45/63  | 1.16    |
 | 8 bits, products on 8-bit inputs                   | 43.1 | 36/55  | 1.10    |
 
-So the finest stage, with a hundredth of the weights, has 8 bits in both.
+So the finest stage, which holds a sixth of these weights here, has 8 bits in both.
 """
 
 from __future__ import annotations
