@@ -67,11 +67,11 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     from edgekd.export.registry import get_exporter
     from edgekd.student.arch import resolve_arch
     from edgekd.teacher.load import resolve_teacher
-    from edgekd.teacher.validate import inspect_folder
+    from edgekd.teacher.validate import inspect_teacher
 
     suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite))
     exporter = get_exporter(target.runtime)
-    plan = Plan(recipe, target, suite, inspect_folder(resolve_teacher(recipe.teacher.path)), run)
+    plan = Plan(recipe, target, suite, inspect_teacher(resolve_teacher(recipe.teacher.path)), run)
     for precision in plan.precisions:
         if precision not in exporter.precisions:
             raise InputError(

@@ -23,9 +23,9 @@ DEFAULT_PROMPTS = ["red apple", "a photo of a small house beside a lake, evening
 def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     """`edgekd prepare`: shards and caches of a recipe's data; returns the summary."""
     from edgekd.teacher.load import resolve_teacher
-    from edgekd.teacher.validate import inspect_folder
+    from edgekd.teacher.validate import inspect_teacher
 
-    teacher = inspect_folder(resolve_teacher(recipe.teacher.path))
+    teacher = inspect_teacher(resolve_teacher(recipe.teacher.path))
     with open_run(run):
         data, cache = prepare_data(recipe, teacher.path, run, progress)
     summary = read_json(data.root / "summary.json")

@@ -15,12 +15,13 @@ from edgekd.libraries import diffusers, transformers
 INDEX_FILE = "model_index.json"
 SCHEDULER_FILE = "scheduler_config.json"
 SAVE_AGAIN = "Save the pipeline again with `pipeline.save_pretrained(path)`."
-# `<library>, <class>` of each model component, as model_index.json writes it.
+TINY_VAE = "AutoencoderTiny"
+# `<library>, <classes>` of each model component, as model_index.json writes them.
 MODELS = {
-    "text_encoder": ("transformers", "CLIPTextModel"),
-    "text_encoder_2": ("transformers", "CLIPTextModelWithProjection"),
-    "unet": ("diffusers", "UNet2DConditionModel"),
-    "vae": ("diffusers", "AutoencoderKL"),
+    "text_encoder": ("transformers", ("CLIPTextModel",)),
+    "text_encoder_2": ("transformers", ("CLIPTextModelWithProjection",)),
+    "unet": ("diffusers", ("UNet2DConditionModel",)),
+    "vae": ("diffusers", ("AutoencoderKL", TINY_VAE)),
 }
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 
@@ -61,6 +62,8 @@ PIPELINES = {
         ("text_encoder", "text_encoder_2", "unet", "vae"),
         (_PAIR, ("tokenizer_2", "text_encoder_2")),
     ),
+    # A guidance-distilled U-Net with its own sampler (Luo et al. 2023).
+    "LatentConsistencyModelPipeline": PipelineKind(("text_encoder", "unet", "vae"), (_PAIR,)),
 }
 
 
@@ -92,12 +95,14 @@ def empty_model(folder: Path) -> Any:
     Raises:
         InputError: the config does not describe a model of this class.
     """
-    library, class_name = MODELS[folder.name]
+    library, classes = MODELS[folder.name]
     config = read_config(folder / "config.json")
+    class_name = classes[0]
     if library == "transformers":
         _check_config_class(folder, config.get("model_type"), ("clip_text_model", "clip", None))
     else:
-        _check_config_class(folder, config.get("_class_name"), (class_name, None))
+        _check_config_class(folder, config.get("_class_name"), (*classes, None))
+        class_name = config.get("_class_name") or class_name
     try:
         with torch.device("meta"):
             if library == "transformers":

@@ -7,6 +7,7 @@ cannot find with random weights and says so in one warning.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class Teacher:
 
     Attributes:
         unet: `UNet2DConditionModel`.
-        vae: `AutoencoderKL`.
+        vae: `AutoencoderKL`, or `AutoencoderTiny` in a pipeline that is not distilled from.
         text_encoders: one CLIP text model, two for SDXL, in the order of their embeddings.
         tokenizers: one for each text encoder.
         scheduler: the folder's scheduler.
@@ -98,15 +99,30 @@ def load_model(
     return model
 
 
-def load_teacher(path: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Teacher:
+def load_teacher(
+    path: Path,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    only: Collection[str] | None = None,
+) -> Teacher:
     """Load and validate a teacher folder.
+
+    Args:
+        only: models whose weights are read; the others are left on the meta device, which has
+            their shapes and no memory. None: all.
 
     Raises:
         InputError: see `edgekd.teacher.validate.inspect_folder`; also weights that are not finite.
     """
     info = inspect_folder(path)
     kind = PIPELINES[info.pipeline_class]
-    models = {name: load_model(path, name, device=device, dtype=dtype) for name in kind.models}
+    models = {
+        name: load_model(path, name, device=device, dtype=dtype)
+        if only is None or name in only
+        else empty_model(path / name)
+        for name in kind.models
+    }
     pairs = kind.text_pairs
     return Teacher(
         info=info,
@@ -130,22 +146,30 @@ def make_pipeline(teacher: Teacher) -> Any:
     for i, (tokenizer, encoder) in enumerate(pairs):
         parts[tokenizer] = teacher.tokenizers[i]
         parts[encoder] = teacher.text_encoders[i]
+    make = getattr(diffusers, info.pipeline_class)
     if info.family == "sdxl":
-        pipeline = diffusers.StableDiffusionXLPipeline(
+        pipeline = make(
             **parts, force_zeros_for_empty_prompt=info.zero_empty_prompt, add_watermarker=False
         )
     else:
-        pipeline = diffusers.StableDiffusionPipeline(
-            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        pipeline = make(
+            **parts,
+            safety_checker=None,
+            feature_extractor=None,
+            image_encoder=None,
+            requires_safety_checker=False,
         )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def load_pipeline(path: Path) -> Any:
+def load_pipeline(path: Path, only: Collection[str] | None = None) -> Any:
     """Load a pipeline folder as the diffusers pipeline it names, in fp32 and silent.
+
+    Args:
+        only: see `load_teacher`.
 
     Raises:
         InputError: as `load_teacher`.
     """
-    return make_pipeline(load_teacher(path))
+    return make_pipeline(load_teacher(path, only=only))

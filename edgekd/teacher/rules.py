@@ -57,17 +57,19 @@ def check_vae(vae: Any, is_sdxl: bool) -> None:
             "the VAE must read and write 3 channels",
             f"in_channels={vae.in_channels}, out_channels={vae.out_channels}",
         )
+    if vae.get("upsampling_scaling_factor") is not None:
+        _check_tiny_vae(vae)
     if not (_is_number(vae.scaling_factor) and vae.scaling_factor > 0):
         raise InputError("`scaling_factor > 0` must hold in the VAE", repr(vae.scaling_factor))
     ignored = ["shift_factor"] if is_sdxl else ["shift_factor", "latents_mean", "latents_std"]
     for field in ignored:
-        if vae[field]:
+        if vae.get(field):
             raise InputError(
                 f"`{field}` of the VAE must be null, this pipeline decodes without it",
                 repr(vae[field]),
             )
     for field in ("latents_mean", "latents_std"):
-        values = vae[field]
+        values = vae.get(field)
         if values is not None and not (
             isinstance(values, (list, tuple))
             and len(values) == vae.latent_channels
@@ -77,6 +79,38 @@ def check_vae(vae: Any, is_sdxl: bool) -> None:
                 f"`{field}` of the VAE must have one number for each of its latent channels",
                 f"{values!r}, latent_channels={vae.latent_channels}",
             )
+
+
+def _check_tiny_vae(vae: Any) -> None:
+    """Encoder and decoder of an `AutoencoderTiny` change the side by the factor that stock
+    pipelines compute from the number of stages."""
+    stages = len(vae.encoder_block_out_channels), len(vae.decoder_block_out_channels)
+    if vae.upsampling_scaling_factor != 2 or stages[0] != stages[1]:
+        raise InputError(
+            "an AutoencoderTiny must have as many stages in its encoder as in its decoder, and "
+            "`upsampling_scaling_factor` 2",
+            f"{stages[0]} and {stages[1]} stages, factor {vae.upsampling_scaling_factor}",
+        )
+
+
+def check_latent_consistency(unet: Any, scheduler: Any) -> None:
+    """What `LatentConsistencyModelPipeline` calls for: guidance as an input, and LCM's sampler.
+
+    Raises:
+        InputError: either is missing.
+    """
+    if unet.time_cond_proj_dim is None:
+        raise InputError(
+            "the U-Net of a LatentConsistencyModelPipeline must be conditioned on the guidance "
+            "scale (`time_cond_proj_dim`)",
+            "null",
+            "Save it as a StableDiffusionPipeline.",
+        )
+    if type(scheduler).__name__ != "LCMScheduler":
+        raise InputError(
+            "the scheduler of a LatentConsistencyModelPipeline must be LCMScheduler",
+            type(scheduler).__name__,
+        )
 
 
 def _is_number(value: Any) -> bool:
@@ -104,12 +138,7 @@ def check_unet(unet: Any, vae: Any) -> None:
             "`out_channels` of the U-Net must equal its `in_channels`",
             f"out_channels={unet.out_channels}, in_channels={unet.in_channels}",
         )
-    for field in (
-        "class_embed_type",
-        "num_class_embeds",
-        "encoder_hid_dim",
-        "encoder_hid_dim_type",
-    ):
+    for field in _OTHER_CONDITIONS:
         if unet.get(field) is not None:
             raise InputError(
                 f"`{field}` of the U-Net must be null, it is conditioned by text alone",

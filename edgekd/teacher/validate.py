@@ -20,6 +20,7 @@ from edgekd.teacher.components import (
     PIPELINES,
     SAVE_AGAIN,
     SCHEDULER_FILE,
+    TINY_VAE,
     TOKENIZERS,
     PipelineKind,
     empty_model,
@@ -30,6 +31,7 @@ from edgekd.teacher.components import (
     weights_stem,
 )
 from edgekd.teacher.rules import (
+    check_latent_consistency,
     check_lengths,
     check_scheduler,
     check_text,
@@ -49,16 +51,18 @@ class TeacherInfo:
     """Facts of a valid teacher folder.
 
     Attributes:
-        key: hash of the content that is loaded: configs, weights, tokenizers, scheduler.
+        files: everything that is loaded.
         family: `sdxl` by its pipeline class; `sd2` if the U-Net uses linear projections.
         resolution: native side in pixels, `latent_size * vae_scale_factor`.
         vae_scale_factor: pixels per latent, along a side.
         components: names of the folders that are loaded.
         zero_empty_prompt: the pipeline's unconditional embedding is zeros, not the encoded "".
+        tiny_vae: its VAE is an `AutoencoderTiny`.
+        guidance_conditioned: its U-Net takes the guidance scale as an input (`time_cond_proj_dim`).
     """
 
     path: Path
-    key: str
+    files: tuple[Path, ...]
     family: Family
     pipeline_class: str
     prediction_type: Prediction
@@ -69,10 +73,20 @@ class TeacherInfo:
     vae_scale_factor: int
     components: tuple[str, ...]
     zero_empty_prompt: bool
+    tiny_vae: bool
+    guidance_conditioned: bool
+
+    @property
+    def key(self) -> str:
+        """Hash of the content that is loaded: configs, weights, tokenizers, scheduler.
+
+        Computed when asked for: it reads all weights, which not every caller needs.
+        """
+        return _content_key(self.path, self.files)
 
 
 def inspect_folder(path: Path) -> TeacherInfo:
-    """Check a teacher folder and return its facts.
+    """Check a pipeline folder and return its facts.
 
     Raises:
         InputError: a part is missing, unsafe or inconsistent with another.
@@ -84,10 +98,14 @@ def inspect_folder(path: Path) -> TeacherInfo:
     scheduler = load_scheduler(path / "scheduler")
     check_scheduler(scheduler, path / "scheduler" / SCHEDULER_FILE)
     models = {name: empty_model(path / name) for name in kind.models}
+    for name, model in models.items():
+        _check_same_class(path, name, index[name][1], type(model).__name__)
     unet, vae = models["unet"].config, models["vae"].config
     sdxl = class_name == "StableDiffusionXLPipeline"
     check_vae(vae, sdxl)
     check_unet(unet, vae)
+    if class_name == "LatentConsistencyModelPipeline":
+        check_latent_consistency(unet, scheduler)
     check_text(unet, [models[encoder].config for _, encoder in kind.text_pairs])
     _check_tokenizers(path, models, kind)
     files = [path / INDEX_FILE, path / "scheduler" / SCHEDULER_FILE]
@@ -100,7 +118,7 @@ def inspect_folder(path: Path) -> TeacherInfo:
     latent_size = side(unet.sample_size)
     return TeacherInfo(
         path=path,
-        key=_content_key(path, files),
+        files=tuple(files),
         family="sdxl" if sdxl else "sd2" if unet.use_linear_projection else "sd1",
         pipeline_class=class_name,
         prediction_type=scheduler.config.prediction_type,
@@ -111,7 +129,30 @@ def inspect_folder(path: Path) -> TeacherInfo:
         vae_scale_factor=factor,
         components=kind.components,
         zero_empty_prompt=sdxl and bool(index.get("force_zeros_for_empty_prompt", True)),
+        tiny_vae=type(models["vae"]).__name__ == TINY_VAE,
+        guidance_conditioned=unet.time_cond_proj_dim is not None,
     )
+
+
+def inspect_teacher(path: Path) -> TeacherInfo:
+    """Check a folder to distil from. Less will do for a pipeline to export or to draw with.
+
+    Raises:
+        InputError: as `inspect_folder`; also a pipeline that is already made for few steps or for
+            small devices.
+    """
+    info = inspect_folder(path)
+    if info.tiny_vae:
+        raise InputError(
+            "the VAE of a teacher must be an AutoencoderKL, training samples its posterior",
+            f"an {TINY_VAE} in {path}",
+        )
+    if info.guidance_conditioned:
+        raise InputError(
+            "the U-Net of a teacher must predict with and without the prompt",
+            f"one with the guidance scale as an input (`time_cond_proj_dim`) in {path}",
+        )
+    return info
 
 
 def _read_index(path: Path) -> dict[str, Any]:
@@ -139,8 +180,8 @@ def _check_components(path: Path, index: dict[str, Any], kind: PipelineKind) -> 
             )
         library, class_name = entry
         if name in MODELS:
-            accepted = library == MODELS[name][0] and class_name == MODELS[name][1]
-            rule = f"a {MODELS[name][1]} of {MODELS[name][0]}"
+            accepted = library == MODELS[name][0] and class_name in MODELS[name][1]
+            rule = f"a {' or '.join(MODELS[name][1])} of {MODELS[name][0]}"
         elif name == "scheduler":
             accepted, rule = library == "diffusers", "a scheduler of diffusers"
         else:
@@ -156,6 +197,15 @@ def _check_components(path: Path, index: dict[str, Any], kind: PipelineKind) -> 
             raise InputError(
                 f"a teacher must have a `{name}` folder", f"none in {path}", SAVE_AGAIN
             )
+
+
+def _check_same_class(path: Path, name: str, listed: str, found: str) -> None:
+    if listed != found:
+        raise InputError(
+            f"`{INDEX_FILE}` and `{name}/config.json` must name the same class",
+            f"{listed} and {found} in {path}",
+            SAVE_AGAIN,
+        )
 
 
 def _check_tokenizers(path: Path, models: dict[str, Any], kind: PipelineKind) -> None:
