@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import shutil
 import time
 from collections.abc import Iterator
@@ -23,34 +22,29 @@ from edgekd.artifacts import (
 from edgekd.errors import GateError, InputError
 from edgekd.export.capture import (
     PIPELINE_ATTRIBUTES,
-    capture,
     component_names,
+    is_tiny,
     latent_size,
     picture_multiple,
     vae_scale_factor,
 )
+from edgekd.export.isolate import Worker, make_worker
+from edgekd.export.lora import check_lora
 from edgekd.export.manifest import (
     MANIFEST_FILE,
     ComponentFacts,
     all_versions,
-    find_licence,
     folder_bytes,
     read_manifest,
     scheduler_warning,
-    source_hash,
+    source_facts,
     versions,
     write_manifest,
 )
-from edgekd.export.parity import (
-    ComponentParity,
-    check_component,
-    check_pictures,
-    load_for_parity,
-    open_component,
-    record_for_parity,
-)
+from edgekd.export.parity import ComponentParity, PictureParity
 from edgekd.export.protocol import Exporter, ExportOptions
-from edgekd.export.record import Trajectory
+from edgekd.export.steps import Order
+from edgekd.export.trajectory_files import save_trajectory
 from edgekd.progress import Progress
 
 # What the user can do something about; every other OSError is a defect.
@@ -59,15 +53,19 @@ _DISK_PROBLEMS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.E
 
 def export_key(
     exporter: Exporter,
-    pipeline_path: Path,
+    source: str,
     precision: str,
     prompts: list[str],
     options: ExportOptions,
 ) -> str:
-    """Content hash of everything that an export depends on."""
+    """Content hash of everything that an export depends on.
+
+    Args:
+        source: content hash of the pipeline and of what is fused into it.
+    """
     return hash_value(
         {
-            "source": source_hash(pipeline_path),
+            "source": source,
             "runtime": exporter.name,
             "precision": precision,
             "prompts": prompts,
@@ -89,31 +87,35 @@ def export_pipeline(
 ) -> ExportedPipeline:
     """Export one precision of a pipeline; see `Exporter.export`.
 
-    The pipeline's parts are converted one at a time and released, the U-Net last.
+    The pipeline's parts are converted one at a time, the U-Net last; `edgekd.export.isolate` says
+    in which process. All that can be checked without weights is checked first.
     """
     from edgekd.teacher.load import load_pipeline
 
-    if precision not in exporter.precisions:
-        raise InputError(
-            f"the precision of `{exporter.name}` must be one of {', '.join(exporter.precisions)}",
-            repr(precision),
-        )
-    _check_out(out)
     started = time.monotonic()
-    pipeline = load_pipeline(pipeline_path)
-    _check_room(pipeline, out)
+    _check_out(out)
+    outline = load_pipeline(pipeline_path, only=())
+    check_capabilities(exporter, outline, precision)
+    if options.lora is not None:
+        check_lora(options.lora)
+    sizes = parts_bytes(outline)
+    worker = make_worker(exporter, sizes, options.memory_limit_bytes)
+    _check_room(sizes, out, options)
+    origin = source_facts(pipeline_path, options.lora)
+    source = origin["hash"]
     job = _Job(
         exporter=exporter,
+        worker=worker,
         precision=precision,
-        source=source_hash(pipeline_path),
-        key=options.key or export_key(exporter, pipeline_path, precision, prompts, options),
-        trajectory=options.trajectory or record_for_parity(pipeline, prompts, options.generation),
+        prompts=prompts,
+        origin={**origin, "pipeline": type(outline).__name__},
+        key=options.key or export_key(exporter, source, precision, prompts, options),
         options=options,
         progress=progress,
     )
     try:
         with disk_problems(out), atomic_folder(out) as folder:
-            _write_whole(job, pipeline_path, pipeline, folder, started)
+            _write_whole(job, pipeline_path, outline, folder, started)
     except GateError:
         # An older export beside a failed one would be taken for it.
         shutil.rmtree(out, ignore_errors=True)
@@ -121,99 +123,142 @@ def export_pipeline(
     return ExportedPipeline(out, job.key, exporter.name, precision)
 
 
+def check_capabilities(exporter: Exporter, pipeline: Any, precision: str) -> None:
+    """Hold a pipeline against what an exporter declares.
+
+    Args:
+        pipeline: diffusers pipeline; its weights are not looked at.
+
+    Raises:
+        InputError: a precision or a VAE that the exporter does not take.
+    """
+    if precision not in exporter.precisions:
+        raise InputError(
+            f"the precision of `{exporter.name}` must be one of {', '.join(exporter.precisions)}",
+            repr(precision),
+        )
+    if is_tiny(pipeline.vae) and not exporter.accepts_tiny_decoder:
+        raise InputError(
+            f"the VAE must be an AutoencoderKL, clients of `{exporter.name}` know no other",
+            type(pipeline.vae).__name__,
+        )
+
+
 @dataclass(frozen=True)
 class _Job:
     """What stays the same for all parts of one export."""
 
     exporter: Exporter
+    worker: Worker
     precision: str
-    source: str
+    prompts: list[str]
+    origin: dict[str, Any]
     key: str
-    trajectory: Trajectory
     options: ExportOptions
     progress: Progress
 
 
 def _write_whole(
-    job: _Job, pipeline_path: Path, pipeline: Any, folder: Path, started: float
+    job: _Job, pipeline_path: Path, outline: Any, folder: Path, started: float
 ) -> None:
     exporter = job.exporter
-    scheduler = type(pipeline.scheduler).__name__
+    scheduler = type(outline.scheduler).__name__
     warning = scheduler_warning(scheduler, job.options.schedulers or exporter.schedulers)
     if warning:
         job.progress.info(f"  warning: {warning}")
-    _write_shared_parts(pipeline, pipeline_path, folder)
-    shapes = _shapes(exporter, pipeline)
-    components = _convert_all(job, pipeline, folder)
-    pictures = check_pictures(
-        load_for_parity(exporter, folder),
-        job.precision,
-        job.trajectory,
-        exporter.picture_floor(job.precision),
-    )
-    job.progress.info(
-        f"  {job.precision} pictures: {pictures.psnr_db:.1f} dB (floor {pictures.floor_db:g})"
-    )
+    _write_shared_parts(outline, pipeline_path, folder)
+    work = folder / ".work"
+    order = {
+        "source": str(_fuse(job, pipeline_path, work)),
+        "trajectory": str(work / "trajectory"),
+        "folder": str(folder),
+        "precision": job.precision,
+    }
+    _record(job, order)
+    components = _convert_all(job, order, component_names(outline))
+    pictures = _draw(job, order)
+    shutil.rmtree(work)
     write_manifest(
         folder,
         runtime=exporter.name,
         precision=job.precision,
         key=job.key,
-        source={
-            "hash": job.source,
-            "pipeline": type(pipeline).__name__,
-            "licence": find_licence(pipeline_path),
-        },
+        source=job.origin,
         scheduler=scheduler,
         warning=warning,
-        shapes=shapes,
+        shapes=_shapes(exporter, outline),
         components=components,
         pictures=pictures,
         generation=job.options.generation,
         exporter_facts=exporter.facts(),
         seconds=time.monotonic() - started,
+        memory={
+            "peak_rss_bytes": job.worker.peak_rss_bytes,
+            "isolated": job.worker.isolated,
+            "limit_bytes": job.options.memory_limit_bytes,
+        },
     )
     finish(folder, job.key, runtime=exporter.name, precision=job.precision)
 
 
-def _convert_all(job: _Job, pipeline: Any, folder: Path) -> dict[str, ComponentFacts]:
-    """Convert and check part by part; a part is released as soon as it is converted."""
-    names = component_names(pipeline)
-    base = usable_base(job.exporter, job.options.base, job.source)
+def _fuse(job: _Job, pipeline_path: Path, work: Path) -> Path:
+    """The pipeline folder to export: the source, or a copy with the LoRA in it."""
+    lora = job.options.lora
+    if lora is None:
+        return pipeline_path
+    job.progress.info(f"  fusing {lora.name}")
+    fused = work / "fused"
+    order = {"source": str(pipeline_path), "lora": str(lora), "out": str(fused)}
+    job.worker.run("fuse", order)
+    return fused
+
+
+def _record(job: _Job, order: Order) -> None:
+    """Put the recordings where the steps look for them."""
+    if job.options.trajectory is not None:
+        save_trajectory(job.options.trajectory, Path(order["trajectory"]))
+        return
+    job.progress.info("  recording the parts' inputs along a denoising trajectory")
+    how = {"prompts": job.prompts, "generation": asdict(job.options.generation)}
+    job.worker.run("record", {**order, **how})
+
+
+def _convert_all(job: _Job, order: Order, names: tuple[str, ...]) -> dict[str, ComponentFacts]:
+    """Convert and check part by part."""
+    base = usable_base(job.exporter, job.options.base, job.origin["hash"])
     facts = {}
     with job.progress.track(f"export {job.precision}", len(names)) as advance:
-        for index, name in enumerate(names):
+        for name in names:
             started = time.monotonic()
-            details = job.exporter.convert(
-                capture(pipeline, name),
-                folder / name,
-                job.precision,
-                job.trajectory.recordings[name],
-                base / name if base is not None else None,
+            part = {
+                **order,
+                "component": name,
+                "base": None if base is None else str(base),
+                "floor": asdict(job.exporter.component_floor(name, job.precision)),
+            }
+            converted = job.worker.run("convert", part)
+            checked = job.worker.run("check", part)
+            parity = ComponentParity.from_dict(checked.result)
+            facts[name] = ComponentFacts(
+                precision=job.precision,
+                parity=parity,
+                bytes=folder_bytes(Path(order["folder"]) / name),
+                seconds=round(time.monotonic() - started, 2),
+                peak_rss_bytes=max(converted.peak_rss_bytes, checked.peak_rss_bytes),
+                details=converted.result,
             )
-            attribute = PIPELINE_ATTRIBUTES[name]
-            if all(PIPELINE_ATTRIBUTES[later] != attribute for later in names[index + 1 :]):
-                _release(pipeline, attribute)
-            parity = _check(job, folder, name)
-            seconds = round(time.monotonic() - started, 2)
-            size = folder_bytes(folder / name)
-            facts[name] = ComponentFacts(job.precision, parity, size, seconds, details)
-            job.progress.info(
-                f"  {job.precision} {name}: {parity.snr_db:.1f} dB (floor {parity.floor_db:g}), "
-                f"{size / 1e6:.1f} MB, {seconds:.1f} s"
-            )
+            job.progress.info(f"  {job.precision} {name}: {facts[name].summary()}")
             advance(1)
     return facts
 
 
-def _check(job: _Job, folder: Path, name: str) -> ComponentParity:
-    return check_component(
-        name,
-        job.precision,
-        open_component(job.exporter, folder, name),
-        job.trajectory.recordings[name],
-        job.exporter.component_floor(name, job.precision),
+def _draw(job: _Job, order: Order) -> PictureParity:
+    floor = asdict(job.exporter.picture_floor(job.precision))
+    pictures = PictureParity.from_dict(job.worker.run("draw", {**order, "floor": floor}).result)
+    job.progress.info(
+        f"  {job.precision} pictures: {pictures.psnr_db:.1f} dB (floor {pictures.floor_db:g})"
     )
+    return pictures
 
 
 def usable_base(exporter: Exporter, base: Path | None, source: str) -> Path | None:
@@ -239,11 +284,6 @@ def _shapes(exporter: Exporter, pipeline: Any) -> dict[str, Any]:
         "native": [side * scale for side in latent_size(pipeline)],
         "multiple": picture_multiple(pipeline),
     }
-
-
-def _release(pipeline: Any, attribute: str) -> None:
-    setattr(pipeline, attribute, None)
-    gc.collect()
 
 
 def _write_shared_parts(pipeline: Any, pipeline_path: Path, folder: Path) -> None:
@@ -275,11 +315,20 @@ def _check_out(out: Path) -> None:
         )
 
 
-def _check_room(pipeline: Any, out: Path) -> None:
+def parts_bytes(pipeline: Any) -> dict[str, int]:
+    """Size of each model of a pipeline in float32, weights loaded or not."""
+    attributes = dict.fromkeys(PIPELINE_ATTRIBUTES[name] for name in component_names(pipeline))
+    return {
+        name: 4 * sum(tensor.numel() for tensor in getattr(pipeline, name).parameters())
+        for name in attributes
+    }
+
+
+def _check_room(sizes: dict[str, int], out: Path, options: ExportOptions) -> None:
     """A large model is converted for minutes: say before it, not after it, that it will not fit."""
-    parts = [getattr(pipeline, PIPELINE_ATTRIBUTES[name]) for name in component_names(pipeline)]
-    sizes = [4 * sum(tensor.numel() for tensor in part.parameters()) for part in parts]
-    needed = sum(sizes) + max(sizes)  # all parts in float32, and the scratch of the largest
+    whole = sum(sizes.values())
+    # All parts in float32, the scratch of the largest, and the copy that a LoRA is fused into.
+    needed = whole + max(sizes.values()) + (whole if options.lora is not None else 0)
     place = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free
     if free < needed:

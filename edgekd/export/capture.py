@@ -99,6 +99,17 @@ class VaeEncoderModule(nn.Module):
         return (self.vae.encode(sample).latent_dist.parameters,)
 
 
+class TinyVaeEncoderModule(nn.Module):
+    """sample [B,3,H,W] in [-1,1] -> latents [B,c,h,w]: an `AutoencoderTiny` has no posterior."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, sample: Tensor) -> tuple[Tensor]:
+        return (self.vae.encode(sample).latents,)
+
+
 class VaeDecoderModule(nn.Module):
     """latent_sample [B,c,h,w], unscaled -> picture [B,3,H,W] in [-1,1]."""
 
@@ -108,6 +119,21 @@ class VaeDecoderModule(nn.Module):
 
     def forward(self, latent_sample: Tensor) -> tuple[Tensor]:
         return (self.vae.decode(latent_sample, return_dict=False)[0],)
+
+
+def is_tiny(vae: Any) -> bool:
+    """Whether a VAE is an `AutoencoderTiny`."""
+    return type(vae).__name__ == "AutoencoderTiny"
+
+
+def vae_encoder_output(vae: Any) -> str:
+    """Output name of the encoder, as optimum's clients tell the two kinds of VAE apart."""
+    return "latent_sample" if is_tiny(vae) else "latent_parameters"
+
+
+def vae_encoder_module(vae: Any) -> nn.Module:
+    """The encoder of either kind of VAE."""
+    return TinyVaeEncoderModule(vae) if is_tiny(vae) else VaeEncoderModule(vae)
 
 
 def select_output(result: Any, name: str) -> Tensor:
@@ -252,18 +278,17 @@ def _capture_vae_encoder(pipeline: Any, component: str) -> Capture:
     height, width = latent_size(pipeline)
     scale = vae_scale_factor(pipeline)
     sample = torch.zeros(1, config.in_channels, height * scale, width * scale)
+    output = vae_encoder_output(pipeline.vae)
     axes = {
         "sample": {0: "batch_size", 2: "sample_height", 3: "sample_width"},
-        "latent_parameters": {
+        output: {
             0: "batch_size",
             2: f"sample_height / {scale}",
             3: f"sample_width / {scale}",
         },
     }
-    module = VaeEncoderModule(pipeline.vae)
-    return Capture(
-        component, module, {"sample": sample}, ("latent_parameters",), axes, _clean_config(config)
-    )
+    module = vae_encoder_module(pipeline.vae)
+    return Capture(component, module, {"sample": sample}, (output,), axes, _clean_config(config))
 
 
 def _capture_vae_decoder(pipeline: Any, component: str) -> Capture:

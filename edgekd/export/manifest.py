@@ -13,7 +13,14 @@ from typing import Any
 import yaml
 
 from edgekd import __version__
-from edgekd.artifacts import ARTIFACT_FILE, hash_tree, read_json, write_json
+from edgekd.artifacts import (
+    ARTIFACT_FILE,
+    hash_file,
+    hash_tree,
+    hash_value,
+    read_json,
+    write_json,
+)
 from edgekd.errors import InputError
 from edgekd.export.parity import ComponentParity, PictureParity
 from edgekd.export.protocol import Generation
@@ -24,13 +31,34 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class ComponentFacts:
-    """One part of an export: its parity, its size on disk and what it took."""
+    """One part of an export: its parity, its size on disk and what it took.
+
+    Attributes:
+        peak_rss_bytes: largest resident memory of the process that converted or checked it,
+            Python and libraries included.
+        details: what the exporter tells of it.
+    """
 
     precision: str
     parity: ComponentParity
     bytes: int
     seconds: float
+    peak_rss_bytes: int
     details: dict[str, Any]
+
+    def summary(self) -> str:
+        """For people: parity, size, time and memory."""
+        parity = self.parity
+        deployed = (
+            f", {parity.deployed_snr_db:.1f} dB as deployed (floor {parity.deployed_floor_db:g})"
+            if parity.deployed_snr_db is not None
+            else ""
+        )
+        return (
+            f"{parity.snr_db:.1f} dB (floor {parity.floor_db:g}){deployed}, "
+            f"{self.bytes / 1e6:.1f} MB, {self.seconds:.1f} s, "
+            f"peak {self.peak_rss_bytes / 1e9:.2f} GB"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         facts = asdict(self)
@@ -74,6 +102,15 @@ def source_hash(pipeline_path: Path) -> str:
     return hash_tree(pipeline_path, exclude=(ARTIFACT_FILE,))
 
 
+def source_facts(pipeline_path: Path, lora: Path | None) -> dict[str, Any]:
+    """Where an export came from: `hash` over all of it, `licence`, and the LoRA's file."""
+    source, fused = source_hash(pipeline_path), None
+    if lora is not None:
+        fused = {"file": lora.name, "hash": hash_file(lora)}
+        source = hash_value([source, fused["hash"]])
+    return {"hash": source, "licence": find_licence(pipeline_path), "lora": fused}
+
+
 def content_hash(exported_path: Path) -> str:
     """Content hash of what a client loads: equal for equal exports, whenever they were made."""
     return hash_tree(exported_path, exclude=(ARTIFACT_FILE, MANIFEST_FILE))
@@ -109,6 +146,7 @@ def write_manifest(
     generation: Generation,
     exporter_facts: dict[str, Any],
     seconds: float,
+    memory: dict[str, Any],
 ) -> None:
     """Write the manifest of a folder whose other files are all there."""
     other_facts = {name: value for name, value in exporter_facts.items() if name != "versions"}
@@ -129,6 +167,7 @@ def write_manifest(
             "pictures": asdict(pictures),
             "bytes": folder_bytes(folder),
             "seconds": round(seconds, 2),
+            "memory": memory,
             **other_facts,
             "versions": all_versions(exporter_facts),
         },

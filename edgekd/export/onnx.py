@@ -74,6 +74,7 @@ class OnnxExporter:
         "UniPCMultistepScheduler",
     )
     dynamic_shapes = True
+    accepts_tiny_decoder = True
 
     def export(
         self,

@@ -11,8 +11,10 @@ Everything that is not a finite number at or above the floor is a failure.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,14 @@ import numpy.typing as npt
 import torch
 
 from edgekd.errors import GateError, InputError
-from edgekd.export.protocol import ComponentRunner, Exporter, Floor, Generation
+from edgekd.export.capture import latent_size, picture_multiple, vae_scale_factor
+from edgekd.export.protocol import (
+    ComponentRunner,
+    Exporter,
+    Floor,
+    Generation,
+    OpensDeployed,
+)
 from edgekd.export.record import Arrays, Recording, Trajectory, draw, record_denoising_inputs
 
 Array = npt.NDArray[Any]
@@ -31,6 +40,8 @@ EXACT_DB = 200.0
 # A denoising trajectory from pure noise to the picture in this many steps: every noise level is
 # there, and a large model is not run more often than that.
 PARITY_STEPS = 8
+# What repeats a drawing session: arguments of `draw`, and fields of `Trajectory`.
+_DRAWING = ("prompts", "steps", "guidance_scale", "seed", "size", "images_per_prompt")
 
 
 @dataclass(frozen=True)
@@ -41,14 +52,24 @@ class ComponentParity:
         snr_db: worst over calls and outputs.
         floor_db, floor_reason: what it had to reach.
         executed_by: what computed the outputs.
-        calls: each call's timestep (null for parts without) and SNR.
+        calls: each call's timestep (null for parts without), shape of its first input, and SNR.
+        deployed_snr_db: the same where the runtime computes in another precision in deployment
+            than in the check above; null where it does not.
+        deployed_floor_db, deployed_executed_by: of that second check.
     """
 
     snr_db: float
     floor_db: float
     floor_reason: str
     executed_by: str
-    calls: tuple[dict[str, float | None], ...]
+    calls: tuple[dict[str, Any], ...]
+    deployed_snr_db: float | None = None
+    deployed_floor_db: float | None = None
+    deployed_executed_by: str | None = None
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> ComponentParity:
+        return cls(**{**facts, "calls": tuple(facts["calls"])})
 
 
 @dataclass(frozen=True)
@@ -57,7 +78,9 @@ class PictureParity:
 
     Attributes:
         psnr_db: worst picture; peak 1.
-        images_db: each prompt's.
+        images_db: each picture's.
+        size: height and width in pixels; null: the pipeline's own.
+        other: at another size and batch, where the export has dynamic shapes.
     """
 
     psnr_db: float
@@ -68,6 +91,14 @@ class PictureParity:
     steps: int
     guidance_scale: float
     seed: int
+    size: tuple[int, int] | None
+    images_per_prompt: int
+    other: PictureParity | None
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> PictureParity:
+        other = facts["other"]
+        return cls(**{**facts, "other": None if other is None else cls.from_dict(other)})
 
 
 @dataclass(frozen=True)
@@ -129,8 +160,12 @@ def check_component(
             f"snr_db={worst:.2f}",
             f"The floor's reason: {floor.reason}.",
         )
-    calls: tuple[dict[str, float | None], ...] = tuple(
-        {"timestep": recording.timestep, "snr_db": round(value, 2)}
+    calls = tuple(
+        {
+            "timestep": recording.timestep,
+            "shape": list(next(iter(recording.inputs.values())).shape),
+            "snr_db": round(value, 2),
+        }
         for recording, value in zip(recordings, values, strict=True)
     )
     return ComponentParity(round(worst, 2), floor.db, floor.reason, runner.executed_by, calls)
@@ -172,6 +207,33 @@ def _output_snr(reference: Array, output: Array, where: str) -> float:
     return snr_db(reference, output)
 
 
+def check_deployed(
+    parity: ComponentParity,
+    exporter: Exporter,
+    exported_path: Path,
+    recordings: list[Recording],
+    component: str,
+    precision: str,
+) -> ComponentParity:
+    """Add the second figure where the runtime computes in another precision in deployment.
+
+    Raises:
+        GateError: as `check_component`, against the exporter's floor for this.
+    """
+    if not isinstance(exporter, OpensDeployed):
+        return parity
+    with _loading(exporter, component):
+        runner = exporter.open_deployed(exported_path, component)
+    floor = exporter.deployed_floor(component, precision)
+    deployed = check_component(component, f"{precision} as deployed", runner, recordings, floor)
+    return replace(
+        parity,
+        deployed_snr_db=deployed.snr_db,
+        deployed_floor_db=deployed.floor_db,
+        deployed_executed_by=deployed.executed_by,
+    )
+
+
 def check_pictures(
     pipeline: Any, precision: str, trajectory: Trajectory, floor: Floor
 ) -> PictureParity:
@@ -180,14 +242,11 @@ def check_pictures(
     Raises:
         GateError: the pictures are NaN, constant, of another shape, or below the floor.
     """
-    images = draw(
-        pipeline,
-        trajectory.prompts,
-        trajectory.steps,
-        trajectory.guidance_scale,
-        trajectory.seed,
-    )
+    drawn = {name: getattr(trajectory, name) for name in _DRAWING}
+    images = draw(pipeline, **drawn)
     where = f"pictures, precision={precision}"
+    if trajectory.size is not None:
+        where += f", size={trajectory.size[0]}x{trajectory.size[1]}"
     if images.shape != trajectory.images.shape:
         raise GateError(
             f"{where} must have shape {trajectory.images.shape}", f"shape {images.shape}"
@@ -205,22 +264,29 @@ def check_pictures(
             f"psnr_db={worst:.2f}",
             f"The floor's reason: {floor.reason}.",
         )
+    other = trajectory.other
     return PictureParity(
         worst,
         floor.db,
         floor.reason,
         values,
-        trajectory.prompts,
-        trajectory.steps,
-        trajectory.guidance_scale,
-        trajectory.seed,
+        **drawn,
+        other=None if other is None else check_pictures(pipeline, precision, other, floor),
     )
 
 
 def record_for_parity(
-    pipeline: Any, prompts: list[str], generation: Generation, seed: int = 0
+    pipeline: Any,
+    prompts: list[str],
+    generation: Generation,
+    seed: int = 0,
+    other_shapes: bool = False,
 ) -> Trajectory:
     """The trajectory that parity is measured on.
+
+    Args:
+        other_shapes: record a session at another size and batch too: smaller and not square,
+            so that a large model is not run for long, and an odd batch.
 
     Raises:
         InputError: no prompts.
@@ -228,7 +294,24 @@ def record_for_parity(
     if not prompts:
         raise InputError("parity needs at least one prompt", "none")
     steps = min(generation.steps, PARITY_STEPS)
-    return record_denoising_inputs(pipeline, prompts, steps, generation.guidance_scale, seed)
+    scale = generation.guidance_scale
+    trajectory = record_denoising_inputs(pipeline, prompts, steps, scale, seed)
+    if not other_shapes:
+        return trajectory
+    size = other_size(pipeline)
+    # Without guidance, so that the U-Net's batch is the odd number itself.
+    other = record_denoising_inputs(
+        pipeline, prompts[:1], min(steps, 2), 1.0, seed, size, images_per_prompt=3
+    )
+    return replace(trajectory, other=other)
+
+
+def other_size(pipeline: Any) -> tuple[int, int]:
+    """Height and width in pixels that a pipeline can draw and that are not its own."""
+    multiple = picture_multiple(pipeline)
+    native = latent_size(pipeline)[0] * vae_scale_factor(pipeline)
+    height = max(native // 2 // multiple, 1) * multiple
+    return height, height + multiple
 
 
 def check_parity(
@@ -255,13 +338,20 @@ def check_parity(
 
     if trajectory is None:
         trajectory = record_for_parity(
-            load_pipeline(pipeline_path), prompts, generation or Generation()
+            load_pipeline(pipeline_path),
+            prompts,
+            generation or Generation(),
+            other_shapes=exporter.dynamic_shapes,
         )
     components = {}
-    for component, recordings in trajectory.recordings.items():
+    for component in trajectory.recordings:
+        calls = trajectory.calls(component)
         runner = open_component(exporter, exported_path, component)
         floor = exporter.component_floor(component, precision)
-        components[component] = check_component(component, precision, runner, recordings, floor)
+        parity = check_component(component, precision, runner, calls, floor)
+        components[component] = check_deployed(
+            parity, exporter, exported_path, calls, component, precision
+        )
     pictures = check_pictures(
         load_for_parity(exporter, exported_path),
         precision,
@@ -282,8 +372,14 @@ def open_component(exporter: Exporter, exported_path: Path, component: str) -> C
     Raises:
         GateError: the runtime refuses the part, or it is missing.
     """
-    try:
+    with _loading(exporter, component):
         return exporter.open_component(exported_path, component)
+
+
+@contextlib.contextmanager
+def _loading(exporter: Exporter, component: str) -> Iterator[None]:
+    try:
+        yield
     # As above: the runtime's own exceptions.
     except Exception as error:
         message = " ".join(str(error).split())

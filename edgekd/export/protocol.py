@@ -45,6 +45,9 @@ class ExportOptions:
         trajectory: recordings of this very pipeline, when several precisions share them.
         base: a finished export of the same source in the exporter's first precision, to start
             from instead of tracing again. The result is the same.
+        lora: a safetensors file that is fused into the pipeline before the export.
+        memory_limit_bytes: bound of the resident memory of this process and its children
+            together; see `edgekd.export.isolate`.
     """
 
     generation: Generation = field(default_factory=Generation)
@@ -52,6 +55,8 @@ class ExportOptions:
     key: str | None = None
     trajectory: Trajectory | None = None
     base: Path | None = None
+    lora: Path | None = None
+    memory_limit_bytes: int | None = None
 
 
 class ComponentRunner(Protocol):
@@ -78,13 +83,21 @@ class Exporter(Protocol):
         name: the `runtime` of a target.
         precisions: what `export` accepts.
         schedulers: diffusers scheduler classes that the runtime's clients know.
-        dynamic_shapes: whether one export serves every batch and picture size.
+        dynamic_shapes: whether one export serves every batch and picture size. If so, parity is
+            checked at a second size and batch too.
+        accepts_tiny_decoder: whether the runtime's clients draw with an `AutoencoderTiny`, whose
+            encoder gives `latent_sample` instead of `latent_parameters`. If not, a pipeline that
+            has one is refused before any work.
+
+    `convert` and `open_component` may be called in another process than `export`, on an exporter
+    that was made there without arguments.
     """
 
     name: str
     precisions: tuple[str, ...]
     schedulers: tuple[str, ...]
     dynamic_shapes: bool
+    accepts_tiny_decoder: bool
 
     def export(
         self,
@@ -129,3 +142,18 @@ class Exporter(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """Versions and runtime options, for the manifest."""
+
+
+@runtime_checkable
+class OpensDeployed(Protocol):
+    """What an exporter has besides, whose runtime computes in another precision in deployment.
+
+    `Exporter.open_component` then opens a part so that it computes as exactly as it can, which
+    proves the graph and the weights; this opens it as `Exporter.load` does.
+    """
+
+    def open_deployed(self, exported_path: Path, component: str) -> ComponentRunner:
+        """Open one part as it is deployed; `executed_by` names the precision."""
+
+    def deployed_floor(self, component: str, precision: str) -> Floor:
+        """Least SNR of a part as it is deployed against torch in float32, in dB."""

@@ -23,6 +23,8 @@ from edgekd.export.capture import (
     select_output,
     text_encoder_outputs,
     unet_inputs,
+    vae_encoder_module,
+    vae_encoder_output,
 )
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -45,6 +47,9 @@ class Trajectory:
         recordings: part -> its calls, in order.
         images: what came out, float32 [N,H,W,3] in [0,1].
         prompts, steps, guidance_scale, seed: repeat the session on another runtime.
+        size: picture height and width in pixels; None: the pipeline's own.
+        images_per_prompt: batch of one call of the pipeline.
+        other: the same pipeline at another size and batch, for exports of dynamic shapes.
     """
 
     recordings: dict[str, list[Recording]]
@@ -53,26 +58,46 @@ class Trajectory:
     steps: int
     guidance_scale: float
     seed: int
+    size: tuple[int, int] | None = None
+    images_per_prompt: int = 1
+    other: Trajectory | None = None
+
+    def calls(self, component: str) -> list[Recording]:
+        """The calls of one part at the pipeline's own shapes, then those at other shapes."""
+        further = self.other.calls(component) if self.other is not None else []
+        return self.recordings[component] + further
 
 
 def draw(
-    pipeline: Any, prompts: tuple[str, ...], steps: int, guidance_scale: float, seed: int
+    pipeline: Any,
+    prompts: tuple[str, ...],
+    steps: int,
+    guidance_scale: float,
+    seed: int,
+    size: tuple[int, int] | None = None,
+    images_per_prompt: int = 1,
 ) -> npt.NDArray[np.float32]:
-    """Draw one picture per prompt, float32 [N,H,W,3] in [0,1].
+    """Draw pictures for each prompt, float32 [N,H,W,3] in [0,1].
 
-    Prompt i starts from the noise of `seed + i`, on the CPU: the same in every runtime.
+    Picture i starts from the noise of `seed + i`, on the CPU: the same in every runtime.
     """
-    images = [
-        pipeline(
+    height, width = size or (None, None)
+    pictures: list[npt.NDArray[np.float32]] = []
+    for prompt in prompts:
+        first = seed + len(pictures)
+        generators = [torch.Generator().manual_seed(first + i) for i in range(images_per_prompt)]
+        drawn = pipeline(
             prompt,
+            height=height,
+            width=width,
             num_inference_steps=steps,
             guidance_scale=guidance_scale,
-            generator=torch.Generator().manual_seed(seed + index),
+            num_images_per_prompt=images_per_prompt,
+            generator=generators[0] if images_per_prompt == 1 else generators,
             output_type="np",
-        ).images[0]
-        for index, prompt in enumerate(prompts)
-    ]
-    return np.stack(images).astype(np.float32)
+        ).images
+        pictures.extend(drawn)
+    return np.stack(pictures).astype(np.float32)
 
 
 def record_denoising_inputs(
@@ -81,8 +106,10 @@ def record_denoising_inputs(
     steps: int,
     guidance_scale: float,
     seed: int = 0,
+    size: tuple[int, int] | None = None,
+    images_per_prompt: int = 1,
 ) -> Trajectory:
-    """Draw one picture per prompt and record every call of every part.
+    """Draw with a pipeline and record every call of every part.
 
     The VAE encoder, which text-to-image does not call, is given the pictures drawn.
 
@@ -90,16 +117,21 @@ def record_denoising_inputs(
         pipeline: diffusers pipeline in float32.
         prompts: what to draw; one session each.
         steps: denoising steps; the U-Net is recorded at every one.
-        guidance_scale: classifier-free guidance; above 1 doubles the U-Net's batch.
-        seed: of the first prompt's noise; the others count up.
+        guidance_scale: classifier-free guidance; above 1 doubles the U-Net's batch. A U-Net that
+            is conditioned on guidance gets it as an input instead.
+        seed: of the first picture's noise; the others count up.
+        size: picture height and width in pixels; None: the pipeline's own.
+        images_per_prompt: pictures of one call of the pipeline.
     """
     recordings: dict[str, list[Recording]] = {name: [] for name in component_names(pipeline)}
     prompts = tuple(prompts)
+    how = (steps, guidance_scale, seed, size, images_per_prompt)
     with torch.inference_mode(), _recording(pipeline, recordings):
-        images = draw(pipeline, prompts, steps, guidance_scale, seed)
+        images = draw(pipeline, prompts, *how)
         if "vae_encoder" in recordings:
-            recordings["vae_encoder"] = [_encode(pipeline.vae, image) for image in images]
-    return Trajectory(recordings, images, prompts, steps, guidance_scale, seed)
+            batches = np.split(images, len(prompts))
+            recordings["vae_encoder"] = [_encode(pipeline.vae, batch) for batch in batches]
+    return Trajectory(recordings, images, prompts, *how)
 
 
 @contextlib.contextmanager
@@ -160,10 +192,10 @@ def _unet_hook(records: list[Recording], inputs: tuple[str, ...]) -> Hook:
     return hook
 
 
-def _encode(vae: Any, image: npt.NDArray[np.float32]) -> Recording:
-    sample = torch.from_numpy(image).permute(2, 0, 1)[None] * 2 - 1
-    parameters = vae.encode(sample).latent_dist.parameters
-    return Recording({"sample": _array(sample)}, {"latent_parameters": _array(parameters)})
+def _encode(vae: Any, images: npt.NDArray[np.float32]) -> Recording:
+    sample = torch.from_numpy(images).permute(0, 3, 1, 2) * 2 - 1
+    (latents,) = vae_encoder_module(vae)(sample)
+    return Recording({"sample": _array(sample)}, {vae_encoder_output(vae): _array(latents)})
 
 
 def _array(tensor: Tensor) -> npt.NDArray[Any]:

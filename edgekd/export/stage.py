@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 from edgekd.artifacts import ExportedPipeline, finished, hash_value
 from edgekd.errors import InputError
-from edgekd.export.parity import record_for_parity
-from edgekd.export.protocol import ExportOptions, Generation
+from edgekd.export.assemble import parts_bytes
+from edgekd.export.isolate import make_worker
+from edgekd.export.protocol import Exporter, ExportOptions, Generation
+from edgekd.export.record import Trajectory
 from edgekd.export.registry import get_exporter
+from edgekd.export.trajectory_files import load_trajectory
 from edgekd.progress import Progress
 from edgekd.recipe import ExportSection
 from edgekd.target import Target
@@ -29,6 +33,20 @@ def chosen_precisions(target: Target, section: ExportSection) -> list[str]:
             ", ".join(unknown),
         )
     return [name for name in target.precisions if name in (section.precisions or target.precisions)]
+
+
+def record_trajectory(
+    exporter: Exporter, pipeline_path: Path, prompts: list[str], generation: Generation
+) -> Trajectory:
+    """Record a pipeline once for several exports, in a child process where it is large."""
+    from edgekd.teacher.load import load_pipeline
+
+    sizes = parts_bytes(load_pipeline(pipeline_path, only=()))
+    worker = make_worker(exporter, sizes, limit_bytes=None)
+    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
+        order = {"source": str(pipeline_path), "prompts": prompts, "trajectory": folder}
+        worker.run("record", {**order, "generation": asdict(generation)})
+        return load_trajectory(Path(folder))
 
 
 def export_all(
@@ -52,8 +70,6 @@ def export_all(
         InputError: see `Exporter.export`.
         GateError: a precision is below its parity floor.
     """
-    from edgekd.teacher.load import load_pipeline
-
     exporter = get_exporter(target.runtime)
     generation = generation or Generation()
     used = prompts[: section.parity_prompts]
@@ -67,7 +83,7 @@ def export_all(
             continue
         if trajectory is None:
             progress.info("  recording the parts' inputs along a denoising trajectory")
-            trajectory = record_for_parity(load_pipeline(pipeline_path), used, generation)
+            trajectory = record_trajectory(exporter, pipeline_path, used, generation)
         first = exported.get(exporter.precisions[0])
         options = ExportOptions(
             generation,

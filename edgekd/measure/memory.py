@@ -64,6 +64,15 @@ def peak_resident_bytes() -> int:
     return int(peak) if sys.platform == "darwin" else int(peak) * 1024
 
 
+def forget_peak() -> bool:
+    """Let `peak_resident_bytes` count from now on; False where the system cannot (not Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak alone
+    except OSError:
+        return False
+    return True
+
+
 def start_peak_memory(
     entry: str, payload: Mapping[str, Any], environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
@@ -90,6 +99,15 @@ def finish_peak_memory(process: subprocess.Popen[str]) -> PeakMemory:
     Raises:
         RuntimeError: the process failed; the message holds the end of its stderr.
     """
+    return finish_measured(process)[0]
+
+
+def finish_measured(process: subprocess.Popen[str]) -> tuple[PeakMemory, Any]:
+    """Wait for a started measurement; its figures, and what the work returned (JSON-able).
+
+    Raises:
+        RuntimeError: as `finish_peak_memory`.
+    """
     try:
         output, errors = process.communicate()
     except BaseException:
@@ -99,7 +117,8 @@ def finish_peak_memory(process: subprocess.Popen[str]) -> PeakMemory:
     for line in reversed(output.splitlines()):
         if process.returncode == 0 and line.startswith(RESULT_PREFIX):
             figures = json.loads(line.removeprefix(RESULT_PREFIX))
-            return PeakMemory(figures["baseline_bytes"], figures["peak_bytes"])
+            memory = PeakMemory(figures["baseline_bytes"], figures["peak_bytes"])
+            return memory, figures["result"]
     raise RuntimeError(
         f"the memory measurement ended with code {process.returncode}: {errors[-2000:]}"
     )

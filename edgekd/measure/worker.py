@@ -15,7 +15,7 @@ from edgekd.measure.memory import RESULT_PREFIX, peak_resident_bytes, resident_b
 
 
 def main(arguments: list[str]) -> None:
-    """Run `package.module:function` with a JSON payload; print one line of figures."""
+    """Run `package.module:function` with a JSON payload; print figures and result on one line."""
     entry, payload_text = arguments
     module_name, _, function_name = entry.partition(":")
     module = importlib.import_module(module_name)
@@ -24,9 +24,9 @@ def main(arguments: list[str]) -> None:
     if preload is not None:
         preload(payload)
     baseline_bytes = resident_bytes()
-    getattr(module, function_name)(payload)
+    result = getattr(module, function_name)(payload)
     figures = {"baseline_bytes": baseline_bytes, "peak_bytes": peak_resident_bytes()}
-    print(RESULT_PREFIX + json.dumps(figures), flush=True)
+    print(RESULT_PREFIX + json.dumps({**figures, "result": result}, default=str), flush=True)
 
 
 if __name__ == "__main__":

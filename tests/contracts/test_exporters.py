@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd.artifacts import ExportedPipeline, hash_tree
+from edgekd.artifacts import ExportedPipeline, hash_tree, read_json, write_json
 from edgekd.errors import GateError, InputError
 from edgekd.export.capture import PIPELINE_ATTRIBUTES
 from edgekd.export.manifest import content_hash, read_manifest
@@ -21,7 +21,13 @@ from edgekd.progress import Silent
 PROMPTS = ["red apple"]
 # Three noise levels are enough here, and keep the suite short.
 GENERATION = Generation(steps=3, guidance_scale=4.0)
-PIPELINES = ("tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher", "tiny_cut_student")
+PIPELINES = (
+    "tiny_teacher",
+    "tiny_sd2_teacher",
+    "tiny_sdxl_teacher",
+    "tiny_cut_student",
+    "tiny_lcm_student",
+)
 CASES = [(name, precision) for name in exporters() for precision in get_exporter(name).precisions]
 
 Export = Callable[[str, str, str], tuple[Path, ExportedPipeline]]
@@ -60,6 +66,38 @@ def tiny_cut_student(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactor
     index = (path / "model_index.json").read_text(encoding="utf-8")
     index = index.replace("DDIMScheduler", "EulerDiscreteScheduler")
     (path / "model_index.json").write_text(index, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny_lcm_student(tmp_path_factory: pytest.TempPathFactory, tiny_cut_student: Path) -> Path:
+    """The guidance scale as an input of the U-Net, LCM's sampler, and an `AutoencoderTiny`."""
+    import torch
+
+    from edgekd.libraries import diffusers
+
+    path = tmp_path_factory.mktemp("students") / "lcm"
+    shutil.copytree(tiny_cut_student, path)
+    for part in ("unet", "vae", "scheduler"):
+        shutil.rmtree(path / part)
+    config = diffusers.UNet2DConditionModel.load_config(tiny_cut_student / "unet")
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        unet = diffusers.UNet2DConditionModel.from_config({**config, "time_cond_proj_dim": 16})
+        vae = diffusers.AutoencoderTiny(
+            encoder_block_out_channels=(8, 8, 8),
+            decoder_block_out_channels=(8, 8, 8),
+            num_encoder_blocks=(1, 1, 1),
+            num_decoder_blocks=(1, 1, 1),
+        )
+    unet.save_pretrained(path / "unet", safe_serialization=True)
+    vae.save_pretrained(path / "vae", safe_serialization=True)
+    diffusers.LCMScheduler().save_pretrained(path / "scheduler")
+    index = read_json(path / "model_index.json")
+    index["_class_name"] = "LatentConsistencyModelPipeline"
+    index["scheduler"][1] = "LCMScheduler"
+    index["vae"][1] = "AutoencoderTiny"
+    write_json(path / "model_index.json", index)
     return path
 
 
@@ -103,9 +141,19 @@ def test_export_proves_every_part(export: Export, name: str, precision: str, pip
         assert parity["executed_by"]
         assert facts["bytes"] > 0
         assert facts["seconds"] > 0
+        assert facts["peak_rss_bytes"] > facts["bytes"]
     calls = manifest["components"]["unet"]["parity"]["calls"]
-    assert len({call["timestep"] for call in calls}) == GENERATION.steps
-    assert manifest["pictures"]["psnr_db"] >= manifest["pictures"]["floor_db"]
+    native = [call for call in calls if call["shape"] == calls[0]["shape"]]
+    assert len({call["timestep"] for call in native}) == GENERATION.steps
+    pictures = [manifest["pictures"]]
+    if get_exporter(name).dynamic_shapes:
+        # Another batch and other sides, for the U-Net alone and for whole pictures.
+        assert any(
+            call["shape"][0] == 3 and call["shape"][2:] != calls[0]["shape"][2:] for call in calls
+        )
+        pictures.append(manifest["pictures"]["other"])
+        assert len(pictures[1]["images_db"]) == 3
+    assert all(row["psnr_db"] >= row["floor_db"] for row in pictures)
     assert manifest["source"]["hash"] == hash_tree(source)
     assert (manifest["runtime"], manifest["precision"]) == (name, precision)
     assert (exported.runtime, exported.precision) == (name, precision)

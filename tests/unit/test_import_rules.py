@@ -12,7 +12,7 @@ import edgekd
 ROOT = Path(edgekd.__file__).parent
 CORE = {"errors", "resources", "artifacts", "progress", "recipe", "target", "libraries"}
 # Upstream first: a package may import itself, the core and what stands before it.
-ORDER = ["data", "metrics", "teacher", "student", "distill", "export", "measure", "report"]
+ORDER = ["measure", "data", "metrics", "teacher", "student", "distill", "export", "report"]
 ORDER += ["benchmark"]
 LIGHT = ["cli", "errors", "resources", "artifacts", "progress", "recipe", "target", "summary"]
 

@@ -22,6 +22,7 @@ class FakeExporter:
 
     name = "fake"
     precisions = ("fp32", "int8")
+    dynamic_shapes = True
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[str], ExportOptions]] = []

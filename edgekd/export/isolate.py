@@ -1,0 +1,259 @@
+"""Where the steps of an export run: in this process, or each in a child that returns its memory.
+
+A pipeline of up to `ISOLATE_ABOVE_BYTES` is exported in this process: starting an interpreter with
+torch and diffusers takes seconds for each step, and there is little memory to return. A larger one,
+and any with a memory limit, has each step in a fresh process that loads only what the step needs;
+this process then holds recordings and no weights.
+
+A limit is kept by a watch on the resident memory of this process and all its children: 50 times a
+second it adds them up, and above the limit it kills the step. (`RLIMIT_AS` is of no use: torch maps
+tens of gigabytes that it never touches.) Between two looks a step can pass the limit by what it
+fills in 20 ms.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import subprocess
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgekd import errors
+from edgekd.errors import EdgekdError, GateError, InputError
+from edgekd.export.protocol import Exporter
+from edgekd.export.steps import STEPS, Order
+from edgekd.measure.memory import (
+    finish_measured,
+    forget_peak,
+    peak_resident_bytes,
+    resident_bytes,
+    start_peak_memory,
+)
+
+ISOLATE_ABOVE_BYTES = 500_000_000
+_LOOK_SECONDS = 0.02
+_LOOKS_PER_CENSUS = 25  # which children there are is asked more rarely: it reads all of /proc
+_ENTRY = "edgekd.export.isolate:serve"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a step returned.
+
+    Attributes:
+        peak_rss_bytes: largest resident memory of the process that did it, while it did it.
+    """
+
+    result: Any
+    peak_rss_bytes: int
+
+
+class Worker(Protocol):
+    """Does the steps of one export.
+
+    Attributes:
+        isolated: whether each step has a process of its own.
+        peak_rss_bytes: largest resident memory so far, all processes together.
+    """
+
+    isolated: bool
+    peak_rss_bytes: int
+
+    def run(self, step: str, order: Order) -> Done:
+        """Do a step of `edgekd.export.steps`; its errors are raised here."""
+
+
+class InProcess:
+    """Steps in this process, on pipelines that are loaded once."""
+
+    isolated = False
+
+    def __init__(self, exporter: Exporter) -> None:
+        self._exporter = exporter
+        self._pipelines: dict[Path, Any] = {}
+        self.peak_rss_bytes = 0
+
+    def run(self, step: str, order: Order) -> Done:
+        forget_peak()
+        result = STEPS[step](order, self._exporter, self._load)
+        peak = peak_resident_bytes()
+        self.peak_rss_bytes = max(self.peak_rss_bytes, peak)
+        return Done(result, peak)
+
+    def _load(self, path: Path, only: Collection[str] | None = None) -> Any:
+        from edgekd.teacher.load import load_pipeline
+
+        del only
+        if path not in self._pipelines:
+            self._pipelines[path] = load_pipeline(path)
+        return self._pipelines[path]
+
+
+class Isolated:
+    """Each step in a child process."""
+
+    isolated = True
+
+    def __init__(self, exporter: Exporter, limit_bytes: int | None = None) -> None:
+        kind = type(exporter)
+        self._exporter = f"{kind.__module__}:{kind.__qualname__}"
+        self._limit_bytes = limit_bytes
+        self.peak_rss_bytes = 0
+
+    def run(self, step: str, order: Order) -> Done:
+        import torch
+
+        payload = {
+            "step": step,
+            "exporter": self._exporter,
+            "threads": torch.get_num_threads(),
+            "order": order,
+        }
+        process = start_peak_memory(_ENTRY, payload)
+        watch = _Watch(process, self._limit_bytes)
+        watch.start()
+        try:
+            memory, answer = finish_measured(process)
+        except RuntimeError:
+            self._explain_death(watch, process, f"{step} {order.get('component', '')}".strip())
+            raise
+        finally:
+            watch.stop()
+            self.peak_rss_bytes = max(self.peak_rss_bytes, watch.peak_bytes)
+        _raise_error(answer)
+        return Done(answer["result"], memory.peak_bytes)
+
+    def _explain_death(self, watch: _Watch, process: subprocess.Popen[str], step: str) -> None:
+        """A child that was killed was so for its memory.
+
+        Raises:
+            GateError: it passed the limit, or the system killed it.
+        """
+        if watch.found_bytes is not None:
+            raise GateError(
+                f"the export must stay within --memory-limit {watch.limit_bytes} bytes",
+                f"{watch.found_bytes} bytes at the step `{step}`",
+                "Raise the limit, or export a smaller pipeline.",
+            ) from None
+        if process.returncode == -signal.SIGKILL:
+            raise GateError(
+                "the export must fit in the memory of this machine",
+                f"a step that the system killed: `{step}`",
+                "Close other programs, or export a smaller pipeline.",
+            ) from None
+
+
+def make_worker(exporter: Exporter, parts_bytes: dict[str, int], limit_bytes: int | None) -> Worker:
+    """The worker for a pipeline of these parts.
+
+    Args:
+        parts_bytes: float32 size of each model.
+        limit_bytes: memory limit.
+
+    Raises:
+        InputError: the limit cannot be kept.
+    """
+    if limit_bytes is not None:
+        check_limit(parts_bytes, limit_bytes)
+    if limit_bytes is not None or sum(parts_bytes.values()) > ISOLATE_ABOVE_BYTES:
+        return Isolated(exporter, limit_bytes)
+    return InProcess(exporter)
+
+
+def check_limit(parts_bytes: dict[str, int], limit_bytes: int) -> None:
+    """Refuse a limit below what no export of such parts can do without.
+
+    The recording step has all parts in memory. The conversion of a part has it twice: as torch's
+    tensors and in the runtime's form. Python and the libraries are in memory twice too, here and
+    in the child. What more a step needs differs; the watch finds it.
+
+    Raises:
+        InputError: the limit is below that.
+    """
+    weights = max(sum(parts_bytes.values()), 2 * max(parts_bytes.values()))
+    needed = weights + 2 * resident_bytes()
+    if limit_bytes < needed:
+        raise InputError(
+            f"--memory-limit must be at least {needed} bytes for this pipeline ({weights} for "
+            f"weights, {needed - weights} for Python and libraries)",
+            f"{limit_bytes} bytes",
+        )
+
+
+def serve(payload: dict[str, Any]) -> dict[str, Any]:
+    """The child's side: do one step; errors meant for the user go back as values."""
+    import torch
+
+    from edgekd.teacher.load import load_pipeline
+
+    torch.set_num_threads(payload["threads"])
+    module, _, name = payload["exporter"].partition(":")
+    exporter = getattr(importlib.import_module(module), name)()
+    try:
+        return {"result": STEPS[payload["step"]](payload["order"], exporter, load_pipeline)}
+    except EdgekdError as error:
+        told = {"rule": error.rule, "found": error.found, "fix": error.fix}
+        return {"error": type(error).__name__, **told}
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return {"errno": error.errno, "strerror": error.strerror, "filename": error.filename}
+
+
+def _raise_error(answer: dict[str, Any]) -> None:
+    if "error" in answer:
+        kind: type[EdgekdError] = getattr(errors, answer["error"])
+        raise kind(answer["rule"], answer["found"], answer["fix"])
+    if "errno" in answer:
+        raise OSError(answer["errno"], answer["strerror"], answer["filename"])
+
+
+class _Watch(threading.Thread):
+    """Adds up the resident memory of this process and its children; kills a child above a limit.
+
+    Attributes:
+        peak_bytes: largest sum seen.
+        found_bytes: the sum that was above the limit; None: none was.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], limit_bytes: int | None) -> None:
+        super().__init__(daemon=True)
+        self.limit_bytes = limit_bytes
+        self.peak_bytes = 0
+        self.found_bytes: int | None = None
+        self._process = process
+        self._ended = threading.Event()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+    def run(self) -> None:
+        import psutil
+
+        me = psutil.Process()
+        tree = [me]
+        look = 0
+        while not self._ended.wait(_LOOK_SECONDS):
+            if look % _LOOKS_PER_CENSUS == 0:
+                tree = [me, *me.children(recursive=True)]
+            look += 1
+            total = sum(_resident(process) for process in tree)
+            self.peak_bytes = max(self.peak_bytes, total)
+            if self.limit_bytes is not None and total > self.limit_bytes:
+                self.found_bytes = total
+                self._process.kill()
+                return
+
+
+def _resident(process: Any) -> int:
+    import psutil
+
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:  # it has ended
+        return 0
