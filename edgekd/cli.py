@@ -167,6 +167,13 @@ def export(
     prompts: Annotated[
         list[str] | None, typer.Option("--prompt", help="Prompt for the parity check; repeatable.")
     ] = None,
+    lora: Annotated[
+        Path | None, typer.Option("--lora", help="LoRA (safetensors) to fuse first.")
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option("--memory-limit", metavar="SIZE", help="Memory to stay within, as in 6GB."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Export a student or a teacher for a target and prove it equal to the original."""
@@ -176,7 +183,7 @@ def export(
     chosen = load_target(target)
     from edgekd.verbs import export_run
 
-    result = export_run(pipeline, chosen, precision or chosen.deploy, out, prompts, console())
+    result = export_run(pipeline, chosen, precision, out, prompts, console(), lora, memory_limit)
     if as_json:
         _print_json(result)
     else:
@@ -184,7 +191,8 @@ def export(
             parity = row["parity"]
             print(
                 f"{component}: {parity['snr_db']:.1f} dB (floor {parity['floor_db']:.0f} dB), "
-                f"{row['bytes'] / 1e6:.1f} MB"
+                f"{row['bytes'] / 1e6:.1f} MB, {row['seconds']:.1f} s, "
+                f"peak {row['peak_rss_bytes'] / 1e9:.2f} GB"
             )
         print(f"export: {result['path']}")
 

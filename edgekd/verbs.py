@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,32 +36,63 @@ def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]
 def export_run(
     pipeline: Path,
     target: Target,
-    precision: str,
+    precision: str | None,
     out: Path,
     prompts: list[str] | None,
     progress: Progress,
+    lora: Path | None = None,
+    memory_limit: str | None = None,
 ) -> dict[str, Any]:
     """`edgekd export`: one pipeline in one precision.
 
+    Args:
+        precision: None: what the target deploys.
+        lora: safetensors file to fuse first.
+        memory_limit: `6GB` and the like; see `parse_bytes`.
+
     Returns:
-        `{"path", "precision", "components": {name: {"parity", "bytes", "seconds"}}}`.
+        `{"path", "precision", "peak_rss_bytes", "pictures", "components": {name: {"parity":
+        {"snr_db", "floor_db", "executed_by", ...}, "bytes", "peak_rss_bytes", "seconds", ...}}}`.
     """
     from edgekd.export.protocol import ExportOptions
     from edgekd.export.registry import get_exporter
 
-    if out.exists() and not (out / "manifest.json").is_file():
-        raise InputError("`--out` must be a new folder or an older export", f"{out}")
-    exporter = get_exporter(target.runtime)
-    options = ExportOptions(schedulers=tuple(target.schedulers))
-    exported = exporter.export(
-        pipeline, out, precision, prompts or DEFAULT_PROMPTS, progress, options
+    options = ExportOptions(
+        schedulers=tuple(target.schedulers),
+        lora=lora,
+        memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit),
+    )
+    exported = get_exporter(target.runtime).export(
+        pipeline,
+        out,
+        precision or target.deploy,
+        prompts or DEFAULT_PROMPTS,
+        progress,
+        options,
     )
     manifest = read_json(exported.path / "manifest.json")
     return {
         "path": exported.path,
         "precision": exported.precision,
+        "peak_rss_bytes": manifest["memory"]["peak_rss_bytes"],
+        "pictures": manifest["pictures"],
         "components": manifest["components"],
     }
+
+
+def parse_bytes(text: str) -> int:
+    """`6GB`, `6.5 GiB`, `800MB` or a plain number of bytes.
+
+    Raises:
+        InputError: anything else.
+    """
+    units = {"": 1, "MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    if match is None or match[2] not in units or float(match[1]) == 0:
+        raise InputError(
+            "a size must be a number above 0 with one of MB, GB, MiB, GiB, or in bytes", repr(text)
+        )
+    return int(float(match[1]) * units[match[2]])
 
 
 def _trained_subjects(

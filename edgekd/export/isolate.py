@@ -133,10 +133,10 @@ class Isolated:
         Raises:
             GateError: it passed the limit, or the system killed it.
         """
-        if watch.found_bytes is not None:
+        if watch.limit_bytes is not None and watch.found_bytes is not None:
             raise GateError(
-                f"the export must stay within --memory-limit {watch.limit_bytes} bytes",
-                f"{watch.found_bytes} bytes at the step `{step}`",
+                f"the export must stay within --memory-limit {_gb(watch.limit_bytes)}",
+                f"{_gb(watch.found_bytes)} at the step `{step}`",
                 "Raise the limit, or export a smaller pipeline.",
             ) from None
         if process.returncode == -signal.SIGKILL:
@@ -178,23 +178,25 @@ def check_limit(parts_bytes: dict[str, int], limit_bytes: int) -> None:
     needed = weights + 2 * resident_bytes()
     if limit_bytes < needed:
         raise InputError(
-            f"--memory-limit must be at least {needed} bytes for this pipeline ({weights} for "
-            f"weights, {needed - weights} for Python and libraries)",
-            f"{limit_bytes} bytes",
+            f"--memory-limit must be at least {_gb(needed)} for this pipeline ({_gb(weights)} for "
+            f"weights, {_gb(needed - weights)} for Python and libraries)",
+            _gb(limit_bytes),
         )
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
 
 
 def serve(payload: dict[str, Any]) -> dict[str, Any]:
     """The child's side: do one step; errors meant for the user go back as values."""
     import torch
 
-    from edgekd.teacher.load import load_pipeline
-
     torch.set_num_threads(payload["threads"])
     module, _, name = payload["exporter"].partition(":")
     exporter = getattr(importlib.import_module(module), name)()
     try:
-        return {"result": STEPS[payload["step"]](payload["order"], exporter, load_pipeline)}
+        return {"result": STEPS[payload["step"]](payload["order"], exporter, _load)}
     except EdgekdError as error:
         told = {"rule": error.rule, "found": error.found, "fix": error.fix}
         return {"error": type(error).__name__, **told}
@@ -202,6 +204,13 @@ def serve(payload: dict[str, Any]) -> dict[str, Any]:
         if error.errno is None:
             raise
         return {"errno": error.errno, "strerror": error.strerror, "filename": error.filename}
+
+
+def _load(path: Path, only: Collection[str] | None = None) -> Any:
+    # Imported here: a step that loads no pipeline needs neither diffusers nor the time it takes.
+    from edgekd.teacher.load import load_pipeline
+
+    return load_pipeline(path, only)
 
 
 def _raise_error(answer: dict[str, Any]) -> None:

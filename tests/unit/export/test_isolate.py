@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd.errors import GateError, InputError
+from edgekd.export import isolate
+from edgekd.export.isolate import InProcess, Isolated, make_worker
+from edgekd.export.onnx import OnnxExporter
+from edgekd.export.protocol import ExportOptions
+from edgekd.measure.memory import resident_bytes
+from edgekd.progress import Silent
+
+SMALL = {"unet": 10_000_000, "vae": 1_000_000}
+
+
+def test_small_pipelines_stay_and_large_or_limited_ones_move_to_children() -> None:
+    exporter = OnnxExporter()
+    assert not make_worker(exporter, SMALL, None).isolated
+    assert make_worker(exporter, {"unet": 600_000_000}, None).isolated
+    assert make_worker(exporter, SMALL, 64 * 10**9).isolated
+
+
+def test_limit_below_what_any_export_needs_is_refused_with_the_values() -> None:
+    with pytest.raises(InputError, match=r"0\.02 GB for weights.*but got 0\.03 GB") as error:
+        make_worker(OnnxExporter(), SMALL, 30_000_000)
+    assert error.value.exit_code == 2
+    with pytest.raises(InputError, match=r"12\.00 GB for weights"):
+        make_worker(
+            OnnxExporter(), {"unet": 5 * 10**9, "text_encoder": 4 * 10**9, "vae": 3 * 10**9}, 10**10
+        )
+
+
+def test_limit_that_a_step_passes_ends_it_and_leaves_nothing(
+    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No child that imports torch fits beside this process in 50 MB more.
+    monkeypatch.setattr(isolate, "check_limit", lambda *_: None)
+    options = ExportOptions(memory_limit_bytes=resident_bytes() + 50_000_000)
+    with pytest.raises(GateError, match="--memory-limit") as error:
+        OnnxExporter().export(tiny_teacher, tmp_path / "out", "fp32", ["cat"], Silent(), options)
+    assert error.value.exit_code == 3
+    assert "step `record`" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_that_the_system_kills_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = isolate.start_peak_memory
+
+    def start_and_kill(*args: Any) -> Any:
+        process = start(*args)
+        process.kill()
+        return process
+
+    monkeypatch.setattr(isolate, "start_peak_memory", start_and_kill)
+    with pytest.raises(GateError, match="memory of this machine"):
+        Isolated(OnnxExporter()).run("draw", {})
+
+
+@pytest.mark.parametrize("worker", [InProcess, Isolated])
+def test_errors_for_the_user_come_back_from_both(worker: Any, tmp_path: Path) -> None:
+    order = {
+        "folder": str(tmp_path),
+        "component": "unet",
+        "precision": "fp32",
+        "trajectory": "none",
+    }
+    with pytest.raises(InputError, match="none"):
+        worker(OnnxExporter()).run("check", order)

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from edgekd.errors import InputError
+from edgekd.export.lora import check_lora, fuse_lora
+from edgekd.export.manifest import content_hash, read_manifest
+from edgekd.export.onnx import OnnxExporter
+from edgekd.export.parity import psnr_db
+from edgekd.export.protocol import ExportOptions, Generation
+from edgekd.export.record import draw
+from edgekd.progress import Silent
+from edgekd.teacher.load import load_pipeline
+
+GENERATION = Generation(steps=2, guidance_scale=3.0)
+DRAWING: Any = (("red apple",), 2, 3.0, 0)
+
+
+@pytest.fixture(scope="module")
+def lora(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random factors beside attention of U-Net and text encoder; alpha is twice the rank."""
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    from edgekd.libraries import diffusers
+
+    pipeline = load_pipeline(tiny_teacher)
+    targets = {"unet": ["to_q", "to_v"], "text_encoder": ["q_proj"]}
+    states, configs = {}, {}
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        for name, modules in targets.items():
+            model = getattr(pipeline, name)
+            config = LoraConfig(r=2, lora_alpha=4, target_modules=modules, init_lora_weights=False)
+            model.add_adapter(config)
+            states[name] = get_peft_model_state_dict(model)
+            configs[name] = config.to_dict()
+    folder = tmp_path_factory.mktemp("lora")
+    diffusers.StableDiffusionPipeline.save_lora_weights(
+        folder,
+        unet_lora_layers=states["unet"],
+        text_encoder_lora_layers=states["text_encoder"],
+        unet_lora_adapter_metadata=configs["unet"],
+        text_encoder_lora_adapter_metadata=configs["text_encoder"],
+    )
+    return folder / "pytorch_lora_weights.safetensors"
+
+
+def _export(source: Path, out: Path, lora: Path, limit: int | None = None) -> Any:
+    options = ExportOptions(GENERATION, lora=lora, memory_limit_bytes=limit)
+    return OnnxExporter().export(source, out, "fp32", ["red apple"], Silent(), options)
+
+
+def test_export_equals_torch_with_the_lora_beside_it(
+    tiny_teacher: Path, lora: Path, tmp_path: Path
+) -> None:
+    """Also: each step in a child process gives the same files as all steps in this one."""
+    exported = _export(tiny_teacher, tmp_path / "here", lora)
+    reference = load_pipeline(tiny_teacher)
+    plain = draw(reference, *DRAWING)
+    reference.load_lora_weights(str(lora.parent), weight_name=lora.name)
+    expected = draw(reference, *DRAWING)
+    images = draw(OnnxExporter().load(exported.path, 1), *DRAWING)
+    assert psnr_db(expected, images) > 50  # the floor of whole pictures in fp32
+    assert psnr_db(plain, images) < 40  # and the LoRA does something
+
+    manifest = read_manifest(exported.path)
+    assert manifest["source"]["lora"]["file"] == lora.name
+    assert not manifest["memory"]["isolated"]
+    isolated = _export(tiny_teacher, tmp_path / "children", lora, limit=10**11)
+    assert content_hash(isolated.path) == content_hash(exported.path)
+    assert isolated.key == exported.key
+    manifest = read_manifest(isolated.path)
+    assert manifest["memory"]["isolated"]
+    parts = [facts["peak_rss_bytes"] for facts in manifest["components"].values()]
+    assert max(parts) < manifest["memory"]["peak_rss_bytes"] < 10**11
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["children", "here"]
+    assert not (isolated.path / ".work").exists()
+
+
+def test_fused_pipeline_is_a_plain_one(tiny_teacher: Path, lora: Path, tmp_path: Path) -> None:
+    fuse_lora(load_pipeline(tiny_teacher), lora, tmp_path / "fused")
+    fused = load_pipeline(tmp_path / "fused")
+    reference = load_pipeline(tiny_teacher)
+    reference.load_lora_weights(str(lora.parent), weight_name=lora.name)
+    np.testing.assert_allclose(draw(fused, *DRAWING), draw(reference, *DRAWING), atol=1e-4)
+
+
+def _pickled(path: Path, lora: Path) -> Path:
+    torch.save(load_file(lora), path / "lora.bin")
+    return path / "lora.bin"
+
+
+def _pickle_with_another_name(path: Path, lora: Path) -> Path:
+    torch.save(load_file(lora), path / "lora.safetensors")
+    return path / "lora.safetensors"
+
+
+def _no_lora(path: Path, lora: Path) -> Path:
+    save_file({"unet.weight": torch.zeros(2)}, path / "other.safetensors")
+    return path / "other.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path, lora: path / "none.safetensors", "no file"),
+        (_pickled, "pickles are never loaded"),
+        (_pickle_with_another_name, "whole safetensors file"),
+        (_no_lora, "must hold LoRA tensors"),
+    ],
+)
+def test_files_that_are_no_lora_are_refused(
+    tmp_path: Path, lora: Path, tiny_teacher: Path, make: Any, said: str
+) -> None:
+    with pytest.raises(InputError, match=said) as error:
+        _export(tiny_teacher, tmp_path / "out", make(tmp_path, lora))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def _other_names(state: dict[str, Any]) -> dict[str, Any]:
+    return {name.replace("down_blocks.1", "down_blocks.7"): x for name, x in state.items()}
+
+
+def _other_width(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: torch.cat([x, x], 1) if ".lora_A." in name else x for name, x in state.items()}
+
+
+def _other_prefix(state: dict[str, Any]) -> dict[str, Any]:
+    return {f"transformer.{name}": x for name, x in state.items()}
+
+
+def _not_finite(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: x * float("nan") for name, x in state.items()}
+
+
+@pytest.mark.parametrize("change", [_other_names, _other_width, _other_prefix, _not_finite])
+def test_a_lora_of_another_model_is_one_line(
+    tmp_path: Path, lora: Path, tiny_teacher: Path, change: Any
+) -> None:
+    other = tmp_path / "other.safetensors"
+    save_file(change(load_file(lora)), other)
+    with pytest.raises(InputError, match="LoRA") as error:
+        _export(tiny_teacher, tmp_path / "out", other)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_package_names_its_install_command(
+    lora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'edgekd\[lora\]'"):
+        check_lora(lora)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.export.record import Recording, Trajectory
+from edgekd.export.trajectory_files import load_trajectory, save_trajectory
+
+
+def _trajectory() -> Trajectory:
+    call = Recording(
+        {"z": np.arange(3), "a": np.array(500.0, np.float32)},
+        {"hidden_states.1": np.ones((2, 3), np.float16)},
+        499.5,
+    )
+    images = np.zeros((2, 4, 4, 3), np.float32)
+    calls = {"unet": [call, replace(call, timestep=None)]}
+    return Trajectory(calls, images, ("cat", "dog"), 2, 3.5, 7)
+
+
+def test_a_trajectory_comes_back_as_it_was(tmp_path: Path) -> None:
+    other = replace(_trajectory(), size=(32, 64), images_per_prompt=3)
+    trajectory = replace(_trajectory(), other=other)
+    save_trajectory(trajectory, tmp_path / "t")
+    loaded = load_trajectory(tmp_path / "t")
+    assert loaded.other is not None
+    for before, after in ((trajectory, loaded), (other, loaded.other)):
+        for name in ("prompts", "steps", "guidance_scale", "seed", "size", "images_per_prompt"):
+            assert getattr(after, name) == getattr(before, name)
+        np.testing.assert_array_equal(after.images, before.images)
+        assert [call.timestep for call in after.recordings["unet"]] == [499.5, None]
+        for call, again in zip(before.recordings["unet"], after.recordings["unet"], strict=True):
+            for values, found in ((call.inputs, again.inputs), (call.outputs, again.outputs)):
+                assert list(found) == list(values)  # the order is the part's own
+                for name, value in values.items():
+                    np.testing.assert_array_equal(found[name], value)
+                    assert found[name].dtype == value.dtype
+                    assert found[name].shape == value.shape
+    assert len(loaded.calls("unet")) == 4
