@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from edgekd import __version__
-from edgekd.errors import EdgekdError, InputError
+from edgekd.errors import EdgekdError, GateError, InputError
 
 app = typer.Typer(
     name="edgekd",
@@ -201,7 +201,10 @@ def export(
 def benchmark(
     suite: Annotated[str, typer.Option("--suite", help="Suite: a YAML file or a shipped name.")],
     config: ConfigOption = "starter",
-    target: TargetOption = "onnx",
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="Default: onnx, or all targets of a suite of exports."),
+    ] = None,
     teacher: TeacherOption = None,
     data: DataOption = None,
     student: Annotated[
@@ -214,21 +217,52 @@ def benchmark(
 ) -> None:
     """Measure students against the teacher and render the matrix report.
 
-    A suite with variants trains its own students first.
+    A suite with variants trains its own students first. A suite of exports measures what exporting
+    takes, on a pipeline of its own.
     """
+    from edgekd.benchmark.suite import ExportSuite, load_any_suite
     from edgekd.progress import console
+    from edgekd.resources import find_yaml
     from edgekd.target import load_target
 
+    chosen = load_any_suite(find_yaml("benchmarks", suite))
+    if isinstance(chosen, ExportSuite):
+        if teacher or data or student or assignments:
+            raise InputError(
+                f"suite `{chosen.name}` makes its own pipeline",
+                "--teacher, --data, --student or --set",
+                "Leave them out.",
+            )
+        names = [target] if target else list(chosen.targets)
+        run = out or Path("runs") / chosen.name
+        _benchmark_exports(chosen, [load_target(name) for name in names], run, as_json)
+        return
     recipe = _recipe(config, assignments, teacher, data)
-    chosen = load_target(target)
     from edgekd.verbs import benchmark_run
 
     run = out or Path("runs") / f"{recipe.name}-{Path(suite).stem}"
-    result = benchmark_run(recipe, chosen, suite, student or [], run, console())
+    result = benchmark_run(
+        recipe, load_target(target or "onnx"), suite, student or [], run, console()
+    )
     if as_json:
         _print_json(result)
     else:
         print(f"report: {result['report']}")
+
+
+def _benchmark_exports(suite: Any, targets: list[Any], run: Path, as_json: bool) -> None:
+    from edgekd.benchmark.exports import table
+    from edgekd.progress import console
+    from edgekd.verbs import export_benchmark_run
+
+    result = export_benchmark_run(suite, targets, run, console())
+    if as_json:
+        _print_json(result)
+    else:
+        print("\n".join([*table(result), f"report: {result['report']}"]))
+    failed = [f"{row['target']} {row['precision']}" for row in result["rows"] if "error" in row]
+    if failed:
+        raise GateError("every export of the suite must pass its gates", ", ".join(failed))
 
 
 @app.command()

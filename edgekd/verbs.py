@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd import __version__
-from edgekd.artifacts import PreparedData, hash_value, read_json
+from edgekd.artifacts import PreparedData, finish, hash_value, read_json
 from edgekd.errors import InputError
 from edgekd.pipeline import Plan, make_plan, open_run, prepare_data, train_student
 from edgekd.progress import Progress
@@ -16,6 +16,7 @@ from edgekd.target import Target
 
 if TYPE_CHECKING:
     from edgekd.benchmark.subjects import Subject
+    from edgekd.benchmark.suite import ExportSuite
 
 # Parity prompts of `edgekd export` when none are given: any text will do, different lengths.
 DEFAULT_PROMPTS = ["red apple", "a photo of a small house beside a lake, evening light"]
@@ -154,6 +155,25 @@ def benchmark_run(
         "rows": {row["name"]: row["quality"] for row in content["rows"]},
         "metrics": content["metrics"],
     }
+
+
+def export_benchmark_run(
+    suite: ExportSuite, targets: list[Target], out: Path, progress: Progress
+) -> dict[str, Any]:
+    """`edgekd benchmark` with a suite of exports.
+
+    Returns:
+        as `edgekd.benchmark.exports.benchmark_exports`, and `report`, the path of its file.
+
+    Raises:
+        InputError: a precision that its target does not list, or a runtime that is not installed.
+    """
+    from edgekd.benchmark.exports import REPORT_FILE, benchmark_exports
+
+    with open_run(out):
+        result = benchmark_exports(suite, targets, out, progress)
+        finish(out, hash_value(suite.model_dump()), suite=suite.name)
+    return {**result, "report": out / REPORT_FILE}
 
 
 def generate_run(

@@ -107,6 +107,24 @@ class Suite(Section):
         return self
 
 
+class ExportSuite(Section):
+    """What exports of a large pipeline cost: no images, no quality."""
+
+    kind: Literal["export"]
+    name: str = Field(..., pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    description: str = ""
+    architecture: Literal["sd15", "sd21", "sdxl"] = Field(
+        "sd15", description="published configuration; the weights are random"
+    )
+    seed: int = Field(0, ge=0, description="of the weights")
+    targets: dict[str, list[str]] = Field(
+        ..., min_length=1, description="target -> precisions; empty: all that the target lists"
+    )
+    prompts: list[str] = Field(..., min_length=1, description="parity prompts")
+    steps: int = Field(2, ge=1, description="denoising steps that parity is measured on")
+    guidance_scale: float = Field(4.0, ge=1.0)
+
+
 def is_recipe_field(dotted: str) -> bool:
     """Whether `section.field` names a value of the recipe; free-form mappings accept any key."""
     model: type[BaseModel] = Recipe
@@ -132,9 +150,20 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def load_suite(path: Path) -> Suite:
-    """Load and validate a suite file.
+    """Load and validate a suite file that measures teacher and students.
 
     Raises:
         InputError: unreadable, not YAML, or against the schema; all problems on one line.
     """
     return validate(Suite, load_yaml(path), f"suite `{path}`")
+
+
+def load_any_suite(path: Path) -> Suite | ExportSuite:
+    """Load and validate a suite file of either kind.
+
+    Raises:
+        InputError: as `load_suite`.
+    """
+    if load_yaml(path).get("kind") != "export":
+        return load_suite(path)
+    return validate(ExportSuite, load_yaml(path), f"suite `{path}`")

@@ -1,0 +1,151 @@
+"""What exports cost: a pipeline of a published size with random weights, in every precision."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from edgekd.artifacts import read_json, write_json
+from edgekd.benchmark.suite import ExportSuite
+from edgekd.errors import EdgekdError, InputError
+from edgekd.export.protocol import ExportOptions, Generation
+from edgekd.export.registry import get_exporter
+from edgekd.export.stage import record_trajectory
+from edgekd.measure.environment import environment
+from edgekd.measure.memory import peak_memory
+from edgekd.progress import Progress
+from edgekd.target import Target
+
+REPORT_FILE = "export.json"
+_COLUMNS = ("target", "precision", "seconds", "peak GB", "of U-Net", "MB", "U-Net dB", "picture dB")
+
+
+def choose_targets(suite: ExportSuite, targets: list[Target]) -> dict[str, list[str]]:
+    """Target name -> precisions, in the order of export.
+
+    Raises:
+        InputError: a precision that its target does not list, or a runtime that is not installed.
+    """
+    chosen = {}
+    for target in targets:
+        wanted = suite.targets.get(target.name) or target.precisions
+        unknown = [name for name in wanted if name not in target.precisions]
+        if unknown:
+            raise InputError(
+                f"precisions of target `{target.name}` are {', '.join(target.precisions)}",
+                ", ".join(unknown),
+            )
+        get_exporter(target.runtime)
+        chosen[target.name] = [name for name in target.precisions if name in wanted]
+    return chosen
+
+
+def benchmark_exports(
+    suite: ExportSuite, targets: list[Target], out: Path, progress: Progress
+) -> dict[str, Any]:
+    """Export a random pipeline for each target in each precision.
+
+    The pipeline and its exports are deleted; `export.json` stays. An export that fails its parity
+    is a row too, with its `error`.
+
+    Args:
+        out: folder for the report, and for all the rest while it is worked on.
+
+    Returns:
+        `{"suite", "architecture", "unet_fp32_bytes", "rows": [...], "environment"}`. A row has
+        `target`, `precision`, `record_seconds`, and either `error` or `seconds` (without the
+        recording, which the precisions share), `peak_rss_bytes` (all processes together),
+        `peak_to_unet`, `bytes`, `pictures_psnr_db` and `components` as in the manifest.
+    """
+    chosen = choose_targets(suite, targets)
+    work = out / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    source = work / "source"
+    try:
+        progress.info(f"making a {suite.architecture} pipeline with random weights")
+        payload = {"architecture": suite.architecture, "seed": suite.seed, "out": str(source)}
+        peak_memory("edgekd.benchmark.random_pipeline:make_pipeline", payload)
+        unet_bytes = sum(file.stat().st_size for file in source.glob("unet/*.safetensors"))
+        rows = []
+        for target in targets:
+            rows += _rows(suite, target, chosen[target.name], source, work, progress)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    for row in rows:
+        if "error" not in row:
+            row["peak_to_unet"] = round(row["peak_rss_bytes"] / unet_bytes, 2)
+    report = {
+        "suite": suite.name,
+        "architecture": suite.architecture,
+        "unet_fp32_bytes": unet_bytes,
+        "rows": rows,
+        "environment": environment(),
+    }
+    write_json(out / REPORT_FILE, report)
+    return report
+
+
+def _rows(
+    suite: ExportSuite,
+    target: Target,
+    precisions: list[str],
+    source: Path,
+    work: Path,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    exporter = get_exporter(target.runtime)
+    generation = Generation(suite.steps, suite.guidance_scale)
+    progress.info(f"[{target.name}] recording")
+    started = time.monotonic()
+    trajectory = record_trajectory(exporter, source, suite.prompts, generation)
+    record_seconds = round(time.monotonic() - started, 2)
+    rows: list[dict[str, Any]] = []
+    base = None
+    for precision in precisions:
+        progress.info(f"[{target.name}] {precision}")
+        out = work / target.name / precision
+        options = ExportOptions(
+            generation, tuple(target.schedulers), trajectory=trajectory, base=base
+        )
+        row = {"target": target.name, "precision": precision, "record_seconds": record_seconds}
+        try:
+            exporter.export(source, out, precision, suite.prompts, progress, options)
+        except EdgekdError as error:
+            progress.info(f"  {error}")
+            rows.append({**row, "error": str(error)})
+            continue
+        rows.append({**row, **_facts(read_json(out / "manifest.json"))})
+        if precision == exporter.precisions[0]:
+            base = out
+        else:
+            shutil.rmtree(out)
+    return rows
+
+
+def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "seconds": manifest["seconds"],
+        "peak_rss_bytes": manifest["memory"]["peak_rss_bytes"],
+        "bytes": manifest["bytes"],
+        "pictures_psnr_db": manifest["pictures"]["psnr_db"],
+        "components": manifest["components"],
+    }
+
+
+def table(report: dict[str, Any]) -> list[str]:
+    """The report's rows as lines of text."""
+    lines = ["".join(f"{name:>12}" for name in _COLUMNS)]
+    for row in report["rows"]:
+        place = f"{row['target']:>12}{row['precision']:>12}"
+        if "error" in row:
+            lines.append(f"{place}  {row['error']}")
+            continue
+        unet = row["components"]["unet"]["parity"]["snr_db"]
+        lines.append(
+            f"{place}{row['seconds']:>12.1f}{row['peak_rss_bytes'] / 1e9:>12.2f}"
+            f"{row['peak_to_unet']:>11.2f}x{row['bytes'] / 1e6:>12.1f}{unet:>12.1f}"
+            f"{row['pictures_psnr_db']:>12.1f}"
+        )
+    return lines
