@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from edgekd import cli
 from edgekd.artifacts import run_lock
+from edgekd.resources import STARTER
 
+TEACHER = str(STARTER / "teacher")
 Setup = Callable[[Path, Path], list[str]]
 
 
@@ -233,9 +235,11 @@ def test_distill_refuses(case, tmp_path, tiny_teacher, run_cli):
         (["inspect", "--arch", "sd99"], "sd15"),
         (["inspect", "no-such-folder"], "no-such-folder"),
         (["export", "no-such-folder", "--out", "exported"], "no-such-folder"),
-        (["export", STARTER, "--out", "exported", "--memory-limit", "6 apples"], "6 apples"),
-        (["export", STARTER, "--out", "exported", "--memory-limit", "60MB"], "got 0.06 GB"),
-        (["export", STARTER, "--out", "exported", "--lora", "none.safetensors"], "no file none"),
+        (["export", TEACHER, "--out", "exported", "--memory-limit", "6 apples"], "6 apples"),
+        (["export", TEACHER, "--out", "exported", "--memory-limit", "60MB"], "got 0.06 GB"),
+        (["export", TEACHER, "--out", "exported", "--lora", "none.safetensors"], "no file none"),
+        (["benchmark", "--suite", "export-sd15", "--student", "x"], "its own pipeline"),
+        (["benchmark", "--suite", "export-sd15", "--target", "none"], "--target"),
         (["generate", "no-such-folder", "a cat", "--out", "pictures"], "no-such-folder"),
         (["teach", "--config", "none"], "`configs` must name"),
         (["benchmark", "--suite", "none"], "`benchmarks` must name"),

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd.benchmark import exports
+from edgekd.benchmark.exports import benchmark_exports, choose_targets, table
+from edgekd.benchmark.suite import ExportSuite, load_any_suite, load_suite
+from edgekd.errors import InputError
+from edgekd.export.onnx import OnnxExporter
+from edgekd.export.protocol import Floor
+from edgekd.progress import Silent
+from edgekd.resources import find_yaml
+from edgekd.student.reference import ARCHITECTURES
+from edgekd.target import load_target
+
+SMALL: dict[str, dict[str, Any]] = {
+    "text_encoder": {
+        "vocab_size": 49408,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 77,
+        "projection_dim": 32,
+    },
+    "unet": {
+        **ARCHITECTURES["sd15"]["unet"],
+        "sample_size": 8,
+        "block_out_channels": [16, 16, 32, 32],
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "cross_attention_dim": 32,
+        "attention_head_dim": 4,
+    },
+    "vae": {
+        **ARCHITECTURES["sd15"]["vae"],
+        "block_out_channels": [8, 8, 16, 16],
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+    },
+}
+
+
+def suite(**changes: Any) -> ExportSuite:
+    values = {"kind": "export", "name": "small", "targets": {"onnx": []}, "prompts": ["cat"]}
+    return ExportSuite.model_validate({**values, **changes})
+
+
+def test_shipped_suite_is_one_of_exports_and_no_other() -> None:
+    path = find_yaml("benchmarks", "export-sd15")
+    assert isinstance(load_any_suite(path), ExportSuite)
+    with pytest.raises(InputError, match="architecture"):
+        load_suite(path)
+
+
+def test_precision_that_the_target_does_not_list_is_refused() -> None:
+    with pytest.raises(InputError, match="fp7"):
+        choose_targets(suite(targets={"onnx": ["fp7"]}), [load_target("onnx")])
+
+
+def test_rows_tell_cost_and_parity_also_of_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_here(entry: str, payload: dict[str, Any]) -> None:
+        """A fresh process would not know of the small architecture."""
+        from edgekd.benchmark.random_pipeline import make_pipeline
+
+        assert entry == "edgekd.benchmark.random_pipeline:make_pipeline"
+        make_pipeline(payload)
+
+    real_floor = OnnxExporter.component_floor
+
+    def floor(self: OnnxExporter, component: str, precision: str) -> Floor:
+        if precision == "int8":
+            return Floor(1e9, "out of reach")
+        return real_floor(self, component, precision)
+
+    monkeypatch.setitem(ARCHITECTURES, "sd15", SMALL)
+    monkeypatch.setattr(exports, "peak_memory", make_here)
+    monkeypatch.setattr(OnnxExporter, "component_floor", floor)
+    report = benchmark_exports(
+        suite(targets={"onnx": ["fp32", "int8"]}), [load_target("onnx")], tmp_path, Silent()
+    )
+    good, bad = report["rows"]
+    assert (good["precision"], bad["precision"]) == ("fp32", "int8")
+    assert good["peak_to_unet"] == pytest.approx(
+        good["peak_rss_bytes"] / report["unet_fp32_bytes"], abs=0.01
+    )
+    assert good["components"]["unet"]["parity"]["snr_db"] >= 80
+    assert good["seconds"] > 0
+    assert good["bytes"] > 0
+    assert "out of reach" in bad["error"]
+    assert [path.name for path in tmp_path.iterdir()] == ["export.json"]
+    assert json.loads((tmp_path / "export.json").read_text())["rows"] == report["rows"]
+    lines = table(report)
+    assert "fp32" in lines[1]
+    assert "out of reach" in lines[2]
