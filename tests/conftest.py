@@ -49,6 +49,12 @@ def tiny_sdxl_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _save(tmp_path_factory.mktemp("teachers") / "sdxl", _stable_diffusion_xl)
 
 
+@pytest.fixture(scope="session")
+def tiny_lcm_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Latent consistency: the guidance scale as an input of the U-Net, and an AutoencoderTiny."""
+    return _save(tmp_path_factory.mktemp("students") / "lcm", _latent_consistency)
+
+
 def _save(path: Path, make: Callable[..., Any], **options: Any) -> Path:
     import torch
 
@@ -170,4 +176,35 @@ def _stable_diffusion_xl() -> Any:
         tokenizer_2=_tokenizer(),
         scheduler=_scheduler("epsilon"),
         add_watermarker=False,
+    )
+
+
+def _latent_consistency() -> Any:
+    from edgekd.libraries import diffusers, transformers
+
+    tokenizer = _tokenizer()
+    return diffusers.LatentConsistencyModelPipeline(
+        unet=diffusers.UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(32, 64),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            attention_head_dim=4,
+            norm_num_groups=8,
+            cross_attention_dim=32,
+            time_cond_proj_dim=16,
+        ),
+        vae=diffusers.AutoencoderTiny(
+            encoder_block_out_channels=(8, 8, 8),
+            decoder_block_out_channels=(8, 8, 8),
+            num_encoder_blocks=(1, 1, 1),
+            num_decoder_blocks=(1, 1, 1),
+        ),
+        text_encoder=transformers.CLIPTextModel(_text_config(32, tokenizer, "quick_gelu")),
+        tokenizer=tokenizer,
+        scheduler=diffusers.LCMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )

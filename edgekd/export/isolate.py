@@ -6,13 +6,14 @@ and any with a memory limit, has each step in a fresh process that loads only wh
 this process then holds recordings and no weights.
 
 A limit is kept by a watch on the resident memory of this process and all its children: 50 times a
-second it adds them up, and above the limit it kills the step. (`RLIMIT_AS` is of no use: torch maps
-tens of gigabytes that it never touches.) Between two looks a step can pass the limit by what it
-fills in 20 ms.
+second it adds them up, and above the limit it kills the step. What a step fills between two looks
+is found when it ends, by the kernel's own mark of its peak: then the export has failed too.
+(`RLIMIT_AS` is of no use: torch maps tens of gigabytes that it never touches.)
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import signal
 import subprocess
@@ -37,6 +38,7 @@ from edgekd.measure.memory import (
 ISOLATE_ABOVE_BYTES = 500_000_000
 _LOOK_SECONDS = 0.02
 _LOOKS_PER_CENSUS = 25  # which children there are is asked more rarely: it reads all of /proc
+_CHILD_BYTES = 300_000_000  # Python, torch and diffusers in a child, before any weight; at least
 _ENTRY = "edgekd.export.isolate:serve"
 
 
@@ -116,34 +118,31 @@ class Isolated:
         process = start_peak_memory(_ENTRY, payload)
         watch = _Watch(process, self._limit_bytes)
         watch.start()
+        name = f"{step} {order.get('component', '')}".strip()
         try:
             memory, answer = finish_measured(process)
         except RuntimeError:
-            self._explain_death(watch, process, f"{step} {order.get('component', '')}".strip())
+            self._check_peak(watch.peak_bytes, name)
+            if process.returncode == -signal.SIGKILL:
+                raise GateError(
+                    "the export must fit in the memory of this machine",
+                    f"a step that the system killed: `{name}`",
+                    "Close other programs, or export a smaller pipeline.",
+                ) from None
             raise
         finally:
             watch.stop()
-            self.peak_rss_bytes = max(self.peak_rss_bytes, watch.peak_bytes)
+        self._check_peak(max(watch.peak_bytes, memory.peak_bytes + resident_bytes()), name)
         _raise_error(answer)
         return Done(answer["result"], memory.peak_bytes)
 
-    def _explain_death(self, watch: _Watch, process: subprocess.Popen[str], step: str) -> None:
-        """A child that was killed was so for its memory.
-
-        Raises:
-            GateError: it passed the limit, or the system killed it.
-        """
-        if watch.limit_bytes is not None and watch.found_bytes is not None:
+    def _check_peak(self, peak_bytes: int, step: str) -> None:
+        self.peak_rss_bytes = max(self.peak_rss_bytes, peak_bytes)
+        if self._limit_bytes is not None and peak_bytes > self._limit_bytes:
             raise GateError(
-                f"the export must stay within --memory-limit {_gb(watch.limit_bytes)}",
-                f"{_gb(watch.found_bytes)} at the step `{step}`",
+                f"the export must stay within --memory-limit {_gb(self._limit_bytes)}",
+                f"{_gb(peak_bytes)} at the step `{step}`",
                 "Raise the limit, or export a smaller pipeline.",
-            ) from None
-        if process.returncode == -signal.SIGKILL:
-            raise GateError(
-                "the export must fit in the memory of this machine",
-                f"a step that the system killed: `{step}`",
-                "Close other programs, or export a smaller pipeline.",
             ) from None
 
 
@@ -168,14 +167,14 @@ def check_limit(parts_bytes: dict[str, int], limit_bytes: int) -> None:
     """Refuse a limit below what no export of such parts can do without.
 
     The recording step has all parts in memory. The conversion of a part has it twice: as torch's
-    tensors and in the runtime's form. Python and the libraries are in memory twice too, here and
-    in the child. What more a step needs differs; the watch finds it.
+    tensors and in the runtime's form. This process is there too, and Python and the libraries in
+    the child. What more a step needs differs; the watch finds it.
 
     Raises:
         InputError: the limit is below that.
     """
     weights = max(sum(parts_bytes.values()), 2 * max(parts_bytes.values()))
-    needed = weights + 2 * resident_bytes()
+    needed = weights + resident_bytes() + _CHILD_BYTES
     if limit_bytes < needed:
         raise InputError(
             f"--memory-limit must be at least {_gb(needed)} for this pipeline ({_gb(weights)} for "
@@ -226,14 +225,12 @@ class _Watch(threading.Thread):
 
     Attributes:
         peak_bytes: largest sum seen.
-        found_bytes: the sum that was above the limit; None: none was.
     """
 
     def __init__(self, process: subprocess.Popen[str], limit_bytes: int | None) -> None:
         super().__init__(daemon=True)
-        self.limit_bytes = limit_bytes
         self.peak_bytes = 0
-        self.found_bytes: int | None = None
+        self._limit_bytes = limit_bytes
         self._process = process
         self._ended = threading.Event()
 
@@ -251,12 +248,19 @@ class _Watch(threading.Thread):
             if look % _LOOKS_PER_CENSUS == 0:
                 tree = [me, *me.children(recursive=True)]
             look += 1
-            total = sum(_resident(process) for process in tree)
-            self.peak_bytes = max(self.peak_bytes, total)
-            if self.limit_bytes is not None and total > self.limit_bytes:
-                self.found_bytes = total
-                self._process.kill()
+            self.peak_bytes = max(self.peak_bytes, sum(_resident(process) for process in tree))
+            if self._limit_bytes is not None and self.peak_bytes > self._limit_bytes:
+                self._kill()
                 return
+
+    def _kill(self) -> None:
+        """The step, and what it may have started itself."""
+        import psutil
+
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(self._process.pid).children(recursive=True):
+                process.kill()
+        self._process.kill()
 
 
 def _resident(process: Any) -> int:

@@ -12,7 +12,6 @@ import onnxruntime
 
 from edgekd.artifacts import read_json
 from edgekd.errors import InputError
-from edgekd.libraries import diffusers
 
 PROVIDER = "CPUExecutionProvider"
 MODEL_FILE = "model.onnx"
@@ -162,6 +161,8 @@ def _one_by_one(forward: Any) -> Any:
 @contextlib.contextmanager
 def _quiet_diffusers() -> Iterator[None]:
     """Hold back the notice that there is no safety checker: optimum's pipelines have none."""
+    from edgekd.libraries import diffusers
+
     logging = diffusers.utils.logging
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()

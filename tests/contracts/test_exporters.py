@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd.artifacts import ExportedPipeline, hash_tree, read_json, write_json
+from edgekd.artifacts import ExportedPipeline, hash_tree
 from edgekd.errors import GateError, InputError
 from edgekd.export.capture import PIPELINE_ATTRIBUTES
 from edgekd.export.manifest import content_hash, read_manifest
@@ -66,38 +66,6 @@ def tiny_cut_student(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactor
     index = (path / "model_index.json").read_text(encoding="utf-8")
     index = index.replace("DDIMScheduler", "EulerDiscreteScheduler")
     (path / "model_index.json").write_text(index, encoding="utf-8")
-    return path
-
-
-@pytest.fixture(scope="module")
-def tiny_lcm_student(tmp_path_factory: pytest.TempPathFactory, tiny_cut_student: Path) -> Path:
-    """The guidance scale as an input of the U-Net, LCM's sampler, and an `AutoencoderTiny`."""
-    import torch
-
-    from edgekd.libraries import diffusers
-
-    path = tmp_path_factory.mktemp("students") / "lcm"
-    shutil.copytree(tiny_cut_student, path)
-    for part in ("unet", "vae", "scheduler"):
-        shutil.rmtree(path / part)
-    config = diffusers.UNet2DConditionModel.load_config(tiny_cut_student / "unet")
-    with torch.random.fork_rng():
-        torch.manual_seed(2)
-        unet = diffusers.UNet2DConditionModel.from_config({**config, "time_cond_proj_dim": 16})
-        vae = diffusers.AutoencoderTiny(
-            encoder_block_out_channels=(8, 8, 8),
-            decoder_block_out_channels=(8, 8, 8),
-            num_encoder_blocks=(1, 1, 1),
-            num_decoder_blocks=(1, 1, 1),
-        )
-    unet.save_pretrained(path / "unet", safe_serialization=True)
-    vae.save_pretrained(path / "vae", safe_serialization=True)
-    diffusers.LCMScheduler().save_pretrained(path / "scheduler")
-    index = read_json(path / "model_index.json")
-    index["_class_name"] = "LatentConsistencyModelPipeline"
-    index["scheduler"][1] = "LCMScheduler"
-    index["vae"][1] = "AutoencoderTiny"
-    write_json(path / "model_index.json", index)
     return path
 
 

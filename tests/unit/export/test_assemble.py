@@ -12,8 +12,14 @@ import pytest
 
 from edgekd.errors import GateError, InputError
 from edgekd.export import onnx as onnx_module
-from edgekd.export.assemble import usable_base
-from edgekd.export.manifest import find_licence, read_manifest, scheduler_warning, source_hash
+from edgekd.export.assemble import check_capabilities, usable_base
+from edgekd.export.manifest import (
+    content_hash,
+    find_licence,
+    read_manifest,
+    scheduler_warning,
+    source_hash,
+)
 from edgekd.export.onnx import OnnxExporter
 from edgekd.export.onnx_pipeline import load_onnx_pipeline
 from edgekd.export.parity import record_for_parity
@@ -58,6 +64,39 @@ def test_layout_is_the_one_that_optimum_loads(exported: Path) -> None:
     assert {"model_index.json", "manifest.json", "scheduler/scheduler_config.json"} <= files
     assert {"tokenizer/vocab.json", "tokenizer/merges.txt"} <= files
     assert not [name for name in files if name.endswith((".safetensors", ".tmp"))]
+
+
+def test_children_write_the_same_files(
+    exported: Path, tiny_teacher: Path, trajectory: Trajectory, tmp_path: Path
+) -> None:
+    """A memory limit puts each step into a process of its own."""
+    out = tmp_path / "out"
+    _export(tiny_teacher, out, trajectory, memory_limit_bytes=10**11)
+    assert content_hash(out) == content_hash(exported)
+    here, apart = (read_manifest(path)["memory"] for path in (exported, out))
+    assert not here["isolated"]
+    assert apart["isolated"]
+    parts = [facts["peak_rss_bytes"] for facts in read_manifest(out)["components"].values()]
+    # This process is counted beside its child.
+    assert max(parts) < apart["peak_rss_bytes"] < apart["limit_bytes"] == 10**11
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not (out / ".work").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"precisions": ("fp64",)}, "fp64"), ({"accepts_tiny_decoder": False}, "AutoencoderTiny")],
+)
+def test_what_the_exporter_does_not_declare_is_refused(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+) -> None:
+    from edgekd.libraries import diffusers
+
+    ((name, value),) = change.items()
+    monkeypatch.setattr(OnnxExporter, name, value)
+    pipeline = SimpleNamespace(vae=diffusers.AutoencoderTiny())
+    with pytest.raises(InputError, match=said):
+        check_capabilities(OnnxExporter(), pipeline, "fp32")
 
 
 def test_stock_optimum_loads_it_without_edgekd(exported: Path) -> None:

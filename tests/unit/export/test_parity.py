@@ -15,6 +15,7 @@ from edgekd.export.onnx import OnnxExporter
 from edgekd.export.parity import (
     EXACT_DB,
     check_component,
+    check_deployed,
     check_parity,
     psnr_db,
     record_for_parity,
@@ -114,6 +115,37 @@ def test_other_names_fail() -> None:
     runner.outputs = ("z",)
     with pytest.raises(GateError, match="z"):
         check_component("unet", "fp32", runner, [Recording({"x": X}, {"y": X})], FLOOR)
+
+
+class DeployedElsewhere:
+    """As much of an exporter as the second check needs; deployment adds noise."""
+
+    name = "fake"
+
+    def __init__(self, noise: float) -> None:
+        self._noise = noise
+
+    def open_deployed(self, exported_path: Path, component: str) -> FakeRunner:
+        runner = FakeRunner(X * (1 + self._noise))
+        runner.executed_by = "fake in bf16"
+        return runner
+
+    def deployed_floor(self, component: str, precision: str) -> Floor:
+        return Floor(30.0, "bf16")
+
+
+def test_what_is_deployed_has_a_figure_of_its_own() -> None:
+    recordings = [Recording({"x": X}, {"y": X}, 7.0)]
+    parity = check(X)
+    args: Any = (Path(), recordings, "unet", "fp32")
+    exporter: Any = DeployedElsewhere(1e-2)
+    deployed = check_deployed(parity, exporter, *args)
+    assert deployed.snr_db == parity.snr_db
+    assert deployed.deployed_snr_db == pytest.approx(40, abs=0.1)
+    assert (deployed.deployed_floor_db, deployed.deployed_executed_by) == (30.0, "fake in bf16")
+    with pytest.raises(GateError, match=r"fp32 as deployed must be at least floor_db=30"):
+        check_deployed(parity, DeployedElsewhere(1e-1), *args)  # type: ignore[arg-type]
+    assert check_deployed(parity, OnnxExporter(), *args) is parity
 
 
 def test_no_prompts_are_refused() -> None:

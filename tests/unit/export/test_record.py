@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from edgekd.export.capture import capture, component_names
+from edgekd.export.parity import record_for_parity
+from edgekd.export.protocol import Generation
 from edgekd.export.record import draw, record_denoising_inputs
 from edgekd.teacher.load import load_pipeline
 
@@ -68,3 +70,44 @@ def test_part_that_fails_leaves_no_hooks(tiny_teacher: Path) -> None:
         record_denoising_inputs(pipeline, [3], 2, 4.0)  # type: ignore[list-item]
     assert not pipeline.unet._forward_hooks
     assert "decode" not in vars(pipeline.vae)
+
+
+def test_other_size_and_batch_are_recorded_beside_the_pipelines_own(pipeline: Any) -> None:
+    trajectory = record_for_parity(pipeline, list(PROMPTS), Generation(3, 4.0), other_shapes=True)
+    other = trajectory.other
+    assert other is not None
+    assert other.size is not None
+    height, width = other.size
+    assert (height, width) != (32, 32)
+    assert other.images.shape == (3, height, width, 3)
+    assert other.recordings["unet"][0].inputs["sample"].shape == (3, 4, height // 4, width // 4)
+    np.testing.assert_array_equal(
+        other.images[1],
+        draw(pipeline, PROMPTS[:1], 2, 1.0, 0, other.size, images_per_prompt=3)[1],
+    )
+    calls = trajectory.calls("unet")
+    assert len(calls) == len(trajectory.recordings["unet"]) + len(other.recordings["unet"])
+
+
+@pytest.mark.parametrize(
+    "class_name", ["StableDiffusionPipeline", "LatentConsistencyModelPipeline"]
+)
+def test_guidance_that_the_unet_takes_is_recorded(class_name: str, tiny_teacher: Path) -> None:
+    """Luo et al. 2023: the U-Net is conditioned on w = guidance_scale - 1, in one pass."""
+    from edgekd.libraries import diffusers
+
+    parts = dict(load_pipeline(tiny_teacher).components)
+    parts["scheduler"] = diffusers.LCMScheduler()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        parts["unet"] = diffusers.UNet2DConditionModel.from_config(
+            {**parts["unet"].config, "time_cond_proj_dim": 16}
+        )
+    lcm = getattr(diffusers, class_name)(**parts, requires_safety_checker=False)
+    lcm.set_progress_bar_config(disable=True)
+    calls = record_denoising_inputs(lcm, PROMPTS[:1], 2, 8.0).recordings["unet"]
+    expected = lcm.get_guidance_scale_embedding(torch.tensor([7.0]), embedding_dim=16)
+    for call in calls:
+        assert list(call.inputs) == list(capture(lcm, "unet").example_inputs)
+        np.testing.assert_array_equal(call.inputs["timestep_cond"], expected.numpy())
+        assert call.inputs["sample"].shape[0] == 1

@@ -3,7 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd.measure.memory import peak_memory, peak_resident_bytes
+from edgekd.measure.memory import (
+    finish_measured,
+    forget_peak,
+    peak_memory,
+    peak_resident_bytes,
+    start_peak_memory,
+)
 
 MIB = 1024**2
 ENTRIES = """
@@ -12,6 +18,10 @@ import numpy as np
 def allocate(payload):
     array = np.ones(payload["mib"] * 1024 * 128)
     del array
+
+def answer(payload):
+    print("noise on stdout")
+    return {"sum": sum(payload["values"])}
 
 def fail(payload):
     raise ValueError("entry broke")
@@ -44,3 +54,20 @@ def test_a_fresh_process_does_not_inherit_the_parents_peak(entries: dict[str, st
 def test_a_failed_measurement_raises_with_its_reason(entries: dict[str, str]) -> None:
     with pytest.raises(RuntimeError, match="entry broke"):
         peak_memory("memory_entries:fail", {}, entries)
+
+
+def test_what_the_work_returns_comes_back(entries: dict[str, str]) -> None:
+    process = start_peak_memory("memory_entries:answer", {"values": [1, 2]}, entries)
+    memory, result = finish_measured(process)
+    assert result == {"sum": 3}
+    assert memory.peak_bytes > 0
+
+
+def test_a_forgotten_peak_is_counted_anew() -> None:
+    ballast = np.ones(300 * MIB // 8)
+    before = peak_resident_bytes()
+    del ballast
+    if forget_peak():
+        assert peak_resident_bytes() < before - 200 * MIB
+    else:  # only Linux can
+        assert peak_resident_bytes() >= before

@@ -294,6 +294,61 @@ def test_bad_sdxl_teacher(
     assert message in str(caught.value)
 
 
+def test_a_latent_consistency_student_can_be_exported_but_not_distilled(
+    tiny_lcm_student: Path, tiny_teacher: Path, tmp_path: Path
+) -> None:
+    from edgekd.teacher.load import load_pipeline
+    from edgekd.teacher.validate import inspect_teacher
+
+    info = inspect(tiny_lcm_student)
+    assert (info.tiny_vae, info.guidance_conditioned) == (True, True)
+    assert (info.resolution, info.vae_scale_factor) == (32, 4)
+    assert type(load_pipeline(tiny_lcm_student)).__name__ == "LatentConsistencyModelPipeline"
+    with pytest.raises(InputError, match="must be an AutoencoderKL"):
+        inspect_teacher(tiny_lcm_student)
+    plain = inspect_teacher(tiny_teacher)
+    assert (plain.tiny_vae, plain.guidance_conditioned) == (False, False)
+    mixed = tmp_path / "mixed"
+    shutil.copytree(tiny_lcm_student, mixed)
+    shutil.rmtree(mixed / "vae")
+    shutil.copytree(tiny_teacher / "vae", mixed / "vae")
+    edit_json(mixed / "model_index.json", vae=["diffusers", "AutoencoderKL"])
+    with pytest.raises(InputError, match="with and without the prompt"):
+        inspect_teacher(mixed)
+
+
+LCM_BAD = [
+    ("unet/config.json", {"time_cond_proj_dim": None}, "`time_cond_proj_dim`"),
+    ("scheduler/scheduler_config.json", {"_class_name": "DDIMScheduler"}, "must be LCMScheduler"),
+    ("vae/config.json", {"_class_name": "AutoencoderKL"}, "must name the same class"),
+    ("vae/config.json", {"upsampling_scaling_factor": 4}, "`upsampling_scaling_factor` 2"),
+    ("vae/config.json", {"latent_channels": 8}, "must equal `latent_channels`"),
+]
+
+
+@pytest.mark.parametrize(("file", "change", "message"), LCM_BAD)
+def test_bad_latent_consistency_student(
+    file: str, change: dict[str, Any], message: str, tiny_lcm_student: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "student"
+    shutil.copytree(tiny_lcm_student, root)
+    edit_json(root / file, **change)
+    with pytest.raises(InputError) as caught:
+        inspect(root)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("only", [(), ("unet",), ("vae", "text_encoder")])
+def test_models_that_are_not_asked_for_take_no_memory(
+    only: tuple[str, ...], tiny_teacher: Path
+) -> None:
+    from edgekd.teacher.load import load_pipeline
+
+    pipeline = load_pipeline(tiny_teacher, only=only)
+    for name in ("unet", "vae", "text_encoder"):
+        assert getattr(pipeline, name).device.type == ("cpu" if name in only else "meta")
+
+
 def test_a_file_is_no_teacher(tmp_path: Path) -> None:
     from edgekd.teacher.load import resolve_teacher
 
