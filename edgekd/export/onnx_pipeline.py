@@ -100,6 +100,10 @@ def load_onnx_pipeline(path: Path, threads: int = 0) -> Any:
         raise InputError(
             "the folder must be an exported ONNX pipeline", f"{path} without {', '.join(missing)}"
         )
+    # Here, because parts are run without them; and first, see `edgekd.libraries`.
+    from edgekd.libraries import diffusers
+
+    # isort: split
     from optimum.onnxruntime import ORTDiffusionPipeline
 
     chosen = stored_options(path)
@@ -110,7 +114,7 @@ def load_onnx_pipeline(path: Path, threads: int = 0) -> Any:
         for part in PARTS
         if model_file(path / part).is_file()
     }
-    with _quiet_diffusers():
+    with _quiet(diffusers.utils.logging):
         pipeline = ORTDiffusionPipeline.from_pretrained(
             path, export=False, provider=PROVIDER, **sessions
         )
@@ -159,11 +163,8 @@ def _one_by_one(forward: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet_diffusers() -> Iterator[None]:
+def _quiet(logging: Any) -> Iterator[None]:
     """Hold back the notice that there is no safety checker: optimum's pipelines have none."""
-    from edgekd.libraries import diffusers
-
-    logging = diffusers.utils.logging
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
