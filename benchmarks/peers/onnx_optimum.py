@@ -23,9 +23,9 @@ from runner import compare, report
 from edgekd import resources
 from edgekd.export.onnx import OnnxExporter
 from edgekd.export.onnx_pipeline import MODEL_FILE, PROVIDER, load_onnx_pipeline, session_options
+from edgekd.export.onnx_tune import unet_inputs
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.libraries import diffusers
-from edgekd.measure.tune import unet_inputs
 from edgekd.progress import Silent
 
 SD15_UNET = {

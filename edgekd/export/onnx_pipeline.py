@@ -17,7 +17,7 @@ PROVIDER = "CPUExecutionProvider"
 MODEL_FILE = "model.onnx"
 ORT_FILE = "model.ort"  # onnxruntime's own format, for phones
 PARTS = ("text_encoder", "text_encoder_2", "vae_encoder", "vae_decoder", "unet")
-# Key of the manifest under which `edgekd.measure.tune` stores its choice.
+# Key of the manifest under which `edgekd.export.onnx_tune` stores its choice.
 TUNING = "tuning"
 
 

@@ -10,10 +10,10 @@ from edgekd.errors import InputError
 from edgekd.export.manifest import content_hash, read_manifest
 from edgekd.export.onnx import OnnxExporter
 from edgekd.export.onnx_pipeline import RuntimeOptions, load_onnx_pipeline, stored_options
+from edgekd.export.onnx_tune import candidates, choose, tune
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.record import draw
 from edgekd.measure.clock import Latency
-from edgekd.measure.tune import candidates, choose, tune
 from edgekd.progress import Silent
 
 
