@@ -1,0 +1,213 @@
+"""Choose bits by measurement: each unit's noise in the pictures, a knapsack, and the truth.
+
+1. Each unit of weights (`edgekd.export.bits.weights.make_units`) is rounded alone, to the two
+   lowest numbers of bits that the runtime has for it, and the pictures are drawn. More bits are in
+   the linear regime: their noise follows from the second measurement by the ratio of the squared
+   weight errors.
+2. The noises of several units are taken as additive: roundings are independent of each other, and
+   small errors pass the network linearly. A knapsack then gives the smallest choice within an
+   allowance of noise, or the quietest within a size.
+3. The whole choice is drawn. Where its noise is not what was allowed, as noises do not quite add
+   up,
+   the allowance is corrected and the knapsack solved again: bits are given back, or taken, where
+   that costs least.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.errors import GateError, InputError
+from edgekd.export.bits.allocate import Option, quietest, smallest, total
+from edgekd.export.bits.choices import Choices
+from edgekd.export.bits.recipe import (
+    FLOAT,
+    ComponentRecipe,
+    Measured,
+    QuantizationRecipe,
+    Source,
+    resolve,
+)
+from edgekd.export.bits.sensitivity import noise_db
+from edgekd.export.bits.storage import WeightStorage
+from edgekd.export.bits.weights import Bits
+from edgekd.export.protocol import Generation
+from edgekd.progress import Progress
+
+# How often an allowance is corrected, and when the result is as good as it needs to be.
+_CORRECTIONS = 8
+_CLOSE_DB = 0.1
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of a choice; at least one of the two.
+
+    Attributes:
+        max_drop_db: the pictures' PSNR may be this far below that of uniform 8-bit weights (the
+            most bits that the runtime has) in the same runtime: the smallest such choice is taken.
+        size_budget_bytes: bound of the weights of all parts. Without `max_drop_db` the quietest
+            choice within it is taken.
+    """
+
+    max_drop_db: float | None = None
+    size_budget_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        drop, budget = self.max_drop_db, self.size_budget_bytes
+        if drop is None and budget is None:
+            raise InputError("`--quantize auto` needs --max-drop or --size-budget", "neither")
+        if drop is not None and not 0 <= drop < math.inf:
+            raise InputError("`--max-drop >= 0` dB must hold", str(drop))
+        if budget is not None and budget <= 0:
+            raise InputError("`--size-budget > 0` must hold", str(budget))
+
+
+def choose_bits(
+    pipeline: Any,
+    source: Source,
+    storage: WeightStorage,
+    prompts: list[str],
+    generation: Generation,
+    wish: Wish,
+    cache_folder: Path,
+    progress: Progress,
+) -> QuantizationRecipe:
+    """Measure a pipeline and choose the bits of its weights.
+
+    The same pipeline, prompts and wish give the same recipe.
+
+    Args:
+        pipeline: diffusers pipeline in float32.
+        source: its content hash and class; measurements of another one are not used.
+        prompts: what is drawn, one picture each.
+        cache_folder: keeps measurements; those that are there are not made again.
+
+    Raises:
+        GateError: no choice does what is asked.
+    """
+    choices = Choices(pipeline, source, storage, prompts, generation, cache_folder, progress)
+    options = choices.options()
+    # Uniform bits are choices like any other: none that is worse than they are can be the result.
+    candidates = [choices.uniform(bits) for bits in choices.all_choices()]
+    if wish.max_drop_db is not None:
+        best = _smallest_within(choices, options, candidates, wish.max_drop_db)
+    else:
+        best = _quietest_within(choices, options, candidates, wish.size_budget_bytes or 0)
+    _check_budget(choices.bytes(best), wish)
+    return _recipe(choices, options, best)
+
+
+def _smallest_within(
+    choices: Choices, options: list[list[Option]], candidates: list[list[int]], drop_db: float
+) -> list[int]:
+    allowed = choices.measure(choices.uniform(8)).pictures * 10 ** (drop_db / 10)
+    tried = [*candidates, *_along_the_frontier(choices, options, allowed)]
+    fitting = [chosen for chosen in tried if choices.measure(chosen).pictures <= allowed]
+    return min(
+        fitting, key=lambda chosen: (choices.bytes(chosen), choices.measure(chosen).pictures)
+    )
+
+
+def _along_the_frontier(
+    choices: Choices, options: list[list[Option]], allowed: float
+) -> list[list[int]]:
+    """Smallest choices for better and better allowances, until what is measured is `allowed`."""
+    tried: list[list[int]] = []
+    factor, low, high = 1.0, 0.0, math.inf
+    for _ in range(_CORRECTIONS):
+        chosen = smallest(options, allowed * factor)
+        if chosen is None or chosen in tried:
+            break
+        tried.append(chosen)
+        measured = choices.measure(chosen).pictures
+        ratio = allowed / max(measured, float(np.finfo(np.float64).tiny))
+        low, high = (factor, high) if ratio >= 1 else (low, factor)
+        if 0 <= 10 * math.log10(ratio) < _CLOSE_DB:
+            break
+        factor *= ratio
+        if not low < factor < high:
+            factor = math.sqrt(low * high) if low > 0 and high < math.inf else (low or high)
+    return tried
+
+
+def _quietest_within(
+    choices: Choices, options: list[list[Option]], candidates: list[list[int]], budget: int
+) -> list[int]:
+    chosen = quietest(options, budget - choices.fixed_bytes())
+    if chosen is None:
+        least = min(choices.bytes(bits) for bits in candidates)
+        raise GateError(
+            f"the weights must fit in --size-budget {budget} bytes",
+            f"at least {least} bytes in the fewest bits",
+        )
+    fitting = [bits for bits in candidates if choices.bytes(bits) <= budget]
+    return min([chosen, *fitting], key=lambda bits: choices.measure(bits).pictures)
+
+
+def _check_budget(size: int, wish: Wish) -> None:
+    if wish.size_budget_bytes is not None and size > wish.size_budget_bytes:
+        raise GateError(
+            f"the weights must fit in --size-budget {wish.size_budget_bytes} bytes with the "
+            f"pictures at most {wish.max_drop_db:g} dB below uniform 8-bit weights (--max-drop)",
+            f"{size} bytes, the smallest choice that keeps --max-drop",
+            "Raise one of the two.",
+        )
+
+
+def _recipe(choices: Choices, options: list[list[Option]], chosen: list[int]) -> QuantizationRecipe:
+    drawing = choices.drawing
+    bits = choices.all_bits(chosen)
+    noise, uniform = choices.measure(chosen), choices.measure(choices.uniform(8))
+    return QuantizationRecipe(
+        format=1,
+        method=choices.storage.method,
+        components={
+            name: _component_recipe(name, bits[name], model, choices.storage)
+            for name, model in drawing.models.items()
+        },
+        source=choices.source,
+        measured=Measured(
+            psnr_db=_db(noise.pictures),
+            predicted_psnr_db=_db(total(options, chosen).noise),
+            latents_psnr_db=_db(noise.latents, drawing.latents_peak),
+            drop_db=round(noise_db(uniform.pictures) - noise_db(noise.pictures), 2),
+            weights_bytes=choices.bytes(chosen),
+            uniform_psnr_db=_db(uniform.pictures),
+            uniform_weights_bytes=choices.bytes(choices.uniform(8)),
+            float_weights_bytes=choices.bytes([0] * len(chosen)),
+            units=len(chosen),
+            prompts=drawing.prompts,
+            steps=drawing.steps,
+            guidance_scale=drawing.guidance_scale,
+            seed=drawing.seed,
+        ),
+    )
+
+
+def _db(power: float, peak: float = 1.0) -> float:
+    return round(noise_db(power, peak), 2)
+
+
+def _component_recipe(name: str, bits: Bits, model: Any, storage: WeightStorage) -> ComponentRecipe:
+    """The most frequent number of bits as the default, and what differs from it by name."""
+    counts = Counter(value for value in bits.values() if value is not None)
+    default = max(counts, key=lambda value: (counts[value], value), default=FLOAT)
+    bare = QuantizationRecipe(
+        format=1, method=storage.method, components={name: ComponentRecipe(default=default)}
+    )
+    implied = resolve(bare, {name: model}, storage)[name]
+    return ComponentRecipe(
+        default=default,
+        bits={
+            tensor: FLOAT if bits.get(tensor) is None else bits[tensor]
+            for tensor in implied
+            if implied[tensor] != bits.get(tensor)
+        },
+    )

@@ -1,0 +1,179 @@
+"""The choices that can be made for one pipeline: their sizes, and their noise as it is measured.
+
+A choice is a list with the index of each unit's option: 0 is floats, then the unit's numbers of
+bits, most first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.export.bits.allocate import Option
+from edgekd.export.bits.cache import Measurements, Noise
+from edgekd.export.bits.recipe import Source
+from edgekd.export.bits.sensitivity import Drawing
+from edgekd.export.bits.storage import WeightStorage
+from edgekd.export.bits.weights import Bits, Unit, draws, make_units, stored_bytes, weights
+from edgekd.export.manifest import versions
+from edgekd.export.protocol import Generation
+from edgekd.progress import Progress, format_seconds
+
+# Units of one component: the starter's U-Net keeps each attention and each residual block apart,
+# SD 1.5's too, and twice this many drawings of it are what one can wait for.
+UNITS_PER_COMPONENT = 128
+_MEASURED_CHOICES = 2
+# Pictures are in [0,1]: no error is larger, and one that is not finite counts as this.
+_WORST = 1.0
+
+
+class Choices:
+    """The units of a pipeline, the drawing that measures them, and what was measured."""
+
+    def __init__(
+        self,
+        pipeline: Any,
+        source: Source,
+        storage: WeightStorage,
+        prompts: list[str],
+        generation: Generation,
+        cache_folder: Path,
+        progress: Progress,
+    ) -> None:
+        self._progress = progress
+        self.storage = storage
+        self.source = source
+        started = time.monotonic()
+        self.drawing = Drawing(pipeline, prompts, generation, storage)
+        self._draw_seconds = time.monotonic() - started
+        self.units = [
+            unit
+            for component, model in self.drawing.models.items()
+            for unit in make_units(component, model, storage, UNITS_PER_COMPONENT)
+        ]
+        self._measurements = Measurements(cache_folder, self._circumstances())
+
+    def options(self) -> list[list[Option]]:
+        """Bytes and noise of every option of every unit; what is not known yet is measured."""
+        wanted = [(unit, bits) for unit in self.units for bits in unit.choices[-_MEASURED_CHOICES:]]
+        self._announce(wanted)
+        with self._progress.track("sensitivity", len(wanted)) as advance:
+            for unit, bits in wanted:
+                self._unit_noise(unit, bits)
+                advance(1)
+        return [
+            [Option(self._unit_bytes(unit, None), 0.0)]
+            + [
+                Option(self._unit_bytes(unit, bits), min(self._predicted(unit, bits), _WORST))
+                for bits in unit.choices
+            ]
+            for unit in self.units
+        ]
+
+    def _announce(self, wanted: list[tuple[Unit, int]]) -> None:
+        open_ones = [
+            unit
+            for unit, bits in wanted
+            if self._measurements.get({unit.component: unit.bits(bits)}) is None
+        ]
+        drawn = sum(unit.component != "vae" for unit in open_ones)
+        self._progress.info(
+            f"  sensitivity: {len(self.units)} units of weights, {drawn} drawings of "
+            f"{len(self.drawing.prompts)} pictures in {self.drawing.steps} steps, about "
+            f"{format_seconds(drawn * self._draw_seconds)}, and {len(open_ones) - drawn} decodings "
+            f"({len(wanted) - len(open_ones)} known from before)"
+        )
+
+    def _predicted(self, unit: Unit, bits: int) -> float:
+        """Noise of a unit alone, measured or from the nearest measurement."""
+        measured = unit.choices[-_MEASURED_CHOICES:]
+        if bits in measured:
+            return self._unit_noise(unit, bits).pictures
+        nearest = measured[0]
+        error = self._weight_error(unit, nearest)
+        ratio = self._weight_error(unit, bits) / error if error > 0 else 0.0
+        return self._unit_noise(unit, nearest).pictures * ratio
+
+    def _unit_noise(self, unit: Unit, bits: int) -> Noise:
+        return self._noise({unit.component: unit.bits(bits)})
+
+    def _noise(self, bits: Mapping[str, Bits]) -> Noise:
+        known = self._measurements.get(bits)
+        if known is None:
+            known = self.drawing.noise(bits)
+            self._measurements.add(bits, known)
+        return known
+
+    def measure(self, chosen: list[int]) -> Noise:
+        """Noise of a whole choice."""
+        return self._noise(self._drawn_bits(chosen))
+
+    def _weight_error(self, unit: Unit, bits: int) -> float:
+        parameters = dict(self.drawing.models[unit.component].named_parameters())
+        error = 0.0
+        for weight in unit.weights:
+            values = parameters[weight.name].detach().cpu().numpy()
+            error += float(np.sum((values - self.storage.rounded(values, bits)) ** 2))
+        return error
+
+    def uniform(self, bits: int) -> list[int]:
+        """All units in so many bits, or the next higher number that there is for them."""
+        return [
+            1 + max((i for i, b in enumerate(unit.choices) if b >= bits), default=-1)
+            for unit in self.units
+        ]
+
+    def all_choices(self) -> list[int]:
+        return sorted({bits for unit in self.units for bits in unit.choices}, reverse=True)
+
+    def _drawn_bits(self, chosen: list[int]) -> dict[str, Bits]:
+        result: dict[str, Bits] = {name: {} for name in self.drawing.models}
+        for unit, index in zip(self.units, chosen, strict=True):
+            result[unit.component] |= unit.bits((None, *unit.choices)[index])
+        return result
+
+    def all_bits(self, chosen: list[int]) -> dict[str, Bits]:
+        """Bits of every weight of a choice, also of those that are in no unit: weights that do not
+        take part in drawing have the most bits there are, small ones are floats."""
+        result: dict[str, Bits] = {}
+        drawn = self._drawn_bits(chosen)
+        for component, model in self.drawing.models.items():
+            result[component] = {
+                name: drawn[component].get(name)
+                if draws(component, name)
+                else max(self.storage.choices(weight.kind, weight.shape), default=None)
+                for name, weight in weights(model).items()
+            }
+        return result
+
+    def _unit_bytes(self, unit: Unit, bits: int | None) -> int:
+        return sum(self.storage.stored_bytes(weight.shape, bits) for weight in unit.weights)
+
+    def bytes(self, chosen: list[int]) -> int:
+        """All parameters of all components."""
+        bits = self.all_bits(chosen)
+        return sum(
+            stored_bytes(model, bits[name], self.storage)
+            for name, model in self.drawing.models.items()
+        )
+
+    def fixed_bytes(self) -> int:
+        """What no choice changes."""
+        floats = [0] * len(self.units)
+        return self.bytes(floats) - sum(self._unit_bytes(unit, None) for unit in self.units)
+
+    def _circumstances(self) -> dict[str, Any]:
+        drawing = self.drawing
+        return {
+            "source": self.source.hash,
+            "method": self.storage.method,
+            "prompts": drawing.prompts,
+            "steps": drawing.steps,
+            "guidance_scale": drawing.guidance_scale,
+            "seed": drawing.seed,
+            "versions": versions(),
+        }

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd.teacher.load import load_pipeline
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tiny_teacher: Path) -> Any:
+    """Shared: a test that changes weights puts them back."""
+    return load_pipeline(tiny_teacher)

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekd.errors import GateError, InputError
+from edgekd.export.bits import choices
+from edgekd.export.bits.auto import Wish, choose_bits
+from edgekd.export.bits.recipe import QuantizationRecipe, Source, resolve
+from edgekd.export.bits.sensitivity import Drawing, noise_db
+from edgekd.export.bits.storage import LinearStorage
+from edgekd.export.bits.weights import Bits, models, stored_bytes
+from edgekd.export.protocol import Generation
+from edgekd.progress import Silent
+
+STORAGE = LinearStorage(dict.fromkeys(("conv", "linear", "embedding"), (8, 6, 4)))
+GENERATION = Generation(steps=2, guidance_scale=3.0)
+PROMPTS = ["red apple"]
+SOURCE = Source(hash="0" * 64, pipeline="StableDiffusionPipeline")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_units() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choices, "UNITS_PER_COMPONENT", 6)
+        yield
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shared by the tests: measurements are made once."""
+    return tmp_path_factory.mktemp("sensitivity")
+
+
+def choose(pipeline: Any, cache: Path, **wish: Any) -> QuantizationRecipe:
+    return choose_bits(
+        pipeline, SOURCE, STORAGE, PROMPTS, GENERATION, Wish(**wish), cache, Silent()
+    )
+
+
+def size(pipeline: Any, bits: dict[str, Bits]) -> int:
+    found = models(pipeline)
+    return sum(stored_bytes(model, bits[name], STORAGE) for name, model in found.items())
+
+
+@pytest.mark.parametrize("drop", [0.0, 3.0, 9.0])
+def test_smallest_choice_within_the_drop(tiny_pipeline: Any, cache: Path, drop: float) -> None:
+    recipe = choose(tiny_pipeline, cache, max_drop_db=drop)
+    measured = recipe.measured
+    assert measured is not None
+    assert measured.drop_db <= drop + 0.005  # rounded to 0.01 dB
+    assert measured.weights_bytes <= measured.uniform_weights_bytes
+    bits = resolve(recipe, models(tiny_pipeline), STORAGE)
+    assert size(tiny_pipeline, bits) == measured.weights_bytes
+    # Measured again from the recipe alone.
+    noise = Drawing(tiny_pipeline, PROMPTS, GENERATION, STORAGE).noise(bits)
+    assert noise_db(noise.pictures) == pytest.approx(measured.psnr_db, abs=0.01)
+    encoder = {value for name, value in bits["vae"].items() if name.startswith("encoder.")}
+    assert encoder <= {8, None}
+
+
+def test_more_drop_is_smaller(tiny_pipeline: Any, cache: Path) -> None:
+    sizes = []
+    for drop in (0.0, 3.0, 9.0):
+        measured = choose(tiny_pipeline, cache, max_drop_db=drop).measured
+        assert measured is not None
+        sizes.append(measured.weights_bytes)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[2] < sizes[0]
+
+
+def test_quietest_choice_is_not_above_the_budget_and_beats_uniform(
+    tiny_pipeline: Any, cache: Path
+) -> None:
+    uniform = {
+        name: {key: 6 if value else None for key, value in part.items()}
+        for name, part in resolve(
+            choose(tiny_pipeline, cache, max_drop_db=0.0), models(tiny_pipeline), STORAGE
+        ).items()
+    }
+    budget = size(tiny_pipeline, uniform)
+    measured = choose(tiny_pipeline, cache, size_budget_bytes=budget).measured
+    assert measured is not None
+    assert measured.weights_bytes <= budget
+    noise = Drawing(tiny_pipeline, PROMPTS, GENERATION, STORAGE).noise(uniform)
+    assert measured.psnr_db >= noise_db(noise.pictures)
+
+
+def test_noises_of_units_add_up(tiny_pipeline: Any, cache: Path) -> None:
+    """The assumption of the knapsack, and of the noise of many bits taken from that of few."""
+    made = choices.Choices(tiny_pipeline, SOURCE, STORAGE, PROMPTS, GENERATION, cache, Silent())
+    options = made.options()
+    for bits, index in ((8, 1), (6, 2)):
+        whole = made.measure(made.uniform(bits)).pictures
+        added = sum(unit[index].noise for unit in options)
+        # Errors of one prompt in two steps can align; on average they do not.
+        assert abs(noise_db(added) - noise_db(whole)) < 3
+    differences = []
+    for unit, noises in zip(made.units, options, strict=True):
+        measured = made.drawing.noise({unit.component: unit.bits(8)}).pictures
+        if measured > 1e-10:  # float32 itself is as noisy as that
+            differences.append(noise_db(noises[1].noise) - noise_db(measured))
+    assert len(differences) > 5
+    assert abs(np.mean(differences)) < 1
+    assert np.std(differences) < 3
+
+
+def test_same_input_same_recipe(tiny_pipeline: Any, cache: Path, tmp_path: Path) -> None:
+    first = choose(tiny_pipeline, cache, max_drop_db=3.0)
+    assert choose(tiny_pipeline, tmp_path, max_drop_db=3.0) == first
+
+
+def test_killed_choice_resumes(
+    tiny_pipeline: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = choose(tiny_pipeline, cache, max_drop_db=3.0)
+    (known,) = cache.glob("*.jsonl")
+    lines = known.read_text(encoding="utf-8").splitlines(keepends=True)
+    # As a process leaves it that is killed while it writes its last measurement.
+    torn = "".join(lines[:-1]) + lines[-1][:20]
+    (tmp_path / known.name).write_text(torn, encoding="utf-8")
+    drawn = []
+    noise = Drawing.noise
+
+    def counted(self: Drawing, bits: Any) -> Any:
+        drawn.append(bits)
+        return noise(self, bits)
+
+    monkeypatch.setattr(Drawing, "noise", counted)
+    assert choose(tiny_pipeline, tmp_path, max_drop_db=3.0) == expected
+    assert len(drawn) <= 1
+
+
+def test_budget_below_the_smallest_choice_fails(tiny_pipeline: Any, cache: Path) -> None:
+    with pytest.raises(
+        GateError, match=r"fit in --size-budget 1000 bytes, but got at least \d+ bytes"
+    ):
+        choose(tiny_pipeline, cache, size_budget_bytes=1000)
+
+
+def test_budget_that_needs_more_drop_fails(tiny_pipeline: Any, cache: Path) -> None:
+    least = choose(tiny_pipeline, cache, max_drop_db=0.0).measured
+    assert least is not None
+    with pytest.raises(
+        GateError, match=rf"0 dB below uniform 8-bit weights .* got {least.weights_bytes} bytes"
+    ):
+        choose(tiny_pipeline, cache, max_drop_db=0.0, size_budget_bytes=least.weights_bytes - 1000)
+
+
+@pytest.mark.parametrize(
+    ("wish", "problem"),
+    [
+        ({}, "needs --max-drop or --size-budget, but got neither"),
+        ({"max_drop_db": -1.0}, "`--max-drop >= 0` dB must hold, but got -1.0"),
+        ({"max_drop_db": float("nan")}, "`--max-drop >= 0` dB must hold, but got nan"),
+        ({"size_budget_bytes": 0}, "`--size-budget > 0` must hold, but got 0"),
+    ],
+)
+def test_wish_that_makes_no_sense(wish: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        Wish(**wish)
