@@ -174,6 +174,26 @@ def export(
         str | None,
         typer.Option("--memory-limit", metavar="SIZE", help="Memory to stay within, as in 6GB."),
     ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            "--quantize",
+            metavar="auto|RECIPE",
+            help="Bits of each weight: chosen by measurement, or from a recipe (YAML).",
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            metavar="DB",
+            help="With auto: PSNR that pictures may lose against uniform 8-bit weights.",
+        ),
+    ] = None,
+    size_budget: Annotated[
+        str | None,
+        typer.Option("--size-budget", metavar="SIZE", help="With auto: bound of all weights."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Export a student or a teacher for a target and prove it equal to the original."""
@@ -181,9 +201,12 @@ def export(
     from edgekd.target import load_target
 
     chosen = load_target(target)
-    from edgekd.verbs import export_run
+    from edgekd.verbs import export_run, parse_quantize
 
-    result = export_run(pipeline, chosen, precision, out, prompts, console(), lora, memory_limit)
+    bits = parse_quantize(quantize, max_drop, size_budget)
+    result = export_run(
+        pipeline, chosen, precision, out, prompts, console(), lora, memory_limit, bits
+    )
     if as_json:
         _print_json(result)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from edgekd.target import Target
 if TYPE_CHECKING:
     from edgekd.benchmark.subjects import Subject
     from edgekd.benchmark.suite import ExportSuite
+    from edgekd.export.bits.request import Quantize
 
 # Parity prompts of `edgekd export` when none are given: any text will do, different lengths.
 DEFAULT_PROMPTS = ["red apple", "a photo of a small house beside a lake, evening light"]
@@ -43,6 +45,7 @@ def export_run(
     progress: Progress,
     lora: Path | None = None,
     memory_limit: str | None = None,
+    quantize: Quantize | None = None,
 ) -> dict[str, Any]:
     """`edgekd export`: one pipeline in one precision.
 
@@ -50,11 +53,15 @@ def export_run(
         precision: None: what the target deploys.
         lora: safetensors file to fuse first.
         memory_limit: `6GB` and the like; see `parse_bytes`.
+        quantize: bits of each weight, from a recipe or chosen.
 
     Returns:
-        `{"path", "precision", "peak_rss_bytes", "pictures", "components": {name: {"parity":
-        {"snr_db", "floor_db", "executed_by", ...}, "bytes", "peak_rss_bytes", "seconds", ...}}}`.
+        `{"path", "precision", "peak_rss_bytes", "pictures", "quantization", "components": {name:
+        {"parity": {"snr_db", "floor_db", "executed_by", ...}, "bytes", "peak_rss_bytes",
+        "seconds", ...}}}`.
     """
+    from edgekd.export.bits.apply import MIXED
+    from edgekd.export.bits.request import quantization_recipe
     from edgekd.export.protocol import ExportOptions
     from edgekd.export.registry import get_exporter
 
@@ -63,22 +70,43 @@ def export_run(
         lora=lora,
         memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit),
     )
-    exported = get_exporter(target.runtime).export(
-        pipeline,
-        out,
-        precision or target.deploy,
-        prompts or DEFAULT_PROMPTS,
-        progress,
-        options,
-    )
+    exporter = get_exporter(target.runtime)
+    used = prompts or DEFAULT_PROMPTS
+    chosen = precision or target.deploy
+    if quantize is not None:
+        chosen = precision or MIXED
+        recipe = quantization_recipe(quantize, exporter, pipeline, out, used, options, progress)
+        options = replace(options, quantization=recipe)
+    exported = exporter.export(pipeline, out, chosen, used, progress, options)
     manifest = read_json(exported.path / "manifest.json")
     return {
         "path": exported.path,
         "precision": exported.precision,
         "peak_rss_bytes": manifest["memory"]["peak_rss_bytes"],
         "pictures": manifest["pictures"],
+        "quantization": manifest["quantization"],
         "components": manifest["components"],
     }
+
+
+def parse_quantize(
+    recipe: str | None, max_drop_db: float | None, size_budget: str | None
+) -> Quantize | None:
+    """`--quantize`, `--max-drop` and `--size-budget` together; None: nothing was asked.
+
+    Raises:
+        InputError: options that do not go together, or values that make no sense.
+    """
+    if recipe is None:
+        if max_drop_db is not None or size_budget is not None:
+            raise InputError(
+                "--max-drop and --size-budget go with `--quantize auto`", "no --quantize"
+            )
+        return None
+    from edgekd.export.bits.request import Quantize
+
+    budget = None if size_budget is None else parse_bytes(size_budget)
+    return Quantize(recipe, max_drop_db, budget)
 
 
 def parse_bytes(text: str) -> int:

@@ -20,6 +20,7 @@ from edgekd.artifacts import (
     write_json,
 )
 from edgekd.errors import GateError, InputError
+from edgekd.export.bits.apply import AppliedRecipe, apply_recipe
 from edgekd.export.capture import (
     PIPELINE_ATTRIBUTES,
     component_names,
@@ -72,8 +73,14 @@ def export_key(
             "generation": asdict(options.generation),
             "versions": versions(),
             "exporter": exporter.facts(),
+            **_recipe_key(options),
         }
     )
+
+
+def _recipe_key(options: ExportOptions) -> dict[str, Any]:
+    recipe = options.quantization
+    return {} if recipe is None else {"quantization": recipe.model_dump()}
 
 
 def export_pipeline(
@@ -93,9 +100,12 @@ def export_pipeline(
     from edgekd.teacher.load import load_pipeline
 
     started = time.monotonic()
-    _check_out(out)
+    check_out(out)
     outline = load_pipeline(pipeline_path, only=())
-    check_capabilities(exporter, outline, precision)
+    applied = None
+    if options.quantization is not None:
+        applied = apply_recipe(exporter, outline, options.quantization, precision)
+    check_capabilities(exporter, outline, None if applied is not None else precision)
     if options.lora is not None:
         check_lora(options.lora)
     sizes = parts_bytes(outline)
@@ -112,6 +122,7 @@ def export_pipeline(
         key=options.key or export_key(exporter, source, precision, prompts, options),
         options=options,
         progress=progress,
+        applied=applied,
     )
     try:
         with disk_problems(out), atomic_folder(out) as folder:
@@ -123,16 +134,17 @@ def export_pipeline(
     return ExportedPipeline(out, job.key, exporter.name, precision)
 
 
-def check_capabilities(exporter: Exporter, pipeline: Any, precision: str) -> None:
+def check_capabilities(exporter: Exporter, pipeline: Any, precision: str | None) -> None:
     """Hold a pipeline against what an exporter declares.
 
     Args:
         pipeline: diffusers pipeline; its weights are not looked at.
+        precision: None: that of a recipe, which was checked by itself.
 
     Raises:
         InputError: a precision or a VAE that the exporter does not take.
     """
-    if precision not in exporter.precisions:
+    if precision is not None and precision not in exporter.precisions:
         raise InputError(
             f"the precision of `{exporter.name}` must be one of {', '.join(exporter.precisions)}",
             repr(precision),
@@ -156,6 +168,7 @@ class _Job:
     key: str
     options: ExportOptions
     progress: Progress
+    applied: AppliedRecipe | None
 
 
 def _write_whole(
@@ -178,6 +191,7 @@ def _write_whole(
     components = _convert_all(job, order, component_names(outline))
     pictures = _draw(job, order)
     shutil.rmtree(work)
+    quantization = job.applied.save(folder) if job.applied is not None else None
     write_manifest(
         folder,
         runtime=exporter.name,
@@ -192,6 +206,7 @@ def _write_whole(
         generation=job.options.generation,
         exporter_facts=exporter.facts(),
         seconds=time.monotonic() - started,
+        quantization=quantization,
         memory={
             "peak_rss_bytes": job.worker.peak_rss_bytes,
             "isolated": job.worker.isolated,
@@ -234,6 +249,7 @@ def _convert_all(job: _Job, order: Order, names: tuple[str, ...]) -> dict[str, C
                 **order,
                 "component": name,
                 "base": None if base is None else str(base),
+                "weights": None if job.applied is None else job.applied.part(name),
                 "floor": asdict(job.exporter.component_floor(name, job.precision)),
             }
             converted = job.worker.run("convert", part)
@@ -302,8 +318,12 @@ def _write_shared_parts(pipeline: Any, pipeline_path: Path, folder: Path) -> Non
     write_json(folder / "model_index.json", index)
 
 
-def _check_out(out: Path) -> None:
-    """Only an earlier export may be replaced."""
+def check_out(out: Path) -> None:
+    """Only an earlier export may be replaced.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
     replaceable = not out.exists() or (
         out.is_dir() and ((out / MANIFEST_FILE).is_file() or not any(out.iterdir()))
     )

@@ -147,6 +147,7 @@ def write_manifest(
     exporter_facts: dict[str, Any],
     seconds: float,
     memory: dict[str, Any],
+    quantization: dict[str, Any] | None = None,
 ) -> None:
     """Write the manifest of a folder whose other files are all there."""
     other_facts = {name: value for name, value in exporter_facts.items() if name != "versions"}
@@ -168,6 +169,7 @@ def write_manifest(
             "bytes": folder_bytes(folder),
             "seconds": round(seconds, 2),
             "memory": memory,
+            "quantization": quantization,
             **other_facts,
             "versions": all_versions(exporter_facts),
         },

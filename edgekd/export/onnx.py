@@ -19,6 +19,9 @@ import torch
 from edgekd.artifacts import ExportedPipeline, write_json
 from edgekd.errors import InputError
 from edgekd.export.assemble import export_pipeline
+from edgekd.export.bits.apply import MIXED, PART_FLOOR, PICTURE_FLOOR
+from edgekd.export.bits.onnx import ONNX_STORAGE, store_bits
+from edgekd.export.bits.weights import captured_model
 from edgekd.export.capture import Capture
 from edgekd.export.onnx_graph import OPSET, save_model, to_onnx
 from edgekd.export.onnx_mobile import to_ort_format
@@ -74,6 +77,7 @@ class OnnxExporter:
         "UniPCMultistepScheduler",
     )
     dynamic_shapes = True
+    weight_storages = (ONNX_STORAGE,)
     accepts_tiny_decoder = True
 
     def export(
@@ -132,15 +136,33 @@ class OnnxExporter:
         write_json(folder / "config.json", capture.config)
         return {"quantization": facts} if facts else {}
 
+    def convert_bits(
+        self,
+        capture: Capture,
+        folder: Path,
+        method: str,
+        bits: dict[str, int],
+        recordings: list[Recording],
+        base: Path | None = None,
+    ) -> dict[str, Any]:
+        """See `edgekd.export.bits.storage.StoresBits`."""
+        del method, recordings  # one method, nothing to calibrate
+        folder.mkdir(parents=True, exist_ok=True)
+        model = to_onnx(capture, folder) if base is None else onnx.load(base / MODEL_FILE)
+        facts = {"quantization": store_bits(model, captured_model(capture), bits)}
+        save_model(model, folder / MODEL_FILE)
+        write_json(folder / "config.json", capture.config)
+        return facts
+
     def open_component(self, exported_path: Path, component: str) -> OnnxRunner:
         return OnnxRunner(model_file(exported_path / component), torch.get_num_threads())
 
     def component_floor(self, component: str, precision: str) -> Floor:
         del component  # the same for all
-        return PRECISIONS[precision].component
+        return PART_FLOOR if precision == MIXED else PRECISIONS[precision].component
 
     def picture_floor(self, precision: str) -> Floor:
-        return PRECISIONS[precision].picture
+        return PICTURE_FLOOR if precision == MIXED else PRECISIONS[precision].picture
 
     def facts(self) -> dict[str, Any]:
         return {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from edgekd.artifacts import ExportedPipeline
+    from edgekd.export.bits.recipe import QuantizationRecipe
     from edgekd.export.capture import Capture
     from edgekd.export.record import Arrays, Recording, Trajectory
     from edgekd.progress import Progress
@@ -48,6 +49,7 @@ class ExportOptions:
         lora: a safetensors file that is fused into the pipeline before the export.
         memory_limit_bytes: bound of the resident memory of this process and its children
             together; see `edgekd.export.isolate`.
+        quantization: bits of each weight; the precision is `mixed` then.
     """
 
     generation: Generation = field(default_factory=Generation)
@@ -57,6 +59,7 @@ class ExportOptions:
     base: Path | None = None
     lora: Path | None = None
     memory_limit_bytes: int | None = None
+    quantization: QuantizationRecipe | None = None
 
 
 class ComponentRunner(Protocol):

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgekd.export.bits.apply import storages
 from edgekd.export.capture import PIPELINE_ATTRIBUTES, capture
 from edgekd.export.lora import fuse_lora
 from edgekd.export.parity import (
@@ -56,14 +57,16 @@ def convert(order: Order, exporter: Exporter, load: Load) -> dict[str, Any]:
     Only the part's own model is read; the others come without weights.
     """
     component = order["component"]
-    base = order["base"]
-    return exporter.convert(
-        capture(load(Path(order["source"]), (PIPELINE_ATTRIBUTES[component],)), component),
-        Path(order["folder"]) / component,
-        order["precision"],
-        load_trajectory(Path(order["trajectory"])).recordings[component],
-        Path(base) / component if base is not None else None,
-    )
+    captured = capture(load(Path(order["source"]), (PIPELINE_ATTRIBUTES[component],)), component)
+    folder = Path(order["folder"]) / component
+    base = Path(order["base"]) / component if order["base"] is not None else None
+    recordings = load_trajectory(Path(order["trajectory"])).recordings[component]
+    if order["weights"] is not None:
+        how = order["weights"]
+        return storages(exporter).convert_bits(
+            captured, folder, how["method"], how["bits"], recordings, base
+        )
+    return exporter.convert(captured, folder, order["precision"], recordings, base)
 
 
 def check(order: Order, exporter: Exporter, load: Load) -> dict[str, Any]:

@@ -27,6 +27,9 @@ from edgekd.progress import Progress, format_seconds
 # SD 1.5's too, and twice this many drawings of it are what one can wait for.
 UNITS_PER_COMPONENT = 128
 _MEASURED_CHOICES = 2
+# In more bits, the units that make this share of the noise are measured too: a small tensor's error
+# is a sample of its own in each number of bits, and need not follow the rule of large ones.
+_MEASURED_SHARE = 0.9
 # Pictures are in [0,1]: no error is larger, and one that is not finite counts as this.
 _WORST = 1.0
 
@@ -61,18 +64,38 @@ class Choices:
         """Bytes and noise of every option of every unit; what is not known yet is measured."""
         wanted = [(unit, bits) for unit in self.units for bits in unit.choices[-_MEASURED_CHOICES:]]
         self._announce(wanted)
-        with self._progress.track("sensitivity", len(wanted)) as advance:
-            for unit, bits in wanted:
-                self._unit_noise(unit, bits)
-                advance(1)
+        self._measure_units("sensitivity", wanted)
+        self._measure_units("loudest units in more bits", self._loudest())
         return [
             [Option(self._unit_bytes(unit, None), 0.0)]
             + [
-                Option(self._unit_bytes(unit, bits), min(self._predicted(unit, bits), _WORST))
+                Option(self._unit_bytes(unit, bits), min(self._unit_noise(unit, bits), _WORST))
                 for bits in unit.choices
             ]
             for unit in self.units
         ]
+
+    def _measure_units(self, label: str, wanted: list[tuple[Unit, int]]) -> None:
+        with self._progress.track(label, len(wanted)) as advance:
+            for unit, bits in wanted:
+                self._noise({unit.component: unit.bits(bits)})
+                advance(1)
+
+    def _loudest(self) -> list[tuple[Unit, int]]:
+        """The units that make most of the noise of bits that are not measured."""
+        found: list[tuple[Unit, int]] = []
+        for bits in self.all_choices():
+            noises = [
+                (self._unit_noise(unit, bits), index)
+                for index, unit in enumerate(self.units)
+                if bits in unit.choices[:-_MEASURED_CHOICES]
+            ]
+            rest = (1 - _MEASURED_SHARE) * sum(noise for noise, _ in noises)
+            for noise, index in sorted(noises):
+                rest -= noise
+                if rest < 0:
+                    found.append((self.units[index], bits))
+        return found
 
     def _announce(self, wanted: list[tuple[Unit, int]]) -> None:
         open_ones = [
@@ -88,18 +111,15 @@ class Choices:
             f"({len(wanted) - len(open_ones)} known from before)"
         )
 
-    def _predicted(self, unit: Unit, bits: int) -> float:
-        """Noise of a unit alone, measured or from the nearest measurement."""
-        measured = unit.choices[-_MEASURED_CHOICES:]
-        if bits in measured:
-            return self._unit_noise(unit, bits).pictures
-        nearest = measured[0]
+    def _unit_noise(self, unit: Unit, bits: int) -> float:
+        """Noise of a unit alone in the pictures: measured, or from the nearest measurement."""
+        known = self._measurements.get({unit.component: unit.bits(bits)})
+        if known is not None:
+            return known.pictures
+        nearest = unit.choices[-_MEASURED_CHOICES:][0]
         error = self._weight_error(unit, nearest)
         ratio = self._weight_error(unit, bits) / error if error > 0 else 0.0
-        return self._unit_noise(unit, nearest).pictures * ratio
-
-    def _unit_noise(self, unit: Unit, bits: int) -> Noise:
-        return self._noise({unit.component: unit.bits(bits)})
+        return self._unit_noise(unit, nearest) * ratio
 
     def _noise(self, bits: Mapping[str, Bits]) -> Noise:
         known = self._measurements.get(bits)

@@ -13,12 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from edgekd.errors import GateError
+
+if TYPE_CHECKING:
+    from edgekd.export.capture import Capture
+    from edgekd.export.record import Recording
 
 Array = npt.NDArray[np.float32]
 
@@ -61,15 +66,17 @@ class StoresBits(Protocol):
 
     def convert_bits(
         self,
-        capture: Any,
-        folder: Any,
+        capture: Capture,
+        folder: Path,
         method: str,
         bits: dict[str, int],
-        base: Any = None,
+        recordings: list[Recording],
+        base: Path | None = None,
     ) -> dict[str, Any]:
         """Write one part into `folder`, its weights in the bits that are given by torch's names.
 
-        Weights that are not named stay floats. `base` and the result are as in `convert`.
+        Weights that are not named stay floats. The other arguments and the result are those of
+        `edgekd.export.protocol.Exporter.convert`.
         """
 
 

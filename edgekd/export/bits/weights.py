@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from edgekd.export.bits.storage import WeightStorage
-from edgekd.export.capture import PIPELINE_ATTRIBUTES, component_names
+from edgekd.export.capture import PIPELINE_ATTRIBUTES, Capture, component_names
 
 # Tensor name -> bits; None: stored as the runtime's float.
 Bits = dict[str, int | None]
@@ -69,6 +69,12 @@ def models(pipeline: Any) -> dict[str, nn.Module]:
     """The models of a pipeline under diffusers' names, each once."""
     names = dict.fromkeys(PIPELINE_ATTRIBUTES[part] for part in component_names(pipeline))
     return {name: getattr(pipeline, name) for name in names}
+
+
+def captured_model(capture: Capture) -> nn.Module:
+    """The diffusers model that a captured part wraps."""
+    (model,) = capture.module.children()
+    return model
 
 
 def weights(model: nn.Module) -> dict[str, Weight]:

@@ -1,0 +1,85 @@
+"""A recipe on its way into an export: checked before any work, then handed to each conversion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import InputError
+from edgekd.export.bits.recipe import (
+    QuantizationRecipe,
+    find_storage,
+    resolve,
+    save_quantization,
+)
+from edgekd.export.bits.storage import StoresBits
+from edgekd.export.bits.weights import Bits, models, of_part
+from edgekd.export.capture import PIPELINE_ATTRIBUTES
+
+# The precision of an export whose bits a recipe gives.
+MIXED = "mixed"
+RECIPE_FILE = "quantization.yaml"
+
+
+@dataclass(frozen=True)
+class AppliedRecipe:
+    """A recipe that fits a pipeline and a runtime.
+
+    Attributes:
+        bits: component -> torch tensor name -> bits; None: float.
+    """
+
+    recipe: QuantizationRecipe
+    bits: Mapping[str, Bits]
+
+    def part(self, name: str) -> dict[str, Any]:
+        """What the conversion of a part is told, as JSON values; see `StoresBits.convert_bits`."""
+        component = of_part(dict(self.bits.get(PIPELINE_ATTRIBUTES[name], {})), name)
+        return {
+            "method": self.recipe.method,
+            "bits": {tensor: bits for tensor, bits in component.items() if bits is not None},
+        }
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the recipe beside the export; returns what the manifest tells of it."""
+        save_quantization(self.recipe, folder / RECIPE_FILE)
+        measured = self.recipe.measured
+        return {
+            "recipe": RECIPE_FILE,
+            "method": self.recipe.method,
+            "measured": None if measured is None else measured.model_dump(),
+        }
+
+
+def storages(exporter: Any) -> StoresBits:
+    """The exporter, as one that stores each weight in bits of its own.
+
+    Raises:
+        InputError: it does not.
+    """
+    if not isinstance(exporter, StoresBits):
+        raise InputError(
+            "--quantize needs a runtime that stores each weight in bits of its own", exporter.name
+        )
+    return exporter
+
+
+def apply_recipe(
+    exporter: Any, pipeline: Any, recipe: QuantizationRecipe, precision: str
+) -> AppliedRecipe:
+    """Hold a recipe against an exporter and a pipeline.
+
+    Args:
+        pipeline: diffusers pipeline; its weights are not looked at.
+
+    Raises:
+        InputError: the runtime or the pipeline cannot have such bits; see `resolve`.
+    """
+    if precision != MIXED:
+        raise InputError(
+            f"an export with a quantization recipe has the precision `{MIXED}`", repr(precision)
+        )
+    storage = find_storage(recipe, exporter.name, storages(exporter).weight_storages)
+    return AppliedRecipe(recipe, resolve(recipe, models(pipeline), storage))

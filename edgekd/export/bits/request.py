@@ -1,0 +1,120 @@
+"""From `--quantize` to a recipe: read one, or measure the pipeline and choose."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import InputError
+from edgekd.export.assemble import check_capabilities, check_out
+from edgekd.export.bits.apply import storages
+from edgekd.export.bits.auto import Wish, choose_bits
+from edgekd.export.bits.recipe import QuantizationRecipe, Source, load_quantization
+from edgekd.export.lora import check_lora, fuse_lora
+from edgekd.export.manifest import source_facts
+from edgekd.export.protocol import Exporter, ExportOptions
+from edgekd.progress import Progress
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """`--quantize` and its companions.
+
+    Attributes:
+        recipe: `auto`, or a recipe's file.
+        max_drop_db, size_budget_bytes: for `auto`; see `Wish`.
+    """
+
+    recipe: str
+    max_drop_db: float | None = None
+    size_budget_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.recipe == AUTO:
+            self.wish()
+        elif self.max_drop_db is not None or self.size_budget_bytes is not None:
+            raise InputError(
+                "--max-drop and --size-budget go with `--quantize auto`",
+                f"`--quantize {self.recipe}`",
+            )
+
+    def wish(self) -> Wish:
+        return Wish(self.max_drop_db, self.size_budget_bytes)
+
+
+def quantization_recipe(
+    quantize: Quantize,
+    exporter: Exporter,
+    pipeline_path: Path,
+    out: Path,
+    prompts: list[str],
+    options: ExportOptions,
+    progress: Progress,
+) -> QuantizationRecipe:
+    """The recipe to export with.
+
+    `auto` keeps its measurements in `<out>-sensitivity/`, beside the export that is not there yet:
+    a run that was killed resumes, and another --max-drop measures little.
+
+    Raises:
+        InputError: no such recipe, or a runtime that does not store bits per weight.
+        GateError: no choice of bits does what is asked.
+    """
+    (storage, *_) = storages(exporter).weight_storages
+    if quantize.recipe != AUTO:
+        return load_quantization(Path(quantize.recipe))
+    _check_early(exporter, pipeline_path, out, options)
+    facts = source_facts(pipeline_path, options.lora)
+    with _pipeline(pipeline_path, options) as pipeline:
+        recipe = choose_bits(
+            pipeline,
+            Source(hash=facts["hash"], pipeline=type(pipeline).__name__),
+            storage,
+            prompts,
+            options.generation,
+            quantize.wish(),
+            out.with_name(f"{out.name}-sensitivity"),
+            progress,
+        )
+    gc.collect()  # the export starts with its own copy of the weights
+    measured = recipe.measured
+    assert measured is not None
+    progress.info(
+        f"  bits: weights {measured.weights_bytes / 1e6:.2f} MB (uniform 8 bits "
+        f"{measured.uniform_weights_bytes / 1e6:.2f}), pictures {measured.psnr_db:.2f} dB "
+        f"(uniform {measured.uniform_psnr_db:.2f}, predicted {measured.predicted_psnr_db:.2f})"
+    )
+    return recipe
+
+
+def _check_early(
+    exporter: Exporter, pipeline_path: Path, out: Path, options: ExportOptions
+) -> None:
+    """What the export would refuse after minutes of measurements."""
+    from edgekd.teacher.load import load_pipeline
+
+    check_out(out)
+    check_capabilities(exporter, load_pipeline(pipeline_path, only=()), None)
+    if options.lora is not None:
+        check_lora(options.lora)
+
+
+@contextmanager
+def _pipeline(path: Path, options: ExportOptions) -> Iterator[Any]:
+    """The pipeline as it will be exported."""
+    from edgekd.teacher.load import load_pipeline
+
+    if options.lora is None:
+        yield load_pipeline(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
+        fused = Path(folder) / "fused"
+        fuse_lora(load_pipeline(path), options.lora, fused)
+        yield load_pipeline(fused)
