@@ -35,7 +35,7 @@ def test_smallest_is_that_of_brute_force(options: list[list[Option]], noise: flo
     assert found.noise <= noise
     # Where the solver's tolerance breaks the bound, it is asked to stay up to 2e-4 below it.
     inside = [one.bytes for one in fitting if one.noise <= noise * (1 - 2e-4)]
-    assert found.bytes <= min(inside, default=found.bytes)
+    assert found.bytes <= min(inside, default=found.bytes) * (1 + 1e-5)
 
 
 @settings(max_examples=60, deadline=None)
@@ -50,9 +50,9 @@ def test_quietest_is_that_of_brute_force(options: list[list[Option]], size: int)
     found = total(options, chosen)
     assert found.bytes <= size
     inside = [one.noise for one in fitting if one.bytes <= size * (1 - 2e-4)]
-    # HiGHS ends branching below 1e-6 of the scaled objective.
+    # HiGHS's absolute tolerance is 1e-6 of the scaled objective, its proven gap 1e-5.
     scale = sum(option.noise for unit in options for option in unit)
-    assert found.noise <= min(inside, default=found.noise) + 1e-6 * scale
+    assert found.noise <= min(inside, default=found.noise) * (1 + 1e-5) + 1e-6 * scale
 
 
 def test_a_case_by_hand() -> None:
@@ -94,3 +94,10 @@ def test_realistic_size_is_exact_and_repeatable() -> None:
 def test_nothing_to_choose(noise: float) -> None:
     assert smallest([], noise) == []
     assert smallest([[Option(1, 0.0)]], noise) == [0]
+
+
+def test_solver_says_nothing_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+    print("before")
+    test_realistic_size_is_exact_and_repeatable()
+    print("after")
+    assert capfd.readouterr().out == "before\nafter\n"
