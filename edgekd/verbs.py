@@ -60,7 +60,7 @@ def export_run(
         {"parity": {"snr_db", "floor_db", "executed_by", ...}, "bytes", "peak_rss_bytes",
         "seconds", ...}}}`.
     """
-    from edgekd.export.bits.apply import MIXED
+    from edgekd.export.bits.apply import mixed_precision
     from edgekd.export.bits.request import quantization_recipe
     from edgekd.export.protocol import ExportOptions
     from edgekd.export.registry import get_exporter
@@ -74,7 +74,7 @@ def export_run(
     used = prompts or DEFAULT_PROMPTS
     chosen = precision or target.deploy
     if quantize is not None:
-        chosen = precision or MIXED
+        chosen = mixed_precision(precision)
         recipe = quantization_recipe(quantize, exporter, pipeline, out, used, options, progress)
         options = replace(options, quantization=recipe)
     exported = exporter.export(pipeline, out, chosen, used, progress, options)

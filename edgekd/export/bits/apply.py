@@ -66,6 +66,19 @@ def storages(exporter: Any) -> StoresBits:
     return exporter
 
 
+def mixed_precision(asked: str | None) -> str:
+    """The precision of an export with a recipe.
+
+    Raises:
+        InputError: another one is asked for.
+    """
+    if asked not in (None, MIXED):
+        raise InputError(
+            f"an export with a quantization recipe has the precision `{MIXED}`", repr(asked)
+        )
+    return MIXED
+
+
 def apply_recipe(
     exporter: Any, pipeline: Any, recipe: QuantizationRecipe, precision: str
 ) -> AppliedRecipe:
@@ -77,9 +90,6 @@ def apply_recipe(
     Raises:
         InputError: the runtime or the pipeline cannot have such bits; see `resolve`.
     """
-    if precision != MIXED:
-        raise InputError(
-            f"an export with a quantization recipe has the precision `{MIXED}`", repr(precision)
-        )
+    mixed_precision(precision)
     storage = find_storage(recipe, exporter.name, storages(exporter).weight_storages)
     return AppliedRecipe(recipe, resolve(recipe, models(pipeline), storage))

@@ -1,0 +1,204 @@
+"""Quantization recipes from the command line to the exported folder, and on to a fine-tune."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from edgekd.artifacts import hash_tree
+from edgekd.cli import app
+from edgekd.errors import InputError
+from edgekd.export.bits import choices
+from edgekd.export.bits.onnx import ONNX_STORAGE
+from edgekd.export.bits.recipe import QuantizationRecipe, load_quantization, resolve
+from edgekd.export.bits.sensitivity import rounded
+from edgekd.export.bits.weights import models
+from edgekd.export.capture import capture
+from edgekd.export.manifest import content_hash, read_manifest
+from edgekd.export.onnx import OnnxExporter
+from edgekd.export.parity import snr_db
+from edgekd.export.protocol import ExportOptions, Generation
+from edgekd.progress import Silent
+from edgekd.teacher.load import load_pipeline
+
+PROMPTS = ["red apple"]
+NAMED = {
+    "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight": 4,
+    "down_blocks.1.resnets.0.conv1.weight": 6,
+    "conv_in.weight": "float",
+}
+RECIPE = {
+    "format": 1,
+    "method": "linear",
+    "components": {
+        "unet": {"default": 8, "bits": NAMED},
+        "text_encoder": {"default": 6},
+        "vae": {"default": 8},
+    },
+}
+
+
+def export(source: Path, out: Path, recipe: QuantizationRecipe) -> Path:
+    options = ExportOptions(generation=Generation(steps=2), quantization=recipe)
+    return OnnxExporter().export(source, out, "mixed", PROMPTS, Silent(), options).path
+
+
+@pytest.fixture(scope="module")
+def recipe() -> QuantizationRecipe:
+    return QuantizationRecipe.model_validate(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def exported(
+    tiny_teacher: Path, recipe: QuantizationRecipe, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return export(tiny_teacher, tmp_path_factory.mktemp("mixed") / "out", recipe)
+
+
+@pytest.fixture(scope="module")
+def fine_tune(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same architecture, other weights."""
+    path = tmp_path_factory.mktemp("fine-tune") / "teacher"
+    shutil.copytree(tiny_teacher, path)
+    pipeline = load_pipeline(tiny_teacher)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in pipeline.unet.parameters():
+            noise = torch.randn(tensor.shape, generator=generator)
+            tensor.add_(noise * 0.05 * tensor.abs().mean())
+    shutil.rmtree(path / "unet")
+    pipeline.unet.save_pretrained(path / "unet", safe_serialization=True)
+    assert hash_tree(path / "unet") != hash_tree(tiny_teacher / "unet")
+    return path
+
+
+def stored_bits(exported: Path, part: str) -> dict[str, int]:
+    bits: dict[str, int] = read_manifest(exported)["components"][part]["quantization"][
+        "bits_by_tensor"
+    ]
+    return bits
+
+
+def test_export_stores_the_bits_of_its_recipe(
+    tiny_teacher: Path, exported: Path, recipe: QuantizationRecipe
+) -> None:
+    manifest = read_manifest(exported)
+    assert manifest["precision"] == "mixed"
+    assert manifest["quantization"]["recipe"] == "quantization.yaml"
+    assert load_quantization(exported / "quantization.yaml") == recipe
+    expected = resolve(recipe, models(load_pipeline(tiny_teacher, only=())), ONNX_STORAGE)
+    found = stored_bits(exported, "unet")
+    assert found == {name: bits for name, bits in expected["unet"].items() if bits is not None}
+    assert {found[name] for name in NAMED if name in found} == {4, 6}
+    vae = stored_bits(exported, "vae_decoder") | stored_bits(exported, "vae_encoder")
+    assert vae == {name: bits for name, bits in expected["vae"].items() if bits is not None}
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder", "vae_decoder", "vae_encoder"])
+def test_export_computes_what_torch_does_with_rounded_weights(
+    tiny_teacher: Path, exported: Path, recipe: QuantizationRecipe, part: str
+) -> None:
+    pipeline = load_pipeline(tiny_teacher)
+    captured = capture(pipeline, part)
+    inputs = captured.example_inputs
+    if part.startswith("vae"):  # the example is zeros
+        generator = torch.Generator().manual_seed(0)
+        inputs = {
+            name: torch.randn(value.shape, generator=generator) for name, value in inputs.items()
+        }
+    found = models(pipeline)
+    with torch.inference_mode(), rounded(found, resolve(recipe, found, ONNX_STORAGE), ONNX_STORAGE):
+        expected = captured.module(*inputs.values())
+    run = OnnxExporter().open_component(exported, part)
+    outputs = run({name: value.numpy() for name, value in inputs.items()})
+    for name, value in zip(captured.outputs, expected, strict=True):
+        # As the fp32 precision: sums in another order are all that differs.
+        assert snr_db(value.numpy(), outputs[name]) > 80
+
+
+def test_same_input_same_export(
+    tiny_teacher: Path, exported: Path, recipe: QuantizationRecipe, tmp_path: Path
+) -> None:
+    again = export(tiny_teacher, tmp_path / "again", recipe)
+    assert content_hash(again) == content_hash(exported)
+
+
+def test_saved_recipe_fits_a_fine_tune(exported: Path, fine_tune: Path, tmp_path: Path) -> None:
+    recipe = load_quantization(exported / "quantization.yaml")
+    tuned = export(fine_tune, tmp_path / "tuned", recipe)
+    assert stored_bits(tuned, "unet") == stored_bits(exported, "unet")
+    manifest = read_manifest(tuned)
+    assert manifest["pictures"]["psnr_db"] >= manifest["pictures"]["floor_db"]
+    assert manifest["content_hash"] != read_manifest(exported)["content_hash"]
+
+
+def test_recipe_of_another_architecture_is_refused(
+    tiny_sdxl_teacher: Path, exported: Path, tmp_path: Path
+) -> None:
+    recipe = load_quantization(exported / "quantization.yaml")
+    values = recipe.model_dump()
+    values["components"]["unet"]["bits"]["down_blocks.3.resnets.0.conv1.weight"] = 6
+    with pytest.raises(
+        InputError, match=r"exist in `unet`, but got .* down_blocks\.3\.resnets\.0\.conv1\.weight"
+    ):
+        export(tiny_sdxl_teacher, tmp_path / "out", QuantizationRecipe.model_validate(values))
+    assert not (tmp_path / "out").exists()
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+
+def test_auto_from_the_command_line(
+    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choices, "UNITS_PER_COMPONENT", 1)
+    out = tmp_path / "out"
+    result = run(
+        tiny_teacher, "--out", out, "--prompt", "red apple", "--quantize", "auto",
+        "--max-drop", "6", "--size-budget", "1MB", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    measured = answer["quantization"]["measured"]
+    assert measured["drop_db"] <= 6.005
+    assert measured["weights_bytes"] <= 10**6
+    saved = yaml.safe_load((out / "quantization.yaml").read_text(encoding="utf-8"))
+    assert saved["measured"]["psnr_db"] == measured["psnr_db"]
+    # The files are the weights and their graphs. What was measured in torch holds in onnxruntime.
+    assert answer["pictures"]["psnr_db"] == pytest.approx(measured["psnr_db"], abs=0.5)
+    assert np.isfinite(answer["pictures"]["psnr_db"])
+    assert len(list((tmp_path / "out-sensitivity").glob("*.jsonl"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--quantize", "auto"], "`--quantize auto` needs --max-drop or --size-budget"),
+        (["--max-drop", "1"], "--max-drop and --size-budget go with `--quantize auto`"),
+        (["--quantize", "no-such.yaml"], "must be readable text, but got no-such.yaml"),
+        (["--quantize", "x.yaml", "--max-drop", "1"], "go with `--quantize auto`"),
+        (["--quantize", "auto", "--max-drop", "-1"], "`--max-drop >= 0` dB must hold"),
+        (["--quantize", "auto", "--size-budget", "20 bananas"], "a size must be a number"),
+        (
+            ["--quantize", "auto", "--max-drop", "1", "--precision", "int8"],
+            "a quantization recipe has the precision `mixed`, but got 'int8'",
+        ),
+    ],
+)
+def test_bad_options_are_one_clear_line(
+    tiny_teacher: Path, tmp_path: Path, options: list[str], problem: str
+) -> None:
+    result = run(tiny_teacher, "--out", tmp_path / "out", *options)
+    message = str(result.exception) if result.exception is not None else result.output
+    assert problem in message
+    assert "\n" not in message
+    assert not list(tmp_path.iterdir())
