@@ -17,10 +17,17 @@ from edgekd.export.bits.recipe import (
 from edgekd.export.bits.storage import StoresBits
 from edgekd.export.bits.weights import Bits, models, of_part
 from edgekd.export.capture import PIPELINE_ATTRIBUTES
+from edgekd.export.protocol import Floor
 
 # The precision of an export whose bits a recipe gives.
 MIXED = "mixed"
 RECIPE_FILE = "quantization.yaml"
+PART_FLOOR = Floor(
+    7.0,
+    "uniform 4 bits keep 12 dB at the last step, where a prediction is smallest and counts least; "
+    "how much the pictures may lose is the bound of the recipe's own choice",
+)
+PICTURE_FLOOR = Floor(20.0, "below it the same noise and prompt give a visibly different picture")
 
 
 @dataclass(frozen=True)
