@@ -164,13 +164,13 @@ def test_auto_from_the_command_line(
     out = tmp_path / "out"
     result = run(
         tiny_teacher, "--out", out, "--prompt", "red apple", "--quantize", "auto",
-        "--max-drop", "6", "--size-budget", "1MB", "--json",
+        "--max-drop", "6", "--size-budget", "2MB", "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
     measured = answer["quantization"]["measured"]
     assert measured["drop_db"] <= 6.005
-    assert measured["weights_bytes"] <= 10**6
+    assert measured["weights_bytes"] <= 2 * 10**6
     saved = yaml.safe_load((out / "quantization.yaml").read_text(encoding="utf-8"))
     assert saved["measured"]["psnr_db"] == measured["psnr_db"]
     # The files are the weights and their graphs. What was measured in torch holds in onnxruntime.

@@ -36,8 +36,11 @@ class WeightStorage(Protocol):
         float_bits: bits of a weight that is not quantized.
     """
 
-    method: str
-    float_bits: int
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def float_bits(self) -> int: ...
 
     def choices(self, kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Bits in which a weight can be stored, most first; empty: only as a float.
