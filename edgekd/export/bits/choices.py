@@ -65,11 +65,19 @@ class Choices:
         wanted = [(unit, bits) for unit in self.units for bits in unit.choices[-_MEASURED_CHOICES:]]
         self._announce(wanted)
         self._measure_units("sensitivity", wanted)
-        self._measure_units("loudest units in more bits", self._loudest())
+        loudest = self._loudest()
+        self._measure_units("loudest units in more bits", loudest)
+        measured = {(unit.component, unit.name, bits) for unit, bits in (*wanted, *loudest)}
+
+        def noise(unit: Unit, bits: int) -> float:
+            # Not whatever happens to be known: the choice must not depend on earlier ones.
+            known = (unit.component, unit.name, bits) in measured
+            return self._alone(unit, bits) if known else self._predicted(unit, bits)
+
         return [
             [Option(self._unit_bytes(unit, None), 0.0)]
             + [
-                Option(self._unit_bytes(unit, bits), min(self._unit_noise(unit, bits), _WORST))
+                Option(self._unit_bytes(unit, bits), min(noise(unit, bits), _WORST))
                 for bits in unit.choices
             ]
             for unit in self.units
@@ -78,7 +86,7 @@ class Choices:
     def _measure_units(self, label: str, wanted: list[tuple[Unit, int]]) -> None:
         with self._progress.track(label, len(wanted)) as advance:
             for unit, bits in wanted:
-                self._noise({unit.component: unit.bits(bits)})
+                self._alone(unit, bits)
                 advance(1)
 
     def _loudest(self) -> list[tuple[Unit, int]]:
@@ -86,7 +94,7 @@ class Choices:
         found: list[tuple[Unit, int]] = []
         for bits in self.all_choices():
             noises = [
-                (self._unit_noise(unit, bits), index)
+                (self._predicted(unit, bits), index)
                 for index, unit in enumerate(self.units)
                 if bits in unit.choices[:-_MEASURED_CHOICES]
             ]
@@ -111,15 +119,16 @@ class Choices:
             f"({len(wanted) - len(open_ones)} known from before)"
         )
 
-    def _unit_noise(self, unit: Unit, bits: int) -> float:
-        """Noise of a unit alone in the pictures: measured, or from the nearest measurement."""
-        known = self._measurements.get({unit.component: unit.bits(bits)})
-        if known is not None:
-            return known.pictures
+    def _alone(self, unit: Unit, bits: int) -> float:
+        """Noise of a unit alone in the pictures, as measured."""
+        return self._noise({unit.component: unit.bits(bits)}).pictures
+
+    def _predicted(self, unit: Unit, bits: int) -> float:
+        """The same from the measurement in the next fewer bits, in the linear regime."""
         nearest = unit.choices[-_MEASURED_CHOICES:][0]
         error = self._weight_error(unit, nearest)
         ratio = self._weight_error(unit, bits) / error if error > 0 else 0.0
-        return self._unit_noise(unit, nearest) * ratio
+        return self._alone(unit, nearest) * ratio
 
     def _noise(self, bits: Mapping[str, Bits]) -> Noise:
         known = self._measurements.get(bits)
