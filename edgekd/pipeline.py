@@ -206,13 +206,33 @@ def matrix(
         "teacher": plan.teacher.path,
         "student": student.path,
     }
+    evaluated = not_executed_here(plan.target)
     rows = []
     for role, source in sources.items():
         rows.append(Subject(f"{role} torch fp32", role, TORCH, "fp32", source))
         for precision, exported in exports[role].items():
             name = f"{role} {exported.runtime} {precision}"
-            rows.append(Subject(name, role, exported.runtime, precision, exported.path, source))
+            rows.append(
+                Subject(
+                    name,
+                    role,
+                    exported.runtime,
+                    precision,
+                    exported.path,
+                    source,
+                    evaluated=evaluated,
+                )
+            )
     return rows
+
+
+def not_executed_here(target: Target) -> str:
+    """Why this machine cannot execute a target's runtime, only evaluate its exports; else empty."""
+    from edgekd.export.protocol import MayOnlyEvaluate
+    from edgekd.export.registry import get_exporter
+
+    exporter = get_exporter(target.runtime)
+    return exporter.not_executed_here() if isinstance(exporter, MayOnlyEvaluate) else ""
 
 
 def report_key(

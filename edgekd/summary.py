@@ -14,7 +14,9 @@ _LABELS = {
 }
 
 
-def _value(name: str, value: float) -> str:
+def _value(name: str, value: float | None) -> str:
+    if value is None:
+        return "not run"
     if name == "parameters":
         return f"{value / 1e6:.2f} M"
     if name == "latency_ms":
@@ -22,6 +24,20 @@ def _value(name: str, value: float) -> str:
     if name == "peak_bytes":
         return f"{value / 1e6:.0f} MB"
     return f"{value:.3f}"
+
+
+def _without_runtime(metrics: dict[str, Any]) -> list[str]:
+    """Why there are no times, and what torch needs instead."""
+    if "evaluated" not in metrics:
+        return []
+    lines = [f"not run: {metrics['evaluated']}"]
+    torch = metrics["torch_latency_ms"]
+    if torch is not None:
+        lines.append(
+            f"{'in torch, on this machine':<26}{_value('latency_ms', torch['teacher']):>12}"
+            f"{_value('latency_ms', torch['student']):>12}{torch['ratio']:>8.2f}"
+        )
+    return lines
 
 
 def summary_lines(result: dict[str, Any]) -> list[str]:
@@ -33,6 +49,7 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
         ratio = metrics["ratios"].get(name)
         shown = f"{ratio:.2f}" if ratio is not None else "-"
         lines.append(f"{label:<26}{_value(name, teacher):>12}{_value(name, student):>12}{shown:>8}")
+    lines += _without_runtime(metrics)
     for name in ("student", "export", "report"):
         lines.append(f"{name + ':':<10}{result[name]}")
     return lines

@@ -22,7 +22,7 @@ def speed_of_all(bench: Bench, pool: WorkerPool, progress: Progress) -> dict[str
     speed = bench.suite.speed
     if speed is None:
         return None
-    subjects = bench.runnable
+    subjects = bench.timed
     settings = {
         "generation": bench.suite.generation.model_dump(),
         "speed": speed.model_dump(),
@@ -66,9 +66,9 @@ def memory_of_all(bench: Bench, progress: Progress) -> dict[str, Any] | None:
     threads = bench.suite.speed.threads if bench.suite.speed else 1
     paths = {
         subject.name: bench.cache.path("memory", [bench.drawing_key(subject), threads], ".json")
-        for subject in bench.runnable
+        for subject in bench.timed
     }
-    missing = [subject for subject in bench.runnable if not paths[subject.name].is_file()]
+    missing = [subject for subject in bench.timed if not paths[subject.name].is_file()]
     if missing:
         with progress.track("peak memory in fresh processes", len(missing)) as advance:
             for start in range(0, len(missing), _AT_ONCE):

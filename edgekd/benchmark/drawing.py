@@ -45,6 +45,11 @@ class Bench:
         return tuple(subject for subject in self.subjects if not subject.not_executed)
 
     @property
+    def timed(self) -> tuple[Subject, ...]:
+        """Rows whose times and memory are those of their runtime."""
+        return tuple(subject for subject in self.runnable if not subject.evaluated)
+
+    @property
     def largest_bytes(self) -> int:
         return max(folder_bytes(subject.path) for subject in self.runnable)
 

@@ -64,6 +64,19 @@ def row_metrics(row: Row) -> dict[str, float | None]:
     }
 
 
+def torch_latency(rows: list[Row]) -> dict[str, float] | None:
+    """Latencies of the torch rows and their ratio, where the deployed runtime is not here."""
+    found = {
+        row["role"]: row_metrics(row)["latency_ms"]
+        for row in reversed(rows)
+        if row["runtime"] == TORCH and not row["not_executed"]
+    }
+    teacher, student = found.get("teacher"), found.get("student")
+    if not teacher or student is None:
+        return None
+    return {"teacher": teacher, "student": student, "ratio": student / teacher}
+
+
 def ratio(student: float | None, teacher: float | None) -> float | None:
     """student / teacher; None where either is missing or the teacher's is 0."""
     if student is None or not teacher:
@@ -74,7 +87,9 @@ def ratio(student: float | None, teacher: float | None) -> float | None:
 def headline(rows: list[Row], deploy: tuple[str, str] | None) -> dict[str, Any]:
     """`{"teacher": …, "student": …, "ratios": …, "rows": {"teacher": name, "student": name}}`.
 
-    Without a measured student, `student` and `ratios` are None.
+    Without a measured student, `student` and `ratios` are None. A student that was evaluated, not
+    executed, adds `evaluated`, the reason why it has no times, and `torch_latency_ms`, what torch
+    needs for both models here: no statement on the device.
     """
     student = choose_student(rows, deploy)
     teacher = choose_teacher(rows, student)
@@ -89,4 +104,7 @@ def headline(rows: list[Row], deploy: tuple[str, str] | None) -> dict[str, Any]:
         result["ratios"] = {
             name: ratio(result["student"][name], result["teacher"][name]) for name in METRICS
         }
+        if student["evaluated"]:
+            result["evaluated"] = student["evaluated"]
+            result["torch_latency_ms"] = torch_latency(rows)
     return result

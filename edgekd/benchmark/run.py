@@ -141,8 +141,8 @@ def make_rows(bench: Bench, judge: Judge, measured: Measured) -> list[dict[str, 
         pictures = measured.pictures.get(subject.name)
         if pictures is not None:
             row["quality"] = subject_quality(bench, judge, measured, subject)
-            row["speed"] = measured.speed and measured.speed["subjects"][subject.name]
-            row["memory"] = measured.memory and measured.memory[subject.name]
+            row["speed"] = measured.speed and measured.speed["subjects"].get(subject.name)
+            row["memory"] = measured.memory and measured.memory.get(subject.name)
             check_finite(subject.name, row["quality"])
         rows.append(row)
     return rows

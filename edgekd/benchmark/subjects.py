@@ -26,6 +26,8 @@ class Subject:
         path: diffusers folder (torch) or exported folder.
         source: the diffusers folder an export was made from: parameters are counted there.
         not_executed: why this machine cannot run it; such a row has sizes, no measurements.
+        evaluated: why this machine draws its pictures by evaluating the export instead of running
+            it; such a row has quality, but neither times nor memory.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Subject:
     path: Path
     source: Path | None = None
     not_executed: str = ""
+    evaluated: str = ""
 
     @property
     def weights(self) -> Path | None:
@@ -143,6 +146,7 @@ def facts(subject: Subject) -> dict[str, Any]:
         "runtime": subject.runtime,
         "precision": subject.precision,
         "not_executed": subject.not_executed or None,
+        "evaluated": subject.evaluated or None,
         "parameters": sum(parameters.values()) if parameters else None,
         "component_parameters": parameters,
         "size_bytes": folder_bytes(subject.path),

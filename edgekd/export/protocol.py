@@ -160,3 +160,15 @@ class OpensDeployed(Protocol):
 
     def deployed_floor(self, component: str, precision: str) -> Floor:
         """Least SNR of a part as it is deployed against torch in float32, in dB."""
+
+
+@runtime_checkable
+class MayOnlyEvaluate(Protocol):
+    """What an exporter has besides, whose runtime does not exist on every machine.
+
+    `load` and `open_component` then evaluate the exported files themselves: graph and weights are
+    proven, times and memory are not those of the runtime.
+    """
+
+    def not_executed_here(self) -> str:
+        """Why this machine only evaluates; empty where the runtime executes."""

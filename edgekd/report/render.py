@@ -72,6 +72,8 @@ def page_context(report: dict[str, Any], gallery: Gallery, with_plots: bool) -> 
         "matrix": view.matrix_table(report),
         "tables": [table for table in tables if table is not None],
         "absent": [row for row in report["rows"] if row["not_executed"]],
+        "evaluated": [row for row in report["rows"] if row["evaluated"]],
+        "torch_latency": view.torch_latency(report),
         "busy": view.busy_warning(report),
         "environment": notes.environment_items(report),
         "notes": notes.notes(report),

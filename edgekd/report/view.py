@@ -82,6 +82,19 @@ def cards(report: Report) -> list[Card]:
     return made
 
 
+def torch_latency(report: Report) -> str | None:
+    """What torch needs here for both models, where the deployed runtime was not executed."""
+    figures = report["metrics"].get("torch_latency_ms")
+    if figures is None:
+        return None
+    return (
+        f"The deployed runtime was not executed here. In torch, on this machine, a picture takes "
+        f"the student {fmt.milliseconds(figures['student'])} and the teacher "
+        f"{fmt.milliseconds(figures['teacher'])} ({fmt.factor(figures['ratio'])}); this says "
+        "nothing certain about the device."
+    )
+
+
 def _verdict(ratio: float | None, direction: str) -> str:
     if ratio is None:
         return ""
@@ -110,8 +123,7 @@ def matrix_table(report: Report) -> Table:
             cells += [NOT_EXECUTED, *[fmt.MISSING] * 4]
         else:
             cells += _quality_cells(row["quality"])
-            cells.append(fmt.milliseconds(row["speed"] and row["speed"]["image"]["p50_ms"]))
-            cells.append(fmt.size(row["memory"] and row["memory"]["peak_bytes"]))
+            cells += _cost_cells(report, row)
         cells += [fmt.count(row["parameters"]), fmt.size(row["size_bytes"])]
         rows.append(cells)
         kinds.append(_kind(row))
@@ -127,6 +139,18 @@ def without_empty_columns(table: Table) -> Table:
     ]
     rows = [[row[index] for index in kept] for row in table.rows]
     return Table([table.head[index] for index in kept], rows, table.kinds, table.caption)
+
+
+def _cost_cells(report: Report, row: dict[str, Any]) -> list[str]:
+    """Latency and peak memory; a row that was evaluated has neither."""
+    suite = report["suite"]
+    asked = (suite["speed"] is not None, suite["memory"])
+    if row["evaluated"]:
+        return [NOT_EXECUTED if wanted else fmt.MISSING for wanted in asked]
+    return [
+        fmt.milliseconds(row["speed"] and row["speed"]["image"]["p50_ms"]),
+        fmt.size(row["memory"] and row["memory"]["peak_bytes"]),
+    ]
 
 
 def _quality_cells(quality: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ def row(name: str, role: str, runtime: str, precision: str, ms: float, fd: float
         "runtime": runtime,
         "precision": precision,
         "not_executed": None,
+        "evaluated": None,
         "parameters": 100 if role == "teacher" else 60,
         "size_bytes": 400,
         "quality": {"fd": fd, "kid": 0.0, "score": 20.0},

@@ -62,6 +62,7 @@ def test_a_users_error_in_a_worker_is_the_same_error_here(tmp_path: Path) -> Non
         "path": str(tmp_path),
         "source": None,
         "not_executed": "",
+        "evaluated": "",
     }
     request = {"operation": "draw", "subject": subject, "threads": 1}
     with WorkerPool(1, threads=1) as pool:

@@ -67,6 +67,7 @@ def row(name: str, role: str, runtime: str, precision: str, scale: float, fd: fl
         "runtime": runtime,
         "precision": precision,
         "not_executed": None,
+        "evaluated": None,
         "parameters": sum(parameters.values()),
         "component_parameters": parameters,
         "size_bytes": sum(bytes_.values()),
