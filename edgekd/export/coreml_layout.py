@@ -75,7 +75,8 @@ class Layout:
 
     def _shaped(self, name: str, array: Array) -> Array:
         if self.component == "unet" and name == "timestep":
-            return np.broadcast_to(array, (self.batch,))
+            spread: Array = np.broadcast_to(array, (self.batch,))
+            return spread
         if self.component == "unet" and name == "encoder_hidden_states":
             return array.transpose(0, 2, 1)[:, :, None, :]  # [B,L,D] -> [B,D,1,L]
         return array
@@ -83,13 +84,18 @@ class Layout:
 
 def make_layout(component: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Layout:
     """The layout of a part with the capture's input and output names."""
+    return named_layout(component, inputs, _output_names(component, outputs))
+
+
+def named_layout(component: str, inputs: tuple[str, ...], outputs: dict[str, str]) -> Layout:
+    """The layout of a part whose outputs are already known by both names."""
     renamed = _INPUTS.get(component, {})
     return Layout(
         component,
         PACKAGES[component],
         batch=2 if component == "unet" else 1,
         inputs={name: renamed.get(name, name) for name in inputs},
-        outputs=_output_names(component, outputs),
+        outputs=outputs,
     )
 
 
@@ -101,7 +107,7 @@ def _output_names(component: str, outputs: tuple[str, ...]) -> dict[str, str]:
     if not hidden:
         return {"last_hidden_state": "last_hidden_state", pooled: _POOLED}
     # SDXL reads the last but one hidden state of both encoders.
-    return {hidden[-2]: "hidden_embeds", pooled: _POOLED}
+    return {pooled: _POOLED, hidden[-2]: "hidden_embeds"}
 
 
 class AppleModule(nn.Module):

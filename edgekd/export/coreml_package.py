@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from edgekd.artifacts import read_json, write_json
 from edgekd.errors import InputError
-from edgekd.export.coreml_layout import Layout, make_layout
+from edgekd.export.coreml_layout import Layout, named_layout
 from edgekd.export.coreml_library import coremltools, quiet
 from edgekd.export.mil.evaluator import PackageEvaluator
 from edgekd.export.record import Arrays
@@ -79,15 +78,20 @@ def read_layout(folder: Path, component: str) -> Layout:
     """The layout of a written part.
 
     Raises:
-        InputError: names that this part cannot have.
+        InputError: the file has not the form that `write_package` gives it.
     """
     stored = read_json(folder / LAYOUT_FILE)
-    layout = make_layout(component, tuple(stored["inputs"]), tuple(stored["outputs"]))
-    found = {name: stored[name] for name in ("inputs", "outputs")}
-    expected = {name: asdict(layout)[name] for name in ("inputs", "outputs")}
-    if found["inputs"] != expected["inputs"]:
-        raise InputError(f"`{folder / LAYOUT_FILE}` must be {expected}", str(found))
-    return Layout(component, layout.package, layout.batch, layout.inputs, found["outputs"])
+    try:
+        layout = named_layout(component, tuple(stored["inputs"]), dict(stored["outputs"]))
+        well_formed = layout.inputs == stored["inputs"]
+    except (TypeError, KeyError, ValueError):
+        well_formed = False
+    if not well_formed:
+        raise InputError(
+            f"`{folder / LAYOUT_FILE}` must name the inputs and outputs of a {component}",
+            str(stored)[:200],
+        )
+    return layout
 
 
 class CoreMlPackage:

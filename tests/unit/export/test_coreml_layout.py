@@ -15,7 +15,11 @@ from edgekd.teacher.load import load_pipeline
 # teachers: 8x8 latents, 24 tokens, text widths 32 and 48.
 EXPECTED = {
     "tiny_teacher": {
-        "text_encoder": ("TextEncoder", {"input_ids": (1, 24)}, ["last_hidden_state", "pooled_outputs"]),
+        "text_encoder": (
+            "TextEncoder",
+            {"input_ids": (1, 24)},
+            ["last_hidden_state", "pooled_outputs"],
+        ),
         "vae_encoder": ("VAEEncoder", {"x": (1, 3, 32, 32)}, ["latent"]),
         "vae_decoder": ("VAEDecoder", {"z": (1, 4, 8, 8)}, ["image"]),
         "unet": (
@@ -29,11 +33,15 @@ EXPECTED = {
         ),
     },
     "tiny_sdxl_teacher": {
-        "text_encoder": ("TextEncoder", {"input_ids": (1, 24)}, ["hidden_embeds", "pooled_outputs"]),
+        "text_encoder": (
+            "TextEncoder",
+            {"input_ids": (1, 24)},
+            ["pooled_outputs", "hidden_embeds"],
+        ),
         "text_encoder_2": (
             "TextEncoder2",
             {"input_ids": (1, 24)},
-            ["hidden_embeds", "pooled_outputs"],
+            ["pooled_outputs", "hidden_embeds"],
         ),
         "vae_encoder": ("VAEEncoder", {"x": (1, 3, 32, 32)}, ["latent"]),
         "vae_decoder": ("VAEDecoder", {"z": (1, 4, 8, 8)}, ["image"]),
@@ -87,8 +95,12 @@ def test_apples_inputs_give_what_the_pipelines_parts_give(
 
 def test_sdxl_reads_the_last_but_one_hidden_state_and_each_encoders_own_pooling() -> None:
     hidden = tuple(f"hidden_states.{index}" for index in range(13))
-    first = make_layout("text_encoder", ("input_ids",), ("last_hidden_state", "pooler_output", *hidden))
-    second = make_layout("text_encoder_2", ("input_ids",), ("text_embeds", "last_hidden_state", *hidden))
+    first = make_layout(
+        "text_encoder", ("input_ids",), ("last_hidden_state", "pooler_output", *hidden)
+    )
+    second = make_layout(
+        "text_encoder_2", ("input_ids",), ("text_embeds", "last_hidden_state", *hidden)
+    )
     assert first.outputs == {"hidden_states.11": "hidden_embeds", "pooler_output": "pooled_outputs"}
     assert second.outputs == {"hidden_states.11": "hidden_embeds", "text_embeds": "pooled_outputs"}
 

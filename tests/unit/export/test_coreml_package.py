@@ -143,7 +143,7 @@ def test_any_batch_runs_through_the_fixed_one(export: Export, recordings: list[R
         ("palette6", 25, 6.4),
         ("mixed", 20, 6.8),
         ("palette4", 15, 4.3),
-        ("pruned50", 5, 9.1),
+        ("pruned25", 12, 13.1),
         ("palette4-ios18", 17, 5.6),
         ("int4-ios18", 12, 4.8),
     ],
@@ -204,11 +204,22 @@ def test_unknown_precision_is_refused(captured: Capture, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_layout_of_other_names_is_refused(export: Export, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("noise_pred", "noise", "noise_pred"),
+        ('"sample": "sample"', '"sample": "latents"', "must name the inputs"),
+        ('"outputs"', '"results"', "must name the inputs"),
+    ],
+)
+def test_a_layout_of_other_names_is_refused(
+    export: Export, tmp_path: Path, old: str, new: str, said: str
+) -> None:
     folder = shutil.copytree(export("fp16"), tmp_path / "copy")
     path = folder / "unet" / LAYOUT_FILE
-    path.write_text(path.read_text().replace("noise_pred", "noise"))
-    with pytest.raises(InputError, match="noise_pred"):
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(InputError, match=said):
         PackageRunner(folder / "unet", "unet")
 
 
@@ -223,8 +234,7 @@ def damaged(export: Export, precision: str, tmp_path: Path) -> tuple[Path, Path]
 
 def refused(folder: Path, recordings: list[Recording]) -> str:
     with pytest.raises(GateError) as failure:
-        runner = open_component(CoreMlExporter(), folder, "unet")
-        check_component("unet", "p", runner, recordings, FLOOR)
+        snr(folder, recordings, FLOOR.db)
     return str(failure.value)
 
 
@@ -244,7 +254,7 @@ def stored(folder: Path, operation_type: str, argument: str, name: str) -> int:
         if operation.type == operation_type and name in operation.outputs[0].name
     ]
     (operation,) = found
-    value = operation.attributes[argument] if argument in operation.attributes else None
+    value = operation.attributes.get(argument)
     if value is None:
         bound = operation.inputs[argument].arguments[0]
         value = bound.value

@@ -163,6 +163,36 @@ def test_what_was_not_executed_is_labelled_with_its_reason(page: Checker, markdo
         assert reason in text
 
 
+def test_a_row_that_was_evaluated_has_quality_and_says_why_it_has_no_times(
+    report: dict[str, Any], gallery: Gallery, tmp_path: Path
+) -> None:
+    row = next(row for row in report["rows"] if row["name"] == "student ONNX int8")
+    row |= {"evaluated": "drawn from the package", "speed": None, "memory": None}
+    render(report, tmp_path, gallery)
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / name).read_text()
+        assert "has pictures, but neither times nor memory" in text
+        assert "drawn from the package" in text
+    matrix = (tmp_path / "report.md").read_text().partition("## Matrix")[2]
+    line = next(line for line in matrix.splitlines() if line.startswith("| student ONNX int8"))
+    assert line.count("not executed here") == 2  # latency and memory
+    assert "131" in line  # its FD
+
+
+def test_torchs_latency_stands_beside_a_headline_that_was_not_executed(
+    report: dict[str, Any], gallery: Gallery, tmp_path: Path
+) -> None:
+    report["metrics"]["evaluated"] = "no Mac"
+    report["metrics"]["torch_latency_ms"] = {"teacher": 620.0, "student": 360.0, "ratio": 0.58}
+    for figures in ("teacher", "student", "ratios"):
+        report["metrics"][figures]["latency_ms"] = None
+    render(report, tmp_path, gallery)
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / name).read_text()
+        assert "In torch, on this machine" in text
+        assert "nothing certain about the device" in text
+
+
 def test_metric_names_and_environment_are_on_the_page(page: Checker, markdown: str) -> None:
     flat = markdown.replace("\\", "")
     for text in (page.text, flat):
