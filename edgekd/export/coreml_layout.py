@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 from edgekd.export.capture import Capture
 from edgekd.export.record import Arrays
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 PACKAGES = {
     "text_encoder": "TextEncoder",
@@ -75,10 +76,10 @@ class Layout:
 
     def _shaped(self, name: str, array: Array) -> Array:
         if self.component == "unet" and name == "timestep":
-            spread: Array = np.broadcast_to(array, (self.batch,))
-            return spread
+            return np.broadcast_to(array, (self.batch,))
         if self.component == "unet" and name == "encoder_hidden_states":
-            return array.transpose(0, 2, 1)[:, :, None, :]  # [B,L,D] -> [B,D,1,L]
+            turned: Array = array.transpose(0, 2, 1)
+            return turned[:, :, None, :]  # [B,L,D] -> [B,D,1,L]
         return array
 
 
