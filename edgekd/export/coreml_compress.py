@@ -86,16 +86,20 @@ def compress(model: Any, module: nn.Module, recipe: WeightRecipe) -> tuple[Any, 
     chosen: dict[str, Storage] = {}
     bits: dict[str, int] = {}
     for constant, size in stored.items():
-        name = parameters.get(constant)
-        storage = recipe.storage(name, size) if name is not None else None
-        if name is not None and storage is not None:
+        if constant not in parameters:
+            continue
+        # The wrapper's attribute comes first: `unet.conv_in.weight`.
+        name = parameters[constant].partition(".")[2]
+        storage = recipe.storage(name, size)
+        if storage is not None:
             chosen[constant] = storage
             bits[name] = storage.bits
     _check_names({n: size for n, size in stored.items() if size >= recipe.min_elements}, parameters)
     elements = sum(stored[constant] for constant in chosen)
+    weights = {constant: module.get_parameter(parameters[constant]) for constant in chosen}
     with quiet():
         for scheme in ("sparse", "linear", "palette"):
-            model = _apply(model, scheme, chosen)
+            model = _apply(model, scheme, chosen, weights)
     return model, {
         "tensors": len(chosen),
         "elements": elements,
@@ -129,8 +133,7 @@ def _constants(module: nn.Module) -> dict[str, str]:
     for parameter, tensor in module.named_parameters():
         flat = f"{MODULE}_{parameter.replace('.', '_')}"
         if tensor.ndim >= 2:
-            # The wrapper's attribute comes first: `unet.conv_in.weight`.
-            names[flat] = names[f"{flat}_to_fp16"] = parameter.partition(".")[2]
+            names[flat] = names[f"{flat}_to_fp16"] = parameter
     return names
 
 
@@ -145,11 +148,15 @@ def _check_names(stored: dict[str, int], parameters: dict[str, str]) -> None:
         )
 
 
-def _apply(model: Any, scheme: str, chosen: dict[str, Storage]) -> Any:
+def _apply(
+    model: Any, scheme: str, chosen: dict[str, Storage], weights: dict[str, nn.Parameter]
+) -> Any:
     from coremltools.optimize import coreml
 
     configs = {
-        name: _config(storage) for name, storage in chosen.items() if storage.scheme == scheme
+        name: _config(storage, weights[name])
+        for name, storage in chosen.items()
+        if storage.scheme == scheme
     }
     if not configs:
         return model
@@ -161,11 +168,17 @@ def _apply(model: Any, scheme: str, chosen: dict[str, Storage]) -> Any:
     return run(model, coreml.OptimizationConfig(op_name_configs=configs))
 
 
-def _config(storage: Storage) -> Any:
+def _config(storage: Storage, weight: nn.Parameter) -> Any:
     from coremltools.optimize import coreml
 
     if storage.scheme == "sparse":
-        return coreml.OpMagnitudePrunerConfig(target_sparsity=storage.sparsity, weight_threshold=0)
+        # coremltools' own choice by magnitude counts in the weight's type: with more than 65504
+        # float16 weights the count is infinite, and nothing is pruned.
+        return coreml.OpThresholdPrunerConfig(
+            threshold=_magnitude(weight, storage.sparsity),
+            minimum_sparsity_percentile=0.0,
+            weight_threshold=0,
+        )
     if storage.scheme == "linear":
         by_block = {"granularity": "per_block", "block_size": storage.group}
         return coreml.OpLinearQuantizerConfig(
@@ -181,6 +194,13 @@ def _config(storage: Storage) -> Any:
         weight_threshold=0,
         **(by_group if storage.group else {}),
     )
+
+
+def _magnitude(weight: nn.Parameter, share: float) -> float:
+    """The float16 magnitude that a share of the weights is at or below."""
+    magnitudes = np.abs(weight.detach().numpy().reshape(-1).astype(np.float16))
+    count = int(share * magnitudes.size)
+    return float(np.partition(magnitudes, count)[count])
 
 
 Palette = tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
-from edgekd.export.coreml_compress import Storage, WeightRecipe, palette
+from edgekd.export.capture import Capture
+from edgekd.export.coreml_compress import Storage, WeightRecipe, compress, palette
+from edgekd.export.coreml_convert import to_coreml
+from edgekd.export.coreml_layout import make_layout
+from edgekd.export.coreml_package import PackageRunner, write_package
 from edgekd.export.coreml_precisions import PRECISIONS
 
 Halfs = npt.NDArray[np.float16]
@@ -81,3 +89,37 @@ def test_the_mixed_recipe_gives_bits_by_tensor() -> None:
     }
     stored = {name: recipe.storage(name, 10_000) for name in names}
     assert {name: s.bits for name, s in stored.items() if s is not None} == names
+
+
+class Wide(nn.Module):
+    """One matrix of more weights than float16 can count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vae = nn.Linear(300, 300)
+
+    def forward(self, latents: Tensor) -> tuple[Tensor]:
+        return (self.vae(latents),)
+
+
+def test_large_tensors_are_pruned_too(tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Wide().requires_grad_(False)
+    sample = torch.ones(1, 1, 1, 300)
+    captured = Capture("vae_decoder", module, {"latent_sample": sample}, ("sample",), {}, {})
+    layout = make_layout("vae_decoder", ("latent_sample",), ("sample",))
+    model = to_coreml(captured, layout, "iOS17", float32=False)
+    recipe = WeightRecipe((("*", Storage("sparse", 16, sparsity=0.25)),))
+    pruned, facts = compress(model, module, recipe)
+    write_package(pruned, tmp_path, layout, {})
+    assert facts["bits_by_tensor"] == {"weight": 16}
+    weights = tmp_path / "VAEDecoder.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
+    # Three quarters of 16 bits, and one bit for where they are; the bias and headers beside.
+    assert 90_000 * 13 / 8 < weights.stat().st_size < 90_000 * 13 / 8 + 4096
+    expected = module.vae.weight.numpy().astype(np.float16).astype(np.float32)
+    limit = np.quantile(np.abs(expected), 0.25)
+    expected[np.abs(expected) <= limit] = 0
+    bias = module.vae.bias.numpy()
+    outputs = PackageRunner(tmp_path, "vae_decoder")({"latent_sample": sample.numpy()})
+    np.testing.assert_allclose(outputs["sample"][0, 0, 0], expected.sum(axis=1) + bias, atol=2e-3)
