@@ -67,6 +67,25 @@ def test_rows_that_were_not_executed_never_make_the_headline() -> None:
     assert headline([absent, *ROWS], ("coreml", "fp16"))["rows"]["student"] == "s"
 
 
+def test_a_row_that_was_evaluated_keeps_its_quality_and_has_no_times() -> None:
+    rows = [
+        {**r, "runtime": "coreml", "evaluated": "no Mac", "speed": None, "memory": None}
+        for r in ROWS
+        if r["runtime"] == "onnx"
+    ]
+    made = headline([*ROWS[::2][:2], *rows], ("coreml", "int8"))
+    assert made["rows"] == {"teacher": "to", "student": "so8"}
+    assert made["ratios"]["fd"] == 90 / 51
+    for name in ("latency_ms", "peak_bytes", "peak_above_baseline_bytes"):
+        assert made["teacher"][name] is made["student"][name] is made["ratios"][name] is None
+    assert made["evaluated"] == "no Mac"
+    assert made["torch_latency_ms"] == {"teacher": 100, "student": 60, "ratio": 0.6}
+
+
+def test_a_row_that_was_executed_has_no_stand_in() -> None:
+    assert not {"evaluated", "torch_latency_ms"} & set(headline(ROWS, ("onnx", "fp32")))
+
+
 def test_a_teacher_alone_has_no_ratios() -> None:
     made = headline(ROWS[:2], None)
     assert made["rows"] == {"teacher": "t", "student": None}

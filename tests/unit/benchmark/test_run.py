@@ -73,7 +73,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 def subjects(tiny_teacher: Path) -> list[Subject]:
     teacher = Subject("teacher", "teacher", "torch", "fp32", tiny_teacher)
     absent = replace(teacher, name="phone", role="student", runtime="coreml", not_executed="no Mac")
-    return [teacher, replace(teacher, name="twin", role="student"), absent]
+    twin = replace(teacher, name="twin", role="student")
+    drawn = replace(teacher, name="evaluated", role="student", evaluated="by its files")
+    return [teacher, twin, absent, drawn]
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +151,14 @@ def test_what_cannot_run_here_has_facts_and_a_reason_but_no_figures(content: Any
     assert phone["not_executed"] == "no Mac"
     assert phone["size_bytes"] > 0
     assert phone["quality"] is phone["speed"] is phone["memory"] is None
+
+
+def test_what_is_evaluated_has_quality_but_neither_times_nor_memory(content: Any) -> None:
+    drawn = row_of(content, "evaluated")
+    assert drawn["evaluated"] == "by its files"
+    assert drawn["quality"]["scores"] == row_of(content, "twin")["quality"]["scores"]
+    assert drawn["speed"] is drawn["memory"] is None
+    assert row_of(content, "twin")["evaluated"] is None
 
 
 def test_real_images_and_counts_are_stated(content: Any, data: PreparedData) -> None:
