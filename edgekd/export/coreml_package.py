@@ -139,6 +139,8 @@ class PackageRunner:
         executed_by: what computes the outputs.
     """
 
+    partial = True
+
     def __init__(self, folder: Path, component: str) -> None:
         self._layout = read_layout(folder, component)
         opened: Callable[[Path], Any] = CoreMlPackage if runs_core_ml() else PackageEvaluator

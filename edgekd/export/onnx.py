@@ -43,6 +43,8 @@ from edgekd.progress import Progress
 class OnnxRunner:
     """One `model.onnx` or `model.ort` in an onnxruntime session."""
 
+    partial = False
+
     def __init__(
         self, model_path: Path, threads: int = 0, chosen: RuntimeOptions | None = None
     ) -> None:

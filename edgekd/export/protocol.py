@@ -68,11 +68,14 @@ class ComponentRunner(Protocol):
     Attributes:
         inputs, outputs: names in the part's own order.
         executed_by: runtime, version and device, for the manifest.
+        partial: whether the runtime's clients read fewer outputs than torch gives, so that the part
+            may lack some of them.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     executed_by: str
+    partial: bool
 
     def __call__(self, inputs: Arrays) -> Arrays:
         """Run once; arrays by name."""

@@ -35,6 +35,7 @@ class FakeRunner:
     inputs: tuple[str, ...] = ("x",)
     outputs: tuple[str, ...] = ("y",)
     executed_by = "fake"
+    partial = False
 
     def __init__(self, *results: Any) -> None:
         self._results = iter(results)
@@ -115,6 +116,18 @@ def test_other_names_fail() -> None:
     runner.outputs = ("z",)
     with pytest.raises(GateError, match="z"):
         check_component("unet", "fp32", runner, [Recording({"x": X}, {"y": X})], FLOOR)
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_only_a_partial_runner_may_leave_outputs_out(partial: bool) -> None:
+    runner = FakeRunner(X)
+    runner.partial = partial
+    recordings = [Recording({"x": X}, {"y": X, "unread": X}, 7.0)]
+    if partial:
+        assert check_component("unet", "fp32", runner, recordings, FLOOR).snr_db == EXACT_DB
+        return
+    with pytest.raises(GateError, match="inputs and outputs must be"):
+        check_component("unet", "fp32", runner, recordings, FLOOR)
 
 
 class DeployedElsewhere:
