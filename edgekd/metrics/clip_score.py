@@ -65,12 +65,27 @@ def retrieval(image_embeddings: FloatArray, text_embeddings: FloatArray) -> dict
         InputError: as in `clip_score`.
     """
     _check_pairs(image_embeddings, text_embeddings)
+    hits = recall(image_embeddings @ text_embeddings.T, np.arange(len(image_embeddings)))
+    return {name: float(values.mean()) for name, values in hits.items()}
+
+
+def recall(similarity: FloatArray, own: npt.NDArray[np.int64]) -> dict[str, FloatArray]:
+    """Whether each image's own caption is the best (`r1`) or among the best five (`r5`), [N].
+
+    Equal similarities share their places, so values between 0 and 1 occur.
+
+    Args:
+        similarity: of N images and C captions, [N,C].
+        own: column of each image's own caption, [N].
+    """
     # Rounded, so that equal captions tie whatever the order of the sums.
-    similarity = np.round(image_embeddings @ text_embeddings.T, 6)
-    own = np.diagonal(similarity)[:, None]
-    better = (similarity > own).sum(axis=1)
-    equal = (similarity == own).sum(axis=1)
-    return {f"r{k}": float(((k - better) / equal).clip(0, 1).mean()) for k in (1, 5)}
+    rounded = np.round(similarity, 6)
+    mine = rounded[np.arange(len(own)), own][:, None]
+    better = (rounded > mine).sum(axis=1)
+    equal = (rounded == mine).sum(axis=1)
+    return {
+        f"r{k}": np.asarray(((k - better) / equal).clip(0, 1), dtype=np.float32) for k in (1, 5)
+    }
 
 
 def score(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -187,6 +187,31 @@ class SampleSection(Section):
     guidance_scale: float = Field(4.0, ge=1)
 
 
+Kind = Literal["known", "new_style", "new_label"]
+
+
+class EvaluateSection(Section):
+    """`edgekd teach --evaluate`. Steps of DDIM are those of `samples`."""
+
+    samples: int = Field(2000, ge=16, description="pictures of pairs that training saw")
+    heldout_samples: int = Field(
+        400, ge=16, description="pictures of new styles of known labels, and as many of new labels"
+    )
+    labels: int = Field(200, ge=2, description="labels that retrieval chooses among")
+    sweep_samples: int = Field(200, ge=16, description="pictures for each of `guidance_scales`")
+    guidance_scales: list[Annotated[float, Field(ge=1)]] = Field(
+        [1.5, 2.0, 3.0, 4.0, 6.0, 8.0], min_length=1
+    )
+    kid_subsets: int = Field(50, ge=1)
+    kid_subset_size: int = Field(128, ge=2, description="at most the number of pictures")
+    batch_size: int = Field(25, ge=1)
+    workers: int = Field(0, ge=0, description="processes that draw; 0: one per core")
+    seed: int = Field(0, ge=0, description="of prompts, renderings, noise and KID's subsets")
+    sheet: dict[Kind, list[str]] = Field(
+        {}, description="prompts of the sample sheet; empty: chosen by the rule for this data"
+    )
+
+
 class TeachRecipe(Section):
     name: str = Field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     data: TeachDataSection = TeachDataSection()
@@ -194,6 +219,7 @@ class TeachRecipe(Section):
     text: TextSection
     unet: UNetSection
     samples: SampleSection
+    evaluate: EvaluateSection = EvaluateSection()
     checkpoint_minutes: float = Field(5, ge=0, description="0: at every row of metrics.jsonl")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="`auto`: bf16 where the hardware has it, else fp32"

@@ -163,7 +163,7 @@ def make_unet_task(
         "unet": build_unet(recipe).to(device).train(),
         "text_encoder": text_encoder.to(device).train(),
     }
-    checks = _validation_batches(recipe, corpus, scaling_factor, encode_latents, tokenizer)
+    checks = validation_batches(recipe, corpus, scaling_factor, encode_latents, tokenizer)
 
     def loss(step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         rows, captions = [], []
@@ -179,7 +179,7 @@ def make_unet_task(
         return weighted.mean(), {"mse": raw.mean()}
 
     def validate(averaged: dict[str, nn.Module]) -> dict[str, float]:
-        return _validate(predictor, averaged, checks, recipe, device)
+        return validation_losses(predictor, averaged, checks, recipe, device)
 
     rates = {"unet": section.train.learning_rate, "text_encoder": section.text_learning_rate}
     return Task("unet", modules, rates, loss, validate)
@@ -209,7 +209,7 @@ def _draw_noise(
     return torch.from_numpy(noise[step.slots]), torch.from_numpy(timesteps[step.slots])
 
 
-def _validation_batches(
+def validation_batches(
     recipe: TeachRecipe, corpus: Corpus, scaling_factor: float, encode: Encoder, tokenizer: Any
 ) -> dict[str, list[Batch]]:
     """Held-out images apart for known labels (`image`) and unseen ones (`group`)."""
@@ -238,14 +238,19 @@ def _validation_batches(
 
 
 @torch.no_grad()
-def _validate(
+def validation_losses(
     predictor: NoisePredictor,
     averaged: dict[str, nn.Module],
     checks: dict[str, list[Batch]],
     recipe: TeachRecipe,
     device: torch.device,
 ) -> dict[str, float]:
-    """Losses on the same noise and timesteps each time, uniform in time."""
+    """Losses on the same noise and timesteps each time, uniform in time.
+
+    Returns:
+        `validation_loss` of known labels and `validation_group_loss` of unseen ones; one is
+        left out where there are no such images.
+    """
     uniform = recipe.unet.model_copy(update={"timestep_sampling": "uniform"})
     result = {}
     for kind, batches in checks.items():

@@ -13,7 +13,7 @@ ROOT = Path(edgekd.__file__).parent
 CORE = {"errors", "resources", "artifacts", "progress", "recipe", "target", "libraries"}
 # Upstream first: a package may import itself, the core and what stands before it.
 ORDER = ["measure", "data", "metrics", "teacher", "student", "distill", "export", "report"]
-ORDER += ["benchmark"]
+ORDER += ["benchmark", "evaluate"]
 LIGHT = ["cli", "errors", "resources", "artifacts", "progress", "recipe", "target", "summary"]
 
 

@@ -9,6 +9,8 @@ from edgekd.errors import InputError
 from edgekd.recipe import Recipe, override
 from edgekd.resources import data_root, find_yaml
 
+TEACHER_ABLATION = data_root() / "benchmarks" / "teacher-ablation.yaml"
+
 
 def write(tmp_path: Path, values: Any) -> Path:
     path = tmp_path / "suite.yaml"
@@ -16,7 +18,11 @@ def write(tmp_path: Path, values: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", sorted((data_root() / "benchmarks").glob("*.yaml")), ids=str)
+# The suite of another verb, `edgekd teach --ablation`, has another schema.
+SUITES = sorted(set((data_root() / "benchmarks").glob("*.yaml")) - {TEACHER_ABLATION})
+
+
+@pytest.mark.parametrize("path", SUITES, ids=str)
 def test_shipped_suites_load_and_are_named_as_their_file(path: Path) -> None:
     assert load_any_suite(path).name == path.stem
 

@@ -1,0 +1,1 @@
+"""How good a teacher is that was trained on captions of label, style and background."""

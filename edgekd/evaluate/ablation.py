@@ -1,0 +1,227 @@
+"""Which parts of a teacher's recipe help: short runs, one thing changed in each.
+
+`edgekd teach --ablation SUITE`. Layout of the out folder:
+    ablation.json, ablation.md   the rows
+    variants/<name>/             a run of `edgekd teach` each; a killed one goes on
+    shared/                      finished autoencoders, text encoders and caches
+    cache/                       pictures and features
+
+A variant takes finished parts from `shared/` when all that decides them is the
+same in its recipe. `edgekd teach` checks them by its own content keys: a part
+that does not fit is made anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgekd.artifacts import (
+    atomic_folder,
+    hash_value,
+    remove_leftovers,
+    run_lock,
+    write_json,
+    write_text,
+)
+from edgekd.benchmark.cache import Cache
+from edgekd.evaluate import markdown
+from edgekd.evaluate.ablation_suite import (
+    TeachAblation,
+    base_recipe,
+    load_ablation,
+    variant_recipe,
+)
+from edgekd.evaluate.autoencoder import Autoencoder
+from edgekd.evaluate.card import training_facts
+from edgekd.evaluate.eye import Eye
+from edgekd.evaluate.figures import Instruments, set_figures
+from edgekd.evaluate.pictures import Artist, wishes
+from edgekd.evaluate.probes import fit_probes
+from edgekd.evaluate.prompts import check_corpus, held_out_set, known_set
+from edgekd.measure.environment import environment
+from edgekd.progress import Progress
+from edgekd.report.format import significant
+from edgekd.teacher.load import load_teacher
+from edgekd.teacher.recipe import TeachRecipe
+from edgekd.teacher.teach import teach
+from edgekd.teacher.teach_cache import latent_encoder
+from edgekd.teacher.teach_data import Corpus, load_corpus
+from edgekd.teacher.teach_unet import NoisePredictor, validation_batches, validation_losses
+from edgekd.teacher.validate import inspect_folder
+
+RESULT_FILE = "ablation.json"
+
+
+def part_keys(recipe: TeachRecipe) -> dict[str, str]:
+    """Path of each part in a run folder -> hash of all that decides it."""
+    data = recipe.data.model_dump(mode="json")
+    images = {name: value for name, value in data.items() if name != "captions"}
+    machine = [recipe.precision, recipe.processes, recipe.seed]
+    vae = [images, recipe.vae.model_dump(mode="json"), machine]
+    return {
+        "vae/model": hash_value(["vae", *vae]),
+        "cache/latents": hash_value(["latents", *vae]),
+        "text/model": hash_value(["text", data, recipe.text.model_dump(mode="json"), machine]),
+        "cache/features": hash_value(["features", data, recipe.seed]),
+    }
+
+
+def lend(shared: Path, run: Path, recipe: TeachRecipe) -> None:
+    """Give a run the finished parts that fit its recipe; files are linked, not copied."""
+    for part, key in part_keys(recipe).items():
+        if (shared / key).is_dir() and not (run / part).exists():
+            _link_tree(shared / key, run / part)
+
+
+def keep(shared: Path, run: Path, recipe: TeachRecipe) -> None:
+    """Keep a finished run's parts for the next."""
+    for part, key in part_keys(recipe).items():
+        if (run / part).is_dir() and not (shared / key).exists():
+            _link_tree(run / part, shared / key)
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    # Safe, since no file of an artefact is ever changed in place.
+    with atomic_folder(target) as temporary:
+        shutil.copytree(source, temporary, copy_function=os.link, dirs_exist_ok=True)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What judges all variants: the base recipe's data, seed and loss."""
+
+    suite: TeachAblation
+    base: TeachRecipe
+    corpus: Corpus
+    tools: Instruments
+    cache: Cache
+    progress: Progress
+
+
+def run_ablation(
+    suite_path: Path, recipe_path: Path, assignments: list[str], out: Path, progress: Progress
+) -> dict[str, Any]:
+    """Train and judge every variant; returns what `ablation.json` holds.
+
+    Raises:
+        InputError: suite, recipe or data do not fit, or an unwritable or busy folder.
+        GateError: a loss, a picture or a feature is not finite.
+    """
+    suite = load_ablation(suite_path)
+    base = base_recipe(suite, recipe_path, assignments)
+    recipes = {variant.name: variant_recipe(base, variant) for variant in suite.variants}
+    corpus = load_corpus(base.data)
+    check_corpus(corpus, base)
+    with run_lock(out):
+        shared = out / "shared"
+        shared.mkdir(exist_ok=True)
+        remove_leftovers(shared)
+        cache = Cache(out / "cache")
+        probes, _ = fit_probes(corpus, base, cache)
+        tools = Instruments(Eye(cache), probes, base.evaluate)
+        bench = Bench(suite, base, corpus, tools, cache, progress)
+        rows = []
+        for variant in suite.variants:
+            progress.info(f"[variant {variant.name}] {variant.description}")
+            run, recipe = out / "variants" / variant.name, recipes[variant.name]
+            lend(shared, run, recipe)
+            teacher = teach(recipe, run, progress)
+            keep(shared, run, recipe)
+            row = {"name": variant.name, "description": variant.description}
+            rows.append({**row, **judge(bench, run, teacher)})
+            result = _result(bench, rows)
+            write_json(out / RESULT_FILE, result)
+            write_text(out / "ablation.md", ablation_markdown(result))
+    return result
+
+
+def _result(bench: Bench, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    settings = bench.base.evaluate.model_dump(mode="json", exclude={"sheet", "guidance_scales"})
+    return {
+        "suite": bench.suite.model_dump(mode="json"),
+        "settings": {**settings, "steps": bench.base.samples.steps},
+        "base": bench.base.model_dump(mode="json", exclude={"evaluate"}),
+        "rows": rows,
+        "environment": environment(),
+    }
+
+
+def judge(bench: Bench, run: Path, teacher: Path) -> dict[str, Any]:
+    """Validation losses and the figures of few pictures, of known pairs and of new styles."""
+    info, base = inspect_folder(teacher), bench.base
+    artist = Artist(teacher, info.key, base, bench.cache, bench.progress)
+    autoencoder = Autoencoder(teacher, info.key, bench.cache)
+    training = training_facts(run)["stages"]
+    row: dict[str, Any] = {
+        "images": training["unet"]["images"],
+        "steps": training["unet"]["steps"],
+        "hours": training["unet"]["hours"],
+        **common_losses(base, bench.corpus, teacher),
+    }
+    for chosen in (known_set(bench.corpus, base), held_out_set(bench.corpus, base, "new_style")):
+        label = f"{run.name}, {chosen.kind}"
+        real = chosen.real_images(base)
+        pictures = {
+            "generated": artist.draw(wishes(chosen.prompts), bench.suite.guidance_scale, label),
+            "real": real,
+            "autoencoder": autoencoder.reconstruct(real),
+        }
+        row[chosen.kind] = set_figures(pictures, chosen, chosen.reference_images(base), bench.tools)
+    return row
+
+
+def common_losses(base: TeachRecipe, corpus: Corpus, teacher: Path) -> dict[str, float]:
+    """The base recipe's validation losses of a teacher, whatever loss it was trained with."""
+    loaded = load_teacher(teacher)
+    autocast = torch.autocast("cpu", enabled=False)
+    predictor = NoisePredictor(base.unet, lambda: autocast)
+    encode = latent_encoder(loaded.vae, loaded.device)
+    scale = float(loaded.vae.config.scaling_factor)
+    checks = validation_batches(base, corpus, scale, encode, loaded.tokenizers[0])
+    modules = {"unet": loaded.unet, "text_encoder": loaded.text_encoders[0]}
+    return validation_losses(predictor, modules, checks, base, loaded.device)
+
+
+def ablation_markdown(result: dict[str, Any]) -> str:
+    """The rows as a table."""
+    suite, settings = result["suite"], result["settings"]
+    header = ["variant", "images", "steps", "loss, known labels", "loss, new labels"]
+    header += ["R@1", "R@5", "FD", "style", "background", "R@1, new styles"]
+    rows = []
+    for row in result["rows"]:
+        known, new = (row[kind]["rows"]["generated"] for kind in ("known", "new_style"))
+        retrieval = known["retrieval"]
+        losses = [row.get(name) for name in ("validation_loss", "validation_group_loss")]
+        rows.append(
+            [
+                row["name"],
+                f"{row['images']:,}",
+                f"{row['steps']:,}",
+                *("" if loss is None else f"{loss:.4f}" for loss in losses),
+                f"{markdown.percent(retrieval['r1'])} ± {100 * retrieval['r1_standard_error']:.1f}",
+                markdown.percent(retrieval["r5"]),
+                significant(known["fd"]),
+                markdown.percent(known["style"]["accuracy"]),
+                markdown.percent(known["background"]["accuracy"]),
+                markdown.percent(new["retrieval"]["r1"]),
+            ]
+        )
+    notes = [f"- `{row['name']}`: {row['description']}" for row in result["rows"]]
+    return "\n\n".join(
+        [
+            f"# {suite['name']}",
+            suite["description"],
+            f"Losses: the base recipe's loss on held-out images, the same noise for all. "
+            f"{settings['samples']} pictures of known pairs and {settings['heldout_samples']} of "
+            f"new styles, {settings['steps']} DDIM steps, guidance {suite['guidance_scale']:g}, "
+            f"seed {settings['seed']}.",
+            markdown.table(header, rows),
+            "\n".join(notes) + "\n",
+        ]
+    )
