@@ -30,18 +30,20 @@ from edgekd.artifacts import (
     write_text,
 )
 from edgekd.benchmark.cache import Cache
+from edgekd.benchmark.workers import WorkerPool
 from edgekd.evaluate import markdown
 from edgekd.evaluate.ablation_suite import (
     TeachAblation,
+    TeachVariant,
     base_recipe,
     load_ablation,
     variant_recipe,
 )
 from edgekd.evaluate.autoencoder import Autoencoder
-from edgekd.evaluate.card import training_facts
+from edgekd.evaluate.card import stage_facts
 from edgekd.evaluate.eye import Eye
 from edgekd.evaluate.figures import Instruments, set_figures
-from edgekd.evaluate.pictures import Artist, wishes
+from edgekd.evaluate.pictures import Artist, open_pool, wishes
 from edgekd.evaluate.probes import fit_probes
 from edgekd.evaluate.prompts import check_corpus, held_out_set, known_set
 from edgekd.measure.environment import environment
@@ -52,10 +54,13 @@ from edgekd.teacher.recipe import TeachRecipe
 from edgekd.teacher.teach import teach
 from edgekd.teacher.teach_cache import latent_encoder
 from edgekd.teacher.teach_data import Corpus, load_corpus
+from edgekd.teacher.teach_log import METRICS_FILE, read_metrics
 from edgekd.teacher.teach_unet import NoisePredictor, validation_batches, validation_losses
 from edgekd.teacher.validate import inspect_folder
 
 RESULT_FILE = "ablation.json"
+# For the number of workers that memory allows: the limit of a starter teacher.
+TEACHER_BYTES = 36 * 10**6
 
 
 def part_keys(recipe: TeachRecipe) -> dict[str, str]:
@@ -101,6 +106,7 @@ class Bench:
     corpus: Corpus
     tools: Instruments
     cache: Cache
+    pool: WorkerPool
     progress: Progress
 
 
@@ -118,14 +124,14 @@ def run_ablation(
     recipes = {variant.name: variant_recipe(base, variant) for variant in suite.variants}
     corpus = load_corpus(base.data)
     check_corpus(corpus, base)
-    with run_lock(out):
+    with run_lock(out), open_pool(base, TEACHER_BYTES) as pool:
         shared = out / "shared"
         shared.mkdir(exist_ok=True)
         remove_leftovers(shared)
         cache = Cache(out / "cache")
         probes, _ = fit_probes(corpus, base, cache)
         tools = Instruments(Eye(cache), probes, base.evaluate)
-        bench = Bench(suite, base, corpus, tools, cache, progress)
+        bench = Bench(suite, base, corpus, tools, cache, pool, progress)
         rows = []
         for variant in suite.variants:
             progress.info(f"[variant {variant.name}] {variant.description}")
@@ -134,7 +140,7 @@ def run_ablation(
             teacher = teach(recipe, run, progress)
             keep(shared, run, recipe)
             row = {"name": variant.name, "description": variant.description}
-            rows.append({**row, **judge(bench, run, teacher)})
+            rows.append({**row, **judge(bench, variant, run, teacher)})
             result = _result(bench, rows)
             write_json(out / RESULT_FILE, result)
             write_text(out / "ablation.md", ablation_markdown(result))
@@ -152,16 +158,18 @@ def _result(bench: Bench, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def judge(bench: Bench, run: Path, teacher: Path) -> dict[str, Any]:
+def judge(bench: Bench, variant: TeachVariant, run: Path, teacher: Path) -> dict[str, Any]:
     """Validation losses and the figures of few pictures, of known pairs and of new styles."""
     info, base = inspect_folder(teacher), bench.base
-    artist = Artist(teacher, info.key, base, bench.cache, bench.progress)
+    artist = Artist(teacher, info.key, base, bench.cache, bench.pool, bench.progress)
     autoencoder = Autoencoder(teacher, info.key, bench.cache)
-    training = training_facts(run)["stages"]
+    # Only the U-Net trains in every variant: the stages before it may be lent.
+    section = variant_recipe(base, variant).unet.train
+    training = stage_facts(read_metrics(run / "unet" / METRICS_FILE), section)
     row: dict[str, Any] = {
-        "images": training["unet"]["images"],
-        "steps": training["unet"]["steps"],
-        "hours": training["unet"]["hours"],
+        "images": training["images"],
+        "steps": training["steps"],
+        "hours": training["hours"],
         **common_losses(base, bench.corpus, teacher),
     }
     for chosen in (known_set(bench.corpus, base), held_out_set(bench.corpus, base, "new_style")):

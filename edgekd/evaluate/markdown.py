@@ -159,9 +159,10 @@ def probe_sentence(result: dict[str, Any]) -> str:
     probes = result["probes"]
     style, background = (percent(probes[name]["accuracy"]) for name in ("style", "background"))
     return (
-        f"Linear probes, fitted on {probes['fitted_on']:,} renderings of training images of other labels, are "
-        f"right on {probes['images']:,} renderings of held-out real images in {style} (style) and "
-        f"{background} (background) of the cases: these are the ceilings of the two columns."
+        f"Linear probes, fitted on {probes['fitted_on']:,} renderings of training images of other "
+        f"labels, are right on {probes['images']:,} renderings of held-out real images in "
+        f"{style} (style) and {background} (background) of the cases: these are the ceilings of "
+        "the two columns."
     )
 
 
@@ -202,7 +203,8 @@ def figures_markdown(result: dict[str, Any]) -> str:
         "*Nearer than natural*: below the 5 % quantile of held-out real images. *As near as a "
         "copy*: within the 95 % quantile of training images that went through the autoencoder. "
         "The data hold one picture of each pair, so a faithful picture of a known pair has that "
-        "one as its neighbour; for new styles and new labels there is nothing to copy.",
+        "one as its neighbour. For new styles and new labels there is nothing to copy, but for "
+        "near twins: some styles draw one thing from one model.",
         copying_table(result),
         "### Autoencoder",
         autoencoder_table(result),

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.benchmark.cache import Cache
-from edgekd.benchmark.subjects import TORCH, Subject, folder_bytes
+from edgekd.benchmark.subjects import TORCH, Subject
 from edgekd.benchmark.suite import GenerationSection
 from edgekd.benchmark.workers import Request, WorkerPool, pool_size, read_images
 from edgekd.evaluate.prompts import Prompt
@@ -43,12 +43,14 @@ class Artist:
 
     Attributes:
         key: hash of the teacher's content.
+        pool: made by `open_pool`; open while the artist draws.
     """
 
     teacher: Path
     key: str
     recipe: TeachRecipe
     cache: Cache
+    pool: WorkerPool
     progress: Progress
 
     def draw(self, wanted: Sequence[Wish], guidance_scale: float, label: str) -> Images:
@@ -85,7 +87,7 @@ class Artist:
         return {
             "operation": "draw",
             "subject": Subject("teacher", "teacher", TORCH, "fp32", self.teacher).to_dict(),
-            "threads": 0,  # set when the size of the pool is known
+            "threads": self.pool.threads,
             "generation": self._generation(guidance_scale).model_dump(),
             "captions": [wish.text for wish in batch],
             "indices": [wish.noise for wish in batch],
@@ -95,13 +97,16 @@ class Artist:
         }
 
     def _ask(self, requests: list[Request], label: str) -> None:
-        workers = self.recipe.evaluate.workers
-        count, threads = pool_size(workers, len(requests), folder_bytes(self.teacher))
-        for request in requests:
-            request["threads"] = threads
         total = sum(len(request["indices"]) for request in requests)
-        with (
-            WorkerPool(count, threads) as pool,
-            self.progress.track(label, total) as advance,
-        ):
-            pool.ask_all(requests, lambda request: advance(len(request["indices"])))
+        with self.progress.track(label, total) as advance:
+            self.pool.ask_all(requests, lambda request: advance(len(request["indices"])))
+
+
+def open_pool(recipe: TeachRecipe, teacher_bytes: int) -> WorkerPool:
+    """The workers of one evaluation, a context manager; they start at the first picture.
+
+    Args:
+        teacher_bytes: size on disk of the largest teacher.
+    """
+    batches = -(-recipe.evaluate.samples // recipe.evaluate.batch_size)
+    return WorkerPool(*pool_size(recipe.evaluate.workers, batches, teacher_bytes))

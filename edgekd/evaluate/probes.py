@@ -151,14 +151,10 @@ class Probes:
 
     def styles(self, images: Images) -> list[str]:
         """The most likely style of each image."""
-        if not len(images):
-            return []
         return [str(name) for name in self._style.predict(self._joined(*self._features(images)))]
 
     def backgrounds(self, images: Images) -> list[str]:
         """The most likely background of each image."""
-        if not len(images):
-            return []
         return [str(name) for name in self._background.predict(border_color(images))]
 
     def style_figures(self, images: Images, prompts: Sequence[Prompt]) -> dict[str, Any]:
@@ -172,8 +168,8 @@ class Probes:
 
         What is not named is meant to be white.
         """
-        shown = np.array([prompt.subject.transparent for prompt in prompts])
-        named = np.array([prompt.named for prompt in prompts])
+        shown = np.array([prompt.subject.transparent for prompt in prompts], np.bool_)
+        named = np.array([prompt.named for prompt in prompts], np.bool_)
         wanted = np.array([prompt.background for prompt in prompts])
         hits = np.array(self.backgrounds(images)) == wanted
         silent = hits[shown & ~named]

@@ -25,7 +25,7 @@ from edgekd.evaluate.autoencoder import Autoencoder, measure_autoencoder
 from edgekd.evaluate.eye import Eye
 from edgekd.evaluate.figures import Instruments, own_scores, set_figures
 from edgekd.evaluate.markdown import write_markdown
-from edgekd.evaluate.pictures import Artist, Wish, wishes
+from edgekd.evaluate.pictures import Artist, Wish, open_pool, wishes
 from edgekd.evaluate.probes import fit_probes
 from edgekd.evaluate.prompts import (
     HELD_OUT,
@@ -88,14 +88,14 @@ def evaluate(recipe: TeachRecipe, teacher: Path, out: Path, progress: Progress) 
     _check_teacher(info, recipe)
     corpus = load_corpus(recipe.data)
     check_corpus(corpus, recipe)
-    with run_lock(out):
+    with run_lock(out), open_pool(recipe, folder_bytes(teacher)) as pool:
         cache = Cache(out / "cache")
         progress.info("fitting the probes for style and background")
         probes, ceilings = fit_probes(corpus, recipe, cache)
         run = Evaluation(
             recipe,
             corpus,
-            Artist(teacher, info.key, recipe, cache, progress),
+            Artist(teacher, info.key, recipe, cache, pool, progress),
             Autoencoder(teacher, info.key, cache),
             Instruments(Eye(cache), probes, recipe.evaluate),
             out,

@@ -16,6 +16,7 @@ from edgekd.teacher.recipe import TeachRecipe
 from edgekd.teacher.teach_data import Corpus, load_corpus
 
 COLORS = ("crimson", "navy", "gold", "teal", "black", "orchid", "sienna", "lime")
+COLORS += ("coral", "indigo", "khaki", "olive", "salmon", "tan", "cyan", "plum")
 SHAPES = ("disc", "box", "bar")
 STYLES = ("solid", "outline")
 TINY = Path(__file__).parents[2] / "tiny-teacher.yaml"

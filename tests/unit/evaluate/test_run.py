@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from edgekd import cli
 from edgekd.artifacts import read_json, run_lock
+from edgekd.benchmark.workers import WorkerPool
 from edgekd.errors import InputError
-from edgekd.evaluate import pictures
 from edgekd.evaluate.card import images_until, render_card, stage_facts, training_facts, write_card
 from edgekd.evaluate.run import evaluate
 from edgekd.progress import Silent
@@ -77,9 +78,29 @@ def test_second_run_draws_nothing_and_gives_the_same(
     def refuse(*arguments: object) -> None:
         raise AssertionError("it drew again")
 
-    monkeypatch.setattr(pictures, "WorkerPool", refuse)
+    monkeypatch.setattr(WorkerPool, "ask_all", refuse)
     again = evaluate(recipe, tiny_teacher, out, Silent())
     assert json.loads(json.dumps(again)) == result
+
+
+def test_the_verb_prints_what_the_file_holds(
+    out: Path,
+    result: dict[str, Any],
+    recipe: TeachRecipe,
+    tiny_teacher: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = tmp_path / "recipe.yaml"
+    config.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    options = ["--evaluate", str(tiny_teacher), "--config", str(config), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["edgekd", "teach", *options, "--json"])
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert json.loads(capsys.readouterr().out) == result
 
 
 def test_a_missing_batch_is_drawn_again_alike(
