@@ -56,8 +56,8 @@ class Eye:
         """
 
         def look() -> dict[str, Any]:
-            pooled = self.extractor(images)
-            return {"pooled": pooled, "embeddings": self.scorer.image_embeddings(images)}
+            pooled, embeddings = self.scorer.features_and_embeddings(images)
+            return {"pooled": pooled, "embeddings": embeddings}
 
         content = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
         tensors = self._cache.tensors("seen", [self._key, list(images.shape), content], look)

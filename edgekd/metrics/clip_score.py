@@ -153,9 +153,16 @@ class Scorer:
 
     def image_embeddings(self, images: Sequence[Pixels] | Pixels) -> FloatArray:
         """[N,D] of uint8 images; errors as in `FeatureExtractor`."""
+        return self.features_and_embeddings(images)[1]
+
+    def features_and_embeddings(
+        self, images: Sequence[Pixels] | Pixels
+    ) -> tuple[FloatArray, FloatArray]:
+        """The extractor's pooled features [N,1280] and the embeddings, by one pass of the trunk."""
         check_images(images)
         inputs = self.image_inputs(images)
-        return np.asarray(self._image.run(None, {"inputs": inputs})[0])
+        embeddings = np.asarray(self._image.run(None, {"inputs": inputs})[0])
+        return inputs[:, : self._extractor.dimensions], embeddings
 
     def image_inputs(self, images: Sequence[Pixels] | Pixels) -> FloatArray:
         """What the image tower takes: pooled features, level means and thumbnail, side by side."""

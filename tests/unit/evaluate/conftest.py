@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +77,14 @@ def shapes_recipe(shapes: Path, **evaluate: Any) -> TeachRecipe:
 
 
 @pytest.fixture(scope="session")
-def recipe(shapes: Path) -> TeachRecipe:
-    return shapes_recipe(shapes)
+def make_recipe(shapes: Path) -> Callable[..., TeachRecipe]:
+    """Takes fields of `evaluate`."""
+    return functools.partial(shapes_recipe, shapes)
+
+
+@pytest.fixture(scope="session")
+def recipe(make_recipe: Callable[..., TeachRecipe]) -> TeachRecipe:
+    return make_recipe()
 
 
 @pytest.fixture(scope="session")
