@@ -70,7 +70,6 @@ def shapes_recipe(shapes: Path, **evaluate: Any) -> TeachRecipe:
         "kid_subset_size": 8,
         "kid_subsets": 4,
         "batch_size": 16,
-        "workers": 1,
         **evaluate,
     }
     return TeachRecipe.model_validate(values)
