@@ -14,7 +14,19 @@ CORE = {"errors", "resources", "artifacts", "progress", "recipe", "target", "lib
 # Upstream first: a package may import itself, the core and what stands before it.
 ORDER = ["measure", "data", "metrics", "teacher", "student", "distill", "export", "report"]
 ORDER += ["benchmark", "evaluate"]
-LIGHT = ["cli", "errors", "resources", "artifacts", "progress", "recipe", "target", "summary"]
+LIGHT = [
+    "cli",
+    "cli_options",
+    "cli_train",
+    "cli_export",
+    "errors",
+    "resources",
+    "artifacts",
+    "progress",
+    "recipe",
+    "target",
+    "summary",
+]
 
 
 def imported(path: Path) -> set[str]:

@@ -1,0 +1,45 @@
+"""The options that several verbs share, and what verbs do with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ConfigOption = Annotated[
+    str, typer.Option("--config", help="Recipe: a YAML file, or the name of a shipped one.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Override a recipe field; may be repeated."),
+]
+TeacherOption = Annotated[
+    str | None, typer.Option("--teacher", help="Teacher folder in diffusers layout.")
+]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option("--data", help="Folder, parquet, tar or glob of captioned images; repeatable."),
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder.")]
+TargetOption = Annotated[str, typer.Option("--target", help="Target name or target folder.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, allow_nan=False, default=str))
+
+
+def read_recipe(
+    config: str, assignments: list[str] | None, teacher: str | None, data: list[str] | None
+) -> Any:
+    from edgekd.recipe import load_recipe
+    from edgekd.resources import find_yaml
+
+    extra = list(assignments or [])
+    if teacher is not None:
+        extra.append(f"teacher.path={json.dumps(teacher)}")
+    if data:
+        extra.append(f"data.sources={json.dumps(data)}")
+    return load_recipe(find_yaml("configs", config), extra)
