@@ -196,6 +196,7 @@ def _write_whole(
         folder,
         runtime=exporter.name,
         precision=job.precision,
+        reproducible=job.precision not in exporter.varying,
         key=job.key,
         source=job.origin,
         scheduler=scheduler,

@@ -60,6 +60,7 @@ class CoreMlExporter:
     )
     dynamic_shapes = False
     accepts_tiny_decoder = True
+    varying: tuple[str, ...] = ()
 
     def export(
         self,

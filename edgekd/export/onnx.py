@@ -81,6 +81,8 @@ class OnnxExporter:
     dynamic_shapes = True
     weight_storages = (ONNX_STORAGE,)
     accepts_tiny_decoder = True
+    # onnxruntime writes some lists of this format in the order of a seeded hash table.
+    varying = tuple(name for name, precision in PRECISIONS.items() if precision.ort_format)
 
     def export(
         self,

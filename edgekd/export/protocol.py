@@ -91,6 +91,8 @@ class Exporter(Protocol):
         schedulers: diffusers scheduler classes that the runtime's clients know.
         dynamic_shapes: whether one export serves every batch and picture size. If so, parity is
             checked at a second size and batch too.
+        varying: precisions whose files differ from one export of a source to the next, because
+            the runtime's converter is not deterministic.
         accepts_tiny_decoder: whether the runtime's clients draw with an `AutoencoderTiny`, whose
             encoder gives `latent_sample` instead of `latent_parameters`. If not, a pipeline that
             has one is refused before any work.
@@ -104,6 +106,7 @@ class Exporter(Protocol):
     schedulers: tuple[str, ...]
     dynamic_shapes: bool
     accepts_tiny_decoder: bool
+    varying: tuple[str, ...]
 
     def export(
         self,

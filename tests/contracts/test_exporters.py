@@ -31,6 +31,8 @@ PIPELINES = (
 )
 # The pipeline that asks most of a converter.
 HARDEST = "tiny_cut_student"
+# Rounded activations keep their floor with trained weights; with random ones the gate refuses them.
+TRAINED = {("onnx", "ort-int8"): "starter_teacher"}
 
 
 def _shipped(name: str) -> list[str]:
@@ -45,11 +47,25 @@ def _shipped(name: str) -> list[str]:
 
 CASES = [(name, precision) for name in exporters() for precision in _shipped(name)]
 # Every kind of pipeline in the first precision, every precision on the hardest pipeline.
-PAIRS = [
-    (name, precision, pipeline)
+HARD = [
+    pytest.param(name, precision, pipeline, marks=pytest.mark.xdist_group(f"{name}-{pipeline}"))
     for name, precision in CASES
-    for pipeline in PIPELINES
-    if pipeline == HARDEST or precision == get_exporter(name).precisions[0]
+    for pipeline in [TRAINED.get((name, precision), HARDEST)]
+]
+PAIRS = [
+    *HARD,
+    *(
+        pytest.param(name, precision, pipeline, marks=pytest.mark.xdist_group(f"{name}-{pipeline}"))
+        for name in exporters()
+        for precision in get_exporter(name).precisions[:1]
+        for pipeline in PIPELINES
+        if pipeline != HARDEST
+    ),
+]
+
+# Tests of one group run in one process, which makes each export once.
+ON_HARDEST = [
+    pytest.param(name, marks=pytest.mark.xdist_group(f"{name}-{HARDEST}")) for name in exporters()
 ]
 
 Export = Callable[[str, str, str], tuple[Path, ExportedPipeline]]
@@ -172,7 +188,7 @@ def test_loaded_export_draws_other_batches_and_sizes(
     assert np.ptp(images) > 0
 
 
-@pytest.mark.parametrize("name", exporters())
+@pytest.mark.parametrize("name", ON_HARDEST)
 def test_pictures_equal_torch_at_another_size(export: Export, name: str) -> None:
     """Shapes that were not traced give torch's pictures too, not just some picture."""
     import torch
@@ -192,15 +208,18 @@ def test_pictures_equal_torch_at_another_size(export: Export, name: str) -> None
     np.testing.assert_allclose(images, reference, atol=1e-3)  # a quarter of a grey level
 
 
-@pytest.mark.parametrize(("name", "precision"), CASES)
+@pytest.mark.parametrize(("name", "precision", "pipeline"), HARD)
 def test_equal_source_gives_equal_files(
-    export: Export, tmp_path: Path, name: str, precision: str
+    export: Export, tmp_path: Path, name: str, precision: str, pipeline: str
 ) -> None:
     """Also where one export started from another precision's, and the other did not."""
-    source, exported = export(name, "tiny_cut_student", precision)
+    source, exported = export(name, pipeline, precision)
     copy = shutil.copytree(source, tmp_path / "elsewhere")
     again = _export(name, copy, tmp_path / "out", precision)
-    assert content_hash(again.path) == content_hash(exported.path)
+    reproducible = precision not in get_exporter(name).varying
+    if reproducible:
+        assert content_hash(again.path) == content_hash(exported.path)
+    assert read_manifest(again.path)["reproducible"] == reproducible
     assert again.key == exported.key
 
 
@@ -212,7 +231,7 @@ def test_unknown_precision_is_refused(tmp_path: Path, tiny_teacher: Path, name: 
 
 
 @pytest.mark.parametrize("gate", ["component_floor", "picture_floor"])
-@pytest.mark.parametrize("name", exporters())
+@pytest.mark.parametrize("name", ON_HARDEST)
 def test_failed_gate_leaves_no_export(
     export: Export,
     tmp_path: Path,
