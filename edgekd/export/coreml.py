@@ -9,6 +9,7 @@ what the Swift package loads. Shapes are fixed: one export per picture size.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 from edgekd.artifacts import ExportedPipeline
 from edgekd.errors import InputError
 from edgekd.export.assemble import export_pipeline
+from edgekd.export.bits.apply import MIXED
+from edgekd.export.bits.coreml import COREML_STORAGE, compress_bits
 from edgekd.export.capture import Capture
 from edgekd.export.coreml_activations import calibrate, rounded_inputs
 from edgekd.export.coreml_compress import compress
@@ -59,6 +62,7 @@ class CoreMlExporter:
         "PNDMScheduler",
     )
     dynamic_shapes = False
+    weight_storages = (COREML_STORAGE,)
     accepts_tiny_decoder = True
     varying: tuple[str, ...] = ()
 
@@ -99,23 +103,26 @@ class CoreMlExporter:
                 f"the precision must be one of {', '.join(self.precisions)}", repr(precision)
             )
         chosen = PRECISIONS[precision]
-        layout = make_layout(
-            capture.component, tuple(capture.example_inputs), tuple(capture.outputs)
-        )
-        largest = largest_activation(capture, recordings)
-        model, facts = _model(capture, layout, chosen, recordings, largest, base)
-        if chosen.recipe is not None:
-            model, facts["quantization"] = compress(model, capture.module, chosen.recipe)
-        write_package(model, folder, layout, capture.config)
-        if capture.component.startswith("text_encoder"):
-            write_resources(folder.parent)
-        return {
-            "package": f"{capture.component}/{layout.package}.mlpackage",
-            "compute_precision": "float32" if needs_float32(largest) else "float16",
-            "largest_activation": round(largest, 3),
-            **facts,
-            **_scale_factor(capture),
-        }
+        recipe = chosen.recipe
+        store = None if recipe is None else lambda model: compress(model, capture.module, recipe)
+        return _write_part(capture, folder, chosen, recordings, base, store)
+
+    def convert_bits(
+        self,
+        capture: Capture,
+        folder: Path,
+        method: str,
+        bits: dict[str, int],
+        recordings: list[Recording],
+        base: Path | None = None,
+    ) -> dict[str, Any]:
+        """See `edgekd.export.bits.storage.StoresBits`."""
+        del method  # there is one
+
+        def store(model: Any) -> tuple[Any, dict[str, Any]]:
+            return compress_bits(model, capture, bits)
+
+        return _write_part(capture, folder, PRECISIONS[MIXED], recordings, base, store)
 
     def open_component(self, exported_path: Path, component: str) -> PackageRunner:
         return PackageRunner(exported_path / component, component)
@@ -138,6 +145,32 @@ class CoreMlExporter:
             "compile": f"sh {COMPILE_SCRIPT}",
             "packages": PACKAGES,
         }
+
+
+def _write_part(
+    capture: Capture,
+    folder: Path,
+    chosen: Precision,
+    recordings: list[Recording],
+    base: Path | None,
+    store: Callable[[Any], tuple[Any, dict[str, Any]]] | None,
+) -> dict[str, Any]:
+    """Write a part; `store` puts the weights of the converted model in fewer bits."""
+    layout = make_layout(capture.component, tuple(capture.example_inputs), tuple(capture.outputs))
+    largest = largest_activation(capture, recordings)
+    model, facts = _model(capture, layout, chosen, recordings, largest, base)
+    if store is not None:
+        model, facts["quantization"] = store(model)
+    write_package(model, folder, layout, capture.config)
+    if capture.component.startswith("text_encoder"):
+        write_resources(folder.parent)
+    return {
+        "package": f"{capture.component}/{layout.package}.mlpackage",
+        "compute_precision": "float32" if needs_float32(largest) else "float16",
+        "largest_activation": round(largest, 3),
+        **facts,
+        **_scale_factor(capture),
+    }
 
 
 def _model(
