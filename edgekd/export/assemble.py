@@ -43,7 +43,7 @@ from edgekd.export.manifest import (
     write_manifest,
 )
 from edgekd.export.parity import ComponentParity, PictureParity
-from edgekd.export.protocol import Exporter, ExportOptions
+from edgekd.export.protocol import Exporter, ExportOptions, WritesClientFiles
 from edgekd.export.steps import Order
 from edgekd.export.trajectory_files import save_trajectory
 from edgekd.progress import Progress
@@ -180,6 +180,8 @@ def _write_whole(
     if warning:
         job.progress.info(f"  warning: {warning}")
     _write_shared_parts(outline, pipeline_path, folder)
+    if isinstance(exporter, WritesClientFiles):
+        exporter.write_client_files(folder)
     work = folder / ".work"
     order = {
         "source": str(_fuse(job, pipeline_path, work)),

@@ -178,3 +178,11 @@ class MayOnlyEvaluate(Protocol):
 
     def not_executed_here(self) -> str:
         """Why this machine only evaluates; empty where the runtime executes."""
+
+
+@runtime_checkable
+class WritesClientFiles(Protocol):
+    """What an exporter has besides, whose clients need more files than the converted parts."""
+
+    def write_client_files(self, folder: Path) -> None:
+        """Add them to a folder that has tokenizers, scheduler and index, but no parts yet."""

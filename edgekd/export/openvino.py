@@ -1,0 +1,121 @@
+"""OpenVINO IR, in the layout that optimum-intel's `OVStableDiffusionPipeline` and
+`openvino_genai.Text2ImagePipeline` load.
+
+`<out>/{text_encoder,text_encoder_2,unet,vae_encoder,vae_decoder}/openvino_model.{xml,bin}`, each
+with its `config.json`, beside `tokenizer/` (with its OpenVINO form), `scheduler/` and
+`model_index.json`.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgekd.artifacts import ExportedPipeline, write_json
+from edgekd.errors import InputError
+from edgekd.export.assemble import export_pipeline
+from edgekd.export.capture import Capture
+from edgekd.export.openvino_graph import read_model, save_model, to_openvino
+from edgekd.export.openvino_pipeline import (
+    EXACT,
+    OpenVinoRunner,
+    load_openvino_pipeline,
+    stored_options,
+)
+from edgekd.export.openvino_quantize import quantize
+from edgekd.export.openvino_tokenizer import convert_tokenizers
+from edgekd.export.protocol import ExportOptions, Floor
+from edgekd.export.record import Recording
+from edgekd.progress import Progress
+
+FLOORS_PLACEHOLDER = 0
+
+
+class OpenVinoExporter:
+    """Exporter for OpenVINO. See `edgekd.export.protocol.Exporter`."""
+
+    name = "openvino"
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8", "int4", "int8_full", "hybrid")
+    # What GenAI knows; optimum-intel's pipelines run any scheduler of diffusers.
+    schedulers: tuple[str, ...] = (
+        "DDIMScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "EulerDiscreteScheduler",
+        "LCMScheduler",
+        "PNDMScheduler",
+    )
+    dynamic_shapes = True
+    accepts_tiny_decoder = True
+
+    def export(
+        self,
+        pipeline_path: Path,
+        out: Path,
+        precision: str,
+        parity_prompts: list[str],
+        progress: Progress,
+        options: ExportOptions | None = None,
+    ) -> ExportedPipeline:
+        """Export a diffusers pipeline folder; see `Exporter.export`."""
+        return export_pipeline(
+            self,
+            pipeline_path,
+            out,
+            precision,
+            parity_prompts,
+            progress,
+            options or ExportOptions(),
+        )
+
+    def write_client_files(self, folder: Path) -> None:
+        """What GenAI needs beside the parts; see `WritesClientFiles`."""
+        convert_tokenizers(folder)
+
+    def load(self, path: Path, threads: int = 0) -> Any:
+        return load_openvino_pipeline(path, threads)
+
+    def convert(
+        self,
+        capture: Capture,
+        folder: Path,
+        precision: str,
+        recordings: list[Recording],
+        base: Path | None = None,
+    ) -> dict[str, Any]:
+        """Write `openvino_model.xml`, `openvino_model.bin` and `config.json` of one part."""
+        if precision not in self.precisions:
+            raise InputError(
+                f"the precision must be one of {', '.join(self.precisions)}", repr(precision)
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        model = to_openvino(capture) if base is None else read_model(base)
+        facts: dict[str, Any] = {}
+        if precision not in ("fp32", "fp16"):
+            model, how = quantize(model, capture.component, precision, recordings)
+            facts = {"quantization": how}
+        save_model(model, folder, half=precision == "fp16")
+        write_json(folder / "config.json", capture.config)
+        return facts
+
+    def open_component(self, exported_path: Path, component: str) -> OpenVinoRunner:
+        return OpenVinoRunner(exported_path / component, EXACT, torch.get_num_threads())
+
+    def open_deployed(self, exported_path: Path, component: str) -> OpenVinoRunner:
+        arithmetic = stored_options(exported_path)["arithmetic"]
+        return OpenVinoRunner(exported_path / component, arithmetic, torch.get_num_threads())
+
+    def component_floor(self, component: str, precision: str) -> Floor:
+        return Floor(0.0, "measuring")
+
+    def deployed_floor(self, component: str, precision: str) -> Floor:
+        return Floor(0.0, "measuring")
+
+    def picture_floor(self, precision: str) -> Floor:
+        return Floor(0.0, "measuring")
+
+    def facts(self) -> dict[str, Any]:
+        names = ("openvino", "openvino-tokenizers", "nncf", "optimum-intel")
+        return {"versions": {name: version(name) for name in names}}

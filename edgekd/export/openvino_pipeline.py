@@ -1,0 +1,129 @@
+"""Run an exported OpenVINO folder: single parts, and optimum-intel's pipeline."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.artifacts import read_json
+from edgekd.errors import InputError
+from edgekd.export.openvino_graph import MODEL_FILE, TIMESTEP, open_model
+from edgekd.export.openvino_libraries import openvino
+from edgekd.export.record import Arrays
+from edgekd.libraries import diffusers
+
+DEVICE = "CPU"
+EXACT = "f32"
+# Parts that drawing needs; the VAE's encoder is compiled when it is first called.
+_DRAWING_PARTS = ("text_encoder", "text_encoder_2", "unet", "vae_decoder")
+
+
+def properties(arithmetic: str, threads: int = 0, **more: Any) -> dict[str, Any]:
+    """Options of every model that edgekd compiles.
+
+    Args:
+        arithmetic: `f32` or `bf16`; a CPU without bf16 computes in f32 either way.
+        threads: 0: one per physical core.
+    """
+    chosen = {"INFERENCE_PRECISION_HINT": arithmetic, "PERFORMANCE_HINT": "LATENCY", **more}
+    if threads:
+        chosen["INFERENCE_NUM_THREADS"] = threads
+    return chosen
+
+
+class OpenVinoRunner:
+    """One part, compiled for the CPU."""
+
+    def __init__(self, folder: Path, arithmetic: str, threads: int = 0, **more: Any) -> None:
+        model = open_model(folder)
+        self.inputs = tuple(port.get_any_name() for port in model.inputs)
+        self.outputs = tuple(port.get_any_name() for port in model.outputs)
+        core = openvino.Core()
+        self._compiled = core.compile_model(model, DEVICE, properties(arithmetic, threads, **more))
+        computed = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.executed_by = f"openvino {openvino.__version__.split('-')[0]} {DEVICE} {computed}"
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        fed = {
+            name: np.reshape(value, 1) if name == TIMESTEP else value
+            for name, value in inputs.items()
+        }
+        results = self._compiled(fed)
+        return {name: np.array(results[name]) for name in self.outputs}
+
+
+def default_arithmetic(precision: str) -> str:
+    """What an export computes in unless a measurement chose otherwise (`openvino_tune`).
+
+    An fp32 export stays float32 throughout. The others take bf16 where the CPU has it, which is
+    what OpenVINO itself does.
+    """
+    return EXACT if precision == "fp32" else deployed_arithmetic()
+
+
+def deployed_arithmetic() -> str:
+    """What OpenVINO's clients compute in on this CPU, unless told otherwise."""
+    capabilities = openvino.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    return "bf16" if "BF16" in capabilities else EXACT
+
+
+def stored_options(path: Path) -> dict[str, Any]:
+    """Runtime options of an exported folder: those that were measured, else the defaults."""
+    manifest = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {}
+    measured = manifest.get("runtime_options", {}).get("chosen", {})
+    default = {"arithmetic": default_arithmetic(manifest.get("precision", "fp32"))}
+    return {**default, **measured}
+
+
+def load_openvino_pipeline(path: Path, threads: int = 0) -> Any:
+    """Load an exported folder as optimum-intel's `OVStableDiffusionPipeline` (or XL, LCM).
+
+    Args:
+        threads: 0: the number that was measured best, else one per physical core.
+
+    Raises:
+        InputError: the folder is no OpenVINO pipeline.
+    """
+    needed = ("model_index.json", f"unet/{MODEL_FILE}")
+    missing = [name for name in needed if not (path / name).is_file()]
+    if missing:
+        raise InputError(
+            "the folder must be an exported OpenVINO pipeline", f"{path} without {missing[0]}"
+        )
+    options = stored_options(path)
+    with _quiet():
+        from optimum.intel import OVDiffusionPipeline
+
+        pipeline = OVDiffusionPipeline.from_pretrained(
+            path,
+            compile=False,
+            ov_config=properties(options["arithmetic"], threads or options.get("threads", 0)),
+            local_files_only=True,
+            # In place of the file's own, so that fractions of timesteps are not cut off.
+            unet=open_model(path / "unet"),
+        )
+        for name in _DRAWING_PARTS:
+            part = getattr(pipeline, name, None)
+            if part is not None:
+                part.compile()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back notices of what an export has not: safety checker, optimum's own metadata."""
+    verbosity = diffusers.utils.logging.get_verbosity()
+    level = logging.root.manager.disable
+    diffusers.utils.logging.set_verbosity_error()
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)
+        diffusers.utils.logging.set_verbosity(verbosity)

@@ -1,0 +1,154 @@
+"""Fewer bits in an OpenVINO model, by nncf.
+
+`int8` and `int4` store weights alone in fewer bits; `int8_full` computes matrix products and
+convolutions of the U-Net and the VAE's decoder in 8-bit integers; `hybrid` stores the weights of
+the U-Net's matrix products in 8 bits and computes everything else of it (convolutions, products
+of activations) in 8-bit integers. The parts around the U-Net have 8-bit weights in `hybrid`.
+
+Ranges of activations are measured on the recordings: what the parts hand to each other along real
+denoising trajectories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from edgekd.export.openvino_graph import TIMESTEP
+from edgekd.export.openvino_libraries import nncf, quiet
+from edgekd.export.record import Arrays, Recording
+
+# The first and the last convolution stay in floating point: 0.1 % of the size is 2 dB.
+KEEP_FLOAT = ("conv_in", "conv_out", "quant_conv")
+# The last denoising steps ask most of the time embedding.
+KEEP_FLOAT_ACTIVATIONS = (*KEEP_FLOAT, "time_embedding", "add_embedding")
+INT4_GROUP_SIZE = 64
+# Every noise level of a trajectory is there, and a large model's statistics stay in memory.
+CALIBRATION_CALLS = 16
+INTEGER_PARTS = {"int8_full": ("unet", "vae_decoder"), "hybrid": ("unet",)}
+
+
+def quantize(
+    model: Any, component: str, precision: str, recordings: list[Recording]
+) -> tuple[Any, dict[str, Any]]:
+    """Quantize one part as `precision` says.
+
+    Args:
+        model: as it is saved, with a whole-numbered timestep; may be changed in place.
+        precision: `int8`, `int4`, `int8_full` or `hybrid`.
+        recordings: real calls of the part, for calibration.
+
+    Returns:
+        The quantized model, and facts for the manifest.
+    """
+    with quiet():
+        if component not in INTEGER_PARTS.get(precision, ()):
+            return _compress(model, 4 if precision == "int4" and component == "unet" else 8)
+        if precision == "hybrid":
+            return _hybrid(model, recordings)
+        return _full(model, component, recordings)
+
+
+def _scope(model: Any, parts: Iterable[str], **more: Any) -> Any:
+    """Layers to leave alone: all whose name has one of these parts between slashes or dots."""
+    patterns = [rf".*\b{part}[./].*" for part in parts]
+    return nncf.IgnoredScope(patterns=patterns, validate=False, **more)
+
+
+def _compress(model: Any, bits: int) -> tuple[Any, dict[str, Any]]:
+    mode = nncf.CompressWeightsMode
+    keep = _scope(model, KEEP_FLOAT)
+    if bits == 8:
+        model = nncf.compress_weights(model, mode=mode.INT8_SYM, ignored_scope=keep)
+        return model, {"method": "int8 weights, symmetric per output channel", "activations": "fp"}
+    advanced = nncf.AdvancedCompressionParameters(
+        group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST, min_adjusted_group_size=16
+    )
+    model = nncf.compress_weights(
+        model,
+        mode=mode.INT4_ASYM,
+        group_size=INT4_GROUP_SIZE,
+        ignored_scope=keep,
+        advanced_parameters=advanced,
+    )
+    method = f"int4 weights of matrix products in groups of {INT4_GROUP_SIZE}, int8 elsewhere"
+    return model, {"method": method, "activations": "fp"}
+
+
+def _dataset(recordings: list[Recording]) -> tuple[Any, int]:
+    """Calls spread evenly over the recordings."""
+    count = min(len(recordings), CALIBRATION_CALLS)
+    chosen = np.linspace(0, len(recordings) - 1, count).round().astype(int)
+    return nncf.Dataset([feed(recordings[index].inputs) for index in chosen]), count
+
+
+def feed(inputs: Arrays) -> Arrays:
+    """Arrays in the shapes and types of a saved model's inputs."""
+    return {
+        name: np.reshape(np.rint(value), 1).astype(np.int64) if name == TIMESTEP else value
+        for name, value in inputs.items()
+    }
+
+
+def _full(model: Any, component: str, recordings: list[Recording]) -> tuple[Any, dict[str, Any]]:
+    dataset, calls = _dataset(recordings)
+    model = nncf.quantize(
+        model,
+        dataset,
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=calls,
+        ignored_scope=_scope(model, KEEP_FLOAT_ACTIVATIONS),
+    )
+    return model, {
+        "method": "int8 weights and activations",
+        "activations": "int8",
+        "kept_float": list(KEEP_FLOAT_ACTIVATIONS),
+        "calibration_calls": calls,
+    }
+
+
+def _hybrid(model: Any, recordings: list[Recording]) -> tuple[Any, dict[str, Any]]:
+    dataset, calls = _dataset(recordings)
+    products = weighted_products(model)
+    model = nncf.compress_weights(
+        model,
+        mode=nncf.CompressWeightsMode.INT8_SYM,
+        ignored_scope=_scope(model, (), types=["Convolution"]),
+    )
+    model = nncf.quantize(
+        model,
+        dataset,
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=calls,
+        ignored_scope=_scope(model, KEEP_FLOAT, names=products),
+        # The smoothing moves scales between activations and weights; these weights are fixed.
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=-1, convolution=-1)
+        ),
+    )
+    return model, {
+        "method": "int8 weights in matrix products; int8 weights and activations elsewhere",
+        "activations": "int8 outside of matrix products with weights",
+        "kept_float": list(KEEP_FLOAT),
+        "calibration_calls": calls,
+    }
+
+
+def weighted_products(model: Any) -> list[str]:
+    """Names of the matrix products that multiply by a stored weight, and of embedding tables."""
+    names = []
+    for node in model.get_ordered_ops():
+        positions = {"MatMul": (0, 1), "Gather": (0,)}.get(node.get_type_name(), ())
+        if any(_is_weight(node.input_value(position).get_node()) for position in positions):
+            names.append(node.get_friendly_name())
+    return names
+
+
+def _is_weight(node: Any) -> bool:
+    """A floating-point constant, perhaps stored in fewer bits and converted."""
+    while node.get_type_name() in ("Convert", "Reshape", "FakeQuantize"):
+        node = node.input_value(0).get_node()
+    return node.get_type_name() == "Constant" and node.get_element_type().is_real()
+

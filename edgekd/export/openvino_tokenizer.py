@@ -1,0 +1,31 @@
+"""The tokenizers of an exported folder as OpenVINO models: GenAI has no other.
+
+`tokenizer/openvino_tokenizer.xml` and `openvino_detokenizer.xml`, as optimum-intel writes them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgekd.artifacts import read_json, write_json
+from edgekd.export.openvino_libraries import openvino, transformers
+
+FILES = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
+# Facts that depend on the process or the machine, not on the tokenizer.
+_VOLATILE = ("name_or_path",)
+
+
+def convert_tokenizers(folder: Path) -> None:
+    """Write the OpenVINO form of each tokenizer beside the tokenizer's own files."""
+    from openvino_tokenizers import convert_tokenizer
+
+    for name in ("tokenizer", "tokenizer_2"):
+        path = folder / name
+        if not path.is_dir():
+            continue
+        # The converter reads the fast kind only; it is made from `vocab.json` and `merges.txt`.
+        tokenizer = transformers.CLIPTokenizerFast.from_pretrained(path, local_files_only=True)
+        models = convert_tokenizer(tokenizer, with_detokenizer=True)
+        for model, file in zip(models, FILES, strict=True):
+            openvino.save_model(model, path / file, compress_to_fp16=False)
