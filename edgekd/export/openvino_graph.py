@@ -22,6 +22,7 @@ from edgekd.export.openvino_libraries import openvino
 MODEL_FILE = "openvino_model.xml"
 TIMESTEP = "timestep"
 TIMESTEP_CAST = "timestep/float32"
+_PRECISION = ("edgekd", "precision")
 # Names that OpenVINO numbers through the whole process: `Constant_4711`.
 _NUMBERED = re.compile(r"^[A-Za-z]\w*_\d+$")
 
@@ -38,7 +39,8 @@ def to_openvino(capture: Capture) -> Any:
         # The tracer warns of every shape check in diffusers; the contract tests run other
         # batch and picture sizes.
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(
+        trace: Any = torch.jit.trace  # untyped
+        traced = trace(
             capture.module, tuple(examples.values()), check_trace=False, strict=False
         )
         model = openvino.convert_model(
@@ -92,10 +94,20 @@ def _stable_names(model: Any, component: str) -> None:
             node.set_friendly_name(f"{node.get_type_name()}_{index}")
 
 
-def save_model(model: Any, folder: Path, half: bool = False) -> None:
-    """Write `openvino_model.xml` and `.bin`; with `half`, float32 constants are stored as fp16."""
+def save_model(model: Any, folder: Path, precision: str) -> None:
+    """Write `openvino_model.xml` and `.bin`, with the precision in the file's own facts.
+
+    For `fp16`, float32 constants are stored in half the bytes.
+    """
     _stable_names(model, folder.name)
-    openvino.save_model(model, folder / MODEL_FILE, compress_to_fp16=half)
+    model.set_rt_info(precision, list(_PRECISION))
+    openvino.save_model(model, folder / MODEL_FILE, compress_to_fp16=precision == "fp16")
+
+
+def saved_precision(model: Any) -> str:
+    """The precision that `save_model` stored; `fp32` where a model is not edgekd's."""
+    path = list(_PRECISION)
+    return str(model.get_rt_info(path).value) if model.has_rt_info(path) else "fp32"
 
 
 def read_model(folder: Path) -> Any:

@@ -12,7 +12,13 @@ import numpy as np
 
 from edgekd.artifacts import read_json
 from edgekd.errors import InputError
-from edgekd.export.openvino_graph import MODEL_FILE, TIMESTEP, open_model
+from edgekd.export.openvino_graph import (
+    MODEL_FILE,
+    TIMESTEP,
+    open_model,
+    read_model,
+    saved_precision,
+)
 from edgekd.export.openvino_libraries import openvino
 from edgekd.export.record import Arrays
 from edgekd.libraries import diffusers
@@ -72,12 +78,12 @@ def deployed_arithmetic() -> str:
     return "bf16" if "BF16" in capabilities else EXACT
 
 
-def stored_options(path: Path) -> dict[str, Any]:
+def stored_options(path: Path, component: str = "unet") -> dict[str, Any]:
     """Runtime options of an exported folder: those that were measured, else the defaults."""
     manifest = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {}
-    measured = manifest.get("runtime_options", {}).get("chosen", {})
-    default = {"arithmetic": default_arithmetic(manifest.get("precision", "fp32"))}
-    return {**default, **measured}
+    if "runtime_options" in manifest:
+        return dict(manifest["runtime_options"]["chosen"])
+    return {"arithmetic": default_arithmetic(saved_precision(read_model(path / component)))}
 
 
 def load_openvino_pipeline(path: Path, threads: int = 0) -> Any:
@@ -102,7 +108,7 @@ def load_openvino_pipeline(path: Path, threads: int = 0) -> Any:
         pipeline = OVDiffusionPipeline.from_pretrained(
             path,
             compile=False,
-            ov_config=properties(options["arithmetic"], threads or options.get("threads", 0)),
+            ov_config=_options(options, threads),
             local_files_only=True,
             # In place of the file's own, so that fractions of timesteps are not cut off.
             unet=open_model(path / "unet"),
@@ -113,6 +119,11 @@ def load_openvino_pipeline(path: Path, threads: int = 0) -> Any:
                 part.compile()
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _options(stored: dict[str, Any], threads: int) -> dict[str, Any]:
+    streams = {"NUM_STREAMS": stored["streams"]} if "streams" in stored else {}
+    return properties(stored["arithmetic"], threads or stored.get("threads", 0), **streams)
 
 
 @contextlib.contextmanager

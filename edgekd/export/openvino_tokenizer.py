@@ -6,14 +6,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from edgekd.artifacts import read_json, write_json
 from edgekd.export.openvino_libraries import openvino, transformers
 
 FILES = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
-# Facts that depend on the process or the machine, not on the tokenizer.
-_VOLATILE = ("name_or_path",)
 
 
 def convert_tokenizers(folder: Path) -> None:
