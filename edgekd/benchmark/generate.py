@@ -109,6 +109,8 @@ def preload(payload: dict[str, Any]) -> None:
     get_exporter(runtime)
     if runtime == "onnx":
         from optimum.onnxruntime import ORTDiffusionPipeline  # noqa: F401
+    if runtime == "openvino":
+        from optimum.intel import OVDiffusionPipeline  # noqa: F401
 
 
 def draw_one(payload: dict[str, Any]) -> None:

@@ -40,9 +40,7 @@ def to_openvino(capture: Capture) -> Any:
         # batch and picture sizes.
         warnings.simplefilter("ignore")
         trace: Any = torch.jit.trace  # untyped
-        traced = trace(
-            capture.module, tuple(examples.values()), check_trace=False, strict=False
-        )
+        traced = trace(capture.module, tuple(examples.values()), check_trace=False, strict=False)
         model = openvino.convert_model(
             traced,
             example_input=tuple(examples.values()),

@@ -17,6 +17,9 @@ PACKAGES = (
     "onnx",
     "optimum",
     "optimum-onnx",
+    "optimum-intel",
+    "openvino",
+    "nncf",
     "numpy",
 )
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
