@@ -132,7 +132,11 @@ def test_fewer_bits_make_smaller_files_near_the_original(
     )
     assert small < share * large
     output = exporter.open_component(tmp_path / "direct", "vae_decoder")({"latent_sample": latents})
-    assert exporter.component_floor("", precision).db < snr_db(picture, output["sample"]) < 90
+    assert (
+        exporter.component_floor("vae_decoder", precision).db
+        < snr_db(picture, output["sample"])
+        < 90
+    )
 
 
 def test_an_fp32_export_computes_in_float32(exported: Path) -> None:
