@@ -24,7 +24,7 @@ TIMESTEP = "timestep"
 TIMESTEP_CAST = "timestep/float32"
 _PRECISION = ("edgekd", "precision")
 # Names that OpenVINO numbers through the whole process: `Constant_4711`.
-_NUMBERED = re.compile(r"^[A-Za-z]\w*_\d+$")
+_NUMBERED = re.compile(r"^[A-Za-z]\w*_\d+(\.\d+)?$")
 
 
 def to_openvino(capture: Capture) -> Any:
@@ -84,12 +84,19 @@ def _replace_parameter(model: Any, old: Any, new: Any, value: Any) -> None:
     model.validate_nodes_and_infer_types()
 
 
-def _stable_names(model: Any, component: str) -> None:
+def stable_names(model: Any, name: str) -> None:
     """Replace names that count what the process made before by ones that count within the model."""
-    model.set_friendly_name(component)
+    model.set_friendly_name(name)
     for index, node in enumerate(model.get_ordered_ops()):
+        stable = f"{node.get_type_name()}_{index}"
         if _NUMBERED.match(node.get_friendly_name()):
-            node.set_friendly_name(f"{node.get_type_name()}_{index}")
+            node.set_friendly_name(stable)
+        for port in node.outputs():
+            names = port.get_tensor().get_names()
+            if any(_NUMBERED.match(each) for each in names):
+                port.get_tensor().set_names(
+                    {stable if _NUMBERED.match(each) else each for each in names}
+                )
 
 
 def save_model(model: Any, folder: Path, precision: str) -> None:
@@ -97,7 +104,7 @@ def save_model(model: Any, folder: Path, precision: str) -> None:
 
     For `fp16`, float32 constants are stored in half the bytes.
     """
-    _stable_names(model, folder.name)
+    stable_names(model, folder.name)
     model.set_rt_info(precision, list(_PRECISION))
     openvino.save_model(model, folder / MODEL_FILE, compress_to_fp16=precision == "fp16")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgekd.export.openvino_graph import stable_names
 from edgekd.export.openvino_libraries import openvino, transformers
 
 FILES = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
@@ -24,4 +25,5 @@ def convert_tokenizers(folder: Path) -> None:
         tokenizer = transformers.CLIPTokenizerFast.from_pretrained(path, local_files_only=True)
         models = convert_tokenizer(tokenizer, with_detokenizer=True)
         for model, file in zip(models, FILES, strict=True):
+            stable_names(model, file.removesuffix(".xml"))
             openvino.save_model(model, path / file, compress_to_fp16=False)

@@ -15,6 +15,7 @@ from edgekd.export.openvino import OpenVinoExporter
 from edgekd.export.openvino_graph import read_model, save_model, to_openvino
 from edgekd.export.openvino_libraries import openvino
 from edgekd.export.openvino_pipeline import OpenVinoRunner, properties, stored_options
+from edgekd.export.openvino_tokenizer import convert_tokenizers
 from edgekd.export.openvino_tune import choose, guided_inputs, tune
 from edgekd.export.parity import psnr_db, snr_db
 from edgekd.export.protocol import ExportOptions, Generation
@@ -85,6 +86,13 @@ def test_openvino_tokenizer_gives_the_tokenizers_tokens(pipeline: Any, exported:
     for text in (PROMPT, "", "Ein Haus, am See!", "two  cats & a dog's bone"):
         expected = pipeline.tokenizer(text).input_ids
         assert tokenizer.encode(text).input_ids.data[0].tolist() == expected
+
+
+def test_tokenizers_are_the_same_whenever_they_are_made(pipeline: Any, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        pipeline.tokenizer.save_pretrained(tmp_path / name / "tokenizer")
+        convert_tokenizers(tmp_path / name)
+    assert hash_tree(tmp_path / "first") == hash_tree(tmp_path / "second")
 
 
 def test_timestep_is_whole_in_the_file_and_may_be_a_fraction_here(
