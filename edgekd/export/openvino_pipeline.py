@@ -45,6 +45,8 @@ def properties(arithmetic: str, threads: int = 0, **more: Any) -> dict[str, Any]
 class OpenVinoRunner:
     """One part, compiled for the CPU."""
 
+    partial = False
+
     def __init__(self, folder: Path, arithmetic: str, threads: int = 0, **more: Any) -> None:
         model = open_model(folder)
         self.inputs = tuple(port.get_any_name() for port in model.inputs)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from edgekd.export.openvino import OpenVinoExporter
 from edgekd.export.openvino_graph import read_model, save_model, to_openvino
 from edgekd.export.openvino_libraries import openvino
 from edgekd.export.openvino_pipeline import OpenVinoRunner, properties, stored_options
+from edgekd.export.openvino_quantize import INTEGER_PARTS, weighted_products
 from edgekd.export.openvino_tokenizer import convert_tokenizers
 from edgekd.export.openvino_tune import choose, guided_inputs, tune
 from edgekd.export.parity import psnr_db, snr_db
 from edgekd.export.protocol import ExportOptions, Generation
+from edgekd.export.record import Recording
 from edgekd.progress import Silent
 from edgekd.teacher.load import load_pipeline
 
@@ -122,8 +125,6 @@ def test_conversion_does_not_depend_on_what_came_before(decoder: Capture, tmp_pa
 def test_fewer_bits_make_smaller_files_near_the_original(
     decoder: Capture, exported: Path, tmp_path: Path, precision: str, share: float
 ) -> None:
-    from edgekd.export.record import Recording
-
     exporter = OpenVinoExporter()
     latents = np.random.default_rng(0).standard_normal((1, 4, 8, 8), np.float32)
     with torch.inference_mode():
@@ -145,6 +146,77 @@ def test_fewer_bits_make_smaller_files_near_the_original(
         < snr_db(picture, output["sample"])
         < 90
     )
+
+
+@pytest.fixture(scope="module")
+def small_unet(pipeline: Any) -> Capture:
+    """Two stages of one residual pair each: quickly quantized."""
+    from edgekd.libraries import diffusers
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = diffusers.UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(32, 64),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            mid_block_type=None,
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            attention_head_dim=4,
+            norm_num_groups=8,
+            cross_attention_dim=32,
+        )
+    return capture(SimpleNamespace(unet=unet, tokenizer=pipeline.tokenizer), "unet")
+
+
+@pytest.fixture(scope="module")
+def small_calls(small_unet: Capture) -> list[Recording]:
+    """Noise at both ends of a trajectory."""
+    calls = []
+    for timestep in (999.0, 1.0):
+        inputs = {**small_unet.example_inputs, "timestep": torch.tensor(timestep)}
+        with torch.inference_mode():
+            output = small_unet.module(*inputs.values())[0]
+        arrays = {name: value.numpy() for name, value in inputs.items()}
+        calls.append(Recording(arrays, {"out_sample": output.numpy()}, timestep))
+    return calls
+
+
+@pytest.mark.parametrize("precision", ["int4", "int8_full", "hybrid"])
+def test_quantized_unets_stay_near_the_original(
+    small_unet: Capture, small_calls: list[Recording], tmp_path: Path, precision: str
+) -> None:
+    exporter = OpenVinoExporter()
+    folder = tmp_path / "unet"
+    facts = exporter.convert(small_unet, folder, precision, small_calls)["quantization"]
+    runner = exporter.open_component(tmp_path, "unet")
+    values = [
+        snr_db(call.outputs["out_sample"], runner(call.inputs)["out_sample"])
+        for call in small_calls
+    ]
+    assert exporter.component_floor("unet", precision).db < min(values)
+    assert max(values) < 60  # something was rounded
+    integers = precision in INTEGER_PARTS
+    assert (facts.get("calibration_calls") == 2) == integers
+    kinds = [node.get_type_name() for node in read_model(folder).get_ordered_ops()]
+    assert ("FakeQuantize" in kinds) == integers
+
+
+def test_quantized_unet_depends_on_its_source_alone(
+    small_unet: Capture, small_calls: list[Recording], tmp_path: Path
+) -> None:
+    exporter = OpenVinoExporter()
+    exporter.convert(small_unet, tmp_path / "fp32" / "unet", "fp32", [])
+    for name, base in (("direct", None), ("derived", tmp_path / "fp32" / "unet")):
+        exporter.convert(small_unet, tmp_path / name / "unet", "hybrid", small_calls, base)
+    assert hash_tree(tmp_path / "direct") == hash_tree(tmp_path / "derived")
+
+
+def test_weighted_products_are_torchs_linear_layers(exported: Path, pipeline: Any) -> None:
+    """`hybrid` leaves their activations in floating point."""
+    products = weighted_products(read_model(exported / "unet"))
+    linear = [m for m in pipeline.unet.modules() if isinstance(m, torch.nn.Linear)]
+    assert len(products) == len(linear)
 
 
 def test_an_fp32_export_computes_in_float32(exported: Path) -> None:
