@@ -86,6 +86,7 @@ class OpenVinoExporter:
     )
     dynamic_shapes = True
     accepts_tiny_decoder = True
+    varying: tuple[str, ...] = ()
 
     def export(
         self,
