@@ -130,7 +130,7 @@ def _evaluate_teacher(
         print_json(result)
         return
     for row in result["targets"]:
-        reached = {True: "reached", False: "missed", None: "not measured"}[row["reached"]]
+        reached = {True: "reached", False: "missed", None: "too few pictures"}[row["reached"]]
         value = "" if row["value"] is None else f"{row['value']:.3g}"
         print(f"{row['name']:<38}{value:>8}  {reached}")
     print(f"evaluation: {run / 'evaluation.md'}")

@@ -91,17 +91,22 @@ def detail(images: Images) -> Doubles:
 
 def held_out_images(
     corpus: Corpus, recipe: TeachRecipe, kind: Kind
-) -> tuple[Images, list[Subject]]:
-    """Each held-out subject twice: on white, and on a coloured background by lot."""
+) -> tuple[Images, list[Subject], npt.NDArray[np.bool_]]:
+    """Each held-out subject twice: on white, and on a coloured background by lot.
+
+    Returns:
+        Images [N,R,R,3], their subjects, and whether an image is on white.
+    """
     section, colors = recipe.data.augment, sorted(recipe.data.augment.backgrounds)
-    images, subjects = [], []
+    images, subjects, white = [], [], []
     for index, subject in enumerate(of_kind(corpus, kind)):
         rng = generator(recipe.evaluate.seed, f"autoencoder-{kind}", index)
         chosen = [WHITE, str(rng.choice(colors))] if subject.transparent else [WHITE]
         for background in chosen:
             images.append(render(subject, Variant(background), section.backgrounds))
             subjects.append(subject)
-    return np.stack(images), subjects
+            white.append(background == WHITE)
+    return np.stack(images), subjects, np.array(white)
 
 
 @dataclass(frozen=True)
@@ -119,14 +124,16 @@ def measure_autoencoder(
     figures: dict[str, Any] = {}
     pairs: dict[str, Pairs] = {}
     for kind in HELD_OUT:
-        images, subjects = held_out_images(corpus, recipe, kind)
+        images, subjects, white = held_out_images(corpus, recipe, kind)
         decoded = autoencoder.reconstruct(images)
         ratio, similarity = quality(images, decoded)
         finest = np.argsort(-detail(images), kind="stable")[: max(SHOWN, len(images) // 10)]
         figures[kind] = {
             "images": len(images),
             **_summary(ratio, similarity),
-            "finest_tenth": {"images": len(finest), **_summary(ratio[finest], similarity[finest])},
+            "on_white": _part(ratio, similarity, np.flatnonzero(white)),
+            "on_colors": _part(ratio, similarity, np.flatnonzero(~white)),
+            "finest_tenth": _part(ratio, similarity, finest),
         }
         if kind == "new_label":
             worst = np.argsort(ratio, kind="stable")[:SHOWN]
@@ -136,6 +143,10 @@ def measure_autoencoder(
             pairs["worst"] = Pairs(images[worst], decoded[worst])
             pairs["finest"] = Pairs(images[shown], decoded[shown])
     return figures, pairs
+
+
+def _part(ratio: Doubles, similarity: Doubles, rows: npt.NDArray[np.intp]) -> dict[str, Any]:
+    return {"images": len(rows), **_summary(ratio[rows], similarity[rows])}
 
 
 def _summary(ratio: Doubles, similarity: Doubles) -> dict[str, float]:

@@ -23,6 +23,7 @@ from edgekd.metrics.clip_score import Scorer, clip_score, recall
 from edgekd.metrics.features import FloatArray
 from edgekd.metrics.fid import fd, kid
 from edgekd.teacher.recipe import EvaluateSection
+from edgekd.teacher.teach_data import WHITE
 
 Images = npt.NDArray[np.uint8]
 
@@ -63,11 +64,18 @@ def label_hits(
     return hits
 
 
-def retrieval_figures(hits: dict[str, FloatArray]) -> dict[str, float]:
-    """Means, and the binomial standard error of R@1."""
-    r1 = float(hits["r1"].mean())
-    error = math.sqrt(r1 * (1 - r1) / len(hits["r1"]))
-    return {"r1": r1, "r1_standard_error": error, "r5": float(hits["r5"].mean())}
+def retrieval_figures(hits: dict[str, FloatArray], prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """Means, the binomial standard error of R@1, and R@1 apart for white and other backgrounds."""
+    values = hits["r1"]
+    r1 = float(values.mean())
+    white = np.array([prompt.background == WHITE for prompt in prompts], np.bool_)
+    return {
+        "r1": r1,
+        "r1_standard_error": math.sqrt(r1 * (1 - r1) / len(values)),
+        "r5": float(hits["r5"].mean()),
+        "r1_on_white": float(values[white].mean()) if white.any() else None,
+        "r1_on_colors": float(values[~white].mean()) if not white.all() else None,
+    }
 
 
 def own_scores(seen: Seen, prompts: Sequence[Prompt], scorer: Scorer) -> FloatArray:
@@ -85,7 +93,7 @@ def row_figures(
     hits = label_hits(seen, chosen.prompts, chosen.gallery, scorer)
     return {
         **distances(seen, reference, tools.section),
-        "retrieval": retrieval_figures(hits),
+        "retrieval": retrieval_figures(hits, chosen.prompts),
         "score": float(own_scores(seen, chosen.prompts, scorer).mean()),
         "style": tools.probes.style_figures(images, chosen.prompts),
         "background": tools.probes.background_figures(images, chosen.prompts),

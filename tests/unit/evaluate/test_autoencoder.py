@@ -47,7 +47,8 @@ def test_lines_have_more_detail_than_areas() -> None:
 def test_held_out_images_are_drawn_on_white_and_on_a_colour(
     corpus: Corpus, recipe: TeachRecipe
 ) -> None:
-    images, subjects = held_out_images(corpus, recipe, "new_label")
+    images, subjects, white = held_out_images(corpus, recipe, "new_label")
+    assert white.tolist() == [True, False] * (len(images) // 2)
     assert len(images) == 2 * len({id(subject) for subject in subjects})
     assert (images[::2, 0, 0] == 255).all()
     assert (images[1::2, 0, 0] != 255).any(axis=1).all()
@@ -61,6 +62,9 @@ def test_figures_of_a_random_autoencoder(
     new = figures["new_label"]
     assert 0 < new["psnr_p10_db"] <= new["psnr_db"] < 20
     assert new["ssim_p10"] <= new["ssim"] < 0.9
+    assert new["on_white"]["images"] == new["on_colors"]["images"] == new["images"] / 2
+    parts = [new["on_white"]["psnr_db"], new["on_colors"]["psnr_db"]]
+    assert new["psnr_db"] == pytest.approx(sum(parts) / 2)
     worst = [row["psnr_db"] for row in new["worst"]]
     assert worst == sorted(worst)
     assert worst[0] <= new["psnr_p10_db"] + 0.01

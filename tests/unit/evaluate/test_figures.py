@@ -75,7 +75,7 @@ def test_retrieval_depends_on_the_gallery_order_in_nothing(
     assert all(np.array_equal(hits[name], turned[name]) for name in hits)
     # Five of twelve labels by chance; the labels are plain words for shapes on which the
     # scorer was not trained.
-    assert retrieval_figures(hits)["r5"] > 5 / 12
+    assert retrieval_figures(hits, chosen.prompts)["r5"] > 5 / 12
 
 
 def test_guidance_is_chosen_by_fd_among_the_best_in_retrieval() -> None:
@@ -94,3 +94,4 @@ def test_ratio_and_targets() -> None:
     assert target("a", 0.7, low=0.7).reached is True
     assert target("a", 2.1, high=2.0).reached is False
     assert target("a", None, low=1.0).reached is None
+    assert target("a", 1.0, high=2.0, enough=False).reached is None
