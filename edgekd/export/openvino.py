@@ -8,6 +8,9 @@ with its `config.json`, beside `tokenizer/` (with its OpenVINO form), `scheduler
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -129,12 +132,13 @@ class OpenVinoExporter:
                 f"the precision must be one of {', '.join(self.precisions)}", repr(precision)
             )
         folder.mkdir(parents=True, exist_ok=True)
-        model = to_openvino(capture) if base is None else read_model(base)
         facts: dict[str, Any] = {}
-        if precision not in ("fp32", "fp16"):
-            model, how = quantize(model, capture.component, precision, recordings)
-            facts = {"quantization": how}
-        save_model(model, folder, precision)
+        with _float32(capture, folder, precision, base) as model:
+            if precision not in ("fp32", "fp16"):
+                model, how = quantize(model, capture.component, precision, recordings)
+                facts = {"quantization": how}
+            save_model(model, folder, precision)
+            del model
         write_json(folder / "config.json", capture.config)
         return facts
 
@@ -166,3 +170,20 @@ class OpenVinoExporter:
 def _quantized_floor(component: str, precision: str) -> Floor:
     integers = component in INTEGER_PARTS.get(precision, ())
     return _INTEGER_DECODER_FLOOR if integers else _QUANTIZED_FLOOR
+
+
+@contextlib.contextmanager
+def _float32(capture: Capture, folder: Path, precision: str, base: Path | None) -> Iterator[Any]:
+    """The part in float32, to make another precision of.
+
+    Other precisions than fp32 start from a file, with or without a base: names inside a model that
+    was read differ from those of one that was just converted, and would make other files.
+    """
+    if precision == "fp32" or base is not None:
+        yield to_openvino(capture) if base is None else read_model(base)
+        return
+    with tempfile.TemporaryDirectory(prefix=".openvino-", dir=folder) as scratch:
+        saved = Path(scratch) / capture.component
+        saved.mkdir()
+        save_model(to_openvino(capture), saved, "fp32")
+        yield read_model(saved)
