@@ -20,6 +20,9 @@ import torch
 from edgekd.artifacts import ExportedPipeline, write_json
 from edgekd.errors import InputError
 from edgekd.export.assemble import export_pipeline
+from edgekd.export.bits.apply import MIXED, PART_FLOOR, PICTURE_FLOOR
+from edgekd.export.bits.openvino import OPENVINO_STORAGE, store_bits
+from edgekd.export.bits.weights import captured_model
 from edgekd.export.capture import Capture
 from edgekd.export.openvino_graph import read_model, save_model, to_openvino
 from edgekd.export.openvino_pipeline import (
@@ -88,6 +91,7 @@ class OpenVinoExporter:
         "PNDMScheduler",
     )
     dynamic_shapes = True
+    weight_storages = (OPENVINO_STORAGE,)
     accepts_tiny_decoder = True
     varying: tuple[str, ...] = ()
 
@@ -142,6 +146,25 @@ class OpenVinoExporter:
         write_json(folder / "config.json", capture.config)
         return facts
 
+    def convert_bits(
+        self,
+        capture: Capture,
+        folder: Path,
+        method: str,
+        bits: dict[str, int],
+        recordings: list[Recording],
+        base: Path | None = None,
+    ) -> dict[str, Any]:
+        """See `edgekd.export.bits.storage.StoresBits`."""
+        del method, recordings  # one method, nothing to calibrate
+        folder.mkdir(parents=True, exist_ok=True)
+        with _float32(capture, folder, MIXED, base) as model:
+            facts = {"quantization": store_bits(model, captured_model(capture), bits)}
+            save_model(model, folder, MIXED)
+            del model
+        write_json(folder / "config.json", capture.config)
+        return facts
+
     def open_component(self, exported_path: Path, component: str) -> OpenVinoRunner:
         return OpenVinoRunner(exported_path / component, EXACT, torch.get_num_threads())
 
@@ -150,17 +173,21 @@ class OpenVinoExporter:
         return OpenVinoRunner(exported_path / component, arithmetic, torch.get_num_threads())
 
     def component_floor(self, component: str, precision: str) -> Floor:
+        if precision == MIXED:
+            return PART_FLOOR
         if component == "unet":
             return _UNET_FLOORS[precision]
         return _OTHER_FLOORS.get(precision, _quantized_floor(component, precision))
 
     def deployed_floor(self, component: str, precision: str) -> Floor:
+        if precision == MIXED:
+            return PART_FLOOR
         if component == "unet":
             return _UNET_DEPLOYED_FLOORS[precision]
         return _OTHER_DEPLOYED_FLOORS.get(precision, _quantized_floor(component, precision))
 
     def picture_floor(self, precision: str) -> Floor:
-        return _PICTURE_FLOORS[precision]
+        return PICTURE_FLOOR if precision == MIXED else _PICTURE_FLOORS[precision]
 
     def facts(self) -> dict[str, Any]:
         names = ("openvino", "openvino-tokenizers", "nncf", "optimum-intel")

@@ -37,6 +37,9 @@ def properties(arithmetic: str, threads: int = 0, **more: Any) -> dict[str, Any]
         threads: 0: one per physical core.
     """
     chosen = {"INFERENCE_PRECISION_HINT": arithmetic, "PERFORMANCE_HINT": "LATENCY", **more}
+    if arithmetic == EXACT:
+        # Or the CPU rounds the inputs of products with compressed weights to 8 bits.
+        chosen["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
     if threads:
         chosen["INFERENCE_NUM_THREADS"] = threads
     return chosen

@@ -48,7 +48,7 @@ def bits_of(pipeline: Any, storage: WeightStorage) -> Any:
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("runtime", ["coreml"])
+@pytest.mark.parametrize("runtime", ["openvino", "coreml"])
 def test_part_computes_what_torch_does_with_rounded_weights(
     tiny_pipeline: Any, recordings: Any, tmp_path: Path, runtime: str, part: str
 ) -> None:
