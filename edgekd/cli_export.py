@@ -58,6 +58,9 @@ def export(
         str | None,
         typer.Option("--size-budget", metavar="SIZE", help="With auto: bound of all weights."),
     ] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Time the runtime's options here and keep the best.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export a student or a teacher for a target and prove it equal to the original."""
@@ -69,7 +72,7 @@ def export(
 
     bits = parse_quantize(quantize, max_drop, size_budget)
     result = export_run(
-        pipeline, chosen, precision, out, prompts, console(), lora, memory_limit, bits
+        pipeline, chosen, precision, out, prompts, console(), lora, memory_limit, bits, tune
     )
     if as_json:
         print_json(result)

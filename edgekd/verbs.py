@@ -46,6 +46,7 @@ def export_run(
     lora: Path | None = None,
     memory_limit: str | None = None,
     quantize: Quantize | None = None,
+    tune: bool = False,
 ) -> dict[str, Any]:
     """`edgekd export`: one pipeline in one precision.
 
@@ -54,15 +55,16 @@ def export_run(
         lora: safetensors file to fuse first.
         memory_limit: `6GB` and the like; see `parse_bytes`.
         quantize: bits of each weight, from a recipe or chosen.
+        tune: measure the runtime's options afterwards and keep the best in the manifest.
 
     Returns:
-        `{"path", "precision", "peak_rss_bytes", "pictures", "quantization", "components": {name:
-        {"parity": {"snr_db", "floor_db", "executed_by", ...}, "bytes", "peak_rss_bytes",
+        `{"path", "precision", "peak_rss_bytes", "pictures", "quantization", "tuning", "components":
+        {name: {"parity": {"snr_db", "floor_db", "executed_by", ...}, "bytes", "peak_rss_bytes",
         "seconds", ...}}}`.
     """
     from edgekd.export.bits.apply import mixed_precision
     from edgekd.export.bits.request import quantization_recipe
-    from edgekd.export.protocol import ExportOptions
+    from edgekd.export.protocol import ExportOptions, Tunes
     from edgekd.export.registry import get_exporter
 
     options = ExportOptions(
@@ -71,6 +73,8 @@ def export_run(
         memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit),
     )
     exporter = get_exporter(target.runtime)
+    if tune and not isinstance(exporter, Tunes):
+        raise InputError("--tune needs a runtime that has options to measure", exporter.name)
     used = prompts or DEFAULT_PROMPTS
     chosen = precision or target.deploy
     if quantize is not None:
@@ -78,6 +82,9 @@ def export_run(
         recipe = quantization_recipe(quantize, exporter, pipeline, out, used, options, progress)
         options = replace(options, quantization=recipe)
     exported = exporter.export(pipeline, out, chosen, used, progress, options)
+    if tune and isinstance(exporter, Tunes):
+        progress.info("  timing the runtime's options")
+        exporter.tune(exported.path, 0)
     manifest = read_json(exported.path / "manifest.json")
     return {
         "path": exported.path,
@@ -85,6 +92,7 @@ def export_run(
         "peak_rss_bytes": manifest["memory"]["peak_rss_bytes"],
         "pictures": manifest["pictures"],
         "quantization": manifest["quantization"],
+        "tuning": manifest.get("tuning"),
         "components": manifest["components"],
     }
 

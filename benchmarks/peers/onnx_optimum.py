@@ -23,8 +23,8 @@ from runner import compare, report
 from edgekd import resources
 from edgekd.export.onnx import OnnxExporter
 from edgekd.export.onnx_pipeline import MODEL_FILE, PROVIDER, load_onnx_pipeline, session_options
-from edgekd.export.onnx_tune import unet_inputs
 from edgekd.export.protocol import ExportOptions, Generation
+from edgekd.export.unet_noise import unet_noise
 from edgekd.libraries import diffusers
 from edgekd.progress import Silent
 
@@ -81,7 +81,7 @@ def unet_call(folder: Path, threads: int, batch: int, shapes: Path) -> Callable[
         name: value.astype(types[wanted[name].type]).reshape(
             value.shape if value.ndim else [1] * len(wanted[name].shape)
         )
-        for name, value in unet_inputs(shapes, batch).items()
+        for name, value in unet_noise(shapes, batch).items()
     }
     return lambda: session.run(None, inputs)
 

@@ -26,8 +26,8 @@ from edgekd.export.openvino import OpenVinoExporter
 from edgekd.export.openvino_graph import read_model
 from edgekd.export.openvino_libraries import openvino, quiet
 from edgekd.export.openvino_pipeline import deployed_arithmetic, properties
-from edgekd.export.openvino_tune import guided_inputs
 from edgekd.export.protocol import ExportOptions, Generation
+from edgekd.export.unet_noise import unet_noise
 from edgekd.progress import Silent
 
 PROMPT = "red apple"
@@ -63,7 +63,7 @@ def unet_call(folder: Path, arithmetic: str, threads: int, shapes: Path) -> Call
     compiled = core.compile_model(
         read_model(folder / "unet"), "CPU", properties(arithmetic, threads)
     )
-    inputs = guided_inputs(shapes)
+    inputs = unet_noise(shapes, 2)
     inputs["timestep"] = np.array([500], np.int64)
     return lambda: compiled(inputs, share_inputs=True)
 

@@ -161,6 +161,11 @@ class OnnxExporter:
     def open_component(self, exported_path: Path, component: str) -> OnnxRunner:
         return OnnxRunner(model_file(exported_path / component), torch.get_num_threads())
 
+    def tune(self, path: Path, threads: int) -> dict[str, Any]:
+        from edgekd.export.onnx_tune import tune  # it opens parts by this module
+
+        return tune(path, threads or torch.get_num_threads())
+
     def component_floor(self, component: str, precision: str) -> Floor:
         del component  # the same for all
         return PART_FLOOR if precision == MIXED else PRECISIONS[precision].component

@@ -19,7 +19,7 @@ from edgekd.errors import InputError
 from edgekd.export.manifest import MANIFEST_FILE, read_manifest
 from edgekd.export.onnx import OnnxRunner
 from edgekd.export.onnx_pipeline import TUNING, RuntimeOptions, model_file
-from edgekd.export.record import Arrays
+from edgekd.export.unet_noise import unet_noise
 from edgekd.measure.clock import Latency, time_interleaved
 from edgekd.measure.environment import environment
 
@@ -103,7 +103,7 @@ def choose(latencies: dict[str, Latency]) -> str:
 def _step(path: Path, options: RuntimeOptions) -> Callable[[], Any]:
     """One denoising step with guidance."""
     runner = OnnxRunner(model_file(path / "unet"), options.threads, options)
-    inputs = unet_inputs(path, 2)
+    inputs = unet_noise(path, 2)
     if options.fused_guidance:
         return lambda: runner(inputs)
     halves = [
@@ -111,34 +111,3 @@ def _step(path: Path, options: RuntimeOptions) -> Callable[[], Any]:
         for i in (0, 1)
     ]
     return lambda: [runner(half) for half in halves]
-
-
-def unet_inputs(path: Path, batch: int) -> Arrays:
-    """Seeded inputs of an exported folder's U-Net at its native size, from its configuration."""
-    config = read_json(path / "unet" / "config.json")
-    size = config["sample_size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    rng = np.random.default_rng(0)
-
-    def normal(*shape: int) -> Any:
-        return rng.standard_normal(shape, dtype=np.float32)
-
-    tokens = 77
-    for folder in ("tokenizer", "tokenizer_2"):
-        tokenizer = path / folder / "tokenizer_config.json"
-        if tokenizer.is_file():
-            tokens = int(read_json(tokenizer)["model_max_length"])
-            break
-    inputs: Arrays = {
-        "sample": normal(batch, config["in_channels"], height, width),
-        "timestep": np.asarray(500.0, np.float32),
-        "encoder_hidden_states": normal(batch, tokens, config["cross_attention_dim"]),
-    }
-    if config.get("time_cond_proj_dim"):
-        inputs["timestep_cond"] = normal(batch, config["time_cond_proj_dim"])
-    if config.get("addition_embed_type") == "text_time":
-        pooled = config["projection_class_embeddings_input_dim"]
-        inputs["text_embeds"] = normal(batch, pooled - 6 * config["addition_time_embed_dim"])
-        sizes = np.array([height, width, 0, 0, height, width], np.float32)
-        inputs["time_ids"] = np.tile(sizes, (batch, 1))
-    return inputs

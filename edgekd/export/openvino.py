@@ -33,6 +33,7 @@ from edgekd.export.openvino_pipeline import (
 )
 from edgekd.export.openvino_quantize import INTEGER_PARTS, quantize
 from edgekd.export.openvino_tokenizer import convert_tokenizers
+from edgekd.export.openvino_tune import tune
 from edgekd.export.protocol import ExportOptions, Floor
 from edgekd.export.record import Recording
 from edgekd.progress import Progress
@@ -171,6 +172,9 @@ class OpenVinoExporter:
     def open_deployed(self, exported_path: Path, component: str) -> OpenVinoRunner:
         arithmetic = stored_options(exported_path, component)["arithmetic"]
         return OpenVinoRunner(exported_path / component, arithmetic, torch.get_num_threads())
+
+    def tune(self, path: Path, threads: int) -> dict[str, Any]:
+        return tune(path, threads)
 
     def component_floor(self, component: str, precision: str) -> Floor:
         if precision == MIXED:

@@ -86,8 +86,8 @@ def deployed_arithmetic() -> str:
 def stored_options(path: Path, component: str = "unet") -> dict[str, Any]:
     """Runtime options of an exported folder: those that were measured, else the defaults."""
     manifest = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {}
-    if "runtime_options" in manifest:
-        return dict(manifest["runtime_options"]["chosen"])
+    if "tuning" in manifest:
+        return dict(manifest["tuning"]["chosen"])
     return {"arithmetic": default_arithmetic(saved_precision(read_model(path / component)))}
 
 

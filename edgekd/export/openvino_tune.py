@@ -15,8 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgekd.artifacts import read_json, write_json
 from edgekd.export.openvino_pipeline import (
     EXACT,
@@ -25,6 +23,7 @@ from edgekd.export.openvino_pipeline import (
     deployed_arithmetic,
 )
 from edgekd.export.record import Arrays
+from edgekd.export.unet_noise import unet_noise
 from edgekd.measure.clock import Latency, time_interleaved
 from edgekd.measure.environment import cores, cpu
 
@@ -45,7 +44,7 @@ def tune(path: Path, threads: int = 0) -> dict[str, Any]:
     """
     manifest = read_json(path / MANIFEST)
     candidates = _candidates(manifest["precision"], threads)
-    inputs = guided_inputs(path)
+    inputs = unet_noise(path, 2)
     runners = {
         _name(candidate): OpenVinoRunner(
             path / "unet",
@@ -67,7 +66,7 @@ def tune(path: Path, threads: int = 0) -> dict[str, Any]:
         "cpu": cpu(),
         "cores": cores(),
     }
-    write_json(path / MANIFEST, {**manifest, "runtime_options": options})
+    write_json(path / MANIFEST, {**manifest, "tuning": options})
     return options
 
 
@@ -104,32 +103,3 @@ def _call(runner: OpenVinoRunner, inputs: Arrays) -> Callable[[], Any]:
 def _row(candidate: dict[str, Any], latency: Latency) -> dict[str, Any]:
     samples = [round(value, 3) for value in latency.samples_ms]
     return {**candidate, "p50_ms": round(latency.p50_ms, 3), "samples_ms": samples}
-
-
-def guided_inputs(path: Path) -> Arrays:
-    """Seeded noise in the shapes of one guided step at the pipeline's own picture size."""
-    config = read_json(path / "unet" / "config.json")
-    size = config["sample_size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    length = read_json(path / _text_encoder(path) / "config.json")["max_position_embeddings"]
-    random = np.random.default_rng(0)
-
-    def noise(*shape: int) -> Any:
-        return random.standard_normal(shape, np.float32)
-
-    inputs: Arrays = {
-        "sample": noise(2, config["in_channels"], height, width),
-        "timestep": np.array(500.0, np.float32),
-        "encoder_hidden_states": noise(2, length, config["cross_attention_dim"]),
-    }
-    if config.get("time_cond_proj_dim"):
-        inputs["timestep_cond"] = noise(2, config["time_cond_proj_dim"])
-    if config.get("addition_embed_type") == "text_time":
-        side = 6 * config["addition_time_embed_dim"]
-        inputs["text_embeds"] = noise(2, config["projection_class_embeddings_input_dim"] - side)
-        inputs["time_ids"] = noise(2, 6)
-    return inputs
-
-
-def _text_encoder(path: Path) -> str:
-    return "text_encoder" if (path / "text_encoder").is_dir() else "text_encoder_2"

@@ -169,6 +169,23 @@ class OpensDeployed(Protocol):
 
 
 @runtime_checkable
+class Tunes(Protocol):
+    """What an exporter has besides, whose runtime has options to choose from."""
+
+    def tune(self, path: Path, threads: int) -> dict[str, Any]:
+        """Measure the options on this machine; store the choice in the manifest's `tuning`.
+
+        What clients load, and the content hash, stay as they are. `load` obeys the choice.
+
+        Args:
+            threads: most threads that the runtime may have; 0: one per core.
+
+        Returns:
+            `chosen` options, figures of every candidate, and the machine.
+        """
+
+
+@runtime_checkable
 class MayOnlyEvaluate(Protocol):
     """What an exporter has besides, whose runtime does not exist on every machine.
 

@@ -33,8 +33,7 @@ class RuntimeOptions:
     streams: int = 1
 
 
-# Runtime -> where its exporter stores what was measured.
-_KEYS = {"onnx": "tuning", "openvino": "runtime_options"}
+_KEY = "tuning"  # under which `edgekd export --tune` stores what it measured
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "optimization": ("basic", "extended", "all"),
     "arithmetic": (None, "f32", "bf16"),
@@ -47,15 +46,14 @@ def read_options(manifest: Mapping[str, Any]) -> RuntimeOptions:
     Raises:
         InputError: an unknown option, or a value that it cannot have.
     """
-    key = _KEYS.get(str(manifest["runtime"]), "runtime_options")
-    chosen = (manifest.get(key) or {}).get("chosen", {})
+    chosen = (manifest.get(_KEY) or {}).get("chosen", {})
     # OpenVINO's own choice is not what a float32 export was checked in.
     values: dict[str, Any] = {"arithmetic": "f32" if manifest["precision"] == "fp32" else None}
     for name, value in chosen.items():
         if not hasattr(RuntimeOptions, name) or name.startswith("_"):
-            raise InputError(f"`{key}.chosen` of a manifest must be known options", name)
+            raise InputError(f"`{_KEY}.chosen` of a manifest must be known options", name)
         if not _accepts(name, value):
-            raise InputError(f"`{key}.chosen.{name}` of a manifest must be usable", repr(value))
+            raise InputError(f"`{_KEY}.chosen.{name}` of a manifest must be usable", repr(value))
         values[name] = value
     return RuntimeOptions(**values)
 

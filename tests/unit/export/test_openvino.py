@@ -18,10 +18,11 @@ from edgekd.export.openvino_libraries import openvino
 from edgekd.export.openvino_pipeline import OpenVinoRunner, properties, stored_options
 from edgekd.export.openvino_quantize import INTEGER_PARTS, weighted_products
 from edgekd.export.openvino_tokenizer import convert_tokenizers
-from edgekd.export.openvino_tune import choose, guided_inputs, tune
+from edgekd.export.openvino_tune import choose, tune
 from edgekd.export.parity import psnr_db, snr_db
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.record import Recording
+from edgekd.export.unet_noise import unet_noise
 from edgekd.progress import Silent
 from edgekd.teacher.load import load_pipeline
 
@@ -103,7 +104,7 @@ def test_timestep_is_whole_in_the_file_and_may_be_a_fraction_here(
 ) -> None:
     port = read_model(exported / "unet").input("timestep")
     assert (port.get_element_type(), str(port.get_partial_shape())) == (openvino.Type.i64, "[?]")
-    inputs = {**guided_inputs(exported), "timestep": np.array(500.5, np.float32)}
+    inputs = {**unet_noise(exported, 2), "timestep": np.array(500.5, np.float32)}
     output = OpenVinoRunner(exported / "unet", "f32", 1)(inputs)["out_sample"]
     sample, timestep, states = (torch.from_numpy(value) for value in inputs.values())
     reference = pipeline.unet(sample, timestep, states).sample.detach().numpy()
@@ -228,7 +229,7 @@ def test_an_fp32_export_computes_in_float32(exported: Path) -> None:
 def test_measured_options_are_stored_and_used(exported: Path) -> None:
     before = read_manifest(exported)
     options = tune(exported, threads=1)
-    assert read_manifest(exported) == {**before, "runtime_options": options}
+    assert read_manifest(exported) == {**before, "tuning": options}
     assert stored_options(exported) == options["chosen"]
     assert all(row["arithmetic"] == "f32" and row["p50_ms"] > 0 for row in options["measured"])
     write_json(exported / "manifest.json", before)

@@ -32,7 +32,7 @@ from edgekd.runtime.options import RuntimeOptions, read_options
             {
                 "runtime": "openvino",
                 "precision": "int8",
-                "runtime_options": {"chosen": {"arithmetic": "bf16", "threads": 0, "streams": 2}},
+                "tuning": {"chosen": {"arithmetic": "bf16", "threads": 0, "streams": 2}},
             },
             RuntimeOptions(arithmetic="bf16", streams=2),
         ),
