@@ -106,7 +106,7 @@ def targets(as_json: JsonOption = False) -> None:
         print_json([row.model_dump() for row in rows])
         return
     for row in rows:
-        print(f"{row.name:<12}{row.runtime:<10}{','.join(row.precisions):<20}{row.description}")
+        print(f"{row.name:<14}{row.runtime:<10}{','.join(row.precisions):<20}{row.description}")
 
 
 @app.command()

@@ -6,8 +6,16 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
+
+# Extra of this package -> what it brings.
+_EXTRAS = {
+    "openvino": ("openvino", "openvino-genai", "openvino-tokenizers", "nncf", "optimum-intel"),
+    "coreml": ("coremltools",),
+    "lora": ("peft",),
+}
 
 
 def _version(distribution: str) -> str | None:
@@ -42,4 +50,12 @@ def examine() -> list[dict[str, Any]]:
         version = _version(name)
         detail = version or "missing; run: pip install edgekd"
         rows.append({"name": name, "ok": version is not None, "detail": detail})
+    for extra, names in _EXTRAS.items():
+        missing = [name for name in names if _version(name) is None]
+        found = ", ".join(f"{name} {_version(name)}" for name in names if name not in missing)
+        told = f"no {', '.join(missing)}; run: pip install 'edgekd[{extra}]'"
+        rows.append({"name": extra, "ok": not missing, "detail": told if missing else found})
+    mac = sys.platform == "darwin"
+    told = "runs here" if mac else "runs on a Mac only; here exported packages are evaluated"
+    rows.append({"name": "core ml", "ok": mac, "detail": told})
     return rows
