@@ -38,7 +38,7 @@ from edgekd.student.build import build_student
 from edgekd.student.config import to_unet_config
 from edgekd.student.mapping import feature_pairs
 from edgekd.teacher.load import Teacher
-from edgekd.teacher.precision import autocast_dtype, set_training_attention
+from edgekd.teacher.precision import autocast_dtype, training_attention
 
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -113,9 +113,11 @@ class Trainer:
             section.batch_size, section.gradient_accumulation, accelerator.num_processes
         )
         self.student = new_student(section, arch, teacher.unet)
-        for unet in (teacher.unet, self.student):
-            set_training_attention(unet, accelerator.device, autocast)
         self.ema = Ema(self.student, section.ema_decay)
+        self._attention = [
+            training_attention(unet, accelerator.device, autocast)
+            for unet in (teacher.unet, self.student, self.ema.model)
+        ]
         self._optimizer = torch.optim.AdamW(
             self.student.parameters(),
             lr=section.learning_rate,
@@ -150,6 +152,8 @@ class Trainer:
                     self._clear()
                 log = stack.enter_context(MetricsLog(self.out, step if self._last else -1))
             stack.enter_context(self._objective)
+            for attention in self._attention:
+                stack.enter_context(attention)
             advance = stack.enter_context(progress.track("distill", section.steps))
             advance(step)
             if log and not self._last:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,7 +29,10 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if precision == "bf16" else None
 
 
-def set_training_attention(unet: Any, device: torch.device, autocast: torch.dtype | None) -> None:
+@contextlib.contextmanager
+def training_attention(
+    unet: Any, device: torch.device, autocast: torch.dtype | None
+) -> Iterator[None]:
     """Let a small U-Net compute attention as two matrix products where that trains faster.
 
     In bf16 on a CPU the fused kernel is the slower one for small heads: the starter teacher's
@@ -38,5 +43,12 @@ def set_training_attention(unet: Any, device: torch.device, autocast: torch.dtyp
 
     side = unet.config.sample_size
     height, width = (side, side) if isinstance(side, int) else side
-    if device.type == "cpu" and autocast is not None and height * width <= _MOST_POSITIONS:
-        unet.set_attn_processor(diffusers.models.attention_processor.AttnProcessor())
+    if device.type != "cpu" or autocast is None or height * width > _MOST_POSITIONS:
+        yield
+        return
+    before = dict(unet.attn_processors)
+    unet.set_attn_processor(diffusers.models.attention_processor.AttnProcessor())
+    try:
+        yield
+    finally:
+        unet.set_attn_processor(before)

@@ -38,7 +38,7 @@ from edgekd.artifacts import (
 )
 from edgekd.errors import EdgekdError
 from edgekd.progress import Lines, Progress, Silent
-from edgekd.teacher.precision import autocast_dtype, set_training_attention
+from edgekd.teacher.precision import autocast_dtype, training_attention
 from edgekd.teacher.recipe import TeachRecipe, load_teach_recipe
 from edgekd.teacher.teach_assemble import (
     TEACHER,
@@ -197,10 +197,10 @@ def unet_stage(run: Run, vae_key: str, text_key: str) -> None:
         run.device,
         run.autocast,
     )
-    set_training_attention(task.modules["unet"], run.device, run.dtype)
     sheets = SampleSheets(recipe.samples, run.out / "samples", vae, tokenizer, recipe.seed)
     task.watch = Watch(run, recipe.unet.train.steps, sheets)
-    run.train(task, hash_value(structure))
+    with training_attention(task.modules["unet"], run.device, run.dtype):
+        run.train(task, hash_value(structure))
     if run.ranks.first:
         assemble(recipe, run.out)
         finish(folder, key)

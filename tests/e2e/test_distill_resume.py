@@ -154,7 +154,8 @@ def test_two_processes_train_the_same_student_as_one(work: dict[str, Any], tmp_p
     from edgekd.distill.loop import distill
     from edgekd.recipe import DistillSection, StudentSection
 
-    section = {**_SECTION, "steps": 4}
+    # In bf16 a sum over one sample and a sum over two round a thousandth apart.
+    section = {**_SECTION, "steps": 4, "precision": "fp32"}
     cache = TeacherCache(Path(work["cache"]), work["cache_key"], work["teacher_key"])
     distill(
         DistillSection.model_validate(section),

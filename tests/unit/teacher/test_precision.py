@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 import torch
 
 from edgekd.libraries import diffusers
-from edgekd.teacher.precision import autocast_dtype, set_training_attention
+from edgekd.teacher.precision import autocast_dtype, training_attention
 
 CPU = torch.device("cpu")
 
@@ -59,16 +58,17 @@ def test_attention_by_hardware_and_size(
     values: dict[str, Any], device: torch.device, dtype: torch.dtype | None, expected: bool
 ) -> None:
     unet = _unet(**values)
-    set_training_attention(unet, device, dtype)
-    assert _uses_products(unet) == expected
+    with training_attention(unet, device, dtype):
+        assert _uses_products(unet) == expected
+    assert not _uses_products(unet)
 
 
 def test_both_attentions_are_one_function() -> None:
-    fused = _unet()
-    products = copy.deepcopy(fused)
-    set_training_attention(products, CPU, torch.bfloat16)
+    unet = _unet()
     inputs = torch.randn(2, 4, 8, 8), torch.tensor([10, 500]), torch.randn(2, 5, 16)
     with torch.no_grad():
-        outputs = [unet(*inputs).sample for unet in (fused, products)]
+        fused = unet(*inputs).sample
+        with training_attention(unet, CPU, torch.bfloat16):
+            products = unet(*inputs).sample
     # float32 sums in another order.
-    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(products, fused, atol=1e-5, rtol=1e-5)
