@@ -146,11 +146,20 @@ def atomic_folder(final: Path) -> Iterator[Path]:
 
     An older `final` is replaced as the last step; on any error the temporary
     folder is removed and `final` stays as it was.
+
+    Raises:
+        InputError: no folder can be made there.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        # A place that takes no folders, as below /proc or below a file.
+        raise InputError(
+            "the out folder must be writable", f"{final} ({error.strerror})", "Pass another --out."
+        ) from None
     try:
         yield temporary
         old = final.with_name(f".{final.name}.{os.getpid()}.old")

@@ -239,4 +239,5 @@ def _problem(item: Any) -> str:
 
 def load_recipe(path: Path, assignments: list[str] | None = None) -> Recipe:
     """Load and validate a recipe file, with `--set` assignments applied."""
-    return validate(Recipe, override(load_yaml(path), assignments or []), f"recipe `{path}`")
+    where = f"recipe `{path}`" + (f" with {len(assignments)} overrides" if assignments else "")
+    return validate(Recipe, override(load_yaml(path), assignments or []), where)

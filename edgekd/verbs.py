@@ -75,6 +75,7 @@ def export_run(
     exporter = get_exporter(target.runtime)
     if tune and not isinstance(exporter, Tunes):
         raise InputError("--tune needs a runtime that has options to measure", exporter.name)
+    _check_prompts(prompts or [])
     used = prompts or DEFAULT_PROMPTS
     chosen = precision or target.deploy
     if quantize is not None:
@@ -212,20 +213,54 @@ def export_benchmark_run(
     return {**result, "report": out / REPORT_FILE}
 
 
+def _check_prompts(prompts: list[str]) -> None:
+    """Empty captions are for guidance, not for drawing."""
+    if not all(prompt.strip() for prompt in prompts):
+        raise InputError("a prompt must not be empty", repr(prompts))
+
+
+def _open_export(folder: Path) -> Any:
+    """An exported folder as an object that is called like a diffusers pipeline.
+
+    Raises:
+        InputError: a manifest that is none, or parts that the runtime cannot open.
+    """
+    from edgekd.export.manifest import read_manifest
+    from edgekd.export.registry import get_exporter
+
+    exporter = get_exporter(str(read_manifest(folder).get("runtime")))
+    try:
+        return exporter.load(folder)
+    except InputError:
+        raise
+    # onnxruntime and its like raise bare Exception subclasses of their own.
+    except Exception as error:
+        message = " ".join(str(error).split())
+        raise InputError(
+            f"the export must load in {exporter.name}",
+            f"{folder} ({message[:300]})",
+            "Export it again.",
+        ) from error
+
+
 def generate_run(
     pipeline: Path, prompts: list[str], out: Path, steps: int, guidance_scale: float, seed: int
 ) -> list[Path]:
-    """`edgekd generate`: one PNG for each prompt; picture i draws its noise from `seed + i`."""
+    """`edgekd generate`: one PNG for each prompt; picture i draws its noise from `seed + i`.
+
+    Raises:
+        InputError: an empty prompt, a folder that is neither pipeline nor export or is damaged, an
+            `out` that exists or cannot be made.
+    """
     import torch
 
     from edgekd.artifacts import atomic_folder
 
     if out.exists():
         raise InputError("`--out` must be a new folder", str(out))
+    _check_prompts(prompts)
     if (pipeline / "manifest.json").is_file():
-        from edgekd.export.registry import get_exporter
-
-        drawer = get_exporter(read_json(pipeline / "manifest.json")["runtime"]).load(pipeline)
+        drawer = _open_export(pipeline)
     else:
         from edgekd.teacher.load import load_pipeline, resolve_teacher
 

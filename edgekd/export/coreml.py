@@ -64,7 +64,9 @@ class CoreMlExporter:
     dynamic_shapes = False
     weight_storages = (COREML_STORAGE,)
     accepts_tiny_decoder = True
-    varying: tuple[str, ...] = ()
+    # coremltools has been seen to write another package of the same part, seldom and without a
+    # known cause.
+    varying: tuple[str, ...] = tuple(PRECISIONS)
 
     def export(
         self,

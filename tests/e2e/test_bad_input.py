@@ -241,6 +241,8 @@ def test_distill_refuses(case, tmp_path, tiny_teacher, run_cli):
         (["benchmark", "--suite", "export-sd15", "--student", "x"], "its own pipeline"),
         (["benchmark", "--suite", "export-sd15", "--target", "none"], "--target"),
         (["generate", "no-such-folder", "a cat", "--out", "pictures"], "no-such-folder"),
+        (["generate", TEACHER, " ", "--out", "pictures"], "must not be empty"),
+        (["export", TEACHER, "--out", "exported", "--prompt", ""], "must not be empty"),
         (["teach", "--config", "none"], "`configs` must name"),
         (["benchmark", "--suite", "none"], "`benchmarks` must name"),
         (["prepare", "--data", "no-such-folder"], "no-such-folder"),
@@ -252,6 +254,24 @@ def test_other_verbs_refuse(arguments, said, tmp_path, monkeypatch, run_cli):
     assert code == 2
     assert said in stderr.strip().splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("manifest.json", "{}", "manifest of format"),
+        ("manifest.json", "[]", "manifest of format"),
+        ("unet/model.onnx", "no model", "must load in onnx"),
+        ("unet/config.json", "{", "must load in onnx"),
+    ],
+)
+def test_generate_refuses_a_damaged_export(name, content, said, tmp_path, run_cli, starter_export):
+    folder = shutil.copytree(starter_export, tmp_path / "exported")
+    (folder / name).write_text(content)
+    code, _, stderr = run_cli("generate", str(folder), "a cat", "--out", str(tmp_path / "pictures"))
+    assert code == 2
+    assert said in stderr.strip().splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
 
 
 def test_out_is_a_file(tmp_path, tiny_teacher, run_cli):
