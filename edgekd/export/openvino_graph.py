@@ -85,18 +85,19 @@ def _replace_parameter(model: Any, old: Any, new: Any, value: Any) -> None:
 
 
 def stable_names(model: Any, name: str) -> None:
-    """Replace names that count what the process made before by ones that count within the model."""
+    """Replace names that count what the process made before by ones that count within the model.
+
+    Inner tensors lose their names: torch's tracer gives some of them the name of an input.
+    """
     model.set_friendly_name(name)
+    ports = [(port.get_tensor(), port.get_names()) for port in (*model.inputs, *model.outputs)]
     for index, node in enumerate(model.get_ordered_ops()):
-        stable = f"{node.get_type_name()}_{index}"
         if _NUMBERED.match(node.get_friendly_name()):
-            node.set_friendly_name(stable)
+            node.set_friendly_name(f"{node.get_type_name()}_{index}")
         for port in node.outputs():
-            names = port.get_tensor().get_names()
-            if any(_NUMBERED.match(each) for each in names):
-                port.get_tensor().set_names(
-                    {stable if _NUMBERED.match(each) else each for each in names}
-                )
+            port.get_tensor().set_names(set())
+    for index, (tensor, names) in enumerate(ports):
+        tensor.set_names({f"port_{index}" if _NUMBERED.match(each) else each for each in names})
 
 
 def save_model(model: Any, folder: Path, precision: str) -> None:
