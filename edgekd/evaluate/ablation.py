@@ -55,6 +55,7 @@ from edgekd.teacher.teach import teach
 from edgekd.teacher.teach_cache import latent_encoder
 from edgekd.teacher.teach_data import Corpus, load_corpus
 from edgekd.teacher.teach_log import METRICS_FILE, read_metrics
+from edgekd.teacher.teach_start import find_start
 from edgekd.teacher.teach_unet import NoisePredictor, validation_batches, validation_losses
 from edgekd.teacher.validate import inspect_folder
 
@@ -67,12 +68,12 @@ def part_keys(recipe: TeachRecipe) -> dict[str, str]:
     """Path of each part in a run folder -> hash of all that decides it."""
     data = recipe.data.model_dump(mode="json")
     images = {name: value for name, value in data.items() if name != "captions"}
-    machine = [recipe.precision, recipe.processes, recipe.seed]
-    vae = [images, recipe.vae.model_dump(mode="json"), machine]
+    origin = [recipe.precision, recipe.processes, recipe.seed, recipe.start_from]
+    vae = [images, recipe.vae.model_dump(mode="json"), origin]
     return {
         "vae/model": hash_value(["vae", *vae]),
         "cache/latents": hash_value(["latents", *vae]),
-        "text/model": hash_value(["text", data, recipe.text.model_dump(mode="json"), machine]),
+        "text/model": hash_value(["text", data, recipe.text.model_dump(mode="json"), origin]),
         "cache/features": hash_value(["features", data, recipe.seed]),
     }
 
@@ -122,6 +123,8 @@ def run_ablation(
     suite = load_ablation(suite_path)
     base = base_recipe(suite, recipe_path, assignments)
     recipes = {variant.name: variant_recipe(base, variant) for variant in suite.variants}
+    for recipe in recipes.values():
+        find_start(recipe)
     corpus = load_corpus(base.data)
     check_corpus(corpus, base)
     with run_lock(out), open_pool(base, TEACHER_BYTES) as pool:

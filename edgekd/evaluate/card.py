@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import atomic_folder, read_json, write_text
+from edgekd.artifacts import ARTIFACT_FILE, atomic_folder, read_json, write_text
 from edgekd.errors import EdgekdError, InputError
 from edgekd.evaluate import markdown
 from edgekd.evaluate.run import EVALUATION_FILE, FORMAT
@@ -77,13 +77,19 @@ def stage_facts(rows: list[dict[str, Any]], section: TrainSection) -> dict[str, 
 
 
 def training_facts(run: Path) -> dict[str, Any]:
-    """What a training run did: its recipe, and `stage_facts` of each stage."""
+    """What a training run did: its recipe, `stage_facts` of each stage, and where it started.
+
+    `start_key` is the content hash of the teacher of `start_from`, whose VAE and text encoder the
+    run took over; None: it trained all stages.
+    """
     recipe = validate(TeachRecipe, read_json(run / "recipe.json"), f"`{run / 'recipe.json'}`")
     stages = {
         stage: stage_facts(read_metrics(run / stage / METRICS_FILE), getattr(recipe, stage).train)
-        for stage in STAGES
+        for stage in (STAGES if recipe.start_from is None else STAGES[-1:])
     }
+    model = read_json(run / "vae" / "model" / ARTIFACT_FILE) if recipe.start_from else {}
     return {
+        "start_key": model.get("start_key"),
         "recipe": recipe.model_dump(mode="json"),
         "stages": stages,
         "hours": sum(stage["hours"] for stage in stages.values()),

@@ -214,6 +214,12 @@ class EvaluateSection(Section):
 
 class TeachRecipe(Section):
     name: str = Field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    start_from: str | None = Field(
+        None,
+        description="teacher folder, or `starter`, of this recipe's structure: its VAE and text"
+        " encoder are kept (`vae.train` and `text.train` are not used) and its U-Net is trained"
+        " on, with a new optimiser and warm-up. Another `seed` shows the images in a new order",
+    )
     data: TeachDataSection = TeachDataSection()
     vae: VaeSection
     text: TextSection

@@ -7,6 +7,9 @@ Layout of a run folder:
     loss.png samples/     curves and sample sheets as training goes on
     teacher/              the pipeline folder: at the end, or at any time by `assemble`
 
+With `start_from`, `vae/model` and `text/model` come from another teacher, and
+the U-Net begins with its weights: see `teach_start`.
+
 A finished stage is kept while its inputs are the same. A killed stage goes on
 from its checkpoint, also under a changed schedule (`train` of its section); the
 U-Net also under changed captions, timesteps and loss weights. A checkpoint of
@@ -53,9 +56,11 @@ from edgekd.teacher.teach_log import METRICS_FILE, read_metrics
 from edgekd.teacher.teach_loop import Task, run_task
 from edgekd.teacher.teach_plots import write_curves
 from edgekd.teacher.teach_ranks import Ranks, device_of, run_ranks, thread_count
+from edgekd.teacher.teach_start import adopt_parts, find_start, take_weights
 from edgekd.teacher.teach_text import build_tokenizer, make_text_task
 from edgekd.teacher.teach_unet import make_unet_task
 from edgekd.teacher.teach_vae import finish_vae, make_vae_task
+from edgekd.teacher.validate import TeacherInfo
 
 STAGES = ("vae", "text", "unet")
 CURVE_SECONDS = 300
@@ -72,6 +77,7 @@ class Run:
     ranks: Ranks
     progress: Progress
     device: torch.device
+    start: TeacherInfo | None
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -176,6 +182,8 @@ def unet_stage(run: Run, vae_key: str, text_key: str) -> None:
         recipe.unet.model_dump(include=UNET_STRUCTURE),
         recipe.unet.text_learning_rate > 0,
     ]
+    if run.start is not None:
+        structure.append(run.start.key)
     data = recipe.data.model_dump(exclude={"sources"})
     key = hash_value([*structure, run.corpus.key, data, recipe.unet.model_dump(), recipe.seed])
     if finished(folder, key) is not None and (run.out / TEACHER).is_dir():
@@ -197,6 +205,8 @@ def unet_stage(run: Run, vae_key: str, text_key: str) -> None:
         run.device,
         run.autocast,
     )
+    if run.start is not None:
+        take_weights(task, run.start)
     sheets = SampleSheets(recipe.samples, run.out / "samples", vae, tokenizer, recipe.seed)
     task.watch = Watch(run, recipe.unet.train.steps, sheets)
     with training_attention(task.modules["unet"], run.device, run.dtype):
@@ -212,11 +222,21 @@ def _cached(run: Run, name: str, key: str, encoder: Any) -> Half:
     )
 
 
-def _work(ranks: Ranks, recipe: TeachRecipe, out: Path, progress: Progress | None) -> None:
+def _work(
+    ranks: Ranks,
+    recipe: TeachRecipe,
+    out: Path,
+    start: TeacherInfo | None,
+    progress: Progress | None,
+) -> None:
     spoken = progress if ranks.first and progress is not None else Silent()
     with thread_count(recipe.threads):
-        run = Run(recipe, out, load_corpus(recipe.data), ranks, spoken, device_of(ranks))
-        unet_stage(run, vae_stage(run), text_stage(run))
+        run = Run(recipe, out, load_corpus(recipe.data), ranks, spoken, device_of(ranks), start)
+        if start is not None:
+            vae_key, text_key = adopt_parts(start, out, ranks)
+        else:
+            vae_key, text_key = vae_stage(run), text_stage(run)
+        unet_stage(run, vae_key, text_key)
 
 
 def teach(recipe: TeachRecipe, out: Path, progress: Progress) -> Path:
@@ -226,12 +246,14 @@ def teach(recipe: TeachRecipe, out: Path, progress: Progress) -> Path:
         `out/teacher`, a diffusers pipeline folder.
 
     Raises:
-        InputError: unusable sources or tokenizer, an unwritable or busy folder.
+        InputError: unusable sources or tokenizer, a `start_from` of another structure, an
+            unwritable or busy folder.
         GateError: a loss is not finite.
     """
+    start = find_start(recipe)
     with run_lock(out):
         write_json(out / "recipe.json", recipe.model_dump(mode="json"))
-        run_ranks(recipe.processes, _work, recipe, out, own=progress)
+        run_ranks(recipe.processes, _work, recipe, out, start, own=progress)
     return out / TEACHER
 
 

@@ -47,6 +47,7 @@ LossFunction = Callable[[Step], tuple[Tensor, dict[str, Tensor]]]
 class Task:
     """One stage of training.
 
+    `trained` modules are worth remembering: their averages keep a full memory from the start.
     `loss` returns the loss and its terms, averaged over this rank's samples;
     `validate(averaged)` returns figures for `metrics.jsonl`; `watch(averaged, step)`
     is called at every row on rank 0, for sample sheets.
@@ -58,6 +59,7 @@ class Task:
     loss: LossFunction
     validate: Callable[[dict[str, nn.Module]], dict[str, float]]
     watch: Callable[[dict[str, nn.Module], int], None] = lambda averaged, step: None
+    trained: bool = False
 
 
 def step_at(number: int, section: TrainSection, ranks: Ranks) -> Step:
@@ -144,7 +146,9 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = group["rate"] * factor
         self._optimizer.step()
-        decay = ema_decay_at(self.step, self.section.ema_decay)
+        decay = self.section.ema_decay
+        if not self.task.trained:
+            decay = ema_decay_at(self.step, decay)
         with torch.no_grad():
             torch._foreach_lerp_(self._averages, list[Tensor](self._parameters), 1 - decay)
         self.step += 1

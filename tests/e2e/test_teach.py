@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from edgekd.artifacts import run_lock
 from edgekd.data.records import STARTER_PARQUET
@@ -56,6 +57,35 @@ def curves(out):
 def weights(out):
     files = sorted((out / "teacher").rglob("*.safetensors"))
     return {f"{file.parent.name}.{k}": v for file in files for k, v in load_file(file).items()}
+
+
+def teach_and_kill(assignments, out):
+    """Start a run in a process of its own and kill it among the U-Net's first steps."""
+    sets = [argument for item in assignments for argument in ("--set", item)]
+    command = [sys.executable, "-m", "edgekd.teacher.teach", str(TINY), "--out", str(out), *sets]
+    process = subprocess.Popen(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    while len(read_metrics(out / "unet" / METRICS_FILE)) < 3:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "teacher").exists()
+
+
+def assert_same_run(one, other):
+    """Equal curves and weights, bit for bit."""
+    assert curves(one) == curves(other)
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def validation_losses(out):
+    return [row["validation_loss"] for row in curves(out)["unet"] if "validation_loss" in row]
 
 
 def test_stock_diffusers_draws_with_it(whole):
@@ -105,27 +135,12 @@ def test_second_run_does_nothing(whole, assignments):
 
 def test_kill_and_resume_gives_the_same_curves_and_weights(whole, assignments, tmp_path):
     out = tmp_path / "killed"
-    sets = [argument for item in assignments for argument in ("--set", item)]
-    command = [sys.executable, "-m", "edgekd.teacher.teach", str(TINY), "--out", str(out), *sets]
-    process = subprocess.Popen(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 300
-    while len(read_metrics(out / "unet" / METRICS_FILE)) < 3:
-        assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (out / "teacher").exists()
+    teach_and_kill(assignments, out)
     # What there is at this moment can be used.
     assemble(load_teach_recipe(TINY, assignments), out)
     assert curves(out)["unet"][-1]["step"] < 30
     run_teach(TINY, assignments, out, None, Silent())
-    assert curves(out) == curves(whole)
-    ours, theirs = weights(out), weights(whole)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert_same_run(out, whole)
 
 
 def test_one_process_at_a_time(whole, assignments):
@@ -136,3 +151,115 @@ def test_one_process_at_a_time(whole, assignments):
 def test_assemble_needs_a_checkpoint(tmp_path):
     with pytest.raises(InputError, match="must have a checkpoint"):
         assemble(load_teach_recipe(TINY), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def start(whole, assignments):
+    """Go on from the finished teacher, validating at each step."""
+    changes = ["unet.train.phases=[{steps: 12, batch_size: 4}]", "unet.train.validate_every=1"]
+    return [*assignments, *changes, f"start_from={whole / 'teacher'}"]
+
+
+@pytest.fixture(scope="module")
+def continued(tmp_path_factory, start):
+    out = tmp_path_factory.mktemp("teach") / "continued"
+    return run_teach(TINY, start, out, None, Silent()).parent
+
+
+def test_start_goes_on_where_the_teacher_was(whole, continued):
+    before, after = validation_losses(whole), validation_losses(continued)
+    # The same images and noise; the first step moves the averages by a thousandth of its length.
+    # What is left is the rounding of the teacher's weights to 16 bits.
+    assert after[0] == pytest.approx(before[-1], rel=1e-3)
+    assert after[0] < 0.9 * before[0]
+    assert after[-1] < after[0]
+    first = [row["loss"] for row in curves(whole)["unet"] if "loss" in row]
+    again = [row["loss"] for row in curves(continued)["unet"] if "loss" in row]
+    assert again[0] < 0.75 * first[0]
+
+
+def test_start_keeps_vae_and_text_encoder(whole, continued):
+    ours, theirs = weights(continued), weights(whole)
+    assert ours.keys() == theirs.keys()
+    kept = {name for name in ours if torch.equal(ours[name], theirs[name])}
+    assert {name for name in ours if name.startswith("vae.")} <= kept
+    assert {name.partition(".")[0] for name in ours.keys() - kept} == {"unet", "text_encoder"}
+    assert not any((continued / stage / METRICS_FILE).exists() for stage in ("vae", "text"))
+
+
+def test_start_resumes_after_a_kill(start, continued, tmp_path):
+    teach_and_kill(start, tmp_path / "killed")
+    run_teach(TINY, start, tmp_path / "killed", None, Silent())
+    assert_same_run(tmp_path / "killed", continued)
+
+
+def test_another_start_is_not_taken_for_the_first(whole, start, continued, tmp_path):
+    """The same path with other weights: a checkpoint of the first start is set aside."""
+    teacher, out = tmp_path / "teacher", tmp_path / "run"
+    shutil.copytree(whole / "teacher", teacher)
+    moved = [*start[:-1], "unet.train.phases=[{steps: 1, batch_size: 4}]", f"start_from={teacher}"]
+    run_teach(TINY, moved, out, None, Silent())
+    file = teacher / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    tensors["conv_out.bias"] = tensors["conv_out.bias"] + 1
+    save_file(tensors, file, {"format": "pt"})
+    before = validation_losses(out)
+    run_teach(TINY, moved, out, None, Silent())
+    assert (out / "unet" / "checkpoint.1.safetensors").is_file()
+    assert validation_losses(out)[0] > 1.5 * before[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["unet.layers_per_block=2"], "unet layers_per_block 1 where the recipe has 2"),
+        (["vae.latent_channels=8"], "unet in_channels 4 where the recipe has 8"),
+        (["vae.norm_num_groups=8"], "vae norm_num_groups 4 where the recipe has 8"),
+        (["text.layers=2"], "text_encoder num_hidden_layers 1 where the recipe has 2"),
+        (["text.merges=100"], "text_encoder vocab_size 714 where the recipe has 614"),
+        (["text.hidden_size=32"], "unet cross_attention_dim 16 where the recipe has 32"),
+        (["data.resolution=32"], "unet sample_size 8 where the recipe has 16"),
+        (["start_from=no-such-folder"], "no such folder"),
+    ],
+)
+def test_start_of_another_structure_is_refused(changes, said, start, tmp_path):
+    with pytest.raises(InputError, match=said):
+        run_teach(TINY, [*start, *changes], tmp_path / "run", None, Silent())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "said"),
+    [
+        (
+            "scheduler/scheduler_config.json",
+            {"prediction_type": "v_prediction"},
+            "scheduler prediction_type v_prediction where the recipe has epsilon",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            {"beta_end": 0.02},
+            "scheduler beta_end 0.02 where the recipe has 0.012",
+        ),
+    ],
+)
+def test_start_of_another_kind_is_refused(file, values, said, whole, start, tmp_path):
+    teacher = shutil.copytree(whole / "teacher", tmp_path / "teacher")
+    config = json.loads((teacher / file).read_text())
+    (teacher / file).write_text(json.dumps({**config, **values}))
+    with pytest.raises(InputError, match=said):
+        run_teach(TINY, [*start, f"start_from={teacher}"], tmp_path / "run", None, Silent())
+
+
+def test_start_must_be_a_plain_pipeline(start, tiny_sdxl_teacher, tmp_path):
+    with pytest.raises(InputError, match="`start_from` must name a StableDiffusionPipeline"):
+        run_teach(TINY, [*start, f"start_from={tiny_sdxl_teacher}"], tmp_path, None, Silent())
+
+
+def test_the_tokenizer_must_be_the_recipes(whole, start, tmp_path):
+    """As many tokens, but others."""
+    tokenizer = shutil.copytree(whole / "teacher" / "tokenizer", tmp_path / "tokenizer")
+    lines = (tokenizer / "merges.txt").read_text(encoding="utf-8").splitlines()
+    (tokenizer / "merges.txt").write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
+    with pytest.raises(InputError, match="tokens that are not the recipe's"):
+        run_teach(TINY, [*start, f"text.tokenizer={tokenizer}"], tmp_path / "run", None, Silent())

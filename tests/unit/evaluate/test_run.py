@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from edgekd import cli
-from edgekd.artifacts import read_json, run_lock
+from edgekd.artifacts import finish, read_json, run_lock
 from edgekd.benchmark.workers import WorkerPool
 from edgekd.errors import InputError
 from edgekd.evaluate.card import images_until, render_card, stage_facts, training_facts, write_card
@@ -206,6 +206,21 @@ def test_the_card_follows_the_figures(
     other = render_card(changed, training_facts(run))
     assert "98.8 %" in other
     assert "98.8 %" not in text
+
+
+def test_a_card_says_where_the_run_started(result: dict[str, Any], run: Path) -> None:
+    assert "earlier teacher" not in render_card(result, training_facts(run))
+    recipe = json.loads((run / "recipe.json").read_text())
+    (run / "recipe.json").write_text(json.dumps({**recipe, "start_from": "starter"}))
+    for stage in ("vae", "text"):
+        (run / stage / "metrics.jsonl").unlink()
+    (run / "vae" / "model").mkdir()
+    finish(run / "vae" / "model", "key", start_key="0123456789abcdef" * 4)
+    facts = training_facts(run)
+    assert list(facts["stages"]) == ["unet"]
+    assert "earlier teacher of the same recipe (content hash `0123456789abcdef`)" in render_card(
+        result, facts
+    )
 
 
 def test_a_card_needs_figures_of_this_version(result: dict[str, Any], run: Path) -> None:

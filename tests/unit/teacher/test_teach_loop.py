@@ -77,6 +77,18 @@ def test_positions_run_on_through_phases_and_ranks():
         assert np.concatenate(shares).tolist() == steps[number].positions.tolist()
 
 
+def test_averages_of_trained_modules_keep_a_full_memory(tmp_path):
+    for trained, memory in ((True, 0.999), (False, 0.1)):
+        chosen = task()
+        chosen.trained = trained
+        before = chosen.modules["model"].weight.detach().clone()
+        trainer = Trainer(chosen, section(ema_decay=0.999), tmp_path, "key", ALONE)
+        trainer.train_step()
+        after, average = chosen.modules["model"].weight, trainer.averaged["model"].weight
+        assert not torch.equal(after, before)
+        assert torch.allclose(average, memory * before + (1 - memory) * after, atol=1e-7)
+
+
 def test_rate_warms_up_holds_and_falls():
     factors = [rate_factor(n, section()) for n in range(10)]
     assert factors[:7] == [0.5] + [1.0] * 6
