@@ -11,7 +11,8 @@ Shapes: latents and noise [B,C,h,w], timesteps [B], encoder_hidden_states [B,L,D
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from edgekd.errors import InputError
 from edgekd.teacher.recipe import TeachRecipe, UNetSection
 from edgekd.teacher.teach_cache import Encoder, Half
 from edgekd.teacher.teach_data import (
@@ -117,6 +119,29 @@ def draw_timesteps(
     return np.minimum((quantiles * train_steps).astype(np.int64), train_steps - 1)
 
 
+def compiled(unet: nn.Module) -> Callable[..., Any]:
+    """A function of the same weights that torch compiles at its first call, for each batch size.
+
+    Raises:
+        InputError: torch finds no working compiler; from the call.
+    """
+    fast = torch.compile(unet, dynamic=False)
+
+    def call(*inputs: Tensor) -> Any:
+        try:
+            with warnings.catch_warnings():
+                # On how torch traced code of other libraries: nothing a user could act on.
+                warnings.filterwarnings("ignore", module="torch._dynamo")
+                return fast(*inputs)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise InputError(
+                "`unet.compile` needs a compiler that torch can use",
+                str(error).strip().split("\n", 1)[0],
+            ) from error
+
+    return call
+
+
 class Batch(NamedTuple):
     """Scaled latents and token numbers."""
 
@@ -132,7 +157,11 @@ class NoisePredictor:
         self._scheduler = build_scheduler()
 
     def losses(
-        self, modules: dict[str, nn.Module], batch: Batch, noise: Tensor, timesteps: Tensor
+        self,
+        modules: Mapping[str, Callable[..., Any]],
+        batch: Batch,
+        noise: Tensor,
+        timesteps: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Weighted and raw squared error per sample, [B] each."""
         noisy = self._scheduler.add_noise(batch.latents, noise, timesteps)
@@ -164,6 +193,9 @@ def make_unet_task(
         "text_encoder": text_encoder.to(device).train(),
     }
     checks = validation_batches(recipe, corpus, scaling_factor, encode_latents, tokenizer)
+    trained: dict[str, Callable[..., Any]] = {**modules}
+    if section.compile:
+        trained["unet"] = compiled(modules["unet"])
 
     def loss(step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         rows, captions = [], []
@@ -175,7 +207,7 @@ def make_unet_task(
         clean = torch.from_numpy(np.stack(rows)).float().mul(scaling_factor)
         batch = Batch(clean.to(device), tokenize(tokenizer, captions).to(device))
         noise, timesteps = _draw_noise(section, recipe.seed, step, tuple(clean.shape[1:]))
-        weighted, raw = predictor.losses(modules, batch, noise.to(device), timesteps.to(device))
+        weighted, raw = predictor.losses(trained, batch, noise.to(device), timesteps.to(device))
         return weighted.mean(), {"mse": raw.mean()}
 
     def validate(averaged: dict[str, nn.Module]) -> dict[str, float]:
