@@ -3,85 +3,125 @@
     python benchmarks/peers/onnx_optimum.py --pipeline DIR [--threads 1] [--out FILE.json]
     python benchmarks/peers/onnx_optimum.py --sd15          # random U-Net of SD 1.5's size
 
-Per step of the U-Net at batch 1 and 2, fp32 and int8, and whole pictures in fp32. optimum's int8 is
-its `ORTQuantizer` with the dynamic AVX-512 VNNI configuration.
+Per step of the U-Net at batch 1 and 2, fp32, fp16 and int8, and whole pictures in fp32.
+
+optimum's fp16 is its export with `dtype="fp16"`; beside it stands its fp32 export converted by
+onnxruntime's own tool, `onnxruntime.transformers.float16`. Its int8 is its `ORTQuantizer` with the
+dynamic AVX-512 VNNI configuration, for all operators that it names and for `MatMul` alone:
+dynamically quantized convolutions are slow.
+
+At SD 1.5's size batch 1 is timed, and one export of edgekd against one peer at a time: a session
+of such a U-Net takes up to 8 GB.
 """
 
 from __future__ import annotations
 
-import argparse
-import shutil
-import tempfile
+import gc
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import torch
+from exports import (
+    PROMPT,
+    convert_unet,
+    export_with_edgekd,
+    exports_folder,
+    made,
+    make_sd15,
+    read_arguments,
+)
 from runner import compare, report
 
-from edgekd import resources
-from edgekd.export.onnx import OnnxExporter
 from edgekd.export.onnx_pipeline import MODEL_FILE, PROVIDER, load_onnx_pipeline, session_options
-from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.unet_noise import unet_noise
-from edgekd.libraries import diffusers
-from edgekd.progress import Silent
 
-SD15_UNET = {
-    "sample_size": 64,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "layers_per_block": 2,
-    "attention_head_dim": 8,
-    "cross_attention_dim": 768,
+# Precision -> edgekd's exports, and the peers, that compute in it.
+OWN = {
+    "fp32": ("fp32",),
+    "fp16": ("fp16",),
+    "int8": ("int8", "int8-dynamic", "int8-static", "int8-mixed"),
 }
-INT8 = ("int8", "int8-dynamic", "int8-static", "int8-mixed")
+PEERS = {
+    "fp32": ("fp32",),
+    "fp16": ("fp16", "fp16-converted"),
+    "int8": ("int8", "int8-matmul"),
+}
+# Static ranges need real weights and inputs.
+SD15_OWN = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "int8-dynamic")}
+SD15_PEERS = {"fp32": ("fp32",), "fp16": ("fp16-converted",), "int8": ("int8-matmul",)}
 
 
-def make_sd15(folder: Path) -> Path:
-    """The starter's pipeline with a random U-Net of SD 1.5's configuration."""
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    shutil.copytree(resources.STARTER / "teacher", folder)
-    torch.manual_seed(0)
-    shutil.rmtree(folder / "unet")
-    diffusers.UNet2DConditionModel(**SD15_UNET).save_pretrained(folder / "unet")
-    shutil.rmtree(folder / "text_encoder")
-    config = CLIPTextConfig.from_pretrained(resources.STARTER / "teacher" / "text_encoder")
-    config.hidden_size = 768
-    CLIPTextModel(config).save_pretrained(folder / "text_encoder")
-    return folder
-
-
-def export_with_optimum(pipeline: Path, out: Path) -> Path:
+def export_with_optimum(out: Path, source: Path, dtype: str) -> None:
     from optimum.exporters.onnx import main_export
 
-    main_export(str(pipeline), out, task="text-to-image", library_name="diffusers")
-    return out
+    main_export(
+        str(source.resolve()),
+        out,
+        task="text-to-image",
+        library_name="diffusers",
+        dtype=dtype,
+        do_validation=False,
+    )
 
 
-def quantize_with_optimum(exported: Path, out: Path) -> Path:
+def convert_with_onnxruntime(out: Path, exported: Path) -> None:
     """The U-Net only: it is what the steps time."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = onnx.load(exported / "unet" / MODEL_FILE)
+    half = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
+    (out / "unet").mkdir(parents=True)
+    onnx.save_model(half, out / "unet" / MODEL_FILE)
+
+
+def quantize_with_optimum(out: Path, exported: Path, operators: list[str] | None) -> None:
+    """The U-Net only."""
     from optimum.onnxruntime import ORTQuantizer
     from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
-    config = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
+    config = AutoQuantizationConfig.avx512_vnni(
+        is_static=False, per_channel=True, operators_to_quantize=operators
+    )
     quantizer = ORTQuantizer.from_pretrained(exported / "unet", file_name=MODEL_FILE)
-    quantizer.quantize(config, save_dir=out / "unet", file_suffix="")
-    return out
+    large = (exported / "unet" / f"{MODEL_FILE}_data").is_file()
+    quantizer.quantize(
+        config, save_dir=out / "unet", file_suffix="", use_external_data_format=large
+    )
 
 
-def unet_call(folder: Path, threads: int, batch: int, shapes: Path) -> Callable[[], Any]:
+def make_peer(exports: Path, name: str, how: Any) -> Path:
+    folder = exports / "optimum" / name
+    if name in ("fp32", "fp16"):
+        return made(folder, export_with_optimum, how.source, name)
+    first = make_peer(exports, "fp32", how)
+    if name == "fp16-converted":
+        return made(folder, convert_with_onnxruntime, first)
+    return made(folder, quantize_with_optimum, first, ["MatMul"] if name == "int8-matmul" else None)
+
+
+def make_own(exports: Path, name: str, how: Any) -> Path:
+    folder = exports / "edgekd" / name
+    base = None if name == "fp32" else make_own(exports, "fp32", how)
+    if how.sd15:
+        return made(folder, convert_unet, "onnx", how.source, name, base)
+    return made(folder, export_with_edgekd, "onnx", how.source, name, 2, base)
+
+
+def unet_call(folder: Path, threads: int, batch: int, source: Path) -> Callable[[], Any]:
     session = onnxruntime.InferenceSession(
         str(folder / "unet" / MODEL_FILE), session_options(threads), providers=[PROVIDER]
     )
-    types = {"tensor(float)": "float32", "tensor(int64)": "int64"}
+    types = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
     wanted = {item.name: item for item in session.get_inputs()}
     inputs = {
         name: value.astype(types[wanted[name].type]).reshape(
             value.shape if value.ndim else [1] * len(wanted[name].shape)
         )
-        for name, value in unet_noise(shapes, batch).items()
+        for name, value in unet_noise(source, batch).items()
     }
     return lambda: session.run(None, inputs)
 
@@ -89,7 +129,7 @@ def unet_call(folder: Path, threads: int, batch: int, shapes: Path) -> Callable[
 def picture_call(folder: Path, threads: int, steps: int) -> Callable[[], Any]:
     pipeline = load_onnx_pipeline(folder, threads)
     return lambda: pipeline(
-        "red apple",
+        PROMPT,
         num_inference_steps=steps,
         guidance_scale=4.0,
         generator=torch.Generator().manual_seed(0),
@@ -97,52 +137,56 @@ def picture_call(folder: Path, threads: int, steps: int) -> Callable[[], Any]:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pipeline", type=Path, default=resources.STARTER / "teacher")
-    parser.add_argument("--sd15", action="store_true", help="time a random SD 1.5-size U-Net")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--steps", type=int, default=8, help="of the whole pictures")
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    threads, runs = arguments.threads, arguments.runs
-    with tempfile.TemporaryDirectory() as temporary:
-        scratch = Path(temporary)
-        source = make_sd15(scratch / "sd15") if arguments.sd15 else arguments.pipeline
-        options = ExportOptions(Generation(steps=2))
-        own: dict[str, Path] = {}
-        for precision in ("fp32", *INT8):
-            exported = OnnxExporter().export(
-                source, scratch / precision, precision, ["red apple"], Silent(), options
-            )
-            own[precision] = exported.path
-        peer = {"fp32": export_with_optimum(source, scratch / "optimum")}
-        peer["int8"] = quantize_with_optimum(peer["fp32"], scratch / "optimum-int8")
-        results = []
-        for precision, names in (("fp32", ("fp32",)), ("int8", INT8)):
-            for batch in (1, 2):
-                calls = {
-                    f"optimum {precision}": unet_call(peer[precision], threads, batch, own["fp32"]),
-                    **{
-                        f"edgekd {name}": unet_call(own[name], threads, batch, own["fp32"])
-                        for name in names
-                    },
-                }
-                work = f"U-Net step, {precision}, batch {batch}"
-                results.append(compare(work, calls, 3, runs))
-        if not arguments.sd15:  # its decoder is the starter's
-            calls = {
-                "optimum fp32": picture_call(peer["fp32"], threads, arguments.steps),
-                "edgekd fp32": picture_call(own["fp32"], threads, arguments.steps),
+def time_steps(work: str, folders: dict[str, Path], batch: int, how: Any) -> dict[str, Any]:
+    """`folders`: `<maker> <export>` -> exported folder."""
+    calls = {
+        name: unet_call(folder, how.threads, batch, how.source) for name, folder in folders.items()
+    }
+    result = compare(work, calls, how.warmup, how.runs)
+    calls.clear()
+    gc.collect()
+    return result
+
+
+def time_pipeline(exports: Path, how: Any) -> list[Any]:
+    results = []
+    for precision in how.precisions:
+        folders = {f"optimum {name}": make_peer(exports, name, how) for name in PEERS[precision]}
+        folders |= {f"edgekd {name}": make_own(exports, name, how) for name in OWN[precision]}
+        for batch in () if how.make_only else (1, 2):
+            work = f"U-Net step, {precision}, batch {batch}"
+            results.append(time_steps(work, folders, batch, how))
+    if "fp32" in how.precisions and not how.make_only:
+        calls = {
+            f"{maker} fp32": picture_call(exports / maker / "fp32", how.threads, how.steps)
+            for maker in ("optimum", "edgekd")
+        }
+        work = f"picture, fp32, {how.steps} steps"
+        results.append(compare(work, calls, 1, max(how.runs // 2, 1)))
+    return results
+
+
+def time_sd15(exports: Path, how: Any) -> list[Any]:
+    results = []
+    for precision in how.precisions:
+        for name, peer in itertools.product(SD15_OWN[precision], SD15_PEERS[precision]):
+            folders = {
+                f"optimum {peer}": make_peer(exports, peer, how),
+                f"edgekd {name}": make_own(exports, name, how),
             }
-            results.append(compare(f"picture, fp32, {arguments.steps} steps", calls, 1, runs // 2))
-    report(
-        results,
-        {"pipeline": "SD 1.5 size" if arguments.sd15 else str(source), "threads": threads},
-        arguments.out,
-    )
+            if not how.make_only:
+                results.append(time_steps(f"U-Net step, {name}, batch 1", folders, 1, how))
+    return results
+
+
+def main() -> None:
+    how = read_arguments(__doc__, tuple(OWN))
+    torch.set_num_threads(how.threads)
+    with exports_folder(how.exports) as exports:
+        how.source = made(exports / "source", make_sd15) if how.sd15 else how.pipeline.resolve()
+        results = time_sd15(exports, how) if how.sd15 else time_pipeline(exports, how)
+    name = "SD 1.5 size" if how.sd15 else str(how.pipeline)
+    report(results, {"pipeline": name, "threads": how.threads}, how.out)
 
 
 if __name__ == "__main__":

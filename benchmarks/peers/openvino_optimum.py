@@ -3,67 +3,92 @@
     python benchmarks/peers/openvino_optimum.py [--pipeline DIR] [--threads 1] [--out FILE.json]
     python benchmarks/peers/openvino_optimum.py --sd15      # random U-Net of SD 1.5's size
 
-Per step of the U-Net with guidance (batch 2): float32, OpenVINO's default arithmetic (bf16 where
-the CPU has it), and 8 bits; and whole pictures in float32 and in the default. optimum-intel's 8
-bits are its `OVWeightQuantizationConfig(bits=8)`.
+Per step of the U-Net with guidance (batch 2): float32, 16 bits and 8 bits; and whole pictures in
+float32 and in 16 bits. All but float32 is computed in OpenVINO's default arithmetic, bf16 where the
+CPU has it. optimum-intel's 16 bits are its export with `dtype="fp16"`, and its float32 export in
+that arithmetic; its 8 bits are its `OVWeightQuantizationConfig(bits=8)`.
+
+At SD 1.5's size one export of edgekd is timed against one peer at a time.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import tempfile
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from exports import (
+    PROMPT,
+    convert_unet,
+    export_with_edgekd,
+    exports_folder,
+    made,
+    make_sd15,
+    read_arguments,
+)
 from runner import compare, report
 
-from edgekd import resources
-from edgekd.export.openvino import OpenVinoExporter
 from edgekd.export.openvino_graph import read_model
 from edgekd.export.openvino_libraries import openvino, quiet
-from edgekd.export.openvino_pipeline import deployed_arithmetic, properties
-from edgekd.export.protocol import ExportOptions, Generation
+from edgekd.export.openvino_pipeline import EXACT, deployed_arithmetic, properties
 from edgekd.export.unet_noise import unet_noise
-from edgekd.progress import Silent
 
-PROMPT = "red apple"
-INT8 = ("int8", "int8_full", "hybrid")
+# Precision -> edgekd's exports, and the peers, that compute in it.
+OWN = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "int8_full", "hybrid")}
+PEERS = {"fp32": ("fp32",), "fp16": ("fp16", "fp32"), "int8": ("int8",)}
+SD15_OWN = {**OWN, "int8": ("int8", "int8_full")}
 
 
-def export_with_optimum(source: Path, out: Path) -> dict[str, Path]:
+def export_with_optimum(out: Path, source: Path, dtype: str) -> None:
     from optimum.exporters.openvino import main_export
+    from optimum.intel import OVConfig
+
+    main_export(
+        str(source),
+        out,
+        task="text-to-image",
+        library_name="diffusers",
+        ov_config=OVConfig(dtype=dtype),
+    )
+
+
+def compress_with_optimum(out: Path, exported: Path) -> None:
     from optimum.intel import OVDiffusionPipeline, OVWeightQuantizationConfig
 
-    main_export(str(source.resolve()), out / "fp32", task="text-to-image", library_name="diffusers")
     with quiet():
         config = OVWeightQuantizationConfig(bits=8)
         small = OVDiffusionPipeline.from_pretrained(
-            out / "fp32", quantization_config=config, compile=False
+            exported, quantization_config=config, compile=False
         )
-        small.save_pretrained(out / "int8")
-    return {name: out / name for name in ("fp32", "int8")}
+        small.save_pretrained(out)
 
 
-def export_with_edgekd(source: Path, out: Path) -> dict[str, Path]:
-    for precision in ("fp32", "fp16", *INT8):
-        base = out / "fp32" if precision != "fp32" else None
-        options = ExportOptions(Generation(steps=8), base=base)
-        exporter = OpenVinoExporter()
-        exporter.export(source, out / precision, precision, [PROMPT], Silent(), options)
-    return {name: out / name for name in ("fp32", "fp16", *INT8)}
+def make_peer(exports: Path, name: str, how: Any) -> Path:
+    folder = exports / "optimum" / name
+    if name != "int8":
+        return made(folder, export_with_optimum, how.source, name)
+    return made(folder, compress_with_optimum, make_peer(exports, "fp32", how))
 
 
-def unet_call(folder: Path, arithmetic: str, threads: int, shapes: Path) -> Callable[[], Any]:
+def make_own(exports: Path, name: str, how: Any) -> Path:
+    folder = exports / "edgekd" / name
+    base = None if name == "fp32" else make_own(exports, "fp32", how)
+    if how.sd15:
+        return made(folder, convert_unet, "openvino", how.source, name, base)
+    return made(folder, export_with_edgekd, "openvino", how.source, name, 8, base)
+
+
+def unet_call(folder: Path, arithmetic: str, threads: int, source: Path) -> Callable[[], Any]:
     """The file as a client loads it: a whole timestep."""
     core = openvino.Core()
     compiled = core.compile_model(
         read_model(folder / "unet"), "CPU", properties(arithmetic, threads)
     )
-    inputs = unet_noise(shapes, 2)
+    inputs = unet_noise(source, 2)
     inputs["timestep"] = np.array([500], np.int64)
     return lambda: compiled(inputs, share_inputs=True)
 
@@ -84,65 +109,65 @@ def picture_call(folder: Path, arithmetic: str, threads: int, steps: int) -> Cal
     )
 
 
-def steps_of(own: dict[str, Path], peer: dict[str, Path], threads: int, runs: int) -> list[Any]:
-    default = deployed_arithmetic()
-    works = (
-        ("fp32, float32", "f32", "fp32", ("fp32",)),
-        (f"fp16, {default}", default, "fp32", ("fp16",)),
-        (f"int8, {default}", default, "int8", INT8),
-    )
+def time_steps(
+    precision: str, folders: dict[str, Path], arithmetic: str, how: Any
+) -> dict[str, Any]:
+    """`folders`: `<maker> <export>` -> exported folder."""
+    calls = {
+        name: unet_call(folder, arithmetic, how.threads, how.source)
+        for name, folder in folders.items()
+    }
+    work = f"U-Net step, {precision}, {arithmetic}, batch 2"
+    result = compare(work, calls, how.warmup, how.runs)
+    calls.clear()
+    gc.collect()
+    return result
+
+
+def arithmetic_of(precision: str) -> str:
+    return EXACT if precision == "fp32" else deployed_arithmetic()
+
+
+def time_pipeline(exports: Path, how: Any) -> list[Any]:
     results = []
-    for work, arithmetic, theirs, ours in works:
-        calls = {f"optimum {theirs}": unet_call(peer[theirs], arithmetic, threads, own["fp32"])}
-        calls |= {
-            f"edgekd {name}": unet_call(own[name], arithmetic, threads, own["fp32"])
-            for name in ours
-            if name in own
-        }
-        results.append(compare(f"U-Net step, {work}, batch 2", calls, 2, runs))
-        del calls
-        gc.collect()
+    for precision in how.precisions:
+        arithmetic = arithmetic_of(precision)
+        folders = {f"optimum {name}": make_peer(exports, name, how) for name in PEERS[precision]}
+        folders |= {f"edgekd {name}": make_own(exports, name, how) for name in OWN[precision]}
+        if how.make_only:
+            continue
+        results.append(time_steps(precision, folders, arithmetic, how))
+        if precision != "int8":
+            calls = {
+                name: picture_call(folder, arithmetic, how.threads, how.steps)
+                for name, folder in folders.items()
+            }
+            work = f"picture, {precision}, {arithmetic}, {how.steps} steps"
+            results.append(compare(work, calls, 1, max(how.runs // 2, 1)))
     return results
 
 
-def pictures_of(
-    own: dict[str, Path], peer: dict[str, Path], threads: int, runs: int, steps: int
-) -> list[Any]:
+def time_sd15(exports: Path, how: Any) -> list[Any]:
     results = []
-    for ours, arithmetic in (("fp32", "f32"), ("fp16", deployed_arithmetic())):
-        calls = {
-            "optimum fp32": picture_call(peer["fp32"], arithmetic, threads, steps),
-            f"edgekd {ours}": picture_call(own[ours], arithmetic, threads, steps),
-        }
-        results.append(compare(f"picture, {ours}, {arithmetic}, {steps} steps", calls, 1, runs))
+    for precision in how.precisions:
+        for name, peer in itertools.product(SD15_OWN[precision], PEERS[precision]):
+            folders = {
+                f"optimum {peer}": make_peer(exports, peer, how),
+                f"edgekd {name}": make_own(exports, name, how),
+            }
+            if not how.make_only:
+                results.append(time_steps(name, folders, arithmetic_of(precision), how))
     return results
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pipeline", type=Path, default=resources.STARTER / "teacher")
-    parser.add_argument("--sd15", action="store_true", help="time a random SD 1.5-size U-Net")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--steps", type=int, default=8, help="of the whole pictures")
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    with tempfile.TemporaryDirectory() as temporary:
-        scratch = Path(temporary)
-        source = arguments.pipeline
-        if arguments.sd15:
-            from onnx_optimum import make_sd15
-
-            source = make_sd15(scratch / "sd15")
-        peer = export_with_optimum(source, scratch / "optimum")
-        own = export_with_edgekd(source, scratch / "edgekd")
-        results = steps_of(own, peer, arguments.threads, arguments.runs)
-        if not arguments.sd15:  # its decoder is the starter's
-            half = max(arguments.runs // 2, 1)
-            results += pictures_of(own, peer, arguments.threads, half, arguments.steps)
-    name = "SD 1.5 size" if arguments.sd15 else str(arguments.pipeline)
-    report(results, {"pipeline": name, "threads": arguments.threads}, arguments.out)
+    how = read_arguments(__doc__, tuple(OWN))
+    torch.set_num_threads(how.threads)
+    with exports_folder(how.exports) as exports:
+        how.source = made(exports / "source", make_sd15) if how.sd15 else how.pipeline.resolve()
+        results = time_sd15(exports, how) if how.sd15 else time_pipeline(exports, how)
+    name = "SD 1.5 size" if how.sd15 else str(how.pipeline)
+    report(results, {"pipeline": name, "threads": how.threads}, how.out)
 
 
 if __name__ == "__main__":

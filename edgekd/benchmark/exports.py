@@ -23,22 +23,21 @@ _COLUMNS = ("target", "precision", "seconds", "peak GB", "of U-Net", "MB", "U-Ne
 
 
 def choose_targets(suite: ExportSuite, targets: list[Target]) -> dict[str, list[str]]:
-    """Target name -> precisions, in the order of export.
+    """Target name -> precisions, in the order of export: the suite's, else the target's.
 
     Raises:
-        InputError: a precision that its target does not list, or a runtime that is not installed.
+        InputError: a precision that the runtime does not have, or a runtime that is not installed.
     """
     chosen = {}
     for target in targets:
         wanted = suite.targets.get(target.name) or target.precisions
-        unknown = [name for name in wanted if name not in target.precisions]
+        known = get_exporter(target.runtime).precisions
+        unknown = [name for name in wanted if name not in known]
         if unknown:
             raise InputError(
-                f"precisions of target `{target.name}` are {', '.join(target.precisions)}",
-                ", ".join(unknown),
+                f"precisions of `{target.runtime}` are {', '.join(known)}", ", ".join(unknown)
             )
-        get_exporter(target.runtime)
-        chosen[target.name] = [name for name in target.precisions if name in wanted]
+        chosen[target.name] = [name for name in known if name in wanted]
     return chosen
 
 

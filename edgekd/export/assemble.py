@@ -29,7 +29,7 @@ from edgekd.export.capture import (
     picture_multiple,
     vae_scale_factor,
 )
-from edgekd.export.isolate import Worker, make_worker
+from edgekd.export.isolate import Done, Worker, make_worker
 from edgekd.export.lora import check_lora
 from edgekd.export.manifest import (
     MANIFEST_FILE,
@@ -44,7 +44,7 @@ from edgekd.export.manifest import (
 )
 from edgekd.export.parity import ComponentParity, PictureParity
 from edgekd.export.protocol import Exporter, ExportOptions, WritesClientFiles
-from edgekd.export.steps import Order
+from edgekd.export.steps import Order, is_made_of_files
 from edgekd.export.trajectory_files import save_trajectory
 from edgekd.progress import Progress
 
@@ -255,20 +255,36 @@ def _convert_all(job: _Job, order: Order, names: tuple[str, ...]) -> dict[str, C
                 "weights": None if job.applied is None else job.applied.part(name),
                 "floor": asdict(job.exporter.component_floor(name, job.precision)),
             }
-            converted = job.worker.run("convert", part)
-            checked = job.worker.run("check", part)
-            parity = ComponentParity.from_dict(checked.result)
+            done = [*_float32_first(job, part), job.worker.run("convert", part)]
+            details = done[-1].result
+            done.append(job.worker.run("check", part))
+            parity = ComponentParity.from_dict(done[-1].result)
             facts[name] = ComponentFacts(
                 precision=job.precision,
                 parity=parity,
                 bytes=folder_bytes(Path(order["folder"]) / name),
                 seconds=round(time.monotonic() - started, 2),
-                peak_rss_bytes=max(converted.peak_rss_bytes, checked.peak_rss_bytes),
-                details=converted.result,
+                peak_rss_bytes=max(step.peak_rss_bytes for step in done),
+                details=details,
             )
             job.progress.info(f"  {job.precision} {name}: {facts[name].summary()}")
             advance(1)
     return facts
+
+
+def _float32_first(job: _Job, part: Order) -> list[Done]:
+    """Give a large part without a base one, by a step of its own.
+
+    Torch's weights and those of another precision are then never in memory together.
+    """
+    wanted = job.worker.isolated and is_made_of_files(job.exporter, part)
+    if part["base"] is not None or not wanted:
+        return []
+    base = Path(part["trajectory"]).with_name("base")
+    first = {"precision": job.exporter.precisions[0], "folder": str(base)}
+    done = job.worker.run("convert", {**part, **first})
+    part["base"] = str(base)
+    return [done]
 
 
 def _draw(job: _Job, order: Order) -> PictureParity:

@@ -23,7 +23,8 @@ from edgekd.export.bits.apply import MIXED, PART_FLOOR, PICTURE_FLOOR
 from edgekd.export.bits.onnx import ONNX_STORAGE, store_bits
 from edgekd.export.bits.weights import captured_model
 from edgekd.export.capture import Capture
-from edgekd.export.onnx_graph import OPSET, save_model, to_onnx
+from edgekd.export.large import is_large
+from edgekd.export.onnx_graph import OPSET, copy_model, save_model, write_onnx
 from edgekd.export.onnx_mobile import to_ort_format
 from edgekd.export.onnx_pipeline import (
     MODEL_FILE,
@@ -32,9 +33,11 @@ from edgekd.export.onnx_pipeline import (
     RuntimeOptions,
     load_onnx_pipeline,
     model_file,
+    open_session,
     session_options,
 )
-from edgekd.export.onnx_precisions import PRECISIONS
+from edgekd.export.onnx_precisions import PRECISIONS, Method
+from edgekd.export.onnx_turns import load_onnx_in_turns
 from edgekd.export.protocol import ExportOptions, Floor
 from edgekd.export.record import Arrays, Recording
 from edgekd.progress import Progress
@@ -46,11 +49,13 @@ class OnnxRunner:
     partial = False
 
     def __init__(
-        self, model_path: Path, threads: int = 0, chosen: RuntimeOptions | None = None
+        self,
+        model_path: Path,
+        threads: int = 0,
+        chosen: RuntimeOptions | None = None,
+        thrifty: bool = False,
     ) -> None:
-        self._session = onnxruntime.InferenceSession(
-            str(model_path), session_options(threads, chosen), providers=[PROVIDER]
-        )
+        self._session = open_session(model_path, session_options(threads, chosen, thrifty))
         self.inputs = tuple(item.name for item in self._session.get_inputs())
         self.outputs = tuple(item.name for item in self._session.get_outputs())
         self.executed_by = f"onnxruntime {onnxruntime.__version__} {PROVIDER}"
@@ -80,6 +85,7 @@ class OnnxExporter:
     )
     dynamic_shapes = True
     weight_storages = (ONNX_STORAGE,)
+    from_files = precisions[1:]
     accepts_tiny_decoder = True
     # onnxruntime writes some lists of this format in the order of a seeded hash table.
     varying = tuple(name for name, precision in PRECISIONS.items() if precision.ort_format)
@@ -107,6 +113,10 @@ class OnnxExporter:
     def load(self, path: Path, threads: int = 0) -> Any:
         return load_onnx_pipeline(path, threads)
 
+    def load_in_turns(self, path: Path, threads: int = 0) -> Any:
+        """See `edgekd.export.protocol.LoadsInTurns`."""
+        return load_onnx_in_turns(path, threads)
+
     def convert(
         self,
         capture: Capture,
@@ -128,15 +138,14 @@ class OnnxExporter:
                 # A folder of its own: large models are two files.
                 base = scratch / "fp32"
                 base.mkdir()
-                save_model(to_onnx(capture, scratch), base / MODEL_FILE)
-            method = how.method(capture.component)
-            model, facts = method(base / MODEL_FILE, recordings, scratch)
+                write_onnx(capture, base / MODEL_FILE)
+            final = scratch / "final"
+            facts = _make(how.method(capture.component), base, recordings, scratch, final)
             if how.ort_format:
-                (scratch / "final").mkdir()
-                save_model(model, scratch / "final" / MODEL_FILE)
-                to_ort_format(scratch / "final" / MODEL_FILE, folder / ORT_FILE)
+                to_ort_format(final / MODEL_FILE, folder / ORT_FILE)
             else:
-                save_model(model, folder / MODEL_FILE)
+                for file in sorted(final.iterdir()):
+                    file.replace(folder / file.name)
         write_json(folder / "config.json", capture.config)
         return {"quantization": facts} if facts else {}
 
@@ -152,14 +161,19 @@ class OnnxExporter:
         """See `edgekd.export.bits.storage.StoresBits`."""
         del method, recordings  # one method, nothing to calibrate
         folder.mkdir(parents=True, exist_ok=True)
-        model = to_onnx(capture, folder) if base is None else onnx.load(base / MODEL_FILE)
+        with tempfile.TemporaryDirectory(prefix=".onnx-", dir=folder) as scratch:
+            if base is None:
+                base = Path(scratch)
+                write_onnx(capture, base / MODEL_FILE)
+            model = onnx.load(base / MODEL_FILE)
         facts = {"quantization": store_bits(model, captured_model(capture), bits)}
         save_model(model, folder / MODEL_FILE)
         write_json(folder / "config.json", capture.config)
         return facts
 
     def open_component(self, exported_path: Path, component: str) -> OnnxRunner:
-        return OnnxRunner(model_file(exported_path / component), torch.get_num_threads())
+        part = exported_path / component
+        return OnnxRunner(model_file(part), torch.get_num_threads(), thrifty=is_large(part))
 
     def tune(self, path: Path, threads: int) -> dict[str, Any]:
         from edgekd.export.onnx_tune import tune  # it opens parts by this module
@@ -178,3 +192,16 @@ class OnnxExporter:
             "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
             "opset": OPSET,
         }
+
+
+def _make(
+    method: Method | None, base: Path, recordings: list[Recording], scratch: Path, final: Path
+) -> dict[str, Any]:
+    """Write a part's model into the new folder `final`, from the float32 one in `base`."""
+    final.mkdir()
+    if method is not None:
+        model, facts = method(base / MODEL_FILE, recordings, scratch)
+        save_model(model, final / MODEL_FILE)
+        return facts
+    copy_model(base, final, link=base.is_relative_to(scratch))
+    return {}

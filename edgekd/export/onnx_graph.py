@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import onnx
 import torch
 from onnx import GraphProto, ModelProto, TensorProto, helper, shape_inference
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from edgekd.export.capture import Capture
 from edgekd.export.onnx_attention import DOMAIN, DOMAIN_VERSION, OPERATOR, fused_attention
@@ -17,19 +20,19 @@ from edgekd.export.onnx_pipeline import MODEL_FILE
 EXTERNAL_DATA_FILE = "model.onnx_data"
 # 17 is the first with LayerNormalization, and every runtime of the last years knows it.
 OPSET = 17
+PAGE_BYTES = 4096  # weights start at multiples of it, so that runtimes can map them
 PROTOBUF_LIMIT_BYTES = 2**31 - 2**20  # the graph itself needs some of the 2 GiB
 
 
-def to_onnx(capture: Capture, scratch: Path) -> ModelProto:
-    """Convert one part to an ONNX model in memory, weights included.
+def write_onnx(capture: Capture, path: Path) -> None:
+    """Convert one part to an ONNX file; a large part's weights are in a second file beside it.
 
-    The result depends on the part alone: nothing in it tells where or when it was made.
-
-    Args:
-        scratch: folder for temporary files; they can be as large as the part.
+    The result depends on the part alone: nothing in it tells where or when it was made. Weights
+    that torch has written to files of their own go from file to file, and not through memory,
+    where torch has them still.
     """
-    with tempfile.TemporaryDirectory(prefix=".onnx-", dir=scratch) as temporary:
-        path = Path(temporary) / MODEL_FILE
+    with tempfile.TemporaryDirectory(prefix=".onnx-", dir=path.parent) as temporary:
+        traced = Path(temporary) / MODEL_FILE
         with (
             warnings.catch_warnings(),
             torch.inference_mode(),
@@ -41,7 +44,7 @@ def to_onnx(capture: Capture, scratch: Path) -> ModelProto:
             torch.onnx.export(
                 capture.module,
                 tuple(capture.example_inputs.values()),
-                str(path),
+                str(traced),
                 input_names=list(capture.example_inputs),
                 output_names=list(capture.outputs),
                 dynamic_axes=capture.dynamic_axes,
@@ -49,10 +52,39 @@ def to_onnx(capture: Capture, scratch: Path) -> ModelProto:
                 custom_opsets={DOMAIN: DOMAIN_VERSION} if fused else {},
                 dynamo=False,
             )
-        model = onnx.load(path)
+        model = onnx.load(traced, load_external_data=False)
+        join_weight_files(model, traced.parent, path.parent / EXTERNAL_DATA_FILE)
     model.doc_string = ""
     _strip_descriptions(model.graph)
-    return model
+    onnx.save_model(model, path)
+
+
+def join_weight_files(model: ModelProto, folder: Path, joined: Path) -> None:
+    """Move the weights that a model has in files of `folder` into the one file `joined`.
+
+    The model, whose weights are not loaded, refers to that file afterwards. Without such weights
+    there is no file.
+    """
+    outside = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
+    if not outside:
+        return
+    with joined.open("wb") as target:
+        for tensor in outside:
+            place = ExternalDataInfo(tensor)
+            target.write(bytes(-target.tell() % PAGE_BYTES))
+            offset = target.tell()
+            with (folder / place.location).open("rb") as source:
+                source.seek(place.offset or 0)
+                shutil.copyfileobj(source, target, 1 << 20)
+            (folder / place.location).unlink()
+            _refer(tensor, joined.name, offset, target.tell() - offset)
+
+
+def _refer(tensor: TensorProto, location: str, offset: int, length: int) -> None:
+    del tensor.external_data[:]
+    facts = {"location": location, "offset": offset, "length": length}
+    for key, value in facts.items():
+        tensor.external_data.add(key=key, value=str(value))
 
 
 def _strip_descriptions(graph: GraphProto) -> None:
@@ -104,3 +136,23 @@ def save_model(model: ModelProto, path: Path) -> None:
         all_tensors_to_one_file=True,
         location=EXTERNAL_DATA_FILE,
     )
+
+
+def copy_model(source: Path, target: Path, link: bool = False) -> None:
+    """Put the files of a model into another folder.
+
+    Args:
+        link: where the disk has links, make one to the weights instead of a copy.
+    """
+    shutil.copyfile(source / MODEL_FILE, target / MODEL_FILE)
+    weights = source / EXTERNAL_DATA_FILE
+    if weights.is_file() and not (link and _linked(weights, target / weights.name)):
+        shutil.copyfile(weights, target / weights.name)
+
+
+def _linked(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without links
+        return False
+    return True

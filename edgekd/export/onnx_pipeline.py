@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,16 @@ _LEVELS = {
 }
 
 
-def session_options(threads: int = 0, chosen: RuntimeOptions | None = None) -> Any:
+def session_options(
+    threads: int = 0, chosen: RuntimeOptions | None = None, thrifty: bool = False
+) -> Any:
     """Options of every onnxruntime session that edgekd opens.
 
     Args:
         threads: threads inside an operator; 0: as chosen, else one per physical core.
         chosen: what a measurement chose; None: onnxruntime's defaults.
+        thrifty: the same graph with less memory and speed: no weights packed for the kernels
+            beside those of the file, which are mapped, and no memory kept from run to run.
     """
     chosen = chosen or RuntimeOptions()
     options = onnxruntime.SessionOptions()
@@ -61,9 +65,16 @@ def session_options(threads: int = 0, chosen: RuntimeOptions | None = None) -> A
     options.inter_op_num_threads = 1
     options.graph_optimization_level = _LEVELS[chosen.optimization]
     options.enable_mem_pattern = chosen.memory_pattern
-    options.enable_cpu_mem_arena = chosen.arena
+    options.enable_cpu_mem_arena = chosen.arena and not thrifty
     options.log_severity_level = 3
+    if thrifty:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     return options
+
+
+def open_session(model: Path, options: Any) -> Any:
+    """A session of a model file on the CPU."""
+    return onnxruntime.InferenceSession(str(model), options, providers=[PROVIDER])
 
 
 def model_file(folder: Path) -> Path:
@@ -94,6 +105,18 @@ def load_onnx_pipeline(path: Path, threads: int = 0) -> Any:
     Raises:
         InputError: the folder is no ONNX pipeline.
     """
+    chosen = stored_options(path)
+    return assemble_pipeline(
+        path, chosen, lambda model: open_session(model, session_options(threads, chosen))
+    )
+
+
+def assemble_pipeline(path: Path, chosen: RuntimeOptions, opened: Callable[[Path], Any]) -> Any:
+    """optimum's pipeline of an exported folder, with the sessions that `opened` gives.
+
+    Raises:
+        InputError: the folder is no ONNX pipeline.
+    """
     wanted = (path / "model_index.json", model_file(path / "unet"))
     missing = [str(item.relative_to(path)) for item in wanted if not item.is_file()]
     if missing:
@@ -106,11 +129,8 @@ def load_onnx_pipeline(path: Path, threads: int = 0) -> Any:
     # isort: split
     from optimum.onnxruntime import ORTDiffusionPipeline
 
-    chosen = stored_options(path)
     sessions = {
-        f"{part}_session": onnxruntime.InferenceSession(
-            str(model_file(path / part)), session_options(threads, chosen), providers=[PROVIDER]
-        )
+        f"{part}_session": opened(model_file(path / part))
         for part in PARTS
         if model_file(path / part).is_file()
     }

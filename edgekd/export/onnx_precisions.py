@@ -43,12 +43,6 @@ from edgekd.export.record import Recording
 Method = Callable[[Path, list[Recording], Path], tuple[ModelProto, dict[str, Any]]]
 
 
-def as_it_is(
-    source: Path, recordings: list[Recording], scratch: Path
-) -> tuple[ModelProto, dict[str, Any]]:
-    return onnx.load(source), {}
-
-
 def int8_weights(
     source: Path, recordings: list[Recording], scratch: Path
 ) -> tuple[ModelProto, dict[str, Any]]:
@@ -71,18 +65,19 @@ class Precision:
     """One precision.
 
     Attributes:
-        unet, other: how the U-Net and the other parts are made from their float32 form.
+        unet, other: how the U-Net and the other parts are made from their float32 form; None: they
+            are it.
         component, picture: floors of every part's SNR and of whole pictures' PSNR.
         ort_format: written as `model.ort`.
     """
 
-    unet: Method
-    other: Method
+    unet: Method | None
+    other: Method | None
     component: Floor
     picture: Floor
     ort_format: bool = False
 
-    def method(self, component: str) -> Method:
+    def method(self, component: str) -> Method | None:
         return self.unet if component == "unet" else self.other
 
 
@@ -100,7 +95,7 @@ _EIGHT_BITS = Floor(
 )
 
 PRECISIONS = {
-    "fp32": Precision(as_it_is, as_it_is, _FLOAT32, _SAME_PICTURE),
+    "fp32": Precision(None, None, _FLOAT32, _SAME_PICTURE),
     "fp16": Precision(to_half, to_half, _HALF, _HALF_PICTURE),
     "int8": Precision(int8_weights, int8_weights, _EIGHT_BITS, _SIMILAR_PICTURE),
     "int8-dynamic": Precision(_integer(dynamic=True), int8_weights, _EIGHT_BITS, _SIMILAR_PICTURE),
@@ -110,7 +105,7 @@ PRECISIONS = {
     ),
     "int8-matmul": Precision(_blocks(8), int8_weights, _EIGHT_BITS, _SIMILAR_PICTURE),
     "int4-matmul": Precision(_blocks(4), int8_weights, _EIGHT_BITS, _SIMILAR_PICTURE),
-    "ort-fp32": Precision(as_it_is, as_it_is, _FLOAT32, _SAME_PICTURE, ort_format=True),
+    "ort-fp32": Precision(None, None, _FLOAT32, _SAME_PICTURE, ort_format=True),
     "ort-int8": Precision(
         # Constants are folded when this file is made: weights stored for later would come out
         # as float32 again.

@@ -28,6 +28,7 @@ from edgekd.export.openvino_graph import read_model, save_model, to_openvino
 from edgekd.export.openvino_pipeline import (
     EXACT,
     OpenVinoRunner,
+    load_openvino_in_turns,
     load_openvino_pipeline,
     stored_options,
 )
@@ -93,6 +94,7 @@ class OpenVinoExporter:
     )
     dynamic_shapes = True
     weight_storages = (OPENVINO_STORAGE,)
+    from_files = precisions[1:]
     accepts_tiny_decoder = True
     varying: tuple[str, ...] = ()
 
@@ -122,6 +124,10 @@ class OpenVinoExporter:
 
     def load(self, path: Path, threads: int = 0) -> Any:
         return load_openvino_pipeline(path, threads)
+
+    def load_in_turns(self, path: Path, threads: int = 0) -> Any:
+        """See `edgekd.export.protocol.LoadsInTurns`."""
+        return load_openvino_in_turns(path, threads)
 
     def convert(
         self,

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgekd.artifacts import read_json
 from edgekd.errors import InputError
+from edgekd.export.large import Turns
 from edgekd.export.openvino_graph import (
     MODEL_FILE,
     TIMESTEP,
@@ -100,6 +101,40 @@ def load_openvino_pipeline(path: Path, threads: int = 0) -> Any:
     Raises:
         InputError: the folder is no OpenVINO pipeline.
     """
+    pipeline = _assemble(path, threads)
+    with _quiet():
+        for part in _parts(pipeline):
+            part.compile()
+    return pipeline
+
+
+def load_openvino_in_turns(path: Path, threads: int = 0) -> Any:
+    """The same pipeline with one part at a time in memory; see `edgekd.export.large`.
+
+    Raises:
+        InputError: as `load_openvino_pipeline`.
+    """
+    pipeline = _assemble(path, threads)
+
+    def closed(part: Any) -> None:
+        part.clear_requests()
+        # What was read of a file's weights stays in memory as long as the model that maps it.
+        folder = path / part.model_name
+        part.model = open_model(folder)
+
+    turns = Turns(lambda part: part.compile(), closed)
+    for part in _parts(pipeline):
+        turns.add(part)
+    return pipeline
+
+
+def _parts(pipeline: Any) -> list[Any]:
+    found = (getattr(pipeline, name, None) for name in _DRAWING_PARTS)
+    return [part for part in found if part is not None]
+
+
+def _assemble(path: Path, threads: int) -> Any:
+    """optimum-intel's pipeline of an exported folder, nothing compiled."""
     needed = ("model_index.json", f"unet/{MODEL_FILE}")
     missing = [name for name in needed if not (path / name).is_file()]
     if missing:
@@ -118,10 +153,6 @@ def load_openvino_pipeline(path: Path, threads: int = 0) -> Any:
             # In place of the file's own, so that fractions of timesteps are not cut off.
             unet=open_model(path / "unet"),
         )
-        for name in _DRAWING_PARTS:
-            part = getattr(pipeline, name, None)
-            if part is not None:
-                part.compile()
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -24,11 +24,13 @@ import torch
 
 from edgekd.errors import GateError, InputError
 from edgekd.export.capture import latent_size, picture_multiple, vae_scale_factor
+from edgekd.export.large import is_large
 from edgekd.export.protocol import (
     ComponentRunner,
     Exporter,
     Floor,
     Generation,
+    LoadsInTurns,
     OpensDeployed,
 )
 from edgekd.export.record import Arrays, Recording, Trajectory, draw, record_denoising_inputs
@@ -366,7 +368,9 @@ def check_parity(
 
 
 def load_for_parity(exporter: Exporter, exported_path: Path) -> Any:
-    """The exported pipeline on as many threads as torch uses here."""
+    """The exported pipeline on as many threads as torch uses here; a large one's parts in turns."""
+    if isinstance(exporter, LoadsInTurns) and is_large(exported_path):
+        return exporter.load_in_turns(exported_path, torch.get_num_threads())
     return exporter.load(exported_path, torch.get_num_threads())
 
 

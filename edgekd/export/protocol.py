@@ -203,3 +203,23 @@ class WritesClientFiles(Protocol):
 
     def write_client_files(self, folder: Path) -> None:
         """Add them to a folder that has tokenizers, scheduler and index, but no parts yet."""
+
+
+@runtime_checkable
+class ConvertsFiles(Protocol):
+    """What an exporter has besides, that makes precisions from the files of the first one.
+
+    Attributes:
+        from_files: precisions that `convert` makes of its `base`, without the capture's weights.
+    """
+
+    from_files: tuple[str, ...]
+
+
+@runtime_checkable
+class LoadsInTurns(Protocol):
+    """What an exporter has besides, whose runtime keeps copies of the weights that it reads."""
+
+    def load_in_turns(self, path: Path, threads: int = 0) -> Any:
+        """As `Exporter.load`, but one part at a time is in memory: a part that is called while it
+        is not there is opened, and the one before it closed."""

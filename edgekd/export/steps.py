@@ -22,7 +22,7 @@ from edgekd.export.parity import (
     open_component,
     record_for_parity,
 )
-from edgekd.export.protocol import Exporter, Floor, Generation
+from edgekd.export.protocol import ConvertsFiles, Exporter, Floor, Generation
 from edgekd.export.trajectory_files import load_trajectory, save_trajectory
 
 Order = dict[str, Any]
@@ -54,10 +54,12 @@ def record(order: Order, exporter: Exporter, load: Load) -> None:
 def convert(order: Order, exporter: Exporter, load: Load) -> dict[str, Any]:
     """`source`, `component`, `trajectory` -> the converted part in `folder`; returns its facts.
 
-    Only the part's own model is read; the others come without weights.
+    Only the part's own model is read, if at all; the others come without weights.
     """
     component = order["component"]
-    captured = capture(load(Path(order["source"]), (PIPELINE_ATTRIBUTES[component],)), component)
+    from_file = order["base"] is not None and is_made_of_files(exporter, order)
+    only = () if from_file else (PIPELINE_ATTRIBUTES[component],)
+    captured = capture(load(Path(order["source"]), only), component)
     folder = Path(order["folder"]) / component
     base = Path(order["base"]) / component if order["base"] is not None else None
     recordings = load_trajectory(Path(order["trajectory"])).recordings[component]
@@ -67,6 +69,12 @@ def convert(order: Order, exporter: Exporter, load: Load) -> dict[str, Any]:
             captured, folder, how["method"], how["bits"], recordings, base
         )
     return exporter.convert(captured, folder, order["precision"], recordings, base)
+
+
+def is_made_of_files(exporter: Exporter, order: Order) -> bool:
+    """Whether a conversion with a base needs none of torch's weights."""
+    made = exporter.from_files if isinstance(exporter, ConvertsFiles) else ()
+    return order["weights"] is None and order["precision"] in made
 
 
 def check(order: Order, exporter: Exporter, load: Load) -> dict[str, Any]:

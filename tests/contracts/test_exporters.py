@@ -12,12 +12,20 @@ import pytest
 
 from edgekd.artifacts import ExportedPipeline, hash_tree
 from edgekd.errors import GateError, InputError
-from edgekd.export.capture import PIPELINE_ATTRIBUTES
+from edgekd.export.capture import PIPELINE_ATTRIBUTES, capture
 from edgekd.export.manifest import content_hash, read_manifest
-from edgekd.export.protocol import ExportOptions, Floor, Generation
+from edgekd.export.protocol import (
+    ConvertsFiles,
+    ExportOptions,
+    Floor,
+    Generation,
+    LoadsInTurns,
+)
+from edgekd.export.record import draw
 from edgekd.export.registry import exporters, get_exporter
 from edgekd.progress import Silent
 from edgekd.target import list_targets
+from edgekd.teacher.load import load_pipeline
 
 PROMPTS = ["red apple"]
 # Three noise levels are enough here, and keep the suite short.
@@ -193,8 +201,6 @@ def test_pictures_equal_torch_at_another_size(export: Export, name: str) -> None
     """Shapes that were not traced give torch's pictures too, not just some picture."""
     import torch
 
-    from edgekd.teacher.load import load_pipeline
-
     exporter = get_exporter(name)
     if not exporter.dynamic_shapes:
         return
@@ -206,6 +212,38 @@ def test_pictures_equal_torch_at_another_size(export: Export, name: str) -> None
         for pipeline in (load_pipeline(source), exporter.load(exported.path, 1))
     )
     np.testing.assert_allclose(images, reference, atol=1e-3)  # a quarter of a grey level
+
+
+@pytest.mark.parametrize("name", ON_HARDEST)
+def test_parts_in_turns_draw_the_same_pictures(export: Export, name: str) -> None:
+    """As the pictures of a large export are checked; the second one opens every part again."""
+    exporter = get_exporter(name)
+    if not isinstance(exporter, LoadsInTurns):
+        return
+    _, exported = export(name, "tiny_cut_student", exporter.precisions[0])
+    how: dict[str, Any] = {"steps": 2, "guidance_scale": 4.0, "seed": 3}
+    whole, in_turns = (
+        draw(load(exported.path, 1), ("cat", "red car"), **how)
+        for load in (exporter.load, exporter.load_in_turns)
+    )
+    np.testing.assert_allclose(in_turns, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "precision", "pipeline"), HARD)
+def test_large_part_is_made_of_the_first_precision_without_weights(
+    export: Export, tmp_path: Path, name: str, precision: str, pipeline: str
+) -> None:
+    exporter = get_exporter(name)
+    made = exporter.from_files if isinstance(exporter, ConvertsFiles) else ()
+    if precision not in made:
+        return
+    source, exported = export(name, pipeline, precision)
+    _, first = export(name, pipeline, exporter.precisions[0])
+    outline = load_pipeline(source, only=())
+    part = "text_encoder"
+    exporter.convert(capture(outline, part), tmp_path / part, precision, [], first.path / part)
+    if precision not in exporter.varying:
+        assert hash_tree(tmp_path / part) == hash_tree(exported.path / part)
 
 
 @pytest.mark.parametrize(("name", "precision", "pipeline"), HARD)

@@ -57,7 +57,7 @@ def test_shipped_suite_is_one_of_exports_and_no_other() -> None:
         load_suite(path)
 
 
-def test_precision_that_the_target_does_not_list_is_refused() -> None:
+def test_precision_that_the_runtime_does_not_have_is_refused() -> None:
     with pytest.raises(InputError, match="fp7"):
         choose_targets(suite(targets={"onnx": ["fp7"]}), [load_target("onnx")])
 

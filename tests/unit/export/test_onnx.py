@@ -12,7 +12,7 @@ from torch import nn
 from edgekd.export import onnx_graph
 from edgekd.export.capture import Capture
 from edgekd.export.onnx import OnnxExporter, OnnxRunner
-from edgekd.export.onnx_graph import save_model, to_onnx
+from edgekd.export.onnx_graph import save_model, write_onnx
 
 
 class Small(nn.Module):
@@ -46,11 +46,12 @@ def test_model_is_the_same_wherever_and_whenever_it_is_made(
 ) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
-    first, second = (
-        to_onnx(captured, tmp_path / name).SerializeToString() for name in ("here", "there")
-    )
+    paths = [tmp_path / name / "model.onnx" for name in ("here", "there")]
+    for path in paths:
+        write_onnx(captured, path)
+    first, second = (path.read_bytes() for path in paths)
     assert first == second
-    assert list((tmp_path / "here").iterdir()) == []  # scratch files are gone
+    assert list((tmp_path / "here").iterdir()) == [paths[0]]  # scratch files are gone
     for trace in (b".py", str(tmp_path).encode(), str(Path(torch.__file__).parent).encode()):
         assert trace not in first
 
@@ -70,9 +71,9 @@ def test_large_models_keep_their_weights_in_one_file_beside(
 ) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    save_model(to_onnx(captured, tmp_path), tmp_path / "one" / "model.onnx")
+    write_onnx(captured, tmp_path / "one" / "model.onnx")
     monkeypatch.setattr(onnx_graph, "PROTOBUF_LIMIT_BYTES", 1000)
-    save_model(to_onnx(captured, tmp_path), tmp_path / "two" / "model.onnx")
+    save_model(onnx.load(tmp_path / "one" / "model.onnx"), tmp_path / "two" / "model.onnx")
     names = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("one", "two")]
     assert names == [["model.onnx"], ["model.onnx", "model.onnx_data"]]
     sample = {"sample": np.ones((1, 4, 5, 7), np.float32)}
@@ -82,6 +83,43 @@ def test_large_models_keep_their_weights_in_one_file_beside(
     np.testing.assert_array_equal(first, second)
     expected = captured.module(torch.from_numpy(sample["sample"]))[0]
     np.testing.assert_allclose(first, expected, atol=1e-6)
+
+
+def test_weights_in_files_of_their_own_are_joined_without_loading_them(
+    captured: Capture, tmp_path: Path
+) -> None:
+    """What torch writes for a model above 2 GB."""
+    for name in ("one", "many", "joined"):
+        (tmp_path / name).mkdir()
+    write_onnx(captured, tmp_path / "one" / "model.onnx")
+    onnx.save_model(
+        onnx.load(tmp_path / "one" / "model.onnx"),
+        tmp_path / "many" / "model.onnx",
+        save_as_external_data=True,
+        all_tensors_to_one_file=False,
+        size_threshold=0,
+    )
+    assert len(list((tmp_path / "many").iterdir())) > 2
+    model = onnx.load(tmp_path / "many" / "model.onnx", load_external_data=False)
+    onnx_graph.join_weight_files(model, tmp_path / "many", tmp_path / "joined" / "model.onnx_data")
+    onnx.save_model(model, tmp_path / "joined" / "model.onnx")
+    assert sorted(file.name for file in (tmp_path / "many").iterdir()) == ["model.onnx"]
+    whole, joined = (
+        {
+            tensor.name: onnx.numpy_helper.to_array(tensor)
+            for tensor in onnx.load(tmp_path / name / "model.onnx").graph.initializer
+        }
+        for name in ("one", "joined")
+    )
+    assert list(joined) == list(whole)
+    for name, values in whole.items():
+        np.testing.assert_array_equal(joined[name], values)
+    sample = {"sample": np.ones((1, 4, 6, 6), np.float32)}
+    first, second = (
+        OnnxRunner(tmp_path / name / "model.onnx", 1, thrifty=name == "joined")(sample)["out"]
+        for name in ("one", "joined")
+    )
+    np.testing.assert_allclose(first, second, atol=1e-6)
 
 
 def test_int8_from_a_finished_float_export_is_the_same(captured: Capture, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from edgekd.export.capture import Capture
 from edgekd.export.onnx import OnnxRunner
 from edgekd.export.onnx_attention import OPERATOR, fused_attention
-from edgekd.export.onnx_graph import save_model, to_onnx
+from edgekd.export.onnx_graph import write_onnx
 from edgekd.libraries import diffusers  # noqa: F401 - makes the next import safe
 
 Attention = __import__("diffusers.models.attention_processor", fromlist=["Attention"]).Attention
@@ -51,7 +51,7 @@ def test_exported_attention_equals_diffusers(case: str, tmp_path: Path) -> None:
     expected = module(*others.values())[0].numpy()
     axes = {name: {0: "batch_size"} for name in (*inputs, "out")}
     captured = Capture("unet", module, inputs, ("out",), axes, {})
-    save_model(to_onnx(captured, tmp_path), tmp_path / "model.onnx")
+    write_onnx(captured, tmp_path / "model.onnx")
     model = onnx.load(tmp_path / "model.onnx")
     assert [node.op_type for node in model.graph.node].count(OPERATOR) == fused
     output = OnnxRunner(tmp_path / "model.onnx", 1)(
