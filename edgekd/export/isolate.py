@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from edgekd import errors
 from edgekd.errors import EdgekdError, GateError, InputError
+from edgekd.export.pages import returned_pages
 from edgekd.export.protocol import Exporter
 from edgekd.export.steps import STEPS, Order
 from edgekd.measure.memory import (
@@ -195,7 +196,8 @@ def serve(payload: dict[str, Any]) -> dict[str, Any]:
     module, _, name = payload["exporter"].partition(":")
     exporter = getattr(importlib.import_module(module), name)()
     try:
-        return {"result": STEPS[payload["step"]](payload["order"], exporter, _load)}
+        with returned_pages():
+            return {"result": STEPS[payload["step"]](payload["order"], exporter, _load)}
     except EdgekdError as error:
         told = {"rule": error.rule, "found": error.found, "fix": error.fix}
         return {"error": type(error).__name__, **told}

@@ -106,10 +106,13 @@ def _strip_descriptions(graph: GraphProto) -> None:
                 _strip_descriptions(inner)
 
 
-def load_typed(path: Path) -> ModelProto:
+def load_typed(path: Path, weights: bool = True) -> ModelProto:
     """Load a model with the type of every value, which quantizers and converters need.
 
     Types are inferred before the weights are read: protobuf could not hand over more than 2 GB.
+
+    Args:
+        weights: read those that are in a second file too.
     """
     model = onnx.load(path, load_external_data=False)
     # ONNX itself does not know this operator; it gives what its first input is.
@@ -119,7 +122,8 @@ def load_typed(path: Path) -> ModelProto:
         if node.op_type == OPERATOR
     )
     model = shape_inference.infer_shapes(model)
-    onnx.load_external_data_for_model(model, str(path.parent))
+    if weights:
+        onnx.load_external_data_for_model(model, str(path.parent))
     return model
 
 
@@ -139,12 +143,17 @@ def save_model(model: ModelProto, path: Path) -> None:
 
 
 def copy_model(source: Path, target: Path, link: bool = False) -> None:
-    """Put the files of a model into another folder.
+    """Put the files of a model into another folder; `link` as in `copy_weights`."""
+    shutil.copyfile(source / MODEL_FILE, target / MODEL_FILE)
+    copy_weights(source, target, link)
+
+
+def copy_weights(source: Path, target: Path, link: bool = False) -> None:
+    """Put the second file of a model, if it has one, into another folder.
 
     Args:
-        link: where the disk has links, make one to the weights instead of a copy.
+        link: where the disk has links, make one instead of a copy.
     """
-    shutil.copyfile(source / MODEL_FILE, target / MODEL_FILE)
     weights = source / EXTERNAL_DATA_FILE
     if weights.is_file() and not (link and _linked(weights, target / weights.name)):
         shutil.copyfile(weights, target / weights.name)

@@ -43,10 +43,10 @@ def to_half(
     from onnxruntime.transformers import float16
 
     logging.getLogger(float16.__name__).setLevel(logging.ERROR)
-    model = load_typed(source)
-    largest = largest_values(model, recordings, scratch, torch.get_num_threads())
+    largest = largest_values(source, recordings, scratch, torch.get_num_threads())
     # Written so that NaN is wide.
     wide = {name for name, value in largest.items() if not value <= LARGEST}
+    model = load_typed(source)
     kept = {
         node.name for node in model.graph.node if wide.intersection([*node.input, *node.output])
     }

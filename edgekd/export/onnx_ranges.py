@@ -6,50 +6,67 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+import onnx
 from onnx import ModelProto, TensorProto, helper
 
-from edgekd.export.onnx_graph import save_model
-from edgekd.export.onnx_pipeline import MODEL_FILE, PROVIDER, session_options
+from edgekd.export.large import is_large
+from edgekd.export.onnx_graph import copy_weights, load_typed
+from edgekd.export.onnx_pipeline import MODEL_FILE, open_session, session_options
 from edgekd.export.record import Recording
 
 
 def largest_values(
-    model: ModelProto, recordings: list[Recording], scratch: Path, threads: int
+    source: Path, recordings: list[Recording], scratch: Path, threads: int
 ) -> dict[str, float]:
     """Largest absolute value of every float32 value that a node gives.
 
     Args:
-        model: with the types of its values (`load_typed`).
+        source: model file.
         recordings: real inputs; all are run.
         scratch: folder for temporary files; they can be as large as the model.
+    """
+    probe = load_typed(source, weights=False)
+    names = _probe(probe)
+    with tempfile.TemporaryDirectory(prefix=".onnx-", dir=scratch) as folder:
+        path = Path(folder) / MODEL_FILE
+        onnx.save_model(probe, path)
+        copy_weights(source.parent, path.parent, link=True)
+        del probe
+        options = session_options(threads, thrifty=is_large(source.parent))
+        session = open_session(path, options)
+        largest = np.zeros(len(names), np.float32)
+        for recording in recordings:
+            # Unlike max(), maximum() keeps NaN.
+            largest = np.maximum(largest, np.array(session.run(None, recording.inputs)))
+    return dict(zip(names, largest.tolist(), strict=True))
+
+
+def _probe(model: ModelProto) -> list[str]:
+    """Let a model give the largest magnitude of every float32 value in place of its outputs.
+
+    Each is computed next to its value, so that no value waits for it in memory.
+
+    Returns:
+        The values' names, in the order of the new outputs.
     """
     floats = {
         item.name
         for item in (*model.graph.value_info, *model.graph.output)
         if item.type.tensor_type.elem_type == TensorProto.FLOAT
     }
-    names = [name for node in model.graph.node for name in node.output if name in floats]
-    probe = ModelProto()
-    probe.CopyFrom(model)
-    del probe.graph.output[:]
-    for index, name in enumerate(names):
-        probe.graph.node.append(helper.make_node("Abs", [name], [f"probe.{index}.abs"]))
-        probe.graph.node.append(
-            helper.make_node("ReduceMax", [f"probe.{index}.abs"], [f"probe.{index}"], keepdims=0)
-        )
-        probe.graph.output.append(
-            helper.make_tensor_value_info(f"probe.{index}", TensorProto.FLOAT, [])
-        )
-    with tempfile.TemporaryDirectory(prefix=".onnx-", dir=scratch) as folder:
-        path = Path(folder) / MODEL_FILE
-        save_model(probe, path)
-        del probe
-        session = onnxruntime.InferenceSession(
-            str(path), session_options(threads), providers=[PROVIDER]
-        )
-    largest = np.zeros(len(names), np.float32)
-    for recording in recordings:
-        # Unlike max(), maximum() keeps NaN.
-        largest = np.maximum(largest, np.array(session.run(None, recording.inputs)))
-    return dict(zip(names, largest.tolist(), strict=True))
+    nodes = []
+    names: list[str] = []
+    del model.graph.output[:]
+    for node in model.graph.node:
+        nodes.append(node)
+        for name in node.output:
+            if name not in floats:
+                continue
+            probe = f"probe.{len(names)}"
+            nodes.append(helper.make_node("Abs", [name], [f"{probe}.abs"]))
+            nodes.append(helper.make_node("ReduceMax", [f"{probe}.abs"], [probe], keepdims=0))
+            model.graph.output.append(helper.make_tensor_value_info(probe, TensorProto.FLOAT, []))
+            names.append(name)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return names

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import mmap
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekd.export import pages
+
+# Touches a mapped file while pages are returned, or not; prints what of it is resident at last.
+SCRIPT = """
+import contextlib, mmap, sys, time
+from edgekd.export.pages import returned_pages
+
+def resident():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssFile"))
+
+before = resident()
+how = returned_pages() if sys.argv[2] == "returned" else contextlib.nullcontext()
+with open(sys.argv[1], "rb") as file, how:
+    mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE)
+    assert sum(mapped[::4096]) == 7 * len(mapped) // 4096
+    time.sleep(0.4)
+    print(resident() - before)
+    assert sum(mapped[::4096]) == 7 * len(mapped) // 4096
+"""
+
+
+@pytest.fixture(scope="module")
+def large_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "weights.bin"
+    path.write_bytes(b"\7" * (80 << 20))
+    return path
+
+
+def test_what_was_read_of_a_mapped_file_does_not_stay_resident(large_file: Path) -> None:
+    if not sys.platform.startswith("linux"):
+        with pages.returned_pages():
+            assert not pages.return_pages()
+        return
+    kept, returned = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", SCRIPT, str(large_file), how],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+        )
+        for how in ("kept", "returned")
+    )
+    assert kept > 75 << 20
+    how = subprocess.run(["stat", "-f", "-c", "%T", large_file], capture_output=True, text=True)
+    if how.stdout.strip() == "tmpfs":  # its pages are the file: there is nowhere to let them go
+        assert returned > 75 << 20
+    else:
+        assert returned < 10 << 20
+
+
+def test_only_large_read_only_mappings_of_files_are_meant(
+    large_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not sys.platform.startswith("linux"):
+        return
+    with large_file.open("rb") as file:
+        writable = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE)
+        assert pages.large_mappings() == []
+        read_only = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+        ((first, end),) = pages.large_mappings()
+        assert end - first == len(read_only)
+        monkeypatch.setattr(pages, "LEAST_BYTES", len(read_only) + 1)
+        assert pages.large_mappings() == []
+        read_only.close()
+        writable.close()
