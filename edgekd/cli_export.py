@@ -43,7 +43,7 @@ def export(
         typer.Option(
             "--quantize",
             metavar="auto|RECIPE",
-            help="Bits of each weight: chosen by measurement, or from a recipe (YAML).",
+            help="Bits of each weight: chosen by measurement, or a recipe's file or shipped name.",
         ),
     ] = None,
     max_drop: Annotated[
@@ -51,7 +51,8 @@ def export(
         typer.Option(
             "--max-drop",
             metavar="DB",
-            help="With auto: PSNR that pictures may lose against uniform 8-bit weights.",
+            help="With auto: PSNR that pictures may lose against uniform 8-bit weights, "
+            "held-out ones too.",
         ),
     ] = None,
     size_budget: Annotated[

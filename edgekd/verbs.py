@@ -80,7 +80,9 @@ def export_run(
     chosen = precision or target.deploy
     if quantize is not None:
         chosen = mixed_precision(precision)
-        recipe = quantization_recipe(quantize, exporter, pipeline, out, used, options, progress)
+        recipe = quantization_recipe(
+            quantize, target.name, exporter, pipeline, out, used, options, progress
+        )
         options = replace(options, quantization=recipe)
     exported = exporter.export(pipeline, out, chosen, used, progress, options)
     if tune and isinstance(exporter, Tunes):

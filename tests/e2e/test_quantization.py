@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from edgekd.artifacts import hash_tree
 from edgekd.cli import app
 from edgekd.errors import InputError
-from edgekd.export.bits import choices
+from edgekd.export.bits import choices, held_out
 from edgekd.export.bits.onnx import ONNX_STORAGE
 from edgekd.export.bits.recipe import QuantizationRecipe, load_quantization, resolve
 from edgekd.export.bits.sensitivity import rounded
 from edgekd.export.bits.weights import models
 from edgekd.export.capture import capture
-from edgekd.export.manifest import content_hash, read_manifest
+from edgekd.export.manifest import content_hash, read_manifest, source_hash
 from edgekd.export.onnx import OnnxExporter
 from edgekd.export.parity import snr_db
 from edgekd.export.protocol import ExportOptions, Generation
@@ -157,10 +157,14 @@ def run(*arguments: Any) -> Any:
     return CliRunner().invoke(app, ["export", *map(str, arguments)])
 
 
-def test_auto_from_the_command_line(
-    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def few_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices, "UNITS_PER_COMPONENT", 1)
+    monkeypatch.setattr(held_out, "HELD_OUT_PROMPTS", held_out.HELD_OUT_PROMPTS[:3])
+
+
+@pytest.mark.usefixtures("few_drawings")
+def test_auto_from_the_command_line(tiny_teacher: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = run(
         tiny_teacher, "--out", out, "--prompt", "red apple", "--quantize", "auto",
@@ -170,13 +174,58 @@ def test_auto_from_the_command_line(
     answer = json.loads(result.stdout)
     measured = answer["quantization"]["measured"]
     assert measured["drop_db"] <= 6.005
+    assert measured["held_out"]["drop_db"] <= 6
+    assert len(measured["held_out"]["prompts"]) == 3
     assert measured["weights_bytes"] <= 2 * 10**6
     saved = yaml.safe_load((out / "quantization.yaml").read_text(encoding="utf-8"))
     assert saved["measured"]["psnr_db"] == measured["psnr_db"]
     # The files are the weights and their graphs. What was measured in torch holds in onnxruntime.
     assert answer["pictures"]["psnr_db"] == pytest.approx(measured["psnr_db"], abs=0.5)
     assert np.isfinite(answer["pictures"]["psnr_db"])
-    assert len(list((tmp_path / "out-sensitivity").glob("*.jsonl"))) == 1
+    # Of the measured prompts, and of the held-out ones.
+    assert len(list((tmp_path / "out-sensitivity").glob("*.jsonl"))) == 2
+
+
+@pytest.mark.usefixtures("few_drawings")
+@pytest.mark.parametrize(("target", "below_db"), [("openvino", 3.0), ("coreml", 0.5)])
+def test_auto_for_other_runtimes_and_on_to_a_fine_tune(
+    tiny_teacher: Path, fine_tune: Path, tmp_path: Path, target: str, below_db: float
+) -> None:
+    """`below_db`: OpenVINO draws in bf16 where the processor has it; Core ML is evaluated."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ("--target", target, "--prompt", "red apple", "--json", "--quantize")
+    result = run(tiny_teacher, "--out", first, *options, "auto", "--max-drop", "6")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    measured = answer["quantization"]["measured"]
+    assert max(measured["drop_db"], measured["held_out"]["drop_db"]) <= 6.005
+    assert measured["weights_bytes"] < measured["uniform_weights_bytes"]
+    assert answer["pictures"]["psnr_db"] >= measured["psnr_db"] - below_db
+    result = run(fine_tune, "--out", second, *options, first / "quantization.yaml")
+    assert result.exit_code == 0, result.output
+    bits = stored_bits(first, "unet")
+    assert len(set(bits.values())) > 1
+    assert stored_bits(second, "unet") == bits
+    assert read_manifest(second)["source"] != read_manifest(first)["source"]
+
+
+@pytest.mark.usefixtures("few_drawings")
+def test_auto_measures_the_pipeline_with_its_lora(
+    tiny_teacher: Path, tiny_lora: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = run(
+        tiny_teacher, "--out", out, "--prompt", "red apple", "--quantize", "auto",
+        "--max-drop", "6", "--lora", tiny_lora,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    recipe = load_quantization(out / "quantization.yaml")
+    manifest = read_manifest(out)
+    assert recipe.source is not None
+    assert recipe.source.hash == manifest["source"]["hash"] != source_hash(tiny_teacher)
+    assert recipe.measured is not None
+    # The bits were chosen for the weights that were exported.
+    assert manifest["pictures"]["psnr_db"] == pytest.approx(recipe.measured.psnr_db, abs=0.5)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +233,7 @@ def test_auto_from_the_command_line(
     [
         (["--quantize", "auto"], "`--quantize auto` needs --max-drop or --size-budget"),
         (["--max-drop", "1"], "--max-drop and --size-budget go with `--quantize auto`"),
-        (["--quantize", "no-such.yaml"], "must be readable text, but got no-such.yaml"),
+        (["--quantize", "no-such.yaml"], "a recipe's file, or one of target `onnx` ("),
         (["--quantize", "x.yaml", "--max-drop", "1"], "go with `--quantize auto`"),
         (["--quantize", "auto", "--max-drop", "-1"], "`--max-drop >= 0` dB must hold"),
         (["--quantize", "auto", "--size-budget", "20 bananas"], "a size must be a number"),

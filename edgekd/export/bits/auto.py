@@ -8,9 +8,11 @@
    small errors pass the network linearly. A knapsack then gives the smallest choice within an
    allowance of noise, or the quietest within a size.
 3. The whole choice is drawn. Where its noise is not what was allowed, as noises do not quite add
-   up,
-   the allowance is corrected and the knapsack solved again: bits are given back, or taken, where
-   that costs least.
+   up, the allowance is corrected and the knapsack solved again: bits are given back, or taken,
+   where that costs least.
+4. The choice is drawn from prompts and noise that it was not made on (`HeldOut`). Where it loses
+   more there than it may, the allowance is lowered by the excess, and so on. Uniform 8 bits lose
+   nothing by definition: a choice that is larger than they are is not taken.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import numpy as np
 from edgekd.errors import GateError, InputError
 from edgekd.export.bits.allocate import Option, quietest, smallest, total
 from edgekd.export.bits.choices import Choices
+from edgekd.export.bits.held_out import HeldOut
 from edgekd.export.bits.recipe import (
     FLOAT,
     ComponentRecipe,
@@ -43,6 +46,9 @@ from edgekd.progress import Progress
 # How often an allowance is corrected, and when the result is as good as it needs to be.
 _CORRECTIONS = 8
 _CLOSE_DB = 0.1
+# How often bits are given back for held-out pictures, and the least step.
+_BACK_OFFS = 6
+_BACK_OFF_DB = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,8 @@ class Wish:
 
     Attributes:
         max_drop_db: the pictures' PSNR may be this far below that of uniform 8-bit weights (the
-            most bits that the runtime has) in the same runtime: the smallest such choice is taken.
+            most bits that the runtime has) in the same runtime, that of the measured prompts and
+            the mean of held-out ones: the smallest such choice that is found is taken.
         size_budget_bytes: bound of the weights of all parts. Without `max_drop_db` the quietest
             choice within it is taken.
     """
@@ -93,25 +100,58 @@ def choose_bits(
         GateError: no choice does what is asked.
     """
     choices = Choices(pipeline, source, storage, prompts, generation, cache_folder, progress)
+    held_out = HeldOut(choices, pipeline, generation, cache_folder)
     options = choices.options()
+    uniform = choices.measure(choices.uniform(8)).pictures
+    if not math.isfinite(uniform):
+        raise GateError("uniform 8-bit weights must draw finite pictures", "NaN or infinity")
     # Uniform bits are choices like any other: none that is worse than they are can be the result.
     candidates = [choices.uniform(bits) for bits in choices.all_choices()]
     if wish.max_drop_db is not None:
-        best = _smallest_within(choices, options, candidates, wish.max_drop_db)
+        best = _smallest_proven(choices, held_out, options, candidates, wish.max_drop_db, progress)
     else:
         best = _quietest_within(choices, options, candidates, wish.size_budget_bytes or 0)
     _check_budget(choices.bytes(best), wish)
-    return _recipe(choices, options, best)
+    return _recipe(choices, held_out, options, best)
+
+
+def _smallest_proven(
+    choices: Choices,
+    held_out: HeldOut,
+    options: list[list[Option]],
+    candidates: list[list[int]],
+    drop_db: float,
+    progress: Progress,
+) -> list[int]:
+    """The smallest choice within the drop on the measured prompts, and on held-out ones."""
+    uniform = choices.uniform(8)
+    allowed = choices.measure(uniform).pictures * 10 ** (drop_db / 10)
+    for _ in range(_BACK_OFFS):
+        chosen = _smallest_within(choices, options, candidates, allowed)
+        if choices.bytes(chosen) > choices.bytes(uniform):
+            break
+        lost = held_out.measure(chosen).drop_db
+        if lost <= drop_db:
+            return chosen
+        progress.info(
+            f"  {choices.bytes(chosen) / 1e6:.2f} MB: {lost:.2f} dB are lost on "
+            f"{len(held_out.prompts)} held-out prompts, {drop_db:g} are allowed; bits are given "
+            "back"
+        )
+        allowed *= 10 ** (-max(lost - drop_db, _BACK_OFF_DB) / 10)
+    return uniform
 
 
 def _smallest_within(
-    choices: Choices, options: list[list[Option]], candidates: list[list[int]], drop_db: float
+    choices: Choices, options: list[list[Option]], candidates: list[list[int]], allowed: float
 ) -> list[int]:
-    allowed = choices.measure(choices.uniform(8)).pictures * 10 ** (drop_db / 10)
+    """The smallest choice whose measured noise is at most `allowed`."""
     tried = [*candidates, *_along_the_frontier(choices, options, allowed)]
     fitting = [chosen for chosen in tried if choices.measure(chosen).pictures <= allowed]
     return min(
-        fitting, key=lambda chosen: (choices.bytes(chosen), choices.measure(chosen).pictures)
+        fitting,
+        key=lambda chosen: (choices.bytes(chosen), choices.measure(chosen).pictures),
+        default=[0] * len(options),  # floats are quiet enough for anything
     )
 
 
@@ -155,13 +195,16 @@ def _check_budget(size: int, wish: Wish) -> None:
     if wish.size_budget_bytes is not None and size > wish.size_budget_bytes:
         raise GateError(
             f"the weights must fit in --size-budget {wish.size_budget_bytes} bytes with the "
-            f"pictures at most {wish.max_drop_db:g} dB below uniform 8-bit weights (--max-drop)",
+            f"pictures at most {wish.max_drop_db:g} dB below uniform 8-bit weights (--max-drop), "
+            "on held-out prompts too",
             f"{size} bytes, the smallest choice that keeps --max-drop",
             "Raise one of the two.",
         )
 
 
-def _recipe(choices: Choices, options: list[list[Option]], chosen: list[int]) -> QuantizationRecipe:
+def _recipe(
+    choices: Choices, held_out: HeldOut, options: list[list[Option]], chosen: list[int]
+) -> QuantizationRecipe:
     drawing = choices.drawing
     bits = choices.all_bits(chosen)
     noise, uniform = choices.measure(chosen), choices.measure(choices.uniform(8))
@@ -187,6 +230,7 @@ def _recipe(choices: Choices, options: list[list[Option]], chosen: list[int]) ->
             steps=drawing.steps,
             guidance_scale=drawing.guidance_scale,
             seed=drawing.seed,
+            held_out=held_out.measure(chosen),
         ),
     )
 

@@ -58,7 +58,9 @@ class Choices:
             for component, model in self.drawing.models.items()
             for unit in make_units(component, model, storage, UNITS_PER_COMPONENT)
         ]
-        self._measurements = Measurements(cache_folder, self._circumstances())
+        self._measurements = Measurements(
+            cache_folder, self.circumstances(self.drawing.prompts, self.drawing.seed)
+        )
 
     def options(self) -> list[list[Option]]:
         """Bytes and noise of every option of every unit; what is not known yet is measured."""
@@ -139,7 +141,7 @@ class Choices:
 
     def measure(self, chosen: list[int]) -> Noise:
         """Noise of a whole choice."""
-        return self._noise(self._drawn_bits(chosen))
+        return self._noise(self.drawn_bits(chosen))
 
     def _weight_error(self, unit: Unit, bits: int) -> float:
         parameters = dict(self.drawing.models[unit.component].named_parameters())
@@ -159,7 +161,8 @@ class Choices:
     def all_choices(self) -> list[int]:
         return sorted({bits for unit in self.units for bits in unit.choices}, reverse=True)
 
-    def _drawn_bits(self, chosen: list[int]) -> dict[str, Bits]:
+    def drawn_bits(self, chosen: list[int]) -> dict[str, Bits]:
+        """Bits of the weights that take part in drawing."""
         result: dict[str, Bits] = {name: {} for name in self.drawing.models}
         for unit, index in zip(self.units, chosen, strict=True):
             result[unit.component] |= unit.bits((None, *unit.choices)[index])
@@ -169,7 +172,7 @@ class Choices:
         """Bits of every weight of a choice, also of those that are in no unit: weights that do not
         take part in drawing have the most bits there are, small ones are floats."""
         result: dict[str, Bits] = {}
-        drawn = self._drawn_bits(chosen)
+        drawn = self.drawn_bits(chosen)
         for component, model in self.drawing.models.items():
             result[component] = {
                 name: drawn[component].get(name)
@@ -195,14 +198,15 @@ class Choices:
         floats = [0] * len(self.units)
         return self.bytes(floats) - sum(self._unit_bytes(unit, None) for unit in self.units)
 
-    def _circumstances(self) -> dict[str, Any]:
+    def circumstances(self, prompts: list[str], seed: int) -> dict[str, Any]:
+        """Everything that a measurement depends on beyond what is rounded."""
         drawing = self.drawing
         return {
             "source": self.source.hash,
             "method": self.storage.method,
-            "prompts": drawing.prompts,
+            "prompts": prompts,
             "steps": drawing.steps,
             "guidance_scale": drawing.guidance_scale,
-            "seed": drawing.seed,
+            "seed": seed,
             "versions": versions(),
         }

@@ -50,6 +50,22 @@ class Source(Section):
     pipeline: str
 
 
+class HeldOutMeasured(Section):
+    """Pictures that the choice was not made on; see `edgekd.export.bits.held_out`.
+
+    Here PSNR is the mean of the pictures' own, and `drop_db` the mean of their losses against
+    uniform 8 bits.
+    """
+
+    psnr_db: float
+    uniform_psnr_db: float
+    drop_db: float
+    drop_standard_error_db: float
+    worst_drop_db: float = Field(..., description="of a single picture")
+    prompts: list[str]
+    seed: int
+
+
 class Measured(Section):
     """What the choice was measured at. PSNR in dB of all pictures together, peak 1.
 
@@ -70,6 +86,7 @@ class Measured(Section):
     steps: int
     guidance_scale: float
     seed: int
+    held_out: HeldOutMeasured
 
 
 class QuantizationRecipe(Section):

@@ -19,6 +19,7 @@ from edgekd.export.lora import check_lora, fuse_lora
 from edgekd.export.manifest import source_facts
 from edgekd.export.protocol import Exporter, ExportOptions
 from edgekd.progress import Progress
+from edgekd.resources import data_root
 
 AUTO = "auto"
 
@@ -28,7 +29,7 @@ class Quantize:
     """`--quantize` and its companions.
 
     Attributes:
-        recipe: `auto`, or a recipe's file.
+        recipe: `auto`, a recipe's file, or the name of one that ships with the target.
         max_drop_db, size_budget_bytes: for `auto`; see `Wish`.
     """
 
@@ -49,8 +50,28 @@ class Quantize:
         return Wish(self.max_drop_db, self.size_budget_bytes)
 
 
+def recipe_file(recipe: str, target: str) -> Path:
+    """A recipe's file: by its path, or by name among those of a shipped target.
+
+    Raises:
+        InputError: there is none; the message lists the shipped ones.
+    """
+    folder = data_root() / "export_targets" / target / "quantization"
+    shipped = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if recipe in shipped:
+        return shipped[recipe]
+    if Path(recipe).is_file():
+        return Path(recipe)
+    names = ", ".join(shipped) or "none"
+    raise InputError(
+        f"`--quantize` must be `{AUTO}`, a recipe's file, or one of target `{target}` ({names})",
+        repr(recipe),
+    )
+
+
 def quantization_recipe(
     quantize: Quantize,
+    target: str,
     exporter: Exporter,
     pipeline_path: Path,
     out: Path,
@@ -63,13 +84,16 @@ def quantization_recipe(
     `auto` keeps its measurements in `<out>-sensitivity/`, beside the export that is not there yet:
     a run that was killed resumes, and another --max-drop measures little.
 
+    Args:
+        target: its name, for recipes that ship with it.
+
     Raises:
         InputError: no such recipe, or a runtime that does not store bits per weight.
         GateError: no choice of bits does what is asked.
     """
     (storage, *_) = storages(exporter).weight_storages
     if quantize.recipe != AUTO:
-        return load_quantization(Path(quantize.recipe))
+        return load_quantization(recipe_file(quantize.recipe, target))
     _check_early(exporter, pipeline_path, out, options)
     facts = source_facts(pipeline_path, options.lora)
     with _pipeline(pipeline_path, options) as pipeline:
@@ -86,10 +110,16 @@ def quantization_recipe(
     gc.collect()  # the export starts with its own copy of the weights
     measured = recipe.measured
     assert measured is not None
+    told = measured.held_out
     progress.info(
         f"  bits: weights {measured.weights_bytes / 1e6:.2f} MB (uniform 8 bits "
         f"{measured.uniform_weights_bytes / 1e6:.2f}), pictures {measured.psnr_db:.2f} dB "
         f"(uniform {measured.uniform_psnr_db:.2f}, predicted {measured.predicted_psnr_db:.2f})"
+    )
+    progress.info(
+        f"  of {len(told.prompts)} held-out prompts {told.psnr_db:.2f} dB (uniform "
+        f"{told.uniform_psnr_db:.2f}): {told.drop_db:.2f} dB lost, standard error "
+        f"{told.drop_standard_error_db:.2f}, at most {told.worst_drop_db:.2f} of one picture"
     )
     return recipe
 

@@ -25,33 +25,8 @@ DRAWING: Any = (("red apple",), 2, 3.0, 0)
 
 
 @pytest.fixture(scope="module")
-def lora(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random factors beside attention of U-Net and text encoder; alpha is twice the rank."""
-    from peft import LoraConfig
-    from peft.utils import get_peft_model_state_dict
-
-    from edgekd.libraries import diffusers
-
-    pipeline = load_pipeline(tiny_teacher)
-    targets = {"unet": ["to_q", "to_v"], "text_encoder": ["q_proj"]}
-    states, configs = {}, {}
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        for name, modules in targets.items():
-            model = getattr(pipeline, name)
-            config = LoraConfig(r=2, lora_alpha=4, target_modules=modules, init_lora_weights=False)
-            model.add_adapter(config)
-            states[name] = get_peft_model_state_dict(model)
-            configs[name] = config.to_dict()
-    folder = tmp_path_factory.mktemp("lora")
-    diffusers.StableDiffusionPipeline.save_lora_weights(
-        folder,
-        unet_lora_layers=states["unet"],
-        text_encoder_lora_layers=states["text_encoder"],
-        unet_lora_adapter_metadata=configs["unet"],
-        text_encoder_lora_adapter_metadata=configs["text_encoder"],
-    )
-    return folder / "pytorch_lora_weights.safetensors"
+def lora(tiny_lora: Path) -> Path:
+    return tiny_lora
 
 
 def _export(source: Path, out: Path, lora: Path) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,14 @@ import pytest
 from edgekd.errors import GateError, InputError
 from edgekd.export.bits import choices
 from edgekd.export.bits.auto import Wish, choose_bits
-from edgekd.export.bits.recipe import QuantizationRecipe, Source, resolve
+from edgekd.export.bits.held_out import HeldOut
+from edgekd.export.bits.recipe import (
+    ComponentRecipe,
+    HeldOutMeasured,
+    QuantizationRecipe,
+    Source,
+    resolve,
+)
 from edgekd.export.bits.sensitivity import Drawing, noise_db
 from edgekd.export.bits.storage import LinearStorage
 from edgekd.export.bits.weights import Bits, models, stored_bytes
@@ -53,6 +61,7 @@ def test_smallest_choice_within_the_drop(tiny_pipeline: Any, cache: Path, drop: 
     measured = recipe.measured
     assert measured is not None
     assert measured.drop_db <= drop + 0.005  # rounded to 0.01 dB
+    assert measured.held_out.drop_db <= drop + 0.005
     assert measured.weights_bytes <= measured.uniform_weights_bytes
     bits = resolve(recipe, models(tiny_pipeline), STORAGE)
     assert size(tiny_pipeline, bits) == measured.weights_bytes
@@ -61,6 +70,80 @@ def test_smallest_choice_within_the_drop(tiny_pipeline: Any, cache: Path, drop: 
     assert noise_db(noise.pictures) == pytest.approx(measured.psnr_db, abs=0.01)
     encoder = {value for name, value in bits["vae"].items() if name.startswith("encoder.")}
     assert encoder <= {8, None}
+
+
+def test_drop_on_held_out_pictures_is_that_of_a_drawing(tiny_pipeline: Any, cache: Path) -> None:
+    """Measured again, from the recipe and the prompts and the seed that it tells."""
+    recipe = choose(tiny_pipeline, cache, max_drop_db=9.0)
+    assert recipe.measured is not None
+    told = recipe.measured.held_out
+    assert not set(told.prompts) & set(PROMPTS)
+    found = models(tiny_pipeline)
+    uniform = QuantizationRecipe(
+        format=1, method="linear", components={name: ComponentRecipe(default=8) for name in found}
+    )
+    psnr = {
+        name: [
+            noise_db(
+                Drawing(tiny_pipeline, [prompt], GENERATION, STORAGE, told.seed + index)
+                .noise(resolve(bits, found, STORAGE))
+                .pictures
+            )
+            for index, prompt in enumerate(told.prompts)
+        ]
+        for name, bits in (("chosen", recipe), ("uniform", uniform))
+    }
+    drops = np.subtract(psnr["uniform"], psnr["chosen"])
+    assert np.mean(psnr["chosen"]) == pytest.approx(told.psnr_db, abs=0.01)
+    assert np.mean(psnr["uniform"]) == pytest.approx(told.uniform_psnr_db, abs=0.01)
+    assert drops.mean() == pytest.approx(told.drop_db, abs=0.01)
+    assert drops.max() == pytest.approx(told.worst_drop_db, abs=0.01)
+    assert drops.std(ddof=1) / 4 == pytest.approx(told.drop_standard_error_db, abs=0.01)
+
+
+def test_loss_on_held_out_pictures_gives_bits_back(
+    tiny_pipeline: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held-out pictures that lose 2 dB more than those that the choice was made on."""
+    shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
+    before = choose(tiny_pipeline, tmp_path, max_drop_db=6.0).measured
+    worse_by(monkeypatch, 2.0)
+    after = choose(tiny_pipeline, tmp_path, max_drop_db=6.0).measured
+    assert before is not None
+    assert after is not None
+    assert after.drop_db + 2.0 <= 6.0 + 0.005
+    assert before.weights_bytes <= after.weights_bytes <= after.uniform_weights_bytes
+
+
+def test_choice_that_no_bits_save_is_uniform(
+    tiny_pipeline: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
+    worse_by(monkeypatch, 60.0)
+    measured = choose(tiny_pipeline, tmp_path, max_drop_db=3.0).measured
+    assert measured is not None
+    assert measured.weights_bytes == measured.uniform_weights_bytes
+    assert measured.drop_db == 0
+
+
+def worse_by(monkeypatch: pytest.MonkeyPatch, more_db: float) -> None:
+    """Held-out pictures lose what measured ones do, and more."""
+
+    def measure(self: HeldOut, chosen: list[int]) -> HeldOutMeasured:
+        made = self._choices
+        uniform = noise_db(made.measure(made.uniform(8)).pictures)
+        psnr = noise_db(made.measure(chosen).pictures)
+        return HeldOutMeasured(
+            psnr_db=psnr,
+            uniform_psnr_db=uniform,
+            drop_db=uniform - psnr + more_db,
+            drop_standard_error_db=0.0,
+            worst_drop_db=uniform - psnr + more_db,
+            prompts=self.prompts,
+            seed=0,
+        )
+
+    monkeypatch.setattr(HeldOut, "measure", measure)
 
 
 def test_more_drop_is_smaller(tiny_pipeline: Any, cache: Path) -> None:
@@ -118,11 +201,13 @@ def test_killed_choice_resumes(
     tiny_pipeline: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = choose(tiny_pipeline, cache, max_drop_db=3.0)
-    (known,) = cache.glob("*.jsonl")
-    lines = known.read_text(encoding="utf-8").splitlines(keepends=True)
-    # As a process leaves it that is killed while it writes its last measurement.
-    torn = "".join(lines[:-1]) + lines[-1][:20]
-    (tmp_path / known.name).write_text(torn, encoding="utf-8")
+    # Of the measured prompts and of the held-out ones.
+    for known in cache.glob("*.jsonl"):
+        lines = known.read_text(encoding="utf-8").splitlines(keepends=True)
+        # As a process leaves it that is killed while it writes its last measurement.
+        torn = "".join(lines[:-1]) + lines[-1][:20]
+        (tmp_path / known.name).write_text(torn, encoding="utf-8")
+    assert len(list(tmp_path.iterdir())) == 2
     drawn = []
     noise = Drawing.noise
 
@@ -132,7 +217,7 @@ def test_killed_choice_resumes(
 
     monkeypatch.setattr(Drawing, "noise", counted)
     assert choose(tiny_pipeline, tmp_path, max_drop_db=3.0) == expected
-    assert len(drawn) <= 1
+    assert len(drawn) <= 2
 
 
 def test_budget_below_the_smallest_choice_fails(tiny_pipeline: Any, cache: Path) -> None:
