@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekd.disk import making
 from edgekd.errors import InputError
 
 ARTIFACT_FILE = "artifact.json"
@@ -151,15 +152,10 @@ def atomic_folder(final: Path) -> Iterator[Path]:
         InputError: no folder can be made there.
     """
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    try:
+    with making(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        # A place that takes no folders, as below /proc or below a file.
-        raise InputError(
-            "the out folder must be writable", f"{final} ({error.strerror})", "Pass another --out."
-        ) from None
     try:
         yield temporary
         old = final.with_name(f".{final.name}.{os.getpid()}.old")
@@ -211,13 +207,9 @@ def run_lock(folder: Path) -> Iterator[None]:
     Raises:
         InputError: the folder cannot be written, or another process holds it.
     """
-    try:
+    with making(folder):
         folder.mkdir(parents=True, exist_ok=True)
         stream = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (held open below)
-    except OSError as error:
-        raise InputError(
-            "the out folder must be writable", f"{folder} ({error.strerror})", "Pass another --out."
-        ) from None
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
+import itertools
 import os
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -16,12 +16,18 @@ from edgekd import __version__
 from edgekd.cli_export import benchmark, export
 from edgekd.cli_options import JsonOption, print_json
 from edgekd.cli_train import distill, prepare, teach
+from edgekd.disk import disk_problem
 from edgekd.errors import EdgekdError, InputError
+
+# Newer versions of Typer carry Click's exceptions within, older ones import them from Click.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="edgekd",
     help="Distil a Stable Diffusion teacher into a small student that runs fast on a device.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -38,12 +44,16 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     del version
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -82,9 +92,11 @@ def inspect(
         raise InputError(
             "exactly one of a folder and `--arch` must be given", f"{folder=!s}, {arch=}"
         )
+    from edgekd.resources import resolve_pipeline
     from edgekd.student.inspect import inspect_components
 
-    result = inspect_components(folder, arch, student)
+    path = None if folder is None else resolve_pipeline(str(folder))
+    result = inspect_components(path, arch, student)
     if as_json:
         print_json(result)
         return
@@ -127,9 +139,28 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signum)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     print(f"edgekd: {' '.join(message.split())}", file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+def _usage(error: Any) -> str:
+    """A usage error of Typer's as one line: what is wrong, what was found, and where help is."""
+    message = error.format_message().rstrip(".")
+    value = _value_of(getattr(getattr(error, "param", None), "opts", []))
+    if value and value not in message:
+        message += f", but got {value!r}"
+    command = error.ctx.command_path if error.ctx else app.info.name
+    return f"{message}{'' if message.endswith('?') else '.'} See `{command} --help`."
+
+
+def _value_of(options: list[str]) -> str:
+    """What the user wrote behind one of these options, which Typer's messages may leave out."""
+    for word, following in itertools.pairwise([*sys.argv, ""]):
+        name, equals, value = word.partition("=")
+        if name in options and name.startswith("--"):
+            return value if equals else following
+    return ""
 
 
 def main() -> None:
@@ -138,12 +169,23 @@ def main() -> None:
     # The tokenizers library warns at each fork of a data worker unless told not to use threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        app()
+        # Otherwise Typer would print its own errors, several lines each.
+        code = app(prog_name=app.info.name, standalone_mode=False) or 0
     except EdgekdError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; finished work is kept, run the same command again to go on", 130)
+    except _UsageError as error:
+        _fail(_usage(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if isinstance(error, PermissionError):
+            # Nobody said which it is: an input that is closed, or the output.
+            rule = "edgekd must be allowed to read its input and to write its output"
+            _fail(f"{rule}, but got {error.filename} ({error.strerror})", 2)
+        problem = disk_problem(error, Path.cwd())
+        if problem is None:
             raise
-        _fail(f"the out folder must be writable and have space, but got {error}", 2)
+        _fail(str(problem), problem.exit_code)
+    if code == INTERRUPTED:
+        _fail("interrupted; finished work is kept, run the same command again to go on", code)
+    sys.exit(code)

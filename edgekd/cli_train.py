@@ -143,7 +143,7 @@ def _compare_recipes(
     from edgekd.progress import console
     from edgekd.resources import find_yaml
 
-    path = find_yaml("benchmarks", suite)
+    path = find_yaml("benchmarks", suite, "--ablation")
     run = out or Path("runs") / path.stem
     result = run_ablation(path, recipe, assignments, run, console())
     if as_json:

@@ -24,6 +24,12 @@ TRAIN_TO_FORWARD = 3.0
 # tracing, converting and checking one export, and starting one row of a benchmark.
 EXPORT_SECONDS = 12.0
 ROW_SECONDS = 8.0
+START_SECONDS = 10.0
+# A stage's evidence of the pace counts by its length: a short one says little, since what does
+# not follow from MACs is most of it. The pace is also bounded: a stage that an earlier call had
+# partly done says nothing at all.
+PRIOR_SECONDS = 60.0
+SLOWEST, FASTEST = 4.0, 0.5
 
 
 class Forecast:
@@ -45,8 +51,8 @@ class Forecast:
 
     def remaining_seconds(self) -> float:
         """Expected seconds of the stages not finished, at the pace of those that are."""
-        pace = self._actual_done / self._expected_done if self._expected_done > 0 else 1.0
-        return pace * sum(self._expected.values())
+        pace = (self._actual_done + PRIOR_SECONDS) / (self._expected_done + PRIOR_SECONDS)
+        return min(max(pace, FASTEST), SLOWEST) * sum(self._expected.values())
 
 
 def distill_macs(section: DistillSection, teacher_macs: float, student_macs: float) -> float:
@@ -54,6 +60,23 @@ def distill_macs(section: DistillSection, teacher_macs: float, student_macs: flo
     with_teacher = section.losses.output + section.losses.feature > 0
     per_sample = TRAIN_TO_FORWARD * student_macs + (teacher_macs if with_teacher else 0.0)
     return section.steps * section.batch_size * section.gradient_accumulation * per_sample
+
+
+def checking_macs(
+    section: DistillSection, prompts: int, teacher_macs: float, student_macs: float
+) -> float:
+    """MACs of a distillation run's validations and sample sheets; the teacher has a part in each.
+
+    Args:
+        prompts: pictures on a sheet.
+        teacher_macs: of one forward pass of one sample; so are `student_macs`.
+    """
+    validations = 1 + -(-section.steps // section.validate_every)  # the first is before any step
+    sheets = 1 + (section.steps // section.sample_every if section.sample_every else 0)
+    passes = prompts * section.sample_steps * (2 if section.guidance_scale > 1 else 1)
+    return section.validation_samples * (teacher_macs + validations * student_macs) + passes * (
+        teacher_macs + sheets * student_macs
+    )
 
 
 def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.0) -> float:
@@ -94,6 +117,7 @@ def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.
 def forecast(recipe: Recipe, target: Target, suite: Suite, teacher: Path) -> Forecast:
     """Expected seconds of the stages after `prepare`, at this machine's measured pace."""
     from edgekd.artifacts import read_json
+    from edgekd.distill.sampling import DEFAULT_PROMPTS
     from edgekd.student.arch import full, resolve_arch
     from edgekd.student.cost import unet_cost
     from edgekd.teacher.load import load_model
@@ -110,9 +134,13 @@ def forecast(recipe: Recipe, target: Target, suite: Suite, teacher: Path) -> For
     precisions = len(recipe.export.precisions or target.precisions)
     passes = suite.quality.samples * suite.generation.steps * (2 if suite.generation.guided else 1)
     drawing = passes * (2 * teacher_macs + (1 + precisions) * student_macs)
+    section = recipe.distill
+    training = distill_macs(section, teacher_macs, student_macs)
+    prompts = len(section.sample_prompts) or DEFAULT_PROMPTS
+    checking = checking_macs(section, prompts, teacher_macs, student_macs)
     return Forecast(
         {
-            "distill": distill_macs(recipe.distill, teacher_macs, student_macs) / pace,
+            "distill": START_SECONDS + (training + checking) / pace,
             "export": EXPORT_SECONDS * (1 + precisions),
             "benchmark": drawing / pace + ROW_SECONDS * (3 + precisions),
         }

@@ -31,7 +31,7 @@ from edgekd.artifacts import (
 from edgekd.errors import GateError
 from edgekd.progress import Progress, format_seconds
 from edgekd.recipe import Recipe
-from edgekd.resources import find_yaml
+from edgekd.resources import find_yaml, resolve_pipeline
 from edgekd.target import Target
 
 if TYPE_CHECKING:
@@ -63,15 +63,17 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
         InputError: whatever does not fit, before anything is computed or written.
     """
     from edgekd.benchmark.suite import load_suite
+    from edgekd.data.records import check_sources
     from edgekd.errors import InputError
     from edgekd.export.registry import get_exporter
     from edgekd.student.arch import resolve_arch
-    from edgekd.teacher.load import resolve_teacher
     from edgekd.teacher.validate import inspect_teacher
 
-    suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite))
+    check_sources(recipe.data.sources)
+    path = resolve_pipeline(recipe.teacher.path, "teacher")
+    suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
     exporter = get_exporter(target.runtime)
-    plan = Plan(recipe, target, suite, inspect_teacher(resolve_teacher(recipe.teacher.path)), run)
+    plan = Plan(recipe, target, suite, inspect_teacher(path), run)
     for precision in plan.precisions:
         if precision not in exporter.precisions:
             raise InputError(

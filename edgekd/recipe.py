@@ -13,8 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgekd.errors import InputError
-
-STARTER_NAME = "starter"
+from edgekd.resources import STARTER_NAME
 
 
 class Section(BaseModel):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgekd.errors import InputError
 
+STARTER_NAME = "starter"
 _PACKAGE = Path(__file__).resolve().parent
 STARTER = _PACKAGE / "starter"
 
@@ -21,12 +22,17 @@ def data_root() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent
 
 
-def find_yaml(kind: str, name: str) -> Path:
+# Where users name a file of each kind.
+_OPTIONS = {"configs": "--config", "benchmarks": "--suite"}
+
+
+def find_yaml(kind: str, name: str, option: str | None = None) -> Path:
     """Resolve a recipe or suite: a path to a YAML file, or the name of a shipped one.
 
     Args:
         kind: `"configs"` or `"benchmarks"`.
         name: a path that exists, or a bare name such as `starter`.
+        option: what the user wrote the name behind, for the message; None: the kind's own option.
 
     Raises:
         InputError: neither exists; the message lists the shipped names.
@@ -38,4 +44,32 @@ def find_yaml(kind: str, name: str) -> Path:
     known = sorted(p.stem for p in folder.glob("*.yaml"))
     if name in known:
         return folder / f"{name}.yaml"
-    raise InputError(f"`{kind}` must name a YAML file or one of {', '.join(known)}", f"{name!r}")
+    found = repr(name)
+    if path.exists():
+        found += " (a folder)" if path.is_dir() else " (a file of another kind)"
+    elif path.suffix in {".yaml", ".yml"}:
+        found += " (no such file)"
+    raise InputError(
+        f"`{option or _OPTIONS[kind]}` must name a YAML file or one of {', '.join(known)}", found
+    )
+
+
+def resolve_pipeline(name: str, role: str = "pipeline") -> Path:
+    """The folder of a pipeline: `starter`, or a path.
+
+    Args:
+        role: what the message calls it.
+
+    Raises:
+        InputError: the path is no folder.
+    """
+    if name == STARTER_NAME:
+        return STARTER / "teacher"
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        raise InputError(
+            f"the {role} must be a local diffusers folder, or `{STARTER_NAME}`",
+            f"{name!r} ({'a file' if path.exists() else 'no such folder'})",
+            "edgekd does not download: save the pipeline with `save_pretrained` first.",
+        )
+    return path

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd import __version__
-from edgekd.artifacts import PreparedData, finish, hash_value, read_json
+from edgekd.artifacts import PreparedData, atomic_folder, finish, hash_value, read_json
+from edgekd.disk import check_writable
 from edgekd.errors import InputError
 from edgekd.pipeline import Plan, make_plan, open_run, prepare_data, train_student
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, override, validate
+from edgekd.resources import resolve_pipeline
 from edgekd.target import Target
 
 if TYPE_CHECKING:
@@ -26,10 +28,13 @@ DEFAULT_PROMPTS = ["red apple", "a photo of a small house beside a lake, evening
 
 def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     """`edgekd prepare`: shards and caches of a recipe's data; returns the summary."""
-    from edgekd.teacher.load import resolve_teacher
+    from edgekd.data.records import check_sources
+
+    check_sources(recipe.data.sources)
+    path = resolve_pipeline(recipe.teacher.path, "teacher")
     from edgekd.teacher.validate import inspect_teacher
 
-    teacher = inspect_teacher(resolve_teacher(recipe.teacher.path))
+    teacher = inspect_teacher(path)
     with open_run(run):
         data, cache = prepare_data(recipe, teacher.path, run, progress)
     summary = read_json(data.root / "summary.json")
@@ -72,6 +77,7 @@ def export_run(
         lora=lora,
         memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit),
     )
+    pipeline = resolve_pipeline(str(pipeline))
     exporter = get_exporter(target.runtime)
     if tune and not isinstance(exporter, Tunes):
         raise InputError("--tune needs a runtime that has options to measure", exporter.name)
@@ -254,19 +260,19 @@ def generate_run(
         InputError: an empty prompt, a folder that is neither pipeline nor export or is damaged, an
             `out` that exists or cannot be made.
     """
-    import torch
-
-    from edgekd.artifacts import atomic_folder
-
+    check_writable(out)
     if out.exists():
         raise InputError("`--out` must be a new folder", str(out))
     _check_prompts(prompts)
+    import torch
+
     if (pipeline / "manifest.json").is_file():
         drawer = _open_export(pipeline)
     else:
-        from edgekd.teacher.load import load_pipeline, resolve_teacher
+        folder = resolve_pipeline(str(pipeline))
+        from edgekd.teacher.load import load_pipeline
 
-        drawer = load_pipeline(resolve_teacher(str(pipeline)))
+        drawer = load_pipeline(folder)
     generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
     pictures = drawer(
         prompts, num_inference_steps=steps, guidance_scale=guidance_scale, generator=generators

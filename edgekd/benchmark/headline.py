@@ -84,10 +84,22 @@ def ratio(student: float | None, teacher: float | None) -> float | None:
     return student / teacher
 
 
+def _same_storage(student: Row, teacher: Row) -> bool:
+    """Whether a ratio of sizes says something on the models, not on the type they are saved in.
+
+    An export is stored in its own precision, which is what it is compared for.
+    """
+    if student["stored_dtype"] is None and teacher["stored_dtype"] is None:
+        return True
+    stored = [row["stored_dtype"] or row["precision"] for row in (student, teacher)]
+    return bool(stored[0] == stored[1])
+
+
 def headline(rows: list[Row], deploy: tuple[str, str] | None) -> dict[str, Any]:
     """`{"teacher": …, "student": …, "ratios": …, "rows": {"teacher": name, "student": name}}`.
 
-    Without a measured student, `student` and `ratios` are None. A student that was evaluated, not
+    Without a measured student, `student` and `ratios` are None. Sizes of weights that are stored in
+    different types have no ratio. A student that was evaluated, not
     executed, adds `evaluated`, the reason why it has no times, and `torch_latency_ms`, what torch
     needs for both models here: no statement on the device.
     """
@@ -104,6 +116,8 @@ def headline(rows: list[Row], deploy: tuple[str, str] | None) -> dict[str, Any]:
         result["ratios"] = {
             name: ratio(result["student"][name], result["teacher"][name]) for name in METRICS
         }
+        if not _same_storage(student, teacher):
+            result["ratios"]["size_bytes"] = None
         if student["evaluated"]:
             result["evaluated"] = student["evaluated"]
             result["torch_latency_ms"] = torch_latency(rows)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgekd.artifacts import ARTIFACT_FILE, hash_tree, hash_value, read_json
 from edgekd.errors import InputError
 
+if TYPE_CHECKING:
+    from edgekd.teacher.weights import StoredTensor
+
 Role = Literal["teacher", "student"]
 TORCH = "torch"
 MANIFEST = "manifest.json"
+_DTYPES = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp64"}  # as safetensors has them
 
 
 @dataclass(frozen=True)
@@ -121,20 +125,37 @@ def component_parameters(path: Path) -> dict[str, int]:
     """Number of parameters of each model in a diffusers folder, from safetensors headers."""
     from math import prod
 
+    return {
+        name: sum(prod(tensor.shape) for tensor in tensors)
+        for name, tensors in _stored_tensors(path).items()
+    }
+
+
+def stored_dtype(path: Path) -> str | None:
+    """Type of the weights in a diffusers folder: `fp16`, `fp32`, …, or `mixed`; None: no weights.
+
+    A student is stored in fp32, many teachers in fp16: their sizes are not of the same kind.
+    """
+    types = {tensor.dtype for tensors in _stored_tensors(path).values() for tensor in tensors}
+    if len(types) > 1:
+        return "mixed"
+    return next((_DTYPES.get(dtype, dtype) for dtype in types), None)
+
+
+def _stored_tensors(path: Path) -> dict[str, list[StoredTensor]]:
+    """Floating-point tensors of each model in a diffusers folder, from safetensors headers."""
     from edgekd.teacher.components import weights_stem
     from edgekd.teacher.weights import find_weights, read_headers
 
-    counts = {}
-    for folder in sorted(child for child in path.iterdir() if child.is_dir()):
-        if not any(folder.glob("*.safetensors")):
-            continue
-        headers = read_headers(find_weights(folder, weights_stem(folder.name)))
-        counts[folder.name] = sum(
-            prod(tensor.shape)
-            for tensor in headers.values()
+    return {
+        folder.name: [
+            tensor
+            for tensor in read_headers(find_weights(folder, weights_stem(folder.name))).values()
             if tensor.dtype.startswith(("F", "BF"))
-        )
-    return counts
+        ]
+        for folder in sorted(child for child in path.iterdir() if child.is_dir())
+        if any(folder.glob("*.safetensors"))
+    }
 
 
 def facts(subject: Subject) -> dict[str, Any]:
@@ -150,6 +171,7 @@ def facts(subject: Subject) -> dict[str, Any]:
         "parameters": sum(parameters.values()) if parameters else None,
         "component_parameters": parameters,
         "size_bytes": folder_bytes(subject.path),
+        "stored_dtype": stored_dtype(subject.path) if subject.runtime == TORCH else None,
         "component_bytes": component_bytes(subject.path),
         "parity": parity(subject.path),
     }

@@ -1,38 +1,15 @@
-"""Folders that are filled step by step and survive a kill, and errors of the disk."""
+"""Folders that are filled step by step and survive a kill."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgekd.errors import EdgekdError, InputError
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-@contextlib.contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into an `InputError` that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        where = f"{error.filename or folder} ({error.strerror})"
-        if error.errno in _FULL:
-            raise InputError(
-                "the disk must have room for the output",
-                where,
-                "Free some and run again: finished parts are kept.",
-            ) from None
-        if error.errno in _READ_ONLY or isinstance(error, FileExistsError | NotADirectoryError):
-            raise InputError(
-                "the out folder must be writable", where, "Pass another --out."
-            ) from None
-        raise
+from edgekd.disk import disk_errors
+from edgekd.errors import EdgekdError
 
 
 @contextlib.contextmanager

@@ -26,11 +26,12 @@ from edgekd.artifacts import (
     write_json,
 )
 from edgekd.data.images import Color, parse_background
-from edgekd.data.partial import disk_errors, resumable_folder
+from edgekd.data.partial import resumable_folder
 from edgekd.data.records import SourceFile, count_images, iter_records, list_files
 from edgekd.data.scan import TRAIN, VALIDATION, Decision, ScanSettings, decide, scan
 from edgekd.data.shards import write_shards
 from edgekd.data.workers import worker_count, worker_pool
+from edgekd.disk import disk_errors
 from edgekd.errors import InputError
 from edgekd.progress import Progress
 from edgekd.recipe import DataSection
@@ -154,7 +155,7 @@ def _check_kept(decision: Decision, section: DataSection) -> dict[str, int]:
     where = ", ".join(section.sources)
     if train + validation == 0:
         raise InputError(
-            "`data.sources` must hold usable captioned images",
+            "`--data` (`data.sources`) must hold usable captioned images",
             f"none in {where} ({skipped or 'no images at all'})",
         )
     if not train or not validation:

@@ -18,8 +18,7 @@ from edgekd.data.images import SUFFIXES
 from edgekd.data.metadata import FILE_COLUMN, METADATA_NAMES, iter_rows
 from edgekd.data.tars import iter_samples
 from edgekd.errors import InputError
-from edgekd.recipe import STARTER_NAME
-from edgekd.resources import STARTER
+from edgekd.resources import STARTER, STARTER_NAME
 
 STARTER_PARQUET = STARTER / "emoji-64.parquet"
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
@@ -62,6 +61,20 @@ def list_files(sources: list[str]) -> list[list[SourceFile]]:
     return [files for source in sources for files in _source_files(source)]
 
 
+def check_sources(sources: list[str]) -> None:
+    """Look for what the sources name, before anything is read.
+
+    Raises:
+        InputError: as `list_files`; also sources without any image.
+    """
+    files = [item for group in list_files(sources) for item in group]
+    if not any(_kind(item.path) in (*RECORD_KINDS, "metadata") for item in files):
+        raise InputError(
+            "`--data` (`data.sources`) must hold captioned images",
+            f"no images, parquet files or tars in {', '.join(sources)}",
+        )
+
+
 def _source_files(source: str) -> Iterator[list[SourceFile]]:
     if source == STARTER_NAME:
         yield [SourceFile(STARTER_PARQUET, STARTER_PARQUET.name)]
@@ -79,19 +92,20 @@ def _expand(source: str) -> list[Path]:
         return [path]
     if path.exists():
         raise InputError(
-            "a file in `data.sources` must be an image, a parquet file or a tar",
+            "a file in `--data` (`data.sources`) must be an image, a parquet file or a tar",
             repr(source),
             "For captions in metadata or text files give their folder.",
         )
     if not glob.has_magic(source):
         raise InputError(
-            "each of `data.sources` must be a local path, a glob or `starter`", repr(source)
+            "each of `--data` (`data.sources`) must be a local path, a glob or `starter`",
+            f"{source!r} (no such file or folder)",
         )
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
     usable = [match for match in matches if match.is_dir() or _kind(match) in RECORD_KINDS]
     if not usable:
         raise InputError(
-            "a glob in `data.sources` must match folders, images, parquet files or tars",
+            "a glob in `--data` (`data.sources`) must match folders, images, parquet files or tars",
             f"{source!r} with {len(matches)} other matches",
         )
     return usable

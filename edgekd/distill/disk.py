@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgekd.data.partial import disk_errors
+from edgekd.disk import disk_errors
 
 
 @contextlib.contextmanager

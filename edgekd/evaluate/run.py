@@ -42,7 +42,7 @@ from edgekd.evaluate.targets import judge
 from edgekd.measure.environment import environment
 from edgekd.metrics.fid import fd_name, kid_name
 from edgekd.progress import Progress
-from edgekd.teacher.load import resolve_teacher
+from edgekd.resources import resolve_pipeline
 from edgekd.teacher.recipe import Kind, TeachRecipe, load_teach_recipe
 from edgekd.teacher.teach_data import WHITE, Corpus, load_corpus
 from edgekd.teacher.validate import TeacherInfo, inspect_folder
@@ -79,7 +79,7 @@ def run_evaluate(
         GateError: a picture or a feature is not finite.
     """
     recipe = load_teach_recipe(recipe_path, assignments)
-    return evaluate(recipe, resolve_teacher(teacher), out, progress)
+    return evaluate(recipe, resolve_pipeline(teacher, "teacher"), out, progress)
 
 
 def evaluate(recipe: TeachRecipe, teacher: Path, out: Path, progress: Progress) -> dict[str, Any]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from edgekd.artifacts import (
     read_json,
     write_json,
 )
+from edgekd.disk import check_writable, disk_errors
 from edgekd.errors import GateError, InputError
 from edgekd.export.bits.apply import AppliedRecipe, apply_recipe
 from edgekd.export.capture import (
@@ -47,9 +45,6 @@ from edgekd.export.protocol import Exporter, ExportOptions, WritesClientFiles
 from edgekd.export.steps import Order, is_made_of_files
 from edgekd.export.trajectory_files import save_trajectory
 from edgekd.progress import Progress
-
-# What the user can do something about; every other OSError is a defect.
-_DISK_PROBLEMS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR}
 
 
 def export_key(
@@ -125,7 +120,7 @@ def export_pipeline(
         applied=applied,
     )
     try:
-        with disk_problems(out), atomic_folder(out) as folder:
+        with disk_errors(out), atomic_folder(out) as folder:
             _write_whole(job, pipeline_path, outline, folder, started)
     except GateError:
         # An older export beside a failed one would be taken for it.
@@ -341,8 +336,9 @@ def check_out(out: Path) -> None:
     """Only an earlier export may be replaced.
 
     Raises:
-        InputError: the folder holds something else.
+        InputError: the folder holds something else, or cannot be made.
     """
+    check_writable(out)
     replaceable = not out.exists() or (
         out.is_dir() and ((out / MANIFEST_FILE).is_file() or not any(out.iterdir()))
     )
@@ -376,22 +372,3 @@ def _check_room(sizes: dict[str, int], out: Path, options: ExportOptions) -> Non
             f"{free / 1e6:.0f} MB at {place}",
             "Free some space or pass another --out.",
         )
-
-
-@contextlib.contextmanager
-def disk_problems(out: Path) -> Iterator[None]:
-    """Turn a full or closed disk into one line.
-
-    Raises:
-        InputError: no space, no quota, or no permission.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_PROBLEMS:
-            raise
-        raise InputError(
-            "the export folder must be writable and its disk must have room",
-            f"{out} ({error.strerror})",
-            "Free some space or pass another --out.",
-        ) from None

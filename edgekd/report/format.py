@@ -26,12 +26,12 @@ def count(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """Bytes in binary units: `209715200` -> `200 MiB`."""
+    """Bytes in decimal units, as the command line prints them: `209715200` -> `210 MB`."""
     if value is None:
         return MISSING
-    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if abs(value) >= 1024**power:
-            return f"{significant(value / 1024**power)} {unit}"
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if abs(value) >= unit:
+            return f"{significant(value / unit)} {name}"
     return f"{value:.0f} B"
 
 

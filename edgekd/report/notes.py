@@ -65,7 +65,11 @@ def notes(report: Report) -> list[tuple[str, str]]:
         ),
     ]
     items.append(
-        ("Size", "Bytes as stored: a folder may hold half-precision weights that run in fp32.")
+        (
+            "Size",
+            "Bytes as stored. Torch runs every row in fp32, whatever type its folder holds: that "
+            "type stands beside the size, and sizes of different types have no ratio.",
+        )
     )
     if suite["speed"] is not None:
         items.append(("Latency", _latency_note(suite)))

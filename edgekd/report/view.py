@@ -66,9 +66,9 @@ def cards(report: Report) -> list[Card]:
     made = []
     for key, title, text, direction in _CARDS:
         teacher, student = metrics["teacher"][key], metrics["student"][key]
-        if teacher is None or student is None:
-            continue
         ratio = metrics["ratios"][key]
+        if teacher is None or student is None or (key == "size_bytes" and ratio is None):
+            continue
         made.append(
             Card(
                 title,
@@ -124,10 +124,16 @@ def matrix_table(report: Report) -> Table:
         else:
             cells += _quality_cells(row["quality"])
             cells += _cost_cells(report, row)
-        cells += [fmt.count(row["parameters"]), fmt.size(row["size_bytes"])]
+        cells += [fmt.count(row["parameters"]), _stored_size(row)]
         rows.append(cells)
         kinds.append(_kind(row))
     return without_empty_columns(Table(head, rows, kinds, "Quality, latency, memory, size"))
+
+
+def _stored_size(row: dict[str, Any]) -> str:
+    """Size of the folder, and the type of its weights where the row's precision is not theirs."""
+    dtype = row["stored_dtype"]
+    return fmt.size(row["size_bytes"]) + (f" ({dtype})" if dtype else "")
 
 
 def without_empty_columns(table: Table) -> Table:
@@ -277,7 +283,7 @@ def component_table(report: Report) -> Table:
 def _large(row: dict[str, Any], name: str) -> bool:
     """Tokenizers and scheduler configs weigh next to nothing: no column for them."""
     weights = (row["component_parameters"] or {}).get(name)
-    return bool(weights) or row["component_bytes"].get(name, 0) > 2**20
+    return bool(weights) or row["component_bytes"].get(name, 0) > 10**6
 
 
 def parity_table(report: Report) -> Table | None:

@@ -79,7 +79,7 @@ def read_config(path: Path) -> dict[str, Any]:
         InputError: missing, not JSON, or not a mapping.
     """
     if not path.is_file():
-        raise InputError(f"a teacher must have `{path.parent.name}/{path.name}`", f"no {path}")
+        raise InputError(f"a pipeline must have `{path.parent.name}/{path.name}`", f"no {path}")
     config = read_json(path)
     if not isinstance(config, dict):
         raise InputError(f"`{path}` must hold a JSON object", type(config).__name__)

@@ -14,10 +14,7 @@ from typing import Any
 
 import torch
 
-from edgekd import resources
-from edgekd.errors import InputError
 from edgekd.libraries import diffusers
-from edgekd.recipe import STARTER_NAME
 from edgekd.teacher.components import (
     PIPELINES,
     empty_model,
@@ -59,24 +56,6 @@ class Teacher:
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = self.unet.dtype
         return dtype
-
-
-def resolve_teacher(name: str) -> Path:
-    """The folder of a teacher: `starter`, or a path.
-
-    Raises:
-        InputError: the path is no folder.
-    """
-    if name == STARTER_NAME:
-        return resources.STARTER / "teacher"
-    path = Path(name).expanduser()
-    if not path.is_dir():
-        raise InputError(
-            "the teacher must be a local diffusers pipeline folder, or `starter`",
-            f"{name!r} ({'a file' if path.exists() else 'no such folder'})",
-            "edgekd does not download: save the pipeline with `save_pretrained` first.",
-        )
-    return path
 
 
 def load_model(

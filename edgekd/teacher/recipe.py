@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from edgekd.recipe import STARTER_NAME, Section, SplitSection, load_yaml, override, validate
+from edgekd.recipe import Section, SplitSection, load_yaml, override, validate
+from edgekd.resources import STARTER_NAME
 
 PALETTE = {
     "black": "#212121",

@@ -37,7 +37,7 @@ def check_scheduler(scheduler: Any, path: Path) -> None:
         raise InputError(
             f"`{path}` must be of a scheduler with betas and a prediction type",
             type(scheduler).__name__,
-            "Flow-matching teachers are not Stable Diffusion 1, 2 or XL.",
+            "Flow-matching pipelines are not Stable Diffusion 1, 2 or XL.",
         )
     if config.prediction_type not in PREDICTIONS:
         raise InputError(

@@ -39,6 +39,7 @@ from edgekd.artifacts import (
     run_lock,
     write_json,
 )
+from edgekd.data.records import check_sources
 from edgekd.errors import EdgekdError
 from edgekd.progress import Lines, Progress, Silent
 from edgekd.teacher.precision import autocast_dtype, training_attention
@@ -250,6 +251,7 @@ def teach(recipe: TeachRecipe, out: Path, progress: Progress) -> Path:
             unwritable or busy folder.
         GateError: a loss is not finite.
     """
+    check_sources(recipe.data.sources)
     start = find_start(recipe)
     with run_lock(out):
         write_json(out / "recipe.json", recipe.model_dump(mode="json"))

@@ -15,8 +15,9 @@ import torch
 
 from edgekd.artifacts import ARTIFACT_FILE, atomic_folder, finish, finished, hash_tree, hash_value
 from edgekd.errors import InputError
+from edgekd.resources import resolve_pipeline
 from edgekd.teacher.components import empty_model, load_scheduler, load_tokenizer
-from edgekd.teacher.load import load_model, resolve_teacher
+from edgekd.teacher.load import load_model
 from edgekd.teacher.recipe import TeachRecipe
 from edgekd.teacher.teach_loop import Task
 from edgekd.teacher.teach_ranks import Ranks
@@ -61,7 +62,7 @@ def find_start(recipe: TeachRecipe) -> TeacherInfo | None:
     """
     if recipe.start_from is None:
         return None
-    info = inspect_teacher(resolve_teacher(recipe.start_from))
+    info = inspect_teacher(resolve_pipeline(recipe.start_from, "`start_from` teacher"))
     if info.pipeline_class != PIPELINE_CLASS:
         raise InputError(f"`start_from` must name a {PIPELINE_CLASS}", info.pipeline_class)
     differences = list(_differences(recipe, info.path))

@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from edgekd.artifacts import write_text
 from edgekd.errors import InputError
 from edgekd.metrics.efficientnet import POOLED_CHANNELS
-from edgekd.recipe import STARTER_NAME
-from edgekd.resources import STARTER
+from edgekd.resources import STARTER, STARTER_NAME
 from edgekd.teacher.recipe import TeachRecipe, TextSection
 from edgekd.teacher.teach_cache import Encoder, Half
 from edgekd.teacher.teach_data import (

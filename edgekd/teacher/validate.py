@@ -157,7 +157,7 @@ def inspect_teacher(path: Path) -> TeacherInfo:
 def _read_index(path: Path) -> dict[str, Any]:
     if not (path / INDEX_FILE).is_file():
         raise InputError(
-            f"a teacher must be a diffusers pipeline folder with `{INDEX_FILE}`",
+            f"a pipeline must be a diffusers folder with `{INDEX_FILE}`",
             f"{path} ({'without it' if path.is_dir() else 'not a folder'})",
             "Save the whole pipeline with `pipeline.save_pretrained(path)`.",
         )
@@ -165,7 +165,7 @@ def _read_index(path: Path) -> dict[str, Any]:
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in PIPELINES:
         raise InputError(
-            f"the teacher's pipeline class must be {' or '.join(PIPELINES)}", f"{name!r} in {path}"
+            f"the pipeline class must be {' or '.join(PIPELINES)}", f"{name!r} in {path}"
         )
     return index
 
@@ -190,11 +190,11 @@ def _check_components(path: Path, index: dict[str, Any], kind: PipelineKind) -> 
             raise InputError(
                 f"`{name}` must be {rule}",
                 f"{class_name} of {library}",
-                "edgekd runs no code from a teacher folder.",
+                "edgekd runs no code from a pipeline folder.",
             )
         if not (path / name).is_dir():
             raise InputError(
-                f"a teacher must have a `{name}` folder", f"none in {path}", SAVE_AGAIN
+                f"a pipeline must have a `{name}` folder", f"none in {path}", SAVE_AGAIN
             )
 
 

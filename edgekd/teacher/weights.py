@@ -107,7 +107,7 @@ def read_headers(files: Iterable[Path]) -> dict[str, StoredTensor]:
         raise InputError(
             f"weights of `{first.file}` must be floating point",
             f"`{first.name}` is {first.dtype}",
-            "A quantized model cannot be a teacher.",
+            "edgekd starts from weights that are not quantized.",
         )
     return stored
 

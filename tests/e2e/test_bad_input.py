@@ -154,10 +154,10 @@ CASES: dict[str, tuple[Setup, str]] = {
     "wrong type": (options("--set", "distill.steps=many"), "`distill.steps`"),
     "out of range": (options("--set", "distill.steps=0"), "`distill.steps`"),
     "set without value": (options("--set", "distill.steps"), "section.field=value"),
-    "no such recipe": (options("--config", "none"), "`configs` must name"),
+    "no such recipe": (options("--config", "none"), "`--config` must name"),
     "recipe is no YAML": (bad_recipe_file, "must be YAML"),
     "no such target": (options("--target", "toaster"), "`--target` must be one of"),
-    "no such suite": (options("--set", "benchmark.suite=none"), "`benchmarks` must name"),
+    "no such suite": (options("--set", "benchmark.suite=none"), "`benchmark.suite` must name"),
     "no such preset": (options("--set", "student.preset=none"), "bk-sdm-small"),
     "arch and preset": (options("--set", "student.arch={}"), "exactly one of"),
     "unknown precision": (options("--set", "export.precisions=[fp32, fp7]"), "fp7"),
@@ -243,8 +243,17 @@ def test_distill_refuses(case, tmp_path, tiny_teacher, run_cli):
         (["generate", "no-such-folder", "a cat", "--out", "pictures"], "no-such-folder"),
         (["generate", TEACHER, " ", "--out", "pictures"], "must not be empty"),
         (["export", TEACHER, "--out", "exported", "--prompt", ""], "must not be empty"),
-        (["teach", "--config", "none"], "`configs` must name"),
-        (["benchmark", "--suite", "none"], "`benchmarks` must name"),
+        (["teach", "--config", "none"], "`--config` must name"),
+        (["teach", "--ablation", "none"], "`--ablation` must name"),
+        (["teach", "--set", "data.sources=[none]"], "`--data` (`data.sources`)"),
+        (["benchmark", "--suite", "none"], "`--suite` must name"),
+        (["generate", TEACHER, "a cat"], "Missing option '--out'"),
+        (["generate", TEACHER, "a cat", "--out", "x", "--steps", "0"], "'--steps'"),
+        (["generate", TEACHER, "a cat", "--out", "x", "--steps", "many"], "'many'"),
+        (["generate", TEACHER, "a cat", "--out", "x", "--guidance=0.5"], "0.5"),
+        (["export"], "Missing argument 'pipeline'"),
+        (["distill", "--stepz", "3"], "No such option"),
+        (["distil"], "No such command 'distil'"),
         (["prepare", "--data", "no-such-folder"], "no-such-folder"),
     ],
 )
@@ -252,8 +261,58 @@ def test_other_verbs_refuse(arguments, said, tmp_path, monkeypatch, run_cli):
     monkeypatch.chdir(tmp_path)
     code, _, stderr = run_cli(*arguments)
     assert code == 2
-    assert said in stderr.strip().splitlines()[-1]
+    (line,) = stderr.strip().splitlines()
+    assert line.startswith("edgekd: ")
+    assert said in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_verb_the_help_is_shown(run_cli):
+    code, stdout, stderr = run_cli()
+    assert (code, stdout) == (2, "")
+    assert "Usage: " in stderr
+    assert "distill" in stderr
+
+
+def test_help_and_version_are_no_errors(run_cli):
+    for arguments in (["--help"], ["generate", "--help"], ["--version"]):
+        code, stdout, stderr = run_cli(*arguments)
+        assert (code, stderr) == (0, "")
+        assert stdout
+
+
+def test_ctrl_c_is_one_line(run_cli, monkeypatch):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgekd.doctor.examine", interrupted)
+    code, _, stderr = run_cli("doctor")
+    assert code == 130
+    assert stderr.startswith("edgekd: interrupted")
+    assert len(stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", [["export", TEACHER], ["generate", TEACHER, "a cat"]])
+def test_an_out_that_cannot_be_made_is_refused_before_the_work(verb, tmp_path, run_cli):
+    """Neither a place below a file nor one that has no disk is called full."""
+    (tmp_path / "file").write_text("mine")
+    places = [tmp_path / "file" / "out", tmp_path / ("n" * 300)]
+    for out in [*places, *([Path("/proc/out")] if Path("/proc").is_dir() else [])]:
+        code, _, stderr = run_cli(*verb, "--out", str(out))
+        assert code == 2
+        assert "the out folder must be writable, but got" in stderr
+        assert len(stderr.strip().splitlines()) == 1
+
+
+def test_bad_data_is_found_before_the_teacher_is_read(tmp_path, run_cli, monkeypatch):
+    import edgekd.teacher.validate
+
+    monkeypatch.setattr(edgekd.teacher.validate, "inspect_teacher", lambda path: pytest.fail(path))
+    out = str(tmp_path / "run")
+    for verb in ("distill", "prepare"):
+        code, _, stderr = run_cli(verb, "--data", str(tmp_path / "none"), "--out", out)
+        assert code == 2
+        assert "`--data` (`data.sources`) must be a local path" in stderr
 
 
 @pytest.mark.parametrize(
@@ -306,4 +365,4 @@ def test_full_disk_is_one_line(tmp_path, tiny_teacher, run_cli, monkeypatch):
         "distill", "--teacher", str(tiny_teacher), "--out", str(tmp_path / "run")
     )
     assert code == 2
-    assert "have space" in stderr.strip().splitlines()[-1]
+    assert "the disk must have room" in stderr.strip().splitlines()[-1]

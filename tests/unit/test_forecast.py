@@ -1,24 +1,41 @@
 import pytest
 
-from edgekd.forecast import Forecast, distill_macs
+from edgekd.forecast import Forecast, checking_macs, distill_macs
 from edgekd.recipe import DistillSection, LossSection
 
 
 def test_pace_of_finished_stages_corrects_the_rest():
-    forecast = Forecast({"prepare": 10.0, "distill": 100.0, "report": 50.0})
-    assert forecast.remaining_seconds() == pytest.approx(160.0)
-    forecast.finish("prepare", 20.0)
-    assert forecast.remaining_seconds() == pytest.approx(300.0)
-    forecast.finish("distill", 90.0)
-    assert forecast.remaining_seconds() == pytest.approx(50.0)
+    forecast = Forecast({"prepare": 600.0, "distill": 100.0, "report": 50.0})
+    assert forecast.remaining_seconds() == pytest.approx(750.0)
+    forecast.finish("prepare", 1260.0)
+    assert forecast.remaining_seconds() == pytest.approx(2 * 150.0)
+    forecast.finish("distill", 0.0)
     forecast.finish("report", 50.0)
     assert forecast.remaining_seconds() == 0.0
 
 
-def test_resumed_stages_cost_nothing():
-    forecast = Forecast({"prepare": 0.0, "distill": 100.0})
-    forecast.finish("prepare", 0.5)
-    assert forecast.remaining_seconds() == pytest.approx(100.0)
+def test_a_short_stage_says_little_of_the_pace():
+    """Loading and validating took 30 s, the four steps that were expected 2 s."""
+    forecast = Forecast({"distill": 2.0, "benchmark": 200.0})
+    forecast.finish("distill", 32.0)
+    assert 200.0 < forecast.remaining_seconds() < 300.0
+
+
+@pytest.mark.parametrize(("took", "bound"), [(0.1, 0.5), (100_000.0, 4.0)])
+def test_the_pace_is_bounded(took, bound):
+    """The first is a stage that an earlier call had done."""
+    forecast = Forecast({"distill": 1000.0, "benchmark": 100.0})
+    forecast.finish("distill", took)
+    assert forecast.remaining_seconds() == pytest.approx(bound * 100.0)
+
+
+def test_validation_and_sheets_have_their_share():
+    section = DistillSection(
+        steps=5, validate_every=2, validation_samples=10, sample_steps=20, guidance_scale=4.0
+    )
+    # Before step 1, after 2 and 4 and at the end; two passes a step for guidance.
+    expected = 10 * (7.0 + 4 * 3.0) + 8 * 20 * 2 * (7.0 + 3.0)
+    assert checking_macs(section, 8, teacher_macs=7.0, student_macs=3.0) == expected
 
 
 def test_without_kd_the_teacher_costs_nothing():

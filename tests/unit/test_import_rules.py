@@ -10,7 +10,7 @@ import pytest
 import edgekd
 
 ROOT = Path(edgekd.__file__).parent
-CORE = {"errors", "resources", "artifacts", "progress", "recipe", "target", "libraries"}
+CORE = {"errors", "resources", "disk", "artifacts", "progress", "recipe", "target", "libraries"}
 # Upstream first: a package may import itself, the core and what stands before it.
 ORDER = ["measure", "data", "metrics", "teacher", "student", "distill", "export", "report"]
 ORDER += ["benchmark", "evaluate"]
@@ -21,6 +21,7 @@ LIGHT = [
     "cli_export",
     "errors",
     "resources",
+    "disk",
     "artifacts",
     "progress",
     "recipe",

@@ -15,6 +15,7 @@ def row(name: str, role: str, runtime: str, precision: str, ms: float, fd: float
         "evaluated": None,
         "parameters": 100 if role == "teacher" else 60,
         "size_bytes": 400,
+        "stored_dtype": "fp32" if runtime == "torch" else None,
         "quality": {"fd": fd, "kid": 0.0, "score": 20.0},
         "speed": {"image": {"p50_ms": ms}},
         "memory": {"peak_bytes": 1000, "above_baseline_bytes": 100},
@@ -90,3 +91,24 @@ def test_a_teacher_alone_has_no_ratios() -> None:
     made = headline(ROWS[:2], None)
     assert made["rows"] == {"teacher": "t", "student": None}
     assert made["ratios"] is None
+
+
+@pytest.mark.parametrize(
+    ("deploy", "teacher", "ratio"),
+    [
+        (("torch", "fp32"), "fp32", 1.0),
+        (("torch", "fp32"), "fp16", None),
+        (("onnx", "fp32"), "fp16", 1.0),  # the teacher's export, in its own precision
+    ],
+)
+def test_sizes_of_different_types_have_no_ratio(
+    deploy: tuple[str, str], teacher: str, ratio: float | None
+) -> None:
+    rows = [{**r, "stored_dtype": teacher} if r["name"] == "t" else r for r in ROWS]
+    assert headline(rows, deploy)["ratios"]["size_bytes"] == ratio
+
+
+def test_an_export_beside_a_teacher_in_torch() -> None:
+    rows = [{**ROWS[0], "stored_dtype": "fp16"}, ROWS[3]]
+    assert headline(rows, ("onnx", "fp32"))["ratios"]["size_bytes"] is None
+    assert headline([ROWS[0], ROWS[3]], ("onnx", "fp32"))["ratios"]["size_bytes"] == 1.0

@@ -11,6 +11,7 @@ from edgekd.benchmark.subjects import (
     component_parameters,
     facts,
     open_pipeline,
+    stored_dtype,
 )
 from edgekd.errors import InputError
 
@@ -29,6 +30,18 @@ def test_parameters_are_those_of_the_loaded_models(teacher: Subject) -> None:
     assert component_parameters(teacher.path) == loaded
 
 
+def test_the_type_that_weights_are_stored_in(
+    teacher: Subject, starter_teacher: Path, tmp_path: Path
+) -> None:
+    assert stored_dtype(teacher.path) == facts(teacher)["stored_dtype"] == "fp32"
+    assert stored_dtype(starter_teacher) == "fp16"
+    mixed = shutil.copytree(teacher.path, tmp_path / "mixed")
+    shutil.rmtree(mixed / "vae")
+    shutil.copytree(starter_teacher / "vae", mixed / "vae")
+    assert stored_dtype(mixed) == "mixed"
+    assert stored_dtype(tmp_path / "mixed" / "scheduler") is None
+
+
 def test_parameters_of_both_text_encoders_count(tiny_sdxl_teacher: Path) -> None:
     assert {"text_encoder", "text_encoder_2"} <= set(component_parameters(tiny_sdxl_teacher))
 
@@ -45,6 +58,7 @@ def test_an_export_has_its_sources_parameters_and_its_manifests_parity(
     assert known["parameters"] == sum(component_parameters(teacher.path).values())
     assert known["parity"] == {"unet": parity}
     assert known["component_bytes"] == {"unet": 1000}
+    assert known["stored_dtype"] is None
 
 
 def test_key_follows_content_not_bookkeeping(teacher: Subject, tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,9 +12,7 @@ import psutil
 import pytest
 
 from edgekd.data import shards as shards_module
-from edgekd.data.partial import disk_errors
 from edgekd.data.prepare import prepare
-from edgekd.errors import InputError
 from edgekd.progress import Silent
 from edgekd.recipe import DataSection
 
@@ -194,22 +190,3 @@ def test_no_room_is_one_line_and_leaves_no_half_shard(tmp_path, folder):
     assert result.stderr == ""
     assert not out.exists()
     assert not list(out.parent.rglob("*.tar*"))
-
-
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        (errno.ENOSPC, "must have room"),
-        (errno.EDQUOT, "must have room"),
-        (errno.EROFS, "must be writable"),
-        (errno.EACCES, "must be writable"),
-    ],
-)
-def test_errors_of_the_disk_are_input_errors(tmp_path, code, said):
-    with pytest.raises(InputError, match=said), disk_errors(tmp_path):
-        raise OSError(code, os.strerror(code), "some/file")
-
-
-def test_other_system_errors_keep_their_traceback(tmp_path):
-    with pytest.raises(OSError, match="Bad address"), disk_errors(tmp_path):
-        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))

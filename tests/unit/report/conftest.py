@@ -71,6 +71,7 @@ def row(name: str, role: str, runtime: str, precision: str, scale: float, fd: fl
         "parameters": sum(parameters.values()),
         "component_parameters": parameters,
         "size_bytes": sum(bytes_.values()),
+        "stored_dtype": "fp32" if runtime == "torch" else None,
         "component_bytes": {**bytes_, "tokenizer": 70_000},
         "parity": parity,
         "quality": quality(fd, 28 - fd / 40, role),

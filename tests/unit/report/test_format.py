@@ -26,9 +26,10 @@ def test_counts(value: float, text: str) -> None:
     assert fmt.count(value) == text
 
 
-def test_sizes_are_binary() -> None:
-    assert fmt.size(200 * 1024**2) == "200 MiB"
-    assert fmt.size(3 * 1024**3 // 2) == "1.50 GiB"
+def test_sizes_are_decimal() -> None:
+    assert fmt.size(200 * 10**6) == "200 MB"
+    assert fmt.size(1_500_000_000) == "1.50 GB"
+    assert fmt.size(70_000) == "70.0 kB"
     assert fmt.size(100) == "100 B"
 
 

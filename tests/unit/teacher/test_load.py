@@ -234,10 +234,3 @@ def test_loaded_weights_do_not_follow_the_file(tiny_teacher: Path, tmp_path: Pat
     with open(root / UNET, "r+b") as stream:
         stream.write(b"\0" * size)
     assert unet.conv_in.weight.equal(before)
-
-
-def test_starter_is_resolved(starter_teacher: Path) -> None:
-    from edgekd.teacher.load import resolve_teacher
-
-    assert resolve_teacher("starter") == starter_teacher
-    assert resolve_teacher(str(starter_teacher)) == starter_teacher

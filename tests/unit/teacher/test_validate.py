@@ -347,13 +347,3 @@ def test_models_that_are_not_asked_for_take_no_memory(
     pipeline = load_pipeline(tiny_teacher, only=only)
     for name in ("unet", "vae", "text_encoder"):
         assert getattr(pipeline, name).device.type == ("cpu" if name in only else "meta")
-
-
-def test_a_file_is_no_teacher(tmp_path: Path) -> None:
-    from edgekd.teacher.load import resolve_teacher
-
-    file = tmp_path / "model.ckpt"
-    file.write_bytes(b"")
-    for name, found in ((str(file), "a file"), ("org/some-model", "no such folder")):
-        with pytest.raises(InputError, match=found):
-            resolve_teacher(name)

@@ -1,0 +1,52 @@
+"""Names of shipped things and paths of the user's own."""
+
+from pathlib import Path
+
+import pytest
+
+from edgekd.errors import InputError
+from edgekd.resources import data_root, find_yaml, resolve_pipeline
+
+
+def test_the_starter_and_a_folder_are_found(starter_teacher: Path) -> None:
+    assert resolve_pipeline("starter") == starter_teacher
+    assert resolve_pipeline(str(starter_teacher)) == starter_teacher
+
+
+def test_a_file_is_no_pipeline(tmp_path: Path) -> None:
+    file = tmp_path / "model.ckpt"
+    file.write_bytes(b"")
+    for name, found in ((str(file), "a file"), ("org/some-model", "no such folder")):
+        with pytest.raises(InputError, match=f"the student must be a local .*{found}"):
+            resolve_pipeline(name, "student")
+
+
+def test_a_shipped_name_and_a_file_are_found(tmp_path: Path) -> None:
+    assert find_yaml("configs", "starter") == data_root() / "configs" / "starter.yaml"
+    mine = tmp_path / "mine.yml"
+    mine.write_text("name: mine")
+    assert find_yaml("configs", str(mine)) == mine
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "said"),
+    [
+        ("configs", None, "`--config` must name a YAML file or one of starter"),
+        ("benchmarks", None, "`--suite` must name a YAML file or one of"),
+        ("benchmarks", "--ablation", "`--ablation` must name a YAML file or one of"),
+    ],
+)
+def test_the_message_names_what_the_user_wrote(kind: str, option: str | None, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        find_yaml(kind, "none", option)
+
+
+def test_the_message_says_what_is_there_instead(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text("{}")
+    for name, found in (
+        (tmp_path / "none.yaml", "no such file"),
+        (tmp_path, "a folder"),
+        (tmp_path / "recipe.json", "a file of another kind"),
+    ):
+        with pytest.raises(InputError, match=found):
+            find_yaml("configs", str(name))
