@@ -83,11 +83,11 @@ def export_pipeline(
     pipeline_path: Path,
     out: Path,
     precision: str,
-    prompts: list[str],
+    parity_prompts: list[str],
     progress: Progress,
-    options: ExportOptions,
+    options: ExportOptions | None = None,
 ) -> ExportedPipeline:
-    """Export one precision of a pipeline; see `Exporter.export`.
+    """Export one precision of a pipeline: `Exporter.export` of every exporter here.
 
     The pipeline's parts are converted one at a time, the U-Net last; `edgekd.export.isolate` says
     in which process. All that can be checked without weights is checked first.
@@ -95,6 +95,7 @@ def export_pipeline(
     from edgekd.teacher.load import load_pipeline
 
     started = time.monotonic()
+    options = options or ExportOptions()
     check_out(out)
     outline = load_pipeline(pipeline_path, only=())
     applied = None
@@ -112,9 +113,9 @@ def export_pipeline(
         exporter=exporter,
         worker=worker,
         precision=precision,
-        prompts=prompts,
+        prompts=parity_prompts,
         origin={**origin, "pipeline": type(outline).__name__},
-        key=options.key or export_key(exporter, source, precision, prompts, options),
+        key=options.key or export_key(exporter, source, precision, parity_prompts, options),
         options=options,
         progress=progress,
         applied=applied,

@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import ExportedPipeline
 from edgekd.errors import InputError
 from edgekd.export.assemble import export_pipeline
 from edgekd.export.bits.apply import MIXED
@@ -34,9 +33,8 @@ from edgekd.export.coreml_package import (
 from edgekd.export.coreml_pipeline import load_coreml_pipeline
 from edgekd.export.coreml_precisions import PRECISIONS, Precision
 from edgekd.export.mil.evaluator import PackageEvaluator
-from edgekd.export.protocol import ExportOptions, Floor
+from edgekd.export.protocol import Floor
 from edgekd.export.record import Recording
-from edgekd.progress import Progress
 
 RESOURCES = "Resources"
 COMPILE_SCRIPT = "compile.sh"
@@ -54,6 +52,7 @@ class CoreMlExporter:
     """Exporter for Core ML. See `edgekd.export.protocol.Exporter`."""
 
     name = "coreml"
+    export = export_pipeline
     precisions: tuple[str, ...] = tuple(PRECISIONS)
     # `StableDiffusionScheduler` of Apple's Swift package 1.1.
     schedulers: tuple[str, ...] = (
@@ -67,26 +66,6 @@ class CoreMlExporter:
     # coremltools has been seen to write another package of the same part, seldom and without a
     # known cause.
     varying: tuple[str, ...] = tuple(PRECISIONS)
-
-    def export(
-        self,
-        pipeline_path: Path,
-        out: Path,
-        precision: str,
-        parity_prompts: list[str],
-        progress: Progress,
-        options: ExportOptions | None = None,
-    ) -> ExportedPipeline:
-        """Export a diffusers pipeline folder; see `Exporter.export`."""
-        return export_pipeline(
-            self,
-            pipeline_path,
-            out,
-            precision,
-            parity_prompts,
-            progress,
-            options or ExportOptions(),
-        )
 
     def load(self, path: Path, threads: int = 0) -> Any:
         return load_coreml_pipeline(path, threads)

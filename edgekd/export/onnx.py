@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 import torch
 
-from edgekd.artifacts import ExportedPipeline, write_json
+from edgekd.artifacts import write_json
 from edgekd.errors import InputError
 from edgekd.export.assemble import export_pipeline
 from edgekd.export.bits.apply import MIXED, PART_FLOOR, PICTURE_FLOOR
@@ -38,9 +38,8 @@ from edgekd.export.onnx_pipeline import (
 )
 from edgekd.export.onnx_precisions import PRECISIONS, Method
 from edgekd.export.onnx_turns import load_onnx_in_turns
-from edgekd.export.protocol import ExportOptions, Floor
+from edgekd.export.protocol import Floor
 from edgekd.export.record import Arrays, Recording
-from edgekd.progress import Progress
 
 
 class OnnxRunner:
@@ -69,6 +68,7 @@ class OnnxExporter:
     """Exporter for onnxruntime. See `edgekd.export.protocol.Exporter`."""
 
     name = "onnx"
+    export = export_pipeline
     precisions: tuple[str, ...] = tuple(PRECISIONS)
     # optimum's pipelines run diffusers' own scheduler classes.
     schedulers: tuple[str, ...] = (
@@ -89,26 +89,6 @@ class OnnxExporter:
     accepts_tiny_decoder = True
     # onnxruntime writes some lists of this format in the order of a seeded hash table.
     varying = tuple(name for name, precision in PRECISIONS.items() if precision.ort_format)
-
-    def export(
-        self,
-        pipeline_path: Path,
-        out: Path,
-        precision: str,
-        parity_prompts: list[str],
-        progress: Progress,
-        options: ExportOptions | None = None,
-    ) -> ExportedPipeline:
-        """Export a diffusers pipeline folder; see `Exporter.export`."""
-        return export_pipeline(
-            self,
-            pipeline_path,
-            out,
-            precision,
-            parity_prompts,
-            progress,
-            options or ExportOptions(),
-        )
 
     def load(self, path: Path, threads: int = 0) -> Any:
         return load_onnx_pipeline(path, threads)

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from edgekd.artifacts import ExportedPipeline, write_json
+from edgekd.artifacts import write_json
 from edgekd.errors import InputError
 from edgekd.export.assemble import export_pipeline
 from edgekd.export.bits.apply import MIXED, PART_FLOOR, PICTURE_FLOOR
@@ -35,9 +35,8 @@ from edgekd.export.openvino_pipeline import (
 from edgekd.export.openvino_quantize import INTEGER_PARTS, quantize
 from edgekd.export.openvino_tokenizer import convert_tokenizers
 from edgekd.export.openvino_tune import tune
-from edgekd.export.protocol import ExportOptions, Floor
+from edgekd.export.protocol import Floor
 from edgekd.export.record import Recording
-from edgekd.progress import Progress
 
 _LAST_STEP = (
     "the worst call is the last step, whose prediction enters the picture with a weight of 0.03; "
@@ -83,6 +82,7 @@ class OpenVinoExporter:
     """Exporter for OpenVINO. See `edgekd.export.protocol.Exporter`."""
 
     name = "openvino"
+    export = export_pipeline
     precisions: tuple[str, ...] = ("fp32", "fp16", "int8", "int4", "int8_full", "hybrid")
     # What GenAI knows; optimum-intel's pipelines run any scheduler of diffusers.
     schedulers: tuple[str, ...] = (
@@ -97,26 +97,6 @@ class OpenVinoExporter:
     from_files = precisions[1:]
     accepts_tiny_decoder = True
     varying: tuple[str, ...] = ()
-
-    def export(
-        self,
-        pipeline_path: Path,
-        out: Path,
-        precision: str,
-        parity_prompts: list[str],
-        progress: Progress,
-        options: ExportOptions | None = None,
-    ) -> ExportedPipeline:
-        """Export a diffusers pipeline folder; see `Exporter.export`."""
-        return export_pipeline(
-            self,
-            pipeline_path,
-            out,
-            precision,
-            parity_prompts,
-            progress,
-            options or ExportOptions(),
-        )
 
     def write_client_files(self, folder: Path) -> None:
         """What GenAI needs beside the parts; see `WritesClientFiles`."""
