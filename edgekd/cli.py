@@ -63,7 +63,7 @@ def generate(
     out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")],
     steps: Annotated[int, typer.Option("--steps", min=1)] = 20,
     guidance_scale: Annotated[float, typer.Option("--guidance", min=1.0)] = 4.0,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1)] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Draw pictures with a teacher, a student or an exported pipeline."""

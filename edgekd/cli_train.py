@@ -86,32 +86,55 @@ def teach(
         str | None,
         typer.Option("--ablation", help="Train and compare the recipe's variants in this suite."),
     ] = None,
+    assemble: Annotated[
+        Path | None,
+        typer.Option(
+            "--assemble",
+            help="Write the teacher of this run folder's last checkpoint; no training.",
+        ),
+    ] = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a teacher from scratch: VAE, text encoder and U-Net. Resumes by itself.
+    """Train a teacher: VAE, text encoder and U-Net. Resumes by itself.
 
     With `--evaluate`, measure a finished one on the recipe's data instead; with `--ablation`,
-    make short runs of the recipe with one thing changed in each.
+    make short runs of the recipe with one thing changed in each; with `--assemble`, take what a
+    run has learned so far, by the run's own recipe. `--set start_from=DIR` trains a teacher on.
     """
     from edgekd.progress import console
     from edgekd.resources import find_yaml
 
+    given = {
+        "--processes": processes,
+        "--evaluate": evaluate,
+        "--ablation": ablation,
+        "--assemble": assemble,
+    }
+    used = [name for name, value in given.items() if value is not None]
+    if len(used) > 1:
+        raise InputError(f"only one of {', '.join(given)} may be given", " and ".join(used))
+    if assemble is not None:
+        if assignments:
+            raise InputError("`--assemble` takes the run's own recipe", "--set", "Leave it out.")
+        from edgekd.teacher.teach_assemble import assemble_run
+
+        _print_teacher(assemble_run(assemble, out), as_json)
+        return
     recipe_path = find_yaml("configs", config)
-    if evaluate is not None or ablation is not None:
-        if processes is not None or (evaluate is not None and ablation is not None):
-            raise InputError(
-                "`--processes`, `--evaluate` and `--ablation` exclude one another", "two of them"
-            )
-        if ablation is not None:
-            _compare_recipes(recipe_path, assignments or [], ablation, out, as_json)
-        else:
-            _evaluate_teacher(recipe_path, assignments or [], str(evaluate), out, as_json)
+    if ablation is not None:
+        _compare_recipes(recipe_path, assignments or [], ablation, out, as_json)
+        return
+    if evaluate is not None:
+        _evaluate_teacher(recipe_path, assignments or [], evaluate, out, as_json)
         return
     from edgekd.teacher.teach import run_teach
 
     run = out or Path("runs") / "teacher"
-    folder = run_teach(recipe_path, assignments or [], run, processes, console())
+    _print_teacher(run_teach(recipe_path, assignments or [], run, processes, console()), as_json)
+
+
+def _print_teacher(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json({"teacher": folder})
     else:

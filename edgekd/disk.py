@@ -61,6 +61,10 @@ def check_writable(out: Path) -> None:
         InputError: nothing can be written there.
     """
     with making(out):
-        place = next(path for path in (out, *out.absolute().parents) if path.exists())
-        with tempfile.TemporaryDirectory(prefix=".edgekd-", dir=place):
-            pass
+        try:
+            place = next(path for path in (out, *out.absolute().parents) if path.exists())
+            with tempfile.TemporaryDirectory(prefix=".edgekd-", dir=place):
+                pass
+        except OSError as error:
+            error.filename = str(out)  # not the name of the trial
+            raise

@@ -56,7 +56,7 @@ class SplitSection(Section):
     image_fraction: float = Field(
         0.05, ge=0.0, lt=1.0, description="fraction of the other images held out one by one"
     )
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _some_validation(self) -> SplitSection:
@@ -135,7 +135,7 @@ class DistillSection(Section):
     sample_steps: int = Field(20, ge=1)
     guidance_scale: float = Field(4.0, ge=1.0)
     threads: int = Field(0, ge=0, description="CPU threads; 0: torch's default")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
 
 
 class ExportSection(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,10 @@ def export_run(
         {name: {"parity": {"snr_db", "floor_db", "executed_by", ...}, "bytes", "peak_rss_bytes",
         "seconds", ...}}}`.
     """
+    limit_bytes = None if memory_limit is None else parse_bytes(memory_limit)
+    _check_prompts(prompts or [])
+    check_writable(out)
+    pipeline = resolve_pipeline(str(pipeline))
     from edgekd.export.bits.apply import mixed_precision
     from edgekd.export.bits.request import quantization_recipe
     from edgekd.export.protocol import ExportOptions, Tunes
@@ -75,13 +80,11 @@ def export_run(
     options = ExportOptions(
         schedulers=tuple(target.schedulers),
         lora=lora,
-        memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit),
+        memory_limit_bytes=limit_bytes,
     )
-    pipeline = resolve_pipeline(str(pipeline))
     exporter = get_exporter(target.runtime)
     if tune and not isinstance(exporter, Tunes):
         raise InputError("--tune needs a runtime that has options to measure", exporter.name)
-    _check_prompts(prompts or [])
     used = prompts or DEFAULT_PROMPTS
     chosen = precision or target.deploy
     if quantize is not None:
@@ -227,6 +230,17 @@ def _check_prompts(prompts: list[str]) -> None:
         raise InputError("a prompt must not be empty", repr(prompts))
 
 
+def _check_steps(drawer: Any, steps: int) -> None:
+    """Each scheduler has bounds of its own, which it states when it is asked for the steps."""
+    try:
+        drawer.scheduler.set_timesteps(steps)
+    except ValueError as error:
+        raise InputError(
+            "the pipeline's scheduler must take `--steps`",
+            f"{steps} ({' '.join(str(error).split())})",
+        ) from None
+
+
 def _open_export(folder: Path) -> Any:
     """An exported folder as an object that is called like a diffusers pipeline.
 
@@ -264,15 +278,18 @@ def generate_run(
     if out.exists():
         raise InputError("`--out` must be a new folder", str(out))
     _check_prompts(prompts)
+    if not math.isfinite(guidance_scale):
+        raise InputError("`--guidance` must be finite", str(guidance_scale))
+    source = resolve_pipeline(str(pipeline))
     import torch
 
-    if (pipeline / "manifest.json").is_file():
-        drawer = _open_export(pipeline)
+    if (source / "manifest.json").is_file():
+        drawer = _open_export(source)
     else:
-        folder = resolve_pipeline(str(pipeline))
         from edgekd.teacher.load import load_pipeline
 
-        drawer = load_pipeline(folder)
+        drawer = load_pipeline(source)
+    _check_steps(drawer, steps)
     generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
     pictures = drawer(
         prompts, num_inference_steps=steps, guidance_scale=guidance_scale, generator=generators

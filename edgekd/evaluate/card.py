@@ -23,6 +23,7 @@ from edgekd.report import format as fmt
 from edgekd.resources import STARTER
 from edgekd.teacher.recipe import TeachRecipe, TrainSection
 from edgekd.teacher.teach import STAGES
+from edgekd.teacher.teach_assemble import RECIPE_FILE
 from edgekd.teacher.teach_log import METRICS_FILE, read_metrics
 
 TEMPLATE = "MODEL_CARD.md.j2"
@@ -82,7 +83,7 @@ def training_facts(run: Path) -> dict[str, Any]:
     `start_key` is the content hash of the teacher of `start_from`, whose VAE and text encoder the
     run took over; None: it trained all stages.
     """
-    recipe = validate(TeachRecipe, read_json(run / "recipe.json"), f"`{run / 'recipe.json'}`")
+    recipe = validate(TeachRecipe, read_json(run / RECIPE_FILE), f"`{run / RECIPE_FILE}`")
     stages = {
         stage: stage_facts(read_metrics(run / stage / METRICS_FILE), getattr(recipe, stage).train)
         for stage in (STAGES if recipe.start_from is None else STAGES[-1:])

@@ -238,7 +238,7 @@ class TeachRecipe(Section):
     )
     processes: int = Field(1, ge=1)
     threads: int = Field(1, ge=1, description="CPU threads of each process")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _fits(self) -> TeachRecipe:

@@ -5,7 +5,7 @@ Layout of a run folder:
     vae/ text/ unet/      per stage: checkpoint.safetensors, metrics.jsonl; model/ when finished
     cache/                latents and image features of all renderings
     loss.png samples/     curves and sample sheets as training goes on
-    teacher/              the pipeline folder: at the end, or at any time by `assemble`
+    teacher/              the pipeline folder: at the end, or at any time by `--assemble`
 
 With `start_from`, `vae/model` and `text/model` come from another teacher, and
 the U-Net begins with its weights: see `teach_start`.
@@ -18,8 +18,6 @@ another structure is moved aside, never overwritten.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -40,11 +38,11 @@ from edgekd.artifacts import (
     write_json,
 )
 from edgekd.data.records import check_sources
-from edgekd.errors import EdgekdError
-from edgekd.progress import Lines, Progress, Silent
+from edgekd.progress import Progress, Silent
 from edgekd.teacher.precision import autocast_dtype, training_attention
 from edgekd.teacher.recipe import TeachRecipe, load_teach_recipe
 from edgekd.teacher.teach_assemble import (
+    RECIPE_FILE,
     TEACHER,
     SampleSheets,
     assemble,
@@ -254,7 +252,7 @@ def teach(recipe: TeachRecipe, out: Path, progress: Progress) -> Path:
     check_sources(recipe.data.sources)
     start = find_start(recipe)
     with run_lock(out):
-        write_json(out / "recipe.json", recipe.model_dump(mode="json"))
+        write_json(out / RECIPE_FILE, recipe.model_dump(mode="json"))
         run_ranks(recipe.processes, _work, recipe, out, start, own=progress)
     return out / TEACHER
 
@@ -277,32 +275,3 @@ def run_teach(
     if processes is not None:
         assignments = [*assignments, f"processes={processes}"]
     return teach(load_teach_recipe(recipe_path, assignments), out, progress)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m edgekd.teacher.teach RECIPE --out DIR`."""
-    parser = argparse.ArgumentParser(description="Train a Stable Diffusion teacher from scratch.")
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--processes", type=int)
-    parser.add_argument("--set", action="append", default=[], dest="assignments")
-    parser.add_argument(
-        "--assemble", action="store_true", help="write teacher/ from the last checkpoint and stop"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        if options.assemble:
-            path = assemble(load_teach_recipe(options.config, options.assignments), options.out)
-        else:
-            path = run_teach(
-                options.config, options.assignments, options.out, options.processes, Lines(60)
-            )
-    except EdgekdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(path)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,14 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgekd.artifacts import atomic_folder, write_text
+from edgekd.artifacts import atomic_folder, read_json, write_text
+from edgekd.disk import check_writable
 from edgekd.errors import InputError
+from edgekd.recipe import validate
 from edgekd.teacher.recipe import SampleSection, TeachRecipe
 from edgekd.teacher.teach_loop import CHECKPOINT_FILE
 from edgekd.teacher.teach_plots import write_grid
 from edgekd.teacher.teach_unet import build_scheduler, build_unet
 
 TEACHER = "teacher"
+RECIPE_FILE = "recipe.json"
 
 
 def build_pipeline(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any) -> Any:
@@ -61,29 +64,72 @@ def _part(folder: Path) -> Path:
     return folder
 
 
-def assemble(recipe: TeachRecipe, out: Path) -> Path:
-    """Write `teacher/` from the U-Net stage's last checkpoint: averaged weights, fp16.
+def assemble_run(run: Path, out: Path | None) -> Path:
+    """`edgekd teach --assemble`: the teacher of a run folder as it is now; the run may go on.
+
+    Args:
+        out: a new folder; None: `teacher/` in the run folder, which is replaced.
+
+    Raises:
+        InputError: no run folder, `out` exists, or as `assemble`.
+    """
+    if not (run / RECIPE_FILE).is_file():
+        found = f"{run} ({'without' if run.is_dir() else 'no folder with'} {RECIPE_FILE})"
+        raise InputError("`--assemble` must name the run folder of an `edgekd teach`", found)
+    if out is not None:
+        check_writable(out)
+        if out.exists():
+            raise InputError("`--out` must be a new folder", str(out))
+    recipe = validate(TeachRecipe, read_json(run / RECIPE_FILE), f"`{run / RECIPE_FILE}`")
+    return assemble(recipe, run, out)
+
+
+def assemble(recipe: TeachRecipe, run: Path, out: Path | None = None) -> Path:
+    """Write `teacher/`, or `out`, from the U-Net stage's last checkpoint: averaged weights, fp16.
 
     Works at any time, also while the run goes on.
 
     Raises:
-        InputError: the run has not come to the U-Net's first checkpoint.
+        InputError: the run has not come to the U-Net's first checkpoint, or only to one of
+            another structure than the recipe's.
     """
-    from safetensors import safe_open
-
-    checkpoint = out / "unet" / CHECKPOINT_FILE
+    checkpoint = run / "unet" / CHECKPOINT_FILE
     if not checkpoint.is_file():
         raise InputError("the U-Net must have a checkpoint", f"no {checkpoint}")
-    text_encoder, tokenizer = load_text(out)
+    text_encoder, tokenizer = load_text(run)
     modules: dict[str, nn.Module] = {"unet": build_unet(recipe), "text_encoder": text_encoder}
-    with safe_open(checkpoint, "pt") as file:
-        names = set(file.keys())
-        for module_name, module in modules.items():
-            for name, parameter in module.named_parameters():
-                stored = f"average.{module_name}.{name}"
-                if stored in names:
-                    parameter.data.copy_(file.get_tensor(stored))
-    return write_pipeline(load_vae(out), modules, tokenizer, out / TEACHER)
+    take_averages(checkpoint, modules)
+    return write_pipeline(load_vae(run), modules, tokenizer, out or run / TEACHER)
+
+
+def take_averages(checkpoint: Path, modules: dict[str, nn.Module]) -> None:
+    """Give modules their averaged weights; one that was not trained keeps what it has.
+
+    Raises:
+        InputError: the checkpoint is damaged, or of modules of another structure.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(checkpoint, "pt") as file:
+            names = [name for name in file.keys() if name.startswith("average.")]  # noqa: SIM118
+            averages = {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise InputError(f"`{checkpoint}` must be a checkpoint", str(error)) from None
+    for module_name, module in modules.items():
+        prefix = f"average.{module_name}."
+        if module_name == "text_encoder" and not any(name.startswith(prefix) for name in averages):
+            continue
+        for name, parameter in module.named_parameters():
+            average = averages.get(prefix + name)
+            if average is None or average.shape != parameter.shape:
+                raise InputError(
+                    "the checkpoint must be of the recipe's structure",
+                    f"{'no' if average is None else list(average.shape)} `{module_name}.{name}`"
+                    f" in {checkpoint}",
+                    "The run has not come to a checkpoint of its present recipe.",
+                )
+            parameter.data.copy_(average)
 
 
 def write_pipeline(vae: Any, modules: dict[str, nn.Module], tokenizer: Any, path: Path) -> Path:

@@ -22,7 +22,7 @@ from edgekd.libraries import diffusers
 from edgekd.progress import Silent
 from edgekd.teacher.recipe import load_teach_recipe
 from edgekd.teacher.teach import STAGES, run_teach
-from edgekd.teacher.teach_assemble import assemble
+from edgekd.teacher.teach_assemble import assemble, assemble_run
 from edgekd.teacher.teach_log import METRICS_FILE, read_metrics
 
 TINY = Path(__file__).parents[1] / "tiny-teacher.yaml"
@@ -54,15 +54,22 @@ def curves(out):
     }
 
 
-def weights(out):
-    files = sorted((out / "teacher").rglob("*.safetensors"))
+def weights(teacher):
+    files = sorted(teacher.rglob("*.safetensors"))
     return {f"{file.parent.name}.{k}": v for file in files for k, v in load_file(file).items()}
+
+
+def assert_same_weights(one, other):
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def teach_and_kill(assignments, out):
     """Start a run in a process of its own and kill it among the U-Net's first steps."""
     sets = [argument for item in assignments for argument in ("--set", item)]
-    command = [sys.executable, "-m", "edgekd.teacher.teach", str(TINY), "--out", str(out), *sets]
+    code = "from edgekd.cli import main; main()"
+    command = [sys.executable, "-c", code, "teach", "--config", str(TINY), "--out", str(out), *sets]
     process = subprocess.Popen(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
     )
@@ -79,9 +86,7 @@ def teach_and_kill(assignments, out):
 def assert_same_run(one, other):
     """Equal curves and weights, bit for bit."""
     assert curves(one) == curves(other)
-    ours, theirs = weights(one), weights(other)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert_same_weights(one / "teacher", other / "teacher")
 
 
 def validation_losses(out):
@@ -102,7 +107,7 @@ def test_stock_diffusers_draws_with_it(whole):
     ).images
     assert pictures.shape == (1, 16, 16, 3)
     assert np.isfinite(pictures).all()
-    assert {tensor.dtype for tensor in weights(whole).values()} == {torch.float16}
+    assert {tensor.dtype for tensor in weights(whole / "teacher").values()} == {torch.float16}
     for config in (whole / "teacher").rglob("*.json"):
         assert str(whole) not in config.read_text(encoding="utf-8"), config
 
@@ -137,7 +142,9 @@ def test_kill_and_resume_gives_the_same_curves_and_weights(whole, assignments, t
     out = tmp_path / "killed"
     teach_and_kill(assignments, out)
     # What there is at this moment can be used.
-    assemble(load_teach_recipe(TINY, assignments), out)
+    assert assemble_run(out, tmp_path / "so-far") == tmp_path / "so-far"
+    assert weights(tmp_path / "so-far").keys() == weights(whole / "teacher").keys()
+    assert not (out / "teacher").exists()
     assert curves(out)["unet"][-1]["step"] < 30
     run_teach(TINY, assignments, out, None, Silent())
     assert_same_run(out, whole)
@@ -148,9 +155,31 @@ def test_one_process_at_a_time(whole, assignments):
         run_teach(TINY, assignments, whole, None, Silent())
 
 
+def test_assembled_is_what_the_run_wrote(whole, tmp_path):
+    assert_same_weights(assemble_run(whole, tmp_path / "again"), whole / "teacher")
+    with pytest.raises(InputError, match="must be a new folder"):
+        assemble_run(whole, tmp_path / "again")
+
+
 def test_assemble_needs_a_checkpoint(tmp_path):
+    with pytest.raises(InputError, match="must name the run folder"):
+        assemble_run(tmp_path, None)
     with pytest.raises(InputError, match="must have a checkpoint"):
         assemble(load_teach_recipe(TINY), tmp_path)
+
+
+def test_assemble_refuses_a_checkpoint_of_another_structure(whole, assignments, tmp_path):
+    wider = load_teach_recipe(TINY, [*assignments, "unet.block_out_channels=[32, 32]"])
+    with pytest.raises(InputError, match="must be of the recipe's structure"):
+        assemble(wider, whole, tmp_path / "teacher")
+    deeper = load_teach_recipe(TINY, [*assignments, "unet.layers_per_block=2"])
+    with pytest.raises(InputError, match="must be of the recipe's structure, but got no `unet"):
+        assemble(deeper, whole, tmp_path / "teacher")
+    run = shutil.copytree(whole, tmp_path / "run")
+    checkpoint = run / "unet" / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-10])
+    with pytest.raises(InputError, match="must be a checkpoint"):
+        assemble_run(run, None)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +208,7 @@ def test_start_goes_on_where_the_teacher_was(whole, continued):
 
 
 def test_start_keeps_vae_and_text_encoder(whole, continued):
-    ours, theirs = weights(continued), weights(whole)
+    ours, theirs = weights(continued / "teacher"), weights(whole / "teacher")
     assert ours.keys() == theirs.keys()
     kept = {name for name in ours if torch.equal(ours[name], theirs[name])}
     assert {name for name in ours if name.startswith("vae.")} <= kept

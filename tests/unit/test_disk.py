@@ -40,5 +40,6 @@ def test_a_writable_place_is_left_as_it_was(tmp_path, name):
 def test_a_place_that_takes_no_folder(tmp_path):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file" / "out", tmp_path / ("n" * 300)):
-        with pytest.raises(InputError, match="the out folder must be writable"):
+        with pytest.raises(InputError, match="the out folder must be writable") as caught:
             check_writable(out)
+        assert f"but got {out} (" in str(caught.value)

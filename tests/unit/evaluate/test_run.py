@@ -129,10 +129,13 @@ def test_another_resolution_is_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--evaluate", "nowhere"], "local diffusers pipeline folder"),
-        (["--evaluate", "starter", "--processes", "2"], "exclude one another"),
+        (["--evaluate", "nowhere"], "local diffusers folder"),
+        (["--evaluate", "starter", "--processes", "2"], "only one of --processes, --evaluate"),
+        (["--assemble", "run", "--evaluate", "starter"], "--evaluate and --assemble"),
+        (["--assemble", "run", "--set", "seed=1"], "the run's own recipe"),
+        (["--assemble", "no-such-run"], "no folder with recipe.json"),
         (["--evaluate", "starter", "--set", "evaluate.samples=1"], "evaluate.samples"),
-        (["--ablation", "nothing"], "`benchmarks` must name"),
+        (["--ablation", "nothing"], "`--ablation` must name"),
     ],
 )
 def test_bad_usage_ends_in_one_line(
