@@ -10,15 +10,15 @@ onnxruntime's own tool, `onnxruntime.transformers.float16`. Its int8 is its `ORT
 dynamic AVX-512 VNNI configuration, for all operators that it names and for `MatMul` alone:
 dynamically quantized convolutions are slow.
 
-At SD 1.5's size batch 1 is timed, and one export of edgekd against one peer at a time: a session
-of such a U-Net takes up to 8 GB.
+At SD 1.5's size batch 1 is timed, one export of edgekd against one peer, and they are opened in
+turns: a session of such a U-Net takes up to 8 GB.
 """
 
 from __future__ import annotations
 
-import gc
 import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,7 @@ def convert_with_onnxruntime(out: Path, exported: Path) -> None:
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    model = onnx.load(exported / "unet" / MODEL_FILE)
-    half = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
+    half = convert_float_to_float16(str(exported / "unet" / MODEL_FILE), keep_io_types=True)
     (out / "unet").mkdir(parents=True)
     onnx.save_model(half, out / "unet" / MODEL_FILE)
 
@@ -139,13 +138,11 @@ def picture_call(folder: Path, threads: int, steps: int) -> Callable[[], Any]:
 
 def time_steps(work: str, folders: dict[str, Path], batch: int, how: Any) -> dict[str, Any]:
     """`folders`: `<maker> <export>` -> exported folder."""
-    calls = {
-        name: unet_call(folder, how.threads, batch, how.source) for name, folder in folders.items()
+    subjects = {
+        name: partial(unet_call, folder, how.threads, batch, how.source)
+        for name, folder in folders.items()
     }
-    result = compare(work, calls, how.warmup, how.runs)
-    calls.clear()
-    gc.collect()
-    return result
+    return compare(work, subjects, how.warmup, how.runs, how.openings, together=not how.sd15)
 
 
 def time_pipeline(exports: Path, how: Any) -> list[Any]:
@@ -157,12 +154,12 @@ def time_pipeline(exports: Path, how: Any) -> list[Any]:
             work = f"U-Net step, {precision}, batch {batch}"
             results.append(time_steps(work, folders, batch, how))
     if "fp32" in how.precisions and not how.make_only:
-        calls = {
-            f"{maker} fp32": picture_call(exports / maker / "fp32", how.threads, how.steps)
+        subjects = {
+            f"{maker} fp32": partial(picture_call, exports / maker / "fp32", how.threads, how.steps)
             for maker in ("optimum", "edgekd")
         }
         work = f"picture, fp32, {how.steps} steps"
-        results.append(compare(work, calls, 1, max(how.runs // 2, 1)))
+        results.append(compare(work, subjects, 1, max(how.runs // 2, 1), how.openings))
     return results
 
 

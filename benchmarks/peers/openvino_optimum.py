@@ -13,9 +13,9 @@ At SD 1.5's size one export of edgekd is timed against one peer at a time.
 
 from __future__ import annotations
 
-import gc
 import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,15 +113,12 @@ def time_steps(
     precision: str, folders: dict[str, Path], arithmetic: str, how: Any
 ) -> dict[str, Any]:
     """`folders`: `<maker> <export>` -> exported folder."""
-    calls = {
-        name: unet_call(folder, arithmetic, how.threads, how.source)
+    subjects = {
+        name: partial(unet_call, folder, arithmetic, how.threads, how.source)
         for name, folder in folders.items()
     }
     work = f"U-Net step, {precision}, {arithmetic}, batch 2"
-    result = compare(work, calls, how.warmup, how.runs)
-    calls.clear()
-    gc.collect()
-    return result
+    return compare(work, subjects, how.warmup, how.runs, how.openings)
 
 
 def arithmetic_of(precision: str) -> str:
@@ -138,12 +135,12 @@ def time_pipeline(exports: Path, how: Any) -> list[Any]:
             continue
         results.append(time_steps(precision, folders, arithmetic, how))
         if precision != "int8":
-            calls = {
-                name: picture_call(folder, arithmetic, how.threads, how.steps)
+            subjects = {
+                name: partial(picture_call, folder, arithmetic, how.threads, how.steps)
                 for name, folder in folders.items()
             }
             work = f"picture, {precision}, {arithmetic}, {how.steps} steps"
-            results.append(compare(work, calls, 1, max(how.runs // 2, 1)))
+            results.append(compare(work, subjects, 1, max(how.runs // 2, 1), how.openings))
     return results
 
 

@@ -111,6 +111,18 @@ def test_timestep_is_whole_in_the_file_and_may_be_a_fraction_here(
     assert snr_db(reference, output) > 80
 
 
+def test_number_of_tokens_is_the_tokenizers_and_other_sizes_are_free(
+    exported: Path, pipeline: Any
+) -> None:
+    tokens, width = pipeline.tokenizer.model_max_length, pipeline.unet.config.cross_attention_dim
+    shapes = {
+        port.get_any_name(): port.get_partial_shape()
+        for port in read_model(exported / "unet").inputs
+    }
+    assert shapes["encoder_hidden_states"] == openvino.PartialShape([-1, tokens, width])
+    assert shapes["sample"] == openvino.PartialShape([-1, 4, -1, -1])
+
+
 def test_conversion_does_not_depend_on_what_came_before(decoder: Capture, tmp_path: Path) -> None:
     for name in ("first", "second"):
         save_model(to_openvino(decoder), tmp_path / name / "vae_decoder", "fp32")
