@@ -161,8 +161,7 @@ class OnnxExporter:
         return tune(path, threads or torch.get_num_threads())
 
     def component_floor(self, component: str, precision: str) -> Floor:
-        del component  # the same for all
-        return PART_FLOOR if precision == MIXED else PRECISIONS[precision].component
+        return PART_FLOOR if precision == MIXED else PRECISIONS[precision].floor(component)
 
     def picture_floor(self, precision: str) -> Floor:
         return PICTURE_FLOOR if precision == MIXED else PRECISIONS[precision].picture
