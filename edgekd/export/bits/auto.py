@@ -100,13 +100,15 @@ def choose_bits(
         GateError: no choice does what is asked.
     """
     choices = Choices(pipeline, source, storage, prompts, generation, cache_folder, progress)
+    # Uniform bits are choices like any other: none that is worse than they are can be the result.
+    candidates = [choices.uniform(bits) for bits in choices.all_choices()]
+    # Before minutes of measurements, which make nothing smaller than the fewest bits.
+    _check_least(min(choices.bytes(bits) for bits in candidates), wish)
     held_out = HeldOut(choices, pipeline, generation, cache_folder)
     options = choices.options()
     uniform = choices.measure(choices.uniform(8)).pictures
     if not math.isfinite(uniform):
         raise GateError("uniform 8-bit weights must draw finite pictures", "NaN or infinity")
-    # Uniform bits are choices like any other: none that is worse than they are can be the result.
-    candidates = [choices.uniform(bits) for bits in choices.all_choices()]
     if wish.max_drop_db is not None:
         best = _smallest_proven(choices, held_out, options, candidates, wish.max_drop_db, progress)
     else:
@@ -181,14 +183,17 @@ def _quietest_within(
     choices: Choices, options: list[list[Option]], candidates: list[list[int]], budget: int
 ) -> list[int]:
     chosen = quietest(options, budget - choices.fixed_bytes())
-    if chosen is None:
-        least = min(choices.bytes(bits) for bits in candidates)
-        raise GateError(
-            f"the weights must fit in --size-budget {budget} bytes",
-            f"at least {least} bytes in the fewest bits",
-        )
+    assert chosen is not None  # the fewest bits fit
     fitting = [bits for bits in candidates if choices.bytes(bits) <= budget]
     return min([chosen, *fitting], key=lambda bits: choices.measure(bits).pictures)
+
+
+def _check_least(least: int, wish: Wish) -> None:
+    if wish.size_budget_bytes is not None and least > wish.size_budget_bytes:
+        raise GateError(
+            f"the weights must fit in --size-budget {wish.size_budget_bytes} bytes",
+            f"at least {least} bytes in the fewest bits",
+        )
 
 
 def _check_budget(size: int, wish: Wish) -> None:
