@@ -34,7 +34,6 @@ from edgekd.export.onnx_pipeline import (
     load_onnx_pipeline,
     model_file,
     open_session,
-    session_options,
 )
 from edgekd.export.onnx_precisions import PRECISIONS, Method
 from edgekd.export.onnx_turns import load_onnx_in_turns
@@ -54,7 +53,7 @@ class OnnxRunner:
         chosen: RuntimeOptions | None = None,
         thrifty: bool = False,
     ) -> None:
-        self._session = open_session(model_path, session_options(threads, chosen, thrifty))
+        self._session = open_session(model_path, threads, chosen, thrifty)
         self.inputs = tuple(item.name for item in self._session.get_inputs())
         self.outputs = tuple(item.name for item in self._session.get_outputs())
         self.executed_by = f"onnxruntime {onnxruntime.__version__} {PROVIDER}"

@@ -72,9 +72,20 @@ def session_options(
     return options
 
 
-def open_session(model: Path, options: Any) -> Any:
-    """A session of a model file on the CPU."""
-    return onnxruntime.InferenceSession(str(model), options, providers=[PROVIDER])
+def open_session(
+    model: Path, threads: int = 0, chosen: RuntimeOptions | None = None, thrifty: bool = False
+) -> Any:
+    """A session of a model file on the CPU; see `session_options`.
+
+    A thrifty one restores weights of few bits while it runs. To do it once, when it opens, takes
+    the weights three times: as they are stored, without their scale, and in float32.
+    """
+    return onnxruntime.InferenceSession(
+        str(model),
+        session_options(threads, chosen, thrifty),
+        providers=[PROVIDER],
+        disabled_optimizers=["ConstantFolding"] if thrifty else None,
+    )
 
 
 def model_file(folder: Path) -> Path:
@@ -106,9 +117,7 @@ def load_onnx_pipeline(path: Path, threads: int = 0) -> Any:
         InputError: the folder is no ONNX pipeline.
     """
     chosen = stored_options(path)
-    return assemble_pipeline(
-        path, chosen, lambda model: open_session(model, session_options(threads, chosen))
-    )
+    return assemble_pipeline(path, chosen, lambda model: open_session(model, threads, chosen))
 
 
 def assemble_pipeline(path: Path, chosen: RuntimeOptions, opened: Callable[[Path], Any]) -> Any:

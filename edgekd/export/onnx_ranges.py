@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from edgekd.export.large import is_large
 from edgekd.export.onnx_graph import copy_weights, load_typed
-from edgekd.export.onnx_pipeline import MODEL_FILE, open_session, session_options
+from edgekd.export.onnx_pipeline import MODEL_FILE, open_session
 from edgekd.export.record import Recording
 
 
@@ -32,8 +32,7 @@ def largest_values(
         onnx.save_model(probe, path)
         copy_weights(source.parent, path.parent, link=True)
         del probe
-        options = session_options(threads, thrifty=is_large(source.parent))
-        session = open_session(path, options)
+        session = open_session(path, threads, thrifty=is_large(source.parent))
         largest = np.zeros(len(names), np.float32)
         for recording in recordings:
             # Unlike max(), maximum() keeps NaN.

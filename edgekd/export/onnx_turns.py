@@ -14,6 +14,7 @@ import onnxruntime
 from edgekd.export.large import Turns
 from edgekd.export.onnx_pipeline import (
     PARTS,
+    PROVIDER,
     assemble_pipeline,
     open_session,
     session_options,
@@ -28,14 +29,17 @@ def load_onnx_in_turns(path: Path, threads: int = 0) -> Any:
         InputError: the folder is no ONNX pipeline.
     """
     chosen = stored_options(path)
-    options = session_options(threads, chosen, thrifty=True)
     # optimum reads names and types from sessions; without optimisation these touch no weights.
     outline = session_options(threads, chosen, thrifty=True)
     outline.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    pipeline = assemble_pipeline(path, chosen, lambda model: open_session(model, outline))
+    pipeline = assemble_pipeline(
+        path,
+        chosen,
+        lambda model: onnxruntime.InferenceSession(str(model), outline, providers=[PROVIDER]),
+    )
 
     def opened(part: Any) -> None:
-        part.session = open_session(part.path, options)
+        part.session = open_session(part.path, threads, chosen, thrifty=True)
 
     turns = Turns(opened, _close)
     for name in PARTS:

@@ -130,3 +130,9 @@ def test_int8_from_a_finished_float_export_is_the_same(captured: Capture, tmp_pa
     files = [(tmp_path / name / "model.onnx").read_bytes() for name in ("direct", "derived")]
     assert files[0] == files[1]
     assert len(files[0]) < (tmp_path / "fp32" / "model.onnx").stat().st_size
+    sample = {"sample": np.ones((1, 4, 6, 6), np.float32)}
+    deployed, thrifty = (
+        OnnxRunner(tmp_path / "direct" / "model.onnx", 1, thrifty=value)(sample)["out"]
+        for value in (False, True)
+    )
+    np.testing.assert_allclose(thrifty, deployed, atol=1e-6)
