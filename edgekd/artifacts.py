@@ -225,3 +225,28 @@ def run_lock(folder: Path) -> Iterator[None]:
         stream.write(str(os.getpid()))
         stream.flush()
         yield
+
+
+@contextlib.contextmanager
+def open_run(run: Path, worth_keeping: tuple[str, ...] = (ARTIFACT_FILE,)) -> Iterator[None]:
+    """Lock a run folder, tidy what a killed process left in it, and leave no empty shell behind.
+
+    A run folder that this process made, with the parents it made for it, is removed
+    again when an error comes before the first file that is worth keeping.
+
+    Args:
+        worth_keeping: name patterns of such files.
+    """
+    made_here = [folder for folder in (run, *run.parents) if not folder.exists()]
+    try:
+        with run_lock(run):
+            remove_leftovers(run)
+            yield
+    except BaseException:
+        kept = (path for pattern in worth_keeping for path in run.rglob(pattern))
+        if made_here and run.is_dir() and next(kept, None) is None:
+            shutil.rmtree(run, ignore_errors=True)
+            for parent in made_here[1:]:
+                with contextlib.suppress(OSError):  # another run may be using it by now
+                    parent.rmdir()
+        raise

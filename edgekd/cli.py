@@ -90,7 +90,8 @@ def inspect(
     """Parameters, tensors, MACs and bytes of every component; needs no weights."""
     if (folder is None) == (arch is None):
         raise InputError(
-            "exactly one of a folder and `--arch` must be given", f"{folder=!s}, {arch=}"
+            "exactly one of a folder and `--arch` must be given",
+            "neither" if folder is None else "both",
         )
     from edgekd.resources import resolve_pipeline
     from edgekd.student.inspect import inspect_components

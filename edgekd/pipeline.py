@@ -8,7 +8,6 @@ of what it was made from, and so resumes by itself.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,9 +21,8 @@ from edgekd.artifacts import (
     StudentCheckpoint,
     TeacherCache,
     hash_value,
+    open_run,
     read_json,
-    remove_leftovers,
-    run_lock,
     write_json,
     write_text,
 )
@@ -93,27 +91,6 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
             str(recipe.data.resolution),
         )
     return plan
-
-
-@contextlib.contextmanager
-def open_run(run: Path) -> Iterator[None]:
-    """Lock a run folder, tidy what a killed process left in it, and leave no empty shell behind.
-
-    A run folder that this process made, with the parents it made for it, is removed
-    again when an error comes before the first finished artefact.
-    """
-    made_here = [folder for folder in (run, *run.parents) if not folder.exists()]
-    try:
-        with run_lock(run):
-            remove_leftovers(run)
-            yield
-    except BaseException:
-        if made_here and run.is_dir() and not any(run.rglob("artifact.json")):
-            shutil.rmtree(run, ignore_errors=True)
-            for parent in made_here[1:]:
-                with contextlib.suppress(OSError):  # another run may be using it by now
-                    parent.rmdir()
-        raise
 
 
 def prepare_data(

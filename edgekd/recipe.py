@@ -168,6 +168,7 @@ class Recipe(Section):
 
 
 Model = TypeVar("Model", bound=BaseModel)
+MAX_SHOWN = 120  # letters of a value that a message quotes
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -233,7 +234,14 @@ def _problem(item: Any) -> str:
     field = ".".join(str(part) for part in item["loc"]) or "(top level)"
     if item["type"] == "extra_forbidden":
         return f"unknown key `{field}`"
-    return f"`{field}`: {item['msg']} (got {item['input']!r})"
+    if item["type"] == "missing":
+        return f"`{field}` is missing"
+    if isinstance(item["input"], dict):
+        return f"`{field}`: {item['msg']}"  # the rule is on some of its fields, and names them
+    found = repr(item["input"])
+    if len(found) > MAX_SHOWN:
+        found = f"{found[: MAX_SHOWN - 3]}..."
+    return f"`{field}`: {item['msg']} (got {found})"
 
 
 def load_recipe(path: Path, assignments: list[str] | None = None) -> Recipe:

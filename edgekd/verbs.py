@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd import __version__
-from edgekd.artifacts import PreparedData, atomic_folder, finish, hash_value, read_json
+from edgekd.artifacts import PreparedData, atomic_folder, finish, hash_value, open_run, read_json
 from edgekd.disk import check_writable
 from edgekd.errors import InputError
-from edgekd.pipeline import Plan, make_plan, open_run, prepare_data, train_student
+from edgekd.pipeline import Plan, make_plan, prepare_data, train_student
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, override, validate
-from edgekd.resources import resolve_pipeline
+from edgekd.resources import find_yaml, resolve_pipeline
 from edgekd.target import Target
 
 if TYPE_CHECKING:
@@ -172,6 +172,13 @@ def benchmark_run(
     progress: Progress,
 ) -> dict[str, Any]:
     """`edgekd benchmark`: the teacher, given students and the suite's own variants, in torch."""
+    from edgekd.benchmark.suite import load_suite
+
+    if not students and not load_suite(find_yaml("benchmarks", suite_name)).variants:
+        raise InputError(
+            f"suite `{suite_name}` needs a student to measure", "none", "Pass --student DIR."
+        )
+    students = [resolve_pipeline(str(student), "student") for student in students]
     from edgekd.benchmark.run import benchmark
     from edgekd.benchmark.subjects import TORCH, Subject
     from edgekd.teacher.validate import inspect_folder
@@ -182,10 +189,6 @@ def benchmark_run(
     plan = make_plan(chosen, target, run)
     for student in students:
         inspect_folder(student)
-    if not students and not plan.suite.variants:
-        raise InputError(
-            f"suite `{plan.suite.name}` needs a student to measure", "none", "Pass --student DIR."
-        )
     with open_run(run):
         subjects, curves, data = _trained_subjects(plan, run, progress)
         teacher = Subject("teacher torch fp32", "teacher", TORCH, "fp32", plan.teacher.path)

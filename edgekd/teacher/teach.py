@@ -34,7 +34,7 @@ from edgekd.artifacts import (
     finished,
     hash_tree,
     hash_value,
-    run_lock,
+    open_run,
     write_json,
 )
 from edgekd.data.records import check_sources
@@ -52,7 +52,7 @@ from edgekd.teacher.teach_assemble import (
 from edgekd.teacher.teach_cache import Half, build_cache, feature_encoder, latent_encoder
 from edgekd.teacher.teach_data import Corpus, load_corpus
 from edgekd.teacher.teach_log import METRICS_FILE, read_metrics
-from edgekd.teacher.teach_loop import Task, run_task
+from edgekd.teacher.teach_loop import CHECKPOINT_FILE, Task, run_task
 from edgekd.teacher.teach_plots import write_curves
 from edgekd.teacher.teach_ranks import Ranks, device_of, run_ranks, thread_count
 from edgekd.teacher.teach_start import adopt_parts, find_start, take_weights
@@ -250,8 +250,9 @@ def teach(recipe: TeachRecipe, out: Path, progress: Progress) -> Path:
         GateError: a loss is not finite.
     """
     check_sources(recipe.data.sources)
+    build_tokenizer(recipe.text)
     start = find_start(recipe)
-    with run_lock(out):
+    with open_run(out, (ARTIFACT_FILE, f"{Path(CHECKPOINT_FILE).stem}*")):
         write_json(out / RECIPE_FILE, recipe.model_dump(mode="json"))
         run_ranks(recipe.processes, _work, recipe, out, start, own=progress)
     return out / TEACHER

@@ -28,7 +28,7 @@ def test_shipped_recipe_is_valid():
         ("name: a\ndistill: {steps: 1, stepz: 2}\n", "unknown key `distill.stepz`"),
         ("name: a\ndistill: {steps: many}\n", "`distill.steps`"),
         ("name: a\ndistill: {steps: 0}\n", "greater than or equal to 1"),
-        ("name: a\n", "`distill`: Field required"),
+        ("name: a\n", "`distill` is missing"),
         ("name: ../a\ndistill: {steps: 1}\n", "`name`"),
         ("name: a\ndistill: {steps: 1, learning_rate: .nan}\n", "`distill.learning_rate`"),
         ("name: a\ndistill: {steps: 1, learning_rate: -1}\n", "`distill.learning_rate`"),

@@ -34,7 +34,7 @@ def with_unet(**values: Any) -> dict[str, Any]:
     [
         ({**GOOD, "format": 2}, r"`format`: Input should be 1 \(got 2\)"),
         ({**GOOD, "formats": 2}, "unknown key `formats`"),
-        ({"format": 1, "components": GOOD["components"]}, "`method`: Field required"),
+        ({"format": 1, "components": GOOD["components"]}, "`method` is missing"),
         ({**GOOD, "components": {}}, "`components`: .*at least 1 item"),
         (with_unet(default=9), r"`components.unet.default`: .*1 to 8 bits or `float` \(got 9\)"),
         (with_unet(default=True), r"1 to 8 bits or `float` \(got True\)"),
