@@ -181,5 +181,9 @@ def _make(
         model, facts = method(base / MODEL_FILE, recordings, scratch)
         save_model(model, final / MODEL_FILE)
         return facts
-    copy_model(base, final, link=base.is_relative_to(scratch))
+    if base.is_relative_to(scratch):
+        final.rmdir()
+        base.rename(final)
+    else:
+        copy_model(base, final)
     return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import warnings
@@ -142,26 +141,11 @@ def save_model(model: ModelProto, path: Path) -> None:
     )
 
 
-def copy_model(source: Path, target: Path, link: bool = False) -> None:
-    """Put the files of a model into another folder; `link` as in `copy_weights`."""
-    shutil.copyfile(source / MODEL_FILE, target / MODEL_FILE)
-    copy_weights(source, target, link)
+def copy_model(source: Path, target: Path) -> None:
+    """Put the files of a model into another folder too.
 
-
-def copy_weights(source: Path, target: Path, link: bool = False) -> None:
-    """Put the second file of a model, if it has one, into another folder.
-
-    Args:
-        link: where the disk has links, make one instead of a copy.
+    As copies: onnx refuses to read weights whose file has another hard link.
     """
-    weights = source / EXTERNAL_DATA_FILE
-    if weights.is_file() and not (link and _linked(weights, target / weights.name)):
-        shutil.copyfile(weights, target / weights.name)
-
-
-def _linked(source: Path, target: Path) -> bool:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or a file system without links
-        return False
-    return True
+    for name in (MODEL_FILE, EXTERNAL_DATA_FILE):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)

@@ -10,7 +10,7 @@ import onnx
 from onnx import ModelProto, TensorProto, helper
 
 from edgekd.export.large import is_large
-from edgekd.export.onnx_graph import copy_weights, load_typed
+from edgekd.export.onnx_graph import copy_model, load_typed
 from edgekd.export.onnx_pipeline import MODEL_FILE, open_session
 from edgekd.export.record import Recording
 
@@ -29,8 +29,8 @@ def largest_values(
     names = _probe(probe)
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=scratch) as folder:
         path = Path(folder) / MODEL_FILE
+        copy_model(source.parent, path.parent)
         onnx.save_model(probe, path)
-        copy_weights(source.parent, path.parent, link=True)
         del probe
         session = open_session(path, threads, thrifty=is_large(source.parent))
         largest = np.zeros(len(names), np.float32)

@@ -131,11 +131,11 @@ def test_full_disk_is_one_clear_line(
     trajectory: Trajectory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def full(source: Path, target: Path, link: bool) -> None:
-        (target / "model.onnx").write_bytes(b"some of it")
+    def full(captured: Any, path: Path) -> None:
+        path.write_bytes(b"some of it")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(onnx_module, "copy_model", full)
+    monkeypatch.setattr(onnx_module, "write_onnx", full)
     with pytest.raises(InputError, match="No space left on device") as failure:
         _export(tiny_teacher, tmp_path / "out", trajectory)
     assert "\n" not in str(failure.value)
