@@ -63,8 +63,9 @@ class CoreMlExporter:
     dynamic_shapes = False
     weight_storages = (COREML_STORAGE,)
     accepts_tiny_decoder = True
-    # coremltools has been seen to write another package of the same part, seldom and without a
-    # known cause.
+    # coremltools has once been seen to write another package of the same part. It is not the hash
+    # seed, the order of sets of the U-Net's operations, or what other exporters leave in the
+    # process: each of these was varied, and the bytes stayed the same.
     varying: tuple[str, ...] = tuple(PRECISIONS)
 
     def load(self, path: Path, threads: int = 0) -> Any:

@@ -30,7 +30,8 @@ pictures.
 | int8-dynamic | 38       | 52     | 38          |
 | int8-static  | 31       | 47     | 35          |
 | int8-mixed   | 31       | 46     | 36          |
-| int4-matmul  | 30       | 44     | -           |
+| int8-matmul  | 44       | 57     | 45          |
+| int4-matmul  | 30       | 44     | 33          |
 | ort-int8     | 31       | 46     | 35          |
 
 Among integer variants that differ by one or two dB in the U-Net, the worst picture varies by 10 dB.

@@ -24,6 +24,21 @@ Measured on the starter teacher's U-Net, calibrated on two prompts, SNR in dB on
 | the same with smoothing and bias correction      | 15.1 | 15.2 / 36.7 |             |
 | `hybrid` (measured with bias correction)         | 13.0 | 16.6 / 39.1 | 16.5 / 38.3 |
 
+int8 and int4 weights were measured there while OpenVINO still rounded the inputs of their products.
+Without that, on three sets of two prompts and their own noise (8 steps, calibrated on the first;
+worst U-Net call / least median of a set; worst of six pictures, which are drawn in bf16):
+
+| pipeline, variant    | f32         | bf16        | pictures |
+|----------------------|-------------|-------------|----------|
+| teacher, `int8`      | 33.0 / 49.9 | 26.5 / 43.7 | 34       |
+| teacher, `int8_full` | 17.1 / 39.2 | 16.7 / 38.6 | 32       |
+| teacher, `hybrid`    | 20.6 / 39.8 | 20.1 / 39.2 | 32       |
+| student, `fp16`      | 59.7 / 71.7 | 31.1 / 46.4 | 38       |
+| student, `int8`      | 34.5 / 50.0 | 28.5 / 43.1 | 35       |
+| student, `int4`      | 22.1 / 36.3 | 21.6 / 35.5 | 26       |
+| student, `int8_full` | 17.7 / 38.1 | 17.5 / 37.6 | 28       |
+| student, `hybrid`    | 19.5 / 38.9 | 19.2 / 38.2 | 29       |
+
 The worst call is always the last step (timestep 1), whose prediction enters the picture with a
 weight of 0.03; bf16 measured 40 dB and more on every other call.
 """

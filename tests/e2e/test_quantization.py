@@ -19,7 +19,7 @@ from edgekd.errors import InputError
 from edgekd.export.bits import choices, held_out
 from edgekd.export.bits.onnx import ONNX_STORAGE
 from edgekd.export.bits.recipe import QuantizationRecipe, load_quantization, resolve
-from edgekd.export.bits.sensitivity import rounded
+from edgekd.export.bits.sensitivity import noise_db, rounded
 from edgekd.export.bits.weights import models
 from edgekd.export.capture import capture
 from edgekd.export.manifest import content_hash, read_manifest, source_hash
@@ -187,11 +187,12 @@ def test_auto_from_the_command_line(tiny_teacher: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few_drawings")
-@pytest.mark.parametrize(("target", "below_db"), [("openvino", 3.0), ("coreml", 0.5)])
+@pytest.mark.parametrize(("target", "arithmetic_db"), [("openvino", 45.0), ("coreml", 60.0)])
 def test_auto_for_other_runtimes_and_on_to_a_fine_tune(
-    tiny_teacher: Path, fine_tune: Path, tmp_path: Path, target: str, below_db: float
+    tiny_teacher: Path, fine_tune: Path, tmp_path: Path, target: str, arithmetic_db: float
 ) -> None:
-    """`below_db`: OpenVINO draws in bf16 where the processor has it; Core ML is evaluated."""
+    """`arithmetic_db`: what the pictures lose besides, to bf16 or to float16; 5 dB and more below
+    what exports of the tiny teacher in float weights were seen to keep."""
     first, second = tmp_path / "first", tmp_path / "second"
     options = ("--target", target, "--prompt", "red apple", "--json", "--quantize")
     result = run(tiny_teacher, "--out", first, *options, "auto", "--max-drop", "6")
@@ -200,7 +201,8 @@ def test_auto_for_other_runtimes_and_on_to_a_fine_tune(
     measured = answer["quantization"]["measured"]
     assert max(measured["drop_db"], measured["held_out"]["drop_db"]) <= 6.005
     assert measured["weights_bytes"] < measured["uniform_weights_bytes"]
-    assert answer["pictures"]["psnr_db"] >= measured["psnr_db"] - below_db
+    noises = [10 ** (-db / 10) for db in (measured["psnr_db"], arithmetic_db)]
+    assert answer["pictures"]["psnr_db"] >= noise_db(sum(noises))
     result = run(fine_tune, "--out", second, *options, first / "quantization.yaml")
     assert result.exit_code == 0, result.output
     bits = stored_bits(first, "unet")
