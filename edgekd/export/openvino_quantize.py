@@ -31,6 +31,7 @@ worst U-Net call / least median of a set; worst of six pictures, which are drawn
 | pipeline, variant    | f32         | bf16        | pictures |
 |----------------------|-------------|-------------|----------|
 | teacher, `int8`      | 33.0 / 49.9 | 26.5 / 43.7 | 34       |
+| teacher, `int4`      | 19.7 / 36.7 | 18.7 / 36.1 | 28       |
 | teacher, `int8_full` | 17.1 / 39.2 | 16.7 / 38.6 | 32       |
 | teacher, `hybrid`    | 20.6 / 39.8 | 20.1 / 39.2 | 32       |
 | student, `fp16`      | 59.7 / 71.7 | 31.1 / 46.4 | 38       |
