@@ -10,6 +10,7 @@ from edgekd.artifacts import (
     finished,
     hash_tree,
     hash_value,
+    open_run,
     read_json,
     remove_leftovers,
     run_lock,
@@ -113,3 +114,28 @@ def test_lock_in_a_place_that_is_no_folder(tmp_path):
 def test_written_json_is_readable(tmp_path):
     write_json(tmp_path / "a.json", {"path": tmp_path})
     assert json.loads((tmp_path / "a.json").read_text()) == {"path": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("made", "kept"), [("", False), ("recipe.json", False), ("unet/checkpoint.safetensors", True)]
+)
+def test_a_failed_run_leaves_only_what_is_worth_keeping(tmp_path, made, kept):
+    run = tmp_path / "runs" / "mine"
+
+    def fail() -> None:
+        with open_run(run, ("artifact.json", "checkpoint*")):
+            if made:
+                (run / made).parent.mkdir(exist_ok=True)
+                (run / made).write_text("{}")
+            raise InputError("a rule", "a value")
+
+    with pytest.raises(InputError):
+        fail()
+    assert (run.exists(), run.parent.exists()) == (kept, kept)
+
+
+def test_a_failed_run_leaves_a_folder_that_was_there(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError), open_run(tmp_path):
+        raise InputError("a rule", "a value")
+    assert (tmp_path / "mine.txt").is_file()
