@@ -73,16 +73,26 @@ def session_options(
 
 
 def open_session(
-    model: Path, threads: int = 0, chosen: RuntimeOptions | None = None, thrifty: bool = False
+    model: Path,
+    threads: int = 0,
+    chosen: RuntimeOptions | None = None,
+    thrifty: bool = False,
+    in_order: bool = False,
 ) -> Any:
     """A session of a model file on the CPU; see `session_options`.
+
+    Args:
+        in_order: run nodes in the order of the file wherever it can be kept.
 
     A thrifty one restores weights of few bits while it runs. To do it once, when it opens, takes
     the weights three times: as they are stored, without their scale, and in float32.
     """
+    options = session_options(threads, chosen, thrifty)
+    if in_order:
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     return onnxruntime.InferenceSession(
         str(model),
-        session_options(threads, chosen, thrifty),
+        options,
         providers=[PROVIDER],
         disabled_optimizers=["ConstantFolding"] if thrifty else None,
     )

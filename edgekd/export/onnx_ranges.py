@@ -32,7 +32,7 @@ def largest_values(
         copy_model(source.parent, path.parent)
         onnx.save_model(probe, path)
         del probe
-        session = open_session(path, threads, thrifty=is_large(source.parent))
+        session = open_session(path, threads, thrifty=is_large(source.parent), in_order=True)
         largest = np.zeros(len(names), np.float32)
         for recording in recordings:
             # Unlike max(), maximum() keeps NaN.
@@ -43,7 +43,7 @@ def largest_values(
 def _probe(model: ModelProto) -> list[str]:
     """Let a model give the largest magnitude of every float32 value in place of its outputs.
 
-    Each is computed next to its value, so that no value waits for it in memory.
+    Each stands next to its value, so that no value waits for it in memory.
 
     Returns:
         The values' names, in the order of the new outputs.
