@@ -119,7 +119,11 @@ def teach(
             raise InputError("`--assemble` takes the run's own recipe", "--set", "Leave it out.")
         from edgekd.teacher.teach_assemble import assemble_run
 
-        _print_teacher(assemble_run(assemble, out), as_json)
+        folder, step = assemble_run(assemble, out)
+        if as_json:
+            print_json({"teacher": folder, "step": step})
+        else:
+            print(f"teacher: {folder} (step {step:,})")
         return
     recipe_path = find_yaml("configs", config)
     if ablation is not None:
@@ -131,10 +135,7 @@ def teach(
     from edgekd.teacher.teach import run_teach
 
     run = out or Path("runs") / "teacher"
-    _print_teacher(run_teach(recipe_path, assignments or [], run, processes, console()), as_json)
-
-
-def _print_teacher(folder: Path, as_json: bool) -> None:
+    folder = run_teach(recipe_path, assignments or [], run, processes, console())
     if as_json:
         print_json({"teacher": folder})
     else:

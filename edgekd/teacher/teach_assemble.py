@@ -64,11 +64,14 @@ def _part(folder: Path) -> Path:
     return folder
 
 
-def assemble_run(run: Path, out: Path | None) -> Path:
+def assemble_run(run: Path, out: Path | None) -> tuple[Path, int]:
     """`edgekd teach --assemble`: the teacher of a run folder as it is now; the run may go on.
 
     Args:
         out: a new folder; None: `teacher/` in the run folder, which is replaced.
+
+    Returns:
+        The pipeline folder, and the U-Net's step that the checkpoint is of.
 
     Raises:
         InputError: no run folder, `out` exists, or as `assemble`.
@@ -81,13 +84,17 @@ def assemble_run(run: Path, out: Path | None) -> Path:
         if out.exists():
             raise InputError("`--out` must be a new folder", str(out))
     recipe = validate(TeachRecipe, read_json(run / RECIPE_FILE), f"`{run / RECIPE_FILE}`")
-    return assemble(recipe, run, out)
+    step = assemble(recipe, run, out)
+    return out or run / TEACHER, step
 
 
-def assemble(recipe: TeachRecipe, run: Path, out: Path | None = None) -> Path:
+def assemble(recipe: TeachRecipe, run: Path, out: Path | None = None) -> int:
     """Write `teacher/`, or `out`, from the U-Net stage's last checkpoint: averaged weights, fp16.
 
     Works at any time, also while the run goes on.
+
+    Returns:
+        The checkpoint's step.
 
     Raises:
         InputError: the run has not come to the U-Net's first checkpoint, or only to one of
@@ -98,12 +105,16 @@ def assemble(recipe: TeachRecipe, run: Path, out: Path | None = None) -> Path:
         raise InputError("the U-Net must have a checkpoint", f"no {checkpoint}")
     text_encoder, tokenizer = load_text(run)
     modules: dict[str, nn.Module] = {"unet": build_unet(recipe), "text_encoder": text_encoder}
-    take_averages(checkpoint, modules)
-    return write_pipeline(load_vae(run), modules, tokenizer, out or run / TEACHER)
+    step = take_averages(checkpoint, modules)
+    write_pipeline(load_vae(run), modules, tokenizer, out or run / TEACHER)
+    return step
 
 
-def take_averages(checkpoint: Path, modules: dict[str, nn.Module]) -> None:
+def take_averages(checkpoint: Path, modules: dict[str, nn.Module]) -> int:
     """Give modules their averaged weights; one that was not trained keeps what it has.
+
+    Returns:
+        The checkpoint's step.
 
     Raises:
         InputError: the checkpoint is damaged, or of modules of another structure.
@@ -114,6 +125,7 @@ def take_averages(checkpoint: Path, modules: dict[str, nn.Module]) -> None:
         with safe_open(checkpoint, "pt") as file:
             names = [name for name in file.keys() if name.startswith("average.")]  # noqa: SIM118
             averages = {name: file.get_tensor(name) for name in names}
+            step = int((file.metadata() or {}).get("step", 0))
     except SafetensorError as error:
         raise InputError(f"`{checkpoint}` must be a checkpoint", str(error)) from None
     for module_name, module in modules.items():
@@ -130,9 +142,10 @@ def take_averages(checkpoint: Path, modules: dict[str, nn.Module]) -> None:
                     "The run has not come to a checkpoint of its present recipe.",
                 )
             parameter.data.copy_(average)
+    return step
 
 
-def write_pipeline(vae: Any, modules: dict[str, nn.Module], tokenizer: Any, path: Path) -> Path:
+def write_pipeline(vae: Any, modules: dict[str, nn.Module], tokenizer: Any, path: Path) -> None:
     """Save the parts as an fp16 pipeline folder, whole or not at all."""
     parts = [copy.deepcopy(part).half() for part in (vae, *modules.values())]
     pipeline = build_pipeline(parts[0], parts[2], tokenizer, parts[1])
@@ -145,7 +158,6 @@ def write_pipeline(vae: Any, modules: dict[str, nn.Module], tokenizer: Any, path
             # Where the parts came from on this machine is no property of the teacher.
             if isinstance(values, dict) and values.pop("_name_or_path", None) is not None:
                 write_text(config, json.dumps(values, indent=2) + "\n")
-    return path
 
 
 class SampleSheets:
