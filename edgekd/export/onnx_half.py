@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, TensorProto, numpy_helper
+from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from edgekd.export.onnx_graph import load_typed
 from edgekd.export.onnx_ranges import largest_values
@@ -46,7 +47,8 @@ def to_half(
     largest = largest_values(source, recordings, scratch, torch.get_num_threads())
     # Written so that NaN is wide.
     wide = {name for name, value in largest.items() if not value <= LARGEST}
-    model = load_typed(source)
+    # Those in a file of their own would be in memory in both types.
+    model = load_typed(source, weights=False)
     kept = {
         node.name for node in model.graph.node if wide.intersection([*node.input, *node.output])
     }
@@ -58,6 +60,9 @@ def to_half(
         node_block_list=sorted(kept | _before_sinusoids(model)),
     )
     _join_float32_nodes(half)
+    for tensor in half.graph.initializer:
+        if uses_external_data(tensor):
+            _read(tensor, source.parent)
     del half.graph.value_info[:]
     return half, {
         "method": "float16 weights and arithmetic, float32 normalisations, softmax and sinusoids",
@@ -65,6 +70,23 @@ def to_half(
         "largest_value": max(largest.values(), default=0.0),
         "nodes_beyond_range": len(kept),
     }
+
+
+def _read(tensor: TensorProto, folder: Path) -> None:
+    """Fill a weight, which the converter may have given the type float16, from its file."""
+    from onnxruntime.transformers.float16 import convert_np_to_float16
+
+    stored = TensorProto()
+    stored.CopyFrom(tensor)
+    if tensor.data_type == TensorProto.FLOAT16:
+        stored.data_type = TensorProto.FLOAT
+    load_external_data_for_tensor(stored, str(folder))
+    values = numpy_helper.to_array(stored)
+    if tensor.data_type == TensorProto.FLOAT16:
+        values = convert_np_to_float16(values)
+    del tensor.external_data[:]
+    tensor.ClearField("data_location")
+    tensor.raw_data = values.tobytes()
 
 
 def _before_sinusoids(model: ModelProto) -> set[str]:

@@ -13,10 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 from edgekd.errors import InputError
 from edgekd.export import onnx_mobile
 from edgekd.export.onnx import OnnxRunner
+from edgekd.export.onnx_graph import EXTERNAL_DATA_FILE
 from edgekd.export.onnx_half import to_half
 from edgekd.export.onnx_int8 import finest_stage, quantize_arithmetic
 from edgekd.export.onnx_matmul import quantize_matmul_weights
 from edgekd.export.onnx_mobile import to_ort_format
+from edgekd.export.onnx_pipeline import MODEL_FILE
 from edgekd.export.parity import snr_db
 from edgekd.export.record import Recording
 
@@ -171,6 +173,26 @@ def test_half_keeps_inputs_and_outputs_and_wide_values_in_float32(
     ends = (*model.graph.input, *model.graph.output)
     assert {item.type.tensor_type.elem_type for item in ends} == {TensorProto.FLOAT}
     assert _worst(model, calls, tmp_path) > 40  # infinities would give NaN
+
+
+def test_half_of_weights_in_a_file_of_their_own(
+    source: Path, recordings: list[Recording], tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    onnx.save_model(onnx.load(source), tmp_path / "one" / MODEL_FILE)
+    onnx.save_model(
+        onnx.load(source),
+        tmp_path / "two" / MODEL_FILE,
+        save_as_external_data=True,
+        location=EXTERNAL_DATA_FILE,
+        size_threshold=0,
+    )
+    one, two = (
+        to_half(tmp_path / name / MODEL_FILE, recordings, tmp_path)[0] for name in ("one", "two")
+    )
+    assert one.SerializeToString(deterministic=True) == two.SerializeToString(deterministic=True)
+    assert TensorProto.FLOAT16 in {tensor.data_type for tensor in two.graph.initializer}
 
 
 def test_ort_format_runs_and_refuses_what_does_not_fit(
