@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from onnx import ModelProto, TensorProto, numpy_helper
-from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+from onnx.external_data_helper import uses_external_data
 
 from edgekd.export.onnx_graph import load_typed
 from edgekd.export.onnx_ranges import largest_values
@@ -47,8 +47,9 @@ def to_half(
     largest = largest_values(source, recordings, scratch, torch.get_num_threads())
     # Written so that NaN is wide.
     wide = {name for name, value in largest.items() if not value <= LARGEST}
-    # Those in a file of their own would be in memory in both types.
     model = load_typed(source, weights=False)
+    # In the converter's hands they would be in memory in both types.
+    taken = _take_out(model)
     kept = {
         node.name for node in model.graph.node if wide.intersection([*node.input, *node.output])
     }
@@ -61,8 +62,8 @@ def to_half(
     )
     _join_float32_nodes(half)
     for tensor in half.graph.initializer:
-        if uses_external_data(tensor):
-            _read(tensor, source.parent)
+        if tensor.name in taken:
+            _put_back(tensor, taken[tensor.name], source.parent)
     del half.graph.value_info[:]
     return half, {
         "method": "float16 weights and arithmetic, float32 normalisations, softmax and sinusoids",
@@ -72,20 +73,27 @@ def to_half(
     }
 
 
-def _read(tensor: TensorProto, folder: Path) -> None:
-    """Fill a weight, which the converter may have given the type float16, from its file."""
+def _take_out(model: ModelProto) -> dict[str, TensorProto]:
+    """Leave weights that are in a file of their own without values; returns where they are."""
+    taken = {}
+    for tensor in model.graph.initializer:
+        if uses_external_data(tensor):
+            taken[tensor.name] = TensorProto()
+            taken[tensor.name].CopyFrom(tensor)
+            del tensor.external_data[:]
+            tensor.ClearField("data_location")
+            tensor.dims[:] = [0]  # the converter looks at values, and there are none
+    return taken
+
+
+def _put_back(tensor: TensorProto, stored: TensorProto, folder: Path) -> None:
+    """Give a weight its values again, in the type that the converter has given it."""
     from onnxruntime.transformers.float16 import convert_np_to_float16
 
-    stored = TensorProto()
-    stored.CopyFrom(tensor)
-    if tensor.data_type == TensorProto.FLOAT16:
-        stored.data_type = TensorProto.FLOAT
-    load_external_data_for_tensor(stored, str(folder))
-    values = numpy_helper.to_array(stored)
+    values = numpy_helper.to_array(stored, str(folder))
     if tensor.data_type == TensorProto.FLOAT16:
         values = convert_np_to_float16(values)
-    del tensor.external_data[:]
-    tensor.ClearField("data_location")
+    tensor.dims[:] = stored.dims
     tensor.raw_data = values.tobytes()
 
 
