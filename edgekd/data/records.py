@@ -262,9 +262,13 @@ def _iter_parquet(item: SourceFile) -> Iterator[Record]:
                 for row in batch.to_pylist():
                     yield _parquet_record(row, column, f"{item.name}#{row_number}")
                     row_number += 1
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    # pyarrow reports damage also by an OSError without a number, and text that is none by Python's
+    # own error.
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError) as error:
+        closed = isinstance(error, OSError) and error.errno is not None
         raise InputError(
-            f"`{item.path}` must be a parquet file", " ".join(str(error).split())
+            f"`{item.path}` must be {'readable' if closed else 'a parquet file'}",
+            " ".join(str(error).split()),
         ) from None
 
 

@@ -190,10 +190,27 @@ def test_malformed_metadata(tmp_path, fill_folder, file, content, said):
         read(folder)
 
 
+def test_parquet_file_that_the_system_does_not_open(tmp_path, monkeypatch):
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "closed.parquet")
+
+    def closed(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pq, "ParquetFile", closed)
+    with pytest.raises(InputError, match=r"must be readable.*Permission denied"):
+        read(tmp_path / "closed.parquet")
+
+
 def test_malformed_parquet_and_tar(tmp_path, encode, picture):
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing PAR1")
     with pytest.raises(InputError, match="must be a parquet file"):
         read(tmp_path / "broken.parquet")
+    columns = {"image": [b"x"], "text": ["what it shows"]}
+    pq.write_table(pa.table(columns), tmp_path / "text.parquet", compression="none")
+    damaged = (tmp_path / "text.parquet").read_bytes().replace(b"what it", b"wh\xe4t it")
+    (tmp_path / "text.parquet").write_bytes(damaged)
+    with pytest.raises(InputError, match=r"must be a parquet file.*utf-8"):
+        read(tmp_path / "text.parquet")
     pq.write_table(pa.table({"text": ["x"]}), tmp_path / "words.parquet")
     with pytest.raises(InputError, match="column named image"):
         read(tmp_path / "words.parquet")
