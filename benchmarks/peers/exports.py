@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import multiprocessing
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from runner import OWN, report
 
 from edgekd import resources
 
 # First: it makes a torchvision that does not fit torch harmless for all that comes after it.
 from edgekd.libraries import diffusers
+from edgekd.student.reference import ARCHITECTURES
 
-SD15_UNET = {
-    "sample_size": 64,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "layers_per_block": 2,
-    "attention_head_dim": 8,
-    "cross_attention_dim": 768,
-}
 PROMPT = "red apple"
 
 
@@ -85,10 +82,10 @@ def make_sd15(folder: Path) -> None:
     shutil.copytree(resources.STARTER / "teacher", folder)
     torch.manual_seed(0)
     shutil.rmtree(folder / "unet")
-    diffusers.UNet2DConditionModel(**SD15_UNET).save_pretrained(folder / "unet")
+    diffusers.UNet2DConditionModel(**ARCHITECTURES["sd15"]["unet"]).save_pretrained(folder / "unet")
     shutil.rmtree(folder / "text_encoder")
     config = CLIPTextConfig.from_pretrained(resources.STARTER / "teacher" / "text_encoder")
-    config.hidden_size = 768
+    config.hidden_size = ARCHITECTURES["sd15"]["unet"]["cross_attention_dim"]
     CLIPTextModel(config).save_pretrained(folder / "text_encoder")
 
 
@@ -119,3 +116,59 @@ def convert_unet(
     calls = [Recording(unet_noise(source, 2), {})]
     unet_base = None if base is None else base / "unet"
     get_exporter(runtime).convert(captured, folder / "unet", precision, calls, unet_base)
+
+
+def export_own(exports: Path, runtime: str, name: str, how: argparse.Namespace, steps: int) -> Path:
+    """edgekd's export in a precision, calibrated on `steps`; of SD 1.5's size the U-Net alone."""
+    folder = exports / OWN / name
+    base = None if name == "fp32" else export_own(exports, runtime, "fp32", how, steps)
+    if how.sd15:
+        return made(folder, convert_unet, runtime, how.source, name, base)
+    return made(folder, export_with_edgekd, runtime, how.source, name, steps, base)
+
+
+def pairs(
+    how: argparse.Namespace,
+    own: Mapping[str, tuple[str, ...]],
+    peers: Mapping[str, tuple[str, ...]],
+    make_one: Callable[[str], Path],
+    make_other: Callable[[str], Path],
+) -> Iterator[tuple[str, str, dict[str, Path]]]:
+    """Precision, edgekd's export, and the folders to time together: it and one peer at a time.
+
+    All are made; with `--make-only` that is all.
+    """
+    for precision in how.precisions:
+        for name, peer in itertools.product(own[precision], peers[precision]):
+            folders = {f"optimum {peer}": make_other(peer), f"{OWN} {name}": make_one(name)}
+            if not how.make_only:
+                yield precision, name, folders
+
+
+def picture(pipeline: Any, steps: int) -> Callable[[], Any]:
+    """A call that draws one picture."""
+    import torch
+
+    return lambda: pipeline(
+        PROMPT,
+        num_inference_steps=steps,
+        guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(0),
+        output_type="np",
+    )
+
+
+Timed = Callable[[Path, argparse.Namespace], list[Any]]
+
+
+def run(description: str, precisions: tuple[str, ...], whole: Timed, sd15: Timed) -> None:
+    """A peer script: `whole` times a pipeline, `sd15` a U-Net of that size, both by exports."""
+    import torch
+
+    how = read_arguments(description, precisions)
+    torch.set_num_threads(how.threads)
+    with exports_folder(how.exports) as exports:
+        how.source = made(exports / "source", make_sd15) if how.sd15 else how.pipeline.resolve()
+        results = (sd15 if how.sd15 else whole)(exports, how)
+    name = "SD 1.5 size" if how.sd15 else str(how.pipeline)
+    report(results, {"pipeline": name, "threads": how.threads}, how.out)

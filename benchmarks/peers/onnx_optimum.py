@@ -16,24 +16,14 @@ turns: a session of such a U-Net takes up to 8 GB.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
-import torch
-from exports import (
-    PROMPT,
-    convert_unet,
-    export_with_edgekd,
-    exports_folder,
-    made,
-    make_sd15,
-    read_arguments,
-)
-from runner import compare, report
+from exports import export_own, made, pairs, picture, run
+from runner import compare
 
 from edgekd.export.onnx_pipeline import MODEL_FILE, PROVIDER, load_onnx_pipeline, session_options
 from edgekd.export.unet_noise import unet_noise
@@ -103,11 +93,7 @@ def make_peer(exports: Path, name: str, how: Any) -> Path:
 
 
 def make_own(exports: Path, name: str, how: Any) -> Path:
-    folder = exports / "edgekd" / name
-    base = None if name == "fp32" else make_own(exports, "fp32", how)
-    if how.sd15:
-        return made(folder, convert_unet, "onnx", how.source, name, base)
-    return made(folder, export_with_edgekd, "onnx", how.source, name, 2, base)
+    return export_own(exports, "onnx", name, how, 2)
 
 
 def unet_call(folder: Path, threads: int, batch: int, source: Path) -> Callable[[], Any]:
@@ -127,13 +113,7 @@ def unet_call(folder: Path, threads: int, batch: int, source: Path) -> Callable[
 
 def picture_call(folder: Path, threads: int, steps: int) -> Callable[[], Any]:
     pipeline = load_onnx_pipeline(folder, threads)
-    return lambda: pipeline(
-        PROMPT,
-        num_inference_steps=steps,
-        guidance_scale=4.0,
-        generator=torch.Generator().manual_seed(0),
-        output_type="np",
-    )
+    return picture(pipeline, steps)
 
 
 def time_steps(work: str, folders: dict[str, Path], batch: int, how: Any) -> dict[str, Any]:
@@ -164,27 +144,12 @@ def time_pipeline(exports: Path, how: Any) -> list[Any]:
 
 
 def time_sd15(exports: Path, how: Any) -> list[Any]:
-    results = []
-    for precision in how.precisions:
-        for name, peer in itertools.product(SD15_OWN[precision], SD15_PEERS[precision]):
-            folders = {
-                f"optimum {peer}": make_peer(exports, peer, how),
-                f"edgekd {name}": make_own(exports, name, how),
-            }
-            if not how.make_only:
-                results.append(time_steps(f"U-Net step, {name}, batch 1", folders, 1, how))
-    return results
-
-
-def main() -> None:
-    how = read_arguments(__doc__, tuple(OWN))
-    torch.set_num_threads(how.threads)
-    with exports_folder(how.exports) as exports:
-        how.source = made(exports / "source", make_sd15) if how.sd15 else how.pipeline.resolve()
-        results = time_sd15(exports, how) if how.sd15 else time_pipeline(exports, how)
-    name = "SD 1.5 size" if how.sd15 else str(how.pipeline)
-    report(results, {"pipeline": name, "threads": how.threads}, how.out)
+    one, other = partial(make_own, exports, how=how), partial(make_peer, exports, how=how)
+    return [
+        time_steps(f"U-Net step, {name}, batch 1", folders, 1, how)
+        for _, name, folders in pairs(how, SD15_OWN, SD15_PEERS, one, other)
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, tuple(OWN), time_pipeline, time_sd15)

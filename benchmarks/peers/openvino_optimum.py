@@ -13,24 +13,14 @@ At SD 1.5's size one export of edgekd is timed against one peer at a time.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from exports import (
-    PROMPT,
-    convert_unet,
-    export_with_edgekd,
-    exports_folder,
-    made,
-    make_sd15,
-    read_arguments,
-)
-from runner import compare, report
+from exports import export_own, made, pairs, picture, run
+from runner import compare
 
 from edgekd.export.openvino_graph import read_model
 from edgekd.export.openvino_libraries import openvino, quiet
@@ -75,11 +65,7 @@ def make_peer(exports: Path, name: str, how: Any) -> Path:
 
 
 def make_own(exports: Path, name: str, how: Any) -> Path:
-    folder = exports / "edgekd" / name
-    base = None if name == "fp32" else make_own(exports, "fp32", how)
-    if how.sd15:
-        return made(folder, convert_unet, "openvino", how.source, name, base)
-    return made(folder, export_with_edgekd, "openvino", how.source, name, 8, base)
+    return export_own(exports, "openvino", name, how, 8)
 
 
 def unet_call(folder: Path, arithmetic: str, threads: int, source: Path) -> Callable[[], Any]:
@@ -100,13 +86,7 @@ def picture_call(folder: Path, arithmetic: str, threads: int, steps: int) -> Cal
         folder, ov_config=properties(arithmetic, threads)
     )
     pipeline.set_progress_bar_config(disable=True)
-    return lambda: pipeline(
-        PROMPT,
-        num_inference_steps=steps,
-        guidance_scale=4.0,
-        generator=torch.Generator().manual_seed(0),
-        output_type="np",
-    )
+    return picture(pipeline, steps)
 
 
 def time_steps(
@@ -145,27 +125,12 @@ def time_pipeline(exports: Path, how: Any) -> list[Any]:
 
 
 def time_sd15(exports: Path, how: Any) -> list[Any]:
-    results = []
-    for precision in how.precisions:
-        for name, peer in itertools.product(SD15_OWN[precision], PEERS[precision]):
-            folders = {
-                f"optimum {peer}": make_peer(exports, peer, how),
-                f"edgekd {name}": make_own(exports, name, how),
-            }
-            if not how.make_only:
-                results.append(time_steps(name, folders, arithmetic_of(precision), how))
-    return results
-
-
-def main() -> None:
-    how = read_arguments(__doc__, tuple(OWN))
-    torch.set_num_threads(how.threads)
-    with exports_folder(how.exports) as exports:
-        how.source = made(exports / "source", make_sd15) if how.sd15 else how.pipeline.resolve()
-        results = time_sd15(exports, how) if how.sd15 else time_pipeline(exports, how)
-    name = "SD 1.5 size" if how.sd15 else str(how.pipeline)
-    report(results, {"pipeline": name, "threads": how.threads}, how.out)
+    one, other = partial(make_own, exports, how=how), partial(make_peer, exports, how=how)
+    return [
+        time_steps(name, folders, arithmetic_of(precision), how)
+        for precision, name, folders in pairs(how, SD15_OWN, PEERS, one, other)
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, tuple(OWN), time_pipeline, time_sd15)
