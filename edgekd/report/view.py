@@ -16,7 +16,7 @@ COMPONENTS = {
     "vae_decoder": "VAE decoder",
     "image": "whole picture",
 }
-NOT_EXECUTED = "not executed here"
+NOT_EXECUTED = "not executed"
 
 
 @dataclass(frozen=True)
