@@ -118,7 +118,7 @@ def _tokenizer() -> Any:
     from edgekd.libraries import transformers
 
     return transformers.CLIPTokenizer.from_pretrained(
-        str(resources.STARTER / "teacher" / "tokenizer"), local_files_only=True
+        str(resources.STARTER / "teacher" / "tokenizer"), model_max_length=24, local_files_only=True
     )
 
 

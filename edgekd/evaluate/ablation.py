@@ -55,8 +55,9 @@ from edgekd.teacher.teach import teach
 from edgekd.teacher.teach_cache import latent_encoder
 from edgekd.teacher.teach_data import Corpus, load_corpus
 from edgekd.teacher.teach_log import METRICS_FILE, read_metrics
+from edgekd.teacher.teach_noise import NoisePredictor
 from edgekd.teacher.teach_start import find_start
-from edgekd.teacher.teach_unet import NoisePredictor, validation_batches, validation_losses
+from edgekd.teacher.teach_unet import validation_batches, validation_losses
 from edgekd.teacher.validate import inspect_folder
 
 RESULT_FILE = "ablation.json"
@@ -191,7 +192,7 @@ def common_losses(base: TeachRecipe, corpus: Corpus, teacher: Path) -> dict[str,
     """The base recipe's validation losses of a teacher, whatever loss it was trained with."""
     loaded = load_teacher(teacher)
     autocast = torch.autocast("cpu", enabled=False)
-    predictor = NoisePredictor(base.unet, lambda: autocast)
+    predictor = NoisePredictor(base.unet.min_snr_gamma, 0.0, lambda: autocast)
     encode = latent_encoder(loaded.vae, loaded.device)
     scale = float(loaded.vae.config.scaling_factor)
     checks = validation_batches(base, corpus, scale, encode, loaded.tokenizers[0])

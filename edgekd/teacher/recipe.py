@@ -163,6 +163,12 @@ class UNetSection(Section):
     heads: int = Field(4, ge=1)
     norm_num_groups: int = Field(32, ge=1)
     min_snr_gamma: float | None = Field(5.0, gt=0, description="null: no min-SNR weighting")
+    low_snr_power: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="times max(1, 1 / SNR) to this power: above 0, words are learned sooner",
+    )
     timestep_sampling: Literal["uniform", "logit_normal"] = "uniform"
     logit_mean: float = Field(0.0, description="of logit(t / T); above 0: noisier")
     logit_std: float = Field(1.0, gt=0)

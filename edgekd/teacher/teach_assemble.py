@@ -17,8 +17,9 @@ from edgekd.errors import InputError
 from edgekd.recipe import validate
 from edgekd.teacher.recipe import SampleSection, TeachRecipe
 from edgekd.teacher.teach_loop import CHECKPOINT_FILE
+from edgekd.teacher.teach_noise import build_scheduler
 from edgekd.teacher.teach_plots import write_grid
-from edgekd.teacher.teach_unet import build_scheduler, build_unet
+from edgekd.teacher.teach_unet import build_unet
 
 TEACHER = "teacher"
 RECIPE_FILE = "recipe.json"

@@ -20,9 +20,10 @@ from edgekd.teacher.components import empty_model, load_scheduler, load_tokenize
 from edgekd.teacher.load import load_model
 from edgekd.teacher.recipe import TeachRecipe
 from edgekd.teacher.teach_loop import Task
+from edgekd.teacher.teach_noise import build_scheduler
 from edgekd.teacher.teach_ranks import Ranks
 from edgekd.teacher.teach_text import build_text_encoder, build_tokenizer
-from edgekd.teacher.teach_unet import build_scheduler, build_unet
+from edgekd.teacher.teach_unet import build_unet
 from edgekd.teacher.teach_vae import build_vae
 from edgekd.teacher.validate import TeacherInfo, inspect_teacher
 

@@ -1,10 +1,7 @@
 """Third stage of a teacher: the U-Net on cached latents, its text encoder along.
 
-Noise prediction (Ho et al. 2020, arXiv:2006.11239) on Stable Diffusion's schedule,
-min-SNR weights (Hang et al. 2023, arXiv:2303.09556), captions dropped for
-classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598). Timesteps are
-stratified over the batch, from a uniform or a logit-normal distribution
-(Esser et al. 2024, arXiv:2403.03206).
+The loss is `teach_noise`'s; captions are dropped for classifier-free guidance
+(Ho and Salimans 2022, arXiv:2207.12598).
 
 Shapes: latents and noise [B,C,h,w], timesteps [B], encoder_hidden_states [B,L,D].
 """
@@ -12,8 +9,8 @@ Shapes: latents and noise [B,C,h,w], timesteps [B], encoder_hidden_states [B,L,D
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,26 +33,11 @@ from edgekd.teacher.teach_data import (
     to_batch,
 )
 from edgekd.teacher.teach_loop import Step, Task
+from edgekd.teacher.teach_noise import Batch, NoisePredictor, draw_timesteps
 from edgekd.teacher.teach_text import tokenize
 from edgekd.teacher.teach_vae import validation_rows
 
 VALIDATION_BATCH = 32
-
-
-def build_scheduler() -> Any:
-    """Stable Diffusion's noise schedule as a `DDIMScheduler`."""
-    from edgekd.libraries import diffusers
-
-    return diffusers.DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type="epsilon",
-    )
 
 
 def build_unet(recipe: TeachRecipe) -> Any:
@@ -96,29 +78,6 @@ def _start_as_identity(unet: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def min_snr_weights(alphas_cumprod: Tensor, timesteps: Tensor, gamma: float | None) -> Tensor:
-    """min(SNR, gamma) / SNR per sample: the min-SNR weight for noise prediction; [B]."""
-    if gamma is None:
-        return torch.ones(timesteps.shape, dtype=torch.float32, device=timesteps.device)
-    alphas = alphas_cumprod[timesteps]
-    snr = alphas / (1 - alphas)
-    return snr.clamp(max=gamma) / snr
-
-
-def draw_timesteps(
-    count: int, section: UNetSection, rng: np.random.Generator, train_steps: int = 1000
-) -> npt.NDArray[np.int64]:
-    """Timesteps of one batch over all ranks: one of each of `count` equal shares of probability."""
-    from scipy.special import expit, ndtri
-
-    quantiles = (np.arange(count) + rng.random()) / count
-    rng.shuffle(quantiles)
-    if section.timestep_sampling == "logit_normal":
-        quantiles = np.clip(quantiles, 1e-6, 1 - 1e-6)
-        quantiles = expit(section.logit_mean + section.logit_std * ndtri(quantiles))
-    return np.minimum((quantiles * train_steps).astype(np.int64), train_steps - 1)
-
-
 def compiled(unet: nn.Module) -> Callable[..., Any]:
     """A function of the same weights that torch compiles at its first call, for each batch size.
 
@@ -142,38 +101,6 @@ def compiled(unet: nn.Module) -> Callable[..., Any]:
     return call
 
 
-class Batch(NamedTuple):
-    """Scaled latents and token numbers."""
-
-    latents: Tensor
-    ids: Tensor
-
-
-class NoisePredictor:
-    """The weighted noise-prediction loss of a U-Net and a text encoder."""
-
-    def __init__(self, section: UNetSection, autocast: Callable[[], Any]) -> None:
-        self._section, self._autocast = section, autocast
-        self._scheduler = build_scheduler()
-
-    def losses(
-        self,
-        modules: Mapping[str, Callable[..., Any]],
-        batch: Batch,
-        noise: Tensor,
-        timesteps: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Weighted and raw squared error per sample, [B] each."""
-        noisy = self._scheduler.add_noise(batch.latents, noise, timesteps)
-        with self._autocast():
-            hidden = modules["text_encoder"](batch.ids)[0]
-            noise_pred = modules["unet"](noisy, timesteps, hidden).sample.float()
-        errors = (noise_pred - noise).square().flatten(1).mean(dim=1)
-        alphas = self._scheduler.alphas_cumprod.to(timesteps.device)
-        weights = min_snr_weights(alphas, timesteps, self._section.min_snr_gamma)
-        return weights * errors, errors
-
-
 def make_unet_task(
     recipe: TeachRecipe,
     corpus: Corpus,
@@ -187,7 +114,9 @@ def make_unet_task(
 ) -> Task:
     """The denoising task. `latents` [N,V,C,h,w] belong to the training subjects' renderings."""
     section = recipe.unet
-    predictor = NoisePredictor(section, autocast)
+    predictor = NoisePredictor(section.min_snr_gamma, section.low_snr_power, autocast)
+    # Runs with other powers are compared by their validation loss.
+    checker = NoisePredictor(section.min_snr_gamma, 0.0, autocast)
     modules: dict[str, nn.Module] = {
         "unet": build_unet(recipe).to(device).train(),
         "text_encoder": text_encoder.to(device).train(),
@@ -211,7 +140,7 @@ def make_unet_task(
         return weighted.mean(), {"mse": raw.mean()}
 
     def validate(averaged: dict[str, nn.Module]) -> dict[str, float]:
-        return validation_losses(predictor, averaged, checks, recipe, device)
+        return validation_losses(checker, averaged, checks, recipe, device)
 
     rates = {"unet": section.train.learning_rate, "text_encoder": section.text_learning_rate}
     return Task("unet", modules, rates, loss, validate)

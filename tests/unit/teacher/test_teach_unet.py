@@ -5,58 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers
 from edgekd.resources import STARTER, find_yaml
 from edgekd.teacher.recipe import load_teach_recipe
-from edgekd.teacher.teach_data import generator
 from edgekd.teacher.teach_loop import step_at
 from edgekd.teacher.teach_ranks import Ranks
 from edgekd.teacher.teach_unet import (
     _draw_noise,
-    build_scheduler,
     build_unet,
     compiled,
-    draw_timesteps,
-    min_snr_weights,
 )
 
 TINY = Path(__file__).parents[2] / "tiny-teacher.yaml"
-
-
-def test_scheduler_is_the_starters():
-    first = diffusers.DDIMScheduler.from_pretrained(STARTER / "teacher" / "scheduler")
-    ours = {k: v for k, v in build_scheduler().config.items() if not k.startswith("_")}
-    assert ours == {k: v for k, v in first.config.items() if not k.startswith("_")}
-
-
-def test_min_snr_weights():
-    alphas = build_scheduler().alphas_cumprod
-    timesteps = torch.arange(1000)
-    weights = min_snr_weights(alphas, timesteps, 5.0)
-    snr = alphas / (1 - alphas)
-    # Noise prediction with weight w is image prediction with weight w * SNR (Hang et al., eq. 9).
-    torch.testing.assert_close(weights * snr, snr.clamp(max=5.0))
-    assert (min_snr_weights(alphas, timesteps, None) == 1).all()
-
-
-def test_timesteps_are_stratified():
-    section = load_teach_recipe(TINY).unet
-    for number in range(5):
-        drawn = draw_timesteps(10, section, generator(0, "t", number))
-        assert sorted(drawn // 100) == list(range(10))
-
-
-def test_timesteps_follow_the_logit_normal():
-    overrides = ["unet.timestep_sampling=logit_normal", "unet.logit_mean=0.4", "unet.logit_std=1.5"]
-    section = load_teach_recipe(TINY, overrides).unet
-    drawn = np.concatenate([draw_timesteps(16, section, generator(0, "t", n)) for n in range(500)])
-    logits = np.log((drawn + 0.5) / (1000 - drawn - 0.5))
-    assert stats.kstest(logits, stats.norm(0.4, 1.5).cdf).statistic < 0.02
-    assert drawn.min() >= 0
-    assert drawn.max() <= 999
 
 
 @pytest.mark.parametrize("count", [2, 4])
