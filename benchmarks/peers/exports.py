@@ -75,7 +75,7 @@ def made(folder: Path, make: Callable[..., None], *arguments: Any) -> Path:
 
 
 def make_sd15(folder: Path) -> None:
-    """The starter's pipeline, with its 24 tokens, and a random U-Net of SD 1.5's configuration."""
+    """The starter's pipeline, with its tokens, and a random U-Net of SD 1.5's configuration."""
     import torch
     from transformers import CLIPTextConfig, CLIPTextModel
 

@@ -23,18 +23,15 @@ from edgekd.export.capture import Capture
 from edgekd.export.coreml_activations import calibrate, rounded_inputs
 from edgekd.export.coreml_compress import compress
 from edgekd.export.coreml_convert import largest_activation, needs_float32, to_coreml
-from edgekd.export.coreml_layout import PACKAGES, Layout, make_layout
-from edgekd.export.coreml_package import (
-    PackageRunner,
-    load_model,
-    runs_core_ml,
-    write_package,
-)
+from edgekd.export.coreml_layout import make_layout
+from edgekd.export.coreml_package import PackageRunner, load_model, write_package
 from edgekd.export.coreml_pipeline import load_coreml_pipeline
 from edgekd.export.coreml_precisions import PRECISIONS, Precision
 from edgekd.export.mil.evaluator import PackageEvaluator
 from edgekd.export.protocol import Floor
 from edgekd.export.record import Recording
+from edgekd.runtime.coreml_backend import runs_core_ml
+from edgekd.runtime.coreml_layout import PACKAGES, Layout
 
 RESOURCES = "Resources"
 COMPILE_SCRIPT = "compile.sh"

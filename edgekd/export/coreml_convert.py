@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from edgekd.export.capture import Capture
-from edgekd.export.coreml_layout import AppleModule, Layout, example_tensors
+from edgekd.export.coreml_layout import AppleModule, example_tensors
 from edgekd.export.coreml_library import coremltools, quiet
 from edgekd.export.record import Recording
+from edgekd.runtime.coreml_layout import Layout
 
 # Largest float16; activations near it become infinite on a device.
 FLOAT16_LIMIT = 65504.0

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from edgekd.artifacts import read_json
 from edgekd.errors import InputError
 from edgekd.export.capture import PIPELINE_ATTRIBUTES
-from edgekd.export.coreml_package import LAYOUT_FILE, PackageRunner
+from edgekd.export.coreml_package import PackageRunner
 from edgekd.libraries import diffusers, transformers
+from edgekd.runtime.coreml_layout import LAYOUT_FILE
 
 
 class _Packaged(nn.Module):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from edgekd.errors import InputError
 from edgekd.runtime.backend import Backend
+from edgekd.runtime.coreml_backend import CoreMlBackend
 from edgekd.runtime.folder import ExportedFolder
 from edgekd.runtime.onnx_backend import OnnxBackend
 from edgekd.runtime.openvino_backend import OpenVinoBackend
@@ -15,7 +16,8 @@ def open_backend(folder: ExportedFolder, threads: int = 0) -> Backend:
     """The backend of a folder's runtime.
 
     Args:
-        threads: threads inside an operator; 0: as the folder's options say.
+        threads: threads inside an operator; 0: as the folder's options say. Core ML chooses its
+            own.
 
     Raises:
         InputError: the runtime is not installed, or has no backend here.
@@ -27,9 +29,8 @@ def open_backend(folder: ExportedFolder, threads: int = 0) -> Backend:
         return OnnxBackend(folder.path, options)
     if folder.runtime == "openvino":
         return OpenVinoBackend(folder.path, options)
-    apple = "Core ML exports are run by Apple's Swift package StableDiffusion."
+    if folder.runtime == "coreml":
+        return CoreMlBackend(folder.path)
     raise InputError(
-        "the runtime of the exported folder must be onnx or openvino to be run from Python",
-        folder.runtime,
-        apple if folder.runtime == "coreml" else "",
+        "the runtime of the exported folder must be onnx, openvino or coreml", folder.runtime
     )

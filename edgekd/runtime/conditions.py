@@ -69,7 +69,9 @@ def encode_prompts(
 
 def _last_but_one(outputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
     layers = [int(name.split(".")[1]) for name in outputs if name.startswith("hidden_states.")]
-    return outputs[f"hidden_states.{max(layers) - 1}"]
+    # A Core ML package has that one alone.
+    wanted = layers[0] if len(layers) == 1 else max(layers) - 1
+    return outputs[f"hidden_states.{wanted}"]
 
 
 def encode_negative(

@@ -11,23 +11,30 @@ Export = Callable[[Path], Path]  # pipeline folder -> its export
 
 
 @pytest.fixture(scope="session")
-def export_onnx(tmp_path_factory: pytest.TempPathFactory) -> Export:
-    """As `edgekd export` does for onnxruntime in float32, with two steps of parity."""
-    made: dict[Path, Path] = {}
+def export_to(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str, str], Path]:
+    """Pipeline folder, runtime, precision -> what `edgekd export` makes, two steps of parity."""
+    made: dict[tuple[Path, str, str], Path] = {}
 
-    def export(source: Path) -> Path:
+    def export(source: Path, runtime: str, precision: str) -> Path:
         from edgekd.export.protocol import ExportOptions, Generation
         from edgekd.export.registry import get_exporter
         from edgekd.progress import Silent
 
-        if source not in made:
+        asked = (source, runtime, precision)
+        if asked not in made:
             out = tmp_path_factory.mktemp("exports") / "export"
             options = ExportOptions(Generation(steps=2, guidance_scale=4.0))
-            get_exporter("onnx").export(source, out, "fp32", ["red apple"], Silent(), options)
-            made[source] = out
-        return made[source]
+            get_exporter(runtime).export(source, out, precision, ["red apple"], Silent(), options)
+            made[asked] = out
+        return made[asked]
 
     return export
+
+
+@pytest.fixture(scope="session")
+def export_onnx(export_to: Callable[[Path, str, str], Path]) -> Export:
+    """For onnxruntime in float32."""
+    return lambda source: export_to(source, "onnx", "fp32")
 
 
 @pytest.fixture(scope="session")

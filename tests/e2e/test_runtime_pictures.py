@@ -188,3 +188,27 @@ def test_openvino_draws_the_same(
     assert psnr((theirs, ours), PROMPTS[:2], steps=3, guidance_scale=4.0) >= FLOOR_DB
     size = {"height": 64, "width": 96}
     assert psnr((theirs, ours), PROMPTS[:1], steps=2, guidance_scale=1.0, **size) >= FLOOR_DB
+
+
+@pytest.mark.parametrize("name", ["tiny_teacher", "tiny_sdxl_teacher", "guidance_distilled"])
+def test_core_mls_packages_draw_the_same(
+    name: str,
+    opened: OpenCase,
+    request: pytest.FixtureRequest,
+    export_to: Callable[[Path, str, str], Path],
+) -> None:
+    """Packages of a fixed batch of two, evaluated where there is no Core ML."""
+    from edgekd.export.mil.evaluator import PackageEvaluator
+    from edgekd.runtime.conditions import open_encoders
+    from edgekd.runtime.coreml_backend import CoreMlBackend, runs_core_ml
+    from edgekd.runtime.folder import read_folder
+
+    folder = read_folder(export_to(request.getfixturevalue(name), "coreml", "fp16"))
+    backend = CoreMlBackend(folder.path, None if runs_core_ml() else PackageEvaluator)
+    theirs = opened(name)[0]
+    ours = Pipeline(folder, backend, tuple(open_encoders(folder, backend)))
+    assert psnr((theirs, ours), PROMPTS, steps=3, guidance_scale=4.0, seed=5) >= FLOOR_DB
+    options = {"steps": 2, "guidance_scale": 4.0, "fuse_guidance": False}
+    assert psnr((theirs, ours), PROMPTS[:1], **options) >= FLOOR_DB
+    if name == "tiny_teacher":
+        assert psnr((theirs, ours), PROMPTS[:1], steps=2, guidance_scale=1.0) >= FLOOR_DB

@@ -19,11 +19,12 @@ from edgekd.artifacts import hash_tree
 from edgekd.errors import GateError, InputError
 from edgekd.export.capture import Capture
 from edgekd.export.coreml import CoreMlExporter
-from edgekd.export.coreml_package import LAYOUT_FILE, PackageRunner
+from edgekd.export.coreml_package import PackageRunner
 from edgekd.export.coreml_precisions import PRECISIONS
 from edgekd.export.parity import check_component, open_component
 from edgekd.export.protocol import Floor
 from edgekd.export.record import Recording
+from edgekd.runtime.coreml_layout import LAYOUT_FILE
 
 FLOOR = Floor(20.0, "a damaged package is far below, a 4-bit one above")
 

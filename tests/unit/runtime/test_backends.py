@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,10 +103,21 @@ def test_parts_that_cannot_be_opened(folder: Path, runtime: str, file: str) -> N
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("runtime", ["coreml", "tflite"])
-def test_runtimes_without_a_backend(folder: Path, runtime: str) -> None:
-    with pytest.raises(InputError, match=f"must be onnx or openvino .* but got {runtime}"):
-        backend(folder, runtime)
+def test_runtimes_without_a_backend(folder: Path) -> None:
+    with pytest.raises(InputError, match="must be onnx, openvino or coreml, but got tflite"):
+        backend(folder, "tflite")
+
+
+def test_core_ml_is_looked_for_when_a_folder_is_opened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(InputError, match="must be run on macOS, but got linux"):
+        backend(folder, "coreml")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setitem(sys.modules, "coremltools", None)
+    with pytest.raises(InputError, match="coremltools must be installed"):
+        backend(folder, "coreml")
 
 
 def test_measured_options_reach_the_session(folder: Path) -> None:
