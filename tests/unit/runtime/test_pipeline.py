@@ -43,7 +43,9 @@ def test_guidance_as_the_folder_says(pipeline: Pipeline, parts: Any) -> None:
 def test_no_guidance_at_one(pipeline: Pipeline, parts: Any) -> None:
     pipeline.generate(["red apple"], guidance_scale=1.0, steps=2)
     assert parts.shapes("unet", "sample") == [(1, 4, 16, 16)] * 2
-    assert parts.shapes("text_encoder", "input_ids") == [(1, pipeline.encoders[0].tokenizer.max_length)]
+    assert parts.shapes("text_encoder", "input_ids") == [
+        (1, pipeline.encoders[0].tokenizer.max_length)
+    ]
 
 
 def test_a_picture_does_not_depend_on_its_company(pipeline: Pipeline, parts: Any) -> None:
