@@ -1,9 +1,10 @@
 """The model card of a teacher, from its evaluation and its training run.
 
 `python -m edgekd.evaluate.card EVALUATION_DIR RUN_DIR --out FOLDER` writes
-`MODEL_CARD.md` and `card/` with its pictures. No figure of the card is typed:
-the template (`edgekd/starter/MODEL_CARD.md.j2`) holds the words, the figures
-come from `evaluation.json`, `recipe.json` and `metrics.jsonl`.
+`MODEL_CARD.md` and `card/` with its pictures. The template
+(`edgekd/starter/MODEL_CARD.md.j2`) holds the words; figures come from
+`evaluation.json`, `recipe.json` and `metrics.jsonl`, and what was tried on the
+way to the recipe from a file of `--notes`, in Markdown.
 """
 
 from __future__ import annotations
@@ -126,12 +127,13 @@ def parts_table(result: dict[str, Any]) -> str:
     return markdown.table(["part", "parameters"], rows)
 
 
-def render_card(result: dict[str, Any], training: dict[str, Any]) -> str:
+def render_card(result: dict[str, Any], training: dict[str, Any], notes: str = "") -> str:
     """The card's text.
 
     Args:
         result: what `evaluation.json` holds.
         training: `training_facts` of the run that made the teacher.
+        notes: Markdown of the section on what was tried; "": no such section.
 
     Raises:
         InputError: the evaluation was written by another version, or is of other data.
@@ -154,6 +156,7 @@ def render_card(result: dict[str, Any], training: dict[str, Any]) -> str:
     return environment.get_template(TEMPLATE).render(
         evaluation=result,
         training=training,
+        notes=notes.strip(),
         recipe=training["recipe"],
         parts=parts_table(result),
         stages=stages_table(training),
@@ -167,9 +170,14 @@ def render_card(result: dict[str, Any], training: dict[str, Any]) -> str:
     )
 
 
-def write_card(evaluation: Path, run: Path, out: Path) -> Path:
-    """Write `MODEL_CARD.md` and `card/` into a folder; returns the card."""
-    text = render_card(read_json(evaluation / EVALUATION_FILE), training_facts(run))
+def write_card(evaluation: Path, run: Path, out: Path, notes: Path | None = None) -> Path:
+    """Write `MODEL_CARD.md` and `card/` into a folder; returns the card.
+
+    Raises:
+        InputError: a file is missing, damaged or of another version.
+    """
+    tried = "" if notes is None else _read_notes(notes)
+    text = render_card(read_json(evaluation / EVALUATION_FILE), training_facts(run), tried)
     out.mkdir(parents=True, exist_ok=True)
     with atomic_folder(out / "card") as pictures:
         for name in PICTURES:
@@ -182,15 +190,23 @@ def write_card(evaluation: Path, run: Path, out: Path) -> Path:
     return card
 
 
+def _read_notes(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("`--notes` must be a text file", f"{path} ({error})") from None
+
+
 def main(arguments: list[str] | None = None) -> int:
     """See the module's first lines."""
     parser = argparse.ArgumentParser(description="Write a teacher's model card.")
     parser.add_argument("evaluation", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--notes", type=Path, help="Markdown: what was tried")
     options = parser.parse_args(arguments)
     try:
-        print(write_card(options.evaluation, options.run, options.out))
+        print(write_card(options.evaluation, options.run, options.out, options.notes))
     except EdgekdError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -15,7 +15,14 @@ from edgekd import cli
 from edgekd.artifacts import finish, read_json, run_lock
 from edgekd.benchmark.workers import WorkerPool
 from edgekd.errors import InputError
-from edgekd.evaluate.card import images_until, render_card, stage_facts, training_facts, write_card
+from edgekd.evaluate.card import (
+    images_until,
+    main,
+    render_card,
+    stage_facts,
+    training_facts,
+    write_card,
+)
 from edgekd.evaluate.run import evaluate
 from edgekd.progress import Silent
 from edgekd.teacher.recipe import TeachRecipe, TrainSection
@@ -224,6 +231,21 @@ def test_a_card_says_where_the_run_started(result: dict[str, Any], run: Path) ->
     assert "earlier teacher of the same recipe (content hash `0123456789abcdef`)" in render_card(
         result, facts
     )
+
+
+def test_a_card_tells_what_was_tried(
+    out: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = tmp_path / "notes.md"
+    arguments = [str(out), str(run), "--out", str(tmp_path / "card"), "--notes", str(notes)]
+    assert main(arguments) != 0
+    assert "`--notes` must be a text file" in capsys.readouterr().err
+    assert not (tmp_path / "card").exists()
+    notes.write_text("A larger batch was no better.")
+    assert main(arguments) == 0
+    text = (tmp_path / "card" / "MODEL_CARD.md").read_text()
+    assert "## What was tried\n\nA larger batch was no better.\n\n## Evaluation" in text
+    assert "What was tried" not in write_card(out, run, tmp_path / "other").read_text()
 
 
 def test_a_card_needs_figures_of_this_version(result: dict[str, Any], run: Path) -> None:
