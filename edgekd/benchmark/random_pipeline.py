@@ -8,6 +8,7 @@ from typing import Any
 from edgekd.libraries import diffusers, transformers
 from edgekd.resources import STARTER
 from edgekd.student.reference import ARCHITECTURES
+from edgekd.teacher.teach_noise import build_scheduler
 
 _TEXT_CLASSES = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
 
@@ -25,14 +26,7 @@ def make_pipeline(payload: dict[str, Any]) -> None:
     parts: dict[str, Any] = {
         "unet": diffusers.UNet2DConditionModel(**configs["unet"]),
         "vae": diffusers.AutoencoderKL(**configs["vae"]),
-        "scheduler": diffusers.DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-        ),
+        "scheduler": build_scheduler(),
     }
     for name, class_name in _TEXT_CLASSES.items():
         if name in configs:
