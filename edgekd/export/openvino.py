@@ -44,14 +44,12 @@ _LAST_STEP = (
 )
 _ONE_CALL = "each picture passes it once: 30 dB below the output stay unseen"
 _FLOAT = Floor(80.0, "float32 sums in another order keep 109 dB and more")
-# Measured on the starter teacher and a student of it (guidance 4); the part's least SNR in dB.
+# Measured on starter teachers and students of them (guidance 4); the part's least SNR in dB.
 _UNET_FLOORS = {
     "fp32": _FLOAT,
     "fp16": Floor(45.0, "weights of 11 bits keep 72 dB, on a network of random weights 51 dB"),
     "int8": Floor(28.0, _LAST_STEP),
     "int4": Floor(14.0, _LAST_STEP),
-    # A student of the present starter teacher, whose last predictions are smaller, keeps 13.7 and
-    # 13.9 dB, in pictures 31.1 and 36.8.
     "int8_full": Floor(11.0, _LAST_STEP),
     "hybrid": Floor(11.0, _LAST_STEP),
 }

@@ -40,6 +40,14 @@ worst U-Net call / least median of a set; worst of six pictures, which are drawn
 | student, `int8_full` | 17.7 / 38.1 | 17.5 / 37.6 | 28       |
 | student, `hybrid`    | 19.5 / 38.9 | 19.2 / 38.2 | 29       |
 
+The same of a student of the starter's second teacher, three sets of two prompts on one noise (bf16:
+the worst call alone):
+
+| pipeline, variant    | f32         | bf16        | pictures |
+|----------------------|-------------|-------------|----------|
+| student, `int8_full` | 13.8 / 37.4 | 13.6        | 30       |
+| student, `hybrid`    | 13.9 / 39.1 | 14.0        | 36       |
+
 The worst call is always the last step (timestep 1), whose prediction enters the picture with a
 weight of 0.03; bf16 measured 40 dB and more on every other call.
 """
