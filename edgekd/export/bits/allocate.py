@@ -85,7 +85,10 @@ def _milp(
 
     flat = [option for unit in options for option in unit]
     owner = np.repeat(np.arange(len(options)), [len(unit) for unit in options])
-    loads = np.array([load(option) for option in flat], dtype=np.float64) / bound
+    with np.errstate(over="ignore"):
+        loads = np.array([load(option) for option in flat], dtype=np.float64) / bound
+    # Above the bound alone is out of the question at any height; HiGHS refuses huge coefficients.
+    loads = np.minimum(loads, 2.0)
     one_each = csr_array((np.ones(len(flat)), (owner, np.arange(len(flat)))))
     with _silent_stdout():
         result = milp(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgekd.export.bits.allocate import Option, quietest, smallest, total
@@ -24,6 +24,8 @@ def brute_force(options: list[list[Option]]) -> list[Option]:
 
 @settings(max_examples=60, deadline=None)
 @given(OPTIONS, st.floats(0, 3e-3))
+@example([[Option(1, 0.0), Option(1, 9e-4)]], 1.2e-38)
+@example([[Option(1, 0.0), Option(1, 9e-4)]], 5e-324)
 def test_smallest_is_that_of_brute_force(options: list[list[Option]], noise: float) -> None:
     fitting = [found for found in brute_force(options) if found.noise <= noise]
     chosen = smallest(options, noise)
