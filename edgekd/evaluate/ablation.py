@@ -43,6 +43,8 @@ from edgekd.evaluate.autoencoder import Autoencoder
 from edgekd.evaluate.card import stage_facts
 from edgekd.evaluate.eye import Eye
 from edgekd.evaluate.figures import Instruments, set_figures
+from edgekd.evaluate.label_gain import IMAGES as GAIN_IMAGES
+from edgekd.evaluate.label_gain import label_gains
 from edgekd.evaluate.pictures import Artist, open_pool, wishes
 from edgekd.evaluate.probes import fit_probes
 from edgekd.evaluate.prompts import check_corpus, held_out_set, known_set
@@ -188,8 +190,11 @@ def judge(bench: Bench, variant: TeachVariant, run: Path, teacher: Path) -> dict
     return row
 
 
-def common_losses(base: TeachRecipe, corpus: Corpus, teacher: Path) -> dict[str, float]:
-    """The base recipe's validation losses of a teacher, whatever loss it was trained with."""
+def common_losses(base: TeachRecipe, corpus: Corpus, teacher: Path) -> dict[str, Any]:
+    """The base recipe's validation losses and the label gains of a teacher.
+
+    Whatever loss it was trained with: variants are compared by these.
+    """
     loaded = load_teacher(teacher)
     autocast = torch.autocast("cpu", enabled=False)
     predictor = NoisePredictor(base.unet.min_snr_gamma, 0.0, lambda: autocast)
@@ -197,13 +202,19 @@ def common_losses(base: TeachRecipe, corpus: Corpus, teacher: Path) -> dict[str,
     scale = float(loaded.vae.config.scaling_factor)
     checks = validation_batches(base, corpus, scale, encode, loaded.tokenizers[0])
     modules = {"unet": loaded.unet, "text_encoder": loaded.text_encoders[0]}
-    return validation_losses(predictor, modules, checks, base, loaded.device)
+    gains = label_gains(
+        modules, predictor, base, corpus, scale, encode, loaded.tokenizers[0], loaded.device
+    )
+    losses = validation_losses(predictor, modules, checks, base, loaded.device)
+    return {**losses, "label_gain": gains}
 
 
 def ablation_markdown(result: dict[str, Any]) -> str:
     """The rows as a table."""
     suite, settings = result["suite"], result["settings"]
     header = ["variant", "images", "steps", "loss, known labels", "loss, new labels"]
+    timesteps = list(result["rows"][0]["label_gain"])
+    header += [f"label gain at {timestep}" for timestep in timesteps]
     header += ["R@1", "R@5", "FD", "style", "background", "R@1, new styles"]
     rows = []
     for row in result["rows"]:
@@ -216,6 +227,7 @@ def ablation_markdown(result: dict[str, Any]) -> str:
                 f"{row['images']:,}",
                 f"{row['steps']:,}",
                 *("" if loss is None else f"{loss:.4f}" for loss in losses),
+                *(markdown.percent(row["label_gain"][timestep]) for timestep in timesteps),
                 f"{markdown.percent(retrieval['r1'])} ± {100 * retrieval['r1_standard_error']:.1f}",
                 markdown.percent(retrieval["r5"]),
                 significant(known["fd"]),
@@ -229,7 +241,9 @@ def ablation_markdown(result: dict[str, Any]) -> str:
         [
             f"# {suite['name']}",
             suite["description"],
-            f"Losses: the base recipe's loss on held-out images, the same noise for all. "
+            "Losses: the base recipe's loss on held-out images, the same noise for all. Label "
+            "gain: the share of the error of the predicted noise that the label takes away at a "
+            f"timestep, against a caption of the style alone, on {GAIN_IMAGES} training images. "
             f"{settings['samples']} pictures of known pairs and {settings['heldout_samples']} of "
             f"new styles, {settings['steps']} DDIM steps, guidance {suite['guidance_scale']:g}, "
             f"seed {settings['seed']}.",

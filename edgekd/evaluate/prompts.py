@@ -125,7 +125,8 @@ def of_kind(corpus: Corpus, kind: Kind) -> list[Subject]:
     return [subject for subject in side if subject.split == SPLITS[kind]]
 
 
-def _shuffled(seed: int, purpose: str, items: list[Any]) -> list[Any]:
+def shuffled(seed: int, purpose: str, items: list[Any]) -> list[Any]:
+    """All items in an order that only seed and purpose decide."""
     return [items[int(i)] for i in generator(seed, purpose).permutation(len(items))]
 
 
@@ -133,7 +134,7 @@ def known_labels(corpus: Corpus, recipe: TeachRecipe) -> list[str]:
     """The labels of the `known` prompts: a fixed choice."""
     labels = sorted({subject.label for subject in corpus.train})
     section = recipe.evaluate
-    return list(_shuffled(section.seed, "evaluate-labels", labels)[: section.labels])
+    return list(shuffled(section.seed, "evaluate-labels", labels)[: section.labels])
 
 
 def make_prompts(
@@ -193,7 +194,7 @@ def sweep_set(corpus: Corpus, recipe: TeachRecipe) -> PromptSet:
 def held_out_set(corpus: Corpus, recipe: TeachRecipe, kind: Kind) -> PromptSet:
     """Prompts of one half of the held-out images of a kind; the other half is the reference."""
     section = recipe.evaluate
-    subjects = _shuffled(section.seed, f"halves-{kind}", of_kind(corpus, kind))
+    subjects = shuffled(section.seed, f"halves-{kind}", of_kind(corpus, kind))
     half = len(subjects) // 2
     count = section.heldout_samples
     prompts = make_prompts(subjects[:half], recipe, f"evaluate-{kind}", count, _FIRST_NOISE[kind])
@@ -208,7 +209,7 @@ def _filled_gallery(
     section = recipe.evaluate
     own = list(dict.fromkeys(prompt.subject.label for prompt in prompts))
     others = sorted({s.label for s in [*corpus.train, *corpus.validation]} - set(own))
-    filled = own + _shuffled(section.seed, f"gallery-{kind}", others)
+    filled = own + shuffled(section.seed, f"gallery-{kind}", others)
     return list(filled[: max(section.labels, len(own))])
 
 
@@ -221,7 +222,7 @@ def choose_sheet(corpus: Corpus, recipe: TeachRecipe) -> dict[Kind, list[str]]:
     colors = sorted(recipe.data.augment.backgrounds)
     sheet: dict[Kind, list[str]] = {}
     for kind, count in SHEET.items():
-        rows = _by_turns(_shuffled(recipe.evaluate.seed, f"sheet-{kind}", of_kind(corpus, kind)))
+        rows = _by_turns(shuffled(recipe.evaluate.seed, f"sheet-{kind}", of_kind(corpus, kind)))
         prompts = []
         for number, subject in enumerate(rows[:count]):
             colored = number % 2 == 1 and subject.transparent

@@ -24,6 +24,7 @@ from edgekd.resources import find_yaml
 from edgekd.teacher.recipe import TeachRecipe
 from edgekd.teacher.teach_data import load_corpus
 from edgekd.teacher.teach_log import read_metrics
+from edgekd.teacher.teach_start import find_start
 
 SUITE = {
     "name": "tiny",
@@ -66,6 +67,24 @@ def test_the_shipped_suite_fits_the_starter_recipe() -> None:
     same_text = [name for name in keys if keys[name]["text/model"] == keys["base"]["text/model"]]
     changed = {"text-from-scratch", "no-tags", "dropout-005", "dropout-020"}
     assert set(same_text) == set(keys) - changed
+
+
+def test_the_suite_for_a_half_trained_teacher_fits_too() -> None:
+    suite = load_ablation(find_yaml("benchmarks", "teacher-continued"))
+    base = base_recipe(suite, find_yaml("configs", "starter-teacher"), [])
+    recipes = {v.name: variant_recipe(base, v) for v in suite.variants}
+    assert recipes.pop("base") == base
+    assert base.start_from == "starter"
+    assert all(recipe != base for recipe in recipes.values())
+    images = {
+        sum(p.steps * p.batch_size for p in recipe.unet.train.phases)
+        for recipe in [base, *recipes.values()]
+    }
+    assert len(images) == 1
+    # All go on from one autoencoder, one set of latents and, but for other captions, one encoder.
+    assert len({part_keys(recipe)["cache/latents"] for recipe in recipes.values()}) == 1
+    for recipe in recipes.values():
+        find_start(recipe)
 
 
 BAD = {
@@ -118,6 +137,7 @@ def test_every_variant_has_a_row(out: Path) -> None:
         assert row["validation_loss"] > 0
         assert row["known"]["prompts"] == 16
         assert row["new_style"]["prompts"] == 16
+        assert list(row["label_gain"]) == ["600", "800", "900"]
     # Other losses and batches give other weights, the same seed and data none.
     assert len({row["validation_loss"] for row in rows.values()}) == 3
     table = (out / "ablation.md").read_text()
