@@ -16,7 +16,16 @@ import torch
 from edgekd.evaluate.prompts import shuffled
 from edgekd.teacher.recipe import TeachRecipe
 from edgekd.teacher.teach_cache import Encoder
-from edgekd.teacher.teach_data import WHITE, Corpus, Subject, Variant, generator, render, to_batch
+from edgekd.teacher.teach_data import (
+    WHITE,
+    Corpus,
+    Subject,
+    Variant,
+    generator,
+    plain_caption,
+    render,
+    to_batch,
+)
 from edgekd.teacher.teach_noise import Batch, NoisePredictor
 from edgekd.teacher.teach_text import tokenize
 
@@ -26,6 +35,7 @@ IMAGES = 256
 BATCH = 32
 
 
+@torch.no_grad()
 def label_gains(
     modules: Mapping[str, Any],
     predictor: NoisePredictor,
@@ -49,8 +59,7 @@ def label_gains(
     for start in range(0, len(subjects), BATCH):
         chosen = subjects[start : start + BATCH]
         images = [render(s, Variant(WHITE), recipe.data.augment.backgrounds) for s in chosen]
-        with torch.no_grad():
-            latents = encode(to_batch(images)) * scaling_factor
+        latents = encode(to_batch(images)) * scaling_factor
         noise = torch.from_numpy(
             generator(recipe.seed, "label-gain-noise", start).standard_normal(
                 tuple(latents.shape), dtype="float32"
@@ -60,8 +69,7 @@ def label_gains(
             batch = Batch(latents.to(device), tokenize(tokenizer, captions).to(device))
             for row, timestep in enumerate(TIMESTEPS):
                 timesteps = torch.full((len(chosen),), timestep, device=device)
-                with torch.no_grad():
-                    _, raw = predictor.losses(modules, batch, noise.to(device), timesteps)
+                _, raw = predictor.losses(modules, batch, noise.to(device), timesteps)
                 errors[row, column] += raw.double().sum().cpu()
     gains = (1 - errors[:, 0] / errors[:, 1]).tolist()
     return {str(timestep): gain for timestep, gain in zip(TIMESTEPS, gains, strict=True)}
@@ -69,6 +77,4 @@ def label_gains(
 
 def _captions(subjects: list[Subject]) -> tuple[list[str], list[str]]:
     """With and without the label."""
-    styles = [f"{subject.style} style" for subject in subjects]
-    labelled = [f"{s.label}, {style}" for s, style in zip(subjects, styles, strict=True)]
-    return labelled, styles
+    return [plain_caption(s) for s in subjects], [f"{s.style} style" for s in subjects]
