@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from edgekd.artifacts import StudentCheckpoint, TeacherCache, finish, finished
+from edgekd.cpu import training_cpu
 from edgekd.distill.batches import Latents
 from edgekd.distill.disk import writing
 from edgekd.distill.trainer import CHECKPOINTS, METRICS_FILE, Trainer
@@ -78,7 +77,7 @@ def train_student(
     done = _finished(out, key)
     if done:
         return done
-    with _threads(section.threads):
+    with training_cpu(section.threads):
         trainer = Trainer(section, arch, teacher, train, validation, accelerator, out, key)
         trainer.run(progress if accelerator.is_main_process else Silent())
         if accelerator.is_main_process:
@@ -132,14 +131,3 @@ def _publish(teacher_path: Path, unet: Any, out: Path, key: str, steps: int) -> 
         finish(out, key, steps=steps)
     # Of no more use: another number of steps is another key, which starts anew.
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let torch use this many CPU threads for a while; 0: as many as it does now."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

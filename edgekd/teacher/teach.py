@@ -37,6 +37,7 @@ from edgekd.artifacts import (
     open_run,
     write_json,
 )
+from edgekd.cpu import training_cpu
 from edgekd.data.records import check_sources
 from edgekd.progress import Progress, Silent
 from edgekd.teacher.precision import autocast_dtype, training_attention
@@ -54,7 +55,7 @@ from edgekd.teacher.teach_data import Corpus, load_corpus
 from edgekd.teacher.teach_log import METRICS_FILE, read_metrics
 from edgekd.teacher.teach_loop import CHECKPOINT_FILE, Task, run_task
 from edgekd.teacher.teach_plots import write_curves
-from edgekd.teacher.teach_ranks import Ranks, device_of, run_ranks, thread_count
+from edgekd.teacher.teach_ranks import Ranks, device_of, run_ranks
 from edgekd.teacher.teach_start import adopt_parts, find_start, take_weights
 from edgekd.teacher.teach_text import build_tokenizer, make_text_task
 from edgekd.teacher.teach_unet import make_unet_task
@@ -229,7 +230,7 @@ def _work(
     progress: Progress | None,
 ) -> None:
     spoken = progress if ranks.first and progress is not None else Silent()
-    with thread_count(recipe.threads):
+    with training_cpu(recipe.threads):
         run = Run(recipe, out, load_corpus(recipe.data), ranks, spoken, device_of(ranks), start)
         if start is not None:
             vae_key, text_key = adopt_parts(start, out, ranks)

@@ -64,17 +64,6 @@ def device_of(ranks: Ranks) -> torch.device:
     return torch.device("cpu")
 
 
-@contextlib.contextmanager
-def thread_count(threads: int) -> Iterator[None]:
-    """Let torch use this many CPU threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def run_ranks(count: int, work: Callable[..., None], *arguments: Any, own: Any) -> None:
     """Call `work(ranks, *arguments, own)` in `count` processes, one of them this one.
 

@@ -11,6 +11,7 @@ import edgekd
 
 ROOT = Path(edgekd.__file__).parent
 CORE = {"errors", "resources", "disk", "artifacts", "progress", "recipe", "target", "libraries"}
+CORE |= {"cpu"}
 # Upstream first: a package may import itself, the core and what stands before it.
 ORDER = ["measure", "data", "metrics", "teacher", "student", "distill", "export", "report"]
 ORDER += ["benchmark", "evaluate"]
