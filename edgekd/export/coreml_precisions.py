@@ -47,7 +47,7 @@ _MIXED = WeightRecipe(
     )
 )
 
-# Measured on the first starter teacher and on students of it and of the present one: 8 DDIM steps,
+# Measured on the first starter teacher and on students of it and of the second one: 8 DDIM steps,
 # guidance 4, 2 prompts, evaluated from the package.
 # The worst call is the U-Net's at timestep 1, where its output is smallest; the median call is 15
 # to 20 dB above it, and decides the picture.
