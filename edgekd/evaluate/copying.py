@@ -70,9 +70,10 @@ class TrainingImages:
             part = slice(start, start + CHUNK)
             feature = 1 - unit[part] @ self.unit.T
             own = (pixels[part] ** 2).sum(axis=1, keepdims=True)
-            square = own + squares - 2 * (pixels[part] @ self.pixels.T)
-            rms = np.sqrt(np.maximum(square, 0) / pixels.shape[1])
-            parts.append((feature.min(1), feature.argmin(1), rms.min(1), rms.argmin(1)))
+            row = (own + squares - 2 * (pixels[part] @ self.pixels.T)).argmin(1)
+            # Anew: near a copy, the difference of these large sums is rounding error.
+            rms = np.sqrt(np.square(pixels[part] - self.pixels[row]).mean(axis=1))
+            parts.append((feature.min(1), feature.argmin(1), rms, row))
         return Nearest(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
