@@ -69,8 +69,7 @@ class TrainingImages:
         for start in range(0, len(images), CHUNK):
             part = slice(start, start + CHUNK)
             feature = 1 - unit[part] @ self.unit.T
-            own = (pixels[part] ** 2).sum(axis=1, keepdims=True)
-            row = (own + squares - 2 * (pixels[part] @ self.pixels.T)).argmin(1)
+            row = (squares - 2 * (pixels[part] @ self.pixels.T)).argmin(1)
             # Anew: near a copy, the difference of these large sums is rounding error.
             rms = np.sqrt(np.square(pixels[part] - self.pixels[row]).mean(axis=1))
             parts.append((feature.min(1), feature.argmin(1), rms, row))

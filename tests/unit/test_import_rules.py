@@ -10,8 +10,17 @@ import pytest
 import edgekd
 
 ROOT = Path(edgekd.__file__).parent
-CORE = {"errors", "resources", "disk", "artifacts", "progress", "recipe", "target", "libraries"}
-CORE |= {"cpu"}
+CORE = {
+    "errors",
+    "resources",
+    "disk",
+    "artifacts",
+    "progress",
+    "recipe",
+    "target",
+    "libraries",
+    "cpu",
+}
 # Upstream first: a package may import itself, the core and what stands before it.
 ORDER = ["measure", "data", "metrics", "teacher", "student", "distill", "export", "report"]
 ORDER += ["benchmark", "evaluate"]
@@ -23,6 +32,7 @@ LIGHT = [
     "errors",
     "resources",
     "disk",
+    "cpu",
     "artifacts",
     "progress",
     "recipe",
