@@ -172,6 +172,9 @@ class UNetSection(Section):
     timestep_sampling: Literal["uniform", "logit_normal"] = "uniform"
     logit_mean: float = Field(0.0, description="of logit(t / T); above 0: noisier")
     logit_std: float = Field(1.0, gt=0)
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="`muon`: for the matrices of all layers but the first and the last"
+    )
     compile: bool = Field(
         False,
         description="train a compiled U-Net: minutes at the start, then about 1.3 times as fast on"

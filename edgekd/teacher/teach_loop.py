@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +23,15 @@ from torch import Tensor, nn
 
 from edgekd.errors import GateError
 from edgekd.progress import Progress
+from edgekd.teacher.muon import Muon
 from edgekd.teacher.recipe import TrainSection
 from edgekd.teacher.teach_log import METRICS_FILE, MetricsLog, Window
 from edgekd.teacher.teach_ranks import Ranks
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 BETAS = (0.9, 0.99)
+# What the optimisers remember of each parameter.
+MOMENTS = {"exp_avg", "exp_avg_sq", "momentum_buffer"}
 
 
 class Step(NamedTuple):
@@ -50,7 +53,8 @@ class Task:
     `trained` modules are worth remembering: their averages keep a full memory from the start.
     `loss` returns the loss and its terms, averaged over this rank's samples;
     `validate(averaged)` returns figures for `metrics.jsonl`; `watch(averaged, step)`
-    is called at every row on rank 0, for sample sheets.
+    is called at every row on rank 0, for sample sheets. Muon steps the parameters of `matrices`,
+    named `module.parameter`, AdamW all others.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Task:
     validate: Callable[[dict[str, nn.Module]], dict[str, float]]
     watch: Callable[[dict[str, nn.Module], int], None] = lambda averaged, step: None
     trained: bool = False
+    matrices: frozenset[str] = frozenset()
 
 
 def step_at(number: int, section: TrainSection, ranks: Ranks) -> Step:
@@ -90,7 +95,7 @@ def ema_decay_at(number: int, decay: float) -> float:
 
 
 class Trainer:
-    """Weights, averaged weights and AdamW of a task, and their checkpoint."""
+    """Weights, averaged weights and optimisers of a task, and their checkpoint."""
 
     def __init__(self, task: Task, section: TrainSection, folder: Path, key: str, ranks: Ranks):
         self.task, self.section, self.ranks, self.key = task, section, ranks, key
@@ -102,19 +107,28 @@ class Trainer:
         self._names: list[str] = []
         self._parameters: list[nn.Parameter] = []
         self._averages: list[Tensor] = []
-        groups = []
+        adamw: list[dict[str, Any]] = []
+        muon: list[dict[str, Any]] = []
         for name, module in task.modules.items():
             if task.learning_rates[name] == 0:
                 module.requires_grad_(False).eval()
                 continue
-            parameters = list(module.named_parameters())
-            groups.append({"params": [p for _, p in parameters], "rate": task.learning_rates[name]})
-            self._names += [f"{name}.{n}" for n, _ in parameters]
-            self._parameters += [p for _, p in parameters]
+            parameters = {f"{name}.{n}": p for n, p in module.named_parameters()}
+            for groups, of_muon in ((adamw, False), (muon, True)):
+                chosen = [p for n, p in parameters.items() if (n in task.matrices) == of_muon]
+                if chosen:
+                    groups.append({"params": chosen, "rate": task.learning_rates[name]})
+            self._names += parameters
+            self._parameters += parameters.values()
             self._averages += [p for _, p in self.averaged[name].named_parameters()]
-        self._optimizer = torch.optim.AdamW(
-            groups, lr=1.0, betas=BETAS, weight_decay=section.weight_decay, fused=True
-        )
+        decay = section.weight_decay
+        self._optimizers: list[torch.optim.Optimizer] = []
+        if adamw:
+            self._optimizers.append(
+                torch.optim.AdamW(adamw, lr=1.0, betas=BETAS, weight_decay=decay, fused=True)
+            )
+        if muon:
+            self._optimizers.append(Muon(muon, weight_decay=decay, ranks=ranks))
         device = self._parameters[0].device
         size = sum(p.numel() for p in self._parameters)
         # One buffer for all gradients: a single exchange per step, with the loss terms behind.
@@ -143,9 +157,10 @@ class Trainer:
         norm = self._gradients.norm()
         self._gradients.mul_((self.section.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
         factor = rate_factor(self.step, self.section)
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["rate"] * factor
-        self._optimizer.step()
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["rate"] * factor
+            optimizer.step()
         decay = self.section.ema_decay
         if not self.task.trained:
             decay = ema_decay_at(self.step, decay)
@@ -161,13 +176,12 @@ class Trainer:
         from safetensors.torch import save_file
 
         tensors = {}
-        state = self._optimizer.state
+        states = {p: s for optimizer in self._optimizers for p, s in optimizer.state.items()}
         for name, parameter, average in self._triples():
             tensors[f"model.{name}"] = parameter.detach()
             tensors[f"average.{name}"] = average
-            for moment in ("exp_avg", "exp_avg_sq"):
-                if parameter in state:
-                    tensors[f"{moment}.{name}"] = state[parameter][moment]
+            for moment in MOMENTS & states.get(parameter, {}).keys():
+                tensors[f"{moment}.{name}"] = states[parameter][moment]
         path = self.folder / CHECKPOINT_FILE
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
@@ -195,15 +209,21 @@ class Trainer:
                 for name, parameter, average in self._triples():
                     parameter.copy_(file.get_tensor(f"model.{name}"))
                     average.copy_(file.get_tensor(f"average.{name}"))
-                    if self.step:
-                        self._optimizer.state[parameter] = {
-                            "step": torch.tensor(float(self.step), device=parameter.device),
-                            **{
-                                moment: file.get_tensor(f"{moment}.{name}").to(parameter.device)
-                                for moment in ("exp_avg", "exp_avg_sq")
-                            },
-                        }
+            if self.step:
+                names = dict(zip(self._parameters, self._names, strict=True))
+                for optimizer in self._optimizers:
+                    for parameter in [p for g in optimizer.param_groups for p in g["params"]]:
+                        optimizer.state[parameter] = self._state(file, names[parameter], parameter)
         return True
+
+    def _state(self, file: Any, name: str, parameter: nn.Parameter) -> dict[str, Tensor]:
+        device = parameter.device
+        keys = {moment: f"{moment}.{name}" for moment in sorted(MOMENTS)}
+        known = set(file.keys())
+        return {
+            "step": torch.tensor(float(self.step), device=device),
+            **{m: file.get_tensor(k).to(device) for m, k in keys.items() if k in known},
+        }
 
     def _triples(self) -> Iterator[tuple[str, nn.Parameter, Tensor]]:
         return zip(self._names, self._parameters, self._averages, strict=True)

@@ -143,7 +143,19 @@ def make_unet_task(
         return validation_losses(checker, averaged, checks, recipe, device)
 
     rates = {"unet": section.train.learning_rate, "text_encoder": section.text_learning_rate}
-    return Task("unet", modules, rates, loss, validate)
+    task = Task("unet", modules, rates, loss, validate)
+    if section.optimizer == "muon":
+        task.matrices = inner_matrices(modules["unet"])
+    return task
+
+
+def inner_matrices(unet: nn.Module) -> frozenset[str]:
+    """The parameters that Muon is meant for, by their names in the task."""
+    return frozenset(
+        f"unet.{name}"
+        for name, parameter in unet.named_parameters()
+        if parameter.ndim > 1 and not name.startswith(("conv_in.", "conv_out."))
+    )
 
 
 def _draw(

@@ -42,7 +42,7 @@ def section(**changes):
     return TrainSection.model_validate({**values, **changes})
 
 
-def task(bad_step=-1, frozen_rate=0.0):
+def task(bad_step=-1, frozen_rate=0.0, matrices=()):
     """Fit y = 3x - 1; the sample at position p is x = sin(p)."""
     torch.manual_seed(0)
     model, frozen = nn.Linear(1, 1), nn.Linear(1, 1)
@@ -54,7 +54,14 @@ def task(bad_step=-1, frozen_rate=0.0):
 
     modules = {"model": model, "frozen": frozen}
     rates = {"model": 0.05, "frozen": frozen_rate}
-    return Task("toy", modules, rates, loss, lambda averaged: {"validation_loss": 0.0})
+    return Task(
+        "toy",
+        modules,
+        rates,
+        loss,
+        lambda averaged: {"validation_loss": 0.0},
+        matrices=frozenset(matrices),
+    )
 
 
 def run(folder, ranks=ALONE, key="key", **options):
@@ -136,9 +143,23 @@ def test_frozen_module_stays(tmp_path):
     assert all(torch.equal(averaged[name], before[name]) for name in before)
 
 
+def test_muon_steps_the_matrices_alone(tmp_path):
+    trainer = Trainer(task(matrices=["model.weight"]), section(), tmp_path, "key", ALONE)
+    model = trainer.task.modules["model"]
+    adamw = Trainer(task(), section(), tmp_path, "key", ALONE)
+    before = model.weight.detach().clone()
+    trainer.train_step()
+    adamw.train_step()
+    assert torch.equal(model.bias, adamw.task.modules["model"].bias)
+    # A matrix of one value has one direction, and is made about 1 long.
+    moved = (model.weight - before).abs() / (0.05 * rate_factor(0, section()))
+    assert 0.2 * 0.65 < float(moved.detach()) < 0.2 * 1.25
+
+
+@pytest.mark.parametrize("matrices", [[], ["model.weight"]])
 @pytest.mark.parametrize("killed_at", [1, 5, 7, 9])
-def test_resume_is_exact(tmp_path, killed_at, monkeypatch):
-    whole = run(tmp_path / "whole")
+def test_resume_is_exact(tmp_path, killed_at, matrices, monkeypatch):
+    whole = run(tmp_path / "whole", matrices=matrices)
     train_step = Trainer.train_step
 
     def dying_step(self):
@@ -149,11 +170,11 @@ def test_resume_is_exact(tmp_path, killed_at, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_step", dying_step)
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "killed")
+            run(tmp_path / "killed", matrices=matrices)
     # A row later than the checkpoint, and one that was cut off.
     with open(tmp_path / "killed" / METRICS_FILE, "a", encoding="utf-8") as stream:
         stream.write(json.dumps({"step": killed_at + 1, "loss": 0.0}) + '\n{"step": 3, "lo')
-    resumed = run(tmp_path / "killed")
+    resumed = run(tmp_path / "killed", matrices=matrices)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     assert len(losses(tmp_path / "whole")) == 10 + 2
     assert torch.equal(resumed["model"].weight, whole["model"].weight)
