@@ -103,7 +103,7 @@ class Phase(Section):
 
 
 class TrainSection(Section):
-    """Schedule and optimiser of one stage: AdamW, warm-up, constant, cosine to zero at the end."""
+    """Schedule and AdamW of one stage: warm-up, constant, cosine to zero at the end."""
 
     phases: list[Phase] = Field(..., min_length=1)
     learning_rate: float = Field(..., gt=0)
