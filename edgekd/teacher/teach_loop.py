@@ -31,7 +31,10 @@ from edgekd.teacher.teach_ranks import Ranks
 CHECKPOINT_FILE = "checkpoint.safetensors"
 BETAS = (0.9, 0.99)
 # What the optimisers remember of each parameter.
-MOMENTS = {"exp_avg", "exp_avg_sq", "momentum_buffer"}
+MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
+    torch.optim.AdamW: ("exp_avg", "exp_avg_sq"),
+    Muon: ("momentum_buffer",),
+}
 
 
 class Step(NamedTuple):
@@ -176,12 +179,13 @@ class Trainer:
         from safetensors.torch import save_file
 
         tensors = {}
-        states = {p: s for optimizer in self._optimizers for p, s in optimizer.state.items()}
         for name, parameter, average in self._triples():
             tensors[f"model.{name}"] = parameter.detach()
             tensors[f"average.{name}"] = average
-            for moment in MOMENTS & states.get(parameter, {}).keys():
-                tensors[f"{moment}.{name}"] = states[parameter][moment]
+        for optimizer, name, parameter in self._steered():
+            if parameter in optimizer.state:
+                for moment in MOMENTS[type(optimizer)]:
+                    tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
         path = self.folder / CHECKPOINT_FILE
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
@@ -209,21 +213,23 @@ class Trainer:
                 for name, parameter, average in self._triples():
                     parameter.copy_(file.get_tensor(f"model.{name}"))
                     average.copy_(file.get_tensor(f"average.{name}"))
-            if self.step:
-                names = dict(zip(self._parameters, self._names, strict=True))
-                for optimizer in self._optimizers:
-                    for parameter in [p for g in optimizer.param_groups for p in g["params"]]:
-                        optimizer.state[parameter] = self._state(file, names[parameter], parameter)
+            known = set(file.keys())
+            for optimizer, name, parameter in self._steered():
+                keys = {moment: f"{moment}.{name}" for moment in MOMENTS[type(optimizer)]}
+                # What another optimiser has trained so far is new to this one.
+                if known.issuperset(keys.values()):
+                    step = torch.tensor(float(self.step), device=parameter.device)
+                    moments = {m: file.get_tensor(k).to(step.device) for m, k in keys.items()}
+                    optimizer.state[parameter] = {"step": step, **moments}
         return True
 
-    def _state(self, file: Any, name: str, parameter: nn.Parameter) -> dict[str, Tensor]:
-        device = parameter.device
-        keys = {moment: f"{moment}.{name}" for moment in sorted(MOMENTS)}
-        known = set(file.keys())
-        return {
-            "step": torch.tensor(float(self.step), device=device),
-            **{m: file.get_tensor(k).to(device) for m, k in keys.items() if k in known},
-        }
+    def _steered(self) -> Iterator[tuple[torch.optim.Optimizer, str, nn.Parameter]]:
+        """Each parameter with its name and the optimiser that steps it."""
+        names = dict(zip(self._parameters, self._names, strict=True))
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    yield optimizer, names[parameter], parameter
 
     def _triples(self) -> Iterator[tuple[str, nn.Parameter, Tensor]]:
         return zip(self._names, self._parameters, self._averages, strict=True)

@@ -156,6 +156,21 @@ def test_muon_steps_the_matrices_alone(tmp_path):
     assert 0.2 * 0.65 < float(moved.detach()) < 0.2 * 1.25
 
 
+@pytest.mark.parametrize("before", [[], ["model.weight"]])
+def test_another_optimiser_goes_on_from_the_weights(tmp_path, before):
+    first = Trainer(task(matrices=before), section(), tmp_path, "key", ALONE)
+    first.train_step()
+    first.save()
+    after = [] if before else ["model.weight"]
+    second = Trainer(task(matrices=after), section(), tmp_path, "key", ALONE)
+    assert second.restore()
+    model, reached = second.task.modules["model"], first.task.modules["model"]
+    assert torch.equal(model.weight, reached.weight)
+    assert second.train_step()["loss"] == first.train_step()["loss"]
+    assert not torch.equal(model.weight, reached.weight)
+    assert torch.equal(model.bias, reached.bias)
+
+
 @pytest.mark.parametrize("matrices", [[], ["model.weight"]])
 @pytest.mark.parametrize("killed_at", [1, 5, 7, 9])
 def test_resume_is_exact(tmp_path, killed_at, matrices, monkeypatch):
