@@ -11,6 +11,7 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ SUFFIXES = frozenset(
     | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2"}
 )
 ALPHA_MODES = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
+_WIDE_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 # What Pillow's decoders raise on damaged files.
 _DECODER_ERRORS = (
@@ -105,22 +107,47 @@ def to_rgb(image: Image.Image, background: Color) -> Image.Image:
     Raises:
         BadImageError: the pixels are truncated or damaged, or of a mode with no RGB meaning.
     """
+    return _upright(image, lambda upright: _flatten(upright, background))
+
+
+def to_rgba(image: Image.Image) -> Image.Image:
+    """Decode an opened image to upright RGBA; one without alpha comes out opaque.
+
+    Raises:
+        BadImageError: as `to_rgb`.
+    """
+
+    def convert(upright: Image.Image) -> Image.Image:
+        if _has_alpha(upright):
+            return upright.convert("RGBA")
+        return _flatten(upright, (255, 255, 255)).convert("RGBA")
+
+    return _upright(image, convert)
+
+
+def _upright(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Decode, turn as the metadata say, and convert."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
             image.load()
-            return _flatten(ImageOps.exif_transpose(image), background)
+            return convert(ImageOps.exif_transpose(image))
     except _DECODER_ERRORS as error:
         raise BadImageError("truncated" if "truncated" in str(error) else "damaged") from None
 
 
+def _has_alpha(image: Image.Image) -> bool:
+    marked = "transparency" in image.info and image.mode not in _WIDE_GREY
+    return image.mode in ALPHA_MODES or marked
+
+
 def _flatten(image: Image.Image, background: Color) -> Image.Image:
-    if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
+    if image.mode in _WIDE_GREY:
         values = np.asarray(image).astype(np.int64)
         return Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise BadImageError("float pixels")
-    if image.mode in ALPHA_MODES or "transparency" in image.info:
+    if _has_alpha(image):
         image = image.convert("RGBA")
         canvas = Image.new("RGBA", image.size, (*background, 255))
         return Image.alpha_composite(canvas, image).convert("RGB")

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image, ImageColor
 
 from edgekd.artifacts import hash_value
-from edgekd.data.images import BadImageError, open_image, resize_and_crop, to_rgb
+from edgekd.data.images import BadImageError, open_image, resize_and_crop, to_rgba
 from edgekd.data.records import Record, iter_records
 from edgekd.data.split import group_of, holdout
 from edgekd.errors import InputError
@@ -76,7 +76,7 @@ def sample_indices(
 
 @dataclass(frozen=True)
 class Corpus:
-    """All usable images of the sources, split; `key` is the hash of their content."""
+    """All usable images of the sources, split; `key` is the hash of them and of what is known."""
 
     train: list[Subject]
     validation: list[Subject]
@@ -94,7 +94,8 @@ def load_corpus(section: TeachDataSection) -> Corpus:
         subject = _subject(record, section)
         if subject is not None:
             subjects.append(subject)
-            hashes.append([hashlib.sha256(record.image_bytes).hexdigest(), record.caption])
+            known = [subject.label, subject.style, subject.tags, subject.split]
+            hashes.append([hashlib.sha256(record.image_bytes).hexdigest(), *known])
     train = [s for s in subjects if s.split == "train"]
     validation = [s for s in subjects if s.split != "train"]
     if not train or not validation:
@@ -102,7 +103,7 @@ def load_corpus(section: TeachDataSection) -> Corpus:
             "the sources must hold captioned images for training and for validation",
             f"{len(train)} and {len(validation)} from {', '.join(section.sources)}",
         )
-    return Corpus(train, validation, hash_value([hashes, section.split.model_dump()]))
+    return Corpus(train, validation, hash_value(hashes))
 
 
 def _subject(record: Record, section: TeachDataSection) -> Subject | None:
@@ -129,14 +130,7 @@ def _subject(record: Record, section: TeachDataSection) -> Subject | None:
 
 def _decode(image_bytes: bytes, resolution: int) -> Pixels:
     """RGBA pixels; an image without alpha comes out opaque."""
-    image = open_image(image_bytes, MAX_PIXELS)
-    if image.mode == "RGBA":
-        try:
-            image.load()
-        except (OSError, ValueError, SyntaxError):
-            raise BadImageError("damaged") from None
-    else:
-        image = to_rgb(image, (255, 255, 255)).convert("RGBA")
+    image = to_rgba(open_image(image_bytes, MAX_PIXELS))
     return np.asarray(resize_and_crop(image, resolution)[0], dtype=np.uint8)
 
 

@@ -14,6 +14,7 @@ from edgekd.data.images import (
     open_image,
     parse_background,
     resize_and_crop,
+    to_rgba,
     to_tensor,
 )
 from edgekd.errors import InputError
@@ -65,6 +66,27 @@ def test_palette_with_a_transparent_entry(encode):
     assert pixel(content, (1, 0)) == (40, 50, 60)
 
 
+@pytest.mark.parametrize(
+    ("mode", "color", "options", "wanted"),
+    [
+        ("RGBA", (200, 0, 0, 51), {}, (200, 0, 0, 51)),
+        ("LA", (90, 51), {}, (90, 90, 90, 51)),
+        ("P", 0, {"transparency": 0}, (0, 0, 0, 0)),
+        ("RGB", (1, 2, 3), {"transparency": (1, 2, 3)}, (1, 2, 3, 0)),
+        ("RGB", (1, 2, 3), {}, (1, 2, 3, 255)),
+        ("L", 77, {}, (77, 77, 77, 255)),
+        ("I;16", 0x4D00, {}, (0x4D, 0x4D, 0x4D, 255)),
+    ],
+)
+def test_alpha_is_kept(mode, color, options, wanted, encode):
+    image = Image.new(mode, (8, 8), color)
+    if mode == "P":
+        image.putpalette([0, 0, 0, 40, 50, 60])
+    found = to_rgba(open_image(encode(image, **options), LIMIT))
+    assert found.mode == "RGBA"
+    assert found.getpixel((0, 0)) == wanted
+
+
 def test_one_transparent_colour_in_rgb(encode):
     content = encode(Image.new("RGB", (8, 8), (1, 2, 3)), transparency=(1, 2, 3))
     assert pixel(content) == GREEN
@@ -88,8 +110,11 @@ def test_exif_orientation_is_applied(encode, picture):
     exif = Image.Exif()
     exif[0x0112] = 6  # shown after a turn by 90 degrees clockwise
     turned = upright.transpose(Image.Transpose.ROTATE_90)
-    found = decode(encode(turned, exif=exif), GREEN, LIMIT)
+    content = encode(turned, exif=exif)
+    found = decode(content, GREEN, LIMIT)
     assert np.array_equal(np.asarray(found), np.asarray(upright))
+    with_alpha = to_rgba(open_image(content, LIMIT))
+    assert np.array_equal(np.asarray(with_alpha)[..., :3], np.asarray(upright))
 
 
 def test_animation_gives_its_first_frame(encode):

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 
 import numpy as np
 import pytest
@@ -69,6 +70,30 @@ def test_opaque_images_without_labels(tmp_path):
     sure = CaptionSection(say_white=1)
     # An opaque picture has its own background, of which nothing is known.
     assert draw_caption(one, "white", sure, generator(0, "t")).text == one.label
+
+
+def test_what_is_known_of_an_image_is_in_the_key(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rows = []
+    for number in range(40):
+        image = Image.new("P", (16, 16), 0)
+        image.putpalette([number, 0, 0, 1, 1, 1])
+        image.save(folder / f"{number}.png", transparency=0)
+        known = {"label": f"thing {number}", "style": "flat", "tags": "a, b"}
+        rows.append({"file_name": f"{number}.png", "text": f"thing {number}", **known})
+    section = TeachDataSection(sources=[str(folder)], resolution=16)
+
+    def load(**changes):
+        lines = [json.dumps({**row, **(changes if n == 0 else {})}) for n, row in enumerate(rows)]
+        (folder / "metadata.jsonl").write_text("\n".join(lines))
+        return load_corpus(section)
+
+    corpus = load()
+    assert all(s.transparent for s in corpus.train)
+    assert corpus.key == load().key
+    keys = {load(**{name: "other"}).key for name in ("label", "style", "tags")}
+    assert len(keys | {corpus.key}) == 4
 
 
 def test_nothing_for_validation_is_an_error(tmp_path):
