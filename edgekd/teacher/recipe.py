@@ -108,7 +108,9 @@ class TrainSection(Section):
     phases: list[Phase] = Field(..., min_length=1)
     learning_rate: float = Field(..., gt=0)
     warmup_steps: int = Field(100, ge=0)
-    decay_steps: int = Field(0, ge=0, description="last steps, over which the rate falls to 0")
+    decay_steps: int = Field(
+        0, ge=0, description="last steps, over which the rate falls to 0; at most all"
+    )
     weight_decay: float = Field(0.01, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.999, ge=0, lt=1)
@@ -231,9 +233,9 @@ class TeachRecipe(Section):
     name: str = Field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     start_from: str | None = Field(
         None,
-        description="teacher folder, or `starter`, of this recipe's structure: its VAE and text"
-        " encoder are kept (`vae.train` and `text.train` are not used) and its U-Net is trained"
-        " on, with a new optimiser and warm-up. Another `seed` shows the images in a new order",
+        description="teacher folder, or `starter`, of this recipe's structure: its VAE is kept"
+        " (`vae.train` and `text.train` are not used), its U-Net and text encoder are trained on,"
+        " with a new optimiser and warm-up. Another `seed` shows the images in a new order",
     )
     data: TeachDataSection = TeachDataSection()
     vae: VaeSection

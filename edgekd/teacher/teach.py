@@ -13,7 +13,8 @@ the U-Net begins with its weights: see `teach_start`.
 A finished stage is kept while its inputs are the same. A killed stage goes on
 from its checkpoint, also under a changed schedule (`train` of its section); the
 U-Net also under changed captions, timesteps and loss weights. A checkpoint of
-another structure is moved aside, never overwritten.
+another structure is moved aside, never overwritten; under changed settings a
+stage that has no step left to train is refused.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from edgekd.artifacts import (
     atomic_folder,
     finish,
     finished,
-    hash_tree,
     hash_value,
     open_run,
     write_json,
 )
 from edgekd.cpu import training_cpu
 from edgekd.data.records import check_sources
+from edgekd.errors import InputError
 from edgekd.progress import Progress, Silent
 from edgekd.teacher.precision import autocast_dtype, training_attention
 from edgekd.teacher.recipe import TeachRecipe, load_teach_recipe
@@ -49,11 +50,14 @@ from edgekd.teacher.teach_assemble import (
     assemble,
     load_text,
     load_vae,
+    part_key,
+    unet_structure,
 )
 from edgekd.teacher.teach_cache import Half, build_cache, feature_encoder, latent_encoder
+from edgekd.teacher.teach_checkpoint import CHECKPOINT_FILE, Keys
 from edgekd.teacher.teach_data import Corpus, load_corpus
 from edgekd.teacher.teach_log import METRICS_FILE, read_metrics
-from edgekd.teacher.teach_loop import CHECKPOINT_FILE, Task, run_task
+from edgekd.teacher.teach_loop import Task, run_task
 from edgekd.teacher.teach_plots import write_curves
 from edgekd.teacher.teach_ranks import Ranks, device_of, run_ranks
 from edgekd.teacher.teach_start import adopt_parts, find_start, take_weights
@@ -64,7 +68,6 @@ from edgekd.teacher.validate import TeacherInfo
 
 STAGES = ("vae", "text", "unet")
 CURVE_SECONDS = 300
-UNET_STRUCTURE = {"block_out_channels", "layers_per_block", "heads", "norm_num_groups"}
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,12 @@ class Run:
         dtype = self.dtype
         return torch.autocast(self.device.type, dtype or torch.float32, enabled=dtype is not None)
 
-    def train(self, task: Task, structure: str) -> dict[str, nn.Module]:
-        """Run a task in its folder; `structure` is the key that its checkpoint must have."""
+    def train(self, task: Task, structure: list[Any], key: str) -> dict[str, nn.Module]:
+        """Run a task in its folder; `key` is the hash of all that decides its result."""
         section = getattr(self.recipe, task.name).train
+        keys = Keys(hash_value(structure), key)
         folder, minutes = self.out / task.name, self.recipe.checkpoint_minutes
-        return run_task(task, section, folder, structure, self.ranks, self.progress, minutes)
+        return run_task(task, section, folder, keys, self.ranks, self.progress, minutes)
 
     def draw_curves(self) -> None:
         """Refresh `loss.png`."""
@@ -117,8 +121,8 @@ class Watch:
             self._sheets.watch(averaged, step, last)
 
 
-def vae_stage(run: Run) -> str:
-    """Train the autoencoder into `vae/model`; returns the hash of its content."""
+def vae_stage(run: Run) -> None:
+    """Train the autoencoder into `vae/model`."""
     recipe, model = run.recipe, run.out / "vae" / "model"
     structure = [
         "vae",
@@ -132,18 +136,17 @@ def vae_stage(run: Run) -> str:
     if finished(model, key) is None:
         task = make_vae_task(recipe, run.corpus, run.device, run.autocast, model.parent)
         task.watch = Watch(run, recipe.vae.train.steps)
-        vae: Any = run.train(task, hash_value(structure))["vae"]
+        vae: Any = run.train(task, structure, key)["vae"]
         if run.ranks.first:
             finish_vae(vae, run.corpus, recipe, run.device)
             with atomic_folder(model) as temporary:
                 vae.save_pretrained(temporary)
                 finish(temporary, key)
         run.ranks.wait()
-    return hash_tree(model, exclude=(ARTIFACT_FILE,))
 
 
-def text_stage(run: Run) -> str:
-    """Train the text encoder into `text/model`; returns the hash of its content."""
+def text_stage(run: Run) -> None:
+    """Train the text encoder into `text/model`."""
     recipe, model = run.recipe, run.out / "text" / "model"
     data = recipe.data.model_dump(exclude={"sources"})
     structure = [
@@ -162,28 +165,19 @@ def text_stage(run: Run) -> str:
             recipe, run.corpus, features, encoder, tokenizer, run.device, run.autocast
         )
         task.watch = Watch(run, recipe.text.train.steps)
-        averaged: Any = run.train(task, hash_value(structure))
+        averaged: Any = run.train(task, structure, key)
         if run.ranks.first:
             with atomic_folder(model) as temporary:
                 averaged["text_encoder"].save_pretrained(temporary / "text_encoder")
                 tokenizer.save_pretrained(temporary / "tokenizer")
                 finish(temporary, key)
         run.ranks.wait()
-    return hash_tree(model, exclude=(ARTIFACT_FILE,))
 
 
-def unet_stage(run: Run, vae_key: str, text_key: str) -> None:
+def unet_stage(run: Run) -> None:
     """Train the U-Net and assemble the teacher."""
     recipe, folder = run.recipe, run.out / "unet"
-    structure = [
-        "unet",
-        vae_key,
-        text_key,
-        recipe.unet.model_dump(include=UNET_STRUCTURE),
-        recipe.unet.text_learning_rate > 0,
-    ]
-    if run.start is not None:
-        structure.append(run.start.key)
+    structure = unet_structure(recipe, run.out)
     data = recipe.data.model_dump(exclude={"sources"})
     key = hash_value([*structure, run.corpus.key, data, recipe.unet.model_dump(), recipe.seed])
     if finished(folder, key) is not None and (run.out / TEACHER).is_dir():
@@ -191,7 +185,7 @@ def unet_stage(run: Run, vae_key: str, text_key: str) -> None:
     vae = load_vae(run.out).to(run.device).eval().requires_grad_(False)
     encoder = latent_encoder(vae, run.device)
     augment = recipe.data.augment.model_dump()
-    latents_key = hash_value([vae_key, run.corpus.key, augment, recipe.seed])
+    latents_key = hash_value([part_key(run.out, "vae"), run.corpus.key, augment, recipe.seed])
     latents = _cached(run, "latents", latents_key, encoder)
     text_encoder, tokenizer = load_text(run.out)
     task = make_unet_task(
@@ -210,7 +204,7 @@ def unet_stage(run: Run, vae_key: str, text_key: str) -> None:
     sheets = SampleSheets(recipe.samples, run.out / "samples", vae, tokenizer, recipe.seed)
     task.watch = Watch(run, recipe.unet.train.steps, sheets)
     with training_attention(task.modules["unet"], run.device, run.dtype):
-        run.train(task, hash_value(structure))
+        run.train(task, structure, key)
     if run.ranks.first:
         assemble(recipe, run.out)
         finish(folder, key)
@@ -233,10 +227,11 @@ def _work(
     with training_cpu(recipe.threads):
         run = Run(recipe, out, load_corpus(recipe.data), ranks, spoken, device_of(ranks), start)
         if start is not None:
-            vae_key, text_key = adopt_parts(start, out, ranks)
+            adopt_parts(start, out, ranks)
         else:
-            vae_key, text_key = vae_stage(run), text_stage(run)
-        unet_stage(run, vae_key, text_key)
+            vae_stage(run)
+            text_stage(run)
+        unet_stage(run)
 
 
 def teach(recipe: TeachRecipe, out: Path, progress: Progress) -> Path:
@@ -246,13 +241,20 @@ def teach(recipe: TeachRecipe, out: Path, progress: Progress) -> Path:
         `out/teacher`, a diffusers pipeline folder.
 
     Raises:
-        InputError: unusable sources or tokenizer, a `start_from` of another structure, an
-            unwritable or busy folder.
-        GateError: a loss is not finite.
+        InputError: unusable sources or tokenizer, a `start_from` of another structure or inside
+            `out`, no step left for changed settings, an unwritable or busy folder.
+        GateError: a loss or its gradient is not finite.
     """
     check_sources(recipe.data.sources)
     build_tokenizer(recipe.text)
     start = find_start(recipe)
+    if start is not None and start.path.resolve().is_relative_to(out.resolve()):
+        # The run would replace what it begins from.
+        raise InputError(
+            "the teacher of `start_from` must lie outside the run folder",
+            f"{start.path} in {out}",
+            "Pass another `--out`.",
+        )
     with open_run(out, (ARTIFACT_FILE, f"{Path(CHECKPOINT_FILE).stem}*")):
         write_json(out / RECIPE_FILE, recipe.model_dump(mode="json"))
         run_ranks(recipe.processes, _work, recipe, out, start, own=progress)

@@ -11,18 +11,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgekd.artifacts import atomic_folder, read_json, write_text
+from edgekd.artifacts import (
+    ARTIFACT_FILE,
+    atomic_folder,
+    hash_tree,
+    hash_value,
+    read_json,
+    write_text,
+)
 from edgekd.disk import check_writable
 from edgekd.errors import InputError
 from edgekd.recipe import validate
 from edgekd.teacher.recipe import SampleSection, TeachRecipe
-from edgekd.teacher.teach_loop import CHECKPOINT_FILE
+from edgekd.teacher.teach_checkpoint import CHECKPOINT_FILE, open_checkpoint
 from edgekd.teacher.teach_noise import build_scheduler
 from edgekd.teacher.teach_plots import write_grid
 from edgekd.teacher.teach_unet import build_unet
 
 TEACHER = "teacher"
 RECIPE_FILE = "recipe.json"
+UNET_STRUCTURE = {"block_out_channels", "layers_per_block", "heads", "norm_num_groups"}
 
 
 def build_pipeline(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any) -> Any:
@@ -57,6 +65,24 @@ def load_text(out: Path) -> tuple[Any, Any]:
     folder = _part(out / "text" / "model")
     encoder = transformers.CLIPTextModel.from_pretrained(folder / "text_encoder")
     return encoder, transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer")
+
+
+def part_key(run: Path, stage: str) -> str:
+    """The hash of a finished stage's content."""
+    return hash_tree(_part(run / stage / "model"), exclude=(ARTIFACT_FILE,))
+
+
+def unet_structure(recipe: TeachRecipe, run: Path) -> list[Any]:
+    """What a checkpoint of the U-Net must share with a run whose other stages are finished."""
+    structure = [
+        "unet",
+        part_key(run, "vae"),
+        part_key(run, "text"),
+        recipe.unet.model_dump(include=UNET_STRUCTURE),
+        recipe.unet.text_learning_rate > 0,
+    ]
+    start = read_json(run / "vae" / "model" / ARTIFACT_FILE).get("start_key")
+    return structure if start is None else [*structure, start]
 
 
 def _part(folder: Path) -> Path:
@@ -106,44 +132,37 @@ def assemble(recipe: TeachRecipe, run: Path, out: Path | None = None) -> int:
         raise InputError("the U-Net must have a checkpoint", f"no {checkpoint}")
     text_encoder, tokenizer = load_text(run)
     modules: dict[str, nn.Module] = {"unet": build_unet(recipe), "text_encoder": text_encoder}
-    step = take_averages(checkpoint, modules)
+    step = take_averages(checkpoint, modules, hash_value(unet_structure(recipe, run)))
     write_pipeline(load_vae(run), modules, tokenizer, out or run / TEACHER)
     return step
 
 
-def take_averages(checkpoint: Path, modules: dict[str, nn.Module]) -> int:
+def take_averages(checkpoint: Path, modules: dict[str, nn.Module], structure: str) -> int:
     """Give modules their averaged weights; one that was not trained keeps what it has.
+
+    Args:
+        structure: hash that the checkpoint must have.
 
     Returns:
         The checkpoint's step.
 
     Raises:
-        InputError: the checkpoint is damaged, or of modules of another structure.
+        InputError: the checkpoint is damaged, or of another structure.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(checkpoint, "pt") as file:
-            names = [name for name in file.keys() if name.startswith("average.")]  # noqa: SIM118
-            averages = {name: file.get_tensor(name) for name in names}
-            step = int((file.metadata() or {}).get("step", 0))
-    except SafetensorError as error:
-        raise InputError(f"`{checkpoint}` must be a checkpoint", str(error)) from None
-    for module_name, module in modules.items():
-        prefix = f"average.{module_name}."
-        if module_name == "text_encoder" and not any(name.startswith(prefix) for name in averages):
-            continue
-        for name, parameter in module.named_parameters():
-            average = averages.get(prefix + name)
-            if average is None or average.shape != parameter.shape:
-                raise InputError(
-                    "the checkpoint must be of the recipe's structure",
-                    f"{'no' if average is None else list(average.shape)} `{module_name}.{name}`"
-                    f" in {checkpoint}",
-                    "The run has not come to a checkpoint of its present recipe.",
-                )
-            parameter.data.copy_(average)
-    return step
+    with open_checkpoint(checkpoint) as file:
+        facts, names = file.metadata() or {}, set(file.keys())
+        if facts.get("key") != structure:
+            raise InputError(
+                "the U-Net's checkpoint must be of the run's autoencoder, text encoder and recipe",
+                f"one of others in {checkpoint}",
+                "The run has not come to a checkpoint of its present recipe.",
+            )
+        for module_name, module in modules.items():
+            for name, parameter in module.named_parameters():
+                key = f"average.{module_name}.{name}"
+                if key in names:
+                    parameter.data.copy_(file.get_tensor(key))
+    return int(facts["step"])
 
 
 def write_pipeline(vae: Any, modules: dict[str, nn.Module], tokenizer: Any, path: Path) -> None:

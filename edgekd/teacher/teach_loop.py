@@ -21,14 +21,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edgekd.errors import GateError
+from edgekd.errors import GateError, InputError
 from edgekd.progress import Progress
 from edgekd.teacher.muon import Muon
 from edgekd.teacher.recipe import TrainSection
+from edgekd.teacher.teach_checkpoint import (
+    CHECKPOINT_FILE,
+    Keys,
+    open_checkpoint,
+    set_aside,
+)
 from edgekd.teacher.teach_log import METRICS_FILE, MetricsLog, Window
 from edgekd.teacher.teach_ranks import Ranks
 
-CHECKPOINT_FILE = "checkpoint.safetensors"
 BETAS = (0.9, 0.99)
 # What the optimisers remember of each parameter.
 MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
@@ -86,9 +91,10 @@ def step_at(number: int, section: TrainSection, ranks: Ranks) -> Step:
 def rate_factor(number: int, section: TrainSection) -> float:
     """Share of the full learning rate at step `number` (from 0)."""
     factor = min(1.0, (number + 1) / max(1, section.warmup_steps))
-    into_decay = number - (section.steps - section.decay_steps)
+    decay_steps = min(section.decay_steps, section.steps)
+    into_decay = number - (section.steps - decay_steps)
     if into_decay > 0:
-        factor *= 0.5 * (1 + math.cos(math.pi * into_decay / section.decay_steps))
+        factor *= 0.5 * (1 + math.cos(math.pi * into_decay / decay_steps))
     return factor
 
 
@@ -100,8 +106,8 @@ def ema_decay_at(number: int, decay: float) -> float:
 class Trainer:
     """Weights, averaged weights and optimisers of a task, and their checkpoint."""
 
-    def __init__(self, task: Task, section: TrainSection, folder: Path, key: str, ranks: Ranks):
-        self.task, self.section, self.ranks, self.key = task, section, ranks, key
+    def __init__(self, task: Task, section: TrainSection, folder: Path, keys: Keys, ranks: Ranks):
+        self.task, self.section, self.ranks, self.keys = task, section, ranks, keys
         self.folder = folder
         self.step = 0
         self.averaged = {name: copy.deepcopy(m).eval() for name, m in task.modules.items()}
@@ -151,13 +157,9 @@ class Trainer:
         values = torch.stack([loss.detach(), *(t.detach() for t in terms.values())]).double()
         self.ranks.average(self._gradients)
         self.ranks.average(values)
-        if not bool(torch.isfinite(values).all()):
-            raise GateError(
-                f"the {self.task.name} loss must be finite",
-                f"{dict(zip(['loss', *terms], values.tolist(), strict=True))} at step {self.step}",
-                f"The last good checkpoint is {self.folder / CHECKPOINT_FILE}.",
-            )
         norm = self._gradients.norm()
+        row = dict(zip(["loss", *terms, "grad_norm"], [*values.tolist(), float(norm)], strict=True))
+        self._check_finite(row)
         self._gradients.mul_((self.section.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
         factor = rate_factor(self.step, self.section)
         for optimizer in self._optimizers:
@@ -170,9 +172,17 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_lerp_(self._averages, list[Tensor](self._parameters), 1 - decay)
         self.step += 1
-        names = ["loss", *terms, "grad_norm", "learning_rate"]
-        rate = max(self.task.learning_rates.values()) * factor
-        return dict(zip(names, [*values.tolist(), float(norm), rate], strict=True))
+        return {**row, "learning_rate": max(self.task.learning_rates.values()) * factor}
+
+    def _check_finite(self, row: dict[str, float]) -> None:
+        if all(math.isfinite(value) for value in row.values()):
+            return
+        checkpoint = self.folder / CHECKPOINT_FILE
+        raise GateError(
+            f"the {self.task.name} loss and its gradient must be finite",
+            f"{row} at step {self.step}",
+            f"The last good checkpoint is {checkpoint}." if checkpoint.is_file() else "",
+        )
 
     def save(self) -> None:
         """Write the checkpoint whole or not at all."""
@@ -190,7 +200,8 @@ class Trainer:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-            save_file(contiguous, temporary, {"step": str(self.step), "key": self.key})
+            facts = {"step": str(self.step), "key": self.keys.structure}
+            save_file(contiguous, temporary, {**facts, "settings": self.keys.settings})
             with open(temporary, "rb") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(path)
@@ -198,17 +209,25 @@ class Trainer:
             temporary.unlink(missing_ok=True)
 
     def restore(self) -> bool:
-        """Load the checkpoint if there is one of the same key."""
-        from safetensors import safe_open
+        """Load the checkpoint if there is one of the same structure.
 
+        Raises:
+            InputError: it is damaged, or of other settings with no step left to train by these.
+        """
         path = self.folder / CHECKPOINT_FILE
         if not path.is_file():
             return False
-        with safe_open(path, "pt") as file:
+        with open_checkpoint(path) as file:
             facts = file.metadata() or {}
-            if facts.get("key") != self.key:
+            if facts.get("key") != self.keys.structure:
                 return False
             self.step = int(facts["step"])
+            if self.step >= self.section.steps and facts.get("settings") != self.keys.settings:
+                raise InputError(
+                    f"a run of other settings must leave steps of {self.task.name} to train",
+                    f"step {self.step} of {self.section.steps} in {path}",
+                    "Give it more steps, or pass another `--out`.",
+                )
             with torch.no_grad():
                 for name, parameter, average in self._triples():
                     parameter.copy_(file.get_tensor(f"model.{name}"))
@@ -239,12 +258,12 @@ def run_task(
     task: Task,
     section: TrainSection,
     folder: Path,
-    key: str,
+    keys: Keys,
     ranks: Ranks,
     progress: Progress,
     checkpoint_minutes: float,
 ) -> dict[str, nn.Module]:
-    """Train to the last step, from the checkpoint in `folder` if it has this key.
+    """Train to the last step, from the checkpoint in `folder` if it is of this structure.
 
     Rank 0 writes `checkpoint.safetensors` and `metrics.jsonl`.
 
@@ -252,15 +271,16 @@ def run_task(
         The modules with averaged weights, in eval mode.
 
     Raises:
-        GateError: the loss is not finite.
+        GateError: the loss or its gradient is not finite.
+        InputError: as `Trainer.restore`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(task, section, folder, key, ranks)
+    trainer = Trainer(task, section, folder, keys, ranks)
     restored = trainer.restore()
     # Rank 0 may write or move a checkpoint only after all have read.
     ranks.wait()
     if ranks.first and not restored:
-        _set_aside(folder / CHECKPOINT_FILE, progress)
+        set_aside(folder, progress)
     log = (
         MetricsLog(folder / METRICS_FILE, trainer.step if restored else 0) if ranks.first else None
     )
@@ -285,13 +305,3 @@ def run_task(
             task.watch(trainer.averaged, trainer.step)
             rows.restart_clock()
     return trainer.averaged
-
-
-def _set_aside(path: Path, progress: Progress) -> None:
-    """Rename a checkpoint of another structure: it may hold hours of work."""
-    if path.is_file():
-        number = 1
-        while (other := path.with_stem(f"{path.stem}.{number}")).exists():
-            number += 1
-        path.rename(other)
-        progress.info(f"`{path}` is of another structure: kept as `{other.name}`")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from edgekd.artifacts import ARTIFACT_FILE, atomic_folder, finish, finished, hash_tree, hash_value
+from edgekd.artifacts import atomic_folder, finish, finished, hash_value
 from edgekd.errors import InputError
 from edgekd.resources import resolve_pipeline
 from edgekd.teacher.components import empty_model, load_scheduler, load_tokenizer
@@ -77,11 +77,8 @@ def find_start(recipe: TeachRecipe) -> TeacherInfo | None:
     return info
 
 
-def adopt_parts(start: TeacherInfo, out: Path, ranks: Ranks) -> tuple[str, str]:
+def adopt_parts(start: TeacherInfo, out: Path, ranks: Ranks) -> None:
     """Make the start's VAE and text encoder the results of their stages in a run folder.
-
-    Returns:
-        The hashes of `vae/model` and `text/model`, as the stages return them.
 
     Raises:
         InputError: weights that are not finite.
@@ -101,8 +98,6 @@ def adopt_parts(start: TeacherInfo, out: Path, ranks: Ranks) -> tuple[str, str]:
                         tokenizer.save_pretrained(temporary / "tokenizer")
                     finish(temporary, key, start_key=start.key)
     ranks.wait()
-    vae, text = (hash_tree(folder, exclude=(ARTIFACT_FILE,)) for folder in folders)
-    return vae, text
 
 
 def take_weights(task: Task, start: TeacherInfo) -> None:

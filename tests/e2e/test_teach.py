@@ -174,12 +174,17 @@ def test_assemble_needs_a_checkpoint(tmp_path):
 
 def test_assemble_refuses_a_checkpoint_of_another_structure(whole, assignments, tmp_path):
     wider = load_teach_recipe(TINY, [*assignments, "unet.block_out_channels=[32, 32]"])
-    with pytest.raises(InputError, match="must be of the recipe's structure"):
+    with pytest.raises(InputError, match="must be of the run's autoencoder, text encoder and rec"):
         assemble(wider, whole, tmp_path / "teacher")
-    deeper = load_teach_recipe(TINY, [*assignments, "unet.layers_per_block=2"])
-    with pytest.raises(InputError, match="must be of the recipe's structure, but got no `unet"):
-        assemble(deeper, whole, tmp_path / "teacher")
     run = shutil.copytree(whole, tmp_path / "run")
+    weights_file = run / "vae" / "model" / "diffusion_pytorch_model.safetensors"
+    content, tensors = weights_file.read_bytes(), load_file(weights_file)
+    tensors["decoder.conv_out.bias"] = tensors["decoder.conv_out.bias"] + 1
+    save_file(tensors, weights_file, {"format": "pt"})
+    with pytest.raises(InputError, match="must be of the run's autoencoder"):
+        assemble_run(run, None)
+    assert_same_weights(run / "teacher", whole / "teacher")
+    weights_file.write_bytes(content)
     checkpoint = run / "unet" / "checkpoint.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-10])
     with pytest.raises(InputError, match="must be a checkpoint"):
@@ -282,6 +287,22 @@ def test_start_of_another_kind_is_refused(file, values, said, whole, start, tmp_
     (teacher / file).write_text(json.dumps({**config, **values}))
     with pytest.raises(InputError, match=said):
         run_teach(TINY, [*start, f"start_from={teacher}"], tmp_path / "run", None, Silent())
+
+
+def test_a_run_does_not_start_from_inside_itself(whole, assignments):
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+    changes = [*assignments, f"start_from={whole / 'teacher'}"]
+    with pytest.raises(InputError, match="must lie outside the run folder"):
+        run_teach(TINY, changes, whole, None, Silent())
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_other_settings_after_the_end_are_refused(whole, assignments, tmp_path):
+    out = shutil.copytree(whole, tmp_path / "run")
+    changes = [*assignments, "unet.train.learning_rate=1e-5"]
+    with pytest.raises(InputError, match="must leave steps of unet to train, but got step 30 of"):
+        run_teach(TINY, changes, out, None, Silent())
+    assert_same_run(out, whole)
 
 
 def test_start_must_be_a_plain_pipeline(start, tiny_sdxl_teacher, tmp_path):

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.errors import GateError
+from edgekd.errors import GateError, InputError
 from edgekd.progress import Silent
 from edgekd.teacher.recipe import TrainSection
+from edgekd.teacher.teach_checkpoint import CHECKPOINT_FILE, Keys
 from edgekd.teacher.teach_log import METRICS_FILE, MetricsLog, read_metrics
 from edgekd.teacher.teach_loop import (
-    CHECKPOINT_FILE,
     Task,
     Trainer,
     ema_decay_at,
@@ -27,6 +27,7 @@ from edgekd.teacher.teach_loop import (
 from edgekd.teacher.teach_ranks import Ranks
 
 ALONE = Ranks()
+KEYS = Keys("structure", "settings")
 PHASES = [{"steps": 6, "batch_size": 4}, {"steps": 4, "batch_size": 8}]
 
 
@@ -42,7 +43,7 @@ def section(**changes):
     return TrainSection.model_validate({**values, **changes})
 
 
-def task(bad_step=-1, frozen_rate=0.0, matrices=()):
+def task(bad_step=-1, frozen_rate=0.0, matrices=(), edge_step=-1):
     """Fit y = 3x - 1; the sample at position p is x = sin(p)."""
     torch.manual_seed(0)
     model, frozen = nn.Linear(1, 1), nn.Linear(1, 1)
@@ -50,7 +51,11 @@ def task(bad_step=-1, frozen_rate=0.0, matrices=()):
     def loss(step):
         x = torch.from_numpy(np.sin(step.positions)).float()[:, None]
         error = (model(x) + 0 * frozen(x) - (3 * x - 1)).square().mean()
-        return (error * float("nan") if step.number == bad_step else error), {"raw": error}
+        if step.number == bad_step:
+            error = error * float("nan")
+        if step.number == edge_step:  # finite, and steep beyond all measure
+            error = error + (0 * model(x)).sqrt().sum()
+        return error, {"raw": error}
 
     modules = {"model": model, "frozen": frozen}
     rates = {"model": 0.05, "frozen": frozen_rate}
@@ -64,8 +69,8 @@ def task(bad_step=-1, frozen_rate=0.0, matrices=()):
     )
 
 
-def run(folder, ranks=ALONE, key="key", **options):
-    return run_task(task(**options), section(), folder, key, ranks, Silent(), 0)
+def run(folder, ranks=ALONE, keys=KEYS, **options):
+    return run_task(task(**options), section(), folder, keys, ranks, Silent(), 0)
 
 
 def losses(folder):
@@ -89,7 +94,7 @@ def test_averages_of_trained_modules_keep_a_full_memory(tmp_path):
         chosen = task()
         chosen.trained = trained
         before = chosen.modules["model"].weight.detach().clone()
-        trainer = Trainer(chosen, section(ema_decay=0.999), tmp_path, "key", ALONE)
+        trainer = Trainer(chosen, section(ema_decay=0.999), tmp_path, KEYS, ALONE)
         trainer.train_step()
         after, average = chosen.modules["model"].weight, trainer.averaged["model"].weight
         assert not torch.equal(after, before)
@@ -104,6 +109,12 @@ def test_rate_warms_up_holds_and_falls():
     assert rate_factor(10, section()) == pytest.approx(0)
 
 
+def test_a_decay_longer_than_the_run_begins_with_it():
+    chosen = section(warmup_steps=0, decay_steps=10_000)
+    assert rate_factor(0, chosen) == 1
+    assert rate_factor(5, chosen) == pytest.approx(0.5)
+
+
 def test_average_starts_short():
     assert ema_decay_at(0, 0.999) == 0.1
     assert ema_decay_at(10**6, 0.999) == 0.999
@@ -112,7 +123,7 @@ def test_average_starts_short():
 def test_step_is_adamw_and_ema(tmp_path):
     ours = task()
     reference = copy.deepcopy(ours.modules["model"])
-    trainer = Trainer(ours, section(max_grad_norm=1e9), tmp_path, "key", Ranks())
+    trainer = Trainer(ours, section(max_grad_norm=1e9), tmp_path, KEYS, Ranks())
     optimizer = torch.optim.AdamW(reference.parameters(), betas=(0.9, 0.99), weight_decay=0.01)
     average = reference.weight.detach().clone()
     for number in range(5):
@@ -131,7 +142,7 @@ def test_step_is_adamw_and_ema(tmp_path):
 
 
 def test_gradients_are_clipped(tmp_path):
-    trainer = Trainer(task(), section(max_grad_norm=0.1), tmp_path, "key", Ranks())
+    trainer = Trainer(task(), section(max_grad_norm=0.1), tmp_path, KEYS, Ranks())
     assert trainer.train_step()["grad_norm"] > 0.1
     model = trainer.task.modules["model"]
     assert torch.stack([model.weight.grad.norm(), model.bias.grad.norm()]).norm() <= 0.1001
@@ -144,9 +155,9 @@ def test_frozen_module_stays(tmp_path):
 
 
 def test_muon_steps_the_matrices_alone(tmp_path):
-    trainer = Trainer(task(matrices=["model.weight"]), section(), tmp_path, "key", ALONE)
+    trainer = Trainer(task(matrices=["model.weight"]), section(), tmp_path, KEYS, ALONE)
     model = trainer.task.modules["model"]
-    adamw = Trainer(task(), section(), tmp_path, "key", ALONE)
+    adamw = Trainer(task(), section(), tmp_path, KEYS, ALONE)
     before = model.weight.detach().clone()
     trainer.train_step()
     adamw.train_step()
@@ -158,11 +169,11 @@ def test_muon_steps_the_matrices_alone(tmp_path):
 
 @pytest.mark.parametrize("before", [[], ["model.weight"]])
 def test_another_optimiser_goes_on_from_the_weights(tmp_path, before):
-    first = Trainer(task(matrices=before), section(), tmp_path, "key", ALONE)
+    first = Trainer(task(matrices=before), section(), tmp_path, KEYS, ALONE)
     first.train_step()
     first.save()
     after = [] if before else ["model.weight"]
-    second = Trainer(task(matrices=after), section(), tmp_path, "key", ALONE)
+    second = Trainer(task(matrices=after), section(), tmp_path, KEYS, ALONE)
     assert second.restore()
     model, reached = second.task.modules["model"], first.task.modules["model"]
     assert torch.equal(model.weight, reached.weight)
@@ -195,33 +206,72 @@ def test_resume_is_exact(tmp_path, killed_at, matrices, monkeypatch):
     assert torch.equal(resumed["model"].weight, whole["model"].weight)
 
 
-def test_another_key_starts_again_and_keeps_the_old_checkpoint(tmp_path):
+def test_another_structure_starts_again_and_keeps_the_old_checkpoint(tmp_path):
     run(tmp_path)
     first, checkpoint = losses(tmp_path), (tmp_path / CHECKPOINT_FILE).read_bytes()
-    run(tmp_path, key="other")
-    run(tmp_path, key="third")
+    rows = (tmp_path / METRICS_FILE).read_bytes()
+    run(tmp_path, keys=Keys("other", "settings"))
+    run(tmp_path, keys=Keys("third", "settings"))
     assert losses(tmp_path) == first
     assert (tmp_path / "checkpoint.1.safetensors").read_bytes() == checkpoint
+    assert (tmp_path / "metrics.1.jsonl").read_bytes() == rows
     assert (tmp_path / "checkpoint.2.safetensors").is_file()
+    assert (tmp_path / "metrics.2.jsonl").is_file()
+
+
+@pytest.mark.parametrize("phases", [PHASES, PHASES[:1]])
+def test_other_settings_with_no_step_left_are_refused(tmp_path, phases):
+    run(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    others = Keys("structure", "other settings")
+    with pytest.raises(InputError, match=r"must leave steps of toy.*step 10 of.*more steps"):
+        run_task(task(), section(phases=phases), tmp_path, others, ALONE, Silent(), 0)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_end_of_the_same_settings_is_reached_again(tmp_path):
+    reached = run(tmp_path)["model"].weight
+    assert torch.equal(run(tmp_path)["model"].weight, reached)
+
+
+def test_a_damaged_checkpoint_is_one_clear_error(tmp_path):
+    run(tmp_path)
+    path = tmp_path / CHECKPOINT_FILE
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(InputError, match="must be a checkpoint"):
+        run(tmp_path)
 
 
 def test_more_steps_go_on_from_the_end(tmp_path):
     run(tmp_path)
     longer = section(phases=[*PHASES, {"steps": 2, "batch_size": 8}])
-    run_task(task(), longer, tmp_path, "key", Ranks(), Silent(), 0)
+    others = Keys("structure", "other settings")
+    run_task(task(), longer, tmp_path, others, Ranks(), Silent(), 0)
     steps = [row["step"] for row in losses(tmp_path) if "loss" in row]
     assert steps == list(range(1, 13))
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path):
-    with pytest.raises(GateError, match=r"toy loss must be finite.*at step 4.*checkpoint"):
+    with pytest.raises(
+        GateError, match=r"gradient must be finite.*at step 4.*last good checkpoint"
+    ):
         run(tmp_path, bad_step=4)
     assert [row["step"] for row in losses(tmp_path)][-1] == 4
     assert (tmp_path / CHECKPOINT_FILE).is_file()
 
 
+def test_a_gradient_that_is_not_finite_reaches_no_weight(tmp_path):
+    trainer = Trainer(task(edge_step=0), section(), tmp_path, KEYS, ALONE)
+    before = copy.deepcopy(trainer.task.modules["model"].state_dict())
+    with pytest.raises(GateError, match=r"toy loss and its gradient.*at step 0") as raised:
+        trainer.train_step()
+    assert "checkpoint" not in str(raised.value)
+    after = trainer.task.modules["model"].state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
 def test_interrupted_save_keeps_the_old_checkpoint(tmp_path, monkeypatch):
-    trainer = Trainer(task(), section(), tmp_path, "key", Ranks())
+    trainer = Trainer(task(), section(), tmp_path, KEYS, Ranks())
     trainer.train_step()
     trainer.save()
     before = (tmp_path / CHECKPOINT_FILE).read_bytes()
