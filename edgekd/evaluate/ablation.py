@@ -24,6 +24,7 @@ import torch
 from edgekd.artifacts import (
     atomic_folder,
     hash_value,
+    read_json,
     remove_leftovers,
     run_lock,
     write_json,
@@ -31,6 +32,7 @@ from edgekd.artifacts import (
 )
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.workers import WorkerPool
+from edgekd.errors import InputError
 from edgekd.evaluate import markdown
 from edgekd.evaluate.ablation_suite import (
     TeachAblation,
@@ -50,10 +52,12 @@ from edgekd.evaluate.probes import fit_probes
 from edgekd.evaluate.prompts import check_corpus, held_out_set, known_set
 from edgekd.measure.environment import environment
 from edgekd.progress import Progress
+from edgekd.recipe import validate
 from edgekd.report.format import significant
 from edgekd.teacher.load import load_teacher
 from edgekd.teacher.recipe import TeachRecipe
 from edgekd.teacher.teach import teach
+from edgekd.teacher.teach_assemble import RECIPE_FILE
 from edgekd.teacher.teach_cache import latent_encoder
 from edgekd.teacher.teach_data import Corpus, load_corpus
 from edgekd.teacher.teach_log import METRICS_FILE, read_metrics
@@ -65,6 +69,8 @@ from edgekd.teacher.validate import inspect_folder
 RESULT_FILE = "ablation.json"
 # For the number of workers that memory allows: the limit of a starter teacher.
 TEACHER_BYTES = 36 * 10**6
+# What may change while a variant is trained.
+FREE = {"evaluate", "samples", "processes", "threads", "checkpoint_minutes"}
 
 
 def part_keys(recipe: TeachRecipe) -> dict[str, str]:
@@ -120,14 +126,16 @@ def run_ablation(
     """Train and judge every variant; returns what `ablation.json` holds.
 
     Raises:
-        InputError: suite, recipe or data do not fit, or an unwritable or busy folder.
+        InputError: suite, recipe or data do not fit, a variant's folder of other settings, or an
+            unwritable or busy folder.
         GateError: a loss, a picture or a feature is not finite.
     """
     suite = load_ablation(suite_path)
     base = base_recipe(suite, recipe_path, assignments)
     recipes = {variant.name: variant_recipe(base, variant) for variant in suite.variants}
-    for recipe in recipes.values():
+    for name, recipe in recipes.items():
         find_start(recipe)
+        check_run(variant_folder(out, name), recipe)
     corpus = load_corpus(base.data)
     check_corpus(corpus, base)
     with run_lock(out), open_pool(base, TEACHER_BYTES) as pool:
@@ -141,7 +149,7 @@ def run_ablation(
         rows = []
         for variant in suite.variants:
             progress.info(f"[variant {variant.name}] {variant.description}")
-            run, recipe = out / "variants" / variant.name, recipes[variant.name]
+            run, recipe = variant_folder(out, variant.name), recipes[variant.name]
             lend(shared, run, recipe)
             teacher = teach(recipe, run, progress)
             keep(shared, run, recipe)
@@ -151,6 +159,31 @@ def run_ablation(
             write_json(out / RESULT_FILE, result)
             write_text(out / "ablation.md", ablation_markdown(result))
     return result
+
+
+def variant_folder(out: Path, name: str) -> Path:
+    """The run folder of a variant."""
+    return out / "variants" / name
+
+
+def check_run(run: Path, recipe: TeachRecipe) -> None:
+    """Refuse a variant's folder of other settings: training would go on from what these made.
+
+    Raises:
+        InputError: it is of others.
+    """
+    path = run / RECIPE_FILE
+    if not path.is_file():
+        return
+    wanted = recipe.model_dump(mode="json", exclude=FREE)
+    found = validate(TeachRecipe, read_json(path), f"`{path}`").model_dump(mode="json")
+    others = [name for name in wanted if found[name] != wanted[name]]
+    if others:
+        raise InputError(
+            "a variant's folder must be of the settings that are asked for",
+            f"other {' and '.join(f'`{name}`' for name in others)} in {run}",
+            "Pass another `--out`, or remove that folder.",
+        )
 
 
 def _result(bench: Bench, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -191,9 +224,10 @@ def judge(bench: Bench, variant: TeachVariant, run: Path, teacher: Path) -> dict
 
 
 def common_losses(base: TeachRecipe, corpus: Corpus, teacher: Path) -> dict[str, Any]:
-    """The base recipe's validation losses and the label gains of a teacher.
+    """Validation losses and label gains of a teacher.
 
-    Whatever loss it was trained with: variants are compared by these.
+    Whatever loss it was trained with: variants are compared by these. Noise prediction with the
+    base recipe's `min_snr_gamma`, uniform timesteps, no `low_snr_power`.
     """
     loaded = load_teacher(teacher)
     autocast = torch.autocast("cpu", enabled=False)
@@ -241,7 +275,8 @@ def ablation_markdown(result: dict[str, Any]) -> str:
         [
             f"# {suite['name']}",
             suite["description"],
-            "Losses: the base recipe's loss on held-out images, the same noise for all. Label "
+            "Losses: the noise-prediction loss with the base recipe's `min_snr_gamma`, uniform "
+            "timesteps and no `low_snr_power`, on held-out images, the same noise for all. Label "
             "gain: the share of the error of the predicted noise that the label takes away at a "
             f"timestep, against a caption of the style alone, on {GAIN_IMAGES} training images. "
             f"{settings['samples']} pictures of known pairs and {settings['heldout_samples']} of "

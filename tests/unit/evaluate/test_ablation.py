@@ -174,6 +174,16 @@ def test_second_run_trains_nothing(
     assert (out / "ablation.json").read_text() == before
 
 
+def test_a_folder_of_other_settings_is_refused(out: Path, recipe_path: Path) -> None:
+    before = {path: path.read_bytes() for path in out.rglob("*.json*")}
+    with pytest.raises(InputError, match=r"asked for, but got other `seed` in .*base"):
+        run_ablation(out.parent / "suite.yaml", recipe_path, ["seed=1"], out, Silent())
+    changed = ["unet.train.learning_rate=0.5"]
+    with pytest.raises(InputError, match="other `unet` in"):
+        run_ablation(out.parent / "suite.yaml", recipe_path, changed, out, Silent())
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_the_loss_of_all_is_the_base_recipes(out: Path, recipe_path: Path) -> None:
     suite = TeachAblation.model_validate(SUITE)
     base = base_recipe(suite, recipe_path, [])
