@@ -136,7 +136,7 @@ def render_card(result: dict[str, Any], training: dict[str, Any], notes: str = "
         notes: Markdown of the section on what was tried; "": no such section.
 
     Raises:
-        InputError: the evaluation was written by another version, or is of other data.
+        InputError: the evaluation was written by another version.
     """
     import jinja2
 

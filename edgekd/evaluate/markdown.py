@@ -186,6 +186,17 @@ def bias_sentence(result: dict[str, Any]) -> str:
     )
 
 
+def retrieval_sentence(result: dict[str, Any]) -> str:
+    """What R@1 and R@5 choose among, and where they say little."""
+    galleries = [result["sets"][kind]["gallery"] for kind in KINDS]
+    counts = " to ".join(f"{count:,}" for count in sorted({min(galleries), max(galleries)}))
+    return (
+        f"Retrieval: among {counts} labels, the prompt's other words being equal. The scorer has "
+        "learned from the starter's training images, as its teacher has: new labels are new to it "
+        "too, so what it finds of real ones is no ceiling and no share of it is given."
+    )
+
+
 def figures_markdown(result: dict[str, Any]) -> str:
     """All tables with their explanations; headings of level 3."""
     settings, sweep = result["settings"], result["guidance"]
@@ -198,8 +209,7 @@ def figures_markdown(result: dict[str, Any]) -> str:
         set_table(result),
         ratio_table(result),
         bias_sentence(result),
-        f"Retrieval: among {result['sets']['known']['gallery']} labels, the prompt's other words "
-        "being equal.",
+        retrieval_sentence(result),
         probe_sentence(result),
         "### Guidance",
         f"{sweep['prompts']} pictures for each scale, on prompts and noise that no other figure "

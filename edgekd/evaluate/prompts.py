@@ -90,7 +90,7 @@ def check_corpus(corpus: Corpus, recipe: TeachRecipe) -> None:
 
     Raises:
         InputError: fewer than two styles or no colour for backgrounds, a kind of held-out
-            image that is missing.
+            image that is missing or has no transparent pixels.
     """
     styles = {subject.style for subject in corpus.train}
     if len(styles) < 2 or "" in styles:
@@ -110,12 +110,23 @@ def check_corpus(corpus: Corpus, recipe: TeachRecipe) -> None:
             "`evaluate.labels` must leave training labels of every style to fit the probes on",
             f"{recipe.evaluate.labels}, which leaves styles {sorted(others)}",
         )
+    if not any(s.transparent for s in corpus.train if s.label not in asked):
+        raise InputError(
+            "`evaluate.labels` must leave images with transparent pixels to fit the probes on",
+            f"{recipe.evaluate.labels}, which leaves none",
+        )
     for kind in HELD_OUT:
         held_out = [s for s in of_kind(corpus, kind) if s.style in styles]
         if len(held_out) < 2:
             raise InputError(
                 f"the evaluation needs two held-out images or more of `holdout: {SPLITS[kind]}`",
                 str(len(held_out)),
+            )
+        if not any(s.transparent for s in held_out):
+            raise InputError(
+                "the evaluation needs transparent pixels in a held-out image of "
+                f"`holdout: {SPLITS[kind]}`",
+                "none",
             )
 
 

@@ -108,6 +108,8 @@ def evaluate(recipe: TeachRecipe, teacher: Path, out: Path, progress: Progress) 
 
 
 def _check_teacher(info: TeacherInfo, recipe: TeachRecipe) -> None:
+    if info.tiny_vae:
+        raise InputError("the evaluated teacher must have an AutoencoderKL", "an AutoencoderTiny")
     if info.resolution != recipe.data.resolution:
         raise InputError(
             "the teacher must draw at the recipe's `data.resolution`",

@@ -13,7 +13,7 @@ from edgekd.evaluate.figures import (
     set_figures,
 )
 from edgekd.evaluate.probes import fit_probes
-from edgekd.evaluate.prompts import known_set
+from edgekd.evaluate.prompts import held_out_set, known_set
 from edgekd.evaluate.sweep import choose
 from edgekd.evaluate.targets import target
 from edgekd.metrics.clip_score import recall
@@ -62,6 +62,16 @@ def test_perfect_copies_have_the_figures_of_real_images(
     figures = set_figures(rows, chosen, chosen.reference_images(recipe), tools)
     assert figures["fd_over_real"] == 1
     assert figures["r1_over_real"] in (1, None)
+
+
+def test_real_images_are_no_ceiling_for_labels_that_the_scorer_does_not_know(
+    corpus: Corpus, recipe: TeachRecipe, tools: Instruments
+) -> None:
+    chosen = held_out_set(corpus, recipe, "new_label")
+    rows = dict.fromkeys(("generated", "real", "autoencoder"), chosen.real_images(recipe))
+    figures = set_figures(rows, chosen, chosen.reference_images(recipe), tools)
+    assert figures["r1_over_real"] is figures["r5_over_real"] is None
+    assert figures["fd_over_real"] == 1
 
 
 def test_retrieval_depends_on_the_gallery_order_in_nothing(

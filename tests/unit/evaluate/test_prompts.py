@@ -13,6 +13,7 @@ from edgekd.evaluate.prompts import (
     check_corpus,
     choose_sheet,
     held_out_set,
+    known_labels,
     known_set,
     sweep_set,
 )
@@ -114,6 +115,14 @@ def test_opaque_images_are_refused(corpus: Corpus, recipe: TeachRecipe) -> None:
     opaque = [replace(s, transparent=False) for s in corpus.train]
     with pytest.raises(InputError, match="transparent"):
         check_corpus(Corpus(opaque, corpus.validation, ""), recipe)
+    for kind in ("image", "group"):
+        held_out = [replace(s, transparent=s.split != kind) for s in corpus.validation]
+        with pytest.raises(InputError, match=f"transparent pixels in a held-out .*{kind}"):
+            check_corpus(Corpus(corpus.train, held_out, ""), recipe)
+    asked = known_labels(corpus, recipe)
+    known = [replace(s, transparent=s.label in asked) for s in corpus.train]
+    with pytest.raises(InputError, match="must leave images with transparent pixels"):
+        check_corpus(Corpus(known, corpus.validation, ""), recipe)
 
 
 def test_labels_must_be_left_for_the_probes(corpus: Corpus, recipe: TeachRecipe) -> None:

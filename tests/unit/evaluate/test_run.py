@@ -44,6 +44,13 @@ def result(out: Path) -> dict[str, Any]:
     return dict(read_json(out / "evaluation.json"))
 
 
+def test_a_tiny_autoencoder_is_refused(
+    tiny_lcm_student: Path, recipe: TeachRecipe, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="must have an AutoencoderKL"):
+        evaluate(recipe, tiny_lcm_student, tmp_path / "out", Silent())
+
+
 def test_every_figure_has_its_floors_and_counts(result: dict[str, Any]) -> None:
     for kind, count in zip(KINDS, (24, 16, 16), strict=True):
         chosen = result["sets"][kind]
