@@ -23,6 +23,8 @@ from edgekd.disk import making
 from edgekd.errors import InputError
 
 ARTIFACT_FILE = "artifact.json"
+# Folders of work that a later call goes on with: see `edgekd.data.partial`.
+PARTIAL = ".*.partial"
 
 
 @dataclass(frozen=True)
@@ -228,14 +230,16 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_run(run: Path, worth_keeping: tuple[str, ...] = (ARTIFACT_FILE,)) -> Iterator[None]:
+def open_run(
+    run: Path, worth_keeping: tuple[str, ...] = (ARTIFACT_FILE, PARTIAL)
+) -> Iterator[None]:
     """Lock a run folder, tidy what a killed process left in it, and leave no empty shell behind.
 
     A run folder that this process made, with the parents it made for it, is removed
     again when an error comes before the first file that is worth keeping.
 
     Args:
-        worth_keeping: name patterns of such files.
+        worth_keeping: name patterns of such files and folders.
     """
     made_here = [folder for folder in (run, *run.parents) if not folder.exists()]
     try:

@@ -66,10 +66,11 @@ def prepare(
     if as_json:
         print_json(result)
     else:
-        print(f"kept {result['kept']} of {result['kept'] + result['skipped']} images")
-        for reason, count in sorted(result["skipped_by_reason"].items()):
+        kept = result["kept"]
+        print(f"kept {sum(kept.values())} of {result['records']} images")
+        for reason, count in sorted(result["skipped"].items()):
             print(f"  skipped, {reason}: {count}")
-        print(f"train {result['train']}, validation {result['validation']}: {result['prepared']}")
+        print(f"train {kept['train']}, validation {kept['validation']}: {result['prepared']}")
 
 
 def teach(

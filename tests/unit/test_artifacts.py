@@ -134,6 +134,20 @@ def test_a_failed_run_leaves_only_what_is_worth_keeping(tmp_path, made, kept):
     assert (run.exists(), run.parent.exists()) == (kept, kept)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, InputError("a rule", "a value")])
+def test_work_that_can_go_on_is_worth_keeping(tmp_path, error):
+    run = tmp_path / "runs" / "mine"
+
+    def stop() -> None:
+        with open_run(run):
+            (run / ".prepared.0123.partial").mkdir()
+            raise error
+
+    with pytest.raises((KeyboardInterrupt, SystemExit, InputError)):
+        stop()
+    assert (run / ".prepared.0123.partial").is_dir()
+
+
 def test_a_failed_run_leaves_a_folder_that_was_there(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(InputError), open_run(tmp_path):

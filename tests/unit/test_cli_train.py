@@ -1,0 +1,43 @@
+"""The verbs that train and prepare, as they are called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from edgekd import cli
+from edgekd.data.records import STARTER_PARQUET
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_prepare_says_what_was_kept(
+    as_json: bool,
+    tiny_teacher: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    images = tmp_path / "few.parquet"
+    pq.write_table(pq.read_table(STARTER_PARQUET).slice(2000, 60), images)
+    options = ["--teacher", str(tiny_teacher), "--data", str(images), "--out", str(tmp_path / "o")]
+    arguments = ["edgekd", "prepare", *options, "--set", "data.workers=1"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--json"] if as_json else arguments)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    said = capsys.readouterr().out
+    summary = json.loads((tmp_path / "o" / "prepared" / "summary.json").read_text())
+    kept = summary["kept"]
+    assert kept["train"] + kept["validation"] + sum(summary["skipped"].values()) == 60
+    # The teacher's own size.
+    assert summary["resolution"] == 32
+    if as_json:
+        assert json.loads(said)["kept"] == kept
+    else:
+        assert f"kept {kept['train'] + kept['validation']} of 60 images" in said
+        assert f"train {kept['train']}, validation {kept['validation']}: " in said
