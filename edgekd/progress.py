@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
-Advance = Callable[[int], None]
+
+class Advance(Protocol):
+    """Moves a bar."""
+
+    def __call__(self, n: int, resumed: bool = False) -> None:
+        """Count `n` units more; `resumed`: an earlier process did them, they tell no pace."""
 
 
 class Progress(Protocol):
@@ -30,7 +35,7 @@ class Silent:
     @contextlib.contextmanager
     def track(self, label: str, total: int | None) -> Iterator[Advance]:
         del label, total
-        yield lambda n: None
+        yield lambda n, resumed=False: None
 
 
 def format_seconds(seconds: float) -> str:
@@ -51,23 +56,25 @@ class Lines:
     @contextlib.contextmanager
     def track(self, label: str, total: int | None) -> Iterator[Advance]:
         started = last = time.monotonic()
-        done = 0
+        done = before = 0
 
-        def advance(n: int) -> None:
-            nonlocal done, last
+        def advance(n: int, resumed: bool = False) -> None:
+            nonlocal done, before, last
             done += n
+            before += n if resumed else 0
             now = time.monotonic()
             if now - last >= self._every_seconds:
                 last = now
-                self.info(f"  {label}: {self._state(done, total, now - started)}")
+                rate = (done - before) / (now - started)
+                self.info(f"  {label}: {self._state(done, total, rate)}")
 
         yield advance
-        if done:
-            self.info(f"  {label}: {done} in {format_seconds(time.monotonic() - started)}")
+        if done > before:
+            seconds = format_seconds(time.monotonic() - started)
+            self.info(f"  {label}: {done - before} in {seconds}")
 
     @staticmethod
-    def _state(done: int, total: int | None, elapsed: float) -> str:
-        rate = done / elapsed
+    def _state(done: int, total: int | None, rate: float) -> str:
         if total is None:
             return f"{done} ({rate:.1f}/s)"
         remaining = format_seconds((total - done) / rate) if rate else "unknown"
@@ -106,7 +113,7 @@ class Bars:
         )
         with RichProgress(*columns, console=self._console) as bars:
             task = bars.add_task(label, total=total)
-            yield lambda n: bars.advance(task, n)
+            yield lambda n, resumed=False: bars.advance(task, n)
 
 
 def console() -> Progress:

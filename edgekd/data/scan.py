@@ -120,7 +120,7 @@ def scan(
     """Write the parts of `folder` that are not there yet."""
     folder.mkdir(exist_ok=True)
     done = len(_parts(folder)) * PART_RECORDS
-    advance(sum(1 for _ in itertools.islice(records, done)))
+    advance(sum(1 for _ in itertools.islice(records, done)), resumed=True)
     rows = _rows(records, settings, split, pool, ahead, advance)
     for number in itertools.count(done // PART_RECORDS):
         part = list(itertools.islice(rows, PART_RECORDS))

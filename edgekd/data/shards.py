@@ -121,9 +121,7 @@ def write_shards(
     """
     folder.mkdir(exist_ok=True)
     sides = {side: Side(folder, name, section.shard_samples) for side, name in SIDES.items()}
-    settings = PixelSettings(
-        background, section.filters.max_pixels, section.resolution, section.crop
-    )
+    settings = PixelSettings(background, section.filters.max_pixels, section.side, section.crop)
     remaining = _remaining(section, decision, sides, advance)
     tasks = (
         (chunk, ([(r.image_bytes, decision.image_hashes[i]) for i, r in chunk], settings))
@@ -155,7 +153,7 @@ def _remaining(
             continue
         passed[side] += 1
         if passed[side] <= sides[side].finished:
-            advance(1)
+            advance(1, resumed=True)
         else:
             yield index, record
     if sum(passed.values()) != len(decision.image_hashes):

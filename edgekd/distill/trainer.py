@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekd.disk import writing
 from edgekd.distill import checkpoint as checkpoints
 from edgekd.distill.batches import Batches, Latents
 from edgekd.distill.checkpoint import Checkpoint
-from edgekd.distill.disk import writing
 from edgekd.distill.draws import BatchPlan, step_positions
 from edgekd.distill.ema import Ema
 from edgekd.distill.log import MetricsLog
@@ -155,7 +155,7 @@ class Trainer:
             for attention in self._attention:
                 stack.enter_context(attention)
             advance = stack.enter_context(progress.track("distill", section.steps))
-            advance(step)
+            advance(step, resumed=True)
             if log and not self._last:
                 self._validate(0, log, progress)
             while step < section.steps:

@@ -127,7 +127,7 @@ class _Encoder:
 def _cache_shard(shard: Path, folder: Path, encoder: _Encoder, advance: Advance) -> None:
     final = folder / f"{shard.stem}.safetensors"
     if final.exists():
-        advance(sum(1 for _ in iter_shard(shard)))
+        advance(sum(1 for _ in iter_shard(shard)), resumed=True)
         return
     tensors: dict[str, list[torch.Tensor]] = {"mean": [], "logvar": [], "time_ids": []}
     rows = {"": 0}

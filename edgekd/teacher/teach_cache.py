@@ -56,9 +56,10 @@ def build_cache(
         paths = [parts / f"{start:08d}.npy" for start in starts]
         with progress.track(f"{name} cache", len(corpus.train)) as advance:
             for number, (start, path) in enumerate(zip(starts, paths, strict=True)):
-                if number % ranks.count == ranks.rank and not path.is_file():
+                there = path.is_file()
+                if number % ranks.count == ranks.rank and not there:
                     _write_chunk(path, _encode_chunk(start, corpus, recipe, encoder))
-                advance(min(CHUNK_SUBJECTS, len(corpus.train) - start))
+                advance(min(CHUNK_SUBJECTS, len(corpus.train) - start), resumed=there)
         ranks.wait()
         if ranks.first:
             with atomic_folder(final) as temporary:

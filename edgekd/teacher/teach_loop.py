@@ -288,7 +288,7 @@ def run_task(
         progress.info(f"{task.name}: continuing at step {trainer.step} of {section.steps}")
     saved, rows = time.monotonic(), Window()
     with progress.track(task.name, section.steps) as advance:
-        advance(trainer.step)
+        advance(trainer.step, resumed=True)
         while trainer.step < section.steps:
             number = trainer.step
             rows.add(trainer.train_step(), step_at(number, section, ranks).batch_size)

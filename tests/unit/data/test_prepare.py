@@ -232,7 +232,7 @@ def test_progress_counts_every_image(folder, tmp_path):
 
             class Bar:
                 def __enter__(self):
-                    def advance(n):
+                    def advance(n, resumed=False):
                         owner.done[label] += n
 
                     return advance

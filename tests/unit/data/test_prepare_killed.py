@@ -44,7 +44,7 @@ class Counting:
     def __enter__(self):
         self.bar.__enter__()
 
-        def advance(n):
+        def advance(n, resumed=False):
             self.owner.left -= n
             if self.owner.left < 0:
                 print(json.dumps([child.pid for child in multiprocessing.active_children()]))
