@@ -90,8 +90,10 @@ def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.
     """
     import torch
 
+    from edgekd.teacher.rules import side
+
     config = unet.config
-    size = (batch_size, config.in_channels, config.sample_size, config.sample_size)
+    size = (batch_size, config.in_channels, *2 * (side(config.sample_size),))
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(size, generator=generator).to(unet.device, unet.dtype)
     text = torch.zeros(batch_size, 77, config.cross_attention_dim).to(unet.device, unet.dtype)
@@ -121,11 +123,12 @@ def forecast(recipe: Recipe, target: Target, suite: Suite, teacher: Path) -> For
     from edgekd.student.arch import full, resolve_arch
     from edgekd.student.cost import unet_cost
     from edgekd.teacher.load import load_model
+    from edgekd.teacher.rules import side
 
     config = read_json(teacher / "unet" / "config.json")
     unet = load_model(teacher, "unet")
     tokens = 77
-    size = config["sample_size"]
+    size = side(config["sample_size"])
     teacher_macs, student_macs = (
         float(unet_cost(arch, config, (size, size), tokens).macs)
         for arch in (full(config), resolve_arch(recipe.student, config))

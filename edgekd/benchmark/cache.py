@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.artifacts import hash_value, read_json, write_json
+from edgekd.disk import writing
 
 # Part of every key: raise it when the meaning or the fields of an entry change.
 FORMAT = 2
@@ -62,12 +63,17 @@ class Cache:
 
 
 def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
-    """Write named arrays as safetensors, whole or not at all."""
+    """Write named arrays as safetensors, whole or not at all.
+
+    Raises:
+        InputError: the disk is full or read-only.
+    """
     from safetensors.numpy import save_file
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, temporary)
-        temporary.replace(path)
+        with writing(path):
+            save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.artifacts import atomic_folder, write_json
-from edgekd.distill.disk import writing
+from edgekd.disk import writing
 
 KEPT = 2
 _STATE_FILE = "state.json"

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from edgekd.artifacts import write_text
-from edgekd.distill.disk import writing
+from edgekd.disk import writing
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

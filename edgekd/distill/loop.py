@@ -11,8 +11,8 @@ import torch
 
 from edgekd.artifacts import StudentCheckpoint, TeacherCache, finish, finished
 from edgekd.cpu import training_cpu
+from edgekd.disk import writing
 from edgekd.distill.batches import Latents
-from edgekd.distill.disk import writing
 from edgekd.distill.trainer import CHECKPOINTS, METRICS_FILE, Trainer
 from edgekd.errors import InputError
 from edgekd.progress import Progress, Silent

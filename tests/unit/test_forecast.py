@@ -1,7 +1,8 @@
 import pytest
 
-from edgekd.forecast import Forecast, checking_macs, distill_macs
+from edgekd.forecast import Forecast, checking_macs, distill_macs, macs_per_second
 from edgekd.recipe import DistillSection, LossSection
+from edgekd.teacher.load import load_model
 
 
 def test_pace_of_finished_stages_corrects_the_rest():
@@ -36,6 +37,12 @@ def test_validation_and_sheets_have_their_share():
     # Before step 1, after 2 and 4 and at the end; two passes a step for guidance.
     expected = 10 * (7.0 + 4 * 3.0) + 8 * 20 * 2 * (7.0 + 3.0)
     assert checking_macs(section, 8, teacher_macs=7.0, student_macs=3.0) == expected
+
+
+def test_the_latents_side_may_come_as_a_pair(tiny_teacher):
+    unet = load_model(tiny_teacher, "unet")
+    unet.register_to_config(sample_size=[8, 8])
+    assert macs_per_second(unet, 1e6, 1, seconds=0) > 0
 
 
 def test_without_kd_the_teacher_costs_nothing():

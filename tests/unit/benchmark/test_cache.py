@@ -1,9 +1,12 @@
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgekd.benchmark.cache import Cache
+from edgekd.errors import InputError
 
 
 def test_an_entry_is_measured_once(tmp_path: Path) -> None:
@@ -23,6 +26,20 @@ def test_a_failed_measurement_leaves_no_entry(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     with pytest.raises(ZeroDivisionError):
         cache.tensors("features", "k", lambda: {"x": np.zeros(1 // 0)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match="the disk must have room"):
+            cache.tensors("features", "k", lambda: {"x": np.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
     assert list(tmp_path.iterdir()) == []
 
 

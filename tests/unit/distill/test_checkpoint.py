@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from edgekd.disk import writing
 from edgekd.distill import checkpoint as checkpoints
-from edgekd.distill.disk import writing
 from edgekd.errors import InputError
 
 
