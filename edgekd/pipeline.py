@@ -26,7 +26,7 @@ from edgekd.artifacts import (
     write_json,
     write_text,
 )
-from edgekd.errors import GateError
+from edgekd.errors import GateError, InputError
 from edgekd.progress import Progress, format_seconds
 from edgekd.recipe import Recipe
 from edgekd.resources import find_yaml, resolve_pipeline
@@ -62,7 +62,6 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     """
     from edgekd.benchmark.suite import load_suite
     from edgekd.data.records import check_sources
-    from edgekd.errors import InputError
     from edgekd.export.registry import get_exporter
     from edgekd.student.arch import resolve_arch
     from edgekd.teacher.validate import inspect_teacher
@@ -71,7 +70,8 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     path = resolve_pipeline(recipe.teacher.path, "teacher")
     suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
     exporter = get_exporter(target.runtime)
-    plan = Plan(recipe, target, suite, inspect_teacher(path), run)
+    teacher = inspect_teacher(path)
+    plan = Plan(at_resolution(recipe, teacher), target, suite, teacher, run)
     for precision in plan.precisions:
         if precision not in exporter.precisions:
             raise InputError(
@@ -84,13 +84,22 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
             repr(plan.precisions),
         )
     resolve_arch(recipe.student, read_json(plan.teacher.path / "unet" / "config.json"))
-    if recipe.data.resolution % plan.teacher.vae_scale_factor:
-        raise InputError(
-            f"`data.resolution` must be a multiple of the VAE's factor "
-            f"{plan.teacher.vae_scale_factor}",
-            str(recipe.data.resolution),
-        )
     return plan
+
+
+def at_resolution(recipe: Recipe, teacher: TeacherInfo) -> Recipe:
+    """The recipe with its own resolution, or else the teacher's.
+
+    Raises:
+        InputError: its own is no multiple of the VAE's factor.
+    """
+    side, factor = recipe.data.resolution or teacher.resolution, teacher.vae_scale_factor
+    if side % factor:
+        raise InputError(
+            f"`data.resolution` must be a multiple of the VAE's factor {factor}", str(side)
+        )
+    data = recipe.data.model_copy(update={"resolution": side})
+    return recipe.model_copy(update={"data": data})
 
 
 def prepare_data(
@@ -265,15 +274,18 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
         InputError: data that cannot be used.
         GateError: parity, a loss that is not finite, the quality floor or a budget.
     """
+    from edgekd.benchmark.prompts import check_count
     from edgekd.benchmark.run import benchmark
     from edgekd.forecast import forecast
 
     clock = StageClock(["prepare", "distill", "export", "benchmark"], progress)
     recipe, run = plan.recipe, plan.run
+    progress.info(f"pictures of {recipe.data.side}x{recipe.data.side} pixels")
     with open_run(run):
         describe(plan)
         with clock.stage("prepare"):
             data, cache = prepare_data(recipe, plan.teacher.path, run, progress)
+        check_count(data.validation)
         clock.use(forecast(plan.recipe, plan.target, plan.suite, plan.teacher.path))
         with clock.stage("distill"):
             student = train_student(plan, recipe, cache, run / "distill", progress)

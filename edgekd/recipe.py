@@ -69,7 +69,9 @@ class DataSection(Section):
     sources: list[str] = Field(
         [STARTER_NAME], min_length=1, description="folders, parquet files, tars, globs, `starter`"
     )
-    resolution: int = Field(64, ge=16, le=2048, multiple_of=8, description="side in pixels")
+    resolution: int | None = Field(
+        None, ge=16, le=2048, multiple_of=8, description="side in pixels; null: the teacher's"
+    )
     background: str = Field(
         "white", description="any colour Pillow names, under transparent pixels"
     )
@@ -78,6 +80,17 @@ class DataSection(Section):
     workers: int = Field(0, ge=0, description="processes; 0: one per core")
     filters: FilterSection = FilterSection()
     split: SplitSection = SplitSection()
+
+    @property
+    def side(self) -> int:
+        """The resolution, where it is settled.
+
+        Raises:
+            InputError: it is left to a teacher.
+        """
+        if self.resolution is None:
+            raise InputError("`data.resolution` must be a number where no teacher tells it", "null")
+        return self.resolution
 
 
 class StudentSection(Section):

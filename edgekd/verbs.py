@@ -12,7 +12,7 @@ from edgekd import __version__
 from edgekd.artifacts import PreparedData, atomic_folder, finish, hash_value, open_run, read_json
 from edgekd.disk import check_writable
 from edgekd.errors import InputError
-from edgekd.pipeline import Plan, make_plan, prepare_data, train_student
+from edgekd.pipeline import Plan, at_resolution, make_plan, prepare_data, train_student
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, override, validate
 from edgekd.resources import find_yaml, resolve_pipeline
@@ -36,6 +36,7 @@ def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]
     from edgekd.teacher.validate import inspect_teacher
 
     teacher = inspect_teacher(path)
+    recipe = at_resolution(recipe, teacher)
     with open_run(run):
         data, cache = prepare_data(recipe, teacher.path, run, progress)
     summary = read_json(data.root / "summary.json")
@@ -144,17 +145,49 @@ def parse_bytes(text: str) -> int:
     return int(float(match[1]) * units[match[2]])
 
 
-def _trained_subjects(
-    plan: Plan, run: Path, progress: Progress
-) -> tuple[list[Subject], dict[str, Path], PreparedData]:
-    """Prepare data and train every variant of the suite."""
-    from edgekd.benchmark.subjects import TORCH, Subject
+def _variant_recipes(plan: Plan) -> dict[str, Recipe]:
+    """The recipe of every variant of the suite, checked before the first trains."""
+    from edgekd.student.arch import resolve_arch
 
-    data, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress)
-    subjects, curves = [], {}
+    config = read_json(plan.teacher.path / "unet" / "config.json")
+    recipes = {}
     for variant in plan.suite.variants:
         values = override(plan.recipe.model_dump(), variant.assignments)
         recipe = validate(Recipe, values, f"variant `{variant.name}`")
+        resolve_arch(recipe.student, config)
+        recipes[variant.name] = recipe
+    return recipes
+
+
+def student_names(paths: list[Path], variants: list[str]) -> list[str]:
+    """What the report calls given students: the folder's name, or its path where that is no name.
+
+    Raises:
+        InputError: one folder twice.
+    """
+    places = [path.resolve() for path in paths]
+    twice = [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise InputError("each --student must be another folder", f"{twice[0]} twice")
+    taken = [*variants, *(place.name for place in places)]
+    return [
+        f"student {place.name if taken.count(place.name) == 1 else path}"
+        for path, place in zip(paths, places, strict=True)
+    ]
+
+
+def _trained_subjects(
+    plan: Plan, recipes: dict[str, Recipe], run: Path, progress: Progress
+) -> tuple[list[Subject], dict[str, Path], PreparedData]:
+    """Prepare data and train every variant of the suite."""
+    from edgekd.benchmark.prompts import check_count
+    from edgekd.benchmark.subjects import TORCH, Subject
+
+    data, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress)
+    check_count(data.validation)
+    subjects, curves = [], {}
+    for variant in plan.suite.variants:
+        recipe = recipes[variant.name]
         progress.info(f"[variant {variant.name}] {variant.description}")
         out = run / "variants" / variant.name
         student = train_student(plan, recipe, cache, out, progress)
@@ -189,11 +222,14 @@ def benchmark_run(
     plan = make_plan(chosen, target, run)
     for student in students:
         inspect_folder(student)
+    recipes = _variant_recipes(plan)
+    names = student_names(students, list(recipes))
     with open_run(run):
-        subjects, curves, data = _trained_subjects(plan, run, progress)
+        subjects, curves, data = _trained_subjects(plan, recipes, run, progress)
         teacher = Subject("teacher torch fp32", "teacher", TORCH, "fp32", plan.teacher.path)
         given = [
-            Subject(f"student {path.name}", "student", TORCH, "fp32", path) for path in students
+            Subject(name, "student", TORCH, "fp32", path)
+            for name, path in zip(names, students, strict=True)
         ]
         rows = [teacher, *subjects, *given]
         key = hash_value(

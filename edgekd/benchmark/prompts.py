@@ -53,6 +53,20 @@ def _rank(key: str, holdout: str, seed: int) -> tuple[int, str]:
     return _KINDS[holdout], hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
 
 
+def check_count(validation: int) -> None:
+    """Refuse data with too few validation images to draw from half of them.
+
+    Raises:
+        InputError: fewer than 4.
+    """
+    if validation < 4:
+        raise InputError(
+            "the benchmark needs at least 4 validation images",
+            str(validation),
+            "Give more images, or raise `data.split.image_fraction`.",
+        )
+
+
 def choose_prompts(rows: list[tuple[str, str, str]], samples: int, seed: int) -> Prompts:
     """Pick prompts among validation rows `(key, caption, holdout)`.
 
@@ -61,13 +75,8 @@ def choose_prompts(rows: list[tuple[str, str, str]], samples: int, seed: int) ->
     Raises:
         InputError: fewer than 4 validation images.
     """
+    check_count(len(rows))
     count = min(samples, len(rows) // 2)
-    if count < 2:
-        raise InputError(
-            "the benchmark needs at least 4 validation images",
-            str(len(rows)),
-            "Give more images, or raise `data.split.image_fraction`.",
-        )
     chosen = sorted(rows, key=lambda row: _rank(row[0], row[2], seed))[:count]
     keys, captions, holdouts = zip(*chosen, strict=True)
     return Prompts(keys, captions, holdouts, len(rows) - count)

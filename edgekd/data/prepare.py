@@ -54,7 +54,7 @@ def prepare(section: DataSection, out: Path, progress: Progress) -> PreparedData
         InputError: sources that are missing or not readable, nothing usable in them, or a
             disk that is full or read-only.
     """
-    background = parse_background(section.background)
+    background, resolution = parse_background(section.background), section.side
     with disk_errors(out):
         known = _known_hashes(out)
         hashes = _hash_sources(section.sources, known, progress)
@@ -66,7 +66,8 @@ def prepare(section: DataSection, out: Path, progress: Progress) -> PreparedData
             return _result(out, key, facts)
         with resumable_folder(out, key) as partial:
             write_json(partial / HASHES_FILE, hashes.cache)
-            facts = _fill(section, background, partial, progress)
+            kept = _fill(section, background, partial, progress)
+            facts = {**kept, "resolution": resolution}
             finish(partial, key, **facts)
     return _result(out, key, facts)
 
@@ -145,7 +146,7 @@ def _fill(
             write_shards(section, background, decision, partial / "shards", pool, workers, advance)
     shutil.rmtree(partial / "scan")
     _summarise(section, decision, kept, partial, progress)
-    return {**kept, "resolution": section.resolution}
+    return kept
 
 
 def _check_kept(decision: Decision, section: DataSection) -> dict[str, int]:
@@ -181,7 +182,7 @@ def _summarise(
         "kept": kept,
         "skipped": decision.reasons,
         "sources": section.sources,
-        "resolution": section.resolution,
+        "resolution": section.side,
     }
     write_json(partial / "summary.json", summary)
     reasons = ", ".join(f"{count} {reason}" for reason, count in decision.reasons.items())

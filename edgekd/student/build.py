@@ -17,6 +17,8 @@ from edgekd.student.importance import Importance, magnitude_importance
 from edgekd.student.mapping import inherit, tensor_map
 
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+# What a pipeline may list and draws without: some folders come without their files.
+_DISPENSABLE = ("feature_extractor", "image_encoder", "safety_checker")
 
 
 def build_student(unet: Any, arch: StudentArch, importance: Importance | None = None) -> Any:
@@ -58,7 +60,7 @@ def save_student(teacher_path: Path, unet: Any, out: Path) -> None:
     everything else is copied as it is, licence files included.
 
     Raises:
-        InputError: `teacher_path` is no pipeline folder, or a component of it is missing.
+        InputError: `teacher_path` is no pipeline folder, or a component that draws is missing.
     """
     index = read_json(teacher_path / "model_index.json")
     if not isinstance(index, dict) or "unet" not in index:
@@ -67,7 +69,12 @@ def save_student(teacher_path: Path, unet: Any, out: Path) -> None:
         )
     with atomic_folder(out) as folder:
         for name in _components(index):
-            _copy_component(teacher_path / name, folder / name)
+            if name in _DISPENSABLE and not (teacher_path / name).exists():
+                index[name] = [None, None]
+            else:
+                _copy_component(teacher_path / name, folder / name)
+        if index.get("safety_checker", [None])[0] is None and "requires_safety_checker" in index:
+            index["requires_safety_checker"] = False
         for path in sorted(teacher_path.iterdir()):
             if path.is_file() and path.name.upper().startswith(("LICENSE", "LICENCE", "NOTICE")):
                 shutil.copy2(path, folder / path.name)

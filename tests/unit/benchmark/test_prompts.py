@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from edgekd.benchmark.prompts import choose_prompts
+from edgekd.benchmark.prompts import check_count, choose_prompts
 from edgekd.errors import InputError
 
 ROWS = [(f"key{i}", f"caption {i}", "image" if i % 3 else "group") for i in range(30)]
@@ -37,6 +37,12 @@ def test_half_of_a_small_split_stays_reference() -> None:
 def test_too_few_images_are_an_input_error() -> None:
     with pytest.raises(InputError, match="at least 4 validation images, but got 3"):
         choose_prompts(ROWS[:3], 2, seed=0)
+
+
+def test_images_are_counted_before_they_are_read() -> None:
+    check_count(4)
+    with pytest.raises(InputError, match="at least 4 validation images, but got 3"):
+        check_count(3)
 
 
 def test_shown_prompts_spread_over_the_whole_list() -> None:

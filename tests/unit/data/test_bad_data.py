@@ -142,5 +142,7 @@ def test_an_older_result_survives_bad_input(tmp_path):
 def test_out_is_a_file(tmp_path):
     (tmp_path / "prepared").write_text("mine")
     with pytest.raises(InputError, match="must be writable"):
-        prepare(DataSection(**few(2)(tmp_path)), tmp_path / "prepared" / "x", Silent())
+        prepare(
+            DataSection(resolution=32, **few(2)(tmp_path)), tmp_path / "prepared" / "x", Silent()
+        )
     assert (tmp_path / "prepared").read_text() == "mine"

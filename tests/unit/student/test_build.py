@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import torch
 
+from edgekd.artifacts import read_json, write_json
 from edgekd.errors import InputError
+from edgekd.libraries import diffusers
 from edgekd.student.arch import StageArch, StudentArch, full, preset
 from edgekd.student.build import build_student, save_student
 from edgekd.teacher.load import load_model
@@ -154,6 +156,19 @@ def test_other_components_are_copied_unchanged(saved: tuple[Path, Path]) -> None
         assert (student / path).read_bytes() == (teacher / path).read_bytes()
     assert str(teacher) not in (student / "unet" / "config.json").read_text()
     assert [path.name for path in student.parent.iterdir()] == ["student"]
+
+
+def test_a_safety_checker_that_is_only_listed_is_left_out(
+    tiny_teacher: Path, tmp_path: Path
+) -> None:
+    teacher = shutil.copytree(tiny_teacher, tmp_path / "teacher")
+    index = read_json(teacher / "model_index.json")
+    listed = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    write_json(teacher / "model_index.json", {**index, **listed, "requires_safety_checker": True})
+    save_student(teacher, load_model(tiny_teacher, "unet"), tmp_path / "student")
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path / "student")
+    assert pipeline.safety_checker is None
+    assert not pipeline.config.requires_safety_checker
 
 
 def test_nothing_is_left_behind_by_a_failed_save(tiny_teacher: Path, tmp_path: Path) -> None:
