@@ -47,8 +47,10 @@ def set_scheduler(pipeline: Any, name: str) -> None:
     """Give a pipeline the suite's scheduler, built from the noise schedule it was trained on."""
     from edgekd.libraries import diffusers
 
-    scheduler_class = getattr(diffusers, name)
-    pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config)
+    # DDIM's default clips pixels. A pipeline sets that right for the scheduler that it is made
+    # with; a config of another class does not say it.
+    config = {"clip_sample": False, **pipeline.scheduler.config}
+    pipeline.scheduler = getattr(diffusers, name).from_config(config)
 
 
 def latent_shape(pipeline: Any, resolution: int) -> tuple[int, tuple[int, int]]:

@@ -94,3 +94,16 @@ def test_the_scheduler_keeps_the_pipelines_noise_schedule(pipeline: Any) -> None
     assert type(pipeline.scheduler).__name__ == "DPMSolverMultistepScheduler"
     assert torch.equal(pipeline.scheduler.betas, betas)
     set_scheduler(pipeline, "DDIMScheduler")
+
+
+@pytest.mark.parametrize("made_by", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+def test_latents_are_not_clipped_where_the_config_does_not_say(made_by: str) -> None:
+    from edgekd.libraries import diffusers
+
+    holder = SimpleNamespace(scheduler=getattr(diffusers, made_by)(beta_schedule="scaled_linear"))
+    assert "clip_sample" not in holder.scheduler.config
+    set_scheduler(holder, "DDIMScheduler")
+    assert holder.scheduler.config.clip_sample is False
+    holder.scheduler = diffusers.DDIMScheduler(clip_sample=True)
+    set_scheduler(holder, "DDIMScheduler")
+    assert holder.scheduler.config.clip_sample is True
