@@ -12,11 +12,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from edgekd.benchmark.suite import Suite
     from edgekd.recipe import DistillSection, Recipe
+    from edgekd.student.arch import StudentArch
     from edgekd.target import Target
+    from edgekd.teacher.validate import TeacherInfo
 
 # A training step costs its forward pass, and about twice that for the two gradients.
 TRAIN_TO_FORWARD = 3.0
@@ -116,24 +116,27 @@ def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.
     return passes * batch_size * macs / (time.perf_counter() - started)
 
 
-def forecast(recipe: Recipe, target: Target, suite: Suite, teacher: Path) -> Forecast:
+def forecast(recipe: Recipe, target: Target, suite: Suite, teacher: TeacherInfo) -> Forecast:
     """Expected seconds of the stages after `prepare`, at this machine's measured pace."""
     from edgekd.artifacts import read_json
     from edgekd.distill.sampling import DEFAULT_PROMPTS
     from edgekd.student.arch import full, resolve_arch
     from edgekd.student.cost import unet_cost
     from edgekd.teacher.load import load_model
-    from edgekd.teacher.rules import side
 
-    config = read_json(teacher / "unet" / "config.json")
-    unet = load_model(teacher, "unet")
-    tokens = 77
-    size = side(config["sample_size"])
-    teacher_macs, student_macs = (
-        float(unet_cost(arch, config, (size, size), tokens).macs)
-        for arch in (full(config), resolve_arch(recipe.student, config))
+    config = read_json(teacher.path / "unet" / "config.json")
+    whole, student = full(config), resolve_arch(recipe.student, config)
+
+    def macs(arch: StudentArch, size: int) -> float:
+        return float(unet_cost(arch, config, (size, size), text_tokens=77).macs)
+
+    pace = macs_per_second(
+        load_model(teacher.path, "unet"),
+        macs(whole, teacher.latent_size),
+        recipe.distill.batch_size,
     )
-    pace = macs_per_second(unet, teacher_macs, recipe.distill.batch_size)
+    size = recipe.data.side // teacher.vae_scale_factor
+    teacher_macs, student_macs = macs(whole, size), macs(student, size)
     precisions = len(recipe.export.precisions or target.precisions)
     passes = suite.quality.samples * suite.generation.steps * (2 if suite.generation.guided else 1)
     drawing = passes * (2 * teacher_macs + (1 + precisions) * student_macs)

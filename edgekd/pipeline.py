@@ -286,7 +286,7 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
         with clock.stage("prepare"):
             data, cache = prepare_data(recipe, plan.teacher.path, run, progress)
         check_count(data.validation)
-        clock.use(forecast(plan.recipe, plan.target, plan.suite, plan.teacher.path))
+        clock.use(forecast(plan.recipe, plan.target, plan.suite, plan.teacher))
         with clock.stage("distill"):
             student = train_student(plan, recipe, cache, run / "distill", progress)
         with clock.stage("export"):

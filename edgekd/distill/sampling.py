@@ -45,13 +45,21 @@ class SampleSheet:
         steps: denoising steps of the teacher's scheduler.
         guidance_scale: classifier-free guidance.
         seed: of the initial noise.
+        latent_size: side of the latents that the student learns from.
     """
 
     def __init__(
-        self, teacher: Teacher, prompts: Sequence[str], steps: int, guidance_scale: float, seed: int
+        self,
+        teacher: Teacher,
+        prompts: Sequence[str],
+        steps: int,
+        guidance_scale: float,
+        seed: int,
+        latent_size: int,
     ) -> None:
         self._teacher, self._prompts = teacher, list(prompts)
         self._steps, self._guidance_scale, self._seed = steps, guidance_scale, seed
+        self._latent_size = latent_size
         self._first_row: list[Pixels] | None = None
 
     def draw(self, unet: Any) -> Pixels:
@@ -64,7 +72,8 @@ class SampleSheet:
     def _generate(self, unet: Any) -> list[Pixels]:
         pipeline = make_pipeline(replace(self._teacher, unet=unet))
         info = self._teacher.info
-        shape = (info.latent_channels, info.latent_size, info.latent_size)
+        shape = (info.latent_channels, self._latent_size, self._latent_size)
+        side = self._latent_size * info.vae_scale_factor
         pictures: list[Pixels] = []
         for first in range(0, len(self._prompts), _BATCH):
             prompts = self._prompts[first : first + _BATCH]
@@ -75,6 +84,8 @@ class SampleSheet:
             images = pipeline(
                 prompt=prompts,
                 latents=noise.to(self._teacher.device),
+                height=side,
+                width=side,
                 # For schedulers that add noise at each step.
                 generator=sources,
                 num_inference_steps=self._steps,

@@ -108,6 +108,7 @@ class Trainer:
             section.sample_steps,
             section.guidance_scale,
             section.seed,
+            train.batch(torch.tensor([0])).mean.shape[-1],
         )
         self.plan = BatchPlan(
             section.batch_size, section.gradient_accumulation, accelerator.num_processes

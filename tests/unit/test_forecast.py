@@ -1,7 +1,10 @@
 import pytest
 
-from edgekd.forecast import Forecast, checking_macs, distill_macs, macs_per_second
-from edgekd.recipe import DistillSection, LossSection
+from edgekd.forecast import Forecast, checking_macs, distill_macs, forecast, macs_per_second
+from edgekd.pipeline import make_plan
+from edgekd.recipe import DistillSection, LossSection, load_recipe
+from edgekd.resources import data_root
+from edgekd.target import load_target
 from edgekd.teacher.load import load_model
 
 
@@ -52,3 +55,16 @@ def test_without_kd_the_teacher_costs_nothing():
     assert distill_macs(section, teacher_macs=5.0, student_macs=2.0) == 10 * 4 * 6.0
     section = DistillSection(steps=10, batch_size=4)
     assert distill_macs(section, teacher_macs=5.0, student_macs=2.0) == 10 * 4 * 11.0
+
+
+def test_the_work_is_that_of_the_recipes_pictures(tiny_teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgekd.forecast.macs_per_second", lambda *_: 1e9)
+    seconds = []
+    for side in (32, 64):
+        settings = [f"teacher.path={tiny_teacher}", f"data.resolution={side}"]
+        recipe = load_recipe(data_root() / "configs" / "starter.yaml", settings)
+        plan = make_plan(recipe, load_target("onnx"), tmp_path)
+        expected = forecast(plan.recipe, plan.target, plan.suite, plan.teacher)
+        seconds.append(expected.remaining_seconds())
+    # Four times the latents; attention grows faster, the text's share does not grow.
+    assert seconds[1] > 1.5 * seconds[0]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -40,14 +41,18 @@ def test_grid_places_rows_and_columns() -> None:
     assert sheet[3, 4, 0] == 255
 
 
-def test_rows_share_their_noise(bench: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [1, 2])
+def test_rows_share_their_noise(share: int, bench: Any, tmp_path: Path) -> None:
     from edgekd.student.arch import full
 
     teacher = bench.teacher
+    latent_size = teacher.info.latent_size // share
     before = torch.get_rng_state()
-    sheet = SampleSheet(teacher, ["a red apple", "a car"], steps=2, guidance_scale=3.0, seed=0)
+    prompts = ["a red apple", "a car"]
+    sheet = SampleSheet(teacher, prompts, 2, 3.0, seed=0, latent_size=latent_size)
     same = sheet.draw(build_student(teacher.unet, full(dict(teacher.unet.config))))
-    size = teacher.info.resolution
+    size = latent_size * teacher.info.vae_scale_factor
+    assert same.shape[0] == 2 * size + 4
     # A student equal to the teacher draws the same pictures from the same noise.
     assert np.array_equal(same[:size], same[-size:])
     other = sheet.draw(build_student(teacher.unet, bench.arch()))
