@@ -80,9 +80,15 @@ def export(
     else:
         for component, row in result["components"].items():
             parity = row["parity"]
+            deployed = ""
+            if parity.get("deployed_snr_db") is not None:
+                deployed = (
+                    f"as deployed {parity['deployed_snr_db']:.1f} dB "
+                    f"(floor {parity['deployed_floor_db']:.0f} dB), "
+                )
             print(
                 f"{component}: {parity['snr_db']:.1f} dB (floor {parity['floor_db']:.0f} dB), "
-                f"{row['bytes'] / 1e6:.1f} MB, {row['seconds']:.1f} s, "
+                f"{deployed}{row['bytes'] / 1e6:.1f} MB, {row['seconds']:.1f} s, "
                 f"peak {row['peak_rss_bytes'] / 1e9:.2f} GB"
             )
         print(f"export: {result['path']}")

@@ -296,8 +296,7 @@ def parity_table(report: Report) -> Table | None:
     for row in exported:
         cells = [row["name"], runtime_name(row)]
         cells += [_parity_cell(row["parity"].get(name)) for name in names]
-        executed_by = {str(parity["executed_by"]) for parity in row["parity"].values()}
-        rows.append([*cells, ", ".join(sorted(executed_by))])
+        rows.append([*cells, _executors(row)])
     kinds = [_kind(row) for row in exported]
     head = ["row", "runtime", *names, "executed by"]
     return Table(head, rows, kinds, "Parity: worst SNR of each component to torch (and its floor)")
@@ -306,7 +305,21 @@ def parity_table(report: Report) -> Table | None:
 def _parity_cell(parity: dict[str, Any] | None) -> str:
     if parity is None:
         return fmt.MISSING
-    return f"{fmt.decibel(parity['snr_db'])} (≥ {fmt.number(parity['floor_db'])})"
+    cell = f"{fmt.decibel(parity['snr_db'])} (≥ {fmt.number(parity['floor_db'])})"
+    if parity.get("deployed_snr_db") is None:
+        return cell
+    deployed = fmt.decibel(parity["deployed_snr_db"])
+    return f"{cell}; as deployed {deployed} (≥ {fmt.number(parity['deployed_floor_db'])})"
+
+
+def _executors(row: dict[str, Any]) -> str:
+    found = [
+        str(parity[name])
+        for parity in row["parity"].values()
+        for name in ("executed_by", "deployed_executed_by")
+        if parity.get(name)
+    ]
+    return ", ".join(sorted(set(found)))
 
 
 def busy_warning(report: Report) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from edgekd.report import view
 from edgekd.report.pictures import Gallery
 from edgekd.report.render import escape_markdown, render
 
@@ -206,6 +207,20 @@ def test_parity_and_percentiles_are_on_the_page(page: Checker) -> None:
     assert "84.2 dB" in page.text
     assert "≥ 60.0" in page.text
     assert "Latency in ms, p50 / p90" in page.text
+
+
+def test_parity_in_the_arithmetic_that_is_deployed_stands_beside(report: dict[str, Any]) -> None:
+    row = next(row for row in report["rows"] if row["parity"])
+    row["parity"]["unet"] |= {
+        "deployed_snr_db": 31.4,
+        "deployed_floor_db": 24.0,
+        "deployed_executed_by": "openvino 2026 CPU bf16",
+    }
+    shown = view.parity_table(report)
+    assert shown is not None
+    line = next(cells for cells in shown.rows if cells[0] == row["name"])
+    assert "84.2 dB (≥ 60.0); as deployed 31.4 dB (≥ 24.0)" in line
+    assert line[-1] == "onnxruntime 1.32 CPU, openvino 2026 CPU bf16"
 
 
 def test_markdown_tables_have_as_many_cells_as_heads(markdown: str) -> None:
