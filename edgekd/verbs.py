@@ -71,6 +71,7 @@ def export_run(
     """
     limit_bytes = None if memory_limit is None else parse_bytes(memory_limit)
     _check_prompts(prompts or [])
+    out = out.absolute()  # `.` has no name to put a temporary folder beside
     check_writable(out)
     pipeline = resolve_pipeline(str(pipeline))
     from edgekd.export.bits.apply import mixed_precision

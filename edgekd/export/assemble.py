@@ -337,9 +337,14 @@ def check_out(out: Path) -> None:
     """Only an earlier export may be replaced.
 
     Raises:
-        InputError: the folder holds something else, or cannot be made.
+        InputError: the folder holds something else, is a mount point, or cannot be made.
     """
     check_writable(out)
+    if out.is_mount():
+        # The finished export takes the place of the folder, which a mount point cannot leave.
+        raise InputError(
+            "the export folder must not be a mount point", str(out), "Pass a folder inside it."
+        )
     replaceable = not out.exists() or (
         out.is_dir() and ((out / MANIFEST_FILE).is_file() or not any(out.iterdir()))
     )

@@ -6,10 +6,11 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from edgekd.artifacts import ExportedPipeline, finished, hash_value
+from edgekd.artifacts import ExportedPipeline, finished, hash_value, remove_leftovers
 from edgekd.errors import InputError
 from edgekd.export.assemble import parts_bytes
 from edgekd.export.isolate import make_worker
+from edgekd.export.manifest import all_versions
 from edgekd.export.protocol import Exporter, ExportOptions, Generation
 from edgekd.export.record import Trajectory
 from edgekd.export.registry import get_exporter
@@ -71,12 +72,15 @@ def export_all(
         GateError: a precision is below its parity floor.
     """
     exporter = get_exporter(target.runtime)
+    if out.is_dir():
+        remove_leftovers(out)
     generation = generation or Generation()
     used = prompts[: section.parity_prompts]
     exported: dict[str, ExportedPipeline] = {}
     trajectory = None
     for precision in chosen_precisions(target, section):
-        own_key = hash_value([key, precision, used, asdict(generation), exporter.facts()])
+        made_by = all_versions(exporter.facts())
+        own_key = hash_value([key, precision, used, asdict(generation), made_by, exporter.facts()])
         folder = out / precision
         if finished(folder, own_key) is not None:
             exported[precision] = ExportedPipeline(folder, own_key, exporter.name, precision)

@@ -12,7 +12,7 @@ from edgekd.progress import Silent
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.resources import data_root
 from edgekd.target import load_target
-from edgekd.verbs import benchmark_run, student_names
+from edgekd.verbs import benchmark_run, export_run, student_names
 
 
 def test_students_of_one_name_are_called_by_their_paths() -> None:
@@ -42,6 +42,25 @@ def test_pictures_have_the_teachers_size_unless_the_recipe_says_another(
     data = recipe.data.model_copy(update={"resolution": 64})
     other = recipe.model_copy(update={"data": data})
     assert make_plan(other, target, tmp_path).recipe.data.side == 64
+
+
+def test_an_export_fills_the_folder_that_one_stands_in(
+    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    result = export_run(tiny_teacher, load_target("onnx"), "fp32", Path(), None, Silent())
+    assert result["path"] == tmp_path / "here"
+    assert (tmp_path / "here" / "manifest.json").is_file()
+
+
+def test_a_mount_point_is_refused_before_the_export(
+    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
+    with pytest.raises(InputError, match="must not be a mount point"):
+        export_run(tiny_teacher, load_target("onnx"), "fp32", tmp_path, None, Silent())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_variant_ends_the_suite_before_it_begins(recipe: Recipe, tmp_path: Path) -> None:
