@@ -138,6 +138,16 @@ def test_measured_options_reach_openvino(folder: Path) -> None:
     model = opened._models["unet"]
     assert model.get_property("INFERENCE_NUM_THREADS") == 1
     assert model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+    assert model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE") == 0
+
+
+@pytest.mark.parametrize(("own", "exact"), [("f32", True), ("bf16", False)])
+def test_float32_rounds_no_inputs_where_openvino_chooses_it(
+    own: str, exact: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpenVinoBackend, "_own_arithmetic", lambda self: own)
+    opened = OpenVinoBackend(folder, RuntimeOptions())
+    assert ("DYNAMIC_QUANTIZATION_GROUP_SIZE" in opened._options) == exact
 
 
 def test_threads(folder: Path) -> None:
