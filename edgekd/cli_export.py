@@ -62,6 +62,13 @@ def export(
     tune: Annotated[
         bool, typer.Option("--tune", help="Time the runtime's options here and keep the best.")
     ] = False,
+    steps: Annotated[
+        int,
+        typer.Option("--steps", min=1, help="Denoising steps to recommend; parity follows them."),
+    ] = 25,
+    guidance: Annotated[
+        float, typer.Option("--guidance", min=1, help="Guidance scale to recommend.")
+    ] = 4.0,
     as_json: JsonOption = False,
 ) -> None:
     """Export a student or a teacher for a target and prove it equal to the original."""
@@ -73,7 +80,17 @@ def export(
 
     bits = parse_quantize(quantize, max_drop, size_budget)
     result = export_run(
-        pipeline, chosen, precision, out, prompts, console(), lora, memory_limit, bits, tune
+        pipeline,
+        chosen,
+        precision,
+        out,
+        prompts,
+        console(),
+        lora,
+        memory_limit,
+        bits,
+        tune,
+        recommended=(steps, guidance),
     )
     if as_json:
         print_json(result)

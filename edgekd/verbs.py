@@ -54,6 +54,7 @@ def export_run(
     memory_limit: str | None = None,
     quantize: Quantize | None = None,
     tune: bool = False,
+    recommended: tuple[int, float] | None = None,
 ) -> dict[str, Any]:
     """`edgekd export`: one pipeline in one precision.
 
@@ -63,6 +64,7 @@ def export_run(
         memory_limit: `6GB` and the like; see `parse_bytes`.
         quantize: bits of each weight, from a recipe or chosen.
         tune: measure the runtime's options afterwards and keep the best in the manifest.
+        recommended: denoising steps and guidance scale for the manifest, which parity follows.
 
     Returns:
         `{"path", "precision", "peak_rss_bytes", "pictures", "quantization", "tuning", "components":
@@ -76,10 +78,13 @@ def export_run(
     pipeline = resolve_pipeline(str(pipeline))
     from edgekd.export.bits.apply import mixed_precision
     from edgekd.export.bits.request import quantization_recipe
-    from edgekd.export.protocol import ExportOptions, Tunes
+    from edgekd.export.protocol import ExportOptions, Generation, Tunes
     from edgekd.export.registry import get_exporter
 
+    if recommended is not None and not math.isfinite(recommended[1]):
+        raise InputError("`--guidance` must be finite", str(recommended[1]))
     options = ExportOptions(
+        generation=Generation(*(recommended or ())),
         schedulers=tuple(target.schedulers),
         lora=lora,
         memory_limit_bytes=limit_bytes,

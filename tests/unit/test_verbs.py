@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekd.artifacts import read_json
 from edgekd.errors import InputError
 from edgekd.pipeline import make_plan
 from edgekd.progress import Silent
@@ -49,9 +50,12 @@ def test_an_export_fills_the_folder_that_one_stands_in(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    result = export_run(tiny_teacher, load_target("onnx"), "fp32", Path(), None, Silent())
+    result = export_run(
+        tiny_teacher, load_target("onnx"), "fp32", Path(), None, Silent(), recommended=(3, 1.5)
+    )
     assert result["path"] == tmp_path / "here"
-    assert (tmp_path / "here" / "manifest.json").is_file()
+    manifest = read_json(tmp_path / "here" / "manifest.json")
+    assert manifest["recommended"] == {"steps": 3, "guidance_scale": 1.5}
 
 
 def test_a_mount_point_is_refused_before_the_export(
