@@ -194,7 +194,7 @@ def test_auto_for_other_runtimes_and_on_to_a_fine_tune(
     """`arithmetic_db`: what the pictures lose besides, to bf16 or to float16; 5 dB and more below
     what exports of the tiny teacher in float weights were seen to keep."""
     first, second = tmp_path / "first", tmp_path / "second"
-    options = ("--target", target, "--prompt", "red apple", "--json", "--quantize")
+    options = ("--target", target, "--prompt", "red apple", "--steps", "4", "--json", "--quantize")
     result = run(tiny_teacher, "--out", first, *options, "auto", "--max-drop", "6")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
