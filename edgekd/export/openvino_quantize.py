@@ -51,12 +51,15 @@ the worst call alone):
 All that had integer weights of 8 bits. On an x86 processor without VNNI sums of two products then
 saturate: the decoder of `int8_full` kept 20.8 dB on the starter and 8.6 dB with random weights.
 With 7 bits (nncf's overflow fix) they cannot, and every processor computes the same. On such a
-processor (AVX2), the starter's third teacher, two prompts, 25 steps (f32, worst call):
+processor (AVX2), the starter's third teacher and a student of it, two prompts, 25 steps (f32, worst
+call):
 
 | pipeline, variant    | U-Net | decoder | pictures |
 |----------------------|-------|---------|----------|
 | teacher, `int8_full` | 11.5  | 35.9    | 32       |
 | teacher, `hybrid`    | 12.7  | 50.6    | 37       |
+| student, `int8_full` | 13.8  | 37.6    | 35       |
+| student, `hybrid`    | 14.6  | 49.6    | 37       |
 
 The worst call is always the last step (timestep 1), whose prediction enters the picture with a
 weight of 0.03; bf16 measured 40 dB and more on every other call.
