@@ -173,9 +173,10 @@ def test_assemble_needs_a_checkpoint(tmp_path):
 
 
 def test_assemble_refuses_a_checkpoint_of_another_structure(whole, assignments, tmp_path):
-    wider = load_teach_recipe(TINY, [*assignments, "unet.block_out_channels=[32, 32]"])
-    with pytest.raises(InputError, match="must be of the run's autoencoder, text encoder and rec"):
-        assemble(wider, whole, tmp_path / "teacher")
+    for change in ("unet.block_out_channels=[32, 32]", "unet.layers_per_block=2"):
+        other = load_teach_recipe(TINY, [*assignments, change])
+        with pytest.raises(InputError, match="must be of the run's autoencoder, text encoder and"):
+            assemble(other, whole, tmp_path / "teacher")
     run = shutil.copytree(whole, tmp_path / "run")
     weights_file = run / "vae" / "model" / "diffusion_pytorch_model.safetensors"
     content, tensors = weights_file.read_bytes(), load_file(weights_file)
