@@ -216,13 +216,13 @@ def palette(weight: npt.NDArray[Any], bits: int, iterations: int = 300) -> Palet
     Returns:
         The table [2^bits], ascending, of the weight's type; indices [weight.size].
     """
-    values, inverse, counts = np.unique(weight.reshape(-1), return_inverse=True, return_counts=True)
+    values, inverse, counts = _distinct(weight.reshape(-1))
     size = 2**bits
     table = np.zeros(size, dtype=weight.dtype)
     if len(values) <= size:
         table[:] = values[-1]
         table[: len(values)] = values
-        return table, inverse.reshape(-1).astype(np.uint8)
+        return table, inverse.astype(np.uint8)
     exact = values.astype(np.float64)
     mass, first, second = (
         np.concatenate([[0.0], np.cumsum(counts * exact**power)]) for power in (0, 1, 2)
@@ -245,7 +245,27 @@ def palette(weight: npt.NDArray[Any], bits: int, iterations: int = 300) -> Palet
     table[:] = centres
     rounded = table.astype(np.float64)
     indices = np.searchsorted((rounded[1:] + rounded[:-1]) / 2, exact)
-    return table, indices[inverse.reshape(-1)].astype(np.uint8)
+    return table, indices.astype(np.uint8)[inverse]
+
+
+def _distinct(
+    weights: npt.NDArray[Any],
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Distinct values, ascending; for each weight [N] the index of its value; how often each is.
+
+    `np.unique` sorts all weights. Float16 has 2^16 bit patterns: counting them is linear, and about
+    ten times as fast for a million weights.
+    """
+    if weights.dtype != np.float16:
+        return np.unique(weights, return_inverse=True, return_counts=True)
+    patterns = (weights + np.float16(0)).view(np.uint16)  # -0 + 0 is 0: one pattern for both
+    counts = np.bincount(patterns, minlength=2**16)
+    found = np.flatnonzero(counts)
+    values = found.astype(np.uint16).view(np.float16)
+    order = np.argsort(values)
+    index = np.zeros(2**16, dtype=np.intp)
+    index[found[order]] = np.arange(len(found))
+    return values[order], index[patterns], counts[found[order]]
 
 
 def _first_levels(

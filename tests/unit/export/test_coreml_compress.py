@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgekd.export.capture import Capture
-from edgekd.export.coreml_compress import Storage, WeightRecipe, compress, palette
+from edgekd.export.coreml_compress import Storage, WeightRecipe, _distinct, compress, palette
 from edgekd.export.coreml_convert import to_coreml
 from edgekd.export.coreml_layout import make_layout
 from edgekd.export.coreml_package import PackageRunner, write_package
@@ -60,6 +60,14 @@ def test_every_weight_gets_its_nearest_level(values: list[float], bits: int) -> 
     assert (np.diff(table.astype(np.float32)) >= 0).all()
     distance = np.abs(weight.astype(np.float64)[:, None] - table.astype(np.float64)[None])
     np.testing.assert_array_equal(distance[np.arange(len(weight)), indices], distance.min(axis=1))
+
+
+@given(st.lists(st.floats(width=16, allow_nan=False), min_size=1, max_size=50))
+def test_counted_bit_patterns_are_what_numpy_finds_by_sorting(values: list[float]) -> None:
+    weights = np.array([*values, 0.0, -0.0], np.float16)
+    expected = np.unique(weights, return_inverse=True, return_counts=True)
+    for found, of_numpy in zip(_distinct(weights), expected, strict=True):
+        np.testing.assert_array_equal(found, of_numpy)
 
 
 def test_few_values_are_kept_exactly() -> None:
