@@ -171,7 +171,7 @@ def _along_the_frontier(
         measured = choices.measure(chosen).pictures
         ratio = allowed / max(measured, float(np.finfo(np.float64).tiny))
         low, high = (factor, high) if ratio >= 1 else (low, factor)
-        if 0 <= 10 * math.log10(ratio) < _CLOSE_DB:
+        if 1 <= ratio < 10 ** (_CLOSE_DB / 10):
             break
         factor *= ratio
         if not low < factor < high:
@@ -185,7 +185,13 @@ def _quietest_within(
     chosen = quietest(options, budget - choices.fixed_bytes())
     assert chosen is not None  # the fewest bits fit
     fitting = [bits for bits in candidates if choices.bytes(bits) <= budget]
-    return min([chosen, *fitting], key=lambda bits: choices.measure(bits).pictures)
+    best = min([chosen, *fitting], key=lambda bits: choices.measure(bits).pictures)
+    if not math.isfinite(choices.measure(best).pictures):
+        raise GateError(
+            f"the weights must draw finite pictures in --size-budget {budget} bytes",
+            "NaN or infinity in the quietest choice",
+        )
+    return best
 
 
 def _check_least(least: int, wish: Wish) -> None:

@@ -30,7 +30,9 @@ Array = npt.NDArray[Any]
 
 
 def noise_db(power: float, peak: float = 1.0) -> float:
-    """PSNR in dB of a mean squared error; 200 for none."""
+    """PSNR in dB of a mean squared error; 200 for none, -200 for an infinite one."""
+    if math.isinf(power):
+        return -EXACT_DB
     return min(10 * math.log10(peak**2 / power), EXACT_DB) if power > 0 else EXACT_DB
 
 

@@ -20,7 +20,7 @@ from edgekd.export.bits.recipe import (
     resolve,
 )
 from edgekd.export.bits.sensitivity import Drawing, noise_db
-from edgekd.export.bits.storage import LinearStorage
+from edgekd.export.bits.storage import Array, LinearStorage
 from edgekd.export.bits.weights import Bits, models, stored_bytes
 from edgekd.export.protocol import Generation
 from edgekd.progress import Silent
@@ -218,6 +218,28 @@ def test_killed_choice_resumes(
     monkeypatch.setattr(Drawing, "noise", counted)
     assert choose(tiny_pipeline, tmp_path, max_drop_db=3.0) == expected
     assert len(drawn) <= 2
+
+
+class Breaking(LinearStorage):
+    """Four bits make NaN of convolutions."""
+
+    def rounded(self, weight: Array, bits: int) -> Array:
+        broken = bits == 4 and weight.ndim == 4
+        return np.full_like(weight, np.nan) if broken else super().rounded(weight, bits)
+
+
+def test_bits_that_leave_no_picture_are_chosen_never(tiny_pipeline: Any, tmp_path: Path) -> None:
+    def choose_of(**wish: Any) -> QuantizationRecipe:
+        return choose_bits(
+            tiny_pipeline, SOURCE, Breaking(STORAGE.bits), PROMPTS, GENERATION, Wish(**wish),
+            tmp_path, Silent(),
+        )  # fmt: skip
+
+    measured = choose_of(size_budget_bytes=2_300_000).measured
+    assert measured is not None
+    assert measured.psnr_db > 0
+    with pytest.raises(GateError, match=r"finite pictures in --size-budget 1700000 bytes, but got"):
+        choose_of(size_budget_bytes=1_700_000)
 
 
 def test_budget_below_the_smallest_choice_fails(tiny_pipeline: Any, cache: Path) -> None:

@@ -83,3 +83,4 @@ def test_noise_in_db() -> None:
     assert noise_db(0.01) == pytest.approx(20)
     assert noise_db(0.01, peak=10) == pytest.approx(40)
     assert noise_db(0.0) == 200
+    assert noise_db(math.inf) == -200
