@@ -40,6 +40,21 @@ def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def shallow_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny_teacher`, two stages of one layer: for tests of what costs time by the layer."""
+    return _save(
+        tmp_path_factory.mktemp("teachers") / "shallow",
+        _stable_diffusion,
+        unet={
+            "block_out_channels": (32, 64),
+            "layers_per_block": 1,
+            "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        },
+    )
+
+
+@pytest.fixture(scope="session")
 def tiny_sd2_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SD 2.x layout: linear projections, heads per stage, v-prediction."""
     return _save(
@@ -54,7 +69,24 @@ def tiny_sd2_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_sdxl_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SDXL layout: two text encoders, size conditioning, transformers of depth 1 and 2."""
-    return _save(tmp_path_factory.mktemp("teachers") / "sdxl", _stable_diffusion_xl)
+    return _save(tmp_path_factory.mktemp("teachers") / "sdxl", _stable_diffusion_xl, unet={})
+
+
+@pytest.fixture(scope="session")
+def shallow_sdxl_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny_sdxl_teacher`, two stages of one layer."""
+    return _save(
+        tmp_path_factory.mktemp("teachers") / "shallow-sdxl",
+        _stable_diffusion_xl,
+        unet={
+            "block_out_channels": (32, 64),
+            "layers_per_block": 1,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2),
+            "attention_head_dim": (2, 4),
+        },
+    )
 
 
 @pytest.fixture(scope="session")
@@ -187,26 +219,27 @@ def _stable_diffusion(
     )
 
 
-def _stable_diffusion_xl() -> Any:
+def _stable_diffusion_xl(unet: dict[str, Any]) -> Any:
     from edgekd.libraries import diffusers, transformers
 
     tokenizer = _tokenizer()
+    unet_config = {
+        "sample_size": 8,
+        "block_out_channels": (32, 64, 64),
+        "layers_per_block": 2,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 1, 2),
+        "attention_head_dim": (2, 4, 8),
+        "norm_num_groups": 8,
+        "use_linear_projection": True,
+        "cross_attention_dim": 32 + 48,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 6 * 8 + 32,
+    }
     return diffusers.StableDiffusionXLPipeline(
-        unet=diffusers.UNet2DConditionModel(
-            sample_size=8,
-            block_out_channels=(32, 64, 64),
-            layers_per_block=2,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 1, 2),
-            attention_head_dim=(2, 4, 8),
-            norm_num_groups=8,
-            use_linear_projection=True,
-            cross_attention_dim=32 + 48,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=6 * 8 + 32,
-        ),
+        unet=diffusers.UNet2DConditionModel(**{**unet_config, **unet}),
         vae=_vae(),
         text_encoder=transformers.CLIPTextModel(_text_config(32, tokenizer, "quick_gelu")),
         text_encoder_2=transformers.CLIPTextModelWithProjection(

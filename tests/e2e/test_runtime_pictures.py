@@ -36,10 +36,10 @@ OpenCase = Callable[[str], Case]
 
 
 @pytest.fixture(scope="module")
-def guidance_distilled(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def guidance_distilled(shallow_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A latent consistency student: its U-Net is told the guidance scale."""
     path = tmp_path_factory.mktemp("students") / "lcm"
-    shutil.copytree(tiny_teacher, path)
+    shutil.copytree(shallow_teacher, path)
     config = json.loads((path / "unet" / "config.json").read_text(encoding="utf-8"))
     with torch.random.fork_rng():
         torch.manual_seed(2)
@@ -134,20 +134,22 @@ def test_negative_prompts_sizes_and_two_calls(opened: OpenCase) -> None:
 
 @pytest.mark.parametrize("negative", [None, "", "green"])
 def test_sdxl(opened: OpenCase, negative: str | None) -> None:
-    case = with_scheduler(opened("tiny_sdxl_teacher"), "DDIMScheduler")
+    case = with_scheduler(opened("shallow_sdxl_teacher"), "DDIMScheduler")
     options = {"steps": 4, "guidance_scale": 4.0, "negative_prompt": negative}
     assert psnr(case, PROMPTS[:2], **options) >= FLOOR_DB
 
 
 def test_sdxl_without_guidance(opened: OpenCase) -> None:
-    case = with_scheduler(opened("tiny_sdxl_teacher"), "DDIMScheduler")
+    case = with_scheduler(opened("shallow_sdxl_teacher"), "DDIMScheduler")
     assert psnr(case, PROMPTS[:2], steps=4, guidance_scale=1.0) >= FLOOR_DB
 
 
 @pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler"])
 def test_v_prediction(opened: OpenCase, name: str) -> None:
     changes = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
-    case = with_scheduler(opened("tiny_sdxl_teacher"), name, timestep_spacing="trailing", **changes)
+    case = with_scheduler(
+        opened("shallow_sdxl_teacher"), name, timestep_spacing="trailing", **changes
+    )
     assert psnr(case, PROMPTS[:2], steps=4, guidance_scale=4.0) >= FLOOR_DB
 
 
@@ -190,7 +192,7 @@ def test_openvino_draws_the_same(
     assert psnr((theirs, ours), PROMPTS[:1], steps=2, guidance_scale=1.0, **size) >= FLOOR_DB
 
 
-@pytest.mark.parametrize("name", ["tiny_teacher", "tiny_sdxl_teacher", "guidance_distilled"])
+@pytest.mark.parametrize("name", ["shallow_teacher", "shallow_sdxl_teacher", "guidance_distilled"])
 def test_core_mls_packages_draw_the_same(
     name: str,
     opened: OpenCase,
@@ -211,5 +213,5 @@ def test_core_mls_packages_draw_the_same(
     assert psnr(case, PROMPTS, steps=3, guidance_scale=4.0, seed=5) >= FLOOR_DB
     options = {"steps": 2, "guidance_scale": 4.0, "fuse_guidance": False}
     assert psnr(case, PROMPTS[:1], **options) >= FLOOR_DB
-    if name == "tiny_teacher":
+    if name == "shallow_teacher":
         assert psnr(case, PROMPTS[:1], steps=2, guidance_scale=1.0) >= FLOOR_DB

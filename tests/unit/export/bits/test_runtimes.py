@@ -17,6 +17,7 @@ from edgekd.export.capture import PIPELINE_ATTRIBUTES, capture
 from edgekd.export.parity import snr_db
 from edgekd.export.record import record_denoising_inputs
 from edgekd.export.registry import get_exporter
+from edgekd.teacher.load import load_pipeline
 
 PARTS = ("text_encoder", "unet", "vae_decoder")
 # Of OpenVINO: sums in another order. Of Core ML: the input is rounded to float16.
@@ -29,8 +30,13 @@ FEW = {
 
 
 @pytest.fixture(scope="module")
-def recordings(tiny_pipeline: Any) -> Any:
-    return record_denoising_inputs(tiny_pipeline, ["red apple"], 2, 3.0).recordings
+def pipeline(shallow_teacher: Path) -> Any:
+    return load_pipeline(shallow_teacher)
+
+
+@pytest.fixture(scope="module")
+def recordings(pipeline: Any) -> Any:
+    return record_denoising_inputs(pipeline, ["red apple"], 2, 3.0).recordings
 
 
 def bits_of(pipeline: Any, storage: WeightStorage) -> Any:
@@ -50,16 +56,16 @@ def bits_of(pipeline: Any, storage: WeightStorage) -> Any:
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("runtime", ["openvino", "coreml"])
 def test_part_computes_what_torch_does_with_rounded_weights(
-    tiny_pipeline: Any, recordings: Any, tmp_path: Path, runtime: str, part: str
+    pipeline: Any, recordings: Any, tmp_path: Path, runtime: str, part: str
 ) -> None:
     exporter: Any = get_exporter(runtime)
     (storage,) = exporter.weight_storages
-    bits = bits_of(tiny_pipeline, storage)
-    captured = capture(tiny_pipeline, part)
+    bits = bits_of(pipeline, storage)
+    captured = capture(pipeline, part)
     own = of_part(bits[PIPELINE_ATTRIBUTES[part]], part)
     few = {name: count for name, count in own.items() if count is not None}
     # A text encoder's files go beside the tokenizer's.
-    tiny_pipeline.tokenizer.save_pretrained(tmp_path / "tokenizer")
+    pipeline.tokenizer.save_pretrained(tmp_path / "tokenizer")
     facts = exporter.convert_bits(captured, tmp_path / part, storage.method, few, recordings[part])
     stored = facts["quantization"]["bits_by_tensor"]
     missing = set(few) - set(stored)
@@ -67,7 +73,7 @@ def test_part_computes_what_torch_does_with_rounded_weights(
     assert missing <= {"text_model.embeddings.position_embedding.weight"}
     assert stored == {name: few[name] for name in stored}
     call = recordings[part][-1]
-    found = models(tiny_pipeline)
+    found = models(pipeline)
     kept = {PIPELINE_ATTRIBUTES[part]: {name: stored.get(name) for name in own}}
     with torch.inference_mode(), rounded(found, kept, storage):
         expected = captured.module(
