@@ -19,6 +19,16 @@ from edgekd import resources
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+SD2 = {"prediction_type": "v_prediction", "hidden_act": "gelu"}
+# Two stages of one layer, for tests of what costs time by the layer.
+SHALLOW = {
+    "block_out_channels": (32, 64),
+    "layers_per_block": 1,
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+}
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of a file run in one process, which makes the file's fixtures once."""
@@ -41,16 +51,11 @@ def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shallow_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `tiny_teacher`, two stages of one layer: for tests of what costs time by the layer."""
+    """As `tiny_teacher`, two stages of one layer."""
     return _save(
         tmp_path_factory.mktemp("teachers") / "shallow",
         _stable_diffusion,
-        unet={
-            "block_out_channels": (32, 64),
-            "layers_per_block": 1,
-            "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-        },
+        unet=SHALLOW,
     )
 
 
@@ -61,8 +66,18 @@ def tiny_sd2_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("teachers") / "sd2",
         _stable_diffusion,
         unet={"use_linear_projection": True, "attention_head_dim": (2, 4, 8, 8)},
-        prediction_type="v_prediction",
-        hidden_act="gelu",
+        **SD2,
+    )
+
+
+@pytest.fixture(scope="session")
+def shallow_sd2_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny_sd2_teacher`, two stages of one layer."""
+    return _save(
+        tmp_path_factory.mktemp("teachers") / "shallow-sd2",
+        _stable_diffusion,
+        unet={"use_linear_projection": True, "attention_head_dim": (2, 4), **SHALLOW},
+        **SD2,
     )
 
 

@@ -32,8 +32,8 @@ PROMPTS = ["red apple"]
 GENERATION = Generation(steps=3, guidance_scale=4.0)
 PIPELINES = (
     "tiny_teacher",
-    "tiny_sd2_teacher",
-    "tiny_sdxl_teacher",
+    "shallow_sd2_teacher",
+    "shallow_sdxl_teacher",
     "tiny_cut_student",
     "tiny_lcm_student",
 )
@@ -145,7 +145,7 @@ def test_export_proves_every_part(export: Export, name: str, precision: str, pip
     source, exported = export(name, pipeline, precision)
     manifest = read_manifest(exported.path)
     expected = set(PIPELINE_ATTRIBUTES)
-    if pipeline != "tiny_sdxl_teacher":
+    if pipeline != "shallow_sdxl_teacher":
         expected.remove("text_encoder_2")
     assert set(manifest["components"]) == expected
     for facts in manifest["components"].values():
