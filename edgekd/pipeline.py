@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -100,6 +100,17 @@ def at_resolution(recipe: Recipe, teacher: TeacherInfo) -> Recipe:
         )
     data = recipe.data.model_copy(update={"resolution": side})
     return recipe.model_copy(update={"data": data})
+
+
+def with_sized_teacher(plan: Plan) -> Plan:
+    """The plan with a teacher that draws pictures of the recipe's size by itself.
+
+    Call it in an open run folder.
+    """
+    from edgekd.teacher.native_size import teacher_of_size
+
+    teacher = teacher_of_size(plan.teacher, plan.recipe.data.side, plan.run / "teacher")
+    return replace(plan, teacher=teacher)
 
 
 def prepare_data(
@@ -282,6 +293,7 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
     recipe, run = plan.recipe, plan.run
     progress.info(f"pictures of {recipe.data.side}x{recipe.data.side} pixels")
     with open_run(run):
+        plan = with_sized_teacher(plan)
         describe(plan)
         with clock.stage("prepare"):
             data, cache = prepare_data(recipe, plan.teacher.path, run, progress)

@@ -70,7 +70,11 @@ class DataSection(Section):
         [STARTER_NAME], min_length=1, description="folders, parquet files, tars, globs, `starter`"
     )
     resolution: int | None = Field(
-        None, ge=16, le=2048, multiple_of=8, description="side in pixels; null: the teacher's"
+        None,
+        ge=16,
+        le=2048,
+        multiple_of=8,
+        description="side in pixels, also of what the student draws; null: the teacher's",
     )
     background: str = Field(
         "white", description="any colour Pillow names, under transparent pixels"

@@ -12,7 +12,14 @@ from edgekd import __version__
 from edgekd.artifacts import PreparedData, atomic_folder, finish, hash_value, open_run, read_json
 from edgekd.disk import check_writable
 from edgekd.errors import InputError
-from edgekd.pipeline import Plan, at_resolution, make_plan, prepare_data, train_student
+from edgekd.pipeline import (
+    Plan,
+    at_resolution,
+    make_plan,
+    prepare_data,
+    train_student,
+    with_sized_teacher,
+)
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, override, validate
 from edgekd.resources import find_yaml, resolve_pipeline
@@ -231,6 +238,7 @@ def benchmark_run(
     recipes = _variant_recipes(plan)
     names = student_names(students, list(recipes))
     with open_run(run):
+        plan = with_sized_teacher(plan)
         subjects, curves, data = _trained_subjects(plan, recipes, run, progress)
         teacher = Subject("teacher torch fp32", "teacher", TORCH, "fp32", plan.teacher.path)
         given = [

@@ -8,7 +8,7 @@ import pytest
 
 from edgekd.artifacts import read_json
 from edgekd.errors import InputError
-from edgekd.pipeline import make_plan
+from edgekd.pipeline import make_plan, with_sized_teacher
 from edgekd.progress import Silent
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.resources import data_root
@@ -42,7 +42,9 @@ def test_pictures_have_the_teachers_size_unless_the_recipe_says_another(
     assert make_plan(recipe, target, tmp_path).recipe.data.side == 32
     data = recipe.data.model_copy(update={"resolution": 64})
     other = recipe.model_copy(update={"data": data})
-    assert make_plan(other, target, tmp_path).recipe.data.side == 64
+    plan = make_plan(other, target, tmp_path)
+    assert (plan.recipe.data.side, plan.teacher.resolution) == (64, 32)
+    assert with_sized_teacher(plan).teacher.resolution == 64
 
 
 def test_an_export_fills_the_folder_that_one_stands_in(
