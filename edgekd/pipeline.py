@@ -132,9 +132,9 @@ def train_student(
     """Distil one student; named by its recipe sections and the cache's content."""
     from edgekd.distill.loop import distill
 
-    key = hash_value(
-        [__version__, recipe.student.model_dump(), recipe.distill.model_dump(), cache.key]
-    )
+    # How often it is saved decides nothing: a run goes on with another interval.
+    section = recipe.distill.model_dump(exclude={"checkpoint_every"})
+    key = hash_value([__version__, recipe.student.model_dump(), section, cache.key])
     return distill(recipe.distill, recipe.student, plan.teacher.path, cache, out, progress, key)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.artifacts import read_json
+from edgekd.artifacts import TeacherCache, read_json
 from edgekd.errors import InputError
-from edgekd.pipeline import make_plan, with_sized_teacher
+from edgekd.pipeline import make_plan, train_student, with_sized_teacher
 from edgekd.progress import Silent
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.resources import data_root
@@ -45,6 +45,22 @@ def test_pictures_have_the_teachers_size_unless_the_recipe_says_another(
     plan = make_plan(other, target, tmp_path)
     assert (plan.recipe.data.side, plan.teacher.resolution) == (64, 32)
     assert with_sized_teacher(plan).teacher.resolution == 64
+
+
+def test_how_often_a_run_is_saved_starts_none_anew(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekd.distill.loop.distill", lambda *given: given[-1])
+    plan = make_plan(recipe, load_target("onnx"), tmp_path)
+    cache = TeacherCache(tmp_path, "key", "teacher")
+
+    def key(**changed: int) -> object:
+        section = recipe.distill.model_copy(update=changed)
+        other = recipe.model_copy(update={"distill": section})
+        return train_student(plan, other, cache, tmp_path, Silent())
+
+    assert key(checkpoint_every=7) == key()
+    assert key(steps=7) != key()
 
 
 def test_an_export_fills_the_folder_that_one_stands_in(
