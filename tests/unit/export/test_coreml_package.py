@@ -145,7 +145,7 @@ def test_any_batch_runs_through_the_fixed_one(export: Export, recordings: list[R
         ("mixed", 20, 6.8),
         ("palette4", 15, 4.3),
         ("pruned25", 12, 13.1),
-        ("palette6-ios18", 30, 6.8),
+        ("palette8-ios18", 33, 8.8),
         ("palette4-ios18", 17, 5.6),
         ("int4-ios18", 12, 4.8),
     ],
