@@ -52,11 +52,7 @@ def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shallow_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `tiny_teacher`, two stages of one layer."""
-    return _save(
-        tmp_path_factory.mktemp("teachers") / "shallow",
-        _stable_diffusion,
-        unet=SHALLOW,
-    )
+    return _save(tmp_path_factory.mktemp("teachers") / "shallow", _stable_diffusion, unet=SHALLOW)
 
 
 @pytest.fixture(scope="session")
@@ -94,8 +90,7 @@ def shallow_sdxl_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("teachers") / "shallow-sdxl",
         _stable_diffusion_xl,
         unet={
-            "block_out_channels": (32, 64),
-            "layers_per_block": 1,
+            **SHALLOW,
             "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
             "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
             "transformer_layers_per_block": (1, 2),

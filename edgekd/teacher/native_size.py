@@ -7,7 +7,6 @@ recipe with a `data.resolution` of its own needs that size in all of them.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from edgekd.artifacts import atomic_folder, read_json, write_json
@@ -27,13 +26,13 @@ def teacher_of_size(teacher: TeacherInfo, side: int, folder: Path) -> TeacherInf
         return teacher
     config = Path("unet", "config.json")
     with atomic_folder(folder) as temporary:
-        # In a download cache files are links, and folders may be.
-        for root, _, names in os.walk(teacher.path, followlinks=True):
-            place = temporary / Path(root).relative_to(teacher.path)
-            place.mkdir(exist_ok=True)
-            for name in names:
-                if place / name != temporary / config:
-                    (place / name).symlink_to(Path(root, name).resolve())
+        for path in teacher.path.iterdir():
+            # A pipeline is one folder deep. In a download cache both kinds may be links.
+            for file in path.iterdir() if path.is_dir() else [path]:
+                place = temporary / file.relative_to(teacher.path)
+                place.parent.mkdir(exist_ok=True)
+                if file.is_file() and place != temporary / config:
+                    place.symlink_to(file.resolve())
         size = {"sample_size": side // teacher.vae_scale_factor}
         write_json(temporary / config, {**read_json(teacher.path / config), **size})
     return inspect_teacher(folder)
