@@ -118,7 +118,7 @@ def teach(
     if assemble is not None:
         if assignments:
             raise InputError("`--assemble` takes the run's own recipe", "--set", "Leave it out.")
-        from edgekd.teacher.teach_assemble import assemble_run
+        from edgekd.teach.assemble import assemble_run
 
         folder, step = assemble_run(assemble, out)
         if as_json:
@@ -133,7 +133,7 @@ def teach(
     if evaluate is not None:
         _evaluate_teacher(recipe_path, assignments or [], evaluate, out, as_json)
         return
-    from edgekd.teacher.teach import run_teach
+    from edgekd.teach.run import run_teach
 
     run = out or Path("runs") / "teacher"
     folder = run_teach(recipe_path, assignments or [], run, processes, console())
@@ -146,8 +146,8 @@ def teach(
 def _evaluate_teacher(
     recipe: Path, assignments: list[str], teacher: str, out: Path | None, as_json: bool
 ) -> None:
-    from edgekd.evaluate.run import run_evaluate
     from edgekd.progress import console
+    from edgekd.teach.evaluation.run import run_evaluate
 
     run = out or Path("runs") / "teacher-evaluation"
     result = run_evaluate(recipe, assignments, teacher, run, console())
@@ -164,9 +164,9 @@ def _evaluate_teacher(
 def _compare_recipes(
     recipe: Path, assignments: list[str], suite: str, out: Path | None, as_json: bool
 ) -> None:
-    from edgekd.evaluate.ablation import run_ablation
     from edgekd.progress import console
     from edgekd.resources import find_yaml
+    from edgekd.teach.evaluation.ablation import run_ablation
 
     path = find_yaml("benchmarks", suite, "--ablation")
     run = out or Path("runs") / path.stem

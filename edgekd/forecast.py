@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekd.benchmark.suite import Suite
+    from edgekd.diffusion.validate import TeacherInfo
     from edgekd.recipe import DistillSection, Recipe
     from edgekd.student.arch import StudentArch
     from edgekd.target import Target
-    from edgekd.teacher.validate import TeacherInfo
 
 # A training step costs its forward pass, and about twice that for the two gradients.
 TRAIN_TO_FORWARD = 3.0
@@ -90,7 +90,7 @@ def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.
     """
     import torch
 
-    from edgekd.teacher.rules import side
+    from edgekd.diffusion.rules import side
 
     config = unet.config
     size = (batch_size, config.in_channels, *2 * (side(config.sample_size),))
@@ -119,10 +119,10 @@ def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.
 def forecast(recipe: Recipe, target: Target, suite: Suite, teacher: TeacherInfo) -> Forecast:
     """Expected seconds of the stages after `prepare`, at this machine's measured pace."""
     from edgekd.artifacts import read_json
+    from edgekd.diffusion.load import load_model
     from edgekd.distill.sampling import DEFAULT_PROMPTS
     from edgekd.student.arch import full, resolve_arch
     from edgekd.student.cost import unet_cost
-    from edgekd.teacher.load import load_model
 
     config = read_json(teacher.path / "unet" / "config.json")
     whole, student = full(config), resolve_arch(recipe.student, config)

@@ -35,8 +35,8 @@ from edgekd.target import Target
 if TYPE_CHECKING:
     from edgekd.benchmark.subjects import Subject
     from edgekd.benchmark.suite import Suite
+    from edgekd.diffusion.validate import TeacherInfo
     from edgekd.forecast import Forecast
-    from edgekd.teacher.validate import TeacherInfo
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     """
     from edgekd.benchmark.suite import load_suite
     from edgekd.data.records import check_sources
+    from edgekd.diffusion.validate import inspect_teacher
     from edgekd.export.registry import get_exporter
     from edgekd.student.arch import resolve_arch
-    from edgekd.teacher.validate import inspect_teacher
 
     check_sources(recipe.data.sources)
     path = resolve_pipeline(recipe.teacher.path, "teacher")
@@ -107,7 +107,7 @@ def with_sized_teacher(plan: Plan) -> Plan:
 
     Call it in an open run folder.
     """
-    from edgekd.teacher.native_size import teacher_of_size
+    from edgekd.diffusion.native_size import teacher_of_size
 
     teacher = teacher_of_size(plan.teacher, plan.recipe.data.side, plan.run / "teacher")
     return replace(plan, teacher=teacher)
@@ -117,9 +117,9 @@ def prepare_data(
     recipe: Recipe, teacher: Path, run: Path, progress: Progress
 ) -> tuple[PreparedData, TeacherCache]:
     """Prepare the images and record what the teacher makes of them."""
+    from edgekd.data.cache_writer import build_cache
     from edgekd.data.prepare import prepare
-    from edgekd.teacher.cache import build_cache
-    from edgekd.teacher.load import load_teacher
+    from edgekd.diffusion.load import load_teacher
 
     data = prepare(recipe.data, run / "prepared", progress)
     cache = build_cache(data, load_teacher(teacher), run / "cache", progress)

@@ -40,7 +40,7 @@ def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]
 
     check_sources(recipe.data.sources)
     path = resolve_pipeline(recipe.teacher.path, "teacher")
-    from edgekd.teacher.validate import inspect_teacher
+    from edgekd.diffusion.validate import inspect_teacher
 
     teacher = inspect_teacher(path)
     recipe = at_resolution(recipe, teacher)
@@ -227,7 +227,7 @@ def benchmark_run(
     students = [resolve_pipeline(str(student), "student") for student in students]
     from edgekd.benchmark.run import benchmark
     from edgekd.benchmark.subjects import TORCH, Subject
-    from edgekd.teacher.validate import inspect_folder
+    from edgekd.diffusion.validate import inspect_folder
 
     chosen = validate(
         Recipe, override(recipe.model_dump(), [f"benchmark.suite={suite_name}"]), "recipe"
@@ -339,7 +339,7 @@ def generate_run(
     if (source / "manifest.json").is_file():
         drawer = _open_export(source)
     else:
-        from edgekd.teacher.load import load_pipeline
+        from edgekd.diffusion.load import load_pipeline
 
         drawer = load_pipeline(source)
     _check_steps(drawer, steps)

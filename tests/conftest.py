@@ -112,8 +112,8 @@ def tiny_lora(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
 
+    from edgekd.diffusion.load import load_pipeline
     from edgekd.libraries import diffusers
-    from edgekd.teacher.load import load_pipeline
 
     pipeline = load_pipeline(tiny_teacher)
     targets = {"unet": ["to_q", "to_v"], "text_encoder": ["q_proj"]}

@@ -106,11 +106,11 @@ def convert_unet(
 ) -> None:
     """The U-Net alone, as an export converts it. Its parity is what `edgekd benchmark --suite
     export-sd15` checks; here a call on noise stands for the recorded ones."""
+    from edgekd.diffusion.load import load_pipeline
     from edgekd.export.capture import capture
     from edgekd.export.record import Recording
     from edgekd.export.registry import get_exporter
     from edgekd.export.unet_noise import unet_noise
-    from edgekd.teacher.load import load_pipeline
 
     captured = capture(load_pipeline(source, ("unet",) if base is None else ()), "unet")
     calls = [Recording(unet_noise(source, 2), {})]

@@ -103,7 +103,7 @@ def preload(payload: dict[str, Any]) -> None:
     for name in ("StableDiffusionPipeline", "StableDiffusionXLPipeline"):
         getattr(diffusers, name)
     if runtime == TORCH:
-        import edgekd.teacher.load  # noqa: F401
+        import edgekd.diffusion.load  # noqa: F401
 
         return
     from edgekd.export.registry import get_exporter

@@ -8,7 +8,7 @@ from typing import Any
 from edgekd.libraries import diffusers, transformers
 from edgekd.resources import STARTER
 from edgekd.student.reference import ARCHITECTURES
-from edgekd.teacher.teach_noise import build_scheduler
+from edgekd.teach.noise import build_scheduler
 
 _TEXT_CLASSES = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
 

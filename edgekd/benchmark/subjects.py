@@ -10,7 +10,7 @@ from edgekd.artifacts import ARTIFACT_FILE, hash_tree, hash_value, read_json
 from edgekd.errors import InputError
 
 if TYPE_CHECKING:
-    from edgekd.teacher.weights import StoredTensor
+    from edgekd.diffusion.weights import StoredTensor
 
 Role = Literal["teacher", "student"]
 TORCH = "torch"
@@ -98,7 +98,7 @@ def open_pipeline(subject: Subject, threads: int) -> Any:
     if subject.runtime == TORCH:
         import torch
 
-        from edgekd.teacher.load import load_pipeline
+        from edgekd.diffusion.load import load_pipeline
 
         torch.set_num_threads(threads)
         pipeline = load_pipeline(subject.path)
@@ -144,8 +144,8 @@ def stored_dtype(path: Path) -> str | None:
 
 def _stored_tensors(path: Path) -> dict[str, list[StoredTensor]]:
     """Floating-point tensors of each model in a diffusers folder, from safetensors headers."""
-    from edgekd.teacher.components import weights_stem
-    from edgekd.teacher.weights import find_weights, read_headers
+    from edgekd.diffusion.components import weights_stem
+    from edgekd.diffusion.weights import find_weights, read_headers
 
     return {
         folder.name: [

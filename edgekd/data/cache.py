@@ -2,7 +2,7 @@
 
 One safetensors file and one JSON file for each shard of the data; each file
 stands for itself, so a cache of any size is built and read in bounded memory.
-`edgekd.teacher.cache` builds them.
+`edgekd.data.cache_writer` builds them.
 
 Shapes: N samples and M different captions of a shard, [C, h, w] latents, L
 tokens, D cross-attention width, P pooled width (SDXL).

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from edgekd.distill.draws import BatchPlan, Draw, draw, generator, sample_indices
-from edgekd.distill.noise import NoiseSchedule
-from edgekd.teacher.encode import added_conditions, sample_latents
-from edgekd.teacher.validate import TeacherInfo
+from edgekd.diffusion.encode import added_conditions, sample_latents
+from edgekd.diffusion.noise_schedule import NoiseSchedule
+from edgekd.diffusion.validate import TeacherInfo
+from edgekd.training.draws import BatchPlan, Draw, draw, generator, sample_indices
 
 # Validation is the same for every run, so that runs with different seeds can be compared.
 _VALIDATION_SEED = 0
@@ -101,7 +101,7 @@ class Batches:
     def training(
         self, seed: int, positions: Sequence[int], plan: BatchPlan, dropout: float
     ) -> Batch:
-        """The batch at stream positions; see `edgekd.distill.draws`."""
+        """The batch at stream positions; see `edgekd.training.draws`."""
         rows = self.latents.batch(sample_indices(seed, positions, len(self.latents)))
         shape = rows.mean.shape[1:]
         drawn = draw(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from edgekd.artifacts import StudentCheckpoint, TeacherCache, finish, finished
-from edgekd.cpu import training_cpu
+from edgekd.diffusion.load import Teacher, load_teacher
 from edgekd.disk import writing
 from edgekd.distill.batches import Latents
 from edgekd.distill.trainer import CHECKPOINTS, METRICS_FILE, Trainer
@@ -19,7 +19,7 @@ from edgekd.progress import Progress, Silent
 from edgekd.recipe import DistillSection, StudentSection
 from edgekd.student.arch import StudentArch, resolve_arch
 from edgekd.student.build import save_student
-from edgekd.teacher.load import Teacher, load_teacher
+from edgekd.training.cpu import training_cpu
 
 
 def distill(
@@ -47,7 +47,7 @@ def distill(
             out folder that is full or not writable.
         GateError: a loss term or the gradient is not finite.
     """
-    from edgekd.teacher.cache import CachedLatents
+    from edgekd.data.cache_writer import CachedLatents
 
     done = _finished(out, key)
     if done:

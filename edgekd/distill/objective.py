@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekd.diffusion.noise_schedule import NoiseSchedule
+from edgekd.diffusion.taps import Taps
 from edgekd.distill.batches import Batch
 from edgekd.distill.losses import feature_loss, min_snr_weights, weighted_mse
-from edgekd.distill.noise import NoiseSchedule
 from edgekd.errors import InputError
 from edgekd.recipe import LossSection
-from edgekd.teacher.taps import Taps
 
 
 def predict(unet: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Tensor:

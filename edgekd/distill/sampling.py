@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgekd.diffusion.load import Teacher, make_pipeline
 from edgekd.distill.batches import Latents
-from edgekd.distill.draws import generator
-from edgekd.teacher.load import Teacher, make_pipeline
+from edgekd.training.draws import generator
 
 Pixels = npt.NDArray[np.uint8]
 DEFAULT_PROMPTS = 8

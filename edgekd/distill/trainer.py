@@ -1,7 +1,7 @@
 """One student in training: a step, and what is due after it.
 
 A step is a pure function of the weights, the optimiser's state and the step number (see
-`edgekd.distill.draws`), so a killed run continues from its last checkpoint with the same
+`edgekd.training.draws`), so a killed run continues from its last checkpoint with the same
 numbers, bit for bit on a CPU.
 """
 
@@ -17,14 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekd.diffusion.load import Teacher
+from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.disk import writing
 from edgekd.distill import checkpoint as checkpoints
 from edgekd.distill.batches import Batches, Latents
 from edgekd.distill.checkpoint import Checkpoint
-from edgekd.distill.draws import BatchPlan, step_positions
-from edgekd.distill.ema import Ema
 from edgekd.distill.log import MetricsLog
-from edgekd.distill.noise import read_schedule
 from edgekd.distill.objective import Objective, total
 from edgekd.distill.sampling import SampleSheet, choose_prompts, save_png
 from edgekd.distill.schedule import learning_rate
@@ -37,8 +36,9 @@ from edgekd.student.arch import StudentArch
 from edgekd.student.build import build_student
 from edgekd.student.config import to_unet_config
 from edgekd.student.mapping import feature_pairs
-from edgekd.teacher.load import Teacher
-from edgekd.teacher.precision import autocast_dtype, training_attention
+from edgekd.training.draws import BatchPlan, step_positions
+from edgekd.training.ema import Ema
+from edgekd.training.precision import autocast_dtype, training_attention
 
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"

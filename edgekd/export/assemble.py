@@ -92,7 +92,7 @@ def export_pipeline(
     The pipeline's parts are converted one at a time, the U-Net last; `edgekd.export.isolate` says
     in which process. All that can be checked without weights is checked first.
     """
-    from edgekd.teacher.load import load_pipeline
+    from edgekd.diffusion.load import load_pipeline
 
     started = time.monotonic()
     options = options or ExportOptions()

@@ -88,7 +88,7 @@ class InProcess:
         return Done(result, peak)
 
     def _load(self, path: Path, only: Collection[str] | None = None) -> Any:
-        from edgekd.teacher.load import load_pipeline
+        from edgekd.diffusion.load import load_pipeline
 
         del only
         if path not in self._pipelines:
@@ -209,7 +209,7 @@ def serve(payload: dict[str, Any]) -> dict[str, Any]:
 
 def _load(path: Path, only: Collection[str] | None = None) -> Any:
     # Imported here: a step that loads no pipeline needs neither diffusers nor the time it takes.
-    from edgekd.teacher.load import load_pipeline
+    from edgekd.diffusion.load import load_pipeline
 
     return load_pipeline(path, only)
 

@@ -47,7 +47,7 @@ def check_lora(path: Path) -> None:
 
 
 def _count_pairs(path: Path) -> int:
-    from edgekd.teacher.weights import read_headers
+    from edgekd.diffusion.weights import read_headers
 
     names = read_headers([path])
     return sum(any(mark in name for mark in _FIRST_FACTORS) for name in names)

@@ -340,7 +340,7 @@ def check_parity(
     Raises:
         GateError: see `check_component` and `check_pictures`; also a part that is missing.
     """
-    from edgekd.teacher.load import load_pipeline
+    from edgekd.diffusion.load import load_pipeline
 
     if trajectory is None:
         trajectory = record_for_parity(

@@ -40,7 +40,7 @@ def record_trajectory(
     exporter: Exporter, pipeline_path: Path, prompts: list[str], generation: Generation
 ) -> Trajectory:
     """Record a pipeline once for several exports, in a child process where it is large."""
-    from edgekd.teacher.load import load_pipeline
+    from edgekd.diffusion.load import load_pipeline
 
     sizes = parts_bytes(load_pipeline(pipeline_path, only=()))
     worker = make_worker(exporter, sizes, limit_bytes=None)

@@ -29,7 +29,7 @@ Order = dict[str, Any]
 
 
 class Load(Protocol):
-    """`edgekd.teacher.load.load_pipeline`, or what remembers its result."""
+    """`edgekd.diffusion.load.load_pipeline`, or what remembers its result."""
 
     def __call__(self, path: Path, only: Collection[str] | None = None) -> Any: ...
 

@@ -23,8 +23,7 @@ from edgekd.metrics.clip_score import Scorer, clip_score, normalise, retrieval
 from edgekd.metrics.features import FeatureExtractor, FloatArray, Pixels
 from edgekd.metrics.fid import fd
 from edgekd.resources import STARTER
-from edgekd.teacher.recipe import TeachDataSection
-from edgekd.teacher.teach_data import (
+from edgekd.teach.data import (
     WHITE,
     Corpus,
     Subject,
@@ -34,6 +33,7 @@ from edgekd.teacher.teach_data import (
     plain_caption,
     render,
 )
+from edgekd.teach.recipe import TeachDataSection
 
 CARDS = STARTER / "scorers"
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"

@@ -20,7 +20,7 @@ from edgekd.metrics.clip_score import thumbnails
 from edgekd.metrics.features import FEATURES_ONNX, FeatureExtractor, FloatArray, Pixels
 from edgekd.progress import Progress
 from edgekd.starter.scorer_recipe import DegradeSection, ScorerRecipe
-from edgekd.teacher.teach_data import (
+from edgekd.teach.data import (
     WHITE,
     Corpus,
     Subject,

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from edgekd.recipe import Section, load_yaml, override, validate
-from edgekd.teacher.recipe import TeachDataSection
+from edgekd.teach.recipe import TeachDataSection
 
 
 class DegradeSection(Section):

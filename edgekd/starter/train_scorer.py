@@ -30,7 +30,7 @@ from edgekd.resources import find_yaml
 from edgekd.starter.scorer_data import Renderings, Sampler, renderings, train_tokenizer
 from edgekd.starter.scorer_model import ImageTower, TextTower, contrastive_loss
 from edgekd.starter.scorer_recipe import ScorerRecipe, load_scorer_recipe
-from edgekd.teacher.teach_data import load_corpus
+from edgekd.teach.data import load_corpus
 
 OPSET = 17
 UNKNOWN_ID = 1

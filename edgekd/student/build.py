@@ -27,7 +27,7 @@ def build_student(unet: Any, arch: StudentArch, importance: Importance | None = 
     It is built from a stock config and loaded strictly, so no weight can stay random and no
     random number is drawn. dtype and device are the teacher's. A full arch equals the teacher
     bit for bit; so does its output, if the teacher's weights are aligned in memory as torch
-    aligns them (`edgekd.teacher.load` does; weights mapped from a file may use other kernels
+    aligns them (`edgekd.diffusion.load` does; weights mapped from a file may use other kernels
     and differ in the last bit).
 
     Args:

@@ -47,7 +47,7 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def parts(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Recordings, and folders by (part, precision)."""
-    from edgekd.teacher.load import load_pipeline
+    from edgekd.diffusion.load import load_pipeline
 
     pipeline = load_pipeline(tiny_teacher)
     recordings = record_denoising_inputs(pipeline, ["red apple"], 2, 4.0).recordings

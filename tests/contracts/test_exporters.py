@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgekd.artifacts import ExportedPipeline, hash_tree
+from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import GateError, InputError
 from edgekd.export.capture import PIPELINE_ATTRIBUTES, capture
 from edgekd.export.manifest import content_hash, read_manifest
@@ -25,7 +26,6 @@ from edgekd.export.record import draw
 from edgekd.export.registry import exporters, get_exporter
 from edgekd.progress import Silent
 from edgekd.target import list_targets
-from edgekd.teacher.load import load_pipeline
 
 PROMPTS = ["red apple"]
 # Three noise levels are enough here, and keep the suite short.

@@ -308,9 +308,11 @@ def test_an_out_that_cannot_be_made_is_refused_before_the_work(verb, tmp_path, r
 
 
 def test_bad_data_is_found_before_the_teacher_is_read(tmp_path, run_cli, monkeypatch):
-    import edgekd.teacher.validate
+    import edgekd.diffusion.validate
 
-    monkeypatch.setattr(edgekd.teacher.validate, "inspect_teacher", lambda path: pytest.fail(path))
+    monkeypatch.setattr(
+        edgekd.diffusion.validate, "inspect_teacher", lambda path: pytest.fail(path)
+    )
     out = str(tmp_path / "run")
     for verb in ("distill", "prepare"):
         code, _, stderr = run_cli(verb, "--data", str(tmp_path / "none"), "--out", out)

@@ -97,9 +97,9 @@ _SECTION = {
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory, tiny_teacher: Path) -> dict[str, Any]:
     """A few of the starter's images, cached for the tiny teacher."""
+    from edgekd.data.cache_writer import build_cache
     from edgekd.data.prepare import prepare
-    from edgekd.teacher.cache import build_cache
-    from edgekd.teacher.load import load_teacher
+    from edgekd.diffusion.load import load_teacher
 
     folder = tmp_path_factory.mktemp("distill")
     few = pq.read_table(resources.STARTER / "emoji-64.parquet").slice(2000, 60)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from edgekd.artifacts import hash_tree
 from edgekd.cli import app
+from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import InputError
 from edgekd.export.bits import choices, held_out
 from edgekd.export.bits.onnx import ONNX_STORAGE
@@ -27,7 +28,6 @@ from edgekd.export.onnx import OnnxExporter
 from edgekd.export.parity import snr_db
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.progress import Silent
-from edgekd.teacher.load import load_pipeline
 
 PROMPTS = ["red apple"]
 NAMED = {

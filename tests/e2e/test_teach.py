@@ -20,10 +20,10 @@ from edgekd.data.records import STARTER_PARQUET
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers
 from edgekd.progress import Silent
-from edgekd.teacher.recipe import load_teach_recipe
-from edgekd.teacher.teach import STAGES, run_teach
-from edgekd.teacher.teach_assemble import assemble, assemble_run
-from edgekd.teacher.teach_log import METRICS_FILE, read_metrics
+from edgekd.teach.assemble import assemble, assemble_run
+from edgekd.teach.log import METRICS_FILE, read_metrics
+from edgekd.teach.recipe import load_teach_recipe
+from edgekd.teach.run import STAGES, run_teach
 
 TINY = Path(__file__).parents[1] / "tiny-teacher.yaml"
 

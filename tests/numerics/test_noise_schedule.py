@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.distill.losses import min_snr_weights
-from edgekd.distill.noise import read_schedule
 
 
 def _scheduler(prediction_type: str, zero_snr: bool = False) -> object:

@@ -1,11 +1,11 @@
 import pytest
 
+from edgekd.diffusion.load import load_model
 from edgekd.forecast import Forecast, checking_macs, distill_macs, forecast, macs_per_second
 from edgekd.pipeline import make_plan
 from edgekd.recipe import DistillSection, LossSection, load_recipe
 from edgekd.resources import data_root
 from edgekd.target import load_target
-from edgekd.teacher.load import load_model
 
 
 def test_pace_of_finished_stages_corrects_the_rest():

@@ -19,11 +19,10 @@ CORE = {
     "recipe",
     "target",
     "libraries",
-    "cpu",
 }
 # Upstream first: a package may import itself, the core and what stands before it.
-ORDER = ["measure", "data", "metrics", "teacher", "student", "distill", "export", "report"]
-ORDER += ["benchmark", "evaluate"]
+ORDER = ["measure", "diffusion", "data", "metrics", "training", "student", "distill", "export"]
+ORDER += ["report", "benchmark", "teach"]
 LIGHT = [
     "cli",
     "cli_options",
@@ -32,7 +31,6 @@ LIGHT = [
     "errors",
     "resources",
     "disk",
-    "cpu",
     "artifacts",
     "progress",
     "recipe",

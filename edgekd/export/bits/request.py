@@ -128,7 +128,7 @@ def _check_early(
     exporter: Exporter, pipeline_path: Path, out: Path, options: ExportOptions
 ) -> None:
     """What the export would refuse after minutes of measurements."""
-    from edgekd.teacher.load import load_pipeline
+    from edgekd.diffusion.load import load_pipeline
 
     check_out(out)
     check_capabilities(exporter, load_pipeline(pipeline_path, only=()), None)
@@ -139,7 +139,7 @@ def _check_early(
 @contextmanager
 def _pipeline(path: Path, options: ExportOptions) -> Iterator[Any]:
     """The pipeline as it will be exported."""
-    from edgekd.teacher.load import load_pipeline
+    from edgekd.diffusion.load import load_pipeline
 
     if options.lora is None:
         yield load_pipeline(path)

@@ -27,7 +27,7 @@ class RandomLatents:
     """What `CachedLatents` offers, in memory."""
 
     def __init__(self, teacher: Any, count: int, seed: int) -> None:
-        from edgekd.teacher.encode import encode_prompts
+        from edgekd.diffusion.encode import encode_prompts
 
         source = torch.Generator().manual_seed(seed)
         info = teacher.info
@@ -123,7 +123,7 @@ class Bench:
 
 @pytest.fixture(scope="session")
 def make_bench() -> Callable[[Path], Bench]:
-    from edgekd.teacher.load import load_teacher
+    from edgekd.diffusion.load import load_teacher
 
     def make(path: Path) -> Bench:
         teacher = load_teacher(path)

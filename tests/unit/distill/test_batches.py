@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.distill.batches import Batches, drop_captions
-from edgekd.distill.draws import BatchPlan, draw, sample_indices
-from edgekd.distill.noise import read_schedule
+from edgekd.training.draws import BatchPlan, draw, sample_indices
 
 
 def _batches(bench: Any) -> Batches:

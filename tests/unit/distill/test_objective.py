@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 import torch
 
+from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.distill.batches import Batch, Batches
-from edgekd.distill.draws import BatchPlan
-from edgekd.distill.noise import read_schedule
 from edgekd.distill.objective import Objective, predict, total
 from edgekd.errors import InputError
 from edgekd.recipe import LossSection
 from edgekd.student.arch import full
 from edgekd.student.build import build_student
 from edgekd.student.mapping import feature_pairs
+from edgekd.training.draws import BatchPlan
 
 
 class Setup:

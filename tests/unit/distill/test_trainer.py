@@ -30,7 +30,7 @@ def _weights(model: Any) -> torch.Tensor:
 
 
 def test_a_run_leaves_a_student_and_its_records(bench: Any, tmp_path: Path) -> None:
-    from edgekd.teacher.load import load_teacher
+    from edgekd.diffusion.load import load_teacher
 
     result = bench.run(tmp_path / "run")
     unet = load_teacher(result.path).unet

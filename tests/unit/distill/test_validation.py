@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.distill.batches import Batches
-from edgekd.distill.noise import read_schedule
 from edgekd.distill.objective import predict
 from edgekd.distill.validation import Validation
 from edgekd.student.arch import full

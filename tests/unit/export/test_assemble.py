@@ -32,7 +32,7 @@ GENERATION = Generation(steps=2, guidance_scale=3.0)
 
 @pytest.fixture(scope="module")
 def trajectory(tiny_teacher: Path) -> Trajectory:
-    from edgekd.teacher.load import load_pipeline
+    from edgekd.diffusion.load import load_pipeline
 
     return record_for_parity(load_pipeline(tiny_teacher), ["cat"], GENERATION)
 

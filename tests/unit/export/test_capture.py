@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import InputError
 from edgekd.export.capture import capture, component_names, picture_multiple, unet_inputs
-from edgekd.teacher.load import load_pipeline
 
 
 def _unet_config(**changes: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgekd.artifacts import hash_file
+from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import InputError
 from edgekd.export.lora import check_lora, fuse_lora
 from edgekd.export.manifest import read_manifest, source_hash
@@ -18,7 +19,6 @@ from edgekd.export.parity import psnr_db
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.record import draw
 from edgekd.progress import Silent
-from edgekd.teacher.load import load_pipeline
 
 GENERATION = Generation(steps=2, guidance_scale=3.0)
 DRAWING: Any = (("red apple",), 2, 3.0, 0)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from edgekd.artifacts import hash_tree, read_json, write_json
+from edgekd.diffusion.load import load_pipeline
 from edgekd.export.capture import Capture, capture
 from edgekd.export.manifest import read_manifest
 from edgekd.export.openvino import OpenVinoExporter
@@ -24,7 +25,6 @@ from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.record import Recording
 from edgekd.export.unet_noise import unet_noise
 from edgekd.progress import Silent
-from edgekd.teacher.load import load_pipeline
 
 PROMPT = "red apple"
 

@@ -171,7 +171,7 @@ def test_no_prompts_are_refused() -> None:
 
 @pytest.fixture(scope="module")
 def trajectory(tiny_teacher: Path) -> Trajectory:
-    from edgekd.teacher.load import load_pipeline
+    from edgekd.diffusion.load import load_pipeline
 
     return record_for_parity(load_pipeline(tiny_teacher), ["red apple"], Generation(steps=2))
 

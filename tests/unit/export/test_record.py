@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from edgekd.diffusion.load import load_pipeline
 from edgekd.export.capture import capture, component_names
 from edgekd.export.parity import record_for_parity
 from edgekd.export.protocol import Generation
 from edgekd.export.record import draw, record_denoising_inputs
-from edgekd.teacher.load import load_pipeline
 
 PROMPTS = ("red apple", "a cat")
 

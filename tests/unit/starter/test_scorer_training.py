@@ -18,7 +18,7 @@ from edgekd.starter.scorer_data import Sampler, degrade, renderings, true_captio
 from edgekd.starter.scorer_model import PAD_ID, TextTower, contrastive_loss
 from edgekd.starter.scorer_recipe import DegradeSection, ScorerRecipe
 from edgekd.starter.train_scorer import train_scorer
-from edgekd.teacher.teach_data import WHITE, Subject, load_corpus
+from edgekd.teach.data import WHITE, Subject, load_corpus
 
 COLORS = ("crimson", "navy", "gold", "teal", "black", "orchid")
 STYLES = ("disc", "box")

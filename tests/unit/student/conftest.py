@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgekd.diffusion.taps import output_tensor
 from edgekd.libraries import diffusers
-from edgekd.teacher.taps import output_tensor
 
 
 @pytest.fixture(scope="session")

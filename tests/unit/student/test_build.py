@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from edgekd.artifacts import read_json, write_json
+from edgekd.diffusion.load import load_model
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers
 from edgekd.student.arch import StageArch, StudentArch, full, preset
 from edgekd.student.build import build_student, save_student
-from edgekd.teacher.load import load_model
 
 TEACHERS = ["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher", "starter_teacher"]
 

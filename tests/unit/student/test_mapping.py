@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgekd.diffusion.load import load_model
+from edgekd.diffusion.taps import Taps, list_points
 from edgekd.student.arch import StageArch, StudentArch, full, preset
 from edgekd.student.build import build_student
 from edgekd.student.importance import magnitude_importance
 from edgekd.student.layout import IDENTITY, Space
 from edgekd.student.mapping import ZEROS, feature_pairs, select, tensor_map
-from edgekd.teacher.load import load_model
-from edgekd.teacher.taps import Taps, list_points
 
 MakeUNet = Callable[..., Any]
 Predict = Callable[[Any], Tensor]

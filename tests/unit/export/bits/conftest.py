@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from edgekd.teacher.load import load_pipeline
+from edgekd.diffusion.load import load_pipeline
 
 
 @pytest.fixture(scope="session")

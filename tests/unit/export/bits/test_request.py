@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import InputError
 from edgekd.export.bits.recipe import find_storage, load_quantization, resolve
 from edgekd.export.bits.request import recipe_file
@@ -16,7 +17,6 @@ from edgekd.export.registry import get_exporter
 from edgekd.recipe import Recipe, load_yaml, validate
 from edgekd.resources import data_root, find_yaml
 from edgekd.target import load_target
-from edgekd.teacher.load import load_pipeline
 
 SHIPPED = sorted((data_root() / "export_targets").glob("*/quantization/*.yaml"))
 

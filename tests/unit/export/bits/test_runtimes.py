@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgekd.diffusion.load import load_pipeline
 from edgekd.export.bits.recipe import ComponentRecipe, QuantizationRecipe, resolve
 from edgekd.export.bits.sensitivity import rounded
 from edgekd.export.bits.storage import WeightStorage
@@ -17,7 +18,6 @@ from edgekd.export.capture import PIPELINE_ATTRIBUTES, capture
 from edgekd.export.parity import snr_db
 from edgekd.export.record import record_denoising_inputs
 from edgekd.export.registry import get_exporter
-from edgekd.teacher.load import load_pipeline
 
 PARTS = ("text_encoder", "unet", "vae_decoder")
 # Of OpenVINO: sums in another order. Of Core ML: the input is rounded to float16.

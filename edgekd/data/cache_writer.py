@@ -1,0 +1,207 @@
+"""Record what a teacher makes of prepared data, so that training need not ask again.
+
+The files and their dtypes are described in `edgekd.data.cache`, which reads them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from edgekd.artifacts import PreparedData, TeacherCache, finish, finished, hash_value, write_json
+from edgekd.data.cache import CachedLatents, samples_path
+from edgekd.data.dataset import PreparedSample, iter_shard, list_shards
+from edgekd.data.images import to_tensor
+from edgekd.data.partial import resumable_folder
+from edgekd.data.workers import ordered_map
+from edgekd.diffusion.encode import TextEmbeddings, encode_images, encode_prompts
+from edgekd.diffusion.load import Teacher
+from edgekd.diffusion.validate import TeacherInfo
+from edgekd.errors import InputError
+from edgekd.progress import Advance, Progress
+
+__all__ = ["CachedLatents", "build_cache", "cache_key", "find_cache"]
+
+FORMAT_VERSION = 1
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cache_key(data: PreparedData, info: TeacherInfo, dtype: torch.dtype = torch.float32) -> str:
+    """Hash of all that the cache's content follows from."""
+    return hash_value([FORMAT_VERSION, data.key, info.key, str(dtype)])
+
+
+def find_cache(
+    data: PreparedData, info: TeacherInfo, out: Path, dtype: torch.dtype = torch.float32
+) -> TeacherCache | None:
+    """The finished cache in `out`, if there is one for this data and teacher."""
+    key = cache_key(data, info, dtype)
+    return TeacherCache(out, key, info.key) if finished(out, key) else None
+
+
+def build_cache(
+    data: PreparedData, teacher: Teacher, out: Path, progress: Progress, batch_size: int = 16
+) -> TeacherCache:
+    """Encode all images and captions, shard by shard; finished shards are never made again.
+
+    Args:
+        batch_size: images, and captions, encoded at a time. On a CPU small batches stay in
+            its caches.
+
+    Raises:
+        InputError: the teacher's outputs are not finite, or the disk is full or read-only.
+    """
+    key = cache_key(data, teacher.info, teacher.dtype)
+    if finished(out, key) is None:
+        shards = [*list_shards(data, "train"), *list_shards(data, "validation")]
+        with (
+            resumable_folder(out, key) as partial,
+            _threads(teacher.device) as pool,
+            progress.track("encode with the teacher", data.train + data.validation) as advance,
+        ):
+            encoder = _Encoder(teacher, pool, batch_size)
+            for shard in shards:
+                _cache_shard(shard, partial, encoder, advance)
+            finish(partial, key, teacher_key=teacher.info.key, data_key=data.key)
+    return TeacherCache(out, key, teacher.info.key)
+
+
+@contextlib.contextmanager
+def _threads(device: torch.device) -> Iterator[Executor | None]:
+    """On a CPU, as many threads as torch would use, each with a batch of its own.
+
+    Small models on small images waste most of the time of threads that share a batch;
+    and a batch on one thread gives the same bits on any number of cores.
+    """
+    count = torch.get_num_threads()
+    if device.type != "cpu":
+        yield None
+        return
+    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(count)
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """Batches of images or captions through the teacher, in order, several at a time."""
+
+    teacher: Teacher
+    pool: Executor | None
+    batch_size: int
+
+    def images(
+        self, samples: Iterator[PreparedSample]
+    ) -> Iterator[tuple[list[PreparedSample], tuple[torch.Tensor, torch.Tensor]]]:
+        return self._run(samples, self._moments)
+
+    def captions(self, captions: list[str]) -> Iterator[TextEmbeddings]:
+        work = self._run(iter(captions), lambda batch: encode_prompts(self.teacher, batch))
+        return (embeddings for _, embeddings in work)
+
+    def _moments(self, batch: list[PreparedSample]) -> tuple[torch.Tensor, torch.Tensor]:
+        images = torch.stack([to_tensor(sample.image) for sample in batch])
+        mean, logvar = encode_images(self.teacher, images)
+        return mean.float().cpu(), logvar.float().cpu()
+
+    def _run(
+        self, items: Iterator[Item], function: Callable[[list[Item]], Result]
+    ) -> Iterator[tuple[list[Item], Result]]:
+        tasks = ((batch, batch) for batch in _batches(items, self.batch_size))
+        return ordered_map(self.pool, function, tasks, 2 * torch.get_num_threads())
+
+
+def _cache_shard(shard: Path, folder: Path, encoder: _Encoder, advance: Advance) -> None:
+    final = folder / f"{shard.stem}.safetensors"
+    if final.exists():
+        advance(sum(1 for _ in iter_shard(shard)), resumed=True)
+        return
+    tensors: dict[str, list[torch.Tensor]] = {"mean": [], "logvar": [], "time_ids": []}
+    rows = {"": 0}
+    caption_index, samples = [], []
+    for batch, (mean, logvar) in encoder.images(iter_shard(shard)):
+        tensors["mean"].append(mean)
+        tensors["logvar"].append(logvar)
+        tensors["time_ids"].append(torch.tensor([_time_ids(s) for s in batch]))
+        caption_index += [rows.setdefault(s.caption, len(rows)) for s in batch]
+        samples += [{"key": s.key, "caption": s.caption, "holdout": s.holdout} for s in batch]
+        advance(len(batch))
+    result = {name: torch.cat(parts) for name, parts in tensors.items()}
+    result["caption_index"] = torch.tensor(caption_index)
+    result.update(_text_tables(encoder, list(rows)))
+    _check_finite(result, shard)
+    write_json(samples_path(final), samples)
+    _save(result, final)
+
+
+def _save(tensors: dict[str, torch.Tensor], final: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    temporary = final.with_name(f".{final.name}.tmp")
+    try:
+        # A posterior's halves may be strided views, which safetensors does not take.
+        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        code = int(number[1])  # safetensors keeps the system's error number in its text only
+        raise OSError(code, os.strerror(code), str(final)) from None
+    with open(temporary, "rb") as stream:
+        os.fsync(stream.fileno())
+    temporary.replace(final)
+
+
+def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    while batch := list(islice(items, size)):
+        yield batch
+
+
+def _time_ids(sample: PreparedSample) -> tuple[float, ...]:
+    """SDXL's size conditioning (Podell et al. 2023, section 2.2)."""
+    height, width = sample.image.shape[:2]
+    ids = (*sample.original_size, *sample.crop, height, width)
+    return tuple(float(value) for value in ids)
+
+
+def _text_tables(encoder: _Encoder, captions: list[str]) -> dict[str, torch.Tensor]:
+    hidden_states, pooled = [], []
+    for embeddings in encoder.captions(captions):
+        hidden_states.append(_half(embeddings.encoder_hidden_states))
+        if embeddings.pooled is not None:
+            pooled.append(_half(embeddings.pooled))
+    tables = {"encoder_hidden_states": torch.cat(hidden_states)}
+    if pooled:
+        tables["pooled"] = torch.cat(pooled)
+    return tables
+
+
+def _half(values: torch.Tensor) -> torch.Tensor:
+    """float16 where every value fits, else float32 (`torch.cat` then widens the whole table)."""
+    values = values.float().cpu()
+    half = values.half()
+    return half if torch.isfinite(half).all() else values
+
+
+def _check_finite(tensors: dict[str, torch.Tensor], shard: Path) -> None:
+    for name, values in tensors.items():
+        if not torch.isfinite(values).all():
+            raise InputError(
+                "the teacher's encoders must give finite values",
+                f"NaN or infinity in `{name}` of {shard.name}",
+                "VAEs that overflow in fp16 need fp32.",
+            )

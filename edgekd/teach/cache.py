@@ -1,0 +1,116 @@
+"""Latents and image features of every rendering, computed once, memory-mapped afterwards.
+
+Shapes: N subjects, V renderings of each: latents `float16 [N, V, C, h, w]`
+(posterior means of the normalised autoencoder, unscaled), features
+`float16 [N, V, 1280]`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgekd.artifacts import atomic_folder, finish, finished
+from edgekd.metrics.efficientnet import load_trunk
+from edgekd.progress import Progress
+from edgekd.teach.data import Corpus, cached_variant, render, to_batch
+from edgekd.teach.ranks import Ranks
+from edgekd.teach.recipe import TeachRecipe
+
+CHUNK_SUBJECTS = 64
+FEATURE_RESOLUTION = 128
+ARRAY_FILE = "array.npy"
+
+Half = npt.NDArray[np.float16]
+Encoder = Callable[[Tensor], Tensor]
+
+
+def build_cache(
+    name: str,
+    folder: Path,
+    key: str,
+    corpus: Corpus,
+    recipe: TeachRecipe,
+    encoder: Encoder,
+    ranks: Ranks,
+    progress: Progress,
+) -> Half:
+    """Encode all renderings of the training subjects, [N,V,...], chunks shared among the ranks.
+
+    A killed run keeps its finished chunks.
+    """
+    final = folder / name
+    if finished(final, key) is None:
+        parts = folder / f"{name}-{key[:16]}.parts"
+        parts.mkdir(parents=True, exist_ok=True)
+        starts = range(0, len(corpus.train), CHUNK_SUBJECTS)
+        paths = [parts / f"{start:08d}.npy" for start in starts]
+        with progress.track(f"{name} cache", len(corpus.train)) as advance:
+            for number, (start, path) in enumerate(zip(starts, paths, strict=True)):
+                there = path.is_file()
+                if number % ranks.count == ranks.rank and not there:
+                    _write_chunk(path, _encode_chunk(start, corpus, recipe, encoder))
+                advance(min(CHUNK_SUBJECTS, len(corpus.train) - start), resumed=there)
+        ranks.wait()
+        if ranks.first:
+            with atomic_folder(final) as temporary:
+                np.save(temporary / ARRAY_FILE, np.concatenate([np.load(p) for p in paths]))
+                finish(temporary, key)
+            shutil.rmtree(parts)
+        ranks.wait()
+    mapped: Half = np.load(final / ARRAY_FILE, mmap_mode="r")
+    return mapped
+
+
+def _encode_chunk(start: int, corpus: Corpus, recipe: TeachRecipe, encoder: Encoder) -> Half:
+    section = recipe.data.augment
+    rows = []
+    for index in range(start, min(start + CHUNK_SUBJECTS, len(corpus.train))):
+        subject = corpus.train[index]
+        variants = [
+            cached_variant(subject, section, recipe.seed, index, number)
+            for number in range(section.variants)
+        ]
+        images = to_batch([render(subject, v, section.backgrounds) for v in variants])
+        with torch.no_grad():
+            rows.append(encoder(images).float().cpu().numpy().astype(np.float16))
+    return np.stack(rows)
+
+
+def _write_chunk(path: Path, chunk: Half) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as stream:
+        np.save(stream, chunk)
+    temporary.replace(path)
+
+
+def latent_encoder(vae: Any, device: torch.device) -> Encoder:
+    """Images in [-1,1] to posterior means, unscaled."""
+
+    def encode(images: Tensor) -> Tensor:
+        mean: Tensor = vae.encode(images.to(device)).latent_dist.mean
+        return mean
+
+    return encode
+
+
+def feature_encoder(device: torch.device) -> Encoder:
+    """Images in [-1,1] to pooled features, at the feature extractor's resolution."""
+    trunk = load_trunk().to(device)
+
+    def encode(images: Tensor) -> Tensor:
+        size = (FEATURE_RESOLUTION, FEATURE_RESOLUTION)
+        resized = F.interpolate(images.to(device), size, mode="bicubic", antialias=True)
+        pooled: Tensor = trunk(resized.clamp(-1, 1)).pooled
+        return pooled
+
+    return encode

@@ -1,0 +1,288 @@
+"""Which parts of a teacher's recipe help: short runs, one thing changed in each.
+
+`edgekd teach --ablation SUITE`. Layout of the out folder:
+    ablation.json, ablation.md   the rows
+    variants/<name>/             a run of `edgekd teach` each; a killed one goes on
+    shared/                      finished autoencoders, text encoders and caches
+    cache/                       pictures and features
+
+A variant takes finished parts from `shared/` when all that decides them is the
+same in its recipe. `edgekd teach` checks them by its own content keys: a part
+that does not fit is made anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgekd.artifacts import (
+    atomic_folder,
+    hash_value,
+    read_json,
+    remove_leftovers,
+    run_lock,
+    write_json,
+    write_text,
+)
+from edgekd.benchmark.cache import Cache
+from edgekd.benchmark.workers import WorkerPool
+from edgekd.diffusion.load import load_teacher
+from edgekd.diffusion.validate import inspect_folder
+from edgekd.errors import InputError
+from edgekd.measure.environment import environment
+from edgekd.progress import Progress
+from edgekd.recipe import validate
+from edgekd.report.format import significant
+from edgekd.teach.assemble import RECIPE_FILE
+from edgekd.teach.cache import latent_encoder
+from edgekd.teach.data import Corpus, load_corpus
+from edgekd.teach.evaluation import markdown
+from edgekd.teach.evaluation.ablation_suite import (
+    TeachAblation,
+    TeachVariant,
+    base_recipe,
+    load_ablation,
+    variant_recipe,
+)
+from edgekd.teach.evaluation.autoencoder import Autoencoder
+from edgekd.teach.evaluation.card import stage_facts
+from edgekd.teach.evaluation.eye import Eye
+from edgekd.teach.evaluation.figures import Instruments, set_figures
+from edgekd.teach.evaluation.label_gain import IMAGES as GAIN_IMAGES
+from edgekd.teach.evaluation.label_gain import label_gains
+from edgekd.teach.evaluation.pictures import Artist, open_pool, wishes
+from edgekd.teach.evaluation.probes import fit_probes
+from edgekd.teach.evaluation.prompts import check_corpus, held_out_set, known_set
+from edgekd.teach.log import METRICS_FILE, read_metrics
+from edgekd.teach.noise import NoisePredictor
+from edgekd.teach.recipe import TeachRecipe
+from edgekd.teach.run import teach
+from edgekd.teach.start import find_start
+from edgekd.teach.unet import validation_batches, validation_losses
+
+RESULT_FILE = "ablation.json"
+# For the number of workers that memory allows: the limit of a starter teacher.
+TEACHER_BYTES = 36 * 10**6
+# What may change while a variant is trained.
+FREE = {"evaluate", "samples", "processes", "threads", "checkpoint_minutes"}
+
+
+def part_keys(recipe: TeachRecipe) -> dict[str, str]:
+    """Path of each part in a run folder -> hash of all that decides it."""
+    data = recipe.data.model_dump(mode="json")
+    images = {name: value for name, value in data.items() if name != "captions"}
+    origin = [recipe.precision, recipe.processes, recipe.seed, recipe.start_from]
+    vae = [images, recipe.vae.model_dump(mode="json"), origin]
+    return {
+        "vae/model": hash_value(["vae", *vae]),
+        "cache/latents": hash_value(["latents", *vae]),
+        "text/model": hash_value(["text", data, recipe.text.model_dump(mode="json"), origin]),
+        "cache/features": hash_value(["features", data, recipe.seed]),
+    }
+
+
+def lend(shared: Path, run: Path, recipe: TeachRecipe) -> None:
+    """Give a run the finished parts that fit its recipe; files are linked, not copied."""
+    for part, key in part_keys(recipe).items():
+        if (shared / key).is_dir() and not (run / part).exists():
+            _link_tree(shared / key, run / part)
+
+
+def keep(shared: Path, run: Path, recipe: TeachRecipe) -> None:
+    """Keep a finished run's parts for the next."""
+    for part, key in part_keys(recipe).items():
+        if (run / part).is_dir() and not (shared / key).exists():
+            _link_tree(run / part, shared / key)
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    # Safe, since no file of an artefact is ever changed in place.
+    with atomic_folder(target) as temporary:
+        shutil.copytree(source, temporary, copy_function=os.link, dirs_exist_ok=True)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What judges all variants: the base recipe's data, seed and loss."""
+
+    suite: TeachAblation
+    base: TeachRecipe
+    corpus: Corpus
+    tools: Instruments
+    cache: Cache
+    pool: WorkerPool
+    progress: Progress
+
+
+def run_ablation(
+    suite_path: Path, recipe_path: Path, assignments: list[str], out: Path, progress: Progress
+) -> dict[str, Any]:
+    """Train and judge every variant; returns what `ablation.json` holds.
+
+    Raises:
+        InputError: suite, recipe or data do not fit, a variant's folder of other settings, or an
+            unwritable or busy folder.
+        GateError: a loss, a picture or a feature is not finite.
+    """
+    suite = load_ablation(suite_path)
+    base = base_recipe(suite, recipe_path, assignments)
+    recipes = {variant.name: variant_recipe(base, variant) for variant in suite.variants}
+    for name, recipe in recipes.items():
+        find_start(recipe)
+        check_run(variant_folder(out, name), recipe)
+    corpus = load_corpus(base.data)
+    check_corpus(corpus, base)
+    with run_lock(out), open_pool(base, TEACHER_BYTES) as pool:
+        shared = out / "shared"
+        shared.mkdir(exist_ok=True)
+        remove_leftovers(shared)
+        cache = Cache(out / "cache")
+        probes, _ = fit_probes(corpus, base, cache)
+        tools = Instruments(Eye(cache), probes, base.evaluate)
+        bench = Bench(suite, base, corpus, tools, cache, pool, progress)
+        rows = []
+        for variant in suite.variants:
+            progress.info(f"[variant {variant.name}] {variant.description}")
+            run, recipe = variant_folder(out, variant.name), recipes[variant.name]
+            lend(shared, run, recipe)
+            teacher = teach(recipe, run, progress)
+            keep(shared, run, recipe)
+            row = {"name": variant.name, "description": variant.description}
+            rows.append({**row, **judge(bench, variant, run, teacher)})
+            result = _result(bench, rows)
+            write_json(out / RESULT_FILE, result)
+            write_text(out / "ablation.md", ablation_markdown(result))
+    return result
+
+
+def variant_folder(out: Path, name: str) -> Path:
+    """The run folder of a variant."""
+    return out / "variants" / name
+
+
+def check_run(run: Path, recipe: TeachRecipe) -> None:
+    """Refuse a variant's folder of other settings: training would go on from what these made.
+
+    Raises:
+        InputError: it is of others.
+    """
+    path = run / RECIPE_FILE
+    if not path.is_file():
+        return
+    wanted = recipe.model_dump(mode="json", exclude=FREE)
+    found = validate(TeachRecipe, read_json(path), f"`{path}`").model_dump(mode="json")
+    others = [name for name in wanted if found[name] != wanted[name]]
+    if others:
+        raise InputError(
+            "a variant's folder must be of the settings that are asked for",
+            f"other {' and '.join(f'`{name}`' for name in others)} in {run}",
+            "Pass another `--out`, or remove that folder.",
+        )
+
+
+def _result(bench: Bench, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    settings = bench.base.evaluate.model_dump(mode="json", exclude={"sheet", "guidance_scales"})
+    return {
+        "suite": bench.suite.model_dump(mode="json"),
+        "settings": {**settings, "steps": bench.base.samples.steps},
+        "base": bench.base.model_dump(mode="json", exclude={"evaluate"}),
+        "rows": rows,
+        "environment": environment(),
+    }
+
+
+def judge(bench: Bench, variant: TeachVariant, run: Path, teacher: Path) -> dict[str, Any]:
+    """Validation losses and the figures of few pictures, of known pairs and of new styles."""
+    info, base = inspect_folder(teacher), bench.base
+    artist = Artist(teacher, info.key, base, bench.cache, bench.pool, bench.progress)
+    autoencoder = Autoencoder(teacher, info.key, bench.cache)
+    # Only the U-Net trains in every variant: the stages before it may be lent.
+    section = variant_recipe(base, variant).unet.train
+    training = stage_facts(read_metrics(run / "unet" / METRICS_FILE), section)
+    row: dict[str, Any] = {
+        "images": training["images"],
+        "steps": training["steps"],
+        "hours": training["hours"],
+        **common_losses(base, bench.corpus, teacher),
+    }
+    for chosen in (known_set(bench.corpus, base), held_out_set(bench.corpus, base, "new_style")):
+        label = f"{run.name}, {chosen.kind}"
+        real = chosen.real_images(base)
+        pictures = {
+            "generated": artist.draw(wishes(chosen.prompts), bench.suite.guidance_scale, label),
+            "real": real,
+            "autoencoder": autoencoder.reconstruct(real),
+        }
+        row[chosen.kind] = set_figures(pictures, chosen, chosen.reference_images(base), bench.tools)
+    return row
+
+
+def common_losses(base: TeachRecipe, corpus: Corpus, teacher: Path) -> dict[str, Any]:
+    """Validation losses and label gains of a teacher.
+
+    Whatever loss it was trained with: variants are compared by these. Noise prediction with the
+    base recipe's `min_snr_gamma`, uniform timesteps, no `low_snr_power`.
+    """
+    loaded = load_teacher(teacher)
+    autocast = torch.autocast("cpu", enabled=False)
+    predictor = NoisePredictor(base.unet.min_snr_gamma, 0.0, lambda: autocast)
+    encode = latent_encoder(loaded.vae, loaded.device)
+    scale = float(loaded.vae.config.scaling_factor)
+    checks = validation_batches(base, corpus, scale, encode, loaded.tokenizers[0])
+    modules = {"unet": loaded.unet, "text_encoder": loaded.text_encoders[0]}
+    gains = label_gains(
+        modules, predictor, base, corpus, scale, encode, loaded.tokenizers[0], loaded.device
+    )
+    losses = validation_losses(predictor, modules, checks, base, loaded.device)
+    return {**losses, "label_gain": gains}
+
+
+def ablation_markdown(result: dict[str, Any]) -> str:
+    """The rows as a table."""
+    suite, settings = result["suite"], result["settings"]
+    header = ["variant", "images", "steps", "loss, known labels", "loss, new labels"]
+    timesteps = list(result["rows"][0]["label_gain"])
+    header += [f"label gain at {timestep}" for timestep in timesteps]
+    header += ["R@1", "R@5", "FD", "style", "background", "R@1, new styles"]
+    rows = []
+    for row in result["rows"]:
+        known, new = (row[kind]["rows"]["generated"] for kind in ("known", "new_style"))
+        retrieval = known["retrieval"]
+        losses = [row.get(name) for name in ("validation_loss", "validation_group_loss")]
+        rows.append(
+            [
+                row["name"],
+                f"{row['images']:,}",
+                f"{row['steps']:,}",
+                *("" if loss is None else f"{loss:.4f}" for loss in losses),
+                *(markdown.percent(row["label_gain"][timestep]) for timestep in timesteps),
+                f"{markdown.percent(retrieval['r1'])} ± {100 * retrieval['r1_standard_error']:.1f}",
+                markdown.percent(retrieval["r5"]),
+                significant(known["fd"]),
+                markdown.percent(known["style"]["accuracy"]),
+                markdown.percent(known["background"]["accuracy"]),
+                markdown.percent(new["retrieval"]["r1"]),
+            ]
+        )
+    notes = [f"- `{row['name']}`: {row['description']}" for row in result["rows"]]
+    return "\n\n".join(
+        [
+            f"# {suite['name']}",
+            suite["description"],
+            "Losses: the noise-prediction loss with the base recipe's `min_snr_gamma`, uniform "
+            "timesteps and no `low_snr_power`, on held-out images, the same noise for all. Label "
+            "gain: the share of the error of the predicted noise that the label takes away at a "
+            f"timestep, against a caption of the style alone, on {GAIN_IMAGES} training images. "
+            f"{settings['samples']} pictures of known pairs and {settings['heldout_samples']} of "
+            f"new styles, {settings['steps']} DDIM steps, guidance {suite['guidance_scale']:g}, "
+            f"seed {settings['seed']}.",
+            markdown.table(header, rows),
+            "\n".join(notes) + "\n",
+        ]
+    )

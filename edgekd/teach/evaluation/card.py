@@ -1,0 +1,217 @@
+"""The model card of a teacher, from its evaluation and its training run.
+
+`python -m edgekd.teach.evaluation.card EVALUATION_DIR RUN_DIR --out FOLDER` writes
+`MODEL_CARD.md` and `card/` with its pictures. The template
+(`edgekd/starter/MODEL_CARD.md.j2`) holds the words; figures come from
+`evaluation.json`, `recipe.json` and `metrics.jsonl`, and what was tried on the
+way to the recipe from a file of `--notes`, in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from edgekd.artifacts import ARTIFACT_FILE, atomic_folder, read_json, write_text
+from edgekd.errors import EdgekdError, InputError
+from edgekd.recipe import validate
+from edgekd.report import format as fmt
+from edgekd.resources import STARTER
+from edgekd.teach.assemble import RECIPE_FILE
+from edgekd.teach.evaluation import markdown
+from edgekd.teach.evaluation.run import EVALUATION_FILE, FORMAT
+from edgekd.teach.log import METRICS_FILE, read_metrics
+from edgekd.teach.recipe import TeachRecipe, TrainSection
+from edgekd.teach.run import STAGES
+
+TEMPLATE = "MODEL_CARD.md.j2"
+PICTURES = (
+    "samples.png",
+    "sweep.png",
+    "lowest.png",
+    "autoencoder_worst.png",
+    "autoencoder_finest.png",
+    *(f"nearest_{kind}.png" for kind in markdown.KINDS),
+)
+CURVES = "loss.png"
+
+
+def images_until(step: int, section: TrainSection) -> int:
+    """Images of the first `step` steps."""
+    images = 0
+    for phase in section.phases:
+        images += min(step, phase.steps) * phase.batch_size
+        step -= min(step, phase.steps)
+    return images
+
+
+def stage_facts(rows: list[dict[str, Any]], section: TrainSection) -> dict[str, Any]:
+    """Steps, images, hours and last figures of one stage from its `metrics.jsonl`.
+
+    Hours are those in which the machine trained: validation, sheets and what a kill undid are
+    left out.
+
+    Raises:
+        InputError: the stage has no rows.
+    """
+    trained = [row for row in rows if "images_per_s" in row]
+    if not trained:
+        raise InputError("every stage of the run must have rows in its metrics", "none")
+    seconds, before = 0.0, 0
+    for row in trained:
+        images = images_until(row["step"], section)
+        seconds += (images - before) / row["images_per_s"]
+        before = images
+    last: dict[str, float] = {}
+    for row in rows:
+        last.update({name: row[name] for name in row if name.startswith("validation_")})
+    return {
+        "steps": trained[-1]["step"],
+        "planned_steps": section.steps,
+        "images": before,
+        "hours": seconds / 3600,
+        "images_per_s": before / seconds,
+        "validation": last,
+    }
+
+
+def training_facts(run: Path) -> dict[str, Any]:
+    """What a training run did: its recipe, `stage_facts` of each stage, and where it started.
+
+    `start_key` is the content hash of the teacher of `start_from`, whose VAE and text encoder the
+    run took over; None: it trained all stages.
+    """
+    recipe = validate(TeachRecipe, read_json(run / RECIPE_FILE), f"`{run / RECIPE_FILE}`")
+    stages = {
+        stage: stage_facts(read_metrics(run / stage / METRICS_FILE), getattr(recipe, stage).train)
+        for stage in (STAGES if recipe.start_from is None else STAGES[-1:])
+    }
+    model = read_json(run / "vae" / "model" / ARTIFACT_FILE) if recipe.start_from else {}
+    return {
+        "start_key": model.get("start_key"),
+        "recipe": recipe.model_dump(mode="json"),
+        "stages": stages,
+        "hours": sum(stage["hours"] for stage in stages.values()),
+    }
+
+
+def stages_table(training: dict[str, Any]) -> str:
+    """Steps, images, hours and the last validation of each stage."""
+    rows = []
+    for name, stage in training["stages"].items():
+        checks = ", ".join(
+            f"{key.removeprefix('validation_')} {fmt.significant(value)}"
+            for key, value in stage["validation"].items()
+        )
+        rows.append(
+            [
+                name,
+                f"{stage['steps']:,}",
+                fmt.count(stage["images"]),
+                f"{stage['hours']:.1f}",
+                fmt.significant(stage["images_per_s"]),
+                checks or fmt.MISSING,
+            ]
+        )
+    header = ["stage", "steps", "images", "hours", "images/s", "last validation"]
+    return markdown.table(header, rows)
+
+
+def parts_table(result: dict[str, Any]) -> str:
+    """Parameters of each component."""
+    parameters = result["teacher"]["parameters"]
+    rows = [[f"`{name}`", fmt.count(count)] for name, count in parameters.items()]
+    return markdown.table(["part", "parameters"], rows)
+
+
+def render_card(result: dict[str, Any], training: dict[str, Any], notes: str = "") -> str:
+    """The card's text.
+
+    Args:
+        result: what `evaluation.json` holds.
+        training: `training_facts` of the run that made the teacher.
+        notes: Markdown of the section on what was tried; "": no such section.
+
+    Raises:
+        InputError: the evaluation was written by another version.
+    """
+    import jinja2
+
+    if result.get("format") != FORMAT:
+        raise InputError(
+            f"the evaluation must be of format {FORMAT}",
+            repr(result.get("format")),
+            "Run `edgekd teach --evaluate` again.",
+        )
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(STARTER),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # Markdown: words that are not ours are escaped before they come here
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        evaluation=result,
+        training=training,
+        notes=notes.strip(),
+        recipe=training["recipe"],
+        parts=parts_table(result),
+        stages=stages_table(training),
+        figures=markdown.figures_markdown(result),
+        lowest=markdown.lowest_list(result),
+        sheet=markdown.sheet_list(result),
+        size_mb=result["teacher"]["bytes"] / 1e6,
+        nearest={
+            kind: name for kind, name in markdown.KINDS.items() if kind in result["copying"]["rows"]
+        },
+    )
+
+
+def write_card(evaluation: Path, run: Path, out: Path, notes: Path | None = None) -> Path:
+    """Write `MODEL_CARD.md` and `card/` into a folder; returns the card.
+
+    Raises:
+        InputError: a file is missing, damaged or of another version.
+    """
+    tried = "" if notes is None else _read_notes(notes)
+    text = render_card(read_json(evaluation / EVALUATION_FILE), training_facts(run), tried)
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(out / "card") as pictures:
+        for name in PICTURES:
+            if (evaluation / name).is_file():
+                shutil.copyfile(evaluation / name, pictures / name)
+        if (run / CURVES).is_file():
+            shutil.copyfile(run / CURVES, pictures / CURVES)
+    card = out / "MODEL_CARD.md"
+    write_text(card, text)
+    return card
+
+
+def _read_notes(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("`--notes` must be a text file", f"{path} ({error})") from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """See the module's first lines."""
+    parser = argparse.ArgumentParser(description="Write a teacher's model card.")
+    parser.add_argument("evaluation", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--notes", type=Path, help="Markdown: what was tried")
+    options = parser.parse_args(arguments)
+    try:
+        print(write_card(options.evaluation, options.run, options.out, options.notes))
+    except EdgekdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

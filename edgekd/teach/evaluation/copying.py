@@ -1,0 +1,136 @@
+"""Is a teacher copying? How near its pictures come to the training images.
+
+The data hold one picture of each label and style, so a faithful picture of a
+known pair must look like it. Three rows are set side by side: generated
+pictures, held-out real images (what distance is natural between different
+pictures of this data), and training images that went through the autoencoder
+(what a copy would measure). All on white, since a background of one colour
+would drown everything else.
+
+Distances: `feature`, 1 - cosine of pooled features centred on the training
+images; `pixel`, RMS difference of 8-bit values at 64x64 or less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.metrics.clip_score import normalise
+from edgekd.metrics.features import FloatArray, resize
+from edgekd.teach.data import WHITE, Subject, Variant, render
+from edgekd.teach.evaluation.autoencoder import Autoencoder
+from edgekd.teach.evaluation.eye import Eye
+from edgekd.teach.evaluation.prompts import Prompt
+
+Images = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.intp]
+PIXEL_SIDE = 64
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+CHUNK = 256
+COPIES = 500
+
+
+class Nearest(NamedTuple):
+    """Of N pictures: distance to the nearest training image and its row, in both spaces."""
+
+    feature: FloatArray
+    feature_row: Rows
+    pixel: FloatArray
+    pixel_row: Rows
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """All training subjects on white: images uint8 [M,R,R,3] and their centred features."""
+
+    subjects: Sequence[Subject]
+    images: Images
+    centre: FloatArray
+    unit: FloatArray
+    pixels: FloatArray
+
+    @classmethod
+    def of(cls, subjects: Sequence[Subject], eye: Eye) -> TrainingImages:
+        images = np.stack([render(subject, Variant(WHITE), {}) for subject in subjects])
+        pooled = eye.see(images).pooled
+        centre = pooled.mean(axis=0)
+        return cls(subjects, images, centre, normalise(pooled - centre), _pixels(images))
+
+    def nearest(self, images: Images, eye: Eye) -> Nearest:
+        """Search for each of N images on white."""
+        unit, pixels = normalise(eye.see(images).pooled - self.centre), _pixels(images)
+        parts = []
+        squares = (self.pixels**2).sum(axis=1)
+        for start in range(0, len(images), CHUNK):
+            part = slice(start, start + CHUNK)
+            feature = 1 - unit[part] @ self.unit.T
+            row = (squares - 2 * (pixels[part] @ self.pixels.T)).argmin(1)
+            # Anew: near a copy, the difference of these large sums is rounding error.
+            rms = np.sqrt(np.square(pixels[part] - self.pixels[row]).mean(axis=1))
+            parts.append((feature.min(1), feature.argmin(1), rms, row))
+        return Nearest(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _pixels(images: Images) -> FloatArray:
+    """Flat 8-bit values, [N,P], of images reduced to `PIXEL_SIDE` where they are larger."""
+    side = min(PIXEL_SIDE, images.shape[1])
+    return np.stack([resize(image, side).astype(np.float32).ravel() for image in images])
+
+
+def quantiles(values: FloatArray) -> dict[str, float]:
+    """`p05` to `p95`."""
+    return {f"p{round(100 * q):02d}": float(np.quantile(values, q)) for q in QUANTILES}
+
+
+def row_figures(near: Nearest, natural: Nearest, copies: Nearest) -> dict[str, Any]:
+    """Quantiles of a row, and how much of it is nearer than what is natural, or as near as a copy.
+
+    Args:
+        natural: the row of held-out real images.
+        copies: the row of training images that went through the autoencoder.
+    """
+    figures: dict[str, Any] = {"images": len(near.feature)}
+    for space in ("feature", "pixel"):
+        values = getattr(near, space)
+        limit = np.quantile(getattr(natural, space), 0.05)
+        copy = np.quantile(getattr(copies, space), 0.95)
+        figures[space] = {
+            **quantiles(values),
+            "below_held_out_p05": float((values < limit).mean()),
+            "within_copies_p95": float((values <= copy).mean()),
+        }
+    return figures
+
+
+def own_pair(near: Nearest, training: TrainingImages, prompts: Sequence[Prompt]) -> float:
+    """Share of pictures whose nearest training image has the prompt's own label and style."""
+    found = [training.subjects[row] for row in near.feature_row.tolist()]
+    hits = [
+        (subject.label, subject.style) == (prompt.subject.label, prompt.subject.style)
+        for subject, prompt in zip(found, prompts, strict=True)
+    ]
+    return float(np.mean(hits))
+
+
+def own_label(near: Nearest, training: TrainingImages, prompts: Sequence[Prompt]) -> float:
+    """As `own_pair`, whatever the style."""
+    found = [training.subjects[row].label for row in near.feature_row.tolist()]
+    pairs = zip(found, prompts, strict=True)
+    return float(np.mean([label == prompt.subject.label for label, prompt in pairs]))
+
+
+def held_out_row(training: TrainingImages, subjects: Sequence[Subject], eye: Eye) -> Nearest:
+    """Neighbours of held-out real images."""
+    images = np.stack([render(subject, Variant(WHITE), {}) for subject in subjects])
+    return training.nearest(images, eye)
+
+
+def copies_row(training: TrainingImages, autoencoder: Autoencoder, eye: Eye) -> Nearest:
+    """Neighbours of training images that went through the autoencoder: what copies measure."""
+    stride = -(-len(training.images) // COPIES)
+    return training.nearest(autoencoder.reconstruct(training.images[::stride]), eye)

@@ -1,0 +1,251 @@
+"""Evaluate a teacher: `edgekd teach --evaluate`.
+
+Layout of the out folder:
+    evaluation.json   every figure, with counts, seeds and environment
+    evaluation.md     the same for people, with the pictures beside it
+    *.png             sample sheet, guidance sweep, nearest training images, worst cases
+    cache/            pictures and features by content: a killed run goes on
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.artifacts import run_lock, write_json
+from edgekd.benchmark.cache import Cache
+from edgekd.benchmark.subjects import component_parameters, folder_bytes
+from edgekd.diffusion.validate import TeacherInfo, inspect_folder
+from edgekd.errors import InputError
+from edgekd.measure.environment import environment
+from edgekd.metrics.fid import fd_name, kid_name
+from edgekd.progress import Progress
+from edgekd.resources import resolve_pipeline
+from edgekd.teach.data import WHITE, Corpus, load_corpus
+from edgekd.teach.evaluation import copying, sheets
+from edgekd.teach.evaluation.autoencoder import Autoencoder, measure_autoencoder
+from edgekd.teach.evaluation.eye import Eye
+from edgekd.teach.evaluation.figures import Instruments, own_scores, set_figures
+from edgekd.teach.evaluation.markdown import write_markdown
+from edgekd.teach.evaluation.pictures import Artist, Wish, open_pool, wishes
+from edgekd.teach.evaluation.probes import fit_probes
+from edgekd.teach.evaluation.prompts import (
+    HELD_OUT,
+    SHEET_NOISE,
+    PromptSet,
+    check_corpus,
+    choose_sheet,
+    held_out_set,
+    known_set,
+    sweep_set,
+)
+from edgekd.teach.evaluation.sweep import sweep
+from edgekd.teach.evaluation.targets import judge
+from edgekd.teach.recipe import Kind, TeachRecipe, load_teach_recipe
+
+Images = npt.NDArray[np.uint8]
+FORMAT = 1
+EVALUATION_FILE = "evaluation.json"
+LOWEST = 32
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What all parts of one evaluation share."""
+
+    recipe: TeachRecipe
+    corpus: Corpus
+    artist: Artist
+    autoencoder: Autoencoder
+    tools: Instruments
+    out: Path
+
+    @property
+    def eye(self) -> Eye:
+        return self.tools.eye
+
+
+def run_evaluate(
+    recipe_path: Path, assignments: list[str], teacher: str, out: Path, progress: Progress
+) -> dict[str, Any]:
+    """What `edgekd teach --evaluate` does; returns what `evaluation.json` holds.
+
+    Raises:
+        InputError: recipe, data or teacher do not fit, or an unwritable or busy folder.
+        GateError: a picture or a feature is not finite.
+    """
+    recipe = load_teach_recipe(recipe_path, assignments)
+    return evaluate(recipe, resolve_pipeline(teacher, "teacher"), out, progress)
+
+
+def evaluate(recipe: TeachRecipe, teacher: Path, out: Path, progress: Progress) -> dict[str, Any]:
+    """Measure a teacher folder on the data of a recipe; see `run_evaluate`."""
+    info = inspect_folder(teacher)
+    _check_teacher(info, recipe)
+    corpus = load_corpus(recipe.data)
+    check_corpus(corpus, recipe)
+    with run_lock(out), open_pool(recipe, folder_bytes(teacher)) as pool:
+        cache = Cache(out / "cache")
+        progress.info("fitting the probes for style and background")
+        probes, ceilings = fit_probes(corpus, recipe, cache)
+        run = Evaluation(
+            recipe,
+            corpus,
+            Artist(teacher, info.key, recipe, cache, pool, progress),
+            Autoencoder(teacher, info.key, cache),
+            Instruments(Eye(cache), probes, recipe.evaluate),
+            out,
+        )
+        result = {**_facts(run, info), "probes": ceilings, **_measure(run, progress)}
+        result["targets"] = judge(result)
+        write_json(out / EVALUATION_FILE, result)
+        write_markdown(result, out)
+    return result
+
+
+def _check_teacher(info: TeacherInfo, recipe: TeachRecipe) -> None:
+    if info.tiny_vae:
+        raise InputError("the evaluated teacher must have an AutoencoderKL", "an AutoencoderTiny")
+    if info.resolution != recipe.data.resolution:
+        raise InputError(
+            "the teacher must draw at the recipe's `data.resolution`",
+            f"{info.resolution} and {recipe.data.resolution}",
+        )
+
+
+def _facts(run: Evaluation, info: TeacherInfo) -> dict[str, Any]:
+    recipe = run.recipe
+    section = recipe.evaluate.model_dump(mode="json", exclude={"sheet", "workers", "batch_size"})
+    return {
+        "format": FORMAT,
+        "recipe": recipe.name,
+        "teacher": {
+            "key": info.key,
+            "family": info.family,
+            "parameters": component_parameters(info.path),
+            "bytes": folder_bytes(info.path),
+        },
+        "data": {
+            "key": run.corpus.key,
+            "resolution": recipe.data.resolution,
+            "train": len(run.corpus.train),
+            "validation": len(run.corpus.validation),
+            "styles": sorted({subject.style for subject in run.corpus.train}),
+            "backgrounds": [WHITE, *sorted(recipe.data.augment.backgrounds)],
+        },
+        "settings": {**section, "steps": recipe.samples.steps, "scheduler": "DDIMScheduler"},
+        "environment": environment(),
+    }
+
+
+def _measure(run: Evaluation, progress: Progress) -> dict[str, Any]:
+    recipe, corpus = run.recipe, run.corpus
+    chosen = sweep(run.artist, sweep_set(corpus, recipe), recipe, run.tools)
+    scale = float(chosen["chosen"])
+    sheets.write_sweep(chosen["rows"], chosen["real"], scale, run.out / "sweep.png")
+    sheet = _draw_sheet(run, scale)
+    sets = [known_set(corpus, recipe), *(held_out_set(corpus, recipe, kind) for kind in HELD_OUT)]
+    pictures: dict[Kind, Images] = {
+        item.kind: run.artist.draw(wishes(item.prompts), scale, item.kind) for item in sets
+    }
+    figures: dict[str, Any] = {}
+    for item in sets:
+        progress.info(f"measuring {item.kind}")
+        real = item.real_images(recipe)
+        rows = {
+            "generated": pictures[item.kind],
+            "real": real,
+            "autoencoder": run.autoencoder.reconstruct(real),
+        }
+        reference = item.reference_images(recipe)
+        figures[item.kind] = {
+            "metrics": _names(run, len(item.prompts)),
+            **set_figures(rows, item, reference, run.tools),
+        }
+    progress.info("searching the nearest training images")
+    near = _measure_copying(run, sets, pictures)
+    vae, pairs = measure_autoencoder(corpus, recipe, run.autoencoder)
+    for name, pair in pairs.items():
+        sheets.write_pairs(pair.images, pair.decoded, run.out / f"autoencoder_{name}.png")
+    return {
+        "guidance": chosen,
+        "sets": figures,
+        "copying": near,
+        "autoencoder": vae,
+        "sheet": sheet,
+        "lowest": _draw_lowest(run, sets, pictures),
+    }
+
+
+def _names(run: Evaluation, samples: int) -> dict[str, str]:
+    section, name = run.recipe.evaluate, run.eye.extractor.name
+    size = min(section.kid_subset_size, samples)
+    return {
+        "fd": fd_name(name, samples),
+        "kid": kid_name(name, samples, section.kid_subsets, size),
+        "scorer": run.eye.scorer.name,
+    }
+
+
+def _draw_sheet(run: Evaluation, scale: float) -> dict[str, list[str]]:
+    """Draw the sample sheet; returns its prompts in the order of the pictures."""
+    prompts = run.recipe.evaluate.sheet or choose_sheet(run.corpus, run.recipe)
+    texts = [text for kind in prompts for text in prompts[kind]]
+    wanted = [Wish(text, SHEET_NOISE + number) for number, text in enumerate(texts)]
+    images = run.artist.draw(wanted, scale, "sample sheet")
+    sheets.write_sheet(images, run.out / "samples.png")
+    return {str(kind): list(values) for kind, values in prompts.items()}
+
+
+def _draw_lowest(
+    run: Evaluation, sets: list[PromptSet], pictures: dict[Kind, Images]
+) -> list[dict[str, Any]]:
+    """Draw the pictures of all kinds that fit their prompts least; returns the prompts."""
+    images = np.concatenate([pictures[item.kind] for item in sets])
+    prompts = [(item.kind, prompt) for item in sets for prompt in item.prompts]
+    scores = np.concatenate(
+        [
+            own_scores(run.eye.see(pictures[item.kind]), item.prompts, run.eye.scorer)
+            for item in sets
+        ]
+    )
+    rows = np.argsort(scores, kind="stable")[:LOWEST].tolist()
+    sheets.write_sheet(images[rows], run.out / "lowest.png")
+    return [
+        {"kind": prompts[r][0], "prompt": prompts[r][1].text, "score": round(float(scores[r]), 2)}
+        for r in rows
+    ]
+
+
+def _measure_copying(
+    run: Evaluation, sets: list[PromptSet], pictures: dict[Kind, Images]
+) -> dict[str, Any]:
+    training = copying.TrainingImages.of(run.corpus.train, run.eye)
+    copies = copying.copies_row(training, run.autoencoder, run.eye)
+    natural = copying.held_out_row(training, run.corpus.validation, run.eye)
+    rows: dict[str, Any] = {
+        "held_out_real": copying.row_figures(natural, natural, copies),
+        "autoencoder_copies": copying.row_figures(copies, natural, copies),
+    }
+    for item in sets:
+        white = [row for row, prompt in enumerate(item.prompts) if prompt.background == WHITE]
+        if not white:
+            continue
+        images, prompts = pictures[item.kind][white], [item.prompts[row] for row in white]
+        near = training.nearest(images, run.eye)
+        rows[item.kind] = {
+            **copying.row_figures(near, natural, copies),
+            "nearest_has_own_pair": copying.own_pair(near, training, prompts),
+            "nearest_has_own_label": copying.own_label(near, training, prompts),
+        }
+        closest = np.argsort(near.feature, kind="stable")[:LOWEST]
+        sheets.write_pairs(
+            images[closest],
+            training.images[near.feature_row[closest]],
+            run.out / f"nearest_{item.kind}.png",
+        )
+    return {"training_images": len(training.images), "rows": rows}

@@ -1,0 +1,62 @@
+"""Pictures of an evaluation: sheets and the sweep's plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.teach.data import to_batch
+from edgekd.teach.plots import write_grid
+
+Images = npt.NDArray[np.uint8]
+COLUMNS = 8
+
+
+def write_sheet(images: Images, path: Path, columns: int = COLUMNS) -> None:
+    """Pictures row by row."""
+    write_grid(to_batch(list(images)), path, columns)
+
+
+def write_pairs(upper: Images, lower: Images, path: Path) -> None:
+    """Each picture of `upper` with its partner below it."""
+    rows = []
+    for start in range(0, len(upper), COLUMNS):
+        for images in (upper[start : start + COLUMNS], lower[start : start + COLUMNS]):
+            blank = np.full((COLUMNS - len(images), *images.shape[1:]), 255, np.uint8)
+            rows.append(np.concatenate([images, blank]))
+    write_sheet(np.concatenate(rows), path)
+
+
+def write_sweep(
+    rows: Sequence[dict[str, Any]], real: dict[str, Any], chosen: float, path: Path
+) -> None:
+    """FD and R@1 over the guidance scale, beside real images of the same content."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    scales = [row["guidance_scale"] for row in rows]
+    left.plot(scales, [row["fd"] for row in rows], marker="o", label="generated")
+    left.axhline(real["fd"], color="0.4", linestyle=":", label="real images")
+    left.set(xlabel="guidance scale", title="FD (lower is better)", ylim=(0, None))
+    right.errorbar(
+        scales,
+        [row["retrieval"]["r1"] for row in rows],
+        yerr=[row["retrieval"]["r1_standard_error"] for row in rows],
+        marker="o",
+        label="generated",
+    )
+    right.axhline(real["retrieval"]["r1"], color="0.4", linestyle=":", label="real images")
+    right.set(xlabel="guidance scale", title="R@1 (higher is better)", ylim=(0, 1))
+    for axes in (left, right):
+        axes.axvline(chosen, color="C1", linewidth=1, label="chosen")
+        axes.legend()
+    temporary = path.with_name(f".{path.name}.tmp")
+    figure.savefig(temporary, format="png", dpi=90)
+    temporary.replace(path)

@@ -1,0 +1,39 @@
+"""Which guidance scale the figures are drawn at: chosen on prompts and noise of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgekd.teach.evaluation.figures import Instruments, row_figures
+from edgekd.teach.evaluation.pictures import Artist, wishes
+from edgekd.teach.evaluation.prompts import PromptSet
+from edgekd.teach.recipe import TeachRecipe
+
+RULE = "the lowest FD among the scales whose R@1 is at most one standard error below the best R@1"
+
+
+def choose(rows: list[dict[str, Any]]) -> float:
+    """The guidance scale by `RULE`."""
+    best = max(rows, key=lambda row: row["retrieval"]["r1"])["retrieval"]
+    limit = best["r1"] - best["r1_standard_error"]
+    near = [row for row in rows if row["retrieval"]["r1"] >= limit]
+    return float(min(near, key=lambda row: row["fd"])["guidance_scale"])
+
+
+def sweep(
+    artist: Artist, chosen: PromptSet, recipe: TeachRecipe, tools: Instruments
+) -> dict[str, Any]:
+    """Figures at each scale of the recipe, and the scale that was chosen."""
+    reference = tools.eye.see(chosen.reference_images(recipe))
+    rows = []
+    for scale in recipe.evaluate.guidance_scales:
+        images = artist.draw(wishes(chosen.prompts), scale, f"guidance {scale:g}")
+        rows.append({"guidance_scale": scale, **row_figures(images, chosen, reference, tools)})
+    real = row_figures(chosen.real_images(recipe), chosen, reference, tools)
+    return {
+        "rule": RULE,
+        "prompts": len(chosen.prompts),
+        "rows": rows,
+        "real": real,
+        "chosen": choose(rows),
+    }

@@ -1,0 +1,355 @@
+"""The shared training loop: schedule, averages, checkpoints, processes."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgekd.errors import GateError, InputError
+from edgekd.progress import Silent
+from edgekd.teach.checkpoint import CHECKPOINT_FILE, Keys
+from edgekd.teach.log import METRICS_FILE, MetricsLog, read_metrics
+from edgekd.teach.loop import (
+    Task,
+    Trainer,
+    ema_decay_at,
+    rate_factor,
+    run_task,
+    step_at,
+)
+from edgekd.teach.ranks import Ranks
+from edgekd.teach.recipe import TrainSection
+
+ALONE = Ranks()
+KEYS = Keys("structure", "settings")
+PHASES = [{"steps": 6, "batch_size": 4}, {"steps": 4, "batch_size": 8}]
+
+
+def section(**changes):
+    values = {
+        "phases": PHASES,
+        "learning_rate": 0.05,
+        "warmup_steps": 2,
+        "decay_steps": 3,
+        "log_every": 1,
+        "validate_every": 5,
+    }
+    return TrainSection.model_validate({**values, **changes})
+
+
+def task(bad_step=-1, frozen_rate=0.0, matrices=(), edge_step=-1):
+    """Fit y = 3x - 1; the sample at position p is x = sin(p)."""
+    torch.manual_seed(0)
+    model, frozen = nn.Linear(1, 1), nn.Linear(1, 1)
+
+    def loss(step):
+        x = torch.from_numpy(np.sin(step.positions)).float()[:, None]
+        error = (model(x) + 0 * frozen(x) - (3 * x - 1)).square().mean()
+        if step.number == bad_step:
+            error = error * float("nan")
+        if step.number == edge_step:  # finite, and steep beyond all measure
+            error = error + (0 * model(x)).sqrt().sum()
+        return error, {"raw": error}
+
+    modules = {"model": model, "frozen": frozen}
+    rates = {"model": 0.05, "frozen": frozen_rate}
+    return Task(
+        "toy",
+        modules,
+        rates,
+        loss,
+        lambda averaged: {"validation_loss": 0.0},
+        matrices=frozenset(matrices),
+    )
+
+
+def run(folder, ranks=ALONE, keys=KEYS, **options):
+    return run_task(task(**options), section(), folder, keys, ranks, Silent(), 0)
+
+
+def losses(folder):
+    return [
+        {name: value for name, value in row.items() if not name.endswith("_s")}
+        for row in read_metrics(folder / METRICS_FILE)
+    ]
+
+
+def test_positions_run_on_through_phases_and_ranks():
+    steps = [step_at(n, section(), Ranks()) for n in range(10)]
+    assert np.concatenate([s.positions for s in steps]).tolist() == list(range(6 * 4 + 4 * 8))
+    assert [s.batch_size for s in steps] == [4] * 6 + [8] * 4
+    for number in (0, 6, 9):
+        shares = [step_at(number, section(), Ranks(rank, 2)).positions for rank in (0, 1)]
+        assert np.concatenate(shares).tolist() == steps[number].positions.tolist()
+
+
+def test_averages_of_trained_modules_keep_a_full_memory(tmp_path):
+    for trained, memory in ((True, 0.999), (False, 0.1)):
+        chosen = task()
+        chosen.trained = trained
+        before = chosen.modules["model"].weight.detach().clone()
+        trainer = Trainer(chosen, section(ema_decay=0.999), tmp_path, KEYS, ALONE)
+        trainer.train_step()
+        after, average = chosen.modules["model"].weight, trainer.averaged["model"].weight
+        assert not torch.equal(after, before)
+        assert torch.allclose(average, memory * before + (1 - memory) * after, atol=1e-7)
+
+
+def test_rate_warms_up_holds_and_falls():
+    factors = [rate_factor(n, section()) for n in range(10)]
+    assert factors[:7] == [0.5] + [1.0] * 6
+    assert factors[7] == 1.0
+    assert 1 > factors[8] > factors[9] > 0
+    assert rate_factor(10, section()) == pytest.approx(0)
+
+
+def test_a_decay_longer_than_the_run_begins_with_it():
+    chosen = section(warmup_steps=0, decay_steps=10_000)
+    assert rate_factor(0, chosen) == 1
+    assert rate_factor(5, chosen) == pytest.approx(0.5)
+
+
+def test_average_starts_short():
+    assert ema_decay_at(0, 0.999) == 0.1
+    assert ema_decay_at(10**6, 0.999) == 0.999
+
+
+def test_step_is_adamw_and_ema(tmp_path):
+    ours = task()
+    reference = copy.deepcopy(ours.modules["model"])
+    trainer = Trainer(ours, section(max_grad_norm=1e9), tmp_path, KEYS, Ranks())
+    optimizer = torch.optim.AdamW(reference.parameters(), betas=(0.9, 0.99), weight_decay=0.01)
+    average = reference.weight.detach().clone()
+    for number in range(5):
+        trainer.train_step()
+        step = step_at(number, section(), Ranks())
+        x = torch.from_numpy(np.sin(step.positions)).float()[:, None]
+        optimizer.zero_grad()
+        (reference(x) - (3 * x - 1)).square().mean().backward()
+        optimizer.param_groups[0]["lr"] = 0.05 * rate_factor(number, section())
+        optimizer.step()
+        average.lerp_(reference.weight.detach(), 1 - ema_decay_at(number, 0.999))
+    model = trainer.task.modules["model"]
+    # fused and plain AdamW round differently
+    torch.testing.assert_close(model.weight, reference.weight, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(trainer.averaged["model"].weight, average, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_clipped(tmp_path):
+    trainer = Trainer(task(), section(max_grad_norm=0.1), tmp_path, KEYS, Ranks())
+    assert trainer.train_step()["grad_norm"] > 0.1
+    model = trainer.task.modules["model"]
+    assert torch.stack([model.weight.grad.norm(), model.bias.grad.norm()]).norm() <= 0.1001
+
+
+def test_frozen_module_stays(tmp_path):
+    before = copy.deepcopy(task().modules["frozen"].state_dict())
+    averaged = run(tmp_path)["frozen"].state_dict()
+    assert all(torch.equal(averaged[name], before[name]) for name in before)
+
+
+def test_muon_steps_the_matrices_alone(tmp_path):
+    trainer = Trainer(task(matrices=["model.weight"]), section(), tmp_path, KEYS, ALONE)
+    model = trainer.task.modules["model"]
+    adamw = Trainer(task(), section(), tmp_path, KEYS, ALONE)
+    before = model.weight.detach().clone()
+    trainer.train_step()
+    adamw.train_step()
+    assert torch.equal(model.bias, adamw.task.modules["model"].bias)
+    # A matrix of one value has one direction, and is made about 1 long.
+    moved = (model.weight - before).abs() / (0.05 * rate_factor(0, section()))
+    assert 0.2 * 0.65 < float(moved.detach()) < 0.2 * 1.25
+
+
+@pytest.mark.parametrize("before", [[], ["model.weight"]])
+def test_another_optimiser_goes_on_from_the_weights(tmp_path, before):
+    first = Trainer(task(matrices=before), section(), tmp_path, KEYS, ALONE)
+    first.train_step()
+    first.save()
+    after = [] if before else ["model.weight"]
+    second = Trainer(task(matrices=after), section(), tmp_path, KEYS, ALONE)
+    assert second.restore()
+    model, reached = second.task.modules["model"], first.task.modules["model"]
+    assert torch.equal(model.weight, reached.weight)
+    assert second.train_step()["loss"] == first.train_step()["loss"]
+    assert not torch.equal(model.weight, reached.weight)
+    assert torch.equal(model.bias, reached.bias)
+
+
+@pytest.mark.parametrize("matrices", [[], ["model.weight"]])
+@pytest.mark.parametrize("killed_at", [1, 5, 7, 9])
+def test_resume_is_exact(tmp_path, killed_at, matrices, monkeypatch):
+    whole = run(tmp_path / "whole", matrices=matrices)
+    train_step = Trainer.train_step
+
+    def dying_step(self):
+        if self.step == killed_at:
+            raise KeyboardInterrupt
+        return train_step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", dying_step)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "killed", matrices=matrices)
+    # A row later than the checkpoint, and one that was cut off.
+    with open(tmp_path / "killed" / METRICS_FILE, "a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"step": killed_at + 1, "loss": 0.0}) + '\n{"step": 3, "lo')
+    resumed = run(tmp_path / "killed", matrices=matrices)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert len(losses(tmp_path / "whole")) == 10 + 2
+    assert torch.equal(resumed["model"].weight, whole["model"].weight)
+
+
+def test_another_structure_starts_again_and_keeps_the_old_checkpoint(tmp_path):
+    run(tmp_path)
+    first, checkpoint = losses(tmp_path), (tmp_path / CHECKPOINT_FILE).read_bytes()
+    rows = (tmp_path / METRICS_FILE).read_bytes()
+    run(tmp_path, keys=Keys("other", "settings"))
+    run(tmp_path, keys=Keys("third", "settings"))
+    assert losses(tmp_path) == first
+    assert (tmp_path / "checkpoint.1.safetensors").read_bytes() == checkpoint
+    assert (tmp_path / "metrics.1.jsonl").read_bytes() == rows
+    assert (tmp_path / "checkpoint.2.safetensors").is_file()
+    assert (tmp_path / "metrics.2.jsonl").is_file()
+
+
+@pytest.mark.parametrize("phases", [PHASES, PHASES[:1]])
+def test_other_settings_with_no_step_left_are_refused(tmp_path, phases):
+    run(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    others = Keys("structure", "other settings")
+    with pytest.raises(InputError, match=r"must leave steps of toy.*step 10 of.*more steps"):
+        run_task(task(), section(phases=phases), tmp_path, others, ALONE, Silent(), 0)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_end_of_the_same_settings_is_reached_again(tmp_path):
+    reached = run(tmp_path)["model"].weight
+    assert torch.equal(run(tmp_path)["model"].weight, reached)
+
+
+def test_a_damaged_checkpoint_is_one_clear_error(tmp_path):
+    run(tmp_path)
+    path = tmp_path / CHECKPOINT_FILE
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(InputError, match="must be a checkpoint"):
+        run(tmp_path)
+
+
+def test_more_steps_go_on_from_the_end(tmp_path):
+    run(tmp_path)
+    longer = section(phases=[*PHASES, {"steps": 2, "batch_size": 8}])
+    others = Keys("structure", "other settings")
+    run_task(task(), longer, tmp_path, others, Ranks(), Silent(), 0)
+    steps = [row["step"] for row in losses(tmp_path) if "loss" in row]
+    assert steps == list(range(1, 13))
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path):
+    with pytest.raises(
+        GateError, match=r"gradient must be finite.*at step 4.*last good checkpoint"
+    ):
+        run(tmp_path, bad_step=4)
+    assert [row["step"] for row in losses(tmp_path)][-1] == 4
+    assert (tmp_path / CHECKPOINT_FILE).is_file()
+
+
+def test_a_gradient_that_is_not_finite_reaches_no_weight(tmp_path):
+    trainer = Trainer(task(edge_step=0), section(), tmp_path, KEYS, ALONE)
+    before = copy.deepcopy(trainer.task.modules["model"].state_dict())
+    with pytest.raises(GateError, match=r"toy loss and its gradient.*at step 0") as raised:
+        trainer.train_step()
+    assert "checkpoint" not in str(raised.value)
+    after = trainer.task.modules["model"].state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_interrupted_save_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    trainer = Trainer(task(), section(), tmp_path, KEYS, Ranks())
+    trainer.train_step()
+    trainer.save()
+    before = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    trainer.train_step()
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        trainer.save()
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_FILE]
+
+
+def test_log_forgets_later_rows(tmp_path):
+    path = tmp_path / METRICS_FILE
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
+    MetricsLog(path, 2).write({"step": 3, "loss": 1.0})
+    assert read_metrics(path) == [{"step": 1}, {"step": 2}, {"step": 3, "loss": 1.0}]
+
+
+TWO_PROCESSES = """
+import importlib.util, sys
+from pathlib import Path
+from edgekd.teach.ranks import run_ranks
+
+spec = importlib.util.spec_from_file_location("toy", sys.argv[1])
+toy = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(toy)
+
+def work(ranks, folder, own):
+    assert (own == "mine") == ranks.first
+    averaged = toy.run(Path(folder), ranks)
+    value = averaged["model"].weight.detach().clone()
+    ranks.average(value)
+    assert value == averaged["model"].weight, "all ranks hold the same weights"
+
+if __name__ == "__main__":
+    run_ranks(2, work, sys.argv[2], own="mine")
+"""
+
+
+def test_two_processes_train_as_one(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    command = [sys.executable, str(script), __file__, str(tmp_path / "two")]
+    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    run(tmp_path / "one")
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert [r["step"] for r in one] == [r["step"] for r in two]
+    ours, theirs = ([r["loss"] for r in rows if "loss" in r] for rows in (one, two))
+    # a mean of two halves is rounded differently from a mean of the whole
+    assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+FIRST_RANK_DIES = """
+import os, signal
+import torch
+from edgekd.teach.ranks import run_ranks
+
+def work(ranks, own):
+    value = torch.ones(1)
+    ranks.average(value)
+    if ranks.first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    ranks.average(value)
+
+if __name__ == "__main__":
+    run_ranks(2, work, own=None)
+"""
+
+
+def test_other_ranks_end_quietly_when_the_first_is_killed(tmp_path):
+    script = tmp_path / "dies.py"
+    script.write_text(FIRST_RANK_DIES)
+    command = [sys.executable, str(script)]
+    # This returns when the pipes are closed: when the last of the processes has ended.
+    result = subprocess.run(command, timeout=120, capture_output=True, text=True, check=False)
+    assert result.returncode == -9
+    assert "Traceback" not in result.stderr

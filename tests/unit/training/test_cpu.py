@@ -1,0 +1,40 @@
+"""Threads and memory of training on a CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+
+import torch
+
+from edgekd.training.cpu import kept_heap, training_cpu
+
+BLOCKS, BLOCK_BYTES = 24, 8 * 2**20
+PAGES = BLOCKS * BLOCK_BYTES // resource.getpagesize()
+
+
+def step() -> int:
+    """Page faults of filling and freeing some large buffers."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.ones(BLOCK_BYTES, dtype=torch.uint8) for _ in range(BLOCKS)]
+    del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def test_a_step_takes_over_the_memory_of_the_step_before() -> None:
+    with kept_heap():
+        # The first ones still move between the gaps that smaller blocks leave.
+        kept = [step() for _ in range(5)][-1]
+    given_back = step()
+    if hasattr(ctypes.CDLL(None), "mallopt"):
+        assert kept < PAGES / 100
+        assert given_back > PAGES / 2
+
+
+def test_threads_are_set_for_a_while() -> None:
+    before = torch.get_num_threads()
+    with training_cpu(before + 1):
+        assert torch.get_num_threads() == before + 1
+    with training_cpu(0):
+        assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == before
