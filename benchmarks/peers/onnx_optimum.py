@@ -25,7 +25,7 @@ import onnxruntime
 from exports import export_own, made, pairs, picture, run
 from runner import compare
 
-from edgekd.export.onnx_pipeline import MODEL_FILE, PROVIDER, load_onnx_pipeline, session_options
+from edgekd.export.onnx.pipeline import MODEL_FILE, PROVIDER, load_onnx_pipeline, session_options
 from edgekd.export.unet_noise import unet_noise
 
 # Precision -> edgekd's exports, and the peers, that compute in it.

@@ -22,9 +22,9 @@ import numpy as np
 from exports import export_own, made, pairs, picture, run
 from runner import compare
 
-from edgekd.export.openvino_graph import read_model
-from edgekd.export.openvino_libraries import openvino, quiet
-from edgekd.export.openvino_pipeline import EXACT, deployed_arithmetic, properties
+from edgekd.export.openvino.graph import read_model
+from edgekd.export.openvino.libraries import openvino, quiet
+from edgekd.export.openvino.pipeline import EXACT, deployed_arithmetic, properties
 from edgekd.export.unet_noise import unet_noise
 
 # Precision -> edgekd's exports, and the peers, that compute in it.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edgekd.diffusion.noise_schedule import build_scheduler
 from edgekd.libraries import diffusers, transformers
 from edgekd.resources import STARTER
 from edgekd.student.reference import ARCHITECTURES
-from edgekd.teach.noise import build_scheduler
 
 _TEXT_CLASSES = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
 

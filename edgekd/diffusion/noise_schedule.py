@@ -62,3 +62,19 @@ def read_schedule(scheduler: Any) -> NoiseSchedule:
     return NoiseSchedule(
         scheduler.alphas_cumprod.detach().float().cpu().clone(), scheduler.config.prediction_type
     )
+
+
+def build_scheduler() -> Any:
+    """Stable Diffusion's noise schedule as a `DDIMScheduler`."""
+    from edgekd.libraries import diffusers
+
+    return diffusers.DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="epsilon",
+    )

@@ -1,7 +1,7 @@
 """What an exporter is: code that takes a diffusers pipeline to one runtime.
 
 An exporter brings `convert` and `open_component` for single parts, and its floors; the common
-procedure (`edgekd.export.assemble`) records real inputs, converts part by part, checks parity and
+procedure (`edgekd.export.job`) records real inputs, converts part by part, checks parity and
 writes the folder. `export` is that procedure bound to the exporter.
 """
 

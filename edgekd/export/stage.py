@@ -8,8 +8,8 @@ from pathlib import Path
 
 from edgekd.artifacts import ExportedPipeline, finished, hash_value, remove_leftovers
 from edgekd.errors import InputError
-from edgekd.export.assemble import parts_bytes
 from edgekd.export.isolate import make_worker
+from edgekd.export.job import parts_bytes
 from edgekd.export.manifest import all_versions
 from edgekd.export.protocol import Exporter, ExportOptions, Generation
 from edgekd.export.record import Trajectory

@@ -19,11 +19,11 @@ from edgekd.artifacts import (
     read_json,
     write_text,
 )
+from edgekd.diffusion.noise_schedule import build_scheduler
 from edgekd.disk import check_writable
 from edgekd.errors import InputError
 from edgekd.recipe import validate
 from edgekd.teach.checkpoint import CHECKPOINT_FILE, open_checkpoint
-from edgekd.teach.noise import build_scheduler
 from edgekd.teach.plots import write_grid
 from edgekd.teach.recipe import SampleSection, TeachRecipe
 from edgekd.teach.unet import build_unet

@@ -19,23 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edgekd.diffusion.noise_schedule import build_scheduler
 from edgekd.teach.recipe import UNetSection
-
-
-def build_scheduler() -> Any:
-    """Stable Diffusion's noise schedule as a `DDIMScheduler`."""
-    from edgekd.libraries import diffusers
-
-    return diffusers.DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type="epsilon",
-    )
 
 
 def min_snr_weights(alphas_cumprod: Tensor, timesteps: Tensor, gamma: float | None) -> Tensor:

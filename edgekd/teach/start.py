@@ -16,11 +16,11 @@ import torch
 from edgekd.artifacts import atomic_folder, finish, finished, hash_value
 from edgekd.diffusion.components import empty_model, load_scheduler, load_tokenizer
 from edgekd.diffusion.load import load_model
+from edgekd.diffusion.noise_schedule import build_scheduler
 from edgekd.diffusion.validate import TeacherInfo, inspect_teacher
 from edgekd.errors import InputError
 from edgekd.resources import resolve_pipeline
 from edgekd.teach.loop import Task
-from edgekd.teach.noise import build_scheduler
 from edgekd.teach.ranks import Ranks
 from edgekd.teach.recipe import TeachRecipe
 from edgekd.teach.text import build_text_encoder, build_tokenizer

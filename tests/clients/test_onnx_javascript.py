@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from edgekd.export.capture import capture
-from edgekd.export.onnx import OnnxExporter, OnnxRunner
-from edgekd.export.onnx_pipeline import model_file
+from edgekd.export.onnx.exporter import OnnxExporter, OnnxRunner
+from edgekd.export.onnx.pipeline import model_file
 from edgekd.export.parity import snr_db
 from edgekd.export.record import record_denoising_inputs
 

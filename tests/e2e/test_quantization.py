@@ -18,13 +18,13 @@ from edgekd.cli import app
 from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import InputError
 from edgekd.export.bits import choices, held_out
-from edgekd.export.bits.onnx import ONNX_STORAGE
 from edgekd.export.bits.recipe import QuantizationRecipe, load_quantization, resolve
 from edgekd.export.bits.sensitivity import noise_db, rounded
 from edgekd.export.bits.weights import models
 from edgekd.export.capture import capture
 from edgekd.export.manifest import content_hash, read_manifest, source_hash
-from edgekd.export.onnx import OnnxExporter
+from edgekd.export.onnx.bits import ONNX_STORAGE
+from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.parity import snr_db
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.progress import Silent

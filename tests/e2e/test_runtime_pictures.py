@@ -200,7 +200,7 @@ def test_core_mls_packages_draw_the_same(
     export_to: Callable[[Path, str, str], Path],
 ) -> None:
     """Packages of a fixed batch of two, evaluated where there is no Core ML."""
-    from edgekd.export.mil.evaluator import PackageEvaluator
+    from edgekd.export.coreml.mil.evaluator import PackageEvaluator
     from edgekd.runtime.conditions import open_encoders
     from edgekd.runtime.coreml_backend import CoreMlBackend, runs_core_ml
     from edgekd.runtime.folder import read_folder

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.export.mil.evaluator import PackageEvaluator
+from edgekd.export.coreml.mil.evaluator import PackageEvaluator
 from edgekd.export.parity import snr_db
 
 Inputs = dict[str, Tensor]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.export.capture import TextEncoderModule, UNetModule, VaeDecoderModule, VaeEncoderModule
-from edgekd.export.mil.evaluator import PackageEvaluator
+from edgekd.export.coreml.mil.evaluator import PackageEvaluator
 from edgekd.export.parity import snr_db
 
 Inputs = dict[str, Tensor]

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import InputError
-from edgekd.export.assemble import check_capabilities, check_out
 from edgekd.export.bits.apply import storages
 from edgekd.export.bits.auto import Wish, choose_bits
 from edgekd.export.bits.recipe import QuantizationRecipe, Source, load_quantization
+from edgekd.export.job import check_capabilities, check_out
 from edgekd.export.lora import check_lora, fuse_lora
 from edgekd.export.manifest import source_facts
 from edgekd.export.protocol import Exporter, ExportOptions

@@ -10,7 +10,7 @@ from edgekd.benchmark import exports
 from edgekd.benchmark.exports import benchmark_exports, choose_targets, table
 from edgekd.benchmark.suite import ExportSuite, load_any_suite, load_suite
 from edgekd.errors import InputError
-from edgekd.export.onnx import OnnxExporter
+from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.protocol import Floor
 from edgekd.progress import Silent
 from edgekd.resources import find_yaml

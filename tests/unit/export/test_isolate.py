@@ -8,7 +8,7 @@ import pytest
 from edgekd.errors import GateError, InputError
 from edgekd.export import isolate
 from edgekd.export.isolate import InProcess, Isolated, make_worker
-from edgekd.export.onnx import OnnxExporter
+from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.protocol import ExportOptions
 from edgekd.measure.memory import resident_bytes
 from edgekd.progress import Silent

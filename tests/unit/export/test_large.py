@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from edgekd.export import large, onnx, parity
+from edgekd.export import large, parity
 from edgekd.export.large import Turns, is_large
-from edgekd.export.onnx import OnnxExporter
-from edgekd.export.onnx_pipeline import session_options
+from edgekd.export.onnx.exporter import OnnxExporter
+from edgekd.export.onnx.exporter import exporter as onnx
+from edgekd.export.onnx.pipeline import session_options
 
 PREPACKING = "session.disable_prepacking"
 

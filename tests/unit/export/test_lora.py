@@ -14,7 +14,7 @@ from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import InputError
 from edgekd.export.lora import check_lora, fuse_lora
 from edgekd.export.manifest import read_manifest, source_hash
-from edgekd.export.onnx import OnnxExporter
+from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.parity import psnr_db
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.record import draw

@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgekd.errors import GateError, InputError
-from edgekd.export.onnx import OnnxExporter
+from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.parity import (
     EXACT_DB,
     check_component,

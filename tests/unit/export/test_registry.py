@@ -9,7 +9,7 @@ import pytest
 
 from edgekd.errors import InputError
 from edgekd.export import registry
-from edgekd.export.onnx import OnnxExporter
+from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.protocol import Exporter
 
 

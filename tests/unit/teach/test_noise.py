@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from scipy import stats
 
+from edgekd.diffusion.noise_schedule import build_scheduler
 from edgekd.libraries import diffusers
 from edgekd.resources import STARTER
 from edgekd.teach.data import generator
 from edgekd.teach.noise import (
     Batch,
     NoisePredictor,
-    build_scheduler,
     draw_timesteps,
     low_snr_weights,
     min_snr_weights,

@@ -5,7 +5,7 @@ import pytest
 
 from edgekd.errors import GateError
 from edgekd.export.bits.storage import LinearStorage, linear_codes
-from edgekd.export.quantize import quantize_array
+from edgekd.export.onnx.int8_weights import quantize_array
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.normal(size=(5, 7, 3, 3)).astype(np.float32)

@@ -21,7 +21,7 @@ COLORS = ("crimson", "navy", "gold", "teal", "black", "orchid", "sienna", "lime"
 COLORS += ("coral", "indigo", "khaki", "olive", "salmon", "tan", "cyan", "plum")
 SHAPES = ("disc", "box", "bar")
 STYLES = ("solid", "outline")
-TINY = Path(__file__).parents[2] / "tiny-teacher.yaml"
+TINY = Path(__file__).parents[3] / "tiny-teacher.yaml"
 
 
 def picture(color: str, shape: str, style: str) -> bytes:

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgekd.diffusion.noise_schedule import build_scheduler
 from edgekd.teach.data import Corpus
 from edgekd.teach.evaluation.label_gain import TIMESTEPS, label_gains
-from edgekd.teach.noise import NoisePredictor, build_scheduler
+from edgekd.teach.noise import NoisePredictor
 from edgekd.teach.recipe import TeachRecipe
 
 ALPHAS = build_scheduler().alphas_cumprod

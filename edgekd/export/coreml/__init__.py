@@ -1,0 +1,1 @@
+"""Exports for Core ML, and their evaluation off a Mac."""

@@ -1,0 +1,196 @@
+"""Core ML packages for Apple's Swift package `StableDiffusion`.
+
+`<out>/{text_encoder,text_encoder_2,unet,vae_encoder,vae_decoder}/<Package>.mlpackage`, each with
+its `config.json`, beside `tokenizer/`, `scheduler/` and `model_index.json`; and `Resources/` with
+the tokenizer's files, into which `compile.sh` compiles the packages on a Mac. `Resources/` is then
+what the Swift package loads. Shapes are fixed: one export per picture size.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import InputError
+from edgekd.export.bits.apply import MIXED
+from edgekd.export.capture import Capture
+from edgekd.export.coreml.activations import calibrate, rounded_inputs
+from edgekd.export.coreml.bits import COREML_STORAGE, compress_bits
+from edgekd.export.coreml.compress import compress
+from edgekd.export.coreml.convert import largest_activation, needs_float32, to_coreml
+from edgekd.export.coreml.layout import make_layout
+from edgekd.export.coreml.mil.evaluator import PackageEvaluator
+from edgekd.export.coreml.package import PackageRunner, load_model, write_package
+from edgekd.export.coreml.pipeline import load_coreml_pipeline
+from edgekd.export.coreml.precisions import PRECISIONS, Precision
+from edgekd.export.job import export_pipeline
+from edgekd.export.protocol import Floor
+from edgekd.export.record import Recording
+from edgekd.runtime.coreml_backend import runs_core_ml
+from edgekd.runtime.coreml_layout import PACKAGES, Layout
+
+RESOURCES = "Resources"
+COMPILE_SCRIPT = "compile.sh"
+_COMPILE = """#!/bin/sh
+# Compiles the packages into Resources/ on a Mac with Xcode; then load Resources/ in your app.
+set -e
+cd "$(dirname "$0")"
+for package in */*.mlpackage; do
+  xcrun coremlcompiler compile "$package" Resources/
+done
+"""
+
+
+class CoreMlExporter:
+    """Exporter for Core ML. See `edgekd.export.protocol.Exporter`."""
+
+    name = "coreml"
+    export = export_pipeline
+    precisions: tuple[str, ...] = tuple(PRECISIONS)
+    # `StableDiffusionScheduler` of Apple's Swift package 1.1.
+    schedulers: tuple[str, ...] = (
+        "DPMSolverMultistepScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "PNDMScheduler",
+    )
+    dynamic_shapes = False
+    weight_storages = (COREML_STORAGE,)
+    accepts_tiny_decoder = True
+    # coremltools has once been seen to write another package of the same part. It is not the hash
+    # seed, the order of sets of the U-Net's operations, or what other exporters leave in the
+    # process: each of these was varied, and the bytes stayed the same.
+    varying: tuple[str, ...] = tuple(PRECISIONS)
+
+    def load(self, path: Path, threads: int = 0) -> Any:
+        return load_coreml_pipeline(path, threads)
+
+    def convert(
+        self,
+        capture: Capture,
+        folder: Path,
+        precision: str,
+        recordings: list[Recording],
+        base: Path | None = None,
+    ) -> dict[str, Any]:
+        """Write the package of one part, and with the text encoder the tokenizer's files."""
+        if precision not in PRECISIONS:
+            raise InputError(
+                f"the precision must be one of {', '.join(self.precisions)}", repr(precision)
+            )
+        chosen = PRECISIONS[precision]
+        recipe = chosen.recipe
+        store = None if recipe is None else lambda model: compress(model, capture.module, recipe)
+        return _write_part(capture, folder, chosen, recordings, base, store)
+
+    def convert_bits(
+        self,
+        capture: Capture,
+        folder: Path,
+        method: str,
+        bits: dict[str, int],
+        recordings: list[Recording],
+        base: Path | None = None,
+    ) -> dict[str, Any]:
+        """See `edgekd.export.bits.storage.StoresBits`."""
+        del method  # there is one
+
+        def store(model: Any) -> tuple[Any, dict[str, Any]]:
+            return compress_bits(model, capture, bits)
+
+        return _write_part(capture, folder, PRECISIONS[MIXED], recordings, base, store)
+
+    def open_component(self, exported_path: Path, component: str) -> PackageRunner:
+        return PackageRunner(exported_path / component, component)
+
+    def not_executed_here(self) -> str:
+        if runs_core_ml():
+            return ""
+        return f"{PackageEvaluator.executed_by}: Core ML exists on macOS and iOS only"
+
+    def component_floor(self, component: str, precision: str) -> Floor:
+        del component  # the same for all
+        return PRECISIONS[precision].component
+
+    def picture_floor(self, precision: str) -> Floor:
+        return PRECISIONS[precision].picture
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "versions": {"coremltools": version("coremltools")},
+            "compile": f"sh {COMPILE_SCRIPT}",
+            "packages": PACKAGES,
+        }
+
+
+def _write_part(
+    capture: Capture,
+    folder: Path,
+    chosen: Precision,
+    recordings: list[Recording],
+    base: Path | None,
+    store: Callable[[Any], tuple[Any, dict[str, Any]]] | None,
+) -> dict[str, Any]:
+    """Write a part; `store` puts the weights of the converted model in fewer bits."""
+    layout = make_layout(capture.component, tuple(capture.example_inputs), tuple(capture.outputs))
+    largest = largest_activation(capture, recordings)
+    model, facts = _model(capture, layout, chosen, recordings, largest, base)
+    if store is not None:
+        model, facts["quantization"] = store(model)
+    write_package(model, folder, layout, capture.config)
+    if capture.component.startswith("text_encoder"):
+        write_resources(folder.parent)
+    return {
+        "package": f"{capture.component}/{layout.package}.mlpackage",
+        "compute_precision": "float32" if needs_float32(largest) else "float16",
+        "largest_activation": round(largest, 3),
+        **facts,
+        **_scale_factor(capture),
+    }
+
+
+def _model(
+    capture: Capture,
+    layout: Layout,
+    chosen: Precision,
+    recordings: list[Recording],
+    largest: float,
+    base: Path | None,
+) -> tuple[Any, dict[str, Any]]:
+    """The converted part before its weights are compressed, and facts on it."""
+    first = next(iter(PRECISIONS.values()))
+    if base is not None and not chosen.activations and chosen.target == first.target:
+        return load_model(base, layout), {"target": chosen.target}
+    scales = calibrate(capture, recordings) if chosen.activations else {}
+    hooks = rounded_inputs(capture.module, scales) if scales else nullcontext()
+    model = to_coreml(capture, layout, chosen.target, needs_float32(largest), hooks)
+    facts: dict[str, Any] = {"target": chosen.target}
+    if scales:
+        facts["activations"] = {"bits": 8, "layers": len(scales), "calls": len(recordings)}
+    return model, facts
+
+
+def _scale_factor(capture: Capture) -> dict[str, Any]:
+    """What an app sets as `encoderScaleFactor` and `decoderScaleFactor`."""
+    if not capture.component.startswith("vae"):
+        return {}
+    return {"scale_factor": capture.config["scaling_factor"]}
+
+
+def write_resources(out: Path) -> None:
+    """Write the files of `Resources/` that need no Mac, and the script that makes the others.
+
+    Raises:
+        InputError: the tokenizer is no byte-pair encoder, the only kind that Swift has.
+    """
+    tokenizer = next(path for path in (out / "tokenizer", out / "tokenizer_2") if path.is_dir())
+    resources = out / RESOURCES
+    resources.mkdir(exist_ok=True)
+    for name in ("vocab.json", "merges.txt"):
+        if not (tokenizer / name).is_file():
+            raise InputError("the tokenizer must be a CLIP byte-pair encoder", f"no {name}")
+        shutil.copyfile(tokenizer / name, resources / name)
+    (out / COMPILE_SCRIPT).write_text(_COMPILE, encoding="utf-8")

@@ -1,0 +1,164 @@
+"""ONNX for onnxruntime, in the layout that optimum's `ORTStableDiffusionPipeline` loads.
+
+`<out>/{text_encoder,text_encoder_2,unet,vae_encoder,vae_decoder}/model.onnx`, each with its
+`config.json`, beside `tokenizer/`, `scheduler/` and `model_index.json`. A model above 2 GB, the
+limit of one protobuf message, keeps its weights in `model.onnx_data`. The precisions `ort-*` are
+for onnxruntime's mobile packages and have `model.ort` instead.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+
+from edgekd.artifacts import write_json
+from edgekd.errors import InputError
+from edgekd.export.bits.apply import MIXED, PART_FLOOR, PICTURE_FLOOR
+from edgekd.export.bits.weights import captured_model
+from edgekd.export.capture import Capture
+from edgekd.export.job import export_pipeline
+from edgekd.export.large import is_large
+from edgekd.export.onnx.bits import ONNX_STORAGE, store_bits
+from edgekd.export.onnx.graph import OPSET, copy_model, save_model, write_onnx
+from edgekd.export.onnx.mobile import to_ort_format
+from edgekd.export.onnx.pipeline import (
+    MODEL_FILE,
+    ORT_FILE,
+    OnnxRunner,
+    load_onnx_pipeline,
+    model_file,
+)
+from edgekd.export.onnx.precisions import PRECISIONS, Method
+from edgekd.export.onnx.tune import tune
+from edgekd.export.onnx.turns import load_onnx_in_turns
+from edgekd.export.protocol import Floor
+from edgekd.export.record import Recording
+
+
+class OnnxExporter:
+    """Exporter for onnxruntime. See `edgekd.export.protocol.Exporter`."""
+
+    name = "onnx"
+    export = export_pipeline
+    precisions: tuple[str, ...] = tuple(PRECISIONS)
+    # optimum's pipelines run diffusers' own scheduler classes.
+    schedulers: tuple[str, ...] = (
+        "DDIMScheduler",
+        "DDPMScheduler",
+        "DPMSolverMultistepScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "EulerDiscreteScheduler",
+        "HeunDiscreteScheduler",
+        "LCMScheduler",
+        "LMSDiscreteScheduler",
+        "PNDMScheduler",
+        "UniPCMultistepScheduler",
+    )
+    dynamic_shapes = True
+    weight_storages = (ONNX_STORAGE,)
+    from_files = precisions[1:]
+    accepts_tiny_decoder = True
+    # onnxruntime writes some lists of this format in the order of a seeded hash table.
+    varying = tuple(name for name, precision in PRECISIONS.items() if precision.ort_format)
+
+    def load(self, path: Path, threads: int = 0) -> Any:
+        return load_onnx_pipeline(path, threads)
+
+    def load_in_turns(self, path: Path, threads: int = 0) -> Any:
+        """See `edgekd.export.protocol.LoadsInTurns`."""
+        return load_onnx_in_turns(path, threads)
+
+    def convert(
+        self,
+        capture: Capture,
+        folder: Path,
+        precision: str,
+        recordings: list[Recording],
+        base: Path | None = None,
+    ) -> dict[str, Any]:
+        """Write the model and `config.json` of one part."""
+        if precision not in self.precisions:
+            raise InputError(
+                f"the precision must be one of {', '.join(self.precisions)}", repr(precision)
+            )
+        how = PRECISIONS[precision]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".onnx-", dir=folder) as temporary:
+            scratch = Path(temporary)
+            if base is None:
+                # A folder of its own: large models are two files.
+                base = scratch / "fp32"
+                base.mkdir()
+                write_onnx(capture, base / MODEL_FILE)
+            final = scratch / "final"
+            facts = _make(how.method(capture.component), base, recordings, scratch, final)
+            if how.ort_format:
+                to_ort_format(final / MODEL_FILE, folder / ORT_FILE)
+            else:
+                for file in sorted(final.iterdir()):
+                    file.replace(folder / file.name)
+        write_json(folder / "config.json", capture.config)
+        return {"quantization": facts} if facts else {}
+
+    def convert_bits(
+        self,
+        capture: Capture,
+        folder: Path,
+        method: str,
+        bits: dict[str, int],
+        recordings: list[Recording],
+        base: Path | None = None,
+    ) -> dict[str, Any]:
+        """See `edgekd.export.bits.storage.StoresBits`."""
+        del method, recordings  # one method, nothing to calibrate
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".onnx-", dir=folder) as scratch:
+            if base is None:
+                base = Path(scratch)
+                write_onnx(capture, base / MODEL_FILE)
+            model = onnx.load(base / MODEL_FILE)
+        facts = {"quantization": store_bits(model, captured_model(capture), bits)}
+        save_model(model, folder / MODEL_FILE)
+        write_json(folder / "config.json", capture.config)
+        return facts
+
+    def open_component(self, exported_path: Path, component: str) -> OnnxRunner:
+        part = exported_path / component
+        return OnnxRunner(model_file(part), torch.get_num_threads(), thrifty=is_large(part))
+
+    def tune(self, path: Path, threads: int) -> dict[str, Any]:
+        return tune(path, threads or torch.get_num_threads())
+
+    def component_floor(self, component: str, precision: str) -> Floor:
+        return PART_FLOOR if precision == MIXED else PRECISIONS[precision].floor(component)
+
+    def picture_floor(self, precision: str) -> Floor:
+        return PICTURE_FLOOR if precision == MIXED else PRECISIONS[precision].picture
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+            "opset": OPSET,
+        }
+
+
+def _make(
+    method: Method | None, base: Path, recordings: list[Recording], scratch: Path, final: Path
+) -> dict[str, Any]:
+    """Write a part's model into the new folder `final`, from the float32 one in `base`."""
+    final.mkdir()
+    if method is not None:
+        model, facts = method(base / MODEL_FILE, recordings, scratch)
+        save_model(model, final / MODEL_FILE)
+        return facts
+    if base.is_relative_to(scratch):
+        final.rmdir()
+        base.rename(final)
+    else:
+        copy_model(base, final)
+    return {}

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekd.errors import GateError, InputError
+from edgekd.export.job import check_capabilities, usable_base
+from edgekd.export.manifest import (
+    content_hash,
+    find_licence,
+    read_manifest,
+    scheduler_warning,
+    source_hash,
+)
+from edgekd.export.onnx.exporter import OnnxExporter
+from edgekd.export.onnx.exporter import exporter as onnx_module
+from edgekd.export.onnx.pipeline import load_onnx_pipeline
+from edgekd.export.parity import record_for_parity
+from edgekd.export.protocol import ExportOptions, Generation
+from edgekd.export.record import Trajectory
+from edgekd.progress import Silent
+
+GENERATION = Generation(steps=2, guidance_scale=3.0)
+
+
+@pytest.fixture(scope="module")
+def trajectory(tiny_teacher: Path) -> Trajectory:
+    from edgekd.diffusion.load import load_pipeline
+
+    return record_for_parity(load_pipeline(tiny_teacher), ["cat"], GENERATION)
+
+
+def _export(source: Path, out: Path, trajectory: Trajectory, **options: Any) -> Any:
+    return OnnxExporter().export(
+        source,
+        out,
+        "fp32",
+        ["cat"],
+        Silent(),
+        ExportOptions(generation=GENERATION, trajectory=trajectory, **options),
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(
+    tiny_teacher: Path, trajectory: Trajectory, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("export") / "fp32"
+    _export(tiny_teacher, out, trajectory, schedulers=("LCMScheduler",))
+    return out
+
+
+def test_layout_is_the_one_that_optimum_loads(exported: Path) -> None:
+    files = {path.relative_to(exported).as_posix() for path in exported.rglob("*.*")}
+    parts = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
+    assert {f"{part}/{name}" for part in parts for name in ("model.onnx", "config.json")} <= files
+    assert {"model_index.json", "manifest.json", "scheduler/scheduler_config.json"} <= files
+    assert {"tokenizer/vocab.json", "tokenizer/merges.txt"} <= files
+    assert not [name for name in files if name.endswith((".safetensors", ".tmp"))]
+
+
+def test_children_write_the_same_files(
+    exported: Path, tiny_teacher: Path, trajectory: Trajectory, tmp_path: Path
+) -> None:
+    """A memory limit puts each step into a process of its own."""
+    out = tmp_path / "out"
+    _export(tiny_teacher, out, trajectory, memory_limit_bytes=10**11)
+    assert content_hash(out) == content_hash(exported)
+    here, apart = (read_manifest(path)["memory"] for path in (exported, out))
+    assert not here["isolated"]
+    assert apart["isolated"]
+    parts = [facts["peak_rss_bytes"] for facts in read_manifest(out)["components"].values()]
+    # This process is counted beside its child.
+    assert max(parts) < apart["peak_rss_bytes"] < apart["limit_bytes"] == 10**11
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not (out / ".work").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"precisions": ("fp64",)}, "fp64"), ({"accepts_tiny_decoder": False}, "AutoencoderTiny")],
+)
+def test_what_the_exporter_does_not_declare_is_refused(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+) -> None:
+    from edgekd.libraries import diffusers
+
+    ((name, value),) = change.items()
+    monkeypatch.setattr(OnnxExporter, name, value)
+    pipeline = SimpleNamespace(vae=diffusers.AutoencoderTiny())
+    with pytest.raises(InputError, match=said):
+        check_capabilities(OnnxExporter(), pipeline, "fp32")
+
+
+def test_stock_optimum_loads_it_without_edgekd(exported: Path) -> None:
+    from optimum.onnxruntime import ORTStableDiffusionPipeline
+
+    pipeline = ORTStableDiffusionPipeline.from_pretrained(exported)
+    images = pipeline("cat", num_inference_steps=1, output_type="np").images
+    assert images.shape == (1, 32, 32, 3)
+
+
+def test_manifest_tells_clients_what_to_use(exported: Path) -> None:
+    manifest = read_manifest(exported)
+    assert manifest["recommended"] == {"steps": 2, "guidance_scale": 3.0}
+    assert manifest["scheduler"] == "DDIMScheduler"
+    assert "LCMScheduler" in manifest["warning"]
+    assert manifest["shapes"] == {"dynamic": True, "native": [32, 32], "multiple": 32}
+    assert manifest["versions"].keys() >= {"edgekd", "torch", "onnx", "onnxruntime"}
+    assert "onnxruntime" in manifest["components"]["unet"]["parity"]["executed_by"]
+
+
+def test_no_file_names_the_machine(exported: Path, tiny_teacher: Path) -> None:
+    for path in exported.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert str(tiny_teacher.parent).encode() not in content, path
+            assert str(exported.parent).encode() not in content, path
+
+
+def test_full_disk_is_one_clear_line(
+    tmp_path: Path,
+    tiny_teacher: Path,
+    trajectory: Trajectory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(captured: Any, path: Path) -> None:
+        path.write_bytes(b"some of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(onnx_module, "write_onnx", full)
+    with pytest.raises(InputError, match="No space left on device") as failure:
+        _export(tiny_teacher, tmp_path / "out", trajectory)
+    assert "\n" not in str(failure.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_disk_that_is_too_small_is_seen_before_the_work(
+    tmp_path: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=3_000_000))
+    monkeypatch.setattr(OnnxExporter, "convert", None)  # must not get this far
+    with pytest.raises(InputError, match=r"must have \d\d MB free, but got 3 MB"):
+        OnnxExporter().export(tiny_teacher, tmp_path / "out", "fp32", ["cat"], Silent())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_other_things_is_never_replaced(
+    tmp_path: Path, tiny_teacher: Path, trajectory: Trajectory
+) -> None:
+    (tmp_path / "holiday.txt").write_text("sun", encoding="utf-8")
+    with pytest.raises(InputError, match="--out"):
+        _export(tiny_teacher, tmp_path, trajectory)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.txt"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"source": {"hash": "0" * 64}}, {"precision": "int8"}, {"versions": {"torch": "1.0"}}],
+)
+def test_base_of_another_source_precision_or_version_is_not_used(
+    tmp_path: Path, tiny_teacher: Path, exported: Path, change: dict[str, Any]
+) -> None:
+    source = source_hash(tiny_teacher)
+    assert usable_base(OnnxExporter(), exported, source) == exported
+    manifest = read_manifest(exported)
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, **change}), encoding="utf-8")
+    assert usable_base(OnnxExporter(), tmp_path, source) is None
+
+
+def test_nan_from_torch_is_no_export(
+    tmp_path: Path, tiny_teacher: Path, trajectory: Trajectory
+) -> None:
+    broken = trajectory.recordings["vae_decoder"][0]
+    outputs = {"sample": np.full_like(broken.outputs["sample"], np.nan)}
+    recordings = {
+        **trajectory.recordings,
+        "vae_decoder": [type(broken)(broken.inputs, outputs)],
+    }
+    spoiled = Trajectory(recordings, trajectory.images, ("cat",), 2, 3.0, 0)
+    with pytest.raises(GateError, match="component=vae_decoder"):
+        _export(tiny_teacher, tmp_path / "out", spoiled)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scheduler_that_clients_know_needs_no_warning() -> None:
+    assert scheduler_warning("DDIMScheduler", ("DDIMScheduler",)) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "licence"),
+    [
+        ({"README.md": "---\nlicense: apache-2.0\ntags: [a]\n---\n# Model\n"}, "apache-2.0"),
+        ({"README.md": "# Model\n", "LICENSE": "text"}, "see LICENSE of the source"),
+        ({"README.md": "---\n[\n---\n"}, None),
+        ({}, None),
+    ],
+)
+def test_licence_comes_from_card_or_file(
+    tmp_path: Path, files: dict[str, str], licence: str | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert find_licence(tmp_path) == licence
+
+
+@pytest.mark.parametrize("missing", ["model_index.json", "unet/model.onnx"])
+def test_incomplete_folder_is_refused_without_a_download(
+    tmp_path: Path, exported: Path, missing: str
+) -> None:
+    copy = shutil.copytree(exported, tmp_path / "copy")
+    (copy / missing).unlink()
+    with pytest.raises(InputError, match=missing):
+        load_onnx_pipeline(copy)
