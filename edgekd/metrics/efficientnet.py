@@ -2,7 +2,7 @@
 
 Architecture: EfficientNet (Tan and Le, 2019, arXiv:1905.11946), in the Lite variant: no squeeze
 and excitation, ReLU6 for every activation. The batch norms of the published weights are folded
-into the convolutions (see `edgekd.starter.convert_features`), so that every layer is a biased
+into the convolutions (see `tools.starter.convert_features`), so that every layer is a biased
 convolution. Convolutions pad as TensorFlow's "SAME" does: an odd pixel goes to the right and
 bottom.
 

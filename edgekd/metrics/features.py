@@ -71,7 +71,7 @@ class FeatureExtractor:
     """Pooled ImageNet features of images.
 
     Args:
-        path: ONNX file made by `edgekd.starter.convert_features`.
+        path: ONNX file made by `tools.starter.convert_features`.
         batch_size: images per call of the runtime; changes speed and memory only.
         threads: of the runtime; 0 leaves the number to it.
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.errors import GateError, InputError
-from edgekd.export.coreml.exporter.mil import decompress
+from edgekd.export.coreml.mil import decompress
 from edgekd.export.coreml.mil.datatypes import Array, Value, to_tensor
 from edgekd.export.coreml.mil.package import Package
 from edgekd.export.coreml.mil.program import Operation, Program, load_stored

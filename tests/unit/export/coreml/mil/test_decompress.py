@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgekd.export.coreml.exporter.mil import decompress
 
 from edgekd.errors import InputError
+from edgekd.export.coreml.mil import decompress
 
 RNG = np.random.default_rng(0)
 

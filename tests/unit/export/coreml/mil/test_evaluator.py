@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgekd.export.coreml.exporter.mil import evaluator as module
 
 from edgekd.errors import GateError, InputError
+from edgekd.export.coreml.mil import evaluator as module
 from edgekd.export.coreml.mil.constants import Constants
 from edgekd.export.coreml.mil.evaluator import PackageEvaluator
 from edgekd.export.coreml.mil.package import open_package

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from edgekd.export.coreml.exporter.mil import ops_elementwise
 from mil_cases import Case, binary, case_id, check, draw, kinds, run, whole, with_x
 from torch import Tensor
 
 from edgekd.errors import GateError
+from edgekd.export.coreml.mil import ops_elementwise
 
 
 def unary(kind: str, reference: Callable[[Tensor], Tensor], x: Tensor | None = None) -> Case:

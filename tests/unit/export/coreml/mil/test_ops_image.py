@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch.nn.functional as F
-from edgekd.export.coreml.exporter.mil import ops_image
 from mil_cases import Case, case_id, check, draw, kinds, with_x
 from torch import Tensor
+
+from edgekd.export.coreml.mil import ops_image
 
 PICTURE = draw(2, 4, 8, 7)
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgekd.export.coreml.exporter.mil import ops_indexing
 from mil_cases import Case, case_id, check, draw, kinds, run, whole, with_x
 
 from edgekd.errors import GateError
+from edgekd.export.coreml.mil import ops_indexing
 
 TABLE = draw(7, 3, 5)
 CASES = [

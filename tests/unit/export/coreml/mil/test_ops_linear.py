@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from edgekd.export.coreml.exporter.mil import ops_linear
 from mil_cases import Case, binary, case_id, check, draw, kinds, run, with_x
 from torch import Tensor
 
 from edgekd.errors import GateError
+from edgekd.export.coreml.mil import ops_linear
 
 W2, W1, W3 = draw(6, 4, 3, 3, seed=2), draw(6, 4, 3, seed=2), draw(6, 4, 2, 3, 3, seed=2)
 BIAS = draw(6, seed=3)

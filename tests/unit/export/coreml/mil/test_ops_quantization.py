@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgekd.export.coreml.exporter.mil import ops_quantization
 from mil_cases import Case, case_id, check, draw, kinds, run
 from torch import Tensor
 
 from edgekd.errors import GateError
+from edgekd.export.coreml.mil import ops_quantization
 
 Q = np.float32([0.02, 0.05, 0.1])
 

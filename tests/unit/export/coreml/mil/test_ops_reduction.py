@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from edgekd.export.coreml.exporter.mil import ops_reduction
 from mil_cases import Case, case_id, check, draw, kinds, whole, with_x
 from torch import Tensor
+
+from edgekd.export.coreml.mil import ops_reduction
 
 
 def reduction(kind: str, reference: Callable[..., Tensor], x: Tensor | None = None) -> list[Case]:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from edgekd.export.coreml.exporter.mil import ops_shape
 from mil_cases import Case, case_id, check, draw, kinds, whole, with_x
 from torch import Tensor
+
+from edgekd.export.coreml.mil import ops_shape
 
 PICTURE = draw(2, 4, 8, 7)
 

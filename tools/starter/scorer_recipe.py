@@ -1,4 +1,4 @@
-"""Schema of `configs/starter-scorer.yaml`: how the starter's image-text scorer is trained."""
+"""Schema of `tools/starter/scorer.yaml`: how the starter's image-text scorer is trained."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Rebuild the starter's images from their published packages.
 
-    python -m edgekd.starter.build --out emoji-64.parquet --check
+    python -m tools.starter.build --out emoji-64.parquet --check
 
 Fetches eight pinned npm packages with the `npm` client, verifies their
 SHA-512, renders each icon with resvg and writes the table that ships as
@@ -37,7 +37,7 @@ from edgekd.data.workers import ordered_map, worker_count, worker_pool
 from edgekd.errors import EdgekdError, InputError
 from edgekd.progress import Progress, console
 from edgekd.resources import STARTER
-from edgekd.starter.packages import EMOJIBASE, FLAT, STYLES, Package, Style
+from tools.starter.packages import EMOJIBASE, FLAT, STYLES, Package, Style
 
 SHIPPED = STARTER / "emoji-64.parquet"
 RENDER_SIDE = 256
@@ -288,7 +288,7 @@ def _difference(content: bytes, other: bytes) -> int:
 
 def main() -> int:
     """Command line; 0 when the table was written and, with `--check`, equals the shipped one."""
-    parser = argparse.ArgumentParser(prog="python -m edgekd.starter.build", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.starter.build", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--out", type=Path, default=Path(SHIPPED.name), help="file to write")
     parser.add_argument("--check", action="store_true", help="compare with the shipped file")

@@ -14,11 +14,11 @@ from PIL import Image, ImageDraw
 
 from edgekd.metrics.clip_score import Scorer
 from edgekd.progress import Silent
-from edgekd.starter.scorer_data import Sampler, degrade, renderings, true_captions
-from edgekd.starter.scorer_model import PAD_ID, TextTower, contrastive_loss
-from edgekd.starter.scorer_recipe import DegradeSection, ScorerRecipe
-from edgekd.starter.train_scorer import train_scorer
 from edgekd.teach.data import WHITE, Subject, load_corpus
+from tools.starter.scorer_data import Sampler, degrade, renderings, true_captions
+from tools.starter.scorer_model import PAD_ID, TextTower, contrastive_loss
+from tools.starter.scorer_recipe import DegradeSection, ScorerRecipe
+from tools.starter.train_scorer import train_scorer
 
 COLORS = ("crimson", "navy", "gold", "teal", "black", "orchid")
 STYLES = ("disc", "box")

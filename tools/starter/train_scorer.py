@@ -1,4 +1,4 @@
-"""Train the starter's scorer: `python -m edgekd.starter.train_scorer [--config RECIPE]`.
+"""Train the starter's scorer: `python -m tools.starter.train_scorer [--config RECIPE]`.
 
 Learns on the train side of the split only (`edgekd.data.split.holdout`). Writes the folder that
 `edgekd.metrics.clip_score.Scorer` loads: `image.onnx`, `text.onnx` (fp16 weights),
@@ -26,11 +26,10 @@ from edgekd.errors import GateError
 from edgekd.metrics.clip_score import SCORER_FOLDER
 from edgekd.metrics.features import open_session
 from edgekd.progress import Progress, console
-from edgekd.resources import find_yaml
-from edgekd.starter.scorer_data import Renderings, Sampler, renderings, train_tokenizer
-from edgekd.starter.scorer_model import ImageTower, TextTower, contrastive_loss
-from edgekd.starter.scorer_recipe import ScorerRecipe, load_scorer_recipe
 from edgekd.teach.data import load_corpus
+from tools.starter.scorer_data import Renderings, Sampler, renderings, train_tokenizer
+from tools.starter.scorer_model import ImageTower, TextTower, contrastive_loss
+from tools.starter.scorer_recipe import ScorerRecipe, load_scorer_recipe
 
 OPSET = 17
 UNKNOWN_ID = 1
@@ -216,12 +215,14 @@ def train_scorer(recipe: ScorerRecipe, work: Path, out: Path, progress: Progress
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the starter's image-text scorer.")
-    parser.add_argument("--config", default="starter-scorer", help="recipe file or shipped name")
+    parser.add_argument(
+        "--config", default=Path(__file__).with_name("scorer.yaml"), type=Path, help="recipe file"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c")
     parser.add_argument("--work", type=Path, default=Path("runs/starter-scorer"))
     parser.add_argument("--out", type=Path, default=SCORER_FOLDER)
     args = parser.parse_args()
-    recipe = load_scorer_recipe(find_yaml("configs", args.config), args.set)
+    recipe = load_scorer_recipe(args.config, args.set)
     train_scorer(recipe, args.work, args.out, console())
 
 
