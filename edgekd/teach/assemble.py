@@ -92,7 +92,7 @@ def _part(folder: Path) -> Path:
 
 
 def assemble_run(run: Path, out: Path | None) -> tuple[Path, int]:
-    """`edgekd teach --assemble`: the teacher of a run folder as it is now; the run may go on.
+    """`edgekd teach assemble`: the teacher of a run folder as it is now; the run may go on.
 
     Args:
         out: a new folder; None: `teacher/` in the run folder, which is replaced.
@@ -105,7 +105,7 @@ def assemble_run(run: Path, out: Path | None) -> tuple[Path, int]:
     """
     if not (run / RECIPE_FILE).is_file():
         found = f"{run} ({'without' if run.is_dir() else 'no folder with'} {RECIPE_FILE})"
-        raise InputError("`--assemble` must name the run folder of an `edgekd teach`", found)
+        raise InputError("RUN must be the run folder of an `edgekd teach run`", found)
     if out is not None:
         check_writable(out)
         if out.exists():

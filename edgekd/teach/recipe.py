@@ -1,4 +1,4 @@
-"""Schema of `configs/*-teacher.yaml`: the recipe of one `edgekd teach` run."""
+"""Schema of `configs/*-teacher.yaml`: the recipe of one `edgekd teach run`."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ Kind = Literal["known", "new_style", "new_label"]
 
 
 class EvaluateSection(Section):
-    """`edgekd teach --evaluate`. Steps of DDIM are those of `samples`."""
+    """`edgekd teach evaluate`. Steps of DDIM are those of `samples`."""
 
     samples: int = Field(2000, ge=16, description="pictures of pairs that training saw")
     heldout_samples: int = Field(

@@ -5,7 +5,7 @@ Layout of a run folder:
     vae/ text/ unet/      per stage: checkpoint.safetensors, metrics.jsonl; model/ when finished
     cache/                latents and image features of all renderings
     loss.png samples/     curves and sample sheets as training goes on
-    teacher/              the pipeline folder: at the end, or at any time by `--assemble`
+    teacher/              the pipeline folder: at the end, or at any time by `teach assemble`
 
 With `start_from`, `vae/model` and `text/model` come from another teacher, and
 the U-Net begins with its weights: see `edgekd.teach.start`.
@@ -268,7 +268,7 @@ def run_teach(
     processes: int | None,
     progress: Progress,
 ) -> Path:
-    """What `edgekd teach` does: load the recipe, apply `--set` and `--processes`, teach.
+    """What `edgekd teach run` does: load the recipe, apply `--set` and `--processes`, teach.
 
     Returns:
         The pipeline folder.

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from edgekd import cli
 from edgekd.artifacts import run_lock
+from edgekd.cli import app as cli
 from edgekd.resources import STARTER
 
 TEACHER = str(STARTER / "teacher")
@@ -243,9 +243,9 @@ def test_distill_refuses(case, tmp_path, tiny_teacher, run_cli):
         (["generate", "no-such-folder", "a cat", "--out", "pictures"], "no-such-folder"),
         (["generate", TEACHER, " ", "--out", "pictures"], "must not be empty"),
         (["export", TEACHER, "--out", "exported", "--prompt", ""], "must not be empty"),
-        (["teach", "--config", "none"], "`--config` must name"),
-        (["teach", "--ablation", "none"], "`--ablation` must name"),
-        (["teach", "--set", "data.sources=[none]"], "`--data` (`data.sources`)"),
+        (["teach", "run", "--config", "none"], "`--config` must name"),
+        (["teach", "ablation", "none"], "`SUITE` must name"),
+        (["teach", "run", "--set", "data.sources=[none]"], "`--data` (`data.sources`)"),
         (["benchmark", "--suite", "none"], "`--suite` must name"),
         (["generate", TEACHER, "a cat"], "Missing option '--out'"),
         (["generate", TEACHER, "a cat", "--out", "x", "--steps", "0"], "'--steps'"),
@@ -360,12 +360,12 @@ def test_locked_run_folder(tmp_path, tiny_teacher, run_cli):
 def test_full_disk_is_one_line(tmp_path, tiny_teacher, run_cli, monkeypatch):
     import errno
 
-    from edgekd import pipeline
+    from edgekd.jobs import distill
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pipeline, "prepare_data", full)
+    monkeypatch.setattr(distill, "prepare_data", full)
     code, _, stderr = run_cli(
         "distill", "--teacher", str(tiny_teacher), "--out", str(tmp_path / "run")
     )

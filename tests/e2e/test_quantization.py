@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from edgekd.artifacts import hash_tree
-from edgekd.cli import app
+from edgekd.cli.app import app
 from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import InputError
 from edgekd.export.bits import choices, held_out

@@ -69,7 +69,8 @@ def teach_and_kill(assignments, out):
     """Start a run in a process of its own and kill it among the U-Net's first steps."""
     sets = [argument for item in assignments for argument in ("--set", item)]
     code = "from edgekd.cli import main; main()"
-    command = [sys.executable, "-c", code, "teach", "--config", str(TINY), "--out", str(out), *sets]
+    options = ["--config", str(TINY), "--out", str(out), *sets]
+    command = [sys.executable, "-c", code, "teach", "run", *options]
     process = subprocess.Popen(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
     )

@@ -33,7 +33,7 @@ def test_a_shipped_name_and_a_file_are_found(tmp_path: Path) -> None:
     [
         ("configs", None, "`--config` must name a YAML file or one of starter"),
         ("benchmarks", None, "`--suite` must name a YAML file or one of"),
-        ("benchmarks", "--ablation", "`--ablation` must name a YAML file or one of"),
+        ("benchmarks", "SUITE", "`SUITE` must name a YAML file or one of"),
     ],
 )
 def test_the_message_names_what_the_user_wrote(kind: str, option: str | None, said: str) -> None:

@@ -1,13 +1,13 @@
 """Which parts of a teacher's recipe help: short runs, one thing changed in each.
 
-`edgekd teach --ablation SUITE`. Layout of the out folder:
+`edgekd teach ablation SUITE`. Layout of the out folder:
     ablation.json, ablation.md   the rows
-    variants/<name>/             a run of `edgekd teach` each; a killed one goes on
+    variants/<name>/             a run of `edgekd teach run` each; a killed one goes on
     shared/                      finished autoencoders, text encoders and caches
     cache/                       pictures and features
 
 A variant takes finished parts from `shared/` when all that decides them is the
-same in its recipe. `edgekd teach` checks them by its own content keys: a part
+same in its recipe. `edgekd teach run` checks them by its own content keys: a part
 that does not fit is made anew.
 """
 

@@ -144,7 +144,7 @@ def render_card(result: dict[str, Any], training: dict[str, Any], notes: str = "
         raise InputError(
             f"the evaluation must be of format {FORMAT}",
             repr(result.get("format")),
-            "Run `edgekd teach --evaluate` again.",
+            "Run `edgekd teach evaluate` again.",
         )
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(STARTER),

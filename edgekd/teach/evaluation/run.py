@@ -1,4 +1,4 @@
-"""Evaluate a teacher: `edgekd teach --evaluate`.
+"""Evaluate a teacher: `edgekd teach evaluate`.
 
 Layout of the out folder:
     evaluation.json   every figure, with counts, seeds and environment
@@ -72,7 +72,7 @@ class Evaluation:
 def run_evaluate(
     recipe_path: Path, assignments: list[str], teacher: str, out: Path, progress: Progress
 ) -> dict[str, Any]:
-    """What `edgekd teach --evaluate` does; returns what `evaluation.json` holds.
+    """What `edgekd teach evaluate` does; returns what `evaluation.json` holds.
 
     Raises:
         InputError: recipe, data or teacher do not fit, or an unwritable or busy folder.

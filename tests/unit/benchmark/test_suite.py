@@ -18,7 +18,7 @@ def write(tmp_path: Path, values: Any) -> Path:
     return path
 
 
-# The suites of another verb, `edgekd teach --ablation`, have another schema.
+# The suites of another verb, `edgekd teach ablation`, have another schema.
 SUITES = sorted(set((data_root() / "benchmarks").glob("*.yaml")) - TEACHER_SUITES)
 
 

@@ -19,8 +19,8 @@ from edgekd.export.manifest import (
     scheduler_warning,
     source_hash,
 )
+from edgekd.export.onnx import exporter as onnx_module
 from edgekd.export.onnx.exporter import OnnxExporter
-from edgekd.export.onnx.exporter import exporter as onnx_module
 from edgekd.export.onnx.pipeline import load_onnx_pipeline
 from edgekd.export.parity import record_for_parity
 from edgekd.export.protocol import ExportOptions, Generation

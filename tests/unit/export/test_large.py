@@ -8,8 +8,8 @@ import pytest
 
 from edgekd.export import large, parity
 from edgekd.export.large import Turns, is_large
+from edgekd.export.onnx import exporter as onnx
 from edgekd.export.onnx.exporter import OnnxExporter
-from edgekd.export.onnx.exporter import exporter as onnx
 from edgekd.export.onnx.pipeline import session_options
 
 PREPACKING = "session.disable_prepacking"

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from edgekd import cli
 from edgekd.artifacts import finish, read_json, run_lock
 from edgekd.benchmark.workers import WorkerPool
+from edgekd.cli import app as cli
 from edgekd.errors import InputError
 from edgekd.progress import Silent
 from edgekd.teach.evaluation.card import (
@@ -108,7 +108,7 @@ def test_the_verb_prints_what_the_file_holds(
 ) -> None:
     config = tmp_path / "recipe.yaml"
     config.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-    options = ["--evaluate", str(tiny_teacher), "--config", str(config), "--out", str(out)]
+    options = ["evaluate", str(tiny_teacher), "--config", str(config), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["edgekd", "teach", *options, "--json"])
     monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as ended:
@@ -143,13 +143,12 @@ def test_another_resolution_is_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--evaluate", "nowhere"], "local diffusers folder"),
-        (["--evaluate", "starter", "--processes", "2"], "only one of --processes, --evaluate"),
-        (["--assemble", "run", "--evaluate", "starter"], "--evaluate and --assemble"),
-        (["--assemble", "run", "--set", "seed=1"], "the run's own recipe"),
-        (["--assemble", "no-such-run"], "no folder with recipe.json"),
-        (["--evaluate", "starter", "--set", "evaluate.samples=1"], "evaluate.samples"),
-        (["--ablation", "nothing"], "`--ablation` must name"),
+        (["evaluate", "nowhere"], "local diffusers folder"),
+        (["evaluate", "starter", "--processes", "2"], "No such option"),
+        (["assemble", "run", "--set", "seed=1"], "No such option"),
+        (["assemble", "no-such-run"], "no folder with recipe.json"),
+        (["evaluate", "starter", "--set", "evaluate.samples=1"], "evaluate.samples"),
+        (["ablation", "nothing"], "`SUITE` must name"),
     ],
 )
 def test_bad_usage_ends_in_one_line(

@@ -8,12 +8,14 @@ import pytest
 
 from edgekd.artifacts import TeacherCache, read_json
 from edgekd.errors import InputError
-from edgekd.pipeline import make_plan, train_student, with_sized_teacher
+from edgekd.jobs.benchmark import benchmark_run, student_names
+from edgekd.jobs.distill import train_student
+from edgekd.jobs.export import export_run
+from edgekd.jobs.plan import make_plan, with_sized_teacher
 from edgekd.progress import Silent
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.resources import data_root
 from edgekd.target import load_target
-from edgekd.verbs import benchmark_run, export_run, student_names
 
 
 def test_students_of_one_name_are_called_by_their_paths() -> None:

@@ -1,6 +1,6 @@
 from typing import Any
 
-from edgekd.summary import summary_lines
+from edgekd.jobs.summary import summary_lines
 
 FIGURES = {
     "parameters": 2e6,

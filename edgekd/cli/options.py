@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,3 +44,10 @@ def read_recipe(
     if data:
         extra.append(f"data.sources={json.dumps(data)}")
     return load_recipe(find_yaml("configs", config), extra)
+
+
+def help_without_verb(context: typer.Context) -> None:
+    """Callback of a group of verbs: print its help where none is given, with exit code 2."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)

@@ -13,11 +13,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from edgekd import __version__
-from edgekd.cli_export import benchmark, export
-from edgekd.cli_options import JsonOption, print_json
-from edgekd.cli_train import distill, prepare, teach
+from edgekd.cli.benchmark import benchmark
+from edgekd.cli.distill import distill
+from edgekd.cli.doctor import doctor
+from edgekd.cli.export import export
+from edgekd.cli.generate import generate
+from edgekd.cli.inspect import inspect
+from edgekd.cli.options import help_without_verb
+from edgekd.cli.prepare import prepare
+from edgekd.cli.targets import targets
+from edgekd.cli.teach import teach
 from edgekd.disk import disk_problem
-from edgekd.errors import EdgekdError, InputError
+from edgekd.errors import EdgekdError
 
 # Newer versions of Typer carry Click's exceptions within, older ones import them from Click.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -32,8 +39,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for _verb in (distill, prepare, teach, export, benchmark):
+for _verb in (distill, prepare, export, benchmark, generate, inspect, targets, doctor):
     app.command()(_verb)
+app.add_typer(teach, name="teach")
 
 
 def _version(value: bool) -> None:
@@ -51,88 +59,7 @@ def _root(
     ] = False,
 ) -> None:
     del version
-    if context.invoked_subcommand is None:
-        print(context.get_help(), file=sys.stderr)
-        raise typer.Exit(2)
-
-
-@app.command()
-def generate(
-    pipeline: Annotated[Path, typer.Argument(help="A diffusers folder, or an exported one.")],
-    prompts: Annotated[list[str], typer.Argument(help="One picture for each prompt.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")],
-    steps: Annotated[int, typer.Option("--steps", min=1)] = 20,
-    guidance_scale: Annotated[float, typer.Option("--guidance", min=1.0)] = 4.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1)] = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Draw pictures with a teacher, a student or an exported pipeline."""
-    from edgekd.verbs import generate_run
-
-    paths = generate_run(pipeline, prompts, out, steps, guidance_scale, seed)
-    if as_json:
-        print_json({"images": paths})
-    else:
-        print("\n".join(str(path) for path in paths))
-
-
-@app.command()
-def inspect(
-    folder: Annotated[Path | None, typer.Argument(help="A diffusers pipeline folder.")] = None,
-    arch: Annotated[
-        str | None, typer.Option("--arch", help="Published architecture: sd15, sd21 or sdxl.")
-    ] = None,
-    student: Annotated[
-        str | None, typer.Option("--student", help="Student preset to apply to the U-Net.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Parameters, tensors, MACs and bytes of every component; needs no weights."""
-    if (folder is None) == (arch is None):
-        raise InputError(
-            "exactly one of a folder and `--arch` must be given",
-            "neither" if folder is None else "both",
-        )
-    from edgekd.resources import resolve_pipeline
-    from edgekd.student.inspect import inspect_components
-
-    path = None if folder is None else resolve_pipeline(str(folder))
-    result = inspect_components(path, arch, student)
-    if as_json:
-        print_json(result)
-        return
-    print(f"{'component':<16}{'parameters':>15}{'tensors':>9}{'GMACs':>10}{'MB':>10}")
-    for name, row in result["components"].items():
-        print(
-            f"{name:<16}{row['parameters']:>15,}{row['tensors']:>9}"
-            f"{row['macs'] / 1e9:>10.2f}{row['bytes'] / 1e6:>10.1f}"
-        )
-
-
-@app.command()
-def targets(as_json: JsonOption = False) -> None:
-    """List the export targets."""
-    from edgekd.target import list_targets
-
-    rows = list_targets()
-    if as_json:
-        print_json([row.model_dump() for row in rows])
-        return
-    for row in rows:
-        print(f"{row.name:<14}{row.runtime:<10}{','.join(row.precisions):<20}{row.description}")
-
-
-@app.command()
-def doctor(as_json: JsonOption = False) -> None:
-    """Say what this machine can run, and how to install what it can't."""
-    from edgekd.doctor import examine
-
-    rows = examine()
-    if as_json:
-        print_json(rows)
-        return
-    for row in rows:
-        print(f"{'ok' if row['ok'] else '--':<4}{row['name']:<22}{row['detail']}")
+    help_without_verb(context)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

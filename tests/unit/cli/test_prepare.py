@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from edgekd import cli
+from edgekd.cli import app as cli
 from edgekd.data.records import STARTER_PARQUET
 
 

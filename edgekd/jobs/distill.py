@@ -1,8 +1,7 @@
 """The whole way from a recipe and a target to a student, its export and a report.
 
-This is the only module that knows the order of the stages. It checks all
-input before the first long computation, names every artefact by the content
-of what it was made from, and so resumes by itself.
+This job knows the order of the stages, names every artefact by the content of what it was made
+from, and so resumes by itself.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,107 +21,17 @@ from edgekd.artifacts import (
     hash_value,
     open_run,
     read_json,
-    write_json,
-    write_text,
 )
-from edgekd.errors import GateError, InputError
+from edgekd.errors import GateError
+from edgekd.jobs.plan import Plan, describe, with_sized_teacher
+from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress, format_seconds
 from edgekd.recipe import Recipe
-from edgekd.resources import find_yaml, resolve_pipeline
 from edgekd.target import Target
 
 if TYPE_CHECKING:
     from edgekd.benchmark.subjects import Subject
-    from edgekd.benchmark.suite import Suite
-    from edgekd.diffusion.validate import TeacherInfo
-    from edgekd.forecast import Forecast
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A recipe, a target and a teacher that have passed every check that needs no computation."""
-
-    recipe: Recipe
-    target: Target
-    suite: Suite
-    teacher: TeacherInfo
-    run: Path
-
-    @property
-    def precisions(self) -> list[str]:
-        return self.recipe.export.precisions or self.target.precisions
-
-
-def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
-    """Check recipe, target, suite and teacher against each other.
-
-    Raises:
-        InputError: whatever does not fit, before anything is computed or written.
-    """
-    from edgekd.benchmark.suite import load_suite
-    from edgekd.data.records import check_sources
-    from edgekd.diffusion.validate import inspect_teacher
-    from edgekd.export.registry import get_exporter
-    from edgekd.student.arch import resolve_arch
-
-    check_sources(recipe.data.sources)
-    path = resolve_pipeline(recipe.teacher.path, "teacher")
-    suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
-    exporter = get_exporter(target.runtime)
-    teacher = inspect_teacher(path)
-    plan = Plan(at_resolution(recipe, teacher), target, suite, teacher, run)
-    for precision in plan.precisions:
-        if precision not in exporter.precisions:
-            raise InputError(
-                f"precisions of runtime `{exporter.name}` are {', '.join(exporter.precisions)}",
-                repr(precision),
-            )
-    if target.deploy not in plan.precisions:
-        raise InputError(
-            f"`export.precisions` must hold the target's deploy precision `{target.deploy}`",
-            repr(plan.precisions),
-        )
-    resolve_arch(recipe.student, read_json(plan.teacher.path / "unet" / "config.json"))
-    return plan
-
-
-def at_resolution(recipe: Recipe, teacher: TeacherInfo) -> Recipe:
-    """The recipe with its own resolution, or else the teacher's.
-
-    Raises:
-        InputError: its own is no multiple of the VAE's factor.
-    """
-    side, factor = recipe.data.resolution or teacher.resolution, teacher.vae_scale_factor
-    if side % factor:
-        raise InputError(
-            f"`data.resolution` must be a multiple of the VAE's factor {factor}", str(side)
-        )
-    data = recipe.data.model_copy(update={"resolution": side})
-    return recipe.model_copy(update={"data": data})
-
-
-def with_sized_teacher(plan: Plan) -> Plan:
-    """The plan with a teacher that draws pictures of the recipe's size by itself.
-
-    Call it in an open run folder.
-    """
-    from edgekd.diffusion.native_size import teacher_of_size
-
-    teacher = teacher_of_size(plan.teacher, plan.recipe.data.side, plan.run / "teacher")
-    return replace(plan, teacher=teacher)
-
-
-def prepare_data(
-    recipe: Recipe, teacher: Path, run: Path, progress: Progress
-) -> tuple[PreparedData, TeacherCache]:
-    """Prepare the images and record what the teacher makes of them."""
-    from edgekd.data.cache_writer import build_cache
-    from edgekd.data.prepare import prepare
-    from edgekd.diffusion.load import load_teacher
-
-    data = prepare(recipe.data, run / "prepared", progress)
-    cache = build_cache(data, load_teacher(teacher), run / "cache", progress)
-    return data, cache
+    from edgekd.jobs.forecast import Forecast
 
 
 def train_student(
@@ -287,7 +195,7 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
     """
     from edgekd.benchmark.prompts import check_count
     from edgekd.benchmark.run import benchmark
-    from edgekd.forecast import forecast
+    from edgekd.jobs.forecast import forecast
 
     clock = StageClock(["prepare", "distill", "export", "benchmark"], progress)
     recipe, run = plan.recipe, plan.run
@@ -323,14 +231,3 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
         "teacher": plan.teacher.path,
         "metrics": metrics,
     }
-
-
-def describe(plan: Plan) -> None:
-    """Write the resolved recipe and the machine beside the results."""
-    import yaml
-
-    from edgekd.measure.environment import environment
-
-    text = yaml.safe_dump(plan.recipe.model_dump(), sort_keys=False)
-    write_text(plan.run / "recipe.yaml", text)
-    write_json(plan.run / "environment.json", environment())

@@ -1,0 +1,45 @@
+"""`edgekd distill`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.cli.options import (
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    OutOption,
+    SetOption,
+    TargetOption,
+    TeacherOption,
+    print_json,
+    read_recipe,
+)
+
+
+def distill(
+    target: TargetOption = "onnx",
+    config: ConfigOption = "starter",
+    teacher: TeacherOption = None,
+    data: DataOption = None,
+    out: OutOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The whole way: prepare, distil, export, check parity, benchmark, report."""
+    from edgekd.progress import console
+    from edgekd.target import load_target
+
+    recipe = read_recipe(config, assignments, teacher, data)
+    chosen = load_target(target)
+    from edgekd.jobs.distill import distill_run
+    from edgekd.jobs.plan import make_plan
+
+    plan = make_plan(recipe, chosen, out or Path("runs") / f"{recipe.name}-{chosen.name}")
+    result = distill_run(plan, console())
+    if as_json:
+        print_json(result)
+    else:
+        from edgekd.jobs.summary import summary_lines
+
+        print("\n".join(summary_lines(result)))

@@ -1,0 +1,41 @@
+"""`edgekd prepare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.cli.options import (
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    OutOption,
+    SetOption,
+    TeacherOption,
+    print_json,
+    read_recipe,
+)
+
+
+def prepare(
+    config: ConfigOption = "starter",
+    teacher: TeacherOption = None,
+    data: DataOption = None,
+    out: OutOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify, filter, split and shard images; cache the teacher's latents and text embeddings."""
+    from edgekd.progress import console
+
+    recipe = read_recipe(config, assignments, teacher, data)
+    from edgekd.jobs.prepare import prepare_run
+
+    result = prepare_run(recipe, out or Path("runs") / f"{recipe.name}-data", console())
+    if as_json:
+        print_json(result)
+    else:
+        kept = result["kept"]
+        print(f"kept {sum(kept.values())} of {result['records']} images")
+        for reason, count in sorted(result["skipped"].items()):
+            print(f"  skipped, {reason}: {count}")
+        print(f"train {kept['train']}, validation {kept['validation']}: {result['prepared']}")

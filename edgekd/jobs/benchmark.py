@@ -1,0 +1,140 @@
+"""`edgekd benchmark`: students against the teacher, and what exporting takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekd import __version__
+from edgekd.artifacts import PreparedData, finish, hash_value, open_run, read_json
+from edgekd.errors import InputError
+from edgekd.jobs.distill import train_student
+from edgekd.jobs.plan import Plan, make_plan, with_sized_teacher
+from edgekd.jobs.prepare import prepare_data
+from edgekd.progress import Progress
+from edgekd.recipe import Recipe, override, validate
+from edgekd.resources import find_yaml, resolve_pipeline
+from edgekd.target import Target
+
+if TYPE_CHECKING:
+    from edgekd.benchmark.subjects import Subject
+    from edgekd.benchmark.suite import ExportSuite
+
+
+def _variant_recipes(plan: Plan) -> dict[str, Recipe]:
+    """The recipe of every variant of the suite, checked before the first trains."""
+    from edgekd.student.arch import resolve_arch
+
+    config = read_json(plan.teacher.path / "unet" / "config.json")
+    recipes = {}
+    for variant in plan.suite.variants:
+        values = override(plan.recipe.model_dump(), variant.assignments)
+        recipe = validate(Recipe, values, f"variant `{variant.name}`")
+        resolve_arch(recipe.student, config)
+        recipes[variant.name] = recipe
+    return recipes
+
+
+def student_names(paths: list[Path], variants: list[str]) -> list[str]:
+    """What the report calls given students: the folder's name, or its path where that is no name.
+
+    Raises:
+        InputError: one folder twice.
+    """
+    places = [path.resolve() for path in paths]
+    twice = [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise InputError("each --student must be another folder", f"{twice[0]} twice")
+    taken = [*variants, *(place.name for place in places)]
+    return [
+        f"student {place.name if taken.count(place.name) == 1 else path}"
+        for path, place in zip(paths, places, strict=True)
+    ]
+
+
+def _trained_subjects(
+    plan: Plan, recipes: dict[str, Recipe], run: Path, progress: Progress
+) -> tuple[list[Subject], dict[str, Path], PreparedData]:
+    """Prepare data and train every variant of the suite."""
+    from edgekd.benchmark.prompts import check_count
+    from edgekd.benchmark.subjects import TORCH, Subject
+
+    data, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress)
+    check_count(data.validation)
+    subjects, curves = [], {}
+    for variant in plan.suite.variants:
+        recipe = recipes[variant.name]
+        progress.info(f"[variant {variant.name}] {variant.description}")
+        out = run / "variants" / variant.name
+        student = train_student(plan, recipe, cache, out, progress)
+        subjects.append(Subject(f"student {variant.name}", "student", TORCH, "fp32", student.path))
+        curves[variant.name] = student.metrics_path
+    return subjects, curves, data
+
+
+def benchmark_run(
+    recipe: Recipe,
+    target: Target,
+    suite_name: str,
+    students: list[Path],
+    run: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """`edgekd benchmark`: the teacher, given students and the suite's own variants, in torch."""
+    from edgekd.benchmark.suite import load_suite
+
+    if not students and not load_suite(find_yaml("benchmarks", suite_name)).variants:
+        raise InputError(
+            f"suite `{suite_name}` needs a student to measure", "none", "Pass --student DIR."
+        )
+    students = [resolve_pipeline(str(student), "student") for student in students]
+    from edgekd.benchmark.run import benchmark
+    from edgekd.benchmark.subjects import TORCH, Subject
+    from edgekd.diffusion.validate import inspect_folder
+
+    chosen = validate(
+        Recipe, override(recipe.model_dump(), [f"benchmark.suite={suite_name}"]), "recipe"
+    )
+    plan = make_plan(chosen, target, run)
+    for student in students:
+        inspect_folder(student)
+    recipes = _variant_recipes(plan)
+    names = student_names(students, list(recipes))
+    with open_run(run):
+        plan = with_sized_teacher(plan)
+        subjects, curves, data = _trained_subjects(plan, recipes, run, progress)
+        teacher = Subject("teacher torch fp32", "teacher", TORCH, "fp32", plan.teacher.path)
+        given = [
+            Subject(name, "student", TORCH, "fp32", path)
+            for name, path in zip(names, students, strict=True)
+        ]
+        rows = [teacher, *subjects, *given]
+        key = hash_value(
+            [__version__, plan.suite.model_dump(), data.key, [[s.name, s.key()] for s in rows]]
+        )
+        report = benchmark(plan.suite, rows, data, run / "report", progress, key, curves)
+    content = read_json(report.json_path)
+    return {
+        "report": report.html_path,
+        "rows": {row["name"]: row["quality"] for row in content["rows"]},
+        "metrics": content["metrics"],
+    }
+
+
+def export_benchmark_run(
+    suite: ExportSuite, targets: list[Target], out: Path, progress: Progress
+) -> dict[str, Any]:
+    """`edgekd benchmark` with a suite of exports.
+
+    Returns:
+        as `edgekd.benchmark.exports.benchmark_exports`, and `report`, the path of its file.
+
+    Raises:
+        InputError: a precision that its target does not list, or a runtime that is not installed.
+    """
+    from edgekd.benchmark.exports import REPORT_FILE, benchmark_exports
+
+    with open_run(out):
+        result = benchmark_exports(suite, targets, out, progress)
+        finish(out, hash_value(suite.model_dump()), suite=suite.name)
+    return {**result, "report": out / REPORT_FILE}

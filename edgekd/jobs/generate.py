@@ -1,0 +1,84 @@
+"""`edgekd generate`: draw pictures with a diffusers or an exported folder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from edgekd.artifacts import atomic_folder
+from edgekd.disk import check_writable
+from edgekd.errors import InputError
+from edgekd.jobs.prompts import check_prompts
+from edgekd.resources import resolve_pipeline
+
+
+def _check_steps(drawer: Any, steps: int) -> None:
+    """Each scheduler has bounds of its own, which it states when it is asked for the steps."""
+    try:
+        drawer.scheduler.set_timesteps(steps)
+    except ValueError as error:
+        raise InputError(
+            "the pipeline's scheduler must take `--steps`",
+            f"{steps} ({' '.join(str(error).split())})",
+        ) from None
+
+
+def _open_export(folder: Path) -> Any:
+    """An exported folder as an object that is called like a diffusers pipeline.
+
+    Raises:
+        InputError: a manifest that is none, or parts that the runtime cannot open.
+    """
+    from edgekd.export.manifest import read_manifest
+    from edgekd.export.registry import get_exporter
+
+    exporter = get_exporter(str(read_manifest(folder).get("runtime")))
+    try:
+        return exporter.load(folder)
+    except InputError:
+        raise
+    # onnxruntime and its like raise bare Exception subclasses of their own.
+    except Exception as error:
+        message = " ".join(str(error).split())
+        raise InputError(
+            f"the export must load in {exporter.name}",
+            f"{folder} ({message[:300]})",
+            "Export it again.",
+        ) from error
+
+
+def generate_run(
+    pipeline: Path, prompts: list[str], out: Path, steps: int, guidance_scale: float, seed: int
+) -> list[Path]:
+    """`edgekd generate`: one PNG for each prompt; picture i draws its noise from `seed + i`.
+
+    Raises:
+        InputError: an empty prompt, a folder that is neither pipeline nor export or is damaged, an
+            `out` that exists or cannot be made.
+    """
+    check_writable(out)
+    if out.exists():
+        raise InputError("`--out` must be a new folder", str(out))
+    check_prompts(prompts)
+    if not math.isfinite(guidance_scale):
+        raise InputError("`--guidance` must be finite", str(guidance_scale))
+    source = resolve_pipeline(str(pipeline))
+    import torch
+
+    if (source / "manifest.json").is_file():
+        drawer = _open_export(source)
+    else:
+        from edgekd.diffusion.load import load_pipeline
+
+        drawer = load_pipeline(source)
+    _check_steps(drawer, steps)
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
+    pictures = drawer(
+        prompts, num_inference_steps=steps, guidance_scale=guidance_scale, generator=generators
+    ).images
+    names = [f"{i:04d}.png" for i in range(len(prompts))]
+    with atomic_folder(out) as folder:
+        for name, picture in zip(names, pictures, strict=True):
+            picture.save(folder / name)
+    return [out / name for name in names]

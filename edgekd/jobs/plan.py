@@ -1,0 +1,106 @@
+"""A recipe, a target and a teacher, checked against each other before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekd.artifacts import (
+    read_json,
+    write_json,
+    write_text,
+)
+from edgekd.errors import InputError
+from edgekd.recipe import Recipe
+from edgekd.resources import find_yaml, resolve_pipeline
+from edgekd.target import Target
+
+if TYPE_CHECKING:
+    from edgekd.benchmark.suite import Suite
+    from edgekd.diffusion.validate import TeacherInfo
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe, a target and a teacher that have passed every check that needs no computation."""
+
+    recipe: Recipe
+    target: Target
+    suite: Suite
+    teacher: TeacherInfo
+    run: Path
+
+    @property
+    def precisions(self) -> list[str]:
+        return self.recipe.export.precisions or self.target.precisions
+
+
+def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
+    """Check recipe, target, suite and teacher against each other.
+
+    Raises:
+        InputError: whatever does not fit, before anything is computed or written.
+    """
+    from edgekd.benchmark.suite import load_suite
+    from edgekd.data.records import check_sources
+    from edgekd.diffusion.validate import inspect_teacher
+    from edgekd.export.registry import get_exporter
+    from edgekd.student.arch import resolve_arch
+
+    check_sources(recipe.data.sources)
+    path = resolve_pipeline(recipe.teacher.path, "teacher")
+    suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
+    exporter = get_exporter(target.runtime)
+    teacher = inspect_teacher(path)
+    plan = Plan(at_resolution(recipe, teacher), target, suite, teacher, run)
+    for precision in plan.precisions:
+        if precision not in exporter.precisions:
+            raise InputError(
+                f"precisions of runtime `{exporter.name}` are {', '.join(exporter.precisions)}",
+                repr(precision),
+            )
+    if target.deploy not in plan.precisions:
+        raise InputError(
+            f"`export.precisions` must hold the target's deploy precision `{target.deploy}`",
+            repr(plan.precisions),
+        )
+    resolve_arch(recipe.student, read_json(plan.teacher.path / "unet" / "config.json"))
+    return plan
+
+
+def at_resolution(recipe: Recipe, teacher: TeacherInfo) -> Recipe:
+    """The recipe with its own resolution, or else the teacher's.
+
+    Raises:
+        InputError: its own is no multiple of the VAE's factor.
+    """
+    side, factor = recipe.data.resolution or teacher.resolution, teacher.vae_scale_factor
+    if side % factor:
+        raise InputError(
+            f"`data.resolution` must be a multiple of the VAE's factor {factor}", str(side)
+        )
+    data = recipe.data.model_copy(update={"resolution": side})
+    return recipe.model_copy(update={"data": data})
+
+
+def with_sized_teacher(plan: Plan) -> Plan:
+    """The plan with a teacher that draws pictures of the recipe's size by itself.
+
+    Call it in an open run folder.
+    """
+    from edgekd.diffusion.native_size import teacher_of_size
+
+    teacher = teacher_of_size(plan.teacher, plan.recipe.data.side, plan.run / "teacher")
+    return replace(plan, teacher=teacher)
+
+
+def describe(plan: Plan) -> None:
+    """Write the resolved recipe and the machine beside the results."""
+    import yaml
+
+    from edgekd.measure.environment import environment
+
+    text = yaml.safe_dump(plan.recipe.model_dump(), sort_keys=False)
+    write_text(plan.run / "recipe.yaml", text)
+    write_json(plan.run / "environment.json", environment())

@@ -1,0 +1,46 @@
+"""`edgekd prepare`: images to shards, latents and text embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgekd.artifacts import (
+    PreparedData,
+    TeacherCache,
+    open_run,
+    read_json,
+)
+from edgekd.jobs.plan import at_resolution
+from edgekd.progress import Progress
+from edgekd.recipe import Recipe
+from edgekd.resources import resolve_pipeline
+
+
+def prepare_data(
+    recipe: Recipe, teacher: Path, run: Path, progress: Progress
+) -> tuple[PreparedData, TeacherCache]:
+    """Prepare the images and record what the teacher makes of them."""
+    from edgekd.data.cache_writer import build_cache
+    from edgekd.data.prepare import prepare
+    from edgekd.diffusion.load import load_teacher
+
+    data = prepare(recipe.data, run / "prepared", progress)
+    cache = build_cache(data, load_teacher(teacher), run / "cache", progress)
+    return data, cache
+
+
+def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    """`edgekd prepare`: shards and caches of a recipe's data; returns the summary."""
+    from edgekd.data.records import check_sources
+
+    check_sources(recipe.data.sources)
+    path = resolve_pipeline(recipe.teacher.path, "teacher")
+    from edgekd.diffusion.validate import inspect_teacher
+
+    teacher = inspect_teacher(path)
+    recipe = at_resolution(recipe, teacher)
+    with open_run(run):
+        data, cache = prepare_data(recipe, teacher.path, run, progress)
+    summary = read_json(data.root / "summary.json")
+    return {**summary, "prepared": data.root, "cache": cache.root}
