@@ -6,8 +6,9 @@ Unknown keys are errors, and so are values of the wrong type.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -166,11 +167,8 @@ class BenchmarkSection(Section):
     suite: str = Field("starter", description="suite file, or the name of a shipped one")
 
 
-class FloorSection(Section):
-    """Quality floor of the exported student against the teacher; null: not checked."""
-
-    max_fd_ratio: float | None = Field(None, gt=0)
-    min_score_ratio: float | None = Field(None, gt=0)
+# Bounds by name; null: not checked. Which names there are follows from the installed metrics.
+Bounds = dict[str, Annotated[float, Field(gt=0)] | None]
 
 
 class Recipe(Section):
@@ -181,7 +179,26 @@ class Recipe(Section):
     distill: DistillSection
     export: ExportSection = ExportSection()
     benchmark: BenchmarkSection = BenchmarkSection()
-    quality_floor: FloorSection = FloorSection()
+    quality_floor: Bounds = Field(
+        {},
+        description="of the export over the teacher: `max_fd_ratio`, `min_score_ratio`, ...",
+    )
+
+
+@dataclass(frozen=True)
+class RowGeneration:
+    """How one pipeline draws in a benchmark: diffusers' class of the sampler, steps, guidance."""
+
+    sampler: str
+    steps: int
+    guidance_scale: float
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance_scale > 1
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps of {self.sampler}, guidance {self.guidance_scale:g}"
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -14,7 +14,7 @@ from edgekd.artifacts import hash_value, read_json, write_json
 from edgekd.disk import writing
 
 # Part of every key: raise it when the meaning or the fields of an entry change.
-FORMAT = 3
+FORMAT = 4
 
 
 class Cache:

@@ -160,7 +160,7 @@ def pool_size(asked: int, batches: int, largest_bytes: int) -> tuple[int, int]:
     Args:
         asked: the suite's `workers`; 0: one per core, as far as memory reaches.
         batches: units of work.
-        largest_bytes: size on disk of the largest subject; float16 weights double when loaded,
+        largest_bytes: size on disk of the largest pipeline; float16 weights double when loaded,
             and activations are taken to need as much again.
     """
     import psutil

@@ -17,7 +17,7 @@ from edgekd.resources import find_yaml, resolve_pipeline
 from edgekd.target import Target
 
 if TYPE_CHECKING:
-    from edgekd.benchmark.subjects import Subject
+    from edgekd.benchmark.cases import Case
     from edgekd.benchmark.suite import ExportSuite
 
 
@@ -52,24 +52,24 @@ def student_names(paths: list[Path], variants: list[str]) -> list[str]:
     ]
 
 
-def _trained_subjects(
+def _trained_cases(
     plan: Plan, recipes: dict[str, Recipe], run: Path, progress: Progress
-) -> tuple[list[Subject], dict[str, Path], PreparedData]:
+) -> tuple[list[Case], dict[str, Path], PreparedData]:
     """Prepare data and train every variant of the suite."""
+    from edgekd.benchmark.cases import TORCH, Case
     from edgekd.benchmark.prompts import check_count
-    from edgekd.benchmark.subjects import TORCH, Subject
 
     data, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress)
     check_count(data.validation)
-    subjects, curves = [], {}
+    cases, curves = [], {}
     for variant in plan.suite.variants:
         recipe = recipes[variant.name]
         progress.info(f"[variant {variant.name}] {variant.description}")
         out = run / "variants" / variant.name
         student = train_student(plan, recipe, cache, out, progress)
-        subjects.append(Subject(f"student {variant.name}", "student", TORCH, "fp32", student.path))
+        cases.append(Case(f"student {variant.name}", "student", TORCH, "fp32", student.path))
         curves[variant.name] = student.metrics_path
-    return subjects, curves, data
+    return cases, curves, data
 
 
 def benchmark_run(
@@ -88,9 +88,10 @@ def benchmark_run(
             f"suite `{suite_name}` needs a student to measure", "none", "Pass --student DIR."
         )
     students = [resolve_pipeline(str(student), "student") for student in students]
-    from edgekd.benchmark.run import benchmark
-    from edgekd.benchmark.subjects import TORCH, Subject
+    from edgekd.benchmark.cases import TORCH, Case
+    from edgekd.benchmark.run import MatrixRequest, benchmark
     from edgekd.diffusion.validate import inspect_folder
+    from edgekd.report.schema import read_report
 
     chosen = validate(
         Recipe, override(recipe.model_dump(), [f"benchmark.suite={suite_name}"]), "recipe"
@@ -102,22 +103,23 @@ def benchmark_run(
     names = student_names(students, list(recipes))
     with open_run(run):
         plan = with_sized_teacher(plan)
-        subjects, curves, data = _trained_subjects(plan, recipes, run, progress)
-        teacher = Subject("teacher torch fp32", "teacher", TORCH, "fp32", plan.teacher.path)
+        cases, curves, data = _trained_cases(plan, recipes, run, progress)
+        teacher = Case("teacher torch fp32", "teacher", TORCH, "fp32", plan.teacher.path)
         given = [
-            Subject(name, "student", TORCH, "fp32", path)
+            Case(name, "student", TORCH, "fp32", path)
             for name, path in zip(names, students, strict=True)
         ]
-        rows = [teacher, *subjects, *given]
+        rows = [teacher, *cases, *given]
         key = hash_value(
             [__version__, plan.suite.model_dump(), data.key, [[s.name, s.key()] for s in rows]]
         )
-        report = benchmark(plan.suite, rows, data, run / "report", progress, key, curves)
-    content = read_json(report.json_path)
+        request = MatrixRequest(plan.suite, tuple(rows), data, key, curves)
+        report = benchmark(request, run / "report", progress)
+    content = read_report(report.json_path)
     return {
         "report": report.html_path,
-        "rows": {row["name"]: row["quality"] for row in content["rows"]},
-        "metrics": content["metrics"],
+        "rows": {row.name: row.model_dump(include={"figures"})["figures"] for row in content.rows},
+        "metrics": content.metrics.model_dump(),
     }
 
 

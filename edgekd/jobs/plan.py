@@ -19,6 +19,7 @@ from edgekd.target import Target
 if TYPE_CHECKING:
     from edgekd.benchmark.suite import Suite
     from edgekd.diffusion.validate import TeacherInfo
+    from edgekd.jobs.gates import Gate
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Plan:
     suite: Suite
     teacher: TeacherInfo
     run: Path
+    gates: tuple[Gate, ...] = ()
 
     @property
     def precisions(self) -> list[str]:
@@ -46,6 +48,8 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     from edgekd.data.records import check_sources
     from edgekd.diffusion.validate import inspect_teacher
     from edgekd.export.registry import get_exporter
+    from edgekd.jobs.gates import gates
+    from edgekd.metrics.registry import load_metrics
     from edgekd.student.arch import resolve_arch
 
     check_sources(recipe.data.sources)
@@ -53,7 +57,8 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
     exporter = get_exporter(target.runtime)
     teacher = inspect_teacher(path)
-    plan = Plan(at_resolution(recipe, teacher), target, suite, teacher, run)
+    bounds = gates(recipe, target, [metric.descriptor for metric in load_metrics()])
+    plan = Plan(at_resolution(recipe, teacher), target, suite, teacher, run, tuple(bounds))
     for precision in plan.precisions:
         if precision not in exporter.precisions:
             raise InputError(

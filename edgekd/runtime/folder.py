@@ -86,8 +86,11 @@ class ExportedFolder:
     scheduler: SchedulerConfig
 
 
-def read_folder(path: Path) -> ExportedFolder:
+def read_folder(path: Path, sampler: str | None = None) -> ExportedFolder:
     """Read an exported folder.
+
+    Args:
+        sampler: another scheduler class than the folder's, on the noise schedule of its own.
 
     Raises:
         InputError: a file is missing or damaged, or something is of a kind unknown here.
@@ -103,7 +106,7 @@ def read_folder(path: Path) -> ExportedFolder:
     index = read_json(path / "model_index.json")
     unet = read_json(path / "unet" / "config.json")
     try:
-        return _assemble(path, manifest, index, unet)
+        return _assemble(path, manifest, index, unet, sampler)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"manifest.json and the config.json files of `{path}` must be those of an export",
@@ -112,7 +115,11 @@ def read_folder(path: Path) -> ExportedFolder:
 
 
 def _assemble(
-    path: Path, manifest: dict[str, Any], index: dict[str, Any], unet: dict[str, Any]
+    path: Path,
+    manifest: dict[str, Any],
+    index: dict[str, Any],
+    unet: dict[str, Any],
+    sampler: str | None,
 ) -> ExportedFolder:
     is_sdxl = _is_sdxl(str(index["_class_name"]))
     recommended = manifest["recommended"]
@@ -129,8 +136,16 @@ def _assemble(
         guidance_width=None if width is None else int(width),
         shapes=_shapes(manifest["shapes"]),
         latents=_latents(read_json(path / "vae_decoder" / "config.json"), unet, is_sdxl),
-        scheduler=parse_config(read_json(path / "scheduler" / "scheduler_config.json")),
+        scheduler=_scheduler(path, sampler),
     )
+
+
+def _scheduler(path: Path, sampler: str | None) -> SchedulerConfig:
+    config = read_json(path / "scheduler" / "scheduler_config.json")
+    if sampler is not None and sampler != config.get("_class_name"):
+        # Only DDIM clips by default, and a config of another class does not say that it must not.
+        config = {"clip_sample": False, **config, "_class_name": sampler}
+    return parse_config(config)
 
 
 def _is_sdxl(name: str) -> bool:

@@ -7,7 +7,7 @@ draws only what is new.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.benchmark.cache import Cache
-from edgekd.benchmark.subjects import TORCH, Subject
-from edgekd.benchmark.suite import GenerationSection
+from edgekd.benchmark.cases import TORCH, Case
+from edgekd.benchmark.orders import DrawOrder
 from edgekd.benchmark.workers import Request, WorkerPool, pool_size, read_images
 from edgekd.measure.environment import versions
 from edgekd.progress import Progress
+from edgekd.recipe import RowGeneration
 from edgekd.teach.evaluation.prompts import Prompt
 from edgekd.teach.recipe import TeachRecipe
 
@@ -71,30 +72,26 @@ class Artist:
             self._ask(requests, label)
         return np.concatenate([read_images(path) for path in paths])
 
-    def _generation(self, guidance_scale: float) -> GenerationSection:
-        steps = self.recipe.samples.steps
-        return GenerationSection(
-            scheduler="DDIMScheduler", steps=steps, guidance_scale=guidance_scale
-        )
+    def _generation(self, guidance_scale: float) -> RowGeneration:
+        return RowGeneration("DDIMScheduler", self.recipe.samples.steps, guidance_scale)
 
     def _path(self, batch: list[Wish], guidance_scale: float) -> Path:
         section, generation = self.recipe.evaluate, self._generation(guidance_scale)
-        key: list[Any] = [self.key, generation.model_dump(), self.recipe.data.resolution]
+        key: list[Any] = [self.key, asdict(generation), self.recipe.data.resolution]
         key += [section.seed, batch, versions()]
         return self.cache.path("pictures", key, ".safetensors")
 
     def _request(self, batch: list[Wish], guidance_scale: float, path: Path) -> Request:
-        return {
-            "operation": "draw",
-            "subject": Subject("teacher", "teacher", TORCH, "fp32", self.teacher).to_dict(),
-            "threads": self.pool.threads,
-            "generation": self._generation(guidance_scale).model_dump(),
-            "captions": [wish.text for wish in batch],
-            "indices": [wish.noise for wish in batch],
-            "resolution": self.recipe.data.resolution,
-            "seed": self.recipe.evaluate.seed,
-            "out": str(path.absolute()),
-        }
+        generation = self._generation(guidance_scale)
+        return DrawOrder(
+            case=Case("teacher", "teacher", TORCH, "fp32", self.teacher, generation=generation),
+            threads=self.pool.threads,
+            captions=[wish.text for wish in batch],
+            indices=[wish.noise for wish in batch],
+            resolution=self.recipe.data.resolution,
+            seed=self.recipe.evaluate.seed,
+            out=path.absolute(),
+        ).model_dump(mode="json")
 
     def _ask(self, requests: list[Request], label: str) -> None:
         total = sum(len(request["indices"]) for request in requests)

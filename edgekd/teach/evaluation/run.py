@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from edgekd.artifacts import run_lock, write_json
 from edgekd.benchmark.cache import Cache
-from edgekd.benchmark.subjects import component_parameters, folder_bytes
+from edgekd.benchmark.facts import component_parameters, folder_bytes
 from edgekd.diffusion.validate import TeacherInfo, inspect_folder
 from edgekd.errors import InputError
 from edgekd.measure.environment import environment

@@ -3,9 +3,13 @@ from typing import Any
 
 import pytest
 
-from edgekd.benchmark.worker import Worker, answer
+from edgekd.benchmark.cases import Case
+from edgekd.benchmark.orders import DrawOrder
+from edgekd.benchmark.tasks import Worker
+from edgekd.benchmark.worker import answer
 from edgekd.benchmark.workers import WorkerPool, pool_size, thread_environment
 from edgekd.errors import GateError, InputError
+from edgekd.recipe import RowGeneration
 
 
 class FakeProcess:
@@ -54,19 +58,14 @@ def test_the_first_failure_stops_the_rest_and_is_raised() -> None:
 
 def test_a_users_error_in_a_worker_is_the_same_error_here(tmp_path: Path) -> None:
     """The whole path through a real process; then the process is killed under our feet."""
-    subject = {
-        "name": "s",
-        "role": "student",
-        "runtime": "no-such-runtime",
-        "precision": "fp32",
-        "path": str(tmp_path),
-        "source": None,
-        "not_executed": "",
-        "evaluated": "",
-    }
-    request = {"operation": "draw", "subject": subject, "threads": 1}
+    generation = RowGeneration("DDIMScheduler", 1, 1.0)
+    case = Case("s", "student", "onnx", "fp32", tmp_path / "none", generation=generation)
+    order = DrawOrder(
+        case=case, threads=1, captions=["a"], indices=[0], resolution=8, seed=0, out=tmp_path / "o"
+    )
+    request = order.model_dump(mode="json")
     with WorkerPool(1, threads=1) as pool:
-        with pytest.raises(InputError, match="no-such-runtime"):
+        with pytest.raises(InputError, match=r"must be a folder, but got .*none"):
             pool.ask_one(request)
         with pytest.raises(RuntimeError, match="KeyError: 'fly'"):
             pool.ask_one({"operation": "fly"})
@@ -78,7 +77,7 @@ def test_a_users_error_in_a_worker_is_the_same_error_here(tmp_path: Path) -> Non
 def test_a_defect_in_a_worker_keeps_its_traceback() -> None:
     reply = answer(Worker(), {"operation": "draw"})
     assert reply["error"] == "crash"
-    assert "KeyError: 'subject'" in reply["arguments"][0]
+    assert "ValidationError" in reply["arguments"][0]
 
 
 def test_pool_is_as_large_as_work_and_memory_allow() -> None:
