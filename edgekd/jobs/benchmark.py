@@ -9,6 +9,7 @@ from edgekd import __version__
 from edgekd.artifacts import PreparedData, finish, hash_value, open_run, read_json
 from edgekd.errors import InputError
 from edgekd.jobs.distill import train_student
+from edgekd.jobs.matrix import student_case
 from edgekd.jobs.plan import Plan, make_plan, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress
@@ -80,7 +81,8 @@ def benchmark_run(
     run: Path,
     progress: Progress,
 ) -> dict[str, Any]:
-    """`edgekd benchmark`: the teacher, given students and the suite's own variants, in torch."""
+    """`edgekd benchmark`: the teacher and the suite's own variants in torch, given students in the
+    runtime of their folder."""
     from edgekd.benchmark.suite import load_suite
 
     if not students and not load_suite(find_yaml("benchmarks", suite_name)).variants:
@@ -90,25 +92,19 @@ def benchmark_run(
     students = [resolve_pipeline(str(student), "student") for student in students]
     from edgekd.benchmark.cases import TORCH, Case
     from edgekd.benchmark.run import MatrixRequest, benchmark
-    from edgekd.diffusion.validate import inspect_folder
     from edgekd.report.schema import read_report
 
     chosen = validate(
         Recipe, override(recipe.model_dump(), [f"benchmark.suite={suite_name}"]), "recipe"
     )
     plan = make_plan(chosen, target, run)
-    for student in students:
-        inspect_folder(student)
     recipes = _variant_recipes(plan)
     names = student_names(students, list(recipes))
+    given = [student_case(name, path) for name, path in zip(names, students, strict=True)]
     with open_run(run):
         plan = with_sized_teacher(plan)
         cases, curves, data = _trained_cases(plan, recipes, run, progress)
         teacher = Case("teacher torch fp32", "teacher", TORCH, "fp32", plan.teacher.path)
-        given = [
-            Case(name, "student", TORCH, "fp32", path)
-            for name, path in zip(names, students, strict=True)
-        ]
         rows = [teacher, *cases, *given]
         key = hash_value(
             [__version__, plan.suite.model_dump(), data.key, [[s.name, s.key()] for s in rows]]

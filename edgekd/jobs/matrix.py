@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 from edgekd.artifacts import ExportedPipeline, StudentCheckpoint
 from edgekd.jobs.plan import Plan
-from edgekd.target import Target
 
 if TYPE_CHECKING:
     from edgekd.benchmark.cases import Case
@@ -25,7 +24,7 @@ def matrix(
         "teacher": plan.teacher.path,
         "student": student.path,
     }
-    evaluated = not_executed_here(plan.target)
+    evaluated = not_executed_here(plan.target.runtime)
     rows = []
     for role, source in sources.items():
         generation = row_generation(source, plan.suite.generation)
@@ -47,10 +46,29 @@ def matrix(
     return tuple(rows)
 
 
-def not_executed_here(target: Target) -> str:
-    """Why this machine cannot execute a target's runtime, only evaluate its exports; else empty."""
+def student_case(name: str, path: Path) -> Case:
+    """The row of a student's folder: diffusers', or an export in the runtime that it is for.
+
+    Raises:
+        InputError: it is neither.
+    """
+    from edgekd.benchmark.cases import TORCH, Case
+    from edgekd.benchmark.generation import MANIFEST
+    from edgekd.diffusion.validate import inspect_folder
+    from edgekd.runtime.folder import read_folder
+
+    if not (path / MANIFEST).is_file():
+        inspect_folder(path)
+        return Case(name, "student", TORCH, "fp32", path)
+    export = read_folder(path)
+    evaluated = not_executed_here(export.runtime)
+    return Case(name, "student", export.runtime, export.precision, path, evaluated=evaluated)
+
+
+def not_executed_here(runtime: str) -> str:
+    """Why this machine cannot execute a runtime, only evaluate its exports; else empty."""
     from edgekd.export.protocol import MayOnlyEvaluate
     from edgekd.export.registry import get_exporter
 
-    exporter = get_exporter(target.runtime)
+    exporter = get_exporter(runtime)
     return exporter.not_executed_here() if isinstance(exporter, MayOnlyEvaluate) else ""

@@ -19,7 +19,14 @@ from edgekd.errors import GateError, InputError
 from edgekd.jobs.gates import check_gates, gates
 from edgekd.jobs.summary import summary_lines
 from edgekd.progress import Silent
-from edgekd.recipe import DataSection, DistillSection, FilterSection, Recipe, SplitSection
+from edgekd.recipe import (
+    DataSection,
+    DistillSection,
+    FilterSection,
+    Recipe,
+    RowGeneration,
+    SplitSection,
+)
 from edgekd.report.schema import Report, Row, read_report
 from edgekd.target import load_target
 
@@ -30,6 +37,9 @@ SUITE = Suite(
     speed={"threads": 1, "warmup": 1, "component_runs": 2, "image_runs": 3},
     pictures=3,
 )
+
+
+FEW = RowGeneration("EulerDiscreteScheduler", 1, 1.0)
 
 
 class ToyExtractors:
@@ -71,7 +81,8 @@ def cases(tiny_teacher: Path) -> list[Case]:
     absent = replace(teacher, name="phone", role="student", runtime="coreml", not_executed="no Mac")
     twin = replace(teacher, name="twin", role="student")
     drawn = replace(teacher, name="evaluated", role="student", evaluated="by its files")
-    return [teacher, twin, absent, drawn]
+    few = replace(drawn, name="few", generation=FEW)
+    return [teacher, twin, absent, drawn, few]
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +153,15 @@ def test_equal_cases_draw_equal_pictures_from_equal_noise(content: Report) -> No
     assert content.metrics.ratios["fd"] == 1
     # Different prompts have different noise: not one picture over and over.
     assert len(set(scores_of(content, "teacher") or ())) == 6
+
+
+def test_a_row_of_few_steps_stands_beside_others(content: Report, report: BenchmarkReport) -> None:
+    twin, few = row_of(content, "twin"), row_of(content, "few")
+    assert twin.generation == RowGeneration("DDIMScheduler", 2, 3.0)
+    assert few.generation == FEW
+    assert few.to_teacher is not None
+    assert few.to_teacher.psnr_db < 100  # one folder, drawn in another way
+    assert str(FEW) in report.html_path.read_text()
 
 
 def test_every_raw_sample_is_kept(content: Report) -> None:
