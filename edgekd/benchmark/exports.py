@@ -13,6 +13,7 @@ from edgekd.errors import EdgekdError, InputError
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.registry import get_exporter
 from edgekd.export.stage import record_trajectory
+from edgekd.folders import temporary_folder
 from edgekd.measure.environment import environment
 from edgekd.measure.memory import peak_memory
 from edgekd.progress import Progress
@@ -59,10 +60,8 @@ def benchmark_exports(
         `peak_to_unet`, `bytes`, `pictures_psnr_db` and `components` as in the manifest.
     """
     chosen = choose_targets(suite, targets)
-    work = out / "work"
-    shutil.rmtree(work, ignore_errors=True)
-    source = work / "source"
-    try:
+    with temporary_folder(out / "exports") as work:
+        source = work / "source"
         progress.info(f"making a {suite.architecture} pipeline with random weights")
         payload = {"architecture": suite.architecture, "seed": suite.seed, "out": str(source)}
         peak_memory("edgekd.benchmark.random_pipeline:make_pipeline", payload)
@@ -70,8 +69,6 @@ def benchmark_exports(
         rows = []
         for target in targets:
             rows += _rows(suite, target, chosen[target.name], source, work, progress)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     for row in rows:
         if "error" not in row:
             row["peak_to_unet"] = round(row["peak_rss_bytes"] / unet_bytes, 2)

@@ -26,13 +26,13 @@ from edgekd.artifacts import (
     write_json,
 )
 from edgekd.data.images import Color, parse_background
-from edgekd.data.partial import resumable_folder
 from edgekd.data.records import SourceFile, count_images, iter_records, list_files
 from edgekd.data.scan import TRAIN, VALIDATION, Decision, ScanSettings, decide, scan
 from edgekd.data.shards import write_shards
 from edgekd.data.workers import worker_count, worker_pool
 from edgekd.disk import disk_errors
 from edgekd.errors import InputError
+from edgekd.folders import resumable_folder
 from edgekd.progress import Progress
 from edgekd.recipe import DataSection
 

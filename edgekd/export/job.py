@@ -17,7 +17,7 @@ from edgekd.artifacts import (
     write_json,
 )
 from edgekd.disk import check_writable, disk_errors
-from edgekd.errors import GateError, InputError
+from edgekd.errors import InputError
 from edgekd.export.bits.apply import AppliedRecipe, apply_recipe
 from edgekd.export.capture import (
     PIPELINE_ATTRIBUTES,
@@ -30,7 +30,6 @@ from edgekd.export.capture import (
 from edgekd.export.isolate import Done, Worker, make_worker
 from edgekd.export.lora import check_lora
 from edgekd.export.manifest import (
-    MANIFEST_FILE,
     ComponentFacts,
     all_versions,
     folder_bytes,
@@ -44,6 +43,7 @@ from edgekd.export.parity import ComponentParity, PictureParity
 from edgekd.export.protocol import Exporter, ExportOptions, WritesClientFiles
 from edgekd.export.steps import Order, is_made_of_files
 from edgekd.export.trajectory_files import save_trajectory
+from edgekd.folders import check_replaceable
 from edgekd.progress import Progress
 
 
@@ -96,7 +96,8 @@ def export_pipeline(
 
     started = time.monotonic()
     options = options or ExportOptions()
-    check_out(out)
+    check_replaceable(out)
+    check_writable(out)
     outline = load_pipeline(pipeline_path, only=())
     applied = None
     if options.quantization is not None:
@@ -120,13 +121,9 @@ def export_pipeline(
         progress=progress,
         applied=applied,
     )
-    try:
-        with disk_errors(out), atomic_folder(out) as folder:
-            _write_whole(job, pipeline_path, outline, folder, started)
-    except GateError:
-        # An older export beside a failed one would be taken for it.
-        shutil.rmtree(out, ignore_errors=True)
-        raise
+    # An earlier export stays if this one fails: it passed its own gates.
+    with disk_errors(out), atomic_folder(out) as folder:
+        _write_whole(job, pipeline_path, outline, folder, started)
     return ExportedPipeline(out, job.key, exporter.name, precision)
 
 
@@ -331,29 +328,6 @@ def _write_shared_parts(pipeline: Any, pipeline_path: Path, folder: Path) -> Non
     if "requires_safety_checker" in index:
         index["requires_safety_checker"] = False
     write_json(folder / "model_index.json", index)
-
-
-def check_out(out: Path) -> None:
-    """Only an earlier export may be replaced.
-
-    Raises:
-        InputError: the folder holds something else, is a mount point, or cannot be made.
-    """
-    check_writable(out)
-    if out.is_mount():
-        # The finished export takes the place of the folder, which a mount point cannot leave.
-        raise InputError(
-            "the export folder must not be a mount point", str(out), "Pass a folder inside it."
-        )
-    replaceable = not out.exists() or (
-        out.is_dir() and ((out / MANIFEST_FILE).is_file() or not any(out.iterdir()))
-    )
-    if not replaceable:
-        raise InputError(
-            "the export folder must be new, empty, or an earlier export",
-            str(out),
-            "Pass another --out.",
-        )
 
 
 def parts_bytes(pipeline: Any) -> dict[str, int]:

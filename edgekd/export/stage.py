@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from edgekd.artifacts import ExportedPipeline, finished, hash_value, remove_leftovers
+from edgekd.artifacts import ExportedPipeline, finished, hash_value
 from edgekd.errors import InputError
 from edgekd.export.isolate import make_worker
 from edgekd.export.job import parts_bytes
@@ -72,8 +72,6 @@ def export_all(
         GateError: a precision is below its parity floor.
     """
     exporter = get_exporter(target.runtime)
-    if out.is_dir():
-        remove_leftovers(out)
     generation = generation or Generation()
     used = prompts[: section.parity_prompts]
     exported: dict[str, ExportedPipeline] = {}

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd import __version__
 from edgekd.artifacts import PreparedData, finish, hash_value, open_run, read_json
 from edgekd.errors import InputError
+from edgekd.files import code_key
 from edgekd.jobs.distill import train_student
 from edgekd.jobs.plan import Plan, make_plan, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, override, validate
 from edgekd.resources import find_yaml, resolve_pipeline
+from edgekd.run_folder import check_apart
 from edgekd.target import Target
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def benchmark_run(
             f"suite `{suite_name}` needs a student to measure", "none", "Pass --student DIR."
         )
     students = [resolve_pipeline(str(student), "student") for student in students]
+    check_apart(run, [("--student", student) for student in students])
     from edgekd.benchmark.run import benchmark
     from edgekd.benchmark.subjects import TORCH, Subject
     from edgekd.diffusion.validate import inspect_folder
@@ -110,7 +112,7 @@ def benchmark_run(
         ]
         rows = [teacher, *subjects, *given]
         key = hash_value(
-            [__version__, plan.suite.model_dump(), data.key, [[s.name, s.key()] for s in rows]]
+            [code_key(), plan.suite.model_dump(), data.key, [[s.name, s.key()] for s in rows]]
         )
         report = benchmark(plan.suite, rows, data, run / "report", progress, key, curves)
     content = read_json(report.json_path)
@@ -134,7 +136,7 @@ def export_benchmark_run(
     """
     from edgekd.benchmark.exports import REPORT_FILE, benchmark_exports
 
-    with open_run(out):
+    with open_run(out, "benchmark", ("*.json",)):
         result = benchmark_exports(suite, targets, out, progress)
-        finish(out, hash_value(suite.model_dump()), suite=suite.name)
+        finish(out, hash_value(suite.model_dump()), only=(REPORT_FILE,), suite=suite.name)
     return {**result, "report": out / REPORT_FILE}

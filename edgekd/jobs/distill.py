@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgekd import __version__
 from edgekd.artifacts import (
     ExportedPipeline,
     PreparedData,
@@ -23,6 +22,7 @@ from edgekd.artifacts import (
     read_json,
 )
 from edgekd.errors import GateError
+from edgekd.files import code_key
 from edgekd.jobs.plan import Plan, describe, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress, format_seconds
@@ -42,7 +42,7 @@ def train_student(
 
     # How often it is saved decides nothing: a run goes on with another interval.
     section = recipe.distill.model_dump(exclude={"checkpoint_every"})
-    key = hash_value([__version__, recipe.student.model_dump(), section, cache.key])
+    key = hash_value([code_key(), recipe.student.model_dump(), section, cache.key])
     return distill(recipe.distill, recipe.student, plan.teacher.path, cache, out, progress, key)
 
 
@@ -97,7 +97,7 @@ def export_roles(
     }
     exports = {}
     for role, (path, source_key, chosen) in made_from.items():
-        key = hash_value([__version__, source_key, plan.target.model_dump()])
+        key = hash_value([code_key(), source_key, plan.target.model_dump()])
         out = plan.run / "export" / role
         exports[role] = export_all(path, plan.target, chosen, out, prompts, progress, key)
     return exports
@@ -151,7 +151,7 @@ def report_key(
     """Content key of the report: suite, data and every row's own key."""
     keys = {role: {name: one.key for name, one in rows.items()} for role, rows in exports.items()}
     return hash_value(
-        [__version__, plan.suite.model_dump(), data.key, plan.teacher.key, student_key, keys]
+        [code_key(), plan.suite.model_dump(), data.key, plan.teacher.key, student_key, keys]
     )
 
 

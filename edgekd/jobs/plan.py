@@ -14,6 +14,7 @@ from edgekd.artifacts import (
 from edgekd.errors import InputError
 from edgekd.recipe import Recipe
 from edgekd.resources import find_yaml, resolve_pipeline
+from edgekd.run_folder import check_apart, check_data_apart, check_run
 from edgekd.target import Target
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
 
     check_sources(recipe.data.sources)
     path = resolve_pipeline(recipe.teacher.path, "teacher")
+    check_apart(run, [("--teacher", path)])
+    check_data_apart(run, recipe.data.sources)
+    check_run(run, "distill")
     suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
     exporter = get_exporter(target.runtime)
     teacher = inspect_teacher(path)

@@ -15,6 +15,7 @@ from edgekd.jobs.plan import at_resolution
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe
 from edgekd.resources import resolve_pipeline
+from edgekd.run_folder import check_apart, check_data_apart, check_run
 
 
 def prepare_data(
@@ -36,6 +37,9 @@ def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]
 
     check_sources(recipe.data.sources)
     path = resolve_pipeline(recipe.teacher.path, "teacher")
+    check_apart(run, [("--teacher", path)])
+    check_data_apart(run, recipe.data.sources)
+    check_run(run, "distill")
     from edgekd.diffusion.validate import inspect_teacher
 
     teacher = inspect_teacher(path)

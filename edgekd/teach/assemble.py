@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def assemble_run(run: Path, out: Path | None) -> tuple[Path, int]:
         raise InputError("RUN must be the run folder of an `edgekd teach run`", found)
     if out is not None:
         check_writable(out)
-        if out.exists():
+        if os.path.lexists(out):
             raise InputError("`--out` must be a new folder", str(out))
     recipe = validate(TeachRecipe, read_json(run / RECIPE_FILE), f"`{run / RECIPE_FILE}`")
     step = assemble(recipe, run, out)

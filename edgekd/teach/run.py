@@ -39,8 +39,8 @@ from edgekd.artifacts import (
 )
 from edgekd.data.records import check_sources
 from edgekd.diffusion.validate import TeacherInfo
-from edgekd.errors import InputError
 from edgekd.progress import Progress, Silent
+from edgekd.run_folder import check_apart, check_data_apart
 from edgekd.teach.assemble import (
     RECIPE_FILE,
     TEACHER,
@@ -248,14 +248,9 @@ def teach(recipe: TeachRecipe, out: Path, progress: Progress) -> Path:
     check_sources(recipe.data.sources)
     build_tokenizer(recipe.text)
     start = find_start(recipe)
-    if start is not None and start.path.resolve().is_relative_to(out.resolve()):
-        # The run would replace what it begins from.
-        raise InputError(
-            "the teacher of `start_from` must lie outside the run folder",
-            f"{start.path} in {out}",
-            "Pass another `--out`.",
-        )
-    with open_run(out, (ARTIFACT_FILE, f"{Path(CHECKPOINT_FILE).stem}*")):
+    check_apart(out, [] if start is None else [("start_from", start.path)])
+    check_data_apart(out, recipe.data.sources)
+    with open_run(out, "teach run", (ARTIFACT_FILE, f"{Path(CHECKPOINT_FILE).stem}*")):
         write_json(out / RECIPE_FILE, recipe.model_dump(mode="json"))
         run_ranks(recipe.processes, _work, recipe, out, start, own=progress)
     return out / TEACHER

@@ -14,10 +14,12 @@ from edgekd.errors import InputError
 from edgekd.export.bits.apply import storages
 from edgekd.export.bits.auto import Wish, choose_bits
 from edgekd.export.bits.recipe import QuantizationRecipe, Source, load_quantization
-from edgekd.export.job import check_capabilities, check_out
+from edgekd.export.job import check_capabilities
 from edgekd.export.lora import check_lora, fuse_lora
 from edgekd.export.manifest import source_facts
 from edgekd.export.protocol import Exporter, ExportOptions
+from edgekd.files import check_writable
+from edgekd.folders import check_replaceable
 from edgekd.progress import Progress
 from edgekd.resources import data_root
 
@@ -130,7 +132,8 @@ def _check_early(
     """What the export would refuse after minutes of measurements."""
     from edgekd.diffusion.load import load_pipeline
 
-    check_out(out)
+    check_replaceable(out)
+    check_writable(out)
     check_capabilities(exporter, load_pipeline(pipeline_path, only=()), None)
     if options.lora is not None:
         check_lora(options.lora)

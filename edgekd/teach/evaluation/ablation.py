@@ -24,9 +24,8 @@ import torch
 from edgekd.artifacts import (
     atomic_folder,
     hash_value,
+    open_run,
     read_json,
-    remove_leftovers,
-    run_lock,
     write_json,
     write_text,
 )
@@ -39,6 +38,7 @@ from edgekd.measure.environment import environment
 from edgekd.progress import Progress
 from edgekd.recipe import validate
 from edgekd.report.format import significant
+from edgekd.run_folder import check_data_apart
 from edgekd.teach.assemble import RECIPE_FILE
 from edgekd.teach.cache import latent_encoder
 from edgekd.teach.data import Corpus, load_corpus
@@ -102,8 +102,9 @@ def keep(shared: Path, run: Path, recipe: TeachRecipe) -> None:
 
 
 def _link_tree(source: Path, target: Path) -> None:
-    # Safe, since no file of an artefact is ever changed in place.
-    with atomic_folder(target) as temporary:
+    # Safe, since no file of an artefact is ever changed in place. A run goes on in its folders, so
+    # that they get no record of their own.
+    with atomic_folder(target, record=False) as temporary:
         shutil.copytree(source, temporary, copy_function=os.link, dirs_exist_ok=True)
 
 
@@ -136,12 +137,13 @@ def run_ablation(
     for name, recipe in recipes.items():
         find_start(recipe)
         check_run(variant_folder(out, name), recipe)
+    check_data_apart(out, base.data.sources)
     corpus = load_corpus(base.data)
     check_corpus(corpus, base)
-    with run_lock(out), open_pool(base, TEACHER_BYTES) as pool:
+    kept = ("shared", "cache")
+    with open_run(out, "teach ablation", kept), open_pool(base, TEACHER_BYTES) as pool:
         shared = out / "shared"
         shared.mkdir(exist_ok=True)
-        remove_leftovers(shared)
         cache = Cache(out / "cache")
         probes, _ = fit_probes(corpus, base, cache)
         tools = Instruments(Eye(cache), probes, base.evaluate)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.artifacts import run_lock, write_json
+from edgekd.artifacts import write_json
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.subjects import component_parameters, folder_bytes
 from edgekd.diffusion.validate import TeacherInfo, inspect_folder
@@ -25,6 +25,7 @@ from edgekd.measure.environment import environment
 from edgekd.metrics.fid import fd_name, kid_name
 from edgekd.progress import Progress
 from edgekd.resources import resolve_pipeline
+from edgekd.run_folder import check_apart, check_data_apart, open_run
 from edgekd.teach.data import WHITE, Corpus, load_corpus
 from edgekd.teach.evaluation import copying, sheets
 from edgekd.teach.evaluation.autoencoder import Autoencoder, measure_autoencoder
@@ -84,11 +85,16 @@ def run_evaluate(
 
 def evaluate(recipe: TeachRecipe, teacher: Path, out: Path, progress: Progress) -> dict[str, Any]:
     """Measure a teacher folder on the data of a recipe; see `run_evaluate`."""
+    check_apart(out, [("teacher", teacher)])
+    check_data_apart(out, recipe.data.sources)
     info = inspect_folder(teacher)
     _check_teacher(info, recipe)
     corpus = load_corpus(recipe.data)
     check_corpus(corpus, recipe)
-    with run_lock(out), open_pool(recipe, folder_bytes(teacher)) as pool:
+    with (
+        open_run(out, "teach evaluate", ("cache",)),
+        open_pool(recipe, folder_bytes(teacher)) as pool,
+    ):
         cache = Cache(out / "cache")
         progress.info("fitting the probes for style and background")
         probes, ceilings = fit_probes(corpus, recipe, cache)
