@@ -14,7 +14,7 @@ from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, override, validate
 from edgekd.resources import find_yaml, resolve_pipeline
-from edgekd.run_folder import check_apart
+from edgekd.run_folder import check_place
 from edgekd.target import Target
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def benchmark_run(
             f"suite `{suite_name}` needs a student to measure", "none", "Pass --student DIR."
         )
     students = [resolve_pipeline(str(student), "student") for student in students]
-    check_apart(run, [("--student", student) for student in students])
+    check_place(run, "distill", [("--student", student) for student in students])
     from edgekd.benchmark.run import benchmark
     from edgekd.benchmark.subjects import TORCH, Subject
     from edgekd.diffusion.validate import inspect_folder

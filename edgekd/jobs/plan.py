@@ -14,7 +14,7 @@ from edgekd.artifacts import (
 from edgekd.errors import InputError
 from edgekd.recipe import Recipe
 from edgekd.resources import find_yaml, resolve_pipeline
-from edgekd.run_folder import check_apart, check_data_apart, check_run
+from edgekd.run_folder import check_place
 from edgekd.target import Target
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     Raises:
         InputError: whatever does not fit, before anything is computed or written.
     """
+    path = resolve_pipeline(recipe.teacher.path, "teacher")
+    check_place(run, "distill", [("--teacher", path)], recipe.data.sources)
     from edgekd.benchmark.suite import load_suite
     from edgekd.data.records import check_sources
     from edgekd.diffusion.validate import inspect_teacher
@@ -50,10 +52,6 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     from edgekd.student.arch import resolve_arch
 
     check_sources(recipe.data.sources)
-    path = resolve_pipeline(recipe.teacher.path, "teacher")
-    check_apart(run, [("--teacher", path)])
-    check_data_apart(run, recipe.data.sources)
-    check_run(run, "distill")
     suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
     exporter = get_exporter(target.runtime)
     teacher = inspect_teacher(path)

@@ -40,7 +40,8 @@ from edgekd.artifacts import (
 from edgekd.data.records import check_sources
 from edgekd.diffusion.validate import TeacherInfo
 from edgekd.progress import Progress, Silent
-from edgekd.run_folder import check_apart, check_data_apart
+from edgekd.resources import resolve_pipeline
+from edgekd.run_folder import check_place
 from edgekd.teach.assemble import (
     RECIPE_FILE,
     TEACHER,
@@ -245,11 +246,12 @@ def teach(recipe: TeachRecipe, out: Path, progress: Progress) -> Path:
             `out`, no step left for changed settings, an unwritable or busy folder.
         GateError: a loss or its gradient is not finite.
     """
+    start_from = recipe.start_from and resolve_pipeline(recipe.start_from, "teacher")
+    inputs = [("start_from", start_from)] if start_from else []
+    check_place(out, "teach run", inputs, recipe.data.sources)
     check_sources(recipe.data.sources)
     build_tokenizer(recipe.text)
     start = find_start(recipe)
-    check_apart(out, [] if start is None else [("start_from", start.path)])
-    check_data_apart(out, recipe.data.sources)
     with open_run(out, "teach run", (ARTIFACT_FILE, f"{Path(CHECKPOINT_FILE).stem}*")):
         write_json(out / RECIPE_FILE, recipe.model_dump(mode="json"))
         run_ranks(recipe.processes, _work, recipe, out, start, own=progress)

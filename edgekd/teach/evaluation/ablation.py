@@ -38,7 +38,7 @@ from edgekd.measure.environment import environment
 from edgekd.progress import Progress
 from edgekd.recipe import validate
 from edgekd.report.format import significant
-from edgekd.run_folder import check_data_apart
+from edgekd.run_folder import check_place
 from edgekd.teach.assemble import RECIPE_FILE
 from edgekd.teach.cache import latent_encoder
 from edgekd.teach.data import Corpus, load_corpus
@@ -133,11 +133,11 @@ def run_ablation(
     """
     suite = load_ablation(suite_path)
     base = base_recipe(suite, recipe_path, assignments)
+    check_place(out, "teach ablation", sources=base.data.sources)
     recipes = {variant.name: variant_recipe(base, variant) for variant in suite.variants}
     for name, recipe in recipes.items():
         find_start(recipe)
         check_run(variant_folder(out, name), recipe)
-    check_data_apart(out, base.data.sources)
     corpus = load_corpus(base.data)
     check_corpus(corpus, base)
     kept = ("shared", "cache")

@@ -25,7 +25,7 @@ from edgekd.measure.environment import environment
 from edgekd.metrics.fid import fd_name, kid_name
 from edgekd.progress import Progress
 from edgekd.resources import resolve_pipeline
-from edgekd.run_folder import check_apart, check_data_apart, open_run
+from edgekd.run_folder import check_place, open_run
 from edgekd.teach.data import WHITE, Corpus, load_corpus
 from edgekd.teach.evaluation import copying, sheets
 from edgekd.teach.evaluation.autoencoder import Autoencoder, measure_autoencoder
@@ -85,8 +85,7 @@ def run_evaluate(
 
 def evaluate(recipe: TeachRecipe, teacher: Path, out: Path, progress: Progress) -> dict[str, Any]:
     """Measure a teacher folder on the data of a recipe; see `run_evaluate`."""
-    check_apart(out, [("teacher", teacher)])
-    check_data_apart(out, recipe.data.sources)
+    check_place(out, "teach evaluate", [("teacher", teacher)], recipe.data.sources)
     info = inspect_folder(teacher)
     _check_teacher(info, recipe)
     corpus = load_corpus(recipe.data)
