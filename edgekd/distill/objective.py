@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from edgekd.diffusion.noise_schedule import NoiseSchedule
 from edgekd.diffusion.taps import Taps
 from edgekd.distill.batches import Batch
-from edgekd.distill.losses import feature_loss, min_snr_weights, weighted_mse
+from edgekd.distill.losses import feature_loss, weighted_mse
 from edgekd.errors import InputError
 from edgekd.recipe import LossSection
+from edgekd.training.min_snr import min_snr_weights
 
 
 def predict(unet: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Tensor:

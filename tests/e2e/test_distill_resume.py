@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from edgekd.distill.log import read_rows
 from safetensors.torch import load_file
 
 from edgekd import resources
 from edgekd.artifacts import TeacherCache
-from edgekd.distill.log import read_rows
 from edgekd.progress import Silent
 from edgekd.recipe import DataSection
 

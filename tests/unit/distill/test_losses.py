@@ -6,28 +6,9 @@ import torch
 from edgekd.distill.losses import (
     feature_distance,
     feature_loss,
-    min_snr_weights,
     ordinary,
     weighted_mse,
 )
-
-
-def test_min_snr_formulas() -> None:
-    snr = torch.tensor([0.25, 5.0, 20.0])
-    assert min_snr_weights(snr, 5.0, "epsilon").tolist() == [1.0, 1.0, 0.25]
-    expected = torch.tensor([0.25 / 1.25, 5.0 / 6.0, 5.0 / 21.0])
-    assert torch.allclose(min_snr_weights(snr, 5.0, "v_prediction"), expected)
-
-
-def test_min_snr_at_zero_snr_is_its_limit() -> None:
-    zero = torch.zeros(1)
-    assert min_snr_weights(zero, 5.0, "epsilon").item() == 1.0
-    assert min_snr_weights(zero, 5.0, "v_prediction").item() == 0.0
-
-
-def test_no_gamma_weighs_all_alike() -> None:
-    snr = torch.tensor([0.0, 1.0, 1e4])
-    assert min_snr_weights(snr, None, "v_prediction").tolist() == [1.0, 1.0, 1.0]
 
 
 def test_weighted_mse_weighs_samples() -> None:
