@@ -13,6 +13,7 @@ from edgekd.artifacts import StudentCheckpoint, finish, finished
 from edgekd.disk import writing
 from edgekd.distill.folder import STUDENT, RunFolder
 from edgekd.distill.sources import Source
+from edgekd.distill.terms.registry import weighted_terms
 from edgekd.distill.trainer import Trainer
 from edgekd.errors import InputError
 from edgekd.progress import Progress, Silent
@@ -71,7 +72,7 @@ def make_accelerator(section: DistillSection) -> Any:
 
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     # Features alone leave the last layers without a gradient.
-    unused = section.losses.task + section.losses.output == 0
+    unused = not any(term.uses_prediction for term, _ in weighted_terms(section.losses))
     accelerator = Accelerator(
         # Accelerate joins processes on CPUs only where it is told to use the CPU.
         cpu=processes > 1 and not torch.accelerator.is_available(),

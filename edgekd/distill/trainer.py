@@ -20,7 +20,7 @@ from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.disk import writing
 from edgekd.distill.batches import Batches
 from edgekd.distill.folder import BOARD, RunFolder
-from edgekd.distill.objective import Objective, total
+from edgekd.distill.objective import Nets, Objective, total
 from edgekd.distill.sampling import SampleSheet, choose_prompts, save_png
 from edgekd.distill.sources import Sources
 from edgekd.distill.validation import Validation
@@ -31,7 +31,6 @@ from edgekd.recipe import DistillSection
 from edgekd.student.arch import StudentArch
 from edgekd.student.build import build_student
 from edgekd.student.config import to_unet_config
-from edgekd.student.mapping import feature_pairs
 from edgekd.training.checkpoint import (
     Checkpoint,
     load_optimizers,
@@ -125,10 +124,8 @@ class Trainer:
         )
         self._wrapped: nn.Module = accelerator.prepare_model(self.student)
         self._objective = Objective(
-            self._wrapped,
-            teacher.unet,
+            Nets(self._wrapped, teacher.unet, arch),
             section.losses,
-            feature_pairs(arch, dict(teacher.unet.config)),
             schedule.to(accelerator.device),
             autocast,
         )

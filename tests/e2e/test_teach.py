@@ -167,9 +167,9 @@ def test_assembled_is_what_the_run_wrote(whole, tmp_path):
 
 
 def test_assemble_needs_a_checkpoint(tmp_path):
-    with pytest.raises(InputError, match="must name the run folder"):
+    with pytest.raises(InputError, match="must be the run folder"):
         assemble_run(tmp_path, None)
-    with pytest.raises(InputError, match="must have a checkpoint"):
+    with pytest.raises(InputError, match="stages before must be finished"):
         assemble(load_teach_recipe(TINY), tmp_path)
 
 

@@ -3,25 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgekd.distill.losses import (
-    feature_distance,
-    feature_loss,
-    ordinary,
-    weighted_mse,
-)
-
-
-def test_weighted_mse_weighs_samples() -> None:
-    prediction = torch.stack([torch.full((1, 2, 2), 1.0), torch.full((1, 2, 2), 3.0)])
-    loss = weighted_mse(prediction, torch.zeros_like(prediction), torch.tensor([1.0, 0.5]))
-    assert loss.item() == pytest.approx((1.0 * 1 + 0.5 * 9) / 2)
-
-
-def test_no_gradient_goes_into_targets() -> None:
-    a, b = (torch.randn(2, 3, 4, 4, requires_grad=True) for _ in range(2))
-    (weighted_mse(a, b, torch.ones(2)) + feature_distance(a, b)).backward()
-    assert a.grad is not None
-    assert b.grad is None
+from edgekd.diffusion.taps import AttentionTap
+from edgekd.distill.terms.feature import FeatureTerm, feature_distance, ordinary
+from edgekd.distill.terms.term import Forward, Tapped
 
 
 def test_feature_distance_is_relative_to_the_teachers_power() -> None:
@@ -57,14 +41,28 @@ def test_one_sample_does_not_hide_another() -> None:
     assert feature_distance(student, teacher).item() == pytest.approx(0.5, rel=1e-4)
 
 
-def test_feature_loss_refuses_shapes_that_differ() -> None:
-    with pytest.raises(ValueError, match="shapes differ"):
-        feature_loss([torch.zeros(1, 2, 4, 4)], [torch.zeros(1, 2, 2, 2)])
-    with pytest.raises(ValueError, match="at least one"):
-        feature_loss([], [])
+def test_no_gradient_goes_into_the_teacher() -> None:
+    a, b = (torch.randn(2, 3, 4, 4, requires_grad=True) for _ in range(2))
+    feature_distance(a, b).backward()
+    assert a.grad is not None
+    assert b.grad is None
 
 
-def test_terms_of_bf16_tensors_are_computed_in_fp32() -> None:
+def test_bf16_tensors_are_compared_in_fp32() -> None:
     a = torch.randn(1, 2, 4, 4).bfloat16()
-    assert weighted_mse(a, a, torch.ones(1)).dtype == torch.float32
     assert feature_distance(a, a).dtype == torch.float32
+
+
+def test_it_is_the_mean_over_its_pairs() -> None:
+    ones = torch.ones(1, 2, 4, 4)
+    pairs = [Tapped(ones, ones), Tapped(0 * ones, ones)]
+    value = FeatureTerm()(Forward(ones, ones, torch.ones(1), ones, pairs))
+    assert value.item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_shapes_that_differ_and_attentions_are_refused() -> None:
+    a, b = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 2, 2)
+    with pytest.raises(ValueError, match="shapes differ"):
+        feature_distance(a, b)
+    with pytest.raises(TypeError, match="not at attentions"):
+        Tapped(a, AttentionTap(b, b, b, 1, 1.0)).features()

@@ -1,37 +1,39 @@
-"""Loss terms of distillation: pure functions of predictions and features.
+"""Block features of the student against the teacher's.
 
-Shapes: B batch, [B, C, h, w] predictions and feature maps, [B] per-sample values.
-All losses are computed in fp32, whatever the precision of the forward pass.
+Shapes: B batch, [B, C, h, w] feature maps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from edgekd.distill.terms.term import Forward, Pair
+from edgekd.student.arch import StudentArch
+from edgekd.student.mapping import feature_pairs
 
 # TinyFusion (Fang et al. 2024, section 3.4): values further than this from the mean are massive.
 MASSIVE_SIGMAS = 2.0
 EPSILON = 1e-6
 
 
-def weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean over the batch of `weight * mean squared error` of a sample.
+class FeatureTerm:
+    """Mean of `feature_distance` over blocks of one shape and meaning (after BK-SDM, eq. 3)."""
 
-    With the ground truth as target it is the task loss (Ho et al. 2020, equation 14); with the
-    teacher's prediction, output KD (BK-SDM, Kim et al. 2023, equation 2).
+    name = "feature"
+    title = "feature: teacher's blocks"
+    needs_teacher = True
+    uses_prediction = False
 
-    Args:
-        prediction: [B, C, h, w].
-        target: [B, C, h, w]; no gradient goes into it.
-        weights: [B].
+    def pairs(self, arch: StudentArch, teacher_config: Mapping[str, Any]) -> Sequence[Pair]:
+        return [Pair(ours, theirs) for theirs, ours in feature_pairs(arch, teacher_config)]
 
-    Returns:
-        scalar.
-    """
-    error = (prediction.float() - target.detach().float()).square()
-    return (weights * error.flatten(1).mean(dim=1)).mean()
+    def __call__(self, forward: Forward) -> Tensor:
+        distances = [feature_distance(*tapped.features()) for tapped in forward.tapped]
+        return torch.stack(distances).mean()
 
 
 def ordinary(features: Tensor, sigmas: float = MASSIVE_SIGMAS) -> Tensor:
@@ -63,25 +65,15 @@ def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
     Returns:
         scalar: 0 for equal features, 1 for a student that is zero.
+
+    Raises:
+        ValueError: shapes that differ.
     """
+    if student.shape != teacher.shape:
+        raise ValueError(f"feature shapes differ: {tuple(student.shape)}, {tuple(teacher.shape)}")
     teacher = teacher.detach().float()
     student = student.float()
     mask = ordinary(student) & ordinary(teacher)
     error = ((student - teacher).square() * mask).flatten(1).sum(dim=1)
     power = (teacher.square() * mask).flatten(1).sum(dim=1)
     return (error / (power + EPSILON)).mean()
-
-
-def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Mean of `feature_distance` over pairs of blocks.
-
-    Raises:
-        ValueError: no pair, or a pair of different shapes.
-    """
-    pairs = list(zip(student, teacher, strict=True))
-    if not pairs:
-        raise ValueError("feature_loss needs at least one pair of features")
-    for ours, theirs in pairs:
-        if ours.shape != theirs.shape:
-            raise ValueError(f"feature shapes differ: {tuple(ours.shape)}, {tuple(theirs.shape)}")
-    return torch.stack([feature_distance(ours, theirs) for ours, theirs in pairs]).mean()
