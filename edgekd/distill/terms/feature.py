@@ -5,35 +5,19 @@ Shapes: B batch, [B, C, h, w] feature maps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from edgekd.distill.terms.term import Forward, Pair
+from edgekd.distill.terms.term import Forward, Pair, Term
 from edgekd.student.arch import StudentArch
 from edgekd.student.mapping import feature_pairs
 
 # TinyFusion (Fang et al. 2024, section 3.4): values further than this from the mean are massive.
 MASSIVE_SIGMAS = 2.0
 EPSILON = 1e-6
-
-
-class FeatureTerm:
-    """Mean of `feature_distance` over blocks of one shape and meaning (after BK-SDM, eq. 3)."""
-
-    name = "feature"
-    title = "feature: teacher's blocks"
-    needs_teacher = True
-    uses_prediction = False
-
-    def pairs(self, arch: StudentArch, teacher_config: Mapping[str, Any]) -> Sequence[Pair]:
-        return [Pair(ours, theirs) for theirs, ours in feature_pairs(arch, teacher_config)]
-
-    def __call__(self, forward: Forward) -> Tensor:
-        distances = [feature_distance(*tapped.features()) for tapped in forward.tapped]
-        return torch.stack(distances).mean()
 
 
 def ordinary(features: Tensor, sigmas: float = MASSIVE_SIGMAS) -> Tensor:
@@ -77,3 +61,23 @@ def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
     error = ((student - teacher).square() * mask).flatten(1).sum(dim=1)
     power = (teacher.square() * mask).flatten(1).sum(dim=1)
     return (error / (power + EPSILON)).mean()
+
+
+def feature(forward: Forward) -> Tensor:
+    """Mean of `feature_distance` over blocks of one shape and meaning (after BK-SDM, eq. 3)."""
+    return torch.stack([feature_distance(*at.features()) for at in forward.tapped]).mean()
+
+
+def blocks(arch: StudentArch, teacher_config: Mapping[str, Any]) -> list[Pair]:
+    """The outputs of blocks: see `feature_pairs`."""
+    return [Pair(ours, theirs) for theirs, ours in feature_pairs(arch, teacher_config)]
+
+
+TERM = Term(
+    "feature",
+    "feature: teacher's blocks",
+    needs_teacher=True,
+    uses_prediction=False,
+    value=feature,
+    pairs=blocks,
+)

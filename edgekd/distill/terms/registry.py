@@ -11,7 +11,7 @@ from edgekd.recipe import LossSection
 
 
 def get_term(name: str) -> Term:
-    """Import and make one term.
+    """Import one term.
 
     Raises:
         InputError: unknown name, two terms of one name, or an entry point that leads to no term
@@ -20,7 +20,7 @@ def get_term(name: str) -> Term:
     known = entries(TERMS)
     if name not in known:
         raise InputError(f"the loss term must be one of {', '.join(known) or '(none)'}", repr(name))
-    term = known[name].load()()
+    term = known[name].load()
     if not isinstance(term, Term) or term.name != name:
         raise InputError(
             f"the entry point `{name}` of `{TERMS}` must lead to a Term of that name",

@@ -5,9 +5,9 @@ Shapes: B batch, [B, C, h, w] predictions and feature maps, [B] per-sample value
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from torch import Tensor
 
@@ -71,24 +71,31 @@ class Forward:
         return self.taught
 
 
-@runtime_checkable
-class Term(Protocol):
-    """A loss term: mathematics without state, computed in fp32 whatever the U-Nets ran in.
+def no_pairs(arch: StudentArch, teacher_config: Mapping[str, Any]) -> Sequence[Pair]:
+    """Taps nothing."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Term:
+    """A loss term.
 
     Attributes:
         name: its weight's in the recipe, and its curve's in the log.
         title: of its curve in the report.
         needs_teacher: without any such term the teacher does not run.
         uses_prediction: without any such term the student's last layers get no gradient.
+        value: pure mathematics, in fp32 whatever the U-Nets ran in: a scalar with gradients into
+            the student and none into the teacher.
+        pairs: the points that it taps in a student of this arch.
     """
 
     name: str
     title: str
     needs_teacher: bool
     uses_prediction: bool
-
-    def pairs(self, arch: StudentArch, teacher_config: Mapping[str, Any]) -> Sequence[Pair]:
-        """The points that it taps; empty: none."""
+    value: Callable[[Forward], Tensor]
+    pairs: Callable[[StudentArch, Mapping[str, Any]], Sequence[Pair]] = no_pairs
 
     def __call__(self, forward: Forward) -> Tensor:
-        """The term's value: a scalar with gradients into the student, none into the teacher."""
+        return self.value(forward)

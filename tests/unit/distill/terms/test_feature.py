@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edgekd.diffusion.taps import AttentionTap
-from edgekd.distill.terms.feature import FeatureTerm, feature_distance, ordinary
+from edgekd.distill.terms.feature import TERM, feature_distance, ordinary
 from edgekd.distill.terms.term import Forward, Tapped
 
 
@@ -56,7 +56,7 @@ def test_bf16_tensors_are_compared_in_fp32() -> None:
 def test_it_is_the_mean_over_its_pairs() -> None:
     ones = torch.ones(1, 2, 4, 4)
     pairs = [Tapped(ones, ones), Tapped(0 * ones, ones)]
-    value = FeatureTerm()(Forward(ones, ones, torch.ones(1), ones, pairs))
+    value = TERM(Forward(ones, ones, torch.ones(1), ones, pairs))
     assert value.item() == pytest.approx(0.5, rel=1e-4)
 
 

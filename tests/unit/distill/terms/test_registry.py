@@ -19,24 +19,17 @@ from edgekd.recipe import LossSection
 from edgekd.report.plots import curve_terms, loss_curves
 
 _TERM = """
-from edgekd.distill.terms.term import Pair
+from edgekd.distill.terms.term import Pair, Term
 
-class Middle:
-    name = "middle"
-    title = "middle: by strangers"
-    needs_teacher = True
-    uses_prediction = False
+def distance(forward):
+    (tapped,) = forward.tapped
+    student, teacher = tapped.features()
+    return (student - teacher.detach()).float().abs().mean()
 
-    def pairs(self, arch, teacher_config):
-        return [Pair("up_blocks.0", "up_blocks.0")]
+def middle(arch, teacher_config):
+    return [Pair("up_blocks.0", "up_blocks.0")]
 
-    def __call__(self, forward):
-        (tapped,) = forward.tapped
-        student, teacher = tapped.features()
-        return (student - teacher.detach()).float().abs().mean()
-
-class Nameless:
-    name = "nobody"
+TERM = Term("middle", "middle: by strangers", True, False, distance, middle)
 """
 
 Install = Callable[[str, str], None]
@@ -60,7 +53,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 def test_a_term_from_outside_is_trained_logged_and_plotted(
     install: Install, bench: Any, tmp_path: Path
 ) -> None:
-    install("middle", "extra_terms:Middle")
+    install("middle", "extra_terms:TERM")
     losses = {"task": 0, "output": 1, "feature": 0, "middle": 0.5}
     result = bench.run(tmp_path / "run", losses=losses, steps=2)
     curve = load_curve(result.metrics_path)
@@ -75,7 +68,7 @@ def test_a_term_from_outside_is_trained_logged_and_plotted(
 
 
 def test_what_a_term_needs_is_asked_of_it(install: Install, bench: Any) -> None:
-    install("middle", "extra_terms:Middle")
+    install("middle", "extra_terms:TERM")
     alone = bench.section(losses={"task": 0, "output": 0, "feature": 0, "middle": 1})
     assert alone.losses.weights == {"middle": 1.0}
     assert is_recipe_field("distill.losses.middle")
@@ -93,14 +86,14 @@ def test_every_term_has_its_entry_points_name() -> None:
 
 
 def test_two_terms_of_one_name_are_refused(install: Install) -> None:
-    install("feature", "extra_terms:Middle")
-    with pytest.raises(InputError, match=r"`feature` from .*extra_terms:Middle"):
+    install("feature", "extra_terms:TERM")
+    with pytest.raises(InputError, match=r"`feature` from .*extra_terms:TERM"):
         get_term("feature")
 
 
 def test_what_is_no_term_of_its_name_is_refused(install: Install) -> None:
-    install("nobody", "extra_terms:Nameless")
-    install("other", "extra_terms:Middle")
+    install("nobody", "extra_terms:middle")
+    install("other", "extra_terms:TERM")
     for name in ("nobody", "other"):
         with pytest.raises(InputError, match="must lead to a Term of that name"):
             get_term(name)
