@@ -7,11 +7,12 @@ Unknown keys are errors, and so are values of the wrong type.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edgekd.entries import TERMS, entries
 from edgekd.errors import InputError
 from edgekd.resources import STARTER_NAME
 
@@ -109,7 +110,13 @@ class StudentSection(Section):
 
 
 class LossSection(Section):
-    """Weights of the loss terms; 0 turns a term off and saves its cost."""
+    """Weights of the loss terms; 0 turns a term off and saves its cost.
+
+    Terms that other packages bring (entry points `edgekd.terms`) may be named beside these.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[float, Field(ge=0)]]
 
     task: float = Field(1.0, ge=0, description="noise prediction against the ground truth")
     output: float = Field(1.0, ge=0, description="student against teacher prediction")
@@ -120,9 +127,24 @@ class LossSection(Section):
 
     @model_validator(mode="after")
     def _some_term(self) -> LossSection:
-        if self.task + self.output + self.feature <= 0:
+        for name in self.__pydantic_extra__:
+            if not is_loss_term(name):
+                raise ValueError(f"`{name}` must be a loss term: {', '.join(entries(TERMS))}")
+        if not self.weights:
             raise ValueError("at least one loss weight must be above 0")
         return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each term that is on: those above in their order, then others by name."""
+        fields = (name for name in type(self).model_fields if name != "min_snr_gamma")
+        names = (*fields, *sorted(self.__pydantic_extra__))
+        return {name: weight for name in names if (weight := getattr(self, name)) > 0}
+
+
+def is_loss_term(name: str) -> bool:
+    """Whether an installed package brings a loss term of this name."""
+    return name in entries(TERMS)
 
 
 class DistillSection(Section):

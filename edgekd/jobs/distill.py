@@ -38,12 +38,18 @@ def train_student(
     plan: Plan, recipe: Recipe, cache: TeacherCache, out: Path, progress: Progress
 ) -> StudentCheckpoint:
     """Distil one student; named by its recipe sections and the cache's content."""
+    from edgekd.distill.folder import RunFolder
     from edgekd.distill.loop import distill
+    from edgekd.distill.sources import CachedTeacher
+    from edgekd.student.arch import resolve_arch
 
     # How often it is saved decides nothing: a run goes on with another interval.
     section = recipe.distill.model_dump(exclude={"checkpoint_every"})
     key = hash_value([code_key(), recipe.student.model_dump(), section, cache.key])
-    return distill(recipe.distill, recipe.student, plan.teacher.path, cache, out, progress, key)
+    config = read_json(plan.teacher.path / "unet" / "config.json")
+    arch = resolve_arch(recipe.student, config)
+    source = CachedTeacher(plan.teacher.path, cache)
+    return distill(recipe.distill, arch, source, RunFolder(out, key), progress)
 
 
 def parity_prompts(data: PreparedData, count: int) -> list[str]:

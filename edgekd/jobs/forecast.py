@@ -57,8 +57,10 @@ class Forecast:
 
 def distill_macs(section: DistillSection, teacher_macs: float, student_macs: float) -> float:
     """MACs of a distillation run; MACs are those of one forward pass of one sample."""
-    with_teacher = section.losses.output + section.losses.feature > 0
-    per_sample = TRAIN_TO_FORWARD * student_macs + (teacher_macs if with_teacher else 0.0)
+    from edgekd.distill.terms.registry import needs_teacher
+
+    taught = needs_teacher(section.losses)
+    per_sample = TRAIN_TO_FORWARD * student_macs + (teacher_macs if taught else 0.0)
     return section.steps * section.batch_size * section.gradient_accumulation * per_sample
 
 

@@ -12,6 +12,7 @@ import edgekd
 ROOT = Path(edgekd.__file__).parent
 CORE = {
     "errors",
+    "entries",
     "resources",
     "disk",
     "artifacts",

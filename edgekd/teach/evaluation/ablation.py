@@ -59,12 +59,12 @@ from edgekd.teach.evaluation.label_gain import label_gains
 from edgekd.teach.evaluation.pictures import Artist, open_pool, wishes
 from edgekd.teach.evaluation.probes import fit_probes
 from edgekd.teach.evaluation.prompts import check_corpus, held_out_set, known_set
-from edgekd.teach.log import METRICS_FILE, read_metrics
 from edgekd.teach.noise import NoisePredictor
 from edgekd.teach.recipe import TeachRecipe
 from edgekd.teach.run import teach
 from edgekd.teach.start import find_start
 from edgekd.teach.unet import validation_batches, validation_losses
+from edgekd.training.log import METRICS_FILE, read_rows
 
 RESULT_FILE = "ablation.json"
 # For the number of workers that memory allows: the limit of a starter teacher.
@@ -206,7 +206,7 @@ def judge(bench: Bench, variant: TeachVariant, run: Path, teacher: Path) -> dict
     autoencoder = Autoencoder(teacher, info.key, bench.cache)
     # Only the U-Net trains in every variant: the stages before it may be lent.
     section = variant_recipe(base, variant).unet.train
-    training = stage_facts(read_metrics(run / "unet" / METRICS_FILE), section)
+    training = stage_facts(read_rows(run / "unet" / METRICS_FILE), section)
     row: dict[str, Any] = {
         "images": training["images"],
         "steps": training["steps"],

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from edgekd.distill import checkpoint as checkpoints
-from edgekd.distill.log import read_rows
+from edgekd.distill import loop
+from edgekd.distill.folder import RunFolder
 from edgekd.distill.objective import Objective
 from edgekd.errors import GateError, InputError
 from edgekd.progress import Silent
+from edgekd.training.log import read_rows
 
 
 def _numbers(path: Path) -> list[dict[str, Any]]:
@@ -88,7 +89,7 @@ def test_a_finished_run_is_not_run_again(
 ) -> None:
     first = bench.run(tmp_path)
     before = first.metrics_path.read_bytes()
-    monkeypatch.setattr("edgekd.distill.loop.Trainer", lambda *args: _interrupt())
+    monkeypatch.setattr(loop, "Trainer", lambda *args: _interrupt())
     assert bench.run(tmp_path) == first
     assert first.metrics_path.read_bytes() == before
 
@@ -130,7 +131,7 @@ def test_a_term_that_is_not_finite_stops_before_the_weights_change(
         2,
         3,
     ]
-    assert checkpoints.latest(tmp_path / "checkpoints", "key").step == 2
+    assert RunFolder(tmp_path, "key").checkpoints.latest(Silent()).step == 2
 
 
 def test_a_gradient_that_is_not_finite_stops_too(

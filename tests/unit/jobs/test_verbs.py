@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.artifacts import TeacherCache, read_json
+from edgekd.distill import loop
 from edgekd.errors import InputError
 from edgekd.jobs.benchmark import benchmark_run, student_names
 from edgekd.jobs.distill import train_student
@@ -52,7 +53,7 @@ def test_pictures_have_the_teachers_size_unless_the_recipe_says_another(
 def test_how_often_a_run_is_saved_starts_none_anew(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgekd.distill.loop.distill", lambda *given: given[-1])
+    monkeypatch.setattr(loop, "distill", lambda *given: given[3].key)
     plan = make_plan(recipe, load_target("onnx"), tmp_path)
     cache = TeacherCache(tmp_path, "key", "teacher")
 

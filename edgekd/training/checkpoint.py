@@ -1,0 +1,227 @@
+"""Checkpoints of a training run: whole or not there, and known by their content.
+
+`checkpoints/step-00000100/` holds one safetensors file for each group of tensors and
+`state.json`, which records their sizes and hashes. A checkpoint that a full disk, a cut copy
+or a bad block has damaged is passed over for the newest one that is intact.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgekd.artifacts import atomic_folder, hash_file, hash_value, write_json
+from edgekd.disk import writing
+from edgekd.progress import Progress
+from edgekd.training.log import METRICS_FILE
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+CHECKPOINTS = "checkpoints"
+KEPT = 2
+_STATE_FILE = "state.json"
+Tensors = Mapping[str, "Tensor"]
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    size: int
+    sha256: str
+
+
+class _State(BaseModel):
+    """`state.json`; `seal` is the hash of the rest, so that a changed step is noticed too."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    key: str
+    settings: str
+    step: int
+    files: dict[str, _File]
+    seal: str = ""
+
+    def sealed(self) -> _State:
+        return self.model_copy(update={"seal": hash_value(self.model_dump(exclude={"seal"}))})
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk.
+
+    Attributes:
+        step: number of finished optimiser steps.
+        settings: what `Checkpoints.save` was given.
+    """
+
+    path: Path
+    step: int
+    settings: str
+
+    def load(self, group: str) -> dict[str, Tensor]:
+        """The tensors of one group, exactly as they were saved."""
+        from safetensors.torch import load_file
+
+        tensors: dict[str, Tensor] = load_file(self.path / _file_name(group))
+        return tensors
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one training run.
+
+    Attributes:
+        folder: holds nothing else.
+        key: hash of what a run must share to go on from them.
+    """
+
+    folder: Path
+    key: str
+
+    def save(self, step: int, groups: Mapping[str, Tensors], settings: str = "") -> Checkpoint:
+        """Write a checkpoint under its final name in one rename, then drop all but the last two.
+
+        Later ones go too: they are damaged, or this run would not have come by here.
+
+        Args:
+            settings: hash of all that decides the run's result, where other settings may go on.
+
+        Raises:
+            InputError: the disk is full or not writable; earlier checkpoints stay.
+        """
+        from safetensors.torch import save_file
+
+        final = self.folder / f"step-{step:08d}"
+        files = {}
+        with writing(final), atomic_folder(final) as temporary:
+            for group, tensors in groups.items():
+                path = temporary / _file_name(group)
+                save_file({n: t.detach().contiguous() for n, t in tensors.items()}, path)
+                _flush(path)
+                files[path.name] = _File(size=path.stat().st_size, sha256=hash_file(path))
+            state = _State(key=self.key, settings=settings, step=step, files=files).sealed()
+            write_json(temporary / _STATE_FILE, state.model_dump())
+        steps = sorted(self._steps())
+        for other in {*steps} - {*[s for s in steps if s <= step][-KEPT:]}:
+            shutil.rmtree(self.folder / f"step-{other:08d}", ignore_errors=True)
+        return Checkpoint(final, step, settings)
+
+    def latest(self, progress: Progress) -> Checkpoint | None:
+        """The newest intact checkpoint of this key, or None; says which ones were passed over."""
+        found, damaged = None, []
+        for step in sorted(self._steps(), reverse=True):
+            path = self.folder / f"step-{step:08d}"
+            state = _read_state(path)
+            if state and state.key != self.key:
+                continue
+            if state and state.step == step and _intact(path, state):
+                found = Checkpoint(path, step, state.settings)
+                break
+            damaged.append(path.name)
+        if damaged:
+            instead = f"step {found.step}" if found else "the start"
+            progress.info(
+                f"  damaged checkpoints in {self.folder}: {', '.join(damaged)}; "
+                f"continuing from {instead}"
+            )
+        return found
+
+    def _steps(self) -> Iterator[int]:
+        """Steps that have a folder. Temporary folders of killed writers have other names."""
+        for path in self.folder.glob("step-" + "[0-9]" * 8):
+            if path.is_dir() and not path.is_symlink():
+                yield int(path.name[5:])
+
+
+def set_aside(folder: Path, progress: Progress) -> None:
+    """Rename checkpoints that nothing can go on from, and their metrics: they may be hours of work.
+
+    They are of another structure, or damaged.
+    """
+    checkpoints, metrics = folder / CHECKPOINTS, folder / METRICS_FILE
+    if not checkpoints.is_dir():
+        return
+    number = 1
+    while (other := folder / f"{CHECKPOINTS}.{number}").exists():
+        number += 1
+    if metrics.is_file():
+        metrics.replace(metrics.with_stem(f"{metrics.stem}.{number}"))
+    checkpoints.rename(other)
+    progress.info(f"`{checkpoints}` cannot be continued from: kept as `{other.name}`")
+
+
+def load_weights(parameters: Tensors, tensors: Tensors) -> None:
+    """Copy saved tensors into parameters of the same names."""
+    for name, parameter in parameters.items():
+        parameter.data.copy_(tensors[name])
+
+
+def optimizer_tensors(
+    parameters: Mapping[str, nn.Parameter], *optimizers: Optimizer
+) -> dict[str, Tensor]:
+    """What optimisers remember: `<optimiser>/<parameter>/<slot>` to tensor.
+
+    Parameters that never had a gradient have no slots.
+    """
+    return {
+        f"{type(optimizer).__name__}/{name}/{slot}": tensor
+        for optimizer in optimizers
+        for name, parameter in parameters.items()
+        for slot, tensor in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizers(
+    parameters: Mapping[str, nn.Parameter], tensors: Tensors, *optimizers: Optimizer
+) -> None:
+    """Give optimisers back what they remembered.
+
+    What another optimiser has trained so far is new to the one that has the parameter now.
+    """
+    for optimizer in optimizers:
+        of_group = [p for group in optimizer.param_groups for p in group["params"]]
+        numbers = {id(parameter): number for number, parameter in enumerate(of_group)}
+        state: dict[int, dict[str, Tensor]] = {}
+        for full_name, tensor in tensors.items():
+            kind, name, slot = full_name.split("/")
+            number = numbers.get(id(parameters[name]))
+            if kind == type(optimizer).__name__ and number is not None:
+                state.setdefault(number, {})[slot] = tensor
+        # load_state_dict puts each slot on the device and in the type that the optimiser needs.
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _file_name(group: str) -> str:
+    return f"{group}.safetensors"
+
+
+def _read_state(path: Path) -> _State | None:
+    """The state of a checkpoint; None: it is damaged."""
+    try:
+        state = _State.model_validate_json((path / _STATE_FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return state if state == state.sealed() else None
+
+
+def _intact(path: Path, state: _State) -> bool:
+    try:
+        return all(
+            (path / name).stat().st_size == file.size and hash_file(path / name) == file.sha256
+            for name, file in state.files.items()
+        )
+    except OSError:
+        return False
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
