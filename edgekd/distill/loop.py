@@ -16,15 +16,15 @@ from edgekd.distill.batches import Latents
 from edgekd.distill.trainer import CHECKPOINTS, METRICS_FILE, Trainer
 from edgekd.errors import InputError
 from edgekd.progress import Progress, Silent
-from edgekd.recipe import DistillSection, StudentSection
-from edgekd.student.arch import StudentArch, resolve_arch
+from edgekd.recipe import DistillSection
+from edgekd.student.arch import StudentArch
 from edgekd.student.build import save_student
 from edgekd.training.cpu import training_cpu
 
 
 def distill(
     section: DistillSection,
-    student_section: StudentSection,
+    arch: StudentArch,
     teacher_path: Path,
     cache: TeacherCache,
     out: Path,
@@ -40,6 +40,7 @@ def distill(
     `accelerate launch` all processes call this together and the first one writes.
 
     Args:
+        arch: the student, all fields explicit.
         key: hash of everything that the result depends on.
 
     Raises:
@@ -56,7 +57,6 @@ def distill(
     teacher = load_teacher(teacher_path, device=str(accelerator.device))
     if cache.teacher_key != teacher.info.key:
         raise InputError("the cache must be of this teacher", f"{cache.root} of another one")
-    arch = resolve_arch(student_section, dict(teacher.unet.config))
     train = CachedLatents.load(cache, "train")
     validation = CachedLatents.load(cache, "validation")
     return train_student(section, arch, teacher, train, validation, accelerator, out, progress, key)

@@ -10,7 +10,6 @@ from edgekd.artifacts import TeacherCache
 from edgekd.distill.loop import distill, make_accelerator, train_student
 from edgekd.errors import InputError
 from edgekd.progress import Silent
-from edgekd.recipe import StudentSection
 
 
 def test_a_cache_of_another_teacher_is_refused(
@@ -18,7 +17,7 @@ def test_a_cache_of_another_teacher_is_refused(
 ) -> None:
     cache = TeacherCache(tmp_path / "cache", "key", "another teacher")
     with pytest.raises(InputError, match="cache must be of this teacher"):
-        distill(bench.section(), StudentSection(), tiny_teacher, cache, tmp_path, Silent(), "key")
+        distill(bench.section(), bench.arch(), tiny_teacher, cache, tmp_path, Silent(), "key")
 
 
 def test_processes_that_cannot_join_are_refused(bench: Any, monkeypatch: Any) -> None:

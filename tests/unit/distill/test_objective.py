@@ -10,9 +10,9 @@ from edgekd.distill.batches import Batch, Batches
 from edgekd.distill.objective import Objective, predict, total
 from edgekd.errors import InputError
 from edgekd.recipe import LossSection
-from edgekd.student.arch import full
 from edgekd.student.build import build_student
 from edgekd.student.mapping import feature_pairs
+from edgekd.student.resolve import full
 from edgekd.training.draws import BatchPlan
 
 
