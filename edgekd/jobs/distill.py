@@ -26,7 +26,6 @@ from edgekd.files import code_key
 from edgekd.jobs.plan import Plan, describe, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress, format_seconds
-from edgekd.recipe import Recipe
 from edgekd.target import Target
 
 if TYPE_CHECKING:
@@ -35,21 +34,19 @@ if TYPE_CHECKING:
 
 
 def train_student(
-    plan: Plan, recipe: Recipe, cache: TeacherCache, out: Path, progress: Progress
+    plan: Plan, cache: TeacherCache, out: Path, progress: Progress
 ) -> StudentCheckpoint:
-    """Distil one student; named by its recipe sections and the cache's content."""
+    """Distil one student; named by its architecture, recipe section and the cache's content."""
     from edgekd.distill.folder import RunFolder
     from edgekd.distill.loop import distill
     from edgekd.distill.sources import CachedTeacher
-    from edgekd.student.arch import resolve_arch
 
     # How often it is saved decides nothing: a run goes on with another interval.
-    section = recipe.distill.model_dump(exclude={"checkpoint_every"})
-    key = hash_value([code_key(), recipe.student.model_dump(), section, cache.key])
-    config = read_json(plan.teacher.path / "unet" / "config.json")
-    arch = resolve_arch(recipe.student, config)
+    section = plan.recipe.distill
+    settings = section.model_dump(exclude={"checkpoint_every"})
+    key = hash_value([code_key(), plan.arch.model_dump(), settings, cache.key])
     source = CachedTeacher(plan.teacher.path, cache)
-    return distill(recipe.distill, arch, source, RunFolder(out, key), progress)
+    return distill(section, plan.arch, source, RunFolder(out, key), progress)
 
 
 def parity_prompts(data: PreparedData, count: int) -> list[str]:
@@ -212,9 +209,9 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
         with clock.stage("prepare"):
             data, cache = prepare_data(recipe, plan.teacher.path, run, progress)
         check_count(data.validation)
-        clock.use(forecast(plan.recipe, plan.target, plan.suite, plan.teacher))
+        clock.use(forecast(plan))
         with clock.stage("distill"):
-            student = train_student(plan, recipe, cache, run / "distill", progress)
+            student = train_student(plan, cache, run / "distill", progress)
         with clock.stage("export"):
             exports = export_roles(plan, student, data, progress)
         with clock.stage("benchmark"):

@@ -38,7 +38,7 @@ def build_student(unet: Any, arch: StudentArch, importance: Importance | None = 
         The student in evaluation mode, trainable.
 
     Raises:
-        InputError: see `edgekd.student.plan.make_plan`.
+        InputError: see `edgekd.student.plan.plan_student`.
     """
     teacher_config = dict(unet.config)
     state = unet.state_dict()

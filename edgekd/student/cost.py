@@ -20,8 +20,8 @@ from typing import Any
 from edgekd.errors import InputError
 from edgekd.student.arch import StudentArch
 from edgekd.student.layout import Tokens, unet_layers
-from edgekd.student.plan import make_plan
-from edgekd.student.shape import is_size, read_shape
+from edgekd.student.plan import plan_student
+from edgekd.student.shape import is_size
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ def unet_cost(
         text_tokens: length of `encoder_hidden_states`.
 
     Raises:
-        InputError: see `edgekd.student.plan.make_plan`.
+        InputError: see `edgekd.student.plan.plan_student`.
     """
     total = NOTHING
-    for layer in unet_layers(make_plan(arch, read_shape(teacher_config))):
+    for layer in unet_layers(plan_student(arch, teacher_config)):
         shape = layer.shape()
         if len(shape) == 1:
             total += norm(shape[0])

@@ -10,10 +10,10 @@ from typing import Any
 
 from edgekd.artifacts import read_json
 from edgekd.errors import InputError
-from edgekd.student.arch import full
-from edgekd.student.arch import preset as preset_arch
 from edgekd.student.cost import Cost, text_encoder_cost, unet_cost, vae_cost
 from edgekd.student.reference import ARCHITECTURES
+from edgekd.student.resolve import full
+from edgekd.student.resolve import preset as preset_arch
 from edgekd.student.shape import is_size
 
 _TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
@@ -38,7 +38,7 @@ def inspect_components(
     Args:
         path: a pipeline folder. Configs are read, and of the weights only the headers.
         arch: instead of a folder, a published architecture: `sd15`, `sd21` or `sdxl`.
-        preset: replace the U-Net by this student of it; see `edgekd.student.arch.PRESETS`.
+        preset: replace the U-Net by this student of it; see `edgekd.student.resolve.PRESETS`.
 
     Returns:
         `{"components": {name: {"parameters", "tensors", "macs", "bytes"}}, "total": {...},

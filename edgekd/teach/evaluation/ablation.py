@@ -52,11 +52,11 @@ from edgekd.teach.evaluation.ablation_suite import (
 )
 from edgekd.teach.evaluation.autoencoder import Autoencoder
 from edgekd.teach.evaluation.card import stage_facts
-from edgekd.teach.evaluation.eye import Eye
-from edgekd.teach.evaluation.figures import Instruments, set_figures
+from edgekd.teach.evaluation.extractor import ImageExtractor
+from edgekd.teach.evaluation.figures import MetricTools, set_figures
 from edgekd.teach.evaluation.label_gain import IMAGES as GAIN_IMAGES
 from edgekd.teach.evaluation.label_gain import label_gains
-from edgekd.teach.evaluation.pictures import Artist, open_pool, wishes
+from edgekd.teach.evaluation.pictures import TeacherSampler, open_pool, picture_requests
 from edgekd.teach.evaluation.probes import fit_probes
 from edgekd.teach.evaluation.prompts import check_corpus, held_out_set, known_set
 from edgekd.teach.noise import NoisePredictor
@@ -87,14 +87,14 @@ def part_keys(recipe: TeachRecipe) -> dict[str, str]:
     }
 
 
-def lend(shared: Path, run: Path, recipe: TeachRecipe) -> None:
+def reuse_parts(shared: Path, run: Path, recipe: TeachRecipe) -> None:
     """Give a run the finished parts that fit its recipe; files are linked, not copied."""
     for part, key in part_keys(recipe).items():
         if (shared / key).is_dir() and not (run / part).exists():
             _link_tree(shared / key, run / part)
 
 
-def keep(shared: Path, run: Path, recipe: TeachRecipe) -> None:
+def share_parts(shared: Path, run: Path, recipe: TeachRecipe) -> None:
     """Keep a finished run's parts for the next."""
     for part, key in part_keys(recipe).items():
         if (run / part).is_dir() and not (shared / key).exists():
@@ -109,13 +109,13 @@ def _link_tree(source: Path, target: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What judges all variants: the base recipe's data, seed and loss."""
+class AblationContext:
+    """What measures all variants: the base recipe's data, seed and loss."""
 
     suite: TeachAblation
     base: TeachRecipe
     corpus: Corpus
-    tools: Instruments
+    tools: MetricTools
     cache: Cache
     pool: WorkerPool
     progress: Progress
@@ -124,7 +124,7 @@ class Bench:
 def run_ablation(
     suite_path: Path, recipe_path: Path, assignments: list[str], out: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Train and judge every variant; returns what `ablation.json` holds.
+    """Train and measure every variant; returns what `ablation.json` holds.
 
     Raises:
         InputError: suite, recipe or data do not fit, a variant's folder of other settings, or an
@@ -146,18 +146,18 @@ def run_ablation(
         shared.mkdir(exist_ok=True)
         cache = Cache(out / "cache")
         probes, _ = fit_probes(corpus, base, cache)
-        tools = Instruments(Eye(cache), probes, base.evaluate)
-        bench = Bench(suite, base, corpus, tools, cache, pool, progress)
+        tools = MetricTools(ImageExtractor(cache), probes, base.evaluate)
+        context = AblationContext(suite, base, corpus, tools, cache, pool, progress)
         rows = []
         for variant in suite.variants:
             progress.info(f"[variant {variant.name}] {variant.description}")
             run, recipe = variant_folder(out, variant.name), recipes[variant.name]
-            lend(shared, run, recipe)
+            reuse_parts(shared, run, recipe)
             teacher = teach(recipe, run, progress)
-            keep(shared, run, recipe)
+            share_parts(shared, run, recipe)
             row = {"name": variant.name, "description": variant.description}
-            rows.append({**row, **judge(bench, variant, run, teacher)})
-            result = _result(bench, rows)
+            rows.append({**row, **measure_variant(context, variant, run, teacher)})
+            result = _result(context, rows)
             write_json(out / RESULT_FILE, result)
             write_text(out / "ablation.md", ablation_markdown(result))
     return result
@@ -188,40 +188,42 @@ def check_run(run: Path, recipe: TeachRecipe) -> None:
         )
 
 
-def _result(bench: Bench, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    settings = bench.base.evaluate.model_dump(mode="json", exclude={"sheet", "guidance_scales"})
+def _result(context: AblationContext, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    settings = context.base.evaluate.model_dump(mode="json", exclude={"sheet", "guidance_scales"})
     return {
-        "suite": bench.suite.model_dump(mode="json"),
-        "settings": {**settings, "steps": bench.base.samples.steps},
-        "base": bench.base.model_dump(mode="json", exclude={"evaluate"}),
+        "suite": context.suite.model_dump(mode="json"),
+        "settings": {**settings, "steps": context.base.samples.steps},
+        "base": context.base.model_dump(mode="json", exclude={"evaluate"}),
         "rows": rows,
         "environment": environment(),
     }
 
 
-def judge(bench: Bench, variant: TeachVariant, run: Path, teacher: Path) -> dict[str, Any]:
+def measure_variant(
+    context: AblationContext, variant: TeachVariant, run: Path, teacher: Path
+) -> dict[str, Any]:
     """Validation losses and the figures of few pictures, of known pairs and of new styles."""
-    info, base = inspect_folder(teacher), bench.base
-    artist = Artist(teacher, info.key, base, bench.cache, bench.pool, bench.progress)
-    autoencoder = Autoencoder(teacher, info.key, bench.cache)
-    # Only the U-Net trains in every variant: the stages before it may be lent.
+    info, base, corpus = inspect_folder(teacher), context.base, context.corpus
+    sampler = TeacherSampler(teacher, info.key, base, context.cache, context.pool, context.progress)
+    autoencoder = Autoencoder(teacher, info.key, context.cache)
+    # Only the U-Net trains in every variant: the stages before it may be shared.
     section = variant_recipe(base, variant).unet.train
     training = stage_facts(read_rows(run / "unet" / METRICS_FILE), section)
     row: dict[str, Any] = {
         "images": training["images"],
         "steps": training["steps"],
         "hours": training["hours"],
-        **common_losses(base, bench.corpus, teacher),
+        **common_losses(base, corpus, teacher),
     }
-    for chosen in (known_set(bench.corpus, base), held_out_set(bench.corpus, base, "new_style")):
-        label = f"{run.name}, {chosen.kind}"
-        real = chosen.real_images(base)
+    for chosen in (known_set(corpus, base), held_out_set(corpus, base, "new_style")):
+        label, scale = f"{run.name}, {chosen.kind}", context.suite.guidance_scale
+        real, reference = chosen.real_images(base), chosen.reference_images(base)
         pictures = {
-            "generated": artist.draw(wishes(chosen.prompts), bench.suite.guidance_scale, label),
+            "generated": sampler.draw(picture_requests(chosen.prompts), scale, label),
             "real": real,
             "autoencoder": autoencoder.reconstruct(real),
         }
-        row[chosen.kind] = set_figures(pictures, chosen, chosen.reference_images(base), bench.tools)
+        row[chosen.kind] = set_figures(pictures, chosen, reference, context.tools)
     return row
 
 

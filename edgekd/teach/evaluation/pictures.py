@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.subjects import TORCH, Subject
@@ -20,30 +19,29 @@ from edgekd.benchmark.suite import GenerationSection
 from edgekd.benchmark.workers import Request, WorkerPool, pool_size, read_images
 from edgekd.measure.environment import versions
 from edgekd.progress import Progress
+from edgekd.teach.evaluation.images import Images
 from edgekd.teach.evaluation.prompts import Prompt
 from edgekd.teach.recipe import TeachRecipe
 
-Images = npt.NDArray[np.uint8]
 
-
-class Wish(NamedTuple):
+class PictureRequest(NamedTuple):
     """One picture: caption and index of its initial noise."""
 
     text: str
     noise: int
 
 
-def wishes(prompts: Sequence[Prompt]) -> list[Wish]:
-    return [Wish(prompt.text, prompt.noise) for prompt in prompts]
+def picture_requests(prompts: Sequence[Prompt]) -> list[PictureRequest]:
+    return [PictureRequest(prompt.text, prompt.noise) for prompt in prompts]
 
 
 @dataclass(frozen=True)
-class Artist:
+class TeacherSampler:
     """A teacher that draws.
 
     Attributes:
         key: hash of the teacher's content.
-        pool: made by `open_pool`; open while the artist draws.
+        pool: made by `open_pool`; open while the sampler draws.
     """
 
     teacher: Path
@@ -53,8 +51,8 @@ class Artist:
     pool: WorkerPool
     progress: Progress
 
-    def draw(self, wanted: Sequence[Wish], guidance_scale: float, label: str) -> Images:
-        """Pictures uint8 [N,R,R,3], one for each wish, from the cache where they are there.
+    def draw(self, wanted: Sequence[PictureRequest], guidance_scale: float, label: str) -> Images:
+        """Pictures uint8 [N,R,R,3], one for each request, from the cache where they are there.
 
         Raises:
             GateError: a picture holds NaN or infinity.
@@ -77,20 +75,20 @@ class Artist:
             scheduler="DDIMScheduler", steps=steps, guidance_scale=guidance_scale
         )
 
-    def _path(self, batch: list[Wish], guidance_scale: float) -> Path:
+    def _path(self, batch: list[PictureRequest], guidance_scale: float) -> Path:
         section, generation = self.recipe.evaluate, self._generation(guidance_scale)
         key: list[Any] = [self.key, generation.model_dump(), self.recipe.data.resolution]
         key += [section.seed, batch, versions()]
         return self.cache.path("pictures", key, ".safetensors")
 
-    def _request(self, batch: list[Wish], guidance_scale: float, path: Path) -> Request:
+    def _request(self, batch: list[PictureRequest], guidance_scale: float, path: Path) -> Request:
         return {
             "operation": "draw",
             "subject": Subject("teacher", "teacher", TORCH, "fp32", self.teacher).to_dict(),
             "threads": self.pool.threads,
             "generation": self._generation(guidance_scale).model_dump(),
-            "captions": [wish.text for wish in batch],
-            "indices": [wish.noise for wish in batch],
+            "captions": [request.text for request in batch],
+            "indices": [request.noise for request in batch],
             "resolution": self.recipe.data.resolution,
             "seed": self.recipe.evaluate.seed,
             "out": str(path.absolute()),

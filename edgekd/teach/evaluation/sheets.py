@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgekd.teach.data import to_batch
+from edgekd.teach.evaluation.images import Images
 from edgekd.teach.plots import write_grid
 
-Images = npt.NDArray[np.uint8]
 COLUMNS = 8
 
 

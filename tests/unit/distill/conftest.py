@@ -86,7 +86,7 @@ class Bench:
         return DistillSection.model_validate({**SMALL, **changes})
 
     def arch(self, name: str = "bk-sdm-small") -> Any:
-        from edgekd.student.arch import preset
+        from edgekd.student.resolve import preset
 
         return preset(name, dict(self.teacher.unet.config))
 

@@ -9,8 +9,8 @@ from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.distill.batches import Batch, Batches
 from edgekd.distill.objective import Nets, Objective, predict, total
 from edgekd.recipe import LossSection
-from edgekd.student.arch import full
 from edgekd.student.build import build_student
+from edgekd.student.resolve import full
 from edgekd.training.draws import BatchPlan
 
 

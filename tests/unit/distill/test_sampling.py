@@ -48,7 +48,7 @@ def test_grid_places_rows_and_columns() -> None:
 
 @pytest.mark.parametrize("share", [1, 2])
 def test_rows_share_their_noise(share: int, bench: Any, tmp_path: Path) -> None:
-    from edgekd.student.arch import full
+    from edgekd.student.resolve import full
 
     teacher = bench.teacher
     latent_size = teacher.info.latent_size // share

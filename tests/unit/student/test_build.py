@@ -16,8 +16,9 @@ from edgekd.artifacts import read_json, write_json
 from edgekd.diffusion.load import load_model
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers
-from edgekd.student.arch import StageArch, StudentArch, full, preset
+from edgekd.student.arch import StageArch, StudentArch
 from edgekd.student.build import build_student, save_student
+from edgekd.student.resolve import full, preset
 
 TEACHERS = ["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher", "starter_teacher"]
 
@@ -78,7 +79,7 @@ def test_dtype_is_the_teachers_and_no_random_number_is_drawn(tiny_teacher: Path)
     teacher = _load(tiny_teacher).half()
     stages = (*(StageArch(),) * 2, StageArch(width=48), StageArch(width=32))
     state = torch.random.get_rng_state()
-    student = build_student(teacher, StudentArch(stages))
+    student = build_student(teacher, StudentArch(stages=stages))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert {value.dtype for value in student.state_dict().values()} == {torch.float16}
 

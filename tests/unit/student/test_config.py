@@ -12,10 +12,11 @@ import torch
 
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers
-from edgekd.student.arch import PRESETS, StageArch, StudentArch, full, preset
+from edgekd.student.arch import StageArch, StudentArch
 from edgekd.student.config import to_unet_config
 from edgekd.student.mapping import IDENTITY, ZEROS, tensor_map
 from edgekd.student.reference import ARCHITECTURES
+from edgekd.student.resolve import PRESETS, full, preset
 
 SD15 = ARCHITECTURES["sd15"]["unet"]
 SD21 = ARCHITECTURES["sd21"]["unet"]
@@ -83,21 +84,21 @@ def test_depths_that_differ_up_and_down_are_written_for_both_ways() -> None:
         StageArch(down_transformers=((0,), (0, 1))),
         StageArch(down_transformers=((0,), (3,)), up_transformers=((0, 1), (2,), (9,))),
     )
-    config = to_unet_config(StudentArch(stages, mid_transformers=(5,)), SDXL)
+    config = to_unet_config(StudentArch(stages=stages, mid_transformers=(5,)), SDXL)
     assert config["transformer_layers_per_block"] == [1, [1, 2], 1]
     assert config["reverse_transformer_layers_per_block"] == [[2, 1, 1], 2, 1]
 
 
 def test_a_stage_that_lost_its_attention_is_plain() -> None:
     stages = (StageArch(down_transformers=((), ())), *(StageArch(),) * 3)
-    config = to_unet_config(StudentArch(stages), SD15)
+    config = to_unet_config(StudentArch(stages=stages), SD15)
     assert config["down_block_types"][0] == "DownBlock2D"
     assert config["up_block_types"][3] == "CrossAttnUpBlock2D"
 
 
 def test_heads_keep_their_size() -> None:
     stages = (StageArch(), StageArch(width=320), StageArch(width=640), StageArch(width=640))
-    config = to_unet_config(StudentArch(stages), SD15)
+    config = to_unet_config(StudentArch(stages=stages), SD15)
     assert config["attention_head_dim"] == [8, 4, 4, 4]
     assert config["block_out_channels"] == [320, 320, 640, 640]
 
@@ -141,7 +142,7 @@ def _random_arch(config: dict[str, Any], rng: random.Random) -> StudentArch:
     mid = rng.random() < 0.5
     depth_mid = len(whole.mid_transformers or ())
     kept_mid = subset(whole.mid_transformers or (), rng.randint(1, depth_mid)) if mid else None
-    return StudentArch(tuple(stages), mid, kept_mid)
+    return StudentArch(stages=tuple(stages), mid=mid, mid_transformers=kept_mid)
 
 
 @pytest.mark.parametrize("fixture", ["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher"])

@@ -13,10 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers, transformers
-from edgekd.student.arch import StageArch, StudentArch, full, preset
+from edgekd.student.arch import StageArch, StudentArch
 from edgekd.student.config import to_unet_config
 from edgekd.student.cost import Cost, text_encoder_cost, unet_cost, vae_cost
 from edgekd.student.reference import ARCHITECTURES
+from edgekd.student.resolve import full, preset
 
 
 def counted(model: Any, call: Callable[[Any], Any], prefixes: tuple[str, ...] = ("",)) -> Cost:
@@ -59,7 +60,7 @@ def test_unet(fixture: str, name: str | None, request: pytest.FixtureRequest) ->
 def test_a_narrow_unet() -> None:
     config = ARCHITECTURES["sd15"]["unet"]
     stages = (StageArch(), StageArch(width=320), *(StageArch(width=640),) * 2)
-    arch = StudentArch(stages, mid=False)
+    arch = StudentArch(stages=stages, mid=False)
     assert unet_cost(arch, config, (16, 16), 77) == count_unet(
         to_unet_config(arch, config), (16, 16), 77
     )
