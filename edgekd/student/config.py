@@ -8,7 +8,7 @@ from typing import Any
 from edgekd.student.arch import StudentArch
 from edgekd.student.plan import Pair, StudentPlan, plan_student, to_arch
 from edgekd.student.resolve import full
-from edgekd.student.shape import DEFAULTS
+from edgekd.student.shape import UNetConfig, read_config
 
 
 def to_unet_config(arch: StudentArch, teacher_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def to_unet_config(arch: StudentArch, teacher_config: Mapping[str, Any]) -> dict
 
 def _set(config: dict[str, Any], key: str, values: list[int]) -> None:
     """Set a value per stage, as one number where the teacher's config has one number."""
-    teacher = config.get(key, DEFAULTS[key])
+    teacher = config.get(key, UNetConfig.model_fields[key].default)
     single = isinstance(teacher, int) and len(set(values)) == 1
     if key in config or values != [teacher] * len(values):
         config[key] = values[0] if single else values
@@ -53,8 +53,9 @@ def _set(config: dict[str, Any], key: str, values: list[int]) -> None:
 def _block_types(plan: StudentPlan, config: Mapping[str, Any]) -> dict[str, list[str]]:
     """Teacher's block types of the kept stages; a block that lost its attention is plain."""
     n = len(plan.stages)
-    down = list(config.get("down_block_types", DEFAULTS["down_block_types"]))[:n]
-    up = list(config.get("up_block_types", DEFAULTS["up_block_types"]))[plan.teacher.stages - n :]
+    teacher = read_config(config)
+    down: list[str] = list(teacher.down_block_types[:n])
+    up: list[str] = list(teacher.up_block_types[plan.teacher.stages - n :])
     for s, stage in enumerate(plan.stages):
         if stage.down and not stage.down[0].blocks:
             down[s] = "DownBlock2D"

@@ -10,24 +10,22 @@ from typing import Any
 
 from edgekd.artifacts import read_json
 from edgekd.errors import InputError
-from edgekd.student.cost import Cost, text_encoder_cost, unet_cost, vae_cost
+from edgekd.recipe import validate
+from edgekd.student.cost import (
+    Cost,
+    TextEncoderConfig,
+    text_encoder_cost,
+    unet_cost,
+    vae_cost,
+)
 from edgekd.student.reference import ARCHITECTURES
 from edgekd.student.resolve import full
 from edgekd.student.resolve import preset as preset_arch
-from edgekd.student.shape import is_size
+from edgekd.student.shape import read_config
 
 _TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 _FP32_BYTES = 4.0
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
-# Defaults of `CLIPTextConfig`: configs leave out what equals them.
-_CLIP = {
-    "vocab_size": 49408,
-    "hidden_size": 512,
-    "intermediate_size": 2048,
-    "num_hidden_layers": 12,
-    "max_position_embeddings": 77,
-    "projection_dim": 512,
-}
 
 
 def inspect_components(
@@ -91,7 +89,9 @@ def _costs(configs: Mapping[str, Mapping[str, Any]], preset: str | None) -> dict
     for name in _TEXT_ENCODERS:
         if name in configs:
             costs[name] = text_encoder_cost(configs[name], projection=name == "text_encoder_2")
-    tokens = int(configs["text_encoder"]["max_position_embeddings"])
+    tokens = validate(
+        TextEncoderConfig, dict(configs["text_encoder"]), "the text encoder"
+    ).max_position_embeddings
     arch = full(unet) if preset is None else preset_arch(preset, unet)
     costs["unet"] = unet_cost(arch, unet, latent, tokens)
     encoder, decoder = vae_cost(configs["vae"], latent)
@@ -190,8 +190,7 @@ def _read_configs(path: Path) -> dict[str, dict[str, Any]]:
             raise InputError(f"`{name}` of a Stable Diffusion pipeline must be {known}", repr(kind))
     for name in _TEXT_ENCODERS:
         if name in configs:
-            values = configs[name].get("text_config") or configs[name]
-            configs[name] = {key: values.get(key, default) for key, default in _CLIP.items()}
+            configs[name] = configs[name].get("text_config") or configs[name]
     return configs
 
 
@@ -203,8 +202,7 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def _latent_size(unet: Mapping[str, Any]) -> tuple[int, int]:
-    size = unet.get("sample_size")
-    sides: list[Any] = list(size) if isinstance(size, list | tuple) else [size, size]
-    if len(sides) != 2 or not all(is_size(side) for side in sides):
-        raise InputError("`sample_size` of the U-Net must be its latent's side", repr(size))
-    return sides[0], sides[1]
+    size = read_config(unet).sample_size
+    if size is None:
+        raise InputError("`sample_size` of the U-Net must be its latent's side", "null")
+    return size if isinstance(size, tuple) else (size, size)

@@ -50,7 +50,7 @@ from edgekd.teach.assemble import (
     part_key,
     unet_structure,
 )
-from edgekd.teach.cache import Half, build_cache, feature_encoder, latent_encoder
+from edgekd.teach.cache import CacheFolder, Half, build_cache, feature_encoder, latent_encoder
 from edgekd.teach.data import load_corpus
 from edgekd.teach.loop import Keys, Place, Task, run_task
 from edgekd.teach.plots import write_curves
@@ -192,10 +192,8 @@ def unet_stage(run: Run) -> None:
 
 
 def _cached(run: Run, name: str, key: str, encoder: Any) -> Half:
-    recipe, corpus = run.setup.recipe, run.setup.corpus
-    return build_cache(
-        name, run.out / "cache", key, corpus, recipe, encoder, run.ranks, run.progress
-    )
+    folder = CacheFolder(run.out / "cache" / name, key)
+    return build_cache(folder, run.setup, encoder, run.ranks, run.progress)
 
 
 def _work(
