@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekd.artifacts import ARTIFACT_FILE
-from edgekd.disk import writing
+from edgekd.files import writing
+from edgekd.folders import ARTIFACT_FILE, remove_folder
 from edgekd.training.checkpoint import CHECKPOINTS, Checkpoints
 from edgekd.training.log import METRICS_FILE
 
 STUDENT = "student"
 BOARD = "tensorboard"
-# What a run writes into its folder.
-OWN = (ARTIFACT_FILE, STUDENT, METRICS_FILE, BOARD, "samples", CHECKPOINTS)
+# What a run writes into its folder beside its student and its checkpoints.
+OWN_FILES = (
+    ARTIFACT_FILE,
+    METRICS_FILE,
+    f"{BOARD}/events.out.tfevents.*",
+    f"samples/step-{'[0-9]' * 8}.png",
+)
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,8 @@ class RunFolder:
         """Remove what a run of another key left: none of it belongs to this one."""
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            for path in (self.path / name for name in OWN):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+            remove_folder(self.path / STUDENT)
+            self.checkpoints.clear()
+            for pattern in OWN_FILES:
+                for path in self.path.glob(pattern):
+                    path.unlink()

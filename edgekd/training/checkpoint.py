@@ -1,23 +1,21 @@
 """Checkpoints of a training run: whole or not there, and known by their content.
 
-`checkpoints/step-00000100/` holds one safetensors file for each group of tensors and
-`state.json`, which records their sizes and hashes. A checkpoint that a full disk, a cut copy
+`checkpoints/step-00000100/` holds one safetensors file for each group of tensors, and the record
+of their sizes and hashes. A checkpoint that a full disk, a cut copy
 or a bad block has damaged is passed over for the newest one that is intact.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from edgekd.artifacts import atomic_folder, hash_file, hash_value, write_json
-from edgekd.disk import writing
+from edgekd.files import writing
+from edgekd.folders import atomic_folder, damage, finish, read_record, remove_folder
 from edgekd.progress import Progress
 from edgekd.training.log import METRICS_FILE
 
@@ -27,30 +25,7 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = "checkpoints"
 KEPT = 2
-_STATE_FILE = "state.json"
 Tensors = Mapping[str, "Tensor"]
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    size: int
-    sha256: str
-
-
-class _State(BaseModel):
-    """`state.json`; `seal` is the hash of the rest, so that a changed step is noticed too."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    key: str
-    settings: str
-    step: int
-    files: dict[str, _File]
-    seal: str = ""
-
-    def sealed(self) -> _State:
-        return self.model_copy(update={"seal": hash_value(self.model_dump(exclude={"seal"}))})
 
 
 @dataclass(frozen=True)
@@ -99,31 +74,28 @@ class Checkpoints:
         """
         from safetensors.torch import save_file
 
-        final = self.folder / f"step-{step:08d}"
-        files = {}
+        final = self._place(step)
         with writing(final), atomic_folder(final) as temporary:
             for group, tensors in groups.items():
                 path = temporary / _file_name(group)
                 save_file({n: t.detach().contiguous() for n, t in tensors.items()}, path)
                 _flush(path)
-                files[path.name] = _File(size=path.stat().st_size, sha256=hash_file(path))
-            state = _State(key=self.key, settings=settings, step=step, files=files).sealed()
-            write_json(temporary / _STATE_FILE, state.model_dump())
+            finish(temporary, self.key, step=step, settings=settings)
         steps = sorted(self._steps())
         for other in {*steps} - {*[s for s in steps if s <= step][-KEPT:]}:
-            shutil.rmtree(self.folder / f"step-{other:08d}", ignore_errors=True)
+            remove_folder(self._place(other))
         return Checkpoint(final, step, settings)
 
     def latest(self, progress: Progress) -> Checkpoint | None:
         """The newest intact checkpoint of this key, or None; says which ones were passed over."""
         found, damaged = None, []
         for step in sorted(self._steps(), reverse=True):
-            path = self.folder / f"step-{step:08d}"
-            state = _read_state(path)
-            if state and state.key != self.key:
+            path = self._place(step)
+            record = read_record(path)
+            if record and record["key"] != self.key:
                 continue
-            if state and state.step == step and _intact(path, state):
-                found = Checkpoint(path, step, state.settings)
+            if record and record.get("step") == step and not damage(path, record, thorough=True):
+                found = Checkpoint(path, step, record["settings"])
                 break
             damaged.append(path.name)
         if damaged:
@@ -133,6 +105,16 @@ class Checkpoints:
                 f"continuing from {instead}"
             )
         return found
+
+    def clear(self) -> None:
+        """Remove all of them; what is damaged, or not edgekd's, stays."""
+        for step in list(self._steps()):
+            remove_folder(self._place(step))
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def _place(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
 
     def _steps(self) -> Iterator[int]:
         """Steps that have a folder. Temporary folders of killed writers have other names."""
@@ -201,25 +183,6 @@ def load_optimizers(
 
 def _file_name(group: str) -> str:
     return f"{group}.safetensors"
-
-
-def _read_state(path: Path) -> _State | None:
-    """The state of a checkpoint; None: it is damaged."""
-    try:
-        state = _State.model_validate_json((path / _STATE_FILE).read_bytes())
-    except (OSError, ValidationError):
-        return None
-    return state if state == state.sealed() else None
-
-
-def _intact(path: Path, state: _State) -> bool:
-    try:
-        return all(
-            (path / name).stat().st_size == file.size and hash_file(path / name) == file.sha256
-            for name, file in state.files.items()
-        )
-    except OSError:
-        return False
 
 
 def _flush(path: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_mount_point_is_refused_before_the_export(
     tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
-    with pytest.raises(InputError, match="must not be a mount point"):
+    with pytest.raises(InputError, match="a mount point"):
         export_run(tiny_teacher, load_target("onnx"), "fp32", tmp_path, None, Silent())
     assert list(tmp_path.iterdir()) == []
 

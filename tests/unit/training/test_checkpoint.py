@@ -140,7 +140,7 @@ def _folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_cut, _flip, _empty, _folder, Path.unlink])
-@pytest.mark.parametrize("name", ["model.safetensors", "state.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "artifact.json"])
 def test_a_damaged_one_is_passed_over_and_said(
     checkpoints: Checkpoints, save: Callable[[int], Any], damage: Callable[[Path], Any], name: str
 ) -> None:
@@ -158,7 +158,7 @@ def test_a_damaged_one_is_passed_over_and_said(
 def test_an_odd_state_is_damage(
     checkpoints: Checkpoints, save: Callable[[int], Any], text: str
 ) -> None:
-    save(5).path.joinpath("state.json").write_text(text, errors="surrogatepass")
+    save(5).path.joinpath("artifact.json").write_text(text, errors="surrogatepass")
     said = Lines()
     assert checkpoints.latest(said) is None
     assert "continuing from the start" in said.lines[0]
@@ -168,7 +168,7 @@ def test_a_state_of_another_step_is_damage(
     checkpoints: Checkpoints, save: Callable[[int], Any]
 ) -> None:
     save(5)
-    _another_step(save(10).path / "state.json")
+    _another_step(save(10).path / "artifact.json")
     assert _restored(checkpoints) == 5
     # Whole, but under another's name.
     save(10).path.rename(checkpoints.folder / "step-00000011")
