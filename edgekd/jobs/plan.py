@@ -43,7 +43,7 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
         InputError: whatever does not fit, before anything is computed or written.
     """
     from edgekd.benchmark.suite import load_suite
-    from edgekd.data.records import check_sources
+    from edgekd.data.sources import check_sources
     from edgekd.diffusion.validate import inspect_teacher
     from edgekd.export.registry import get_exporter
     from edgekd.student.arch import resolve_arch

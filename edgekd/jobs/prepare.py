@@ -32,7 +32,7 @@ def prepare_data(
 
 def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     """`edgekd prepare`: shards and caches of a recipe's data; returns the summary."""
-    from edgekd.data.records import check_sources
+    from edgekd.data.sources import check_sources
 
     check_sources(recipe.data.sources)
     path = resolve_pipeline(recipe.teacher.path, "teacher")

@@ -37,7 +37,7 @@ from edgekd.artifacts import (
     open_run,
     write_json,
 )
-from edgekd.data.records import check_sources
+from edgekd.data.sources import check_sources
 from edgekd.diffusion.validate import TeacherInfo
 from edgekd.errors import InputError
 from edgekd.progress import Progress, Silent

@@ -8,12 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from edgekd.data.records import Record, count_images, iter_records, list_files
+from edgekd.data.records import Record, iter_records
+from edgekd.data.sources import count_images, list_sources
 from edgekd.errors import InputError
+from edgekd.recipe import SourcesSection
 
 
-def read(*sources) -> list[Record]:
-    return list(iter_records([str(source) for source in sources]))
+def read(*sources, **values) -> list[Record]:
+    named = [str(source) for source in sources]
+    return list(iter_records(SourcesSection(sources=named, **values)))
 
 
 def captions(*sources) -> list[str]:
@@ -136,7 +139,7 @@ def test_caption_is_the_first_that_holds_text(tmp_path, fill_folder):
 
 
 def test_starter_is_known_by_name():
-    record = next(iter_records(["starter"]))
+    record = next(iter_records(SourcesSection()))
     assert record.caption == "grinning face, noto style"
     assert record.fields["label"] == "grinning face"
     assert record.fields["license"] == "Apache-2.0"
@@ -153,13 +156,13 @@ def test_count(tmp_path, fill_folder):
 def test_missing_source(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"data\.sources"):
-        list_files([name])
+        list_sources([name])
 
 
 def test_a_text_file_is_no_source(tmp_path):
     (tmp_path / "metadata.jsonl").write_text("{}")
     with pytest.raises(InputError, match="give their folder"):
-        list_files([str(tmp_path / "metadata.jsonl")])
+        list_sources([str(tmp_path / "metadata.jsonl")])
 
 
 @pytest.mark.parametrize(
