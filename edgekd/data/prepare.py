@@ -33,7 +33,13 @@ from edgekd.data.partial import resumable_folder
 from edgekd.data.records import iter_records
 from edgekd.data.scan import TRAIN, VALIDATION, Decision, ScanSettings, decide, scan
 from edgekd.data.shards import write_shards
-from edgekd.data.sources import SourceFile, count_images, describe_counts, list_sources
+from edgekd.data.sources import (
+    SourceFile,
+    check_sources,
+    count_images,
+    describe_counts,
+    list_sources,
+)
 from edgekd.data.workers import worker_count, worker_pool
 from edgekd.disk import disk_errors
 from edgekd.errors import InputError
@@ -160,6 +166,7 @@ def _check_kept(decision: Decision, section: DataSection) -> dict[str, int]:
     skipped = describe_counts(decision.reasons)
     where = ", ".join(section.sources)
     if train + validation == 0:
+        check_sources(section.sources)
         columns = f"; columns seen: {', '.join(decision.columns)}" if decision.columns else ""
         raise InputError(
             "`--data` (`data.sources`) must hold usable captioned images",

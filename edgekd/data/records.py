@@ -22,7 +22,7 @@ from edgekd.recipe import SourcesSection
 Row = metadata.Row
 
 TOO_LARGE = "larger than max_bytes"
-TEXT_PARTS = ("txt", "caption", "text")
+TEXT_PARTS = ("caption", "text", "txt")  # the first of a sample is its caption
 FIELDS_PART = "json"
 BESIDE = "beside the image and caption of its sample"
 

@@ -27,8 +27,8 @@ STARTER_PARQUET = STARTER / "emoji-64.parquet"
 STARTER_GROUP_KEY = "label"
 RECORD_KINDS = ("image", "parquet", "tar")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-# Beside an image, of the same stem. The first that is there tells the caption.
-CAPTION_SUFFIXES = (".txt", ".caption")
+# Beside an image, of the same stem; the first by name is its caption.
+CAPTION_SUFFIXES = (".caption", ".txt")
 FIELDS_SUFFIX = ".json"
 
 

@@ -62,7 +62,7 @@ def test_layout_and_counts(prepared):
     summary = json.loads((prepared.root / "summary.json").read_text())
     assert summary["records"] == 40
     assert summary["kept"] == {"train": prepared.train, "validation": prepared.validation}
-    assert summary["skipped"] == {}
+    assert summary["skipped"] == summary["unused"] == summary["dialects"] == {}
     left = {path.name for path in prepared.root.iterdir()}
     assert left == {
         *("shards", "summary.json", "skipped.jsonl", "artifact.json", "source_hashes.json")
