@@ -117,13 +117,15 @@ def _subject(record: Record, section: TeachDataSection) -> Subject | None:
     image_hash = hashlib.sha256(record.image_bytes).hexdigest()
     tags = tuple(tag for tag in (t.strip() for t in fields.get("tags", "").split(",")) if tag)
     label = fields.get("label", "") or record.caption
+    # What is taught is the label, so whole labels are what is unseen unless the recipe says else.
+    group = label if section.split.group_key is None else group_of(record, section.split)
     return Subject(
         pixels,
         label,
         fields.get("style", "") if fields.get("label") else "",
         tags,
         bool((pixels[..., 3] < 255).any()),
-        holdout(group_of(record, section.split), image_hash, section.split),
+        holdout(group, image_hash, section.split),
     )
 
 
