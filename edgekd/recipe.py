@@ -50,7 +50,11 @@ class FilterSection(Section):
 class SplitSection(Section):
     """Which samples are held out. Decided by hashes, so it never depends on order."""
 
-    group_key: str = Field("label", description="sample field that groups renderings of one thing")
+    group_key: str | None = Field(
+        None,
+        description="sample field that groups renderings of one thing, as the starter's `label`; "
+        "null: that one for the starter, equal captions for other sources",
+    )
     group_fraction: float = Field(
         0.05, ge=0.0, lt=1.0, description="fraction of groups held out whole"
     )
@@ -66,10 +70,30 @@ class SplitSection(Section):
         return self
 
 
-class DataSection(Section):
+class SourcesSection(Section):
+    """Where captioned images are, and how they are read."""
+
     sources: list[str] = Field(
         [STARTER_NAME], min_length=1, description="folders, parquet files, tars, globs, `starter`"
     )
+    caption_column: str | None = Field(
+        None,
+        description="column of tables, or field of JSON, that holds the caption; null: found by "
+        "the usual names",
+    )
+    image_key: str | None = Field(
+        None,
+        description="part of a tar's sample (`jpg`, `depth.png`), or column of a parquet file, "
+        "that holds the image; null: found",
+    )
+    max_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024,
+        description="larger images, texts, rows and samples are skipped without being read",
+    )
+
+
+class DataSection(SourcesSection):
     resolution: int | None = Field(
         None,
         ge=16,

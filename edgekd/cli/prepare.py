@@ -37,4 +37,6 @@ def prepare(
         print(f"kept {sum(kept.values())} of {result['records']} images")
         for reason, count in sorted(result["skipped"].items()):
             print(f"  skipped, {reason}: {count}")
+        for reason, count in sorted(result["unused"].items()):
+            print(f"  not used, {reason}: {count}")
         print(f"train {kept['train']}, validation {kept['validation']}: {result['prepared']}")

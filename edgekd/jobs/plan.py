@@ -44,7 +44,7 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     path = resolve_pipeline(recipe.teacher.path, "teacher")
     check_place(run, "distill", [("--teacher", path)], recipe.data.sources)
     from edgekd.benchmark.suite import load_suite
-    from edgekd.data.records import check_sources
+    from edgekd.data.sources import check_sources
     from edgekd.diffusion.validate import inspect_teacher
     from edgekd.export.registry import get_exporter
     from edgekd.student.resolve import resolve_arch

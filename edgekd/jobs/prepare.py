@@ -35,7 +35,7 @@ def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]
     """`edgekd prepare`: shards and caches of a recipe's data; returns the summary."""
     path = resolve_pipeline(recipe.teacher.path, "teacher")
     check_place(run, "distill", [("--teacher", path)], recipe.data.sources)
-    from edgekd.data.records import check_sources
+    from edgekd.data.sources import check_sources
 
     check_sources(recipe.data.sources)
     from edgekd.diffusion.validate import inspect_teacher

@@ -35,7 +35,7 @@ from edgekd.artifacts import (
     open_run,
     write_json,
 )
-from edgekd.data.records import check_sources
+from edgekd.data.sources import check_sources
 from edgekd.diffusion.validate import TeacherInfo
 from edgekd.progress import Progress, Silent
 from edgekd.resources import resolve_pipeline

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgekd.artifacts import run_lock
-from edgekd.data.records import STARTER_PARQUET
+from edgekd.data.sources import STARTER_PARQUET
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers
 from edgekd.progress import Silent
