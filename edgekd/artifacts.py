@@ -21,6 +21,7 @@ from typing import Any
 
 from edgekd.disk import making
 from edgekd.errors import InputError
+from edgekd.reading import read_json as read_json
 
 ARTIFACT_FILE = "artifact.json"
 # Folders of work that a later call goes on with: see `edgekd.data.partial`.
@@ -127,20 +128,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all; NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        InputError: the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError("the file must exist", str(path)) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"`{path}` must be JSON", str(error)) from None
 
 
 @contextlib.contextmanager

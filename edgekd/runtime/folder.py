@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import InputError
-from edgekd.runtime.files import read_json
+from edgekd.reading import read_object
 from edgekd.runtime.options import RuntimeOptions, read_options
 from edgekd.runtime.scheduler_config import SchedulerConfig, parse_config
 
@@ -94,14 +94,14 @@ def read_folder(path: Path) -> ExportedFolder:
     """
     if not path.is_dir():
         raise InputError("the exported pipeline must be a folder", str(path))
-    manifest = read_json(path / "manifest.json")
+    manifest = read_object(path / "manifest.json")
     if manifest.get("format") != FORMAT:
         raise InputError(
             f"`{path / 'manifest.json'}` must be a manifest of format {FORMAT}",
             str(manifest.get("format")),
         )
-    index = read_json(path / "model_index.json")
-    unet = read_json(path / "unet" / "config.json")
+    index = read_object(path / "model_index.json")
+    unet = read_object(path / "unet" / "config.json")
     try:
         return _assemble(path, manifest, index, unet)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -128,8 +128,8 @@ def _assemble(
         zero_negative=is_sdxl and bool(index.get("force_zeros_for_empty_prompt", True)),
         guidance_width=None if width is None else int(width),
         shapes=_shapes(manifest["shapes"]),
-        latents=_latents(read_json(path / "vae_decoder" / "config.json"), unet, is_sdxl),
-        scheduler=parse_config(read_json(path / "scheduler" / "scheduler_config.json")),
+        latents=_latents(read_object(path / "vae_decoder" / "config.json"), unet, is_sdxl),
+        scheduler=parse_config(read_object(path / "scheduler" / "scheduler_config.json")),
     )
 
 

@@ -21,7 +21,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Split
 
 from edgekd.errors import InputError
-from edgekd.runtime.files import read_json, read_text
+from edgekd.reading import read_object, read_text
 
 IntArray = npt.NDArray[np.int64]
 
@@ -122,7 +122,7 @@ def _plain(character: str) -> str:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    config = read_json(folder / "tokenizer_config.json")
+    config = read_object(folder / "tokenizer_config.json")
     name = str(config.get("tokenizer_class", "CLIPTokenizer"))
     if name != "CLIPTokenizer":
         raise InputError(f"the tokenizer of `{folder}` must be a CLIPTokenizer", name)
@@ -138,7 +138,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _vocabulary(folder: Path) -> dict[str, int]:
-    vocabulary = read_json(folder / "vocab.json")
+    vocabulary = read_object(folder / "vocab.json")
     if not vocabulary or not all(type(index) is int for index in vocabulary.values()):
         raise InputError(f"`{folder / 'vocab.json'}` must map tokens to integers", "something else")
     return vocabulary
