@@ -201,6 +201,12 @@ def check_tokenizer(names: tuple[str, str], tokenizer: Any, encoder: Any) -> Non
         )
     if tokenizer.pad_token is None:
         raise InputError(f"`{name}` must have a `pad_token`", "none", SAVE_AGAIN)
+    words = [token for token in tokenizer.added_tokens_decoder.values() if token.single_word]
+    if words:
+        raise InputError(
+            f"added tokens of `{name}` must not be `single_word`, exports cannot obey it",
+            repr(str(words[0])),
+        )
     # The projected encoder takes its pooled state at the end token; 2 is the old mark for
     # "at the largest id". Nothing reads the pooled state of the other encoder.
     accepted = (2, tokenizer.eos_token_id)

@@ -231,7 +231,7 @@ def _check_named_alike(path: Path, index: dict[str, Any], component: str, found:
 
 def _check_tokenizers(path: Path, models: dict[str, Any], kind: PipelineKind) -> int:
     """The length of their sequences."""
-    lengths = {}
+    lengths: dict[str, int] = {}
     for name, encoder in kind.text_pairs:
         tokenizer = load_tokenizer(path / name)
         check_tokenizer((name, encoder), tokenizer, models[encoder].config)

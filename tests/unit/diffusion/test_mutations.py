@@ -50,7 +50,7 @@ def judge(folder: Path, path: Path, content: bytes) -> None:
     assert "\n" not in said
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(FILES), st.integers(0, 99), st.one_of(st.just(...), ODD))
 def test_a_changed_value_is_no_traceback(folder: Path, file: str, place: int, value: Any) -> None:
     path = folder / file

@@ -244,6 +244,16 @@ def _endless_shards(root: Path) -> None:
     (root / f"{UNET}.index.json").symlink_to("/dev/zero")
 
 
+def _whole_words(root: Path) -> None:
+    from edgekd.libraries import transformers
+
+    path = root / "tokenizer"
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(str(path), local_files_only=True)
+    tokenizer.add_tokens([transformers.AddedToken("<x>", single_word=True)])
+    tokenizer.save_pretrained(path)
+    edit_json(root / "text_encoder" / "config.json", vocab_size=len(tokenizer))
+
+
 LAYERS = [
     ("unet", "layers_per_block", 10**6),
     ("unet", "transformer_layers_per_block", [10**6, 1, 1, 1]),
@@ -314,6 +324,7 @@ BAD = [
     (_in("unet/config.json", dual_cross_attention=True), "the unet must run as its config"),
     (_in("unet/config.json", sample_size=10**6), "must be up to 4096"),
     (_in("unet/config.json", sample_size=[[8], [8]]), "one side of a square"),
+    (_whole_words, "must not be `single_word`, exports cannot obey it, but got '<x>'"),
     *((_scheduler(**changes), said) for changes, said in ODD_SCHEDULES),
     *((_in(f"{part}/config.json", **{key: value}), "must ") for part, key, value in LAYERS),
 ]
