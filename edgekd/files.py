@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import InputError
+from edgekd.reading import read_json as read_json
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -133,20 +134,6 @@ def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
 
     with atomic_file(path) as temporary:
         save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, temporary)
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        InputError: the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError("the file must exist", str(path)) from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"`{path}` must be JSON", str(error)) from None
 
 
 def disk_problem(error: OSError, folder: Path) -> InputError | None:

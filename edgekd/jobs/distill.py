@@ -193,15 +193,17 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
         `teacher`, and `metrics` with `teacher`, `student` and `ratios`.
 
     Raises:
-        InputError: data that cannot be used.
+        InputError: a teacher with a dead part, or data that cannot be used.
         GateError: parity, a loss that is not finite, the quality floor or a budget.
     """
     from edgekd.benchmark.prompts import check_count
     from edgekd.benchmark.run import benchmark
+    from edgekd.diffusion.health import check_parts
     from edgekd.jobs.forecast import forecast
 
     clock = StageClock(["prepare", "distill", "export", "benchmark"], progress)
     recipe, run = plan.recipe, plan.run
+    check_parts(plan.teacher)
     progress.info(f"pictures of {recipe.data.side}x{recipe.data.side} pixels")
     with open_run(run):
         plan = with_sized_teacher(plan)

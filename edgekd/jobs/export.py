@@ -61,6 +61,8 @@ def export_run(
     check_writable(out)
     pipeline = resolve_pipeline(str(pipeline))
     check_apart(out, [("pipeline", pipeline), *([("--lora", lora)] if lora else [])])
+    from edgekd.diffusion.health import check_parts
+    from edgekd.diffusion.validate import inspect_folder
     from edgekd.export.bits.apply import mixed_precision
     from edgekd.export.bits.request import quantization_recipe
     from edgekd.export.protocol import ExportOptions, Generation, Tunes
@@ -77,6 +79,7 @@ def export_run(
     exporter = get_exporter(target.runtime)
     if tune and not isinstance(exporter, Tunes):
         raise InputError("--tune needs a runtime that has options to measure", exporter.name)
+    check_parts(inspect_folder(pipeline))
     used = prompts or DEFAULT_PROMPTS
     chosen = precision or target.deploy
     if quantize is not None:

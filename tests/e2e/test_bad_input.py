@@ -183,6 +183,22 @@ CASES: dict[str, tuple[Setup, str]] = {
         teacher_with(edit("scheduler/scheduler_config.json", prediction_type="dream")),
         "dream",
     ),
+    "noise alone": (
+        teacher_with(edit("scheduler/scheduler_config.json", rescale_betas_zero_snr=True)),
+        "the DDIMScheduler in",
+    ),
+    "no numbers": (
+        teacher_with(edit("scheduler/scheduler_config.json", beta_end=float("nan"))),
+        "`alphas_cumprod` of the DDIMScheduler",
+    ),
+    "component outside": (
+        teacher_with(edit("model_index.json", **{"../x": ["diffusers", "AutoencoderKL"]})),
+        "'../x'",
+    ),
+    "dead part": (
+        teacher_with(change_tensor("vae", lambda t: t["decoder.conv_out.weight"].zero_())),
+        "output of the vae_decoder",
+    ),
     "no such data": (lambda tmp, t: ["--teacher", str(t), "--data", str(tmp / "none")], "none"),
     "empty data folder": (data_with(lambda folder: None), "images"),
     "captions missing": (data_with(put("a.png", image_bytes())), "caption"),
