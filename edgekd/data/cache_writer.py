@@ -22,11 +22,11 @@ from edgekd.data.cache import CachedLatents, samples_path
 from edgekd.data.dataset import PreparedSample, iter_shard, list_shards
 from edgekd.data.images import to_tensor
 from edgekd.data.partial import resumable_folder
-from edgekd.data.workers import ordered_map
 from edgekd.diffusion.encode import TextEmbeddings, encode_images, encode_prompts
 from edgekd.diffusion.load import Teacher
 from edgekd.diffusion.validate import TeacherInfo
 from edgekd.errors import InputError
+from edgekd.processes.pool import ordered_map
 from edgekd.progress import Advance, Progress
 
 __all__ = ["CachedLatents", "build_cache", "cache_key", "find_cache"]

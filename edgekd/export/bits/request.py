@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from edgekd.export.job import check_capabilities, check_out
 from edgekd.export.lora import check_lora, fuse_lora
 from edgekd.export.manifest import source_facts
 from edgekd.export.protocol import Exporter, ExportOptions
+from edgekd.processes.scratch import scratch_folder
 from edgekd.progress import Progress
 from edgekd.resources import data_root
 
@@ -144,7 +144,7 @@ def _pipeline(path: Path, options: ExportOptions) -> Iterator[Any]:
     if options.lora is None:
         yield load_pipeline(path)
         return
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-        fused = Path(folder) / "fused"
+    with scratch_folder() as folder:
+        fused = folder / "fused"
         fuse_lora(load_pipeline(path), options.lora, fused)
         yield load_pipeline(fused)

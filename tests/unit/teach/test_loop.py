@@ -311,6 +311,8 @@ def work(ranks, folder, own):
     assert value == averaged["model"].weight, "all ranks hold the same weights"
 
 if __name__ == "__main__":
+    from two import work  # as the other process finds it
+
     run_ranks(2, work, sys.argv[2], own="mine")
 """
 
@@ -341,6 +343,8 @@ def work(ranks, own):
     ranks.average(value)
 
 if __name__ == "__main__":
+    from dies import work
+
     run_ranks(2, work, own=None)
 """
 
