@@ -74,6 +74,8 @@ def run_ranks(count: int, work: Callable[..., None], *arguments: Any, own: Any) 
         work(Ranks(), *arguments, own)
         return
     with scratch_folder() as folder, Pool("train beside rank 0", count - 1) as pool:
+        # One that cannot even import the work would never come to the meeting.
+        pool.submit(callable, work).result()
         meeting = (folder / "meeting").as_uri()
         others = [
             pool.submit(_other_rank, Ranks(rank, count), meeting, work, arguments)

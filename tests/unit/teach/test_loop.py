@@ -299,7 +299,7 @@ import importlib.util, sys
 from pathlib import Path
 from edgekd.teach.ranks import run_ranks
 
-spec = importlib.util.spec_from_file_location("toy", sys.argv[1])
+spec = importlib.util.spec_from_file_location("toy", FILE)
 toy = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(toy)
 
@@ -313,14 +313,14 @@ def work(ranks, folder, own):
 if __name__ == "__main__":
     from two import work  # as the other process finds it
 
-    run_ranks(2, work, sys.argv[2], own="mine")
+    run_ranks(2, work, sys.argv[1], own="mine")
 """
 
 
 def test_two_processes_train_as_one(tmp_path):
     script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    command = [sys.executable, str(script), __file__, str(tmp_path / "two")]
+    script.write_text(TWO_PROCESSES.replace("FILE", repr(__file__)))
+    command = [sys.executable, str(script), str(tmp_path / "two")]
     subprocess.run(command, check=True, timeout=120, capture_output=True)
     run(tmp_path / "one")
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
