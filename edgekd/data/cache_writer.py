@@ -21,12 +21,12 @@ from edgekd.artifacts import PreparedData, TeacherCache, finish, finished, hash_
 from edgekd.data.cache import CachedLatents, samples_path
 from edgekd.data.dataset import PreparedSample, iter_shard, list_shards
 from edgekd.data.images import to_tensor
-from edgekd.data.workers import ordered_map
 from edgekd.diffusion.encode import TextEmbeddings, encode_images, encode_prompts
 from edgekd.diffusion.load import Teacher
 from edgekd.diffusion.validate import TeacherInfo
 from edgekd.errors import InputError
 from edgekd.folders import resumable_folder
+from edgekd.processes.pool import ordered_map
 from edgekd.progress import Advance, Progress
 
 __all__ = ["CachedLatents", "build_cache", "cache_key", "find_cache"]

@@ -24,7 +24,7 @@ from edgekd.data.dedupe import THUMBNAIL_BYTES, find_duplicates, fingerprint
 from edgekd.data.images import BadImageError, Color, open_image, to_rgb
 from edgekd.data.records import Record
 from edgekd.data.split import group_of, holdout
-from edgekd.data.workers import ordered_map
+from edgekd.processes.pool import ordered_map
 from edgekd.progress import Advance
 from edgekd.recipe import FilterSection, SplitSection
 

@@ -17,8 +17,8 @@ from edgekd.data.records import Record, iter_records
 from edgekd.data.scan import SKIPPED, TRAIN, VALIDATION, Decision, chunks
 from edgekd.data.split import group_of, holdout
 from edgekd.data.tars import ShardWriter
-from edgekd.data.workers import ordered_map
 from edgekd.errors import InputError
+from edgekd.processes.pool import ordered_map
 from edgekd.progress import Advance
 from edgekd.recipe import DataSection
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +13,9 @@ from edgekd.export.manifest import all_versions
 from edgekd.export.protocol import Exporter, ExportOptions, Generation
 from edgekd.export.record import Trajectory
 from edgekd.export.registry import get_exporter
+from edgekd.export.steps import RecordOrder, record
 from edgekd.export.trajectory_files import load_trajectory
+from edgekd.processes.scratch import scratch_folder
 from edgekd.progress import Progress
 from edgekd.recipe import ExportSection
 from edgekd.target import Target
@@ -44,10 +45,9 @@ def record_trajectory(
 
     sizes = parts_bytes(load_pipeline(pipeline_path, only=()))
     worker = make_worker(exporter, sizes, limit_bytes=None)
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-        order = {"source": str(pipeline_path), "prompts": prompts, "trajectory": folder}
-        worker.run("record", {**order, "generation": asdict(generation)})
-        return load_trajectory(Path(folder))
+    with scratch_folder() as folder:
+        worker.run(record, RecordOrder(pipeline_path, folder, prompts, generation))
+        return load_trajectory(folder)
 
 
 def export_all(

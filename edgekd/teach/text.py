@@ -12,7 +12,6 @@ Shapes: B captions and images, features [B,1280], embeddings [B,E].
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from edgekd.artifacts import write_text
 from edgekd.errors import InputError
 from edgekd.metrics.efficientnet import POOLED_CHANNELS
+from edgekd.processes.scratch import scratch_folder
 from edgekd.resources import STARTER, STARTER_NAME
 from edgekd.teach.cache import Encoder, Half
 from edgekd.teach.data import (
@@ -71,13 +71,13 @@ def build_tokenizer(section: TextSection) -> Any:
     symbols = list(_byte_symbols())
     tokens = [*symbols, *(f"{s}</w>" for s in symbols), *("".join(pair) for pair in merges)]
     vocabulary = {token: number for number, token in enumerate([*tokens, START, END])}
-    with tempfile.TemporaryDirectory() as folder:
-        write_text(Path(folder) / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
+    with scratch_folder() as folder:
+        write_text(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
         text = "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)])
-        write_text(Path(folder) / "merges.txt", text + "\n")
+        write_text(folder / "merges.txt", text + "\n")
         return transformers.CLIPTokenizer(
-            str(Path(folder) / "vocab.json"),
-            str(Path(folder) / "merges.txt"),
+            str(folder / "vocab.json"),
+            str(folder / "merges.txt"),
             unk_token=END,
             pad_token=END,
             model_max_length=section.max_tokens,

@@ -26,8 +26,8 @@ CORE = {
     "libraries",
 }
 # Upstream first: a package may import itself, the core and what stands before it.
-ORDER = ["measure", "diffusion", "data", "metrics", "training", "student", "distill", "export"]
-ORDER += ["report", "benchmark", "teach"]
+ORDER = ["processes", "measure", "diffusion", "data", "metrics", "training", "student"]
+ORDER += ["distill", "export", "report", "benchmark", "teach"]
 LIGHT = [
     "cli",
     "cli.options",

@@ -30,11 +30,11 @@ from edgekd.artifacts import (
     write_text,
 )
 from edgekd.benchmark.cache import Cache
-from edgekd.benchmark.workers import WorkerPool
 from edgekd.diffusion.load import load_teacher
 from edgekd.diffusion.validate import inspect_folder
 from edgekd.errors import InputError
 from edgekd.measure.environment import environment
+from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 from edgekd.recipe import validate
 from edgekd.report.format import significant
@@ -117,7 +117,7 @@ class AblationContext:
     corpus: Corpus
     tools: MetricTools
     cache: Cache
-    pool: WorkerPool
+    pool: Pool
     progress: Progress
 
 

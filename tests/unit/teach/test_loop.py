@@ -275,7 +275,7 @@ import importlib.util, sys
 from pathlib import Path
 from edgekd.teach.ranks import run_ranks
 
-spec = importlib.util.spec_from_file_location("toy", sys.argv[1])
+spec = importlib.util.spec_from_file_location("toy", FILE)
 toy = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(toy)
 
@@ -287,14 +287,16 @@ def work(ranks, folder, own):
     assert value == averaged["model"].weight, "all ranks hold the same weights"
 
 if __name__ == "__main__":
-    run_ranks(2, work, sys.argv[2], own="mine")
+    from two import work  # as the other process finds it
+
+    run_ranks(2, work, sys.argv[1], own="mine")
 """
 
 
 def test_two_processes_train_as_one(tmp_path):
     script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    command = [sys.executable, str(script), __file__, str(tmp_path / "two")]
+    script.write_text(TWO_PROCESSES.replace("FILE", repr(__file__)))
+    command = [sys.executable, str(script), str(tmp_path / "two")]
     subprocess.run(command, check=True, timeout=120, capture_output=True)
     run(tmp_path / "one")
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
@@ -317,6 +319,8 @@ def work(ranks, own):
     ranks.average(value)
 
 if __name__ == "__main__":
+    from dies import work
+
     run_ranks(2, work, own=None)
 """
 
