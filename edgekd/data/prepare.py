@@ -42,11 +42,11 @@ from edgekd.data.sources import (
 from edgekd.data.workers import worker_count, worker_pool
 from edgekd.disk import disk_errors
 from edgekd.errors import InputError
+from edgekd.files import code_key
 from edgekd.folders import resumable_folder
 from edgekd.progress import Progress
 from edgekd.recipe import DataSection
 
-FORMAT_VERSION = 2
 SKIPPED_FILE = "skipped.jsonl"
 HASHES_FILE = "source_hashes.json"
 # A file changed within this time of hashing may change again without a new time stamp.
@@ -137,7 +137,7 @@ def _hash_one(item: SourceFile, known: dict[str, list[Any]]) -> list[Any]:
 
 def _content_key(section: DataSection, hashes: _SourceHashes) -> str:
     settings = section.model_dump(exclude={"sources", "workers"})
-    return hash_value([FORMAT_VERSION, hashes.rows, settings])
+    return hash_value([code_key(), hashes.rows, settings])
 
 
 def _fill(

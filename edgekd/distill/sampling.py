@@ -13,6 +13,7 @@ import torch
 
 from edgekd.diffusion.load import Teacher, make_pipeline
 from edgekd.distill.batches import Latents
+from edgekd.files import atomic_file
 from edgekd.recipe import DistillSection
 from edgekd.training.draws import generator
 
@@ -113,9 +114,5 @@ def save_png(image: Pixels, path: Path) -> None:
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with atomic_file(path) as temporary:
         Image.fromarray(image).save(temporary, format="png")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

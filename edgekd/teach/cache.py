@@ -7,7 +7,6 @@ Shapes: N subjects, V renderings of each: latents `float16 [N, V, C, h, w]`
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.artifacts import atomic_folder, finish, finished
+from edgekd.files import atomic_file
 from edgekd.metrics.efficientnet import load_trunk
 from edgekd.progress import Progress
 from edgekd.teach.data import cached_variant, render, to_batch
@@ -91,10 +91,8 @@ def _encode_chunk(start: int, setup: Setup, encoder: Encoder) -> Half:
 
 
 def _write_chunk(path: Path, chunk: Half) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as stream:
+    with atomic_file(path) as temporary, open(temporary, "wb") as stream:
         np.save(stream, chunk)
-    temporary.replace(path)
 
 
 def latent_encoder(vae: Any, device: torch.device) -> Encoder:
