@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ _GROWING = {"growing": True}
 # Desktops drop these into any folder that somebody looks at.
 _DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _RECORD_BYTES = 64 << 20
+
+
+def _silent(text: str) -> None:
+    del text
 
 
 def finish(root: Path, key: str, only: tuple[str, ...] = (), **facts: Any) -> None:
@@ -88,11 +92,22 @@ def _read(root: Path) -> Any:
         return None
 
 
-def finished(root: Path, key: str, thorough: bool = False) -> dict[str, Any] | None:
-    """The facts of a folder that is whole, undamaged and has this key, else None."""
+def finished(root: Path, key: str, say: Callable[[str], None] = _silent) -> dict[str, Any] | None:
+    """The facts of a folder that is whole, undamaged and has this key, else None.
+
+    Args:
+        say: is told of damage.
+    """
     tidy(root)
     record = read_record(root)
-    if record is None or record["key"] != key or damage(root, record, thorough):
+    if record is None:
+        if (root / ARTIFACT_FILE).exists():
+            say(f"  `{root}` is damaged: it is made again")
+        return None
+    if record["key"] != key:
+        return None
+    if harmed := damage(root, record):
+        say(f"  `{root / harmed}` is missing or damaged: it is made again")
         return None
     return record
 

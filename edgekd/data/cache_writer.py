@@ -60,7 +60,7 @@ def build_cache(
         InputError: the teacher's outputs are not finite, or the disk is full or read-only.
     """
     key = cache_key(data, teacher.info, teacher.dtype)
-    if finished(out, key) is None:
+    if finished(out, key, progress.info) is None:
         shards = [*list_shards(data, "train"), *list_shards(data, "validation")]
         with (
             resumable_folder(out, key) as partial,

@@ -70,7 +70,7 @@ def prepare(section: DataSection, out: Path, progress: Progress) -> PreparedData
         known = _known_hashes(out)
         hashes = _hash_sources(section.sources, known, progress)
         key = _content_key(section, hashes)
-        facts = finished(out, key)
+        facts = finished(out, key, progress.info)
         if facts is not None:
             if hashes.cache != known:
                 write_json(out / HASHES_FILE, hashes.cache)

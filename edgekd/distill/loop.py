@@ -47,7 +47,7 @@ def distill(
         GateError: a loss term or the gradient is not finite.
     """
     result = StudentCheckpoint(folder.path / STUDENT, folder.key, folder.path / METRICS_FILE)
-    if finished(folder.path, folder.key) is not None and result.path.is_dir():
+    if finished(folder.path, folder.key, progress.info) is not None:
         return result
     accelerator = make_accelerator(section)
     sources = source.load(accelerator.device)

@@ -80,7 +80,7 @@ def export_all(
         made_by = all_versions(exporter.facts())
         own_key = hash_value([key, precision, used, asdict(generation), made_by, exporter.facts()])
         folder = out / precision
-        if finished(folder, own_key) is not None:
+        if finished(folder, own_key, progress.info) is not None:
             exported[precision] = ExportedPipeline(folder, own_key, exporter.name, precision)
             continue
         if trajectory is None:

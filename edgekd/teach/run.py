@@ -125,7 +125,7 @@ def vae_stage(run: Run) -> None:
         recipe.seed,
     ]
     key = hash_value([*structure, recipe.vae.train.model_dump()])
-    if finished(model, key) is None:
+    if finished(model, key, run.progress.info) is None:
         task = make_vae_task(run.setup, model.parent)
         task.watch = Watch(run, recipe.vae.train.steps)
         vae: Any = run.train(task, structure, key)["vae"]
@@ -149,7 +149,7 @@ def text_stage(run: Run) -> None:
         recipe.seed,
     ]
     key = hash_value([*structure, recipe.text.train.model_dump()])
-    if finished(model, key) is None:
+    if finished(model, key, run.progress.info) is None:
         encoder = feature_encoder(run.setup.device)
         features = _cached(run, "features", hash_value([*structure[1:3], recipe.seed]), encoder)
         tokenizer = build_tokenizer(recipe.text)
@@ -170,7 +170,11 @@ def unet_stage(run: Run) -> None:
     structure = unet_structure(recipe, run.out)
     data = recipe.data.model_dump(exclude={"sources"})
     key = hash_value([*structure, corpus.key, data, recipe.unet.model_dump(), recipe.seed])
-    if finished(folder, key) is not None and (run.out / TEACHER).is_dir():
+    said = run.progress.info
+    if (
+        finished(folder, key, said) is not None
+        and finished(run.out / TEACHER, "", said) is not None
+    ):
         return
     vae = load_vae(run.out).to(run.setup.device).eval().requires_grad_(False)
     encoder = latent_encoder(vae, run.setup.device)
@@ -188,7 +192,7 @@ def unet_stage(run: Run) -> None:
         run.train(task, structure, key)
     if run.ranks.first:
         assemble(recipe, run.out)
-        finish(folder, key)
+        finish(folder, key, only=(METRICS_FILE,))
 
 
 def _cached(run: Run, name: str, key: str, encoder: Any) -> Half:
