@@ -15,13 +15,23 @@ BATCH_BYTES = 16 * 1024 * 1024
 
 def columns_of(path: Path) -> list[str]:
     """Column names; none where the file is no parquet file."""
+    return _footer(path)[0]
+
+
+def row_count(path: Path) -> int | None:
+    """Number of rows; None where the file is no parquet file."""
+    return _footer(path)[1]
+
+
+def _footer(path: Path) -> tuple[list[str], int | None]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return list(pq.read_schema(path).names)
+        footer = pq.read_metadata(path)
+        return list(footer.schema.to_arrow_schema().names), footer.num_rows
     except (pa.ArrowException, OSError, ValueError):
-        return []
+        return [], None
 
 
 def image_column(columns: list[str], image_key: str | None = None) -> str | None:
@@ -36,7 +46,7 @@ def iter_rows(
     """Rows in the file's order; None for one that is larger than `max_bytes`.
 
     Read are the image column, and those of texts, numbers and lists of them. Row groups whose
-    images are too large on average are not read at all. Within others pyarrow decodes a page
+    rows are too large on average are not read at all. Within others pyarrow decodes a page
     whole, and Python gets rows of at most `max_bytes`.
 
     Raises:
@@ -51,7 +61,8 @@ def iter_rows(
             columns = [f.name for f in schema if f.name == image or _is_plain(f.type)]
             for number in range(table.num_row_groups):
                 group = table.metadata.row_group(number)
-                average = _column_bytes(group, image) // max(1, group.num_rows)
+                # A column's own size is not asked for: of a damaged one pyarrow aborts the process.
+                average = group.total_byte_size // max(1, group.num_rows)
                 if average > max_bytes:
                     yield from [None] * group.num_rows
                     continue
@@ -76,11 +87,6 @@ def _is_plain(kind: Any) -> bool:
         kind = kind.value_type
     numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
     return bool(numeric or types.is_string(kind) or types.is_large_string(kind))
-
-
-def _column_bytes(group: Any, column: str | None) -> int:
-    parts = (group.column(index) for index in range(group.num_columns))
-    return sum(p.total_uncompressed_size for p in parts if p.path_in_schema.split(".")[0] == column)
 
 
 def _bounded(batch: Any, max_bytes: int) -> Iterator[dict[str, Any] | None]:

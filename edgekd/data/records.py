@@ -98,10 +98,12 @@ class _Folder:
 
     def _linked(self, path: Path) -> SourceFile | None:
         """The image that a path through a linked folder leads to, under its own name."""
-        real, root = Path(os.path.realpath(path)), self._source.root
-        if not real.is_relative_to(root.resolve()):
+        root = self._source.root.resolve()
+        try:
+            inside = Path(os.path.realpath(path)).relative_to(root)
+        except ValueError:  # outside, or no path at all, as with a NUL
             return None
-        return self._images.get(self._source.name_of(root / real.relative_to(root.resolve())))
+        return self._images.get(self._source.name_of(self._source.root / inside))
 
     def image(self, item: SourceFile, row: Row) -> Record:
         """An image file with the texts beside it; a row's values stand above theirs."""

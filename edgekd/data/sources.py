@@ -7,18 +7,19 @@ out, as is everything that is no regular file: nothing else is ever opened.
 
 from __future__ import annotations
 
+import functools
 import glob
 import itertools
 import os
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from edgekd.artifacts import ARTIFACT_FILE
 from edgekd.data.images import image_suffixes, unread_format
 from edgekd.data.metadata import FILE_COLUMN, METADATA_NAMES
-from edgekd.data.parquet import columns_of, image_column
+from edgekd.data.parquet import columns_of, image_column, row_count
 from edgekd.errors import InputError
 from edgekd.resources import STARTER, STARTER_NAME
 
@@ -62,9 +63,13 @@ class Source:
     unused: list[Unused] = field(default_factory=list)
     group_key: str = ""
 
+    @functools.cached_property
+    def name(self) -> str:
+        return self.root.resolve().name
+
     def name_of(self, path: Path) -> str:
-        """The name of a path below the root."""
-        return f"{self.root.resolve().name}/{path.relative_to(self.root).as_posix()}"
+        """The name of the root or of a path below it."""
+        return PurePosixPath(self.name, path.relative_to(self.root)).as_posix()
 
 
 def list_sources(sources: list[str]) -> list[Source]:
@@ -99,19 +104,12 @@ def describe_counts(counts: dict[str, int]) -> str:
 
 def count_images(sources: list[str]) -> int | None:
     """How many images the sources hold, about; None where a tar would have to be read for it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     count = 0
     for file in (file for source in list_sources(sources) for file in source.files):
-        if file.kind == "tar":
+        rows = row_count(file.path) if file.kind == "parquet" else int(file.kind == "image")
+        if file.kind == "tar" or rows is None:
             return None
-        if file.kind == "parquet":
-            try:
-                count += pq.read_metadata(file.path).num_rows
-            except (pa.ArrowException, OSError):
-                return None
-        count += file.kind == "image"
+        count += rows
     return count
 
 
@@ -200,14 +198,16 @@ def _walk(root: Path) -> Source:
         if real in visited:
             continue
         visited.add(real)
-        for path in _entries(folder, source):
-            reason = _refusal(path, allowed)
+        prefix = source.name_of(folder)
+        for entry in _entries(folder, source):
+            path, name = folder / entry.name, f"{prefix}/{entry.name}"
+            reason = _refusal(entry, allowed)
             if reason:
-                source.unused.append(Unused(source.name_of(path), reason))
-            elif path.is_dir():
-                (links if path.is_symlink() else folders).append(path)
+                source.unused.append(Unused(name, reason))
+            elif entry.is_dir():
+                (links if entry.is_symlink() else folders).append(path)
             else:
-                _add(path, source)
+                _add(path, name, source)
     source.files.sort(key=lambda file: file.name)
     _drop_lone_texts(source)
     return source
@@ -219,31 +219,32 @@ def _allowed(root: Path) -> list[Path]:
     return [root, *(folder for folder in blobs if folder.is_dir())]
 
 
-def _entries(folder: Path, source: Source) -> list[Path]:
+def _entries(folder: Path, source: Source) -> list[os.DirEntry[str]]:
     try:
-        found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError:
         source.unused.append(Unused(source.name_of(folder), "unreadable folder"))
         return []
-    if folder != source.root and any(path.name == ARTIFACT_FILE for path in found):
+    if folder != source.root and any(entry.name == ARTIFACT_FILE for entry in found):
         source.unused.append(Unused(source.name_of(folder), "folder that edgekd wrote"))
         return []
-    return found
+    return sorted(found, key=lambda entry: entry.name)
 
 
-def _refusal(path: Path, allowed: list[Path]) -> str:
-    """Why a path is not followed or opened, or ""."""
-    if path.is_symlink():
-        real = Path(os.path.realpath(path))
+def _refusal(entry: os.DirEntry[str], allowed: list[Path]) -> str:
+    """Why an entry is not followed or opened, or ""."""
+    if entry.is_symlink():
+        real = Path(os.path.realpath(entry.path))
         if not any(real.is_relative_to(folder) for folder in allowed):
             return "link that leaves the source"
-        if not path.exists():
+        if not os.path.exists(entry.path):
             return "broken link"
-    return "" if path.is_file() or path.is_dir() else "not a regular file"
+    return "" if entry.is_file() or entry.is_dir() else "not a regular file"
 
 
-def _add(path: Path, source: Source) -> None:
-    kind, name = _kind(path), source.name_of(path)
+def _add(path: Path, name: str, source: Source) -> None:
+    kind = _kind(path)
     if kind == "parquet" and (columns := columns_of(path)) and not image_column(columns):
         source.unused.append(Unused(name, "parquet file without an image column"))
     elif kind:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,10 @@ import pytest
 from PIL import Image
 
 from edgekd.data.prepare import prepare
+from edgekd.data.records import Record, iter_records
 from edgekd.errors import InputError
 from edgekd.progress import Silent
-from edgekd.recipe import DataSection
+from edgekd.recipe import DataSection, SourcesSection
 
 
 def image_bytes(seed: int = 0) -> bytes:
@@ -188,3 +190,32 @@ def test_out_is_a_file(tmp_path):
             DataSection(resolution=32, **few(2)(tmp_path)), tmp_path / "prepared" / "x", Silent()
         )
     assert (tmp_path / "prepared").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.tar", "metadata.jsonl", "metadata.csv"])
+def test_mutated_files_are_records_or_one_line(name, tmp_path):
+    """Bytes changed, removed, added, and files cut."""
+    values = {
+        "a.parquet": parquet({"image": [image_bytes()] * 4, "text": ["a", "b", "c", "d"]}),
+        "a.tar": tar({f"{n}.{p}": b'{"a": 1}' for n in range(4) for p in ("png", "txt", "json")}),
+        "metadata.jsonl": metadata({"file_name": "a.png", "text": "x"}),
+        "metadata.csv": folder_of(metadata__csv="file_name,text\na.png,x\n", a__png=b"x"),
+    }[name](tmp_path)
+    path = tmp_path / "set" / name if "metadata" in name else Path(values["sources"][0])
+    good, rng = path.read_bytes(), random.Random(0)
+    section = SourcesSection(**values)
+    refused = list[str]()
+    for _ in range(150):
+        content = bytearray(good)
+        for _ in range(rng.randint(1, 5)):
+            # Tables of contents of parquet files and the last members of tars are at the end.
+            start = rng.randrange(len(good)) if rng.random() < 0.6 else -rng.randint(1, 500)
+            new = rng.randbytes(rng.randint(0, 8))
+            content[start : start + rng.choice((len(new), 0, 40))] = new
+        path.write_bytes(content if rng.random() < 0.8 else content[: rng.randrange(len(good))])
+        try:
+            assert all(isinstance(record, Record) for record in iter_records(section))
+        except InputError as error:
+            refused.append(str(error))
+    assert refused
+    assert not any("\n" in line for line in refused)

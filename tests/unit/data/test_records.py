@@ -41,15 +41,15 @@ def test_metadata_jsonl(tmp_path, fill_folder):
     rows = [
         {"file_name": "0002.png", "text": "two", "label": "b", "score": 0.5, "tags": ["x", "y"]},
         {"file_name": "./0000.png", "caption": "zero", "none": None, "nested": {"a": 1}},
-        {"file_name": "absent.png", "text": "absent"},
+        *({"file_name": f"{name}.png", "text": "absent"} for name in ("absent", "\0", "\ud83d")),
     ]
     lines = "\n\n".join(json.dumps(row) for row in rows)
     (folder / "metadata.jsonl").write_text(lines + "\n")
     found = read(folder)
-    assert [r.caption for r in found] == ["two", "zero", "absent", "picture number 1"]
+    assert [r.caption for r in found] == ["two", "zero", *["absent"] * 3, "picture number 1"]
     assert found[0].fields == {"label": "b", "score": "0.5", "tags": "x, y"}
     assert found[1].fields == {}
-    assert [r.problem for r in found] == ["", "", "no such image file", ""]
+    assert [r.problem for r in found] == ["", "", *["no such image file"] * 3, ""]
 
 
 def test_webdataset_tar(tmp_path, write_tar, encode, picture):

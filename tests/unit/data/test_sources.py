@@ -3,7 +3,6 @@
 import os
 import socket
 import sys
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -210,13 +209,13 @@ def test_img2dataset_folders_are_read_as_they_are(tmp_path, form, write_tar, enc
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path, fill_folder, monkeypatch):
     folder = fill_folder(tmp_path / "set", 1)
     (folder / "closed").mkdir()
-    listed = Path.iterdir
+    listed = os.scandir
 
     def closed(path):
         if path.name == "closed":
             raise PermissionError(13, "Permission denied")
         return listed(path)
 
-    monkeypatch.setattr(Path, "iterdir", closed)
+    monkeypatch.setattr(os, "scandir", closed)
     assert captions(folder) == numbers(0)
     assert unused(folder) == {"closed": "unreadable folder"}
