@@ -9,12 +9,12 @@ images: [B,H,W,3] uint8.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from edgekd.benchmark.cases import TORCH, Case
-from edgekd.benchmark.orders import DrawOrder
 from edgekd.metrics.metric import Images
 from edgekd.recipe import RowGeneration
 
@@ -23,18 +23,36 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures to draw: the i-th of `captions` from the noise of the i-th of `seeds`."""
+    """Pictures of one case, which has a generation, to draw together.
 
-    captions: tuple[str, ...]
-    seeds: tuple[int, ...]
-    generation: RowGeneration
+    Attributes:
+        threads: of the case's runtime.
+        indices: one for each caption: of its noise.
+        out: file for the pictures; None: they are drawn to be measured.
+    """
+
+    case: Case
+    threads: int
+    captions: Sequence[str]
+    indices: Sequence[int]
     resolution: int
+    seed: int
+    out: Path | None = None
 
-    @classmethod
-    def of(cls, order: DrawOrder) -> Batch:
-        assert order.case.generation is not None
-        seeds = tuple(noise_seed(order.seed, index) for index in order.indices)
-        return cls(tuple(order.captions), seeds, order.case.generation, order.resolution)
+    @property
+    def generation(self) -> RowGeneration:
+        assert self.case.generation is not None
+        return self.case.generation
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of each picture's noise."""
+        return [noise_seed(self.seed, index) for index in self.indices]
+
+    def drawn_with(self, **changes: Any) -> Batch:
+        """This batch with another generation."""
+        generation = replace(self.generation, **changes)
+        return replace(self, case=replace(self.case, generation=generation))
 
 
 class Drawer(Protocol):
@@ -72,20 +90,13 @@ def open_drawer(case: Case, threads: int) -> Drawer:
     return ExportedDrawer(case, threads)
 
 
-def preload(payload: dict[str, Any]) -> None:
-    """Import a case's libraries (see `edgekd.measure.worker`)."""
-    case = DrawOrder.model_validate(payload).case
-    if case.runtime == TORCH:
+def preload(batch: Batch) -> None:
+    """Import the libraries of a batch's case (see `edgekd.measure.memory.measured`)."""
+    if batch.case.runtime == TORCH:
         from edgekd.benchmark.torch_drawer import import_libraries
 
         import_libraries()
         return
     from edgekd.benchmark.exported_drawer import open_pipeline
 
-    open_pipeline(case, threads=1)  # its models are loaded when first used
-
-
-def draw_one(payload: dict[str, Any]) -> None:
-    """The work whose peak memory is measured: load a case and draw one picture."""
-    order = DrawOrder.model_validate(payload)
-    open_drawer(order.case, order.threads).draw(Batch.of(order))
+    open_pipeline(batch.case, threads=1)  # its models are loaded when first used

@@ -14,34 +14,23 @@ from edgekd.benchmark.cases import Case
 from edgekd.benchmark.extract import Extractors
 from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.prompts import iter_validation
-from edgekd.benchmark.workers import Request, WorkerPool, read_images
+from edgekd.benchmark.workers import draw_all, read_images
 from edgekd.errors import GateError
 from edgekd.metrics.metric import Floats, Pictures
+from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 
 
-def drawing_requests(matrix: Matrix, threads: int) -> list[Request]:
-    """Requests for the batches that are not on disk yet, sorted by case."""
-    requests = []
+def draw_missing(matrix: Matrix, pool: Pool, progress: Progress) -> None:
+    """Draw what is not on disk yet, sorted by case."""
+    missing = []
     for case in matrix.runnable:
         for number, indices in enumerate(matrix.batches()):
             path = matrix.batch_path(case, number)
-            if path.is_file():
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            order = matrix.order(case, indices, threads, path.absolute())
-            requests.append(order.model_dump(mode="json"))
-    return requests
-
-
-def draw_missing(matrix: Matrix, pool: WorkerPool, progress: Progress) -> None:
-    """Draw what is not on disk yet."""
-    requests = drawing_requests(matrix, pool.threads)
-    if not requests:
-        return
-    total = sum(len(request["indices"]) for request in requests)
-    with progress.track("drawing pictures", total) as advance:
-        pool.ask_all(requests, lambda request: advance(len(request["indices"])))
+            if not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                missing.append(matrix.batch(case, indices, pool.threads or 1, path.absolute()))
+    draw_all(pool, missing, "drawing pictures", progress)
 
 
 def _check_features(row: str, features: Floats) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgekd.artifacts import PreparedData, hash_value
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import TORCH, Case, Role
+from edgekd.benchmark.draw import Batch
 from edgekd.benchmark.facts import folder_bytes
-from edgekd.benchmark.orders import DrawOrder
 from edgekd.benchmark.prompts import Prompts
 from edgekd.benchmark.suite import Suite
 from edgekd.measure.environment import versions
@@ -68,17 +69,13 @@ class Matrix:
         folder = self.cache.path("pictures", self.drawing_key(case))
         return folder / f"batch-{number:05d}.safetensors"
 
-    def order(self, case: Case, indices: range, threads: int, out: Path | None = None) -> DrawOrder:
-        """The order to draw prompts with a case."""
-        return DrawOrder(
-            case=case,
-            threads=threads,
-            captions=[self.prompts.captions[index] for index in indices],
-            indices=list(indices),
-            resolution=self.data.resolution,
-            seed=self.suite.quality.seed,
-            out=out,
-        )
+    def batch(
+        self, case: Case, indices: Sequence[int], threads: int, out: Path | None = None
+    ) -> Batch:
+        """The order to draw these prompts."""
+        captions = [self.prompts.captions[index] for index in indices]
+        seed = self.suite.quality.seed
+        return Batch(case, threads, captions, list(indices), self.data.resolution, seed, out)
 
     def torch_case(self, role: Role) -> Case | None:
         """The row of a role that others are compared with: torch where there is one."""

@@ -16,8 +16,7 @@ from edgekd.benchmark.facts import (
     stored_dtype,
 )
 from edgekd.benchmark.matrix import Matrix
-from edgekd.benchmark.orders import SpeedResult
-from edgekd.benchmark.speed import IMAGE
+from edgekd.benchmark.speed import IMAGE, SpeedResult
 from edgekd.errors import GateError
 from edgekd.measure.memory import PeakMemory
 from edgekd.metrics.metric import Figure, Measurements, Metric, Pictures, Reference

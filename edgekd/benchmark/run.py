@@ -32,10 +32,11 @@ from edgekd.benchmark.projection import project
 from edgekd.benchmark.prompts import select_prompts
 from edgekd.benchmark.rows import Measured, figures_of, make_rows
 from edgekd.benchmark.suite import Suite
-from edgekd.benchmark.workers import WorkerPool, pool_size
+from edgekd.benchmark.workers import pool_size
 from edgekd.measure.environment import environment
 from edgekd.metrics.metric import Measurements, Metric, Reference
 from edgekd.metrics.registry import load_metrics
+from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 from edgekd.report.pictures import Gallery
 from edgekd.report.render import render
@@ -115,7 +116,7 @@ def measure(matrix: Matrix, extractors: Extractors, progress: Progress) -> Measu
     count, threads = pool_size(
         quality.workers, len(matrix.batches()) * len(matrix.runnable), matrix.largest_bytes
     )
-    with WorkerPool(count, threads) as pool:
+    with Pool("draw", count, threads) as pool:
         draw_missing(matrix, pool, progress)
     speed = speed_of_all(matrix, progress)
     memory = memory_of_all(matrix, progress)

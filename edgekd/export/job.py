@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from edgekd.artifacts import (
     write_json,
 )
 from edgekd.disk import check_writable, disk_errors
-from edgekd.errors import GateError, InputError
+from edgekd.errors import InputError
 from edgekd.export.bits.apply import AppliedRecipe, apply_recipe
 from edgekd.export.capture import (
     PIPELINE_ATTRIBUTES,
@@ -27,10 +27,9 @@ from edgekd.export.capture import (
     picture_multiple,
     vae_scale_factor,
 )
-from edgekd.export.isolate import Done, Worker, make_worker
+from edgekd.export.isolate import Worker, make_worker
 from edgekd.export.lora import check_lora
 from edgekd.export.manifest import (
-    MANIFEST_FILE,
     ComponentFacts,
     all_versions,
     folder_bytes,
@@ -40,10 +39,22 @@ from edgekd.export.manifest import (
     versions,
     write_manifest,
 )
-from edgekd.export.parity import ComponentParity, PictureParity
+from edgekd.export.parity import PictureParity
 from edgekd.export.protocol import Exporter, ExportOptions, WritesClientFiles
-from edgekd.export.steps import Order, is_made_of_files
+from edgekd.export.steps import (
+    DrawOrder,
+    FuseOrder,
+    PartOrder,
+    RecordOrder,
+    check,
+    convert,
+    draw,
+    fuse,
+    is_made_of_files,
+    record,
+)
 from edgekd.export.trajectory_files import save_trajectory
+from edgekd.folders import check_replaceable
 from edgekd.progress import Progress
 
 
@@ -96,7 +107,8 @@ def export_pipeline(
 
     started = time.monotonic()
     options = options or ExportOptions()
-    check_out(out)
+    check_replaceable(out)
+    check_writable(out)
     outline = load_pipeline(pipeline_path, only=())
     applied = None
     if options.quantization is not None:
@@ -120,13 +132,9 @@ def export_pipeline(
         progress=progress,
         applied=applied,
     )
-    try:
-        with disk_errors(out), atomic_folder(out) as folder:
-            _write_whole(job, pipeline_path, outline, folder, started)
-    except GateError:
-        # An older export beside a failed one would be taken for it.
-        shutil.rmtree(out, ignore_errors=True)
-        raise
+    # An earlier export stays if this one fails: it passed its own gates.
+    with disk_errors(out), atomic_folder(out) as folder:
+        _write_whole(job, pipeline_path, outline, folder, started)
     return ExportedPipeline(out, job.key, exporter.name, precision)
 
 
@@ -179,15 +187,11 @@ def _write_whole(
     if isinstance(exporter, WritesClientFiles):
         exporter.write_client_files(folder)
     work = folder / ".work"
-    order = {
-        "source": str(_fuse(job, pipeline_path, work)),
-        "trajectory": str(work / "trajectory"),
-        "folder": str(folder),
-        "precision": job.precision,
-    }
-    _record(job, order)
-    components = _convert_all(job, order, component_names(outline))
-    pictures = _draw(job, order)
+    source, trajectory = _fuse(job, pipeline_path, work), work / "trajectory"
+    _record(job, source, trajectory)
+    orders = _part_orders(job, source, trajectory, folder, component_names(outline))
+    components = _convert_all(job, orders)
+    pictures = _draw(job, trajectory, folder)
     shutil.rmtree(work)
     quantization = job.applied.save(folder) if job.applied is not None else None
     write_manifest(
@@ -222,70 +226,80 @@ def _fuse(job: _Job, pipeline_path: Path, work: Path) -> Path:
         return pipeline_path
     job.progress.info(f"  fusing {lora.name}")
     fused = work / "fused"
-    order = {"source": str(pipeline_path), "lora": str(lora), "out": str(fused)}
-    job.worker.run("fuse", order)
+    job.worker.run(fuse, FuseOrder(pipeline_path, lora, fused))
     return fused
 
 
-def _record(job: _Job, order: Order) -> None:
+def _record(job: _Job, source: Path, trajectory: Path) -> None:
     """Put the recordings where the steps look for them."""
     if job.options.trajectory is not None:
-        save_trajectory(job.options.trajectory, Path(order["trajectory"]))
+        save_trajectory(job.options.trajectory, trajectory)
         return
     job.progress.info("  recording the parts' inputs along a denoising trajectory")
-    how = {"prompts": job.prompts, "generation": asdict(job.options.generation)}
-    job.worker.run("record", {**order, **how})
+    order = RecordOrder(source, trajectory, job.prompts, job.options.generation)
+    job.worker.run(record, order)
 
 
-def _convert_all(job: _Job, order: Order, names: tuple[str, ...]) -> dict[str, ComponentFacts]:
-    """Convert and check part by part."""
+def _part_orders(
+    job: _Job, source: Path, trajectory: Path, folder: Path, names: tuple[str, ...]
+) -> list[PartOrder]:
     base = usable_base(job.exporter, job.options.base, job.origin["hash"])
+    return [
+        PartOrder(
+            source,
+            trajectory,
+            folder,
+            job.precision,
+            name,
+            job.exporter.component_floor(name, job.precision),
+            base,
+            None if job.applied is None else job.applied.part(name),
+        )
+        for name in names
+    ]
+
+
+def _convert_all(job: _Job, orders: list[PartOrder]) -> dict[str, ComponentFacts]:
+    """Convert and check part by part."""
     facts = {}
-    with job.progress.track(f"export {job.precision}", len(names)) as advance:
-        for name in names:
-            started = time.monotonic()
-            part = {
-                **order,
-                "component": name,
-                "base": None if base is None else str(base),
-                "weights": None if job.applied is None else job.applied.part(name),
-                "floor": asdict(job.exporter.component_floor(name, job.precision)),
-            }
-            done = [*_float32_first(job, part), job.worker.run("convert", part)]
-            details = done[-1].result
-            done.append(job.worker.run("check", part))
-            parity = ComponentParity.from_dict(done[-1].result)
+    with job.progress.track(f"export {job.precision}", len(orders)) as advance:
+        for order in orders:
+            name, started = order.component, time.monotonic()
+            part, before = _float32_first(job, order)
+            converted = job.worker.run(convert, part)
+            checked = job.worker.run(check, part)
+            peaks = (before, converted.peak_rss_bytes, checked.peak_rss_bytes)
             facts[name] = ComponentFacts(
                 precision=job.precision,
-                parity=parity,
-                bytes=folder_bytes(Path(order["folder"]) / name),
+                parity=checked.result,
+                bytes=folder_bytes(order.folder / name),
                 seconds=round(time.monotonic() - started, 2),
-                peak_rss_bytes=max(step.peak_rss_bytes for step in done),
-                details=details,
+                peak_rss_bytes=max(peaks),
+                details=converted.result,
             )
             job.progress.info(f"  {job.precision} {name}: {facts[name].summary()}")
             advance(1)
     return facts
 
 
-def _float32_first(job: _Job, part: Order) -> list[Done]:
-    """Give a large part without a base one, by a step of its own.
+def _float32_first(job: _Job, part: PartOrder) -> tuple[PartOrder, int]:
+    """Give a large part without a base one, by a step of its own; its peak memory, else 0.
 
     Torch's weights and those of another precision are then never in memory together.
     """
     wanted = job.worker.isolated and is_made_of_files(job.exporter, part)
-    if part["base"] is not None or not wanted:
-        return []
-    base = Path(part["trajectory"]).with_name("base")
-    first = {"precision": job.exporter.precisions[0], "folder": str(base)}
-    done = job.worker.run("convert", {**part, **first})
-    part["base"] = str(base)
-    return [done]
+    if part.base is not None or not wanted:
+        return part, 0
+    base = part.trajectory.with_name("base")
+    first = replace(part, precision=job.exporter.precisions[0], folder=base)
+    done = job.worker.run(convert, first)
+    return replace(part, base=base), done.peak_rss_bytes
 
 
-def _draw(job: _Job, order: Order) -> PictureParity:
-    floor = asdict(job.exporter.picture_floor(job.precision))
-    pictures = PictureParity.from_dict(job.worker.run("draw", {**order, "floor": floor}).result)
+def _draw(job: _Job, trajectory: Path, folder: Path) -> PictureParity:
+    floor = job.exporter.picture_floor(job.precision)
+    order = DrawOrder(trajectory, folder, job.precision, floor)
+    pictures = job.worker.run(draw, order).result
     job.progress.info(
         f"  {job.precision} pictures: {pictures.psnr_db:.1f} dB (floor {pictures.floor_db:g})"
     )
@@ -331,29 +345,6 @@ def _write_shared_parts(pipeline: Any, pipeline_path: Path, folder: Path) -> Non
     if "requires_safety_checker" in index:
         index["requires_safety_checker"] = False
     write_json(folder / "model_index.json", index)
-
-
-def check_out(out: Path) -> None:
-    """Only an earlier export may be replaced.
-
-    Raises:
-        InputError: the folder holds something else, is a mount point, or cannot be made.
-    """
-    check_writable(out)
-    if out.is_mount():
-        # The finished export takes the place of the folder, which a mount point cannot leave.
-        raise InputError(
-            "the export folder must not be a mount point", str(out), "Pass a folder inside it."
-        )
-    replaceable = not out.exists() or (
-        out.is_dir() and ((out / MANIFEST_FILE).is_file() or not any(out.iterdir()))
-    )
-    if not replaceable:
-        raise InputError(
-            "the export folder must be new, empty, or an earlier export",
-            str(out),
-            "Pass another --out.",
-        )
 
 
 def parts_bytes(pipeline: Any) -> dict[str, int]:

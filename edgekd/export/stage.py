@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from edgekd.artifacts import ExportedPipeline, finished, hash_value, remove_leftovers
+from edgekd.artifacts import ExportedPipeline, finished, hash_value
 from edgekd.errors import InputError
 from edgekd.export.isolate import make_worker
 from edgekd.export.job import parts_bytes
@@ -14,7 +13,9 @@ from edgekd.export.manifest import all_versions
 from edgekd.export.protocol import Exporter, ExportOptions, Generation
 from edgekd.export.record import Trajectory
 from edgekd.export.registry import get_exporter
+from edgekd.export.steps import RecordOrder, record
 from edgekd.export.trajectory_files import load_trajectory
+from edgekd.processes.scratch import scratch_folder
 from edgekd.progress import Progress
 from edgekd.recipe import ExportSection
 from edgekd.target import Target
@@ -44,10 +45,9 @@ def record_trajectory(
 
     sizes = parts_bytes(load_pipeline(pipeline_path, only=()))
     worker = make_worker(exporter, sizes, limit_bytes=None)
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-        order = {"source": str(pipeline_path), "prompts": prompts, "trajectory": folder}
-        worker.run("record", {**order, "generation": asdict(generation)})
-        return load_trajectory(Path(folder))
+    with scratch_folder() as folder:
+        worker.run(record, RecordOrder(pipeline_path, folder, prompts, generation))
+        return load_trajectory(folder)
 
 
 def export_all(
@@ -72,8 +72,6 @@ def export_all(
         GateError: a precision is below its parity floor.
     """
     exporter = get_exporter(target.runtime)
-    if out.is_dir():
-        remove_leftovers(out)
     generation = generation or Generation()
     used = prompts[: section.parity_prompts]
     exported: dict[str, ExportedPipeline] = {}
@@ -82,7 +80,7 @@ def export_all(
         made_by = all_versions(exporter.facts())
         own_key = hash_value([key, precision, used, asdict(generation), made_by, exporter.facts()])
         folder = out / precision
-        if finished(folder, own_key) is not None:
+        if finished(folder, own_key, progress.info) is not None:
             exported[precision] = ExportedPipeline(folder, own_key, exporter.name, precision)
             continue
         if trajectory is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd import __version__
 from edgekd.artifacts import PreparedData, finish, hash_value, open_run, read_json
 from edgekd.errors import InputError
+from edgekd.files import code_key
 from edgekd.jobs.distill import train_student
 from edgekd.jobs.matrix import student_case
 from edgekd.jobs.plan import Plan, make_plan, with_sized_teacher
@@ -15,6 +16,7 @@ from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, override, validate
 from edgekd.resources import find_yaml, resolve_pipeline
+from edgekd.run_folder import check_place
 from edgekd.target import Target
 
 if TYPE_CHECKING:
@@ -22,18 +24,18 @@ if TYPE_CHECKING:
     from edgekd.benchmark.suite import ExportSuite
 
 
-def _variant_recipes(plan: Plan) -> dict[str, Recipe]:
-    """The recipe of every variant of the suite, checked before the first trains."""
-    from edgekd.student.arch import resolve_arch
+def _variant_plans(plan: Plan) -> dict[str, Plan]:
+    """The plan of every variant of the suite, checked before the first trains."""
+    from edgekd.student.resolve import resolve_arch
 
     config = read_json(plan.teacher.path / "unet" / "config.json")
-    recipes = {}
+    plans = {}
     for variant in plan.suite.variants:
         values = override(plan.recipe.model_dump(), variant.assignments)
         recipe = validate(Recipe, values, f"variant `{variant.name}`")
-        resolve_arch(recipe.student, config)
-        recipes[variant.name] = recipe
-    return recipes
+        arch = resolve_arch(recipe.student, config)
+        plans[variant.name] = replace(plan, recipe=recipe, arch=arch)
+    return plans
 
 
 def student_names(paths: list[Path], variants: list[str]) -> list[str]:
@@ -54,20 +56,20 @@ def student_names(paths: list[Path], variants: list[str]) -> list[str]:
 
 
 def _trained_cases(
-    plan: Plan, recipes: dict[str, Recipe], run: Path, progress: Progress
+    plan: Plan, variants: dict[str, Plan], progress: Progress
 ) -> tuple[list[Case], dict[str, Path], PreparedData]:
     """Prepare data and train every variant of the suite."""
     from edgekd.benchmark.cases import TORCH, Case
     from edgekd.benchmark.prompts import check_count
 
-    data, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress)
+    data, cache = prepare_data(plan.recipe, plan.teacher.path, plan.run, progress)
     check_count(data.validation)
     cases, curves = [], {}
     for variant in plan.suite.variants:
-        recipe = recipes[variant.name]
         progress.info(f"[variant {variant.name}] {variant.description}")
-        out = run / "variants" / variant.name
-        student = train_student(plan, recipe, cache, out, progress)
+        out = plan.run / "variants" / variant.name
+        mine = replace(variants[variant.name], teacher=plan.teacher)
+        student = train_student(mine, cache, out, progress)
         cases.append(Case(f"student {variant.name}", "student", TORCH, "fp32", student.path))
         curves[variant.name] = student.metrics_path
     return cases, curves, data
@@ -90,6 +92,7 @@ def benchmark_run(
             f"suite `{suite_name}` needs a student to measure", "none", "Pass --student DIR."
         )
     students = [resolve_pipeline(str(student), "student") for student in students]
+    check_place(run, "distill", [("--student", student) for student in students])
     from edgekd.benchmark.cases import TORCH, Case
     from edgekd.benchmark.run import MatrixRequest, benchmark
     from edgekd.report.schema import read_report
@@ -98,16 +101,16 @@ def benchmark_run(
         Recipe, override(recipe.model_dump(), [f"benchmark.suite={suite_name}"]), "recipe"
     )
     plan = make_plan(chosen, target, run)
-    recipes = _variant_recipes(plan)
-    names = student_names(students, list(recipes))
+    variants = _variant_plans(plan)
+    names = student_names(students, list(variants))
     given = [student_case(name, path) for name, path in zip(names, students, strict=True)]
     with open_run(run):
         plan = with_sized_teacher(plan)
-        cases, curves, data = _trained_cases(plan, recipes, run, progress)
+        cases, curves, data = _trained_cases(plan, variants, progress)
         teacher = Case("teacher torch fp32", "teacher", TORCH, "fp32", plan.teacher.path)
         rows = [teacher, *cases, *given]
         key = hash_value(
-            [__version__, plan.suite.model_dump(), data.key, [[s.name, s.key()] for s in rows]]
+            [code_key(), plan.suite.model_dump(), data.key, [[s.name, s.key()] for s in rows]]
         )
         request = MatrixRequest(plan.suite, tuple(rows), data, key, curves)
         report = benchmark(request, run / "report", progress)
@@ -132,7 +135,7 @@ def export_benchmark_run(
     """
     from edgekd.benchmark.exports import REPORT_FILE, benchmark_exports
 
-    with open_run(out):
+    with open_run(out, "benchmark", ("*.json",)):
         result = benchmark_exports(suite, targets, out, progress)
-        finish(out, hash_value(suite.model_dump()), suite=suite.name)
+        finish(out, hash_value(suite.model_dump()), only=(REPORT_FILE,), suite=suite.name)
     return {**result, "report": out / REPORT_FILE}

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from edgekd.artifacts import read_json
 from edgekd.disk import check_writable
 from edgekd.errors import InputError
+from edgekd.folders import check_replaceable
 from edgekd.jobs.prompts import check_prompts
 from edgekd.progress import Progress
 from edgekd.resources import resolve_pipeline
+from edgekd.run_folder import check_apart
 from edgekd.target import Target
 
 if TYPE_CHECKING:
@@ -53,9 +55,14 @@ def export_run(
     """
     limit_bytes = None if memory_limit is None else parse_bytes(memory_limit)
     check_prompts(prompts or [])
-    out = out.absolute()  # `.` has no name to put a temporary folder beside
+    # A link stays, and `.` has no name to put a temporary folder beside.
+    out = out.resolve()
+    check_replaceable(out)
     check_writable(out)
     pipeline = resolve_pipeline(str(pipeline))
+    check_apart(out, [("pipeline", pipeline), *([("--lora", lora)] if lora else [])])
+    from edgekd.diffusion.health import check_parts
+    from edgekd.diffusion.validate import inspect_folder
     from edgekd.export.bits.apply import mixed_precision
     from edgekd.export.bits.request import quantization_recipe
     from edgekd.export.protocol import ExportOptions, Generation, Tunes
@@ -72,6 +79,7 @@ def export_run(
     exporter = get_exporter(target.runtime)
     if tune and not isinstance(exporter, Tunes):
         raise InputError("--tune needs a runtime that has options to measure", exporter.name)
+    check_parts(inspect_folder(pipeline))
     used = prompts or DEFAULT_PROMPTS
     chosen = precision or target.deploy
     if quantize is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def generate_run(
             `out` that exists or cannot be made.
     """
     check_writable(out)
-    if out.exists():
+    if os.path.lexists(out):
         raise InputError("`--out` must be a new folder", str(out))
     check_prompts(prompts)
     if guidance_scale is not None and not math.isfinite(guidance_scale):
@@ -101,7 +102,7 @@ def generate_run(
         prompts, num_inference_steps=steps, guidance_scale=guidance_scale, generator=generators
     ).images
     names = [f"{i:04d}.png" for i in range(len(prompts))]
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, record=False) as folder:
         for name, picture in zip(names, pictures, strict=True):
             picture.save(folder / name)
     return [out / name for name in names]

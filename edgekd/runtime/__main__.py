@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def _draw(options: argparse.Namespace) -> list[Path]:
 
     paths = [options.out / f"{index:04d}.png" for index in range(len(options.prompts))]
     for path in paths:
-        if path.exists():
+        if os.path.lexists(path):
             raise InputError("pictures must not be there yet", str(path), "Pass another --out.")
     pictures = Pipeline.open(options.folder, options.threads).generate(
         options.prompts,

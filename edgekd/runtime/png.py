@@ -5,6 +5,7 @@ Format: W3C, Portable Network Graphics Specification (Third Edition), sections 5
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -40,10 +41,14 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 def write_png(path: Path, picture: npt.NDArray[np.uint8]) -> None:
     """Write a picture whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        part.write_bytes(encode_png(picture))
-        part.replace(path)
+        with open(part, "xb") as stream:
+            try:
+                stream.write(encode_png(picture))
+                stream.flush()
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise InputError("the picture must be writable", f"{path} ({error.strerror})") from None

@@ -16,6 +16,7 @@ from edgekd.metrics.clip_score import Scorer, retrieval
 from edgekd.metrics.features import FeatureExtractor
 from edgekd.metrics.metric import Figure, Measurements, Metric, Pictures, Reference
 from edgekd.metrics.registry import load_metrics
+from edgekd.recipe import SourcesSection
 
 COUNT = 48
 
@@ -85,7 +86,7 @@ every_metric = pytest.mark.parametrize("metric", OF_PICTURES.values(), ids=OF_PI
 @pytest.fixture(scope="module")
 def real() -> list[Sample]:
     """Starter images, spread over labels and styles, on white."""
-    records = [r for i, r in enumerate(iter_records(["starter"])) if i % 61 == 0][: 2 * COUNT]
+    records = [r for i, r in enumerate(iter_records(SourcesSection())) if i % 61 == 0][: 2 * COUNT]
     return [
         Sample(np.asarray(to_rgb(open_image(r.image_bytes, 10**6), (255, 255, 255))), r.caption)
         for r in records

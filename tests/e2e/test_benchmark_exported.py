@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +13,18 @@ import pytest
 
 from edgekd.benchmark.agreement import psnr_db
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.draw import Batch, noise_seed, open_drawer
-from edgekd.benchmark.orders import DrawOrder, SpeedOrder
-from edgekd.benchmark.speed import component_calls
+from edgekd.benchmark.draw import Batch, open_drawer, preload
+from edgekd.benchmark.speed import SpeedOrder, component_calls, measure_speed
 from edgekd.benchmark.suite import SpeedSection
+from edgekd.benchmark.workers import draw_batch
 from edgekd.jobs.matrix import not_executed_here, student_case
+from edgekd.measure.memory import measured
+from edgekd.processes.child import Child
 from edgekd.recipe import RowGeneration
 
 # The floor of float32 exports, for their reason: the error stays below one grey level of 255.
 FLOOR_DB = 50.0
 CAPTIONS = ("red apple", "a smiling cat face")
-SEEDS = tuple(noise_seed(0, index) for index in (3, 8))
 
 
 def pair(source: Path, export: Path, generation: RowGeneration) -> tuple[Case, Case]:
@@ -58,47 +57,31 @@ def test_the_same_noise_gives_diffusers_picture(
     cases = pair(source, export_to(source, runtime, precision), generation)
     assert cases[1].evaluated == not_executed_here(runtime)
     side = json.loads((cases[1].path / "manifest.json").read_text())["shapes"]["native"][0]
-    batch = Batch(CAPTIONS, SEEDS, generation, side)
-    theirs, ours = (open_drawer(case, threads=1).draw(batch) for case in cases)
+    theirs, ours = (
+        open_drawer(case, threads=1).draw(Batch(case, 1, CAPTIONS, [3, 8], side, seed=0))
+        for case in cases
+    )
     assert theirs.std() > 1  # no constant picture
     assert psnr_db(ours, theirs).min() >= FLOOR_DB
 
 
-def orders(case: Case) -> list[dict[str, Any]]:
-    draw = DrawOrder(
-        case=case, threads=1, captions=["red apple"], indices=[0], resolution=64, seed=0
-    )
-    speed = SpeedSection(threads=1, warmup=1, component_runs=1, image_runs=1)
-    time = SpeedOrder(cases=[case], caption="red apple", resolution=64, speed=speed)
-    return [draw.model_dump(mode="json"), time.model_dump(mode="json")]
+HEAVY = "{'torch', 'diffusers', 'transformers', 'optimum'} & set(__import__('sys').modules)"
 
 
 def test_time_and_memory_are_those_of_a_process_without_torch(starter_export: Path) -> None:
-    case = replace(
-        student_case("e", starter_export), generation=RowGeneration("DDIMScheduler", 1, 4.0)
-    )
-    draw, speed = orders(case)
-    code = (
-        "import json, sys\n"
-        "from edgekd.benchmark.draw import draw_one, preload\n"
-        "from edgekd.benchmark.worker import Worker, answer\n"
-        "draw, speed = json.loads(sys.stdin.read())\n"
-        "preload(draw); draw_one(draw)\n"
-        "reply = answer(Worker(), speed)\n"
-        "heavy = {'torch', 'diffusers', 'transformers', 'optimum'} & set(sys.modules)\n"
-        "print(json.dumps([reply, sorted(heavy)]))\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        input=json.dumps([draw, speed]),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    reply, heavy = json.loads(result.stdout)
-    assert heavy == []
+    generation = RowGeneration("DDIMScheduler", 1, 4.0)
+    case = replace(student_case("e", starter_export), generation=generation)
+    speed = SpeedSection(threads=1, warmup=1, component_runs=1, image_runs=1)
+    with Child("measure", 1) as child:
+        batch = Batch(case, 1, CAPTIONS[:1], [0], 64, seed=0)
+        found = child.call(measured, draw_batch, batch, preload)
+        timings = child.call(measure_speed, SpeedOrder([case], CAPTIONS[0], 64, speed)).timings
+        assert child.call(eval, HEAVY) == set()
     parts = {"text_encoder", "unet", "unet_guided", "vae_decoder", "image"}
-    assert set(reply["result"]["timings"]["e"]) == parts
+    assert set(timings["e"]) == parts
+    # onnxruntime and numpy before, the starter's 58 MB of weights after.
+    assert found.memory.baseline_bytes < 150 * 2**20
+    assert found.memory.above_baseline_bytes > 58 * 10**6
 
 
 @pytest.mark.parametrize(("fused", "batches"), [(True, [2]), (False, [1, 1])])
@@ -106,12 +89,13 @@ def test_a_guided_step_is_replayed_as_the_folder_runs_it(
     starter_export: Path, fused: bool, batches: list[int]
 ) -> None:
     generation = RowGeneration("DDIMScheduler", 2, 4.0)
-    drawer: Any = open_drawer(replace(student_case("e", starter_export), generation=generation), 1)
+    case = replace(student_case("e", starter_export), generation=generation)
+    drawer: Any = open_drawer(case, threads=1)
     options = replace(drawer.pipeline.folder.options, fused_guidance=fused)
     drawer.pipeline = replace(
         drawer.pipeline, folder=replace(drawer.pipeline.folder, options=options)
     )
-    calls = component_calls(drawer, Batch(CAPTIONS[:1], SEEDS[:1], generation, 64))
+    calls = component_calls(drawer, Batch(case, 1, CAPTIONS[:1], [3], 64, seed=0))
     assert [len(found["out_sample"]) for found in calls["unet_guided"]()] == batches
     assert [len(found["out_sample"]) for found in calls["unet"]()] == [1]
     assert np.isfinite(calls["vae_decoder"]()[0]["sample"]).all()

@@ -31,6 +31,14 @@ PICTURE_FLOOR = Floor(20.0, "below it the same noise and prompt give a visibly d
 
 
 @dataclass(frozen=True)
+class PartBits:
+    """What the conversion of a part is told; see `StoresBits.convert_bits`."""
+
+    method: str
+    bits: dict[str, int]
+
+
+@dataclass(frozen=True)
 class AppliedRecipe:
     """A recipe that fits a pipeline and a runtime.
 
@@ -41,13 +49,11 @@ class AppliedRecipe:
     recipe: QuantizationRecipe
     bits: Mapping[str, Bits]
 
-    def part(self, name: str) -> dict[str, Any]:
-        """What the conversion of a part is told, as JSON values; see `StoresBits.convert_bits`."""
+    def part(self, name: str) -> PartBits:
+        """What the conversion of a part is told."""
         component = of_part(dict(self.bits.get(PIPELINE_ATTRIBUTES[name], {})), name)
-        return {
-            "method": self.recipe.method,
-            "bits": {tensor: bits for tensor, bits in component.items() if bits is not None},
-        }
+        chosen = {tensor: bits for tensor, bits in component.items() if bits is not None}
+        return PartBits(self.recipe.method, chosen)
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the recipe beside the export; returns what the manifest tells of it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +13,13 @@ from edgekd.errors import InputError
 from edgekd.export.bits.apply import storages
 from edgekd.export.bits.auto import Wish, choose_bits
 from edgekd.export.bits.recipe import QuantizationRecipe, Source, load_quantization
-from edgekd.export.job import check_capabilities, check_out
+from edgekd.export.job import check_capabilities
 from edgekd.export.lora import check_lora, fuse_lora
 from edgekd.export.manifest import source_facts
 from edgekd.export.protocol import Exporter, ExportOptions
+from edgekd.files import check_writable
+from edgekd.folders import check_replaceable
+from edgekd.processes.scratch import scratch_folder
 from edgekd.progress import Progress
 from edgekd.resources import data_root
 
@@ -130,7 +132,8 @@ def _check_early(
     """What the export would refuse after minutes of measurements."""
     from edgekd.diffusion.load import load_pipeline
 
-    check_out(out)
+    check_replaceable(out)
+    check_writable(out)
     check_capabilities(exporter, load_pipeline(pipeline_path, only=()), None)
     if options.lora is not None:
         check_lora(options.lora)
@@ -144,7 +147,7 @@ def _pipeline(path: Path, options: ExportOptions) -> Iterator[Any]:
     if options.lora is None:
         yield load_pipeline(path)
         return
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-        fused = Path(folder) / "fused"
+    with scratch_folder() as folder:
+        fused = folder / "fused"
         fuse_lora(load_pipeline(path), options.lora, fused)
         yield load_pipeline(fused)

@@ -19,6 +19,7 @@ from edgekd.errors import InputError
 from edgekd.export.manifest import MANIFEST_FILE, read_manifest
 from edgekd.export.onnx.pipeline import TUNING, OnnxRunner, RuntimeOptions, model_file
 from edgekd.export.unet_noise import unet_noise
+from edgekd.folders import restamp
 from edgekd.measure.clock import Latency, time_interleaved
 from edgekd.measure.environment import environment
 
@@ -82,6 +83,7 @@ def tune(path: Path, threads: int, warmup: int = 2, runs: int = 15) -> dict[str,
         "environment": environment(),
     }
     write_json(path / MANIFEST_FILE, {**read_json(path / MANIFEST_FILE), TUNING: result})
+    restamp(path, MANIFEST_FILE)
     return result
 
 

@@ -24,6 +24,7 @@ from edgekd.export.openvino.pipeline import (
 )
 from edgekd.export.record import Arrays
 from edgekd.export.unet_noise import unet_noise
+from edgekd.folders import restamp
 from edgekd.measure.clock import Latency, time_interleaved
 from edgekd.measure.environment import cores, cpu
 
@@ -67,6 +68,7 @@ def tune(path: Path, threads: int = 0) -> dict[str, Any]:
         "cores": cores(),
     }
     write_json(path / MANIFEST, {**manifest, "tuning": options})
+    restamp(path, MANIFEST)
     return options
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from edgekd.benchmark.cases import Case, check_cases
-from edgekd.benchmark.orders import DrawOrder
 from edgekd.errors import InputError
 from edgekd.recipe import RowGeneration
 
@@ -26,15 +25,6 @@ def test_key_follows_content_and_generation_not_bookkeeping(teacher: Case, tmp_p
     few, guided = (RowGeneration("DDIMScheduler", 4, scale) for scale in (1.0, 1.0000001))
     keys = {replace(teacher, generation=one).key() for one in (None, few, guided)}
     assert len(keys) == 3
-
-
-def test_cases_survive_json(teacher: Case) -> None:
-    generation = RowGeneration("LCMScheduler", 4, 1.0)
-    case = replace(teacher, source=teacher.path, not_executed="no", generation=generation)
-    order = DrawOrder(
-        case=case, threads=1, captions=["a"], indices=[0], resolution=8, seed=0, out=Path("o")
-    )
-    assert DrawOrder.model_validate(order.model_dump(mode="json")) == order
 
 
 def test_a_matrix_that_could_not_be_read_is_refused(teacher: Case, tmp_path: Path) -> None:

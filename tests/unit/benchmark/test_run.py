@@ -13,11 +13,12 @@ from edgekd.artifacts import BenchmarkReport, PreparedData, finished
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.run import MatrixRequest, benchmark
 from edgekd.benchmark.suite import Suite
-from edgekd.benchmark.workers import WorkerPool
 from edgekd.data.prepare import prepare
 from edgekd.errors import GateError, InputError
 from edgekd.jobs.gates import check_gates, gates
 from edgekd.jobs.summary import summary_lines
+from edgekd.processes.child import Child
+from edgekd.processes.pool import Pool
 from edgekd.progress import Silent
 from edgekd.recipe import (
     DataSection,
@@ -217,8 +218,8 @@ def test_a_second_run_measures_nothing_again(
         raise AssertionError("a worker was started")
 
     before = json.loads(report.json_path.read_text())
-    monkeypatch.setattr(WorkerPool, "_start", refuse)
-    monkeypatch.setattr("edgekd.benchmark.cost.start_peak_memory", refuse)
+    monkeypatch.setattr(Pool, "submit", refuse)
+    monkeypatch.setattr(Child, "call", refuse)
     again = run(cases, data, report.root, "k2")
     after = json.loads(again.json_path.read_text())
     assert after["rows"] == before["rows"]
@@ -235,14 +236,16 @@ def test_a_killed_drawing_goes_on_at_its_batch(
     batches[1].unlink()
     asked = []
 
-    def take(self: WorkerPool, requests: Any, done: Any) -> None:
-        asked.extend(requests)
+    def take(self: Pool, function: Any, orders: Any) -> Any:
+        asked.extend(orders)
         batches[1].write_bytes(lost)
+        return []
 
-    monkeypatch.setattr(WorkerPool, "ask_all", take)
+    monkeypatch.setattr(Pool, "each", take)
     run(cases, data, report.root, "k3")
-    assert {request["out"] for request in asked} == {str(batches[1].absolute())}
-    assert {tuple(request["indices"]) for request in asked} == {(4, 5)}
+    # Rows of one content share their pictures.
+    assert {order.out for order in asked} == {batches[1].absolute()}
+    assert all(order.indices == [4, 5] for order in asked)
 
 
 @pytest.fixture

@@ -5,13 +5,11 @@ import pytest
 
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.draw import Batch, Drawer, open_drawer
-from edgekd.benchmark.orders import SpeedOrder
-from edgekd.benchmark.speed import component_calls, measure_speed
+from edgekd.benchmark.speed import SpeedOrder, component_calls, measure_speed
 from edgekd.benchmark.suite import SpeedSection
 from edgekd.recipe import RowGeneration
 
 GENERATION = RowGeneration("DDIMScheduler", 2, 3.0)
-BATCH = Batch(("red apple",), (0,), GENERATION, 32)
 
 
 @pytest.fixture(scope="module")
@@ -24,23 +22,28 @@ def drawer(case: Case) -> Drawer:
     return open_drawer(case, threads=1)
 
 
-def test_components_are_replayed_with_the_inputs_of_a_real_drawing(drawer: Drawer) -> None:
-    calls = component_calls(drawer, BATCH)
+@pytest.fixture
+def batch(case: Case) -> Batch:
+    return Batch(case, 1, ["red apple"], [0], 32, seed=0)
+
+
+def test_components_are_replayed_with_the_inputs_of_a_real_drawing(
+    drawer: Drawer, batch: Batch
+) -> None:
+    calls = component_calls(drawer, batch)
     assert set(calls) == {"text_encoder", "text_encoder_2", "unet", "unet_guided", "vae_decoder"}
     assert calls["unet"]()[0].shape[0] == 1
     assert calls["unet_guided"]()[0].shape[0] == 2
     assert calls["vae_decoder"]()[0].shape[1:] == (3, 32, 32)
 
 
-def test_without_guidance_there_is_no_guided_step(drawer: Drawer) -> None:
-    plain = replace(BATCH, generation=replace(GENERATION, guidance_scale=1.0))
-    assert "unet_guided" not in component_calls(drawer, plain)
+def test_without_guidance_there_is_no_guided_step(drawer: Drawer, batch: Batch) -> None:
+    assert "unet_guided" not in component_calls(drawer, batch.drawn_with(guidance_scale=1.0))
 
 
 def test_all_cases_have_all_samples(case: Case) -> None:
     speed = SpeedSection(threads=1, warmup=1, component_runs=2, image_runs=3)
-    cases = [case, replace(case, name="b")]
-    found = measure_speed(SpeedOrder(cases=cases, caption="crab", resolution=32, speed=speed))
+    found = measure_speed(SpeedOrder([case, replace(case, name="b")], "crab", 32, speed))
     assert set(found.timings) == {"a", "b"}
     for parts in found.timings.values():
         assert len(parts["image"].samples_ms) == 3

@@ -15,13 +15,13 @@ from edgekd.libraries import diffusers
 from edgekd.recipe import RowGeneration
 
 GENERATION = RowGeneration("DDIMScheduler", 2, 3.0)
-BATCH = Batch(("red apple", "crab", "sun"), (4, 5, 6), GENERATION, 32)
+CASE = Case("t", "teacher", "torch", "fp32", Path(), generation=GENERATION)
+BATCH = Batch(CASE, 1, ["red apple", "crab", "sun"], [4, 5, 6], 32, seed=0)
 
 
 @pytest.fixture(scope="module")
 def drawer(tiny_teacher: Path) -> TorchDrawer:
-    case = Case("t", "teacher", "torch", "fp32", tiny_teacher, generation=GENERATION)
-    return TorchDrawer(case, threads=1)
+    return TorchDrawer(replace(CASE, path=tiny_teacher), threads=1)
 
 
 def test_pictures_do_not_depend_on_the_batch_nor_touch_the_global_generator(
@@ -29,7 +29,7 @@ def test_pictures_do_not_depend_on_the_batch_nor_touch_the_global_generator(
 ) -> None:
     before = torch.random.get_rng_state()
     together = drawer.draw(BATCH)
-    alone = drawer.draw(replace(BATCH, captions=("crab",), seeds=(5,)))
+    alone = drawer.draw(replace(BATCH, captions=["crab"], indices=[5]))
     assert torch.equal(before, torch.random.get_rng_state())
     assert together.shape == (3, 32, 32, 3)
     assert together.dtype == np.uint8
@@ -38,10 +38,10 @@ def test_pictures_do_not_depend_on_the_batch_nor_touch_the_global_generator(
 
 
 def test_pictures_are_reproducible_and_follow_their_seed(drawer: TorchDrawer) -> None:
-    one = replace(BATCH, captions=("crab",), seeds=(0,))
+    one = replace(BATCH, captions=["crab"], indices=[0])
     first = drawer.draw(one)
     assert np.array_equal(first, drawer.draw(one))
-    assert not np.array_equal(first, drawer.draw(replace(one, seeds=(1,))))
+    assert not np.array_equal(first, drawer.draw(replace(one, seed=1)))
 
 
 def test_noise_is_that_of_the_seed_whatever_the_pipeline(drawer: TorchDrawer) -> None:

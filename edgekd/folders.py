@@ -1,0 +1,308 @@
+"""Folders that edgekd may replace: only its own, known by a record of every file in them.
+
+A finished folder carries `artifact.json`: its content key, and names, sizes and hashes of its
+files. That record is the licence to replace it. What holds anything else is never touched.
+
+A folder grows under a temporary name, `.<name>.<pid>.tmp`, and takes its own when it is whole.
+What a killed process left is known by exactly that name, the number of a process that is gone, and
+edgekd's mark in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import EdgekdError, InputError
+from edgekd.files import hash_file, hash_value, is_running, making, write_json, writing
+
+ARTIFACT_FILE = "artifact.json"
+# What `artifact.json` holds while a folder grows.
+_GROWING = {"growing": True}
+# Desktops drop these into any folder that somebody looks at.
+_DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+_RECORD_BYTES = 64 << 20
+
+
+def _silent(text: str) -> None:
+    del text
+
+
+def finish(root: Path, key: str, only: tuple[str, ...] = (), **facts: Any) -> None:
+    """Mark a folder as whole: write its key, its facts and the record of its files.
+
+    Args:
+        only: names of the files and folders in it that are the result; () is all there is. A
+            folder with more in it than its result cannot be replaced as a whole.
+    """
+    names = [root / name for name in only] or [root]
+    files = [file for name in names for file in _files(name)]
+    record = {file.relative_to(root).as_posix(): _stamp(file) for file in files}
+    record.pop(ARTIFACT_FILE, None)
+    content = {"key": key, **facts, "whole": not only, "files": record}
+    write_json(root / ARTIFACT_FILE, {**content, "seal": hash_value(content)})
+
+
+def restamp(root: Path, name: str) -> None:
+    """Renew the record of one file that was changed after the folder was finished."""
+    record = read_record(root)
+    if record is not None:
+        content = {**record, "files": {**record["files"], name: _stamp(root / name)}}
+        write_json(root / ARTIFACT_FILE, {**content, "seal": hash_value(content)})
+
+
+def _files(path: Path) -> list[Path]:
+    """Files and links at or below a path; links are not followed."""
+    if path.is_symlink() or not path.is_dir():
+        return [path]
+    return [
+        Path(folder) / name
+        for folder, folders, files in os.walk(path)
+        for name in sorted([*files, *(f for f in folders if (Path(folder) / f).is_symlink())])
+    ]
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    if path.is_symlink():
+        return {"link": os.readlink(path)}
+    return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+
+
+def read_record(root: Path) -> dict[str, Any] | None:
+    """The content of a folder's `artifact.json`; None: there is none, or it is damaged."""
+    record = _read(root)
+    if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
+        return None
+    return record if record.pop("seal", None) == hash_value(record) else None
+
+
+def _read(root: Path) -> Any:
+    path = root / ARTIFACT_FILE
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > _RECORD_BYTES:
+            return None
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def finished(root: Path, key: str, say: Callable[[str], None] = _silent) -> dict[str, Any] | None:
+    """The facts of a folder that is whole, undamaged and has this key, else None.
+
+    Args:
+        say: is told of damage.
+    """
+    tidy(root)
+    record = read_record(root)
+    if record is None:
+        if (root / ARTIFACT_FILE).exists():
+            say(f"  `{root}` is damaged: it is made again")
+        return None
+    if record["key"] != key:
+        return None
+    if harmed := damage(root, record):
+        say(f"  `{root / harmed}` is missing or damaged: it is made again")
+        return None
+    return record
+
+
+def damage(root: Path, record: dict[str, Any], thorough: bool = False) -> str:
+    """The first file that is not as the record says, or "".
+
+    Names and sizes are always compared, hashes where a file was written or renamed after the
+    record: short of a failing disk, nothing else can have changed a content.
+
+    Args:
+        thorough: compare all hashes.
+    """
+    written = (root / ARTIFACT_FILE).stat().st_ctime_ns
+    for name, stamp in record["files"].items():
+        path = root / name
+        try:
+            state = path.lstat()
+            if "link" in stamp:
+                intact = path.is_symlink() and os.readlink(path) == stamp["link"]
+            else:
+                intact = not path.is_symlink() and state.st_size == stamp["bytes"]
+                if intact and (thorough or state.st_ctime_ns >= written):
+                    intact = hash_file(path) == stamp["sha256"]
+        except (OSError, KeyError, TypeError, ValueError):
+            intact = False
+        if not intact:
+            return str(name)
+    return ""
+
+
+def foreign_entry(root: Path) -> Path | None:
+    """Something in a folder that its record does not list; None: there is nothing else.
+
+    A folder without a readable record is foreign itself, unless it is empty.
+    """
+    record = read_record(root)
+    if record is None or not record.get("whole"):
+        return next(iter(sorted(root.iterdir())), None) and root
+    known = {root / name for name in record["files"]} | {root / ARTIFACT_FILE}
+    entries = (path for path in _files(root) if path.name not in _DESKTOP)
+    return next((path for path in entries if path not in known), None)
+
+
+def check_replaceable(path: Path, option: str = "--out") -> None:
+    """Only what edgekd wrote, and nobody added to, may be replaced.
+
+    Raises:
+        InputError: the path is a link, a file, a mount point, or holds something else.
+    """
+    if not os.path.lexists(path):
+        return
+    problem = ""
+    if path.is_symlink() or not path.is_dir():
+        problem = f"{path} ({'a link' if path.is_symlink() else 'a file'})"
+    elif path.is_mount():
+        # A finished folder takes the place of the old one, which a mount point cannot leave.
+        problem = f"{path} (a mount point)"
+    elif foreign := foreign_entry(path):
+        inside = foreign.relative_to(path)
+        problem = str(path) if foreign == path else f"{path} with `{inside}` in it"
+    if problem:
+        raise InputError(
+            f"`{option}` must be a new or empty folder, or one with nothing but edgekd's own files",
+            problem,
+            "Move it away, or pass another folder.",
+        )
+
+
+def remove_folder(path: Path) -> None:
+    """Remove one of edgekd's own folders; one with anything else in it stays."""
+    if path.is_dir() and not path.is_symlink() and foreign_entry(path) is None:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_place(final: Path) -> None:
+    """As `check_replaceable`, for a place inside a run folder.
+
+    Whatever stands there without a readable record was a result, and is damaged: it is set aside.
+    """
+    record = read_record(final)
+    if final.is_symlink() or not final.is_dir() or (record is not None and record.get("whole")):
+        check_replaceable(final, str(final))
+
+
+@contextlib.contextmanager
+def temporary_folder(final: Path) -> Iterator[Path]:
+    """Yield a new folder beside `final`; it goes in the end, or when `final` is next made.
+
+    Raises:
+        InputError: no folder can be made there.
+    """
+    tidy(final)
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    with making(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+    try:
+        write_json(temporary / ARTIFACT_FILE, _GROWING)
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(final: Path, record: bool = True) -> Iterator[Path]:
+    """Yield a temporary sibling folder that takes the name `final` on success.
+
+    An older `final` is replaced as the last step; on any error it stays as it was.
+
+    Args:
+        record: leave `artifact.json` in it, so that it can be replaced one day.
+
+    Raises:
+        InputError: no folder can be made there, or `final` may not be replaced.
+    """
+    _check_place(final)
+    with temporary_folder(final) as temporary:
+        yield temporary
+        if not record:
+            (temporary / ARTIFACT_FILE).unlink(missing_ok=True)
+        elif read_record(temporary) is None:
+            finish(temporary, "")
+        _replace(final, temporary)
+
+
+@contextlib.contextmanager
+def resumable_folder(final: Path, key: str) -> Iterator[Path]:
+    """Yield the folder in which `final` grows; on success it takes that name.
+
+    A later call with the same key finds what an earlier, killed one finished. Work for another
+    key is thrown away, and so is all of it when the user's input turns out to be wrong.
+    """
+    partial = final.with_name(f".{final.name}.{key[:16]}.partial")
+    other = re.compile(rf"\.{re.escape(final.name)}\.[0-9a-f]{{16}}\.partial")
+    tidy(final)
+    _check_place(final)
+    with writing(final):
+        for path in final.parent.iterdir() if final.parent.is_dir() else ():
+            if other.fullmatch(path.name) and path != partial and _is_growing(path):
+                shutil.rmtree(path, ignore_errors=True)
+        partial.mkdir(parents=True, exist_ok=True)
+        write_json(partial / ARTIFACT_FILE, _GROWING)
+        for temporary in (*partial.rglob(".*.tmp*"), *partial.rglob(".tmp??????")):
+            temporary.unlink(missing_ok=True)  # the second pattern is safetensors' own
+        try:
+            yield partial
+        except EdgekdError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        _replace(final, partial)
+
+
+def _is_growing(folder: Path) -> bool:
+    """Whether a folder under a temporary name is one of edgekd's."""
+    ours = folder.is_dir() and not folder.is_symlink()
+    return ours and (_read(folder) == _GROWING or read_record(folder) is not None)
+
+
+def _replace(final: Path, new: Path) -> None:
+    """Give a whole folder its name; what had it goes.
+
+    In between, the old one is called `.<name>.<pid>.old`, from where `tidy` brings it back. One
+    whose record is damaged is set aside: nobody can tell any more whose files are in it.
+    """
+    old = final.with_name(f".{final.name}.{os.getpid()}.old")
+    if final.exists():
+        final.rename(old)
+    new.rename(final)
+    if old.is_dir():
+        if foreign_entry(old) is None:
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            names = (f"{final.name}.set-aside-{number}" for number in range(1, 10_000))
+            places = (final.with_name(name) for name in names)
+            old.rename(next(place for place in places if not os.path.lexists(place)))
+
+
+def tidy(final: Path) -> None:
+    """Undo what a killed process left of `final`: its old folder comes back, a half-made one goes.
+
+    Matched are `.<name>.<pid>.tmp` and `.<name>.<pid>.old` of dead processes with edgekd's own
+    marks in them, and nothing else.
+    """
+    pattern = re.compile(rf"\.{re.escape(final.name)}\.(\d+)\.(tmp|old)")
+    if not final.parent.is_dir():
+        return
+    for path in sorted(final.parent.iterdir()):
+        match = pattern.fullmatch(path.name)
+        if match is None or is_running(int(match[1])) or not _is_growing(path):
+            continue
+        if match[2] == "tmp":
+            shutil.rmtree(path, ignore_errors=True)
+        elif foreign_entry(path) is None:
+            if final.exists():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.rename(final)

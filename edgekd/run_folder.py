@@ -1,0 +1,176 @@
+"""Run folders: whose they are, one process at a time, and no input inside the output."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import fnmatch
+import glob
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import InputError
+from edgekd.files import making, write_json
+from edgekd.folders import ARTIFACT_FILE, foreign_entry, read_record
+from edgekd.resources import STARTER_NAME
+
+# Folders of work that a later call goes on with: see `edgekd.folders.resumable_folder`.
+PARTIAL = ".*.partial"
+MARKER = ".edgekd-run.json"
+_LOCK = ".edgekd-run.lock"
+_ANOTHER = "Pass another --out."
+
+
+def check_apart(out: Path, inputs: Iterable[tuple[str, str | Path]]) -> None:
+    """Nothing that a verb reads may lie in the folder that it writes.
+
+    Args:
+        inputs: option and path of each, as the user wrote them.
+
+    Raises:
+        InputError: the option, and what lies where.
+    """
+    for option, path in inputs:
+        if Path(path).expanduser().resolve().is_relative_to(out.resolve()):
+            raise InputError(
+                f"`{option}` must lie outside the out folder", f"{path} in {out}", _ANOTHER
+            )
+
+
+def check_data_apart(out: Path, sources: Iterable[str], option: str = "--data") -> None:
+    """Neither may captioned images lie in the out folder, nor the out folder among them.
+
+    Args:
+        sources: as in a recipe: files, folders and globs.
+
+    Raises:
+        InputError: what lies where.
+    """
+    place = out.resolve()
+    for source in (source for source in sources if source != STARTER_NAME):
+        path = Path(source).expanduser()
+        found = [source, *glob.glob(str(path), recursive=True)]
+        check_apart(out, [(option, name) for name in found])
+        if path.exists():
+            holds = path.is_dir() and place.is_relative_to(path.resolve())
+        else:
+            pattern = str(path.absolute())
+            holds = any(fnmatch.fnmatchcase(str(each), pattern) for each in (place, *place.parents))
+        if holds:
+            # The next run would take its own shards for images of the user's.
+            raise InputError(
+                f"the out folder must lie outside `{option}`", f"{out} in {source}", _ANOTHER
+            )
+
+
+@contextlib.contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process alone.
+
+    Raises:
+        InputError: the folder cannot be written, or another process holds it.
+    """
+    with making(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = open(folder / _LOCK, "a", encoding="utf-8")  # noqa: SIM115 (held open below)
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                "one process may work on a run folder at a time",
+                f"{folder} held by process {_marker(folder).get('pid', 'unknown')}",
+                "Wait for it, or pass another --out.",
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def open_run(
+    run: Path, kind: str = "distill", worth_keeping: tuple[str, ...] = (ARTIFACT_FILE, PARTIAL)
+) -> Iterator[None]:
+    """Lock a run folder of this kind, and leave no empty shell behind.
+
+    A run folder that this process made, with the parents it made for it, is removed again when an
+    error comes before the first file that is worth keeping.
+
+    Args:
+        kind: the verb whose results it holds.
+        worth_keeping: name patterns of such files and folders.
+
+    Raises:
+        InputError: the folder is somebody else's, or holds what edgekd did not write where it
+            will write; nothing was touched then.
+    """
+    made_here = [folder for folder in (run, *run.parents) if not folder.exists()]
+    check_run(run, kind)
+    try:
+        with run_lock(run):
+            write_json(run / MARKER, {"kind": kind, "pid": os.getpid()})
+            yield
+    except BaseException:
+        kept = (path for pattern in worth_keeping for path in run.rglob(pattern))
+        if made_here and run.is_dir() and next(kept, None) is None:
+            shutil.rmtree(run, ignore_errors=True)
+            for parent in made_here[1:]:
+                with contextlib.suppress(OSError):  # another run may be using it by now
+                    parent.rmdir()
+        raise
+
+
+def check_place(
+    run: Path,
+    kind: str,
+    inputs: Iterable[tuple[str, str | Path]] = (),
+    sources: Iterable[str] = (),
+) -> None:
+    """All that can be said of a run folder before any work: whose it is, and what lies in it.
+
+    Raises:
+        InputError: as `check_run`, `check_apart` and `check_data_apart`.
+    """
+    check_apart(run, inputs)
+    check_data_apart(run, sources)
+    check_run(run, kind)
+
+
+def check_run(run: Path, kind: str) -> None:
+    """A run folder must be new, empty, or an earlier run's of the same kind.
+
+    Raises:
+        InputError: as `open_run`.
+    """
+    if not run.is_dir() or all(path.name == _LOCK for path in run.iterdir()):
+        return
+    found = _marker(run).get("kind")
+    if found != kind:
+        made = f"{run} ({f'of `edgekd {found}`' if found else 'with files of others'})"
+        raise InputError(
+            f"the out folder must be new, empty, or an earlier run of `edgekd {kind}`",
+            made,
+            _ANOTHER,
+        )
+    for folder, folders, _ in os.walk(run):
+        record = read_record(Path(folder))
+        if record is None or not record.get("whole"):
+            continue
+        folders.clear()
+        if foreign := foreign_entry(Path(folder)):
+            raise InputError(
+                "results in a run folder must hold nothing that edgekd did not write",
+                str(foreign),
+                "Move it away, or pass another --out.",
+            )
+
+
+def _marker(run: Path) -> dict[str, Any]:
+    """What a run folder says of itself; {}: it is none."""
+    try:
+        content = json.loads((run / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

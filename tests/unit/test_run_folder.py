@@ -1,0 +1,159 @@
+"""Run folders: nobody else's, one process at a time, no input inside the output."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekd.errors import InputError
+from edgekd.folders import atomic_folder
+from edgekd.run_folder import MARKER, check_apart, check_data_apart, open_run, run_lock
+
+
+def test_second_process_is_refused(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from edgekd.run_folder import run_lock\n"
+        "from edgekd.errors import InputError\n"
+        "try:\n"
+        "    with run_lock(Path(sys.argv[1])): pass\n"
+        "except InputError as error: print(error)"
+    )
+    with run_lock(tmp_path):
+        result = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+        )
+    assert "one process may work on a run folder" in result.stdout
+    with run_lock(tmp_path):  # released again
+        pass
+
+
+def test_lock_in_a_place_that_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="must be writable"), run_lock(tmp_path / "file" / "run"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("made", "kept"), [("", False), ("recipe.json", False), ("unet/checkpoint.safetensors", True)]
+)
+def test_a_failed_run_leaves_only_what_is_worth_keeping(tmp_path, made, kept):
+    run = tmp_path / "runs" / "mine"
+
+    def fail() -> None:
+        with open_run(run, worth_keeping=("artifact.json", "checkpoint*")):
+            if made:
+                (run / made).parent.mkdir(exist_ok=True)
+                (run / made).write_text("{}")
+            raise InputError("a rule", "a value")
+
+    with pytest.raises(InputError):
+        fail()
+    assert (run.exists(), run.parent.exists()) == (kept, kept)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, InputError("a rule", "a value")])
+def test_work_that_can_go_on_is_worth_keeping(tmp_path, error):
+    run = tmp_path / "runs" / "mine"
+
+    def stop() -> None:
+        with open_run(run):
+            (run / ".prepared.0123.partial").mkdir()
+            raise error
+
+    with pytest.raises((KeyboardInterrupt, SystemExit, InputError)):
+        stop()
+    assert (run / ".prepared.0123.partial").is_dir()
+
+
+def test_a_failed_run_leaves_a_folder_that_was_there(tmp_path):
+    with pytest.raises(InputError, match="a rule"), open_run(tmp_path):
+        raise InputError("a rule", "a value")
+    assert tmp_path.is_dir()
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "cache/notes.txt", ".lock", "manifest.json"])
+def test_a_folder_of_somebody_else_is_not_touched(tmp_path, name):
+    mine = tmp_path / "work" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(InputError, match="with files of others"), open_run(tmp_path / "work"):
+        pytest.fail("it was opened")
+    assert [path for path in (tmp_path / "work").rglob("*") if path.is_file()] == [mine]
+    assert mine.read_text() == "mine"
+
+
+def test_a_run_of_another_verb_is_refused(tmp_path):
+    with open_run(tmp_path / "run", "teach run"):
+        pass
+    with (
+        pytest.raises(InputError, match=r"earlier run of `edgekd distill`.*of `edgekd teach run`"),
+        open_run(tmp_path / "run", "distill"),
+    ):
+        pytest.fail("it was opened")
+
+
+def test_a_file_that_somebody_added_to_a_result_is_found_before_any_work(tmp_path):
+    with open_run(tmp_path), atomic_folder(tmp_path / "export" / "fp32") as folder:
+        (folder / "model").write_text("ours")
+    with open_run(tmp_path):  # as it was left
+        pass
+    (tmp_path / "notes.txt").write_text("beside the results it may stay")
+    added = tmp_path / "export" / "fp32" / "app.js"
+    added.write_text("mine")
+    with pytest.raises(InputError, match=r"must hold nothing.*app\.js"), open_run(tmp_path):
+        pytest.fail("it was opened")
+    assert added.read_text() == "mine"
+
+
+def test_a_damaged_marker_is_one_line(tmp_path):
+    with open_run(tmp_path):
+        pass
+    (tmp_path / MARKER).write_text("[" * 100_000)
+    with pytest.raises(InputError, match="files of others"), open_run(tmp_path):
+        pytest.fail("it was opened")
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ("run", True),
+        ("run/distill/student", True),
+        ("link", True),
+        ("other", False),
+        ("runs", False),
+    ],
+)
+def test_nothing_that_is_read_lies_in_the_out_folder(tmp_path, given, refused):
+    (tmp_path / "run" / "distill" / "student").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "run" / "distill")
+    inputs = [("--teacher", tmp_path / given)]
+    if refused:
+        with pytest.raises(InputError, match="`--teacher` must lie outside the out folder"):
+            check_apart(tmp_path / "run", inputs)
+    else:
+        check_apart(tmp_path / "run", inputs)
+
+
+@pytest.mark.parametrize(
+    ("out", "source", "refused"),
+    [
+        ("photos/run", "photos", True),
+        ("photos/run", "photos/*", True),
+        ("photos/run", "photos/*.parquet", False),
+        ("run", "run/prepared", True),
+        ("run", "run/prepared/*.tar", True),
+        ("run", "photos", False),
+        ("run", "starter", False),
+    ],
+)
+def test_data_and_out_folder_lie_apart(tmp_path, monkeypatch, out, source, refused):
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos/a.png", "run/prepared/a.tar"):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).touch()
+    if refused:
+        with pytest.raises(InputError, match="must lie outside"):
+            check_data_apart(Path(out), [source])
+    else:
+        check_data_apart(Path(out), [source])
