@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from edgekd.training.log import METRICS_FILE
 
 STUDENT = "student"
 BOARD = "tensorboard"
-# What a run writes into its folder.
-OWN = (ARTIFACT_FILE, STUDENT, METRICS_FILE, BOARD, "samples", CHECKPOINTS)
+# Files that a run writes beside its student and its checkpoints.
+OWN = (ARTIFACT_FILE, METRICS_FILE, f"{BOARD}/events.out.tfevents.*", "samples/step-????????.png")
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,12 @@ class RunFolder:
         return Checkpoints(self.path / CHECKPOINTS, self.key)
 
     def clear(self) -> None:
-        """Remove what a run of another key left: none of it belongs to this one."""
+        """Remove what a run of another key left, and nothing of the user's.
+
+        Its student stays until this run's takes its place.
+        """
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            for path in (self.path / name for name in OWN):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+            for path in (path for pattern in OWN for path in self.path.glob(pattern)):
+                path.unlink()
+            self.checkpoints.remove()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from edgekd.progress import Progress, Silent
 from edgekd.recipe import DistillSection
 from edgekd.student.arch import StudentArch
 from edgekd.student.build import save_student
-from edgekd.training.checkpoint import CHECKPOINTS
 from edgekd.training.cpu import training_cpu
 from edgekd.training.log import METRICS_FILE
 
@@ -100,4 +98,4 @@ def _publish(trainer: Trainer, teacher_path: Path) -> None:
         save_student(teacher_path, trainer.ema.model, out / STUDENT)
         finish(out, trainer.folder.key, steps=trainer.section.steps)
     # Of no more use: another number of steps is another key, which starts anew.
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    trainer.folder.checkpoints.remove()

@@ -7,9 +7,10 @@ or a bad block has damaged is passed over for the newest one that is intact.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +90,7 @@ class Checkpoints:
     def save(self, step: int, groups: Mapping[str, Tensors], settings: str = "") -> Checkpoint:
         """Write a checkpoint under its final name in one rename, then drop all but the last two.
 
-        Later ones go too: they are damaged, or this run would not have come by here.
+        Before it, this step and later ones go: they are damaged, or the run would be past them.
 
         Args:
             settings: hash of all that decides the run's result, where other settings may go on.
@@ -100,6 +101,7 @@ class Checkpoints:
         from safetensors.torch import save_file
 
         final = self.folder / f"step-{step:08d}"
+        self._drop(other for other in self._steps() if other >= step)
         files = {}
         with writing(final), atomic_folder(final) as temporary:
             for group, tensors in groups.items():
@@ -109,9 +111,7 @@ class Checkpoints:
                 files[path.name] = _File(size=path.stat().st_size, sha256=hash_file(path))
             state = _State(key=self.key, settings=settings, step=step, files=files).sealed()
             write_json(temporary / _STATE_FILE, state.model_dump())
-        steps = sorted(self._steps())
-        for other in {*steps} - {*[s for s in steps if s <= step][-KEPT:]}:
-            shutil.rmtree(self.folder / f"step-{other:08d}", ignore_errors=True)
+        self._drop(sorted(self._steps())[:-KEPT])
         return Checkpoint(final, step, settings)
 
     def latest(self, progress: Progress) -> Checkpoint | None:
@@ -133,6 +133,18 @@ class Checkpoints:
                 f"continuing from {instead}"
             )
         return found
+
+    def remove(self) -> None:
+        """Drop all of them, and the folder if nothing else is in it."""
+        self._drop(self._steps())
+        for temporary in self.folder.glob(".step-*.tmp"):
+            shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def _drop(self, steps: Iterable[int]) -> None:
+        for step in list(steps):
+            shutil.rmtree(self.folder / f"step-{step:08d}", ignore_errors=True)
 
     def _steps(self) -> Iterator[int]:
         """Steps that have a folder. Temporary folders of killed writers have other names."""
