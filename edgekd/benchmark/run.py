@@ -158,7 +158,12 @@ def make_report(
     return Report(
         edgekd=__version__,
         created=created.isoformat(timespec="seconds"),
-        suite=SuiteRecord.model_validate(matrix.suite.model_dump()),
+        suite=SuiteRecord.model_validate(
+            {
+                **matrix.suite.model_dump(include={"name", "description", "speed", "memory"}),
+                "seed": matrix.suite.quality.seed,
+            }
+        ),
         environment=Environment.model_validate(environment()),
         load_average_before_timing=measured.speed.load_average if measured.speed else None,
         data=DataRecord(

@@ -38,7 +38,7 @@ def notes(report: Report) -> list[tuple[str, str]]:
             "Pictures",
             f"{data.prompts} captions of held-out images ({kinds}), {drawn}, "
             f"{data.resolution}x{data.resolution} pixels. Every row starts from the same "
-            f"noise: one generator per prompt, seed {suite.quality.seed}.",
+            f"noise: one generator per prompt, seed {suite.seed}.",
         ),
         *((one.full_name or one.label, one.note) for one in report.descriptors if one.note),
         (

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgekd.artifacts import write_text
 from edgekd.report import format as fmt
-from edgekd.report import notes, plots, view
+from edgekd.report import notes, plots, tables, view
 from edgekd.report.pictures import Gallery, data_uri, write_sheet
 from edgekd.report.schema import Report
 from edgekd.report.svg import row_series
@@ -59,19 +59,19 @@ def escape_markdown(text: Any) -> str:
 
 def page_context(report: Report, gallery: Gallery, with_plots: bool) -> dict[str, Any]:
     """Everything the templates show, as texts, tables and plots."""
-    tables = [
+    shown = [
         view.agreement_table(report),
-        view.speed_table(report),
-        view.memory_table(report),
-        view.component_table(report),
-        view.parity_table(report),
+        tables.speed_table(report),
+        tables.memory_table(report),
+        tables.component_table(report),
+        tables.parity_table(report),
     ]
     context: dict[str, Any] = {
         "report": report,
         "headline": report.metrics.rows,
         "cards": view.cards(report),
         "matrix": view.matrix_table(report),
-        "tables": [table for table in tables if table is not None],
+        "tables": [table for table in shown if table is not None],
         "absent": [row for row in report.rows if row.not_executed],
         "evaluated": [row for row in report.rows if row.evaluated],
         "torch_latency": view.torch_latency(report),

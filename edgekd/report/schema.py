@@ -149,21 +149,6 @@ class Headline(Record):
     torch_latency_ms: TorchLatency | None = None
 
 
-class SuiteGeneration(Record):
-    scheduler: str
-    steps: int
-    guidance_scale: float
-
-
-class SuiteQuality(Record):
-    samples: int
-    batch_size: int
-    workers: int
-    seed: int
-    kid_subsets: int
-    kid_subset_size: int
-
-
 class SuiteSpeed(Record):
     threads: int
     warmup: int
@@ -174,12 +159,9 @@ class SuiteSpeed(Record):
 class SuiteRecord(Record):
     """What was asked for; see `edgekd.benchmark.suite`."""
 
-    model_config = ConfigDict(extra="ignore")
-
     name: str
     description: str
-    generation: SuiteGeneration
-    quality: SuiteQuality
+    seed: int
     speed: SuiteSpeed | None
     memory: bool
 

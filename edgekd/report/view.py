@@ -7,17 +7,14 @@ from dataclasses import dataclass
 
 from edgekd.metrics.metric import Descriptor, Direction, Figure
 from edgekd.report import format as fmt
-from edgekd.report.schema import Agreement, Parity, Report, Row, Timing
-
-COMPONENTS = {
-    "text_encoder": "text encoder",
-    "text_encoder_2": "text encoder 2",
-    "unet": "U-Net, batch 1",
-    "unet_guided": "U-Net, guided (batch 2)",
-    "vae_decoder": "VAE decoder",
-    "image": "whole picture",
-}
-NOT_EXECUTED = "not executed"
+from edgekd.report.schema import Agreement, Report, Row
+from edgekd.report.tables import (
+    NOT_EXECUTED,
+    Table,
+    row_kind,
+    runtime_name,
+    without_empty_columns,
+)
 
 
 @dataclass(frozen=True)
@@ -30,16 +27,6 @@ class Card:
     teacher: str
     note: str
     verdict: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table whose first column names the row; `notes` mark rows that have no figures."""
-
-    head: list[str]
-    rows: list[list[str]]
-    kinds: list[str]
-    caption: str = ""
 
 
 # Ratios nearer to 1 than this are called the same: below the noise of any of these figures.
@@ -91,14 +78,6 @@ def _verdict(ratio: float, direction: Direction) -> str:
     return "better" if (ratio < 1) == (direction == "lower") else "worse"
 
 
-def runtime_name(row: Row) -> str:
-    return f"{row.runtime} {row.precision}"
-
-
-def _kind(row: Row) -> str:
-    return str(row.role) if row.drawn else "absent"
-
-
 # Columns in the order of what they are measured on.
 _SOURCES = ("pictures", "latency", "memory", "files")
 
@@ -112,7 +91,7 @@ def matrix_table(report: Report) -> Table:
     for row in report.rows:
         drawn = str(row.generation) if several and row.generation else fmt.MISSING
         rows.append([row.name, runtime_name(row), drawn, *_figure_cells(report, row, columns)])
-        kinds.append(_kind(row))
+        kinds.append(row_kind(row))
     head = ["row", "runtime", "generation", *map(fmt.head, columns)]
     return without_empty_columns(Table(head, rows, kinds, "Quality, latency, memory, size"))
 
@@ -139,17 +118,6 @@ def _cell(one: Descriptor, figure: Figure | None, stored_dtype: str | None = Non
     return f"{text} ({stored_dtype})" if one.per_stored_type and stored_dtype else text
 
 
-def without_empty_columns(table: Table) -> Table:
-    """The table without columns in which no row has a figure."""
-    kept = [
-        index
-        for index in range(len(table.head))
-        if any(row[index] != fmt.MISSING for row in table.rows)
-    ]
-    rows = [[row[index] for index in kept] for row in table.rows]
-    return Table([table.head[index] for index in kept], rows, table.kinds, table.caption)
-
-
 def agreement_table(report: Report) -> Table | None:
     """Pictures of the same caption and noise: each row against the teacher and other rows."""
     kept = [row for row in report.rows if row.to_teacher or row.to_student or row.to_torch]
@@ -172,7 +140,7 @@ def agreement_table(report: Report) -> Table | None:
         ]
         for row in kept
     ]
-    kinds = [_kind(row) for row in kept]
+    kinds = [row_kind(row) for row in kept]
     caption = "Agreement of pictures from the same noise"
     return without_empty_columns(Table(head, rows, kinds, caption))
 
@@ -186,115 +154,6 @@ def _difference(other: Agreement | None, one: Descriptor) -> str:
 
 def _psnr(other: Agreement | None) -> str:
     return fmt.decibel(other.psnr_db if other else None)
-
-
-def speed_table(report: Report) -> Table | None:
-    """p50 / p90 of each component and of the whole picture."""
-    timed = [row for row in report.rows if row.speed]
-    if not timed:
-        return None
-    present = {part for row in timed for part in row.speed}
-    parts = [part for part in COMPONENTS if part in present]
-    head = ["row", "runtime", *[COMPONENTS[part] for part in parts]]
-    head += ["first picture", "processor time, whole picture"]
-    rows, kinds = [], []
-    for row in report.rows:
-        cells = [row.name, runtime_name(row)]
-        if not row.speed:
-            cells += [NOT_EXECUTED, *[fmt.MISSING] * (len(parts) + 1)]
-        else:
-            cells += [_percentiles(row.speed.get(part)) for part in parts]
-            cells.append(fmt.number(row.speed["image"].warmup_ms[0]))
-            cells.append(fmt.number(row.speed["image"].cpu_p50_ms))
-        rows.append(cells)
-        kinds.append(_kind(row))
-    return Table(head, rows, kinds, "Latency in ms, p50 / p90")
-
-
-def _percentiles(latency: Timing | None) -> str:
-    if latency is None:
-        return fmt.MISSING
-    return f"{fmt.number(latency.p50_ms)} / {fmt.number(latency.p90_ms)}"
-
-
-def memory_table(report: Report) -> Table | None:
-    """Peak resident memory of a fresh process that loads a row and draws one picture."""
-    if not any(row.memory for row in report.rows):
-        return None
-    head = ["row", "runtime", "peak", "Python and libraries", "the pipeline itself"]
-    rows, kinds = [], []
-    for row in report.rows:
-        memory = row.memory
-        cells = [row.name, runtime_name(row)]
-        if memory is None:
-            cells += [NOT_EXECUTED, fmt.MISSING, fmt.MISSING]
-        else:
-            values = (memory.peak_bytes, memory.baseline_bytes, memory.above_baseline_bytes)
-            cells += [fmt.size(value) for value in values]
-        rows.append(cells)
-        kinds.append(_kind(row))
-    return Table(head, rows, kinds, "Peak resident memory in a fresh process")
-
-
-def component_table(report: Report) -> Table:
-    """Parameters and bytes per component."""
-    names: list[str] = []
-    for row in report.rows:
-        names += [name for name in row.component_bytes if name not in names]
-    names = [name for name in names if any(_large(row, name) for row in report.rows)]
-    rows = []
-    for row in report.rows:
-        cells = [row.name, runtime_name(row)]
-        for name in names:
-            parameters = row.component_parameters.get(name)
-            parts = [fmt.count(parameters)] if parameters else []
-            held = row.component_bytes.get(name)
-            cells.append(", ".join([*parts, fmt.size(held)]) if held else fmt.MISSING)
-        rows.append(cells)
-    kinds = [_kind(row) for row in report.rows]
-    return Table(["row", "runtime", *names], rows, kinds, "Parameters and size per component")
-
-
-def _large(row: Row, name: str) -> bool:
-    """Tokenizers and scheduler configs weigh next to nothing: no column for them."""
-    weights = row.component_parameters.get(name)
-    return bool(weights) or row.component_bytes.get(name, 0) > 10**6
-
-
-def parity_table(report: Report) -> Table | None:
-    """Worst SNR of each exported component against torch, and the floor it had to pass."""
-    exported = [row for row in report.rows if row.parity]
-    if not exported:
-        return None
-    names = list(dict.fromkeys(name for row in exported for name in row.parity))
-    rows = []
-    for row in exported:
-        cells = [row.name, runtime_name(row)]
-        cells += [_parity_cell(row.parity.get(name)) for name in names]
-        rows.append([*cells, _executors(row)])
-    kinds = [_kind(row) for row in exported]
-    head = ["row", "runtime", *names, "executed by"]
-    return Table(head, rows, kinds, "Parity: worst SNR of each component to torch (and its floor)")
-
-
-def _parity_cell(parity: Parity | None) -> str:
-    if parity is None:
-        return fmt.MISSING
-    cell = f"{fmt.decibel(parity.snr_db)} (≥ {fmt.number(parity.floor_db)})"
-    if parity.deployed_snr_db is None:
-        return cell
-    deployed = fmt.decibel(parity.deployed_snr_db)
-    return f"{cell}; as deployed {deployed} (≥ {fmt.number(parity.deployed_floor_db)})"
-
-
-def _executors(row: Row) -> str:
-    found = [
-        name
-        for parity in row.parity.values()
-        for name in (parity.executed_by, parity.deployed_executed_by)
-        if name
-    ]
-    return ", ".join(sorted(set(found)))
 
 
 def busy_warning(report: Report) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.benchmark.headline import headline
-from edgekd.report import view
+from edgekd.report import tables
 from edgekd.report.pictures import Gallery
 from edgekd.report.render import escape_markdown, render
 from edgekd.report.schema import Report
@@ -213,7 +213,7 @@ def test_parity_in_the_arithmetic_that_is_deployed_stands_beside(report: Report)
     unet = row.parity["unet"]
     unet.deployed_snr_db, unet.deployed_floor_db = 31.4, 24.0
     unet.deployed_executed_by = "openvino 2026 CPU bf16"
-    shown = view.parity_table(report)
+    shown = tables.parity_table(report)
     assert shown is not None
     line = next(cells for cells in shown.rows if cells[0] == row.name)
     assert "84.2 dB (≥ 60.0); as deployed 31.4 dB (≥ 24.0)" in line

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from edgekd.recipe import RowGeneration
-from edgekd.report import view
+from edgekd.report import tables, view
 from edgekd.report.schema import Report
 
 TakeAway = Callable[..., None]
@@ -23,10 +23,10 @@ def test_tables_have_a_cell_for_every_head(report: Report) -> None:
     makers = (
         view.matrix_table,
         view.agreement_table,
-        view.speed_table,
-        view.memory_table,
-        view.component_table,
-        view.parity_table,
+        tables.speed_table,
+        tables.memory_table,
+        tables.component_table,
+        tables.parity_table,
     )
     for make in makers:
         table = make(report)
