@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-
+from edgekd.entries import entries
 from edgekd.errors import InputError
 from edgekd.metrics.metric import Metric
 
@@ -16,26 +15,19 @@ def load_metrics() -> tuple[Metric, ...]:
     Raises:
         InputError: none, two of one name, or an entry point that leads to no metric of its name.
     """
-    found: dict[str, tuple[str, Metric]] = {}
-    for entry_point in entry_points(group=GROUP):
+    found = []
+    for name, entry_point in entries(GROUP).items():
         metric = entry_point.load()
-        if not isinstance(metric, Metric) or metric.descriptor.name != entry_point.name:
+        if not isinstance(metric, Metric) or metric.descriptor.name != name:
             raise InputError(
-                f"the entry point `{entry_point.name}` of `{GROUP}` must be a Metric of that name",
+                f"the entry point `{name}` of `{GROUP}` must be a Metric of that name",
                 entry_point.value,
             )
-        other = found.setdefault(entry_point.name, (entry_point.value, metric))[0]
-        if other != entry_point.value:
-            raise InputError(
-                f"names in the entry-point group `{GROUP}` must be unique",
-                f"`{entry_point.name}` from {other} and from {entry_point.value}",
-                "Uninstall one of the two packages.",
-            )
+        found.append(metric)
     if not found:
         raise InputError(
             "edgekd must be installed with its metrics",
             f"no entry point in the group `{GROUP}`",
             "Install it again.",
         )
-    metrics = [metric for _, metric in found.values()]
-    return tuple(sorted(metrics, key=lambda one: (one.descriptor.rank, one.descriptor.name)))
+    return tuple(sorted(found, key=lambda one: one.descriptor.rank))

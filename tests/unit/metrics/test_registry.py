@@ -2,6 +2,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from edgekd import entries
 from edgekd.errors import InputError
 from edgekd.metrics import registry
 
@@ -10,7 +11,7 @@ FD, KID = "edgekd.metrics.fd:METRIC", "edgekd.metrics.kid:METRIC"
 
 def install(monkeypatch: pytest.MonkeyPatch, *values: tuple[str, str]) -> None:
     found = [EntryPoint(name, value, registry.GROUP) for name, value in values]
-    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    monkeypatch.setattr(entries, "entry_points", lambda group: found)
 
 
 def test_metrics_come_in_the_order_of_their_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +22,7 @@ def test_metrics_come_in_the_order_of_their_ranks(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ([("fd", FD), ("fd", "edgekd.metrics.fd:METRIC ")], "must be unique"),
+        ([("fd", FD), ("fd", KID)], "must be unique"),
         ([("distance", FD)], "must be a Metric of that name"),
         ([("fd", "edgekd.metrics.fd:fd")], "must be a Metric of that name"),
         ([], "no entry point"),
