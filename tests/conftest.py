@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.commands import run_cli, run_python
 
 from edgekd import resources
+
+__all__ = ["run_cli", "run_python"]
 
 # One test process per core: more threads in each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-
+UNIT = Path(__file__).parent / "unit"
 SD2 = {"prediction_type": "v_prediction", "hidden_act": "gelu"}
 # Two stages of one layer, for tests of what costs time by the layer.
 SHALLOW = {
@@ -32,8 +35,13 @@ SHALLOW = {
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file run in one process, which makes the file's fixtures once."""
+    """The tests of a file run in one process, which makes the file's fixtures once.
+
+    `integration` is what starts processes, trains or takes long: all that is not in `unit/`.
+    """
     for item in items:
+        if not item.path.is_relative_to(UNIT):
+            item.add_marker(pytest.mark.integration)
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 

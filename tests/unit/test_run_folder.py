@@ -1,7 +1,5 @@
 """Run folders: nobody else's, one process at a time, no input inside the output."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,23 +7,6 @@ import pytest
 from edgekd.errors import InputError
 from edgekd.folders import atomic_folder
 from edgekd.run_folder import MARKER, check_apart, check_data_apart, open_run, run_lock
-
-
-def test_second_process_is_refused(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from edgekd.run_folder import run_lock\n"
-        "from edgekd.errors import InputError\n"
-        "try:\n"
-        "    with run_lock(Path(sys.argv[1])): pass\n"
-        "except InputError as error: print(error)"
-    )
-    with run_lock(tmp_path):
-        result = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
-        )
-    assert "one process may work on a run folder" in result.stdout
-    with run_lock(tmp_path):  # released again
-        pass
 
 
 def test_lock_in_a_place_that_is_no_folder(tmp_path):

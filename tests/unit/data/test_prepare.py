@@ -88,12 +88,6 @@ def test_every_sample_is_on_its_side(prepared):
     assert {s.holdout for s in iter_prepared(prepared, "validation")} <= {"group", "image"}
 
 
-def test_processes_do_not_change_a_byte(prepared, folder, tmp_path):
-    data = prepare(section(folder, workers=2), tmp_path / "prepared", Silent())
-    assert data.key == prepared.key
-    assert shards(data.root) == shards(prepared.root)
-
-
 def test_order_of_sources_does_not_change_the_split(folder, tmp_path, fill_folder):
     first = fill_folder(tmp_path / "a", 10, first=100)
     second = fill_folder(tmp_path / "b", 10, first=120)

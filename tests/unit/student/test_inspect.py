@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -184,13 +181,3 @@ def test_folders_and_shapes_are_counted_alike(starter_teacher: Path) -> None:
     }
     for name, cost in costs.items():
         assert {**whole[name], "bytes": 0} == {**asdict(cost), "bytes": 0}
-
-
-def test_a_published_architecture_needs_no_torch_and_little_time() -> None:
-    script = (
-        "import sys; from edgekd.student.inspect import *; inspect_components(arch='sdxl')\n"
-        "assert 'torch' not in sys.modules"
-    )
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-c", script], check=True)
-    assert time.monotonic() - started < 10

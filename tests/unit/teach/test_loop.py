@@ -2,91 +2,29 @@
 
 import copy
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from fixtures.toy import PHASES, losses, place, run, section, task
 
 from edgekd.errors import GateError, InputError
-from edgekd.progress import Silent
 from edgekd.teach.loop import (
     Keys,
-    Place,
-    Task,
     Trainer,
     rate_schedule,
     run_task,
     step_at,
 )
 from edgekd.teach.ranks import Ranks
-from edgekd.teach.recipe import TrainSection
 from edgekd.training.ema import decay_at
-from edgekd.training.log import METRICS_FILE, read_rows
+from edgekd.training.log import METRICS_FILE
 
-ALONE = Ranks()
-KEYS = Keys("structure", "settings")
 NEWEST = "checkpoints/step-00000010"
-PHASES = [{"steps": 6, "batch_size": 4}, {"steps": 4, "batch_size": 8}]
-
-
-def section(**changes):
-    values = {
-        "phases": PHASES,
-        "learning_rate": 0.05,
-        "warmup_steps": 2,
-        "decay_steps": 3,
-        "log_every": 1,
-        "validate_every": 5,
-    }
-    return TrainSection.model_validate({**values, **changes})
-
-
-def task(bad_step=-1, frozen_rate=0.0, matrices=(), edge_step=-1):
-    """Fit y = 3x - 1; the sample at position p is x = sin(p)."""
-    torch.manual_seed(0)
-    model, frozen = nn.Linear(1, 1), nn.Linear(1, 1)
-
-    def loss(step):
-        x = torch.from_numpy(np.sin(step.positions)).float()[:, None]
-        error = (model(x) + 0 * frozen(x) - (3 * x - 1)).square().mean()
-        if step.number == bad_step:
-            error = error * float("nan")
-        if step.number == edge_step:  # finite, and steep beyond all measure
-            error = error + (0 * model(x)).sqrt().sum()
-        return error, {"raw": error}
-
-    modules = {"model": model, "frozen": frozen}
-    rates = {"model": 0.05, "frozen": frozen_rate}
-    return Task(
-        "toy",
-        modules,
-        rates,
-        loss,
-        lambda averaged: {"validation_loss": 0.0},
-        matrices=frozenset(matrices),
-    )
-
-
-def place(folder, ranks=ALONE, keys=KEYS):
-    return Place(folder, keys, ranks, Silent(), checkpoint_minutes=0)
-
-
-def run(folder, ranks=ALONE, keys=KEYS, phases=PHASES, **options):
-    return run_task(task(**options), section(phases=phases), place(folder, ranks, keys))
 
 
 def trainer_of(folder, chosen=None, **changes):
     return Trainer(chosen or task(), section(**changes), place(folder))
-
-
-def losses(folder):
-    return [
-        {name: value for name, value in row.items() if not name.endswith("_s")}
-        for row in read_rows(folder / METRICS_FILE)
-    ]
 
 
 def test_positions_run_on_through_phases_and_ranks():
@@ -268,68 +206,3 @@ def test_a_gradient_that_is_not_finite_reaches_no_weight(tmp_path):
     assert "checkpoint" not in str(raised.value)
     after = trainer.task.modules["model"].state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
-
-
-TWO_PROCESSES = """
-import importlib.util, sys
-from pathlib import Path
-from edgekd.teach.ranks import run_ranks
-
-spec = importlib.util.spec_from_file_location("toy", FILE)
-toy = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(toy)
-
-def work(ranks, folder, own):
-    assert (own == "mine") == ranks.first
-    averaged = toy.run(Path(folder), ranks)
-    value = averaged["model"].weight.detach().clone()
-    ranks.average(value)
-    assert value == averaged["model"].weight, "all ranks hold the same weights"
-
-if __name__ == "__main__":
-    from two import work  # as the other process finds it
-
-    run_ranks(2, work, sys.argv[1], own="mine")
-"""
-
-
-def test_two_processes_train_as_one(tmp_path):
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES.replace("FILE", repr(__file__)))
-    command = [sys.executable, str(script), str(tmp_path / "two")]
-    subprocess.run(command, check=True, timeout=120, capture_output=True)
-    run(tmp_path / "one")
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert [r["step"] for r in one] == [r["step"] for r in two]
-    ours, theirs = ([r["loss"] for r in rows if "loss" in r] for rows in (one, two))
-    # a mean of two halves is rounded differently from a mean of the whole
-    assert ours == pytest.approx(theirs, rel=1e-4)
-
-
-FIRST_RANK_DIES = """
-import os, signal
-import torch
-from edgekd.teach.ranks import run_ranks
-
-def work(ranks, own):
-    value = torch.ones(1)
-    ranks.average(value)
-    if ranks.first:
-        os.kill(os.getpid(), signal.SIGKILL)
-    ranks.average(value)
-
-if __name__ == "__main__":
-    from dies import work
-
-    run_ranks(2, work, own=None)
-"""
-
-
-def test_other_ranks_end_quietly_when_the_first_is_killed(tmp_path):
-    script = tmp_path / "dies.py"
-    script.write_text(FIRST_RANK_DIES)
-    command = [sys.executable, str(script)]
-    # This returns when the pipes are closed: when the last of the processes has ended.
-    result = subprocess.run(command, timeout=120, capture_output=True, text=True, check=False)
-    assert result.returncode == -9
-    assert "Traceback" not in result.stderr

@@ -7,8 +7,6 @@ import hashlib
 import io
 import json
 import stat
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -181,23 +179,6 @@ def test_comparison_counts_words_bytes_and_pixels(tmp_path):
     assert (found.rows, found.other_rows) == (6, 5)
     assert (found.equal_words, found.equal_bytes, found.equal_pixels) == (4, 4, 4)
     assert found.max_difference > 10
-
-
-def test_without_resvg_it_imports_and_says_what_to_install(tmp_path):
-    code = (
-        "import sys; sys.modules['resvg_py'] = None\n"
-        "import importlib.util\n"
-        "importlib.util.find_spec = lambda name: None\n"
-        "from tools.starter.build import main\n"
-        f"sys.argv = ['build', '--out', {str(tmp_path / 'x.parquet')!r}]\n"
-        "sys.exit(main())"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 2
-    assert "pip install edgekd[starter-build]" in result.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 def counts(column: str) -> dict[str, int]:

@@ -1,10 +1,8 @@
-"""A killed or failed preparation: what stays, what goes, and that nothing is made twice."""
+"""Preparation by several processes, killed or failed: the same bytes, and nothing made twice."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,10 +18,9 @@ SPLIT = {"group_fraction": 0.1, "image_fraction": 0.1}
 
 # Prepares, and kills itself without warning in the middle of the second pass.
 SCRIPT = """
-import json, os, psutil, resource, signal, sys
+import json, os, psutil, signal, sys
 from pathlib import Path
 from edgekd.data.prepare import prepare
-from edgekd.errors import InputError
 from edgekd.progress import Silent
 from edgekd.recipe import DataSection
 
@@ -79,29 +76,28 @@ def folder(tmp_path_factory, fill_folder):
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory, folder):
-    data = prepare(section(folder), tmp_path_factory.mktemp("whole") / "out", Silent())
-    return shard_bytes(data.root)
+def whole(tmp_path_factory, folder):
+    return prepare(section(folder), tmp_path_factory.mktemp("whole") / "out", Silent())
 
 
-def test_killed_run_resumes_with_the_same_bytes(tmp_path, folder, expected):
-    script, out = tmp_path / "script.py", tmp_path / "run" / "prepared"
-    script.write_text(SCRIPT)
+def test_processes_do_not_change_a_byte(tmp_path, folder, whole):
+    data = prepare(section(folder, workers=2), tmp_path / "prepared", Silent())
+    assert data.key == whole.key
+    assert shard_bytes(data.root) == shard_bytes(whole.root)
+
+
+def test_killed_run_resumes_with_the_same_bytes(tmp_path, folder, whole, run_python):
+    out = tmp_path / "run" / "prepared"
     settings = section(folder, workers=2)
-    result = subprocess.run(
-        [sys.executable, str(script), settings.model_dump_json(), str(out), "70"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = run_python(SCRIPT, settings.model_dump_json(), out, 70)
     assert result.returncode == -9, result.stderr
     assert not out.exists()
     (partial,) = out.parent.glob(".prepared.*.partial")
     done = {path.name: path.stat() for path in (partial / "shards").glob("*.tar")}
-    assert 2 <= len(done) < len(expected)
+    assert 2 <= len(done) < len(shard_bytes(whole.root))
 
     prepare(settings, out, Silent())
-    assert shard_bytes(out) == expected
+    assert shard_bytes(out) == shard_bytes(whole.root)
     for name, before in done.items():
         after = (out / "shards" / name).stat()
         assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -122,7 +118,7 @@ def running(pid: int) -> bool:
         return False
 
 
-def test_interrupted_run_reads_no_finished_shard_again(tmp_path, folder, expected, monkeypatch):
+def test_interrupted_run_reads_no_finished_shard_again(tmp_path, folder, whole, monkeypatch):
     out = tmp_path / "prepared"
     real = shards_module.make_pixels
     made: list[bytes] = []
@@ -144,7 +140,7 @@ def test_interrupted_run_reads_no_finished_shard_again(tmp_path, folder, expecte
     monkeypatch.setattr(shards_module, "make_pixels", lambda *a: made.append(a[1]) or real(*a))
     prepare(section(folder), out, Silent())
     assert len(made) == 130 - finished
-    assert shard_bytes(out) == expected
+    assert shard_bytes(out) == shard_bytes(whole.root)
 
 
 def test_other_settings_throw_the_partial_work_away(tmp_path, folder, monkeypatch):
@@ -163,7 +159,6 @@ from edgekd.data.prepare import prepare
 from edgekd.errors import InputError
 from edgekd.progress import Silent
 from edgekd.recipe import DataSection
-import webdataset
 if __name__ == "__main__":
     values, out = sys.argv[1:]
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -176,14 +171,11 @@ if __name__ == "__main__":
 """
 
 
-def test_no_room_is_one_line_and_leaves_no_half_shard(tmp_path, folder):
+def test_no_room_is_one_line_and_leaves_no_half_shard(tmp_path, folder, run_python):
     """A limit on file sizes fails writes as a full disk does, without being one."""
-    script, out = tmp_path / "script.py", tmp_path / "run" / "prepared"
-    script.write_text(FULL)
+    out = tmp_path / "run" / "prepared"
     values = section(folder).model_copy(update={"shard_samples": 200}).model_dump_json()
-    result = subprocess.run(
-        [sys.executable, str(script), values, str(out)], capture_output=True, text=True, check=False
-    )
+    result = run_python(FULL, values, out)
     assert result.returncode == 2, result.stderr
     assert "must have room" in result.stdout
     assert result.stdout.count("\n") == 1

@@ -1,0 +1,50 @@
+"""What must load without its heavy neighbours."""
+
+import pytest
+
+LIGHT = [
+    "cli",
+    "cli.options",
+    "errors",
+    "reading",
+    "resources",
+    "disk",
+    "artifacts",
+    "files",
+    "folders",
+    "run_folder",
+    "progress",
+    "recipe",
+    "target",
+    "jobs.summary",
+]
+
+
+def test_runtime_loads_nothing_heavy(run_python):
+    heavy = ["torch", "diffusers", "transformers", "onnxruntime", "openvino", "PIL", "pydantic"]
+    code = (
+        "import sys, edgekd.runtime, edgekd.runtime.__main__\n"
+        f"sys.exit(', '.join(name for name in {heavy!r} if name in sys.modules) or 0)"
+    )
+    result = run_python(code)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("heavy", ["torch", "numpy", "diffusers", "onnxruntime", "matplotlib"])
+def test_light_modules_load_nothing_heavy(heavy, run_python):
+    modules = ", ".join(f"edgekd.{name}" for name in LIGHT)
+    code = f"import sys, {modules}; sys.exit({heavy!r} in sys.modules)"
+    assert run_python(code).returncode == 0
+
+
+def test_help_loads_no_torch(run_python):
+    code = (
+        "import sys; sys.argv = ['edgekd', '--help']\n"
+        "from edgekd.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+    assert "distill" in result.stdout
