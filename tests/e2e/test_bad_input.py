@@ -1,7 +1,7 @@
 """What a user can get wrong: one clear line on stderr, exit 2, nothing left behind."""
 
+import errno
 import io
-import json
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -11,7 +11,10 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from edgekd import doctor
 from edgekd.artifacts import run_lock
+from edgekd.diffusion import validate
+from edgekd.jobs import distill
 from edgekd.resources import STARTER
 
 TEACHER = str(STARTER / "teacher")
@@ -48,44 +51,22 @@ def options(*arguments: str) -> Setup:
     return lambda tmp, teacher: [*arguments, "--teacher", str(teacher)]
 
 
-def remove(name: str) -> Callable[[Path], None]:
+def damage(name: str, content: bytes | None = None) -> Callable[[Path], None]:
+    """Another content of a file, or none."""
+
     def change(teacher: Path) -> None:
-        path = teacher / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (teacher / name).unlink()
+        if content:
+            (teacher / name).write_bytes(content)
 
     return change
 
 
-def edit(name: str, **values: object) -> Callable[[Path], None]:
-    def change(teacher: Path) -> None:
-        path = teacher / name
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
-    return change
-
-
-def weights(teacher: Path, component: str) -> Path:
-    return next((teacher / component).glob("*.safetensors"))
-
-
-def pickle_only(teacher: Path) -> None:
-    path = weights(teacher, "unet")
-    path.rename(path.with_name("diffusion_pytorch_model.bin"))
-
-
-def truncate_weights(teacher: Path) -> None:
-    path = weights(teacher, "unet")
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def change_tensor(component: str, change: Callable[[dict], None]) -> Callable[[Path], None]:
-    def apply(teacher: Path) -> None:
-        path = weights(teacher, component)
-        tensors = load_file(path)
-        change(tensors)
-        save_file(tensors, path, metadata={"format": "pt"})
-
-    return apply
+def dead_decoder(teacher: Path) -> None:
+    (path,) = (teacher / "vae").glob("*.safetensors")
+    tensors = load_file(path)
+    tensors["decoder.conv_out.weight"].zero_()
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def put(name: str, content: bytes, caption: str | None = None) -> Callable[[Path], str | None]:
@@ -100,19 +81,6 @@ def put(name: str, content: bytes, caption: str | None = None) -> Callable[[Path
 def escaping_metadata(folder: Path) -> None:
     (folder.parent / "secret.png").write_bytes(image_bytes())
     (folder / "metadata.jsonl").write_text('{"file_name": "../secret.png", "text": "secret"}\n')
-
-
-def parquet_without_images(folder: Path) -> str:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.table({"caption": ["a"]}), folder / "data.parquet")
-    return "data.parquet"
-
-
-def broken_parquet(folder: Path) -> str:
-    (folder / "data.parquet").write_bytes(b"PAR1 not a table")
-    return "data.parquet"
 
 
 def broken_tar(folder: Path) -> str:
@@ -130,6 +98,7 @@ def bad_recipe_file(tmp: Path, teacher: Path) -> list[str]:
     return ["--config", str(tmp / "recipe.yaml")]
 
 
+# What may be wrong with a folder or data has its own tests: here is one of each kind.
 CASES: dict[str, tuple[Setup, str]] = {
     "unknown recipe key": (options("--set", "distill.stepz=3"), "unknown key `distill.stepz`"),
     "unknown section": (options("--set", "disstill.steps=3"), "unknown key `disstill`"),
@@ -148,64 +117,19 @@ CASES: dict[str, tuple[Setup, str]] = {
     "no such colour": (options("--set", "data.background=reddish"), "reddish"),
     "no such teacher": (lambda tmp, t: ["--teacher", str(tmp / "none")], "no such folder"),
     "teacher is a file": (lambda tmp, t: ["--teacher", str(t / "model_index.json")], "a file"),
-    "no model_index": (teacher_with(remove("model_index.json")), "model_index.json"),
-    "model_index is no JSON": (
-        teacher_with(lambda t: (t / "model_index.json").write_text("{") and None),
-        "model_index.json",
+    "no model_index": (teacher_with(damage("model_index.json")), "model_index.json"),
+    "damaged weights": (
+        teacher_with(damage("unet/diffusion_pytorch_model.safetensors", b"x" * 99)),
+        "safetensors",
     ),
-    "other pipeline": (
-        teacher_with(edit("model_index.json", _class_name="FluxPipeline")),
-        "FluxPipeline",
+    "unusable scheduler": (
+        teacher_with(damage("scheduler/scheduler_config.json", b"{}")),
+        "scheduler",
     ),
-    "no U-Net": (teacher_with(remove("unet")), "unet"),
-    "no scheduler": (teacher_with(remove("scheduler")), "scheduler"),
-    "no tokenizer": (teacher_with(remove("tokenizer")), "tokenizer"),
-    "pickled weights": (teacher_with(pickle_only), "safetensors"),
-    "truncated weights": (teacher_with(truncate_weights), "safetensors"),
-    "text width": (
-        teacher_with(edit("unet/config.json", cross_attention_dim=48)),
-        "cross_attention_dim",
-    ),
-    "missing tensor": (
-        teacher_with(change_tensor("unet", lambda t: t.pop("conv_in.weight"))),
-        "conv_in.weight",
-    ),
-    "mis-shaped tensor": (
-        teacher_with(
-            change_tensor(
-                "vae",
-                lambda t: t.update({"encoder.conv_in.bias": t["decoder.conv_in.bias"][:3].clone()}),
-            )
-        ),
-        "encoder.conv_in.bias",
-    ),
-    "unknown prediction type": (
-        teacher_with(edit("scheduler/scheduler_config.json", prediction_type="dream")),
-        "dream",
-    ),
-    "noise alone": (
-        teacher_with(edit("scheduler/scheduler_config.json", rescale_betas_zero_snr=True)),
-        "the DDIMScheduler in",
-    ),
-    "no numbers": (
-        teacher_with(edit("scheduler/scheduler_config.json", beta_end=float("nan"))),
-        "`alphas_cumprod` of the DDIMScheduler",
-    ),
-    "component outside": (
-        teacher_with(edit("model_index.json", **{"../x": ["diffusers", "AutoencoderKL"]})),
-        "'../x'",
-    ),
-    "dead part": (
-        teacher_with(change_tensor("vae", lambda t: t["decoder.conv_out.weight"].zero_())),
-        "output of the vae_decoder",
-    ),
+    "dead part": (teacher_with(dead_decoder), "output of the vae_decoder"),
     "no such data": (lambda tmp, t: ["--teacher", str(t), "--data", str(tmp / "none")], "none"),
-    "empty data folder": (data_with(lambda folder: None), "images"),
     "captions missing": (data_with(put("a.png", image_bytes())), "caption"),
-    "no usable image": (data_with(put("a.png", b"not an image", "a cat")), "usable"),
     "path escape": (data_with(escaping_metadata), ".."),
-    "parquet without images": (data_with(parquet_without_images), "image"),
-    "broken parquet": (data_with(broken_parquet), "parquet"),
     "broken tar": (data_with(broken_tar), "tar"),
 }
 
@@ -286,7 +210,7 @@ def test_ctrl_c_is_one_line(run_cli, monkeypatch):
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edgekd.doctor.examine", interrupted)
+    monkeypatch.setattr(doctor, "examine", interrupted)
     code, _, stderr = run_cli("doctor")
     assert code == 130
     assert stderr.startswith("edgekd: interrupted")
@@ -306,11 +230,7 @@ def test_an_out_that_cannot_be_made_is_refused_before_the_work(verb, tmp_path, r
 
 
 def test_bad_data_is_found_before_the_teacher_is_read(tmp_path, run_cli, monkeypatch):
-    import edgekd.diffusion.validate
-
-    monkeypatch.setattr(
-        edgekd.diffusion.validate, "inspect_teacher", lambda path: pytest.fail(path)
-    )
+    monkeypatch.setattr(validate, "inspect_teacher", pytest.fail)
     out = str(tmp_path / "run")
     for verb in ("distill", "prepare"):
         code, _, stderr = run_cli(verb, "--data", str(tmp_path / "none"), "--out", out)
@@ -336,36 +256,27 @@ def test_generate_refuses_a_damaged_export(name, content, said, tmp_path, run_cl
     assert [path.name for path in tmp_path.iterdir()] == ["exported"]
 
 
+def refused_run(run_cli, teacher: Path, out: Path) -> str:
+    code, _, stderr = run_cli("distill", "--teacher", str(teacher), "--out", str(out))
+    assert code == 2
+    return stderr.strip().splitlines()[-1]
+
+
 def test_out_is_a_file(tmp_path, tiny_teacher, run_cli):
     (tmp_path / "run").write_text("mine")
-    code, _, stderr = run_cli(
-        "distill", "--teacher", str(tiny_teacher), "--out", str(tmp_path / "run")
-    )
-    assert code == 2
-    assert "must be writable" in stderr
+    assert "must be writable" in refused_run(run_cli, tiny_teacher, tmp_path / "run")
     assert (tmp_path / "run").read_text() == "mine"
 
 
 def test_locked_run_folder(tmp_path, tiny_teacher, run_cli):
     with run_lock(tmp_path / "run"):
-        code, _, stderr = run_cli(
-            "distill", "--teacher", str(tiny_teacher), "--out", str(tmp_path / "run")
-        )
-    assert code == 2
-    assert "one process may work on a run folder" in stderr
+        said = refused_run(run_cli, tiny_teacher, tmp_path / "run")
+    assert "one process may work on a run folder" in said
 
 
 def test_full_disk_is_one_line(tmp_path, tiny_teacher, run_cli, monkeypatch):
-    import errno
-
-    from edgekd.jobs import distill
-
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(distill, "prepare_data", full)
-    code, _, stderr = run_cli(
-        "distill", "--teacher", str(tiny_teacher), "--out", str(tmp_path / "run")
-    )
-    assert code == 2
-    assert "the disk must have room" in stderr.strip().splitlines()[-1]
+    assert "the disk must have room" in refused_run(run_cli, tiny_teacher, tmp_path / "run")

@@ -1,6 +1,7 @@
 import pytest
 
 from edgekd.diffusion.load import load_model
+from edgekd.jobs import forecast as forecast_module
 from edgekd.jobs.forecast import Forecast, checking_macs, distill_macs, forecast, macs_per_second
 from edgekd.jobs.plan import make_plan
 from edgekd.recipe import DistillSection, LossSection, load_recipe
@@ -58,7 +59,7 @@ def test_without_kd_the_teacher_costs_nothing():
 
 
 def test_the_work_is_that_of_the_recipes_pictures(tiny_teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgekd.jobs.forecast.macs_per_second", lambda *_: 1e9)
+    monkeypatch.setattr(forecast_module, "macs_per_second", lambda *_: 1e9)
     seconds = []
     for side in (32, 64):
         settings = [f"teacher.path={tiny_teacher}", f"data.resolution={side}"]
