@@ -66,8 +66,7 @@ class Matrix:
         return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
     def batch_path(self, case: Case, number: int) -> Path:
-        folder = self.cache.path("pictures", self.drawing_key(case))
-        return folder / f"batch-{number:05d}.safetensors"
+        return self.cache.path("pictures", [self.drawing_key(case), number])
 
     def batch(
         self, case: Case, indices: Sequence[int], threads: int, out: Path | None = None

@@ -39,7 +39,7 @@ from edgekd.metrics.registry import load_metrics
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 from edgekd.report.pictures import Gallery
-from edgekd.report.render import render
+from edgekd.report.render import PICTURES_FILE, render
 from edgekd.report.schema import Curves, DataRecord, Environment, Report, Row, SuiteRecord
 
 REAL_ROW = "real images"
@@ -80,7 +80,7 @@ def benchmark(
     metrics = load_metrics()
     descriptors = [metric.descriptor.model_dump() for metric in metrics]
     report = BenchmarkReport(out, hash_value([request.key, descriptors]))
-    if finished(out, report.key) is not None:
+    if finished(out, report.key, progress.info) is not None:
         return report
     check_cases(list(request.cases))
     training = {name: load_curve(path) for name, path in request.curves.items()}
@@ -92,7 +92,8 @@ def benchmark(
     write_text(report.json_path, content.model_dump_json(indent=2) + "\n")
     render(content, out, make_gallery(matrix, measured))
     matrix.cache.prune()
-    finish(out, report.key, suite=request.suite.name)
+    names = ("report.json", "report.html", "report.md", PICTURES_FILE)
+    finish(out, report.key, only=names, suite=request.suite.name)
     return report
 
 
