@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import read_json, write_json
+from edgekd.artifacts import write_json
 from edgekd.benchmark.suite import ExportSuite
 from edgekd.errors import EdgekdError, InputError
+from edgekd.export.manifest import Manifest, read_manifest
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.registry import get_exporter
 from edgekd.export.stage import record_trajectory
@@ -112,7 +113,7 @@ def _rows(
             progress.info(f"  {error}")
             rows.append({**row, "error": str(error)})
             continue
-        rows.append({**row, **_facts(read_json(out / "manifest.json"))})
+        rows.append({**row, **_facts(read_manifest(out))})
         if precision == exporter.precisions[0]:
             base = out
         else:
@@ -120,13 +121,12 @@ def _rows(
     return rows
 
 
-def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    told = {"seconds", "bytes", "components"}
     return {
-        "seconds": manifest["seconds"],
-        "peak_rss_bytes": manifest["memory"]["peak_rss_bytes"],
-        "bytes": manifest["bytes"],
-        "pictures_psnr_db": manifest["pictures"]["psnr_db"],
-        "components": manifest["components"],
+        "peak_rss_bytes": manifest.memory.peak_rss_bytes,
+        "pictures_psnr_db": manifest.pictures.psnr_db,
+        **manifest.model_dump(mode="json", include=told),
     }
 
 

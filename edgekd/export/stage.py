@@ -6,11 +6,11 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from edgekd.artifacts import ExportedPipeline, finished, hash_value
+from edgekd.artifacts import ExportedPipeline, finished
 from edgekd.errors import InputError
 from edgekd.export.isolate import make_worker
-from edgekd.export.job import parts_bytes
-from edgekd.export.manifest import all_versions
+from edgekd.export.job import export_key
+from edgekd.export.outline import parts_bytes
 from edgekd.export.protocol import Exporter, ExportOptions, Generation
 from edgekd.export.record import Trajectory
 from edgekd.export.registry import get_exporter
@@ -77,8 +77,7 @@ def export_all(
     exported: dict[str, ExportedPipeline] = {}
     trajectory = None
     for precision in chosen_precisions(target, section):
-        made_by = all_versions(exporter.facts())
-        own_key = hash_value([key, precision, used, asdict(generation), made_by, exporter.facts()])
+        own_key = export_key(exporter, key, precision, used, ExportOptions(generation))
         folder = out / precision
         if finished(folder, own_key) is not None:
             exported[precision] = ExportedPipeline(folder, own_key, exporter.name, precision)

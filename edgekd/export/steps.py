@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgekd.export.bits.apply import storages
-from edgekd.export.capture import PIPELINE_ATTRIBUTES, capture
+from edgekd.export.capture import capture
 from edgekd.export.lora import fuse_lora
+from edgekd.export.outline import PIPELINE_ATTRIBUTES
 from edgekd.export.parity import (
     check_component,
     check_deployed,
     check_pictures,
     load_for_parity,
     open_component,
-    record_for_parity,
 )
 from edgekd.export.protocol import ConvertsFiles, Exporter, Floor, Generation
+from edgekd.export.trajectory import record_for_parity
 from edgekd.export.trajectory_files import load_trajectory, save_trajectory
 
 Order = dict[str, Any]

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.runtime.backend import Array, Arrays, missing, model_file, single, unusable
+from edgekd.runtime.backend import Array, Arrays, model_file, single, unusable
+from edgekd.runtime.declared import Runtime
 from edgekd.runtime.options import RuntimeOptions
 
 _FILES = ("model.onnx", "model.ort")
@@ -28,7 +29,7 @@ class OnnxBackend:
         try:
             import onnxruntime
         except ImportError:
-            raise missing("onnxruntime", "onnx") from None
+            raise ONNX.not_installed() from None
         self._runtime = onnxruntime
         self._folder = folder
         self._options = options
@@ -66,3 +67,6 @@ class OnnxBackend:
         options.enable_cpu_mem_arena = chosen.arena
         options.log_severity_level = 3  # errors alone
         return options
+
+
+ONNX = Runtime("onnx", ("onnxruntime", "onnx", "optimum", "optimum-onnx"), backend=OnnxBackend)

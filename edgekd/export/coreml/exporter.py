@@ -11,7 +11,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,9 @@ from edgekd.export.coreml.package import PackageRunner, load_model, write_packag
 from edgekd.export.coreml.pipeline import load_coreml_pipeline
 from edgekd.export.coreml.precisions import PRECISIONS, Precision
 from edgekd.export.job import export_pipeline
-from edgekd.export.protocol import Floor
+from edgekd.export.protocol import Facts, Floors
 from edgekd.export.record import Recording
-from edgekd.runtime.coreml_backend import runs_core_ml
+from edgekd.runtime.coreml_backend import COREML
 from edgekd.runtime.coreml_layout import PACKAGES, Layout
 
 RESOURCES = "Resources"
@@ -48,7 +47,8 @@ done
 class CoreMlExporter:
     """Exporter for Core ML. See `edgekd.export.protocol.Exporter`."""
 
-    name = "coreml"
+    runtime = COREML
+    name = runtime.name
     export = export_pipeline
     precisions: tuple[str, ...] = tuple(PRECISIONS)
     # `StableDiffusionScheduler` of Apple's Swift package 1.1.
@@ -107,23 +107,15 @@ class CoreMlExporter:
         return PackageRunner(exported_path / component, component)
 
     def not_executed_here(self) -> str:
-        if runs_core_ml():
+        if self.runtime.executes_here():
             return ""
         return f"{PackageEvaluator.executed_by}: Core ML exists on macOS and iOS only"
 
-    def component_floor(self, component: str, precision: str) -> Floor:
-        del component  # the same for all
-        return PRECISIONS[precision].component
+    def floors(self, precision: str) -> Floors:
+        return PRECISIONS[precision].floors
 
-    def picture_floor(self, precision: str) -> Floor:
-        return PRECISIONS[precision].picture
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "versions": {"coremltools": version("coremltools")},
-            "compile": f"sh {COMPILE_SCRIPT}",
-            "packages": PACKAGES,
-        }
+    def facts(self) -> Facts:
+        return {"compile": f"sh {COMPILE_SCRIPT}", "packages": PACKAGES}
 
 
 def _write_part(

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 import torch
 
 from edgekd.artifacts import write_json
 from edgekd.errors import InputError
-from edgekd.export.bits.apply import MIXED, PART_FLOOR, PICTURE_FLOOR
+from edgekd.export.bits.apply import MIXED, MIXED_FLOORS
 from edgekd.export.bits.weights import captured_model
 from edgekd.export.capture import Capture
 from edgekd.export.job import export_pipeline
 from edgekd.export.large import is_large
+from edgekd.export.manifest import Tuning
 from edgekd.export.onnx.bits import ONNX_STORAGE, store_bits
 from edgekd.export.onnx.graph import OPSET, copy_model, save_model, write_onnx
 from edgekd.export.onnx.mobile import to_ort_format
@@ -36,14 +36,16 @@ from edgekd.export.onnx.pipeline import (
 from edgekd.export.onnx.precisions import PRECISIONS, Method
 from edgekd.export.onnx.tune import tune
 from edgekd.export.onnx.turns import load_onnx_in_turns
-from edgekd.export.protocol import Floor
+from edgekd.export.protocol import Facts, Floors
 from edgekd.export.record import Recording
+from edgekd.runtime.onnx_backend import ONNX
 
 
 class OnnxExporter:
     """Exporter for onnxruntime. See `edgekd.export.protocol.Exporter`."""
 
-    name = "onnx"
+    runtime = ONNX
+    name = runtime.name
     export = export_pipeline
     precisions: tuple[str, ...] = tuple(PRECISIONS)
     # optimum's pipelines run diffusers' own scheduler classes.
@@ -131,20 +133,14 @@ class OnnxExporter:
         part = exported_path / component
         return OnnxRunner(model_file(part), torch.get_num_threads(), thrifty=is_large(part))
 
-    def tune(self, path: Path, threads: int) -> dict[str, Any]:
+    def tune(self, path: Path, threads: int) -> Tuning:
         return tune(path, threads or torch.get_num_threads())
 
-    def component_floor(self, component: str, precision: str) -> Floor:
-        return PART_FLOOR if precision == MIXED else PRECISIONS[precision].floor(component)
+    def floors(self, precision: str) -> Floors:
+        return MIXED_FLOORS if precision == MIXED else PRECISIONS[precision].floors
 
-    def picture_floor(self, precision: str) -> Floor:
-        return PICTURE_FLOOR if precision == MIXED else PRECISIONS[precision].picture
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
-            "opset": OPSET,
-        }
+    def facts(self) -> Facts:
+        return {"opset": OPSET}
 
 
 def _make(

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import read_json, write_json
+from edgekd.export.manifest import Tuning, read_manifest, write_manifest
 from edgekd.export.openvino.pipeline import (
     EXACT,
     OpenVinoRunner,
@@ -29,10 +29,9 @@ from edgekd.measure.environment import cores, cpu
 
 MARGIN = 0.03
 WARMUP, RUNS = 2, 7
-MANIFEST = "manifest.json"
 
 
-def tune(path: Path, threads: int = 0) -> dict[str, Any]:
+def tune(path: Path, threads: int = 0) -> Tuning:
     """Measure the candidates for an exported folder and store the choice in its manifest.
 
     Args:
@@ -42,8 +41,8 @@ def tune(path: Path, threads: int = 0) -> dict[str, Any]:
         `{"chosen": {"arithmetic", "threads", "streams"}, "measured": [{…, "p50_ms",
         "samples_ms"}], "cpu", "cores"}`, latencies in milliseconds.
     """
-    manifest = read_json(path / MANIFEST)
-    candidates = _candidates(manifest["precision"], threads)
+    manifest = read_manifest(path)
+    candidates = _candidates(manifest.precision, threads)
     inputs = unet_noise(path, 2)
     runners = {
         _name(candidate): OpenVinoRunner(
@@ -59,15 +58,17 @@ def tune(path: Path, threads: int = 0) -> dict[str, Any]:
     del calls, runners
     gc.collect()
     chosen = choose(candidates, {name: value.p50_ms for name, value in latencies.items()})
-    options = {
-        "chosen": chosen,
-        "measured": [_row(candidate, latencies[_name(candidate)]) for candidate in candidates],
-        "component": "unet, batch 2",
-        "cpu": cpu(),
-        "cores": cores(),
-    }
-    write_json(path / MANIFEST, {**manifest, "tuning": options})
-    return options
+    manifest.tuning = Tuning.model_validate(
+        {
+            "chosen": chosen,
+            "measured": [_row(candidate, latencies[_name(candidate)]) for candidate in candidates],
+            "component": "unet, batch 2",
+            "cpu": cpu(),
+            "cores": cores(),
+        }
+    )
+    write_manifest(path, manifest)
+    return manifest.tuning
 
 
 def choose(candidates: list[dict[str, Any]], p50_ms: dict[str, float]) -> dict[str, Any]:

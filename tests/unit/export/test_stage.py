@@ -12,6 +12,7 @@ from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.stage import chosen_precisions, export_all
 from edgekd.progress import Silent
 from edgekd.recipe import ExportSection
+from edgekd.runtime.declared import Runtime
 from edgekd.target import Target, load_target
 
 GENERATION = Generation(steps=2)
@@ -22,6 +23,7 @@ class FakeExporter:
 
     name = "fake"
     precisions = ("fp32", "int8")
+    runtime = Runtime("fake", ())
     dynamic_shapes = True
 
     def __init__(self) -> None:
@@ -85,7 +87,7 @@ def test_finished_precisions_are_kept_until_the_key_changes(
     _, used, options = exporter.calls[0]
     assert used == ["red apple", "cat"]
     assert options.trajectory is not None
-    assert options.trajectory.prompts == ("red apple", "cat")
+    assert options.trajectory.session.prompts == ("red apple", "cat")
     assert options.schedulers == tuple(_target().schedulers)
     assert options.base is None
     assert run("a") == ["int8"]
@@ -98,5 +100,5 @@ def test_finished_precisions_are_kept_until_the_key_changes(
     assert not (tmp_path / ".int8.12345.tmp").exists()
     trajectories = [options.trajectory for _, _, options in exporter.calls]
     assert trajectories[0] is trajectories[1]  # recorded once
-    monkeypatch.setattr(stage, "all_versions", lambda facts: {"torch": "another"})
+    exporter.runtime = Runtime("fake", ("torch",))  # its version is part of the key
     assert run("b") == ["fp32", "int8"]

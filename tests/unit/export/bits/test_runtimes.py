@@ -14,9 +14,10 @@ from edgekd.export.bits.recipe import ComponentRecipe, QuantizationRecipe, resol
 from edgekd.export.bits.sensitivity import rounded
 from edgekd.export.bits.storage import WeightStorage
 from edgekd.export.bits.weights import models, of_part
-from edgekd.export.capture import PIPELINE_ATTRIBUTES, capture
+from edgekd.export.capture import capture
+from edgekd.export.outline import PIPELINE_ATTRIBUTES
 from edgekd.export.parity import snr_db
-from edgekd.export.record import record_denoising_inputs
+from edgekd.export.record import Session, record_denoising_inputs
 from edgekd.export.registry import get_exporter
 
 PARTS = ("text_encoder", "unet", "vae_decoder")
@@ -36,7 +37,8 @@ def pipeline(shallow_teacher: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def recordings(pipeline: Any) -> Any:
-    return record_denoising_inputs(pipeline, ["red apple"], 2, 3.0).recordings
+    session = Session(prompts=("red apple",), steps=2, guidance_scale=3.0)
+    return record_denoising_inputs(pipeline, session).recordings
 
 
 def bits_of(pipeline: Any, storage: WeightStorage) -> Any:

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.artifacts import hash_tree, read_json, write_json
+from edgekd.artifacts import hash_tree
 from edgekd.diffusion.load import load_pipeline
 from edgekd.export.capture import Capture, capture
-from edgekd.export.manifest import read_manifest
+from edgekd.export.manifest import read_manifest, write_manifest
 from edgekd.export.openvino.exporter import OpenVinoExporter
 from edgekd.export.openvino.graph import read_model, save_model, to_openvino
 from edgekd.export.openvino.libraries import openvino
 from edgekd.export.openvino.pipeline import OpenVinoRunner, properties, stored_options
-from edgekd.export.openvino.quantize import INTEGER_PARTS, weighted_products
+from edgekd.export.openvino.quantize import weighted_products
 from edgekd.export.openvino.tokenizer import convert_tokenizers
 from edgekd.export.openvino.tune import choose, tune
 from edgekd.export.parity import psnr_db, snr_db
@@ -25,6 +25,7 @@ from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.record import Recording
 from edgekd.export.unet_noise import unet_noise
 from edgekd.progress import Silent
+from edgekd.runtime.options import RuntimeOptions
 
 PROMPT = "red apple"
 
@@ -155,7 +156,7 @@ def test_fewer_bits_make_smaller_files_near_the_original(
     assert small < share * large
     output = exporter.open_component(tmp_path / "direct", "vae_decoder")({"latent_sample": latents})
     assert (
-        exporter.component_floor("vae_decoder", precision).db
+        exporter.floors(precision).component("vae_decoder").db
         < snr_db(picture, output["sample"])
         < 90
     )
@@ -207,9 +208,9 @@ def test_quantized_unets_stay_near_the_original(
         snr_db(call.outputs["out_sample"], runner(call.inputs)["out_sample"])
         for call in small_calls
     ]
-    assert exporter.component_floor("unet", precision).db < min(values)
+    assert exporter.floors(precision).component("unet").db < min(values)
     assert max(values) < 60  # something was rounded
-    integers = precision in INTEGER_PARTS
+    integers = precision in ("int8_full", "hybrid")
     assert (facts.get("calibration_calls") == 2) == integers
     kinds = [node.get_type_name() for node in read_model(folder).get_ordered_ops()]
     assert ("FakeQuantize" in kinds) == integers
@@ -233,19 +234,19 @@ def test_weighted_products_are_torchs_linear_layers(exported: Path, pipeline: An
 
 
 def test_an_fp32_export_computes_in_float32(exported: Path) -> None:
-    assert stored_options(exported) == {"arithmetic": "f32"}
+    assert stored_options(exported) == RuntimeOptions(arithmetic="f32")
     runner = OpenVinoExporter().open_deployed(exported, "text_encoder")
     assert runner.executed_by.endswith("f32")
 
 
 def test_measured_options_are_stored_and_used(exported: Path) -> None:
     before = read_manifest(exported)
-    options = tune(exported, threads=1)
-    assert read_manifest(exported) == {**before, "tuning": options}
-    assert stored_options(exported) == options["chosen"]
-    assert all(row["arithmetic"] == "f32" and row["p50_ms"] > 0 for row in options["measured"])
-    write_json(exported / "manifest.json", before)
-    assert read_json(exported / "manifest.json") == before
+    tuning = tune(exported, threads=1)
+    assert read_manifest(exported) == before.model_copy(update={"tuning": tuning})
+    assert stored_options(exported) == RuntimeOptions(**tuning.chosen)
+    rows = tuning.model_dump()["measured"]
+    assert all(row["arithmetic"] == "f32" and row["p50_ms"] > 0 for row in rows)
+    write_manifest(exported, before)
 
 
 def test_the_default_stays_unless_another_is_clearly_faster() -> None:
