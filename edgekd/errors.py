@@ -27,6 +27,10 @@ class EdgekdError(Exception):
         text = f"{rule}, but got {found}"
         super().__init__(f"{text}. {fix}" if fix else text)
 
+    def __reduce__(self) -> tuple[type[EdgekdError], tuple[str, str, str]]:
+        """Pickled as what it was made of, so that another process raises the same."""
+        return type(self), (self.rule, self.found, self.fix)
+
 
 class InputError(EdgekdError):
     """Bad usage or input: a recipe, a folder, a file or an option."""

@@ -15,12 +15,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from edgekd.errors import EdgekdError, InputError
-from edgekd.files import hash_file, is_running, making, write_json, writing
+from edgekd.files import hash_file, hash_value, is_running, making, write_json, writing
 
 ARTIFACT_FILE = "artifact.json"
 # What `artifact.json` holds while a folder grows.
@@ -28,6 +28,10 @@ _GROWING = {"growing": True}
 # Desktops drop these into any folder that somebody looks at.
 _DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _RECORD_BYTES = 64 << 20
+
+
+def _silent(text: str) -> None:
+    del text
 
 
 def finish(root: Path, key: str, only: tuple[str, ...] = (), **facts: Any) -> None:
@@ -41,7 +45,16 @@ def finish(root: Path, key: str, only: tuple[str, ...] = (), **facts: Any) -> No
     files = [file for name in names for file in _files(name)]
     record = {file.relative_to(root).as_posix(): _stamp(file) for file in files}
     record.pop(ARTIFACT_FILE, None)
-    write_json(root / ARTIFACT_FILE, {"key": key, **facts, "whole": not only, "files": record})
+    content = {"key": key, **facts, "whole": not only, "files": record}
+    write_json(root / ARTIFACT_FILE, {**content, "seal": hash_value(content)})
+
+
+def restamp(root: Path, name: str) -> None:
+    """Renew the record of one file that was changed after the folder was finished."""
+    record = read_record(root)
+    if record is not None:
+        content = {**record, "files": {**record["files"], name: _stamp(root / name)}}
+        write_json(root / ARTIFACT_FILE, {**content, "seal": hash_value(content)})
 
 
 def _files(path: Path) -> list[Path]:
@@ -64,8 +77,9 @@ def _stamp(path: Path) -> dict[str, Any]:
 def read_record(root: Path) -> dict[str, Any] | None:
     """The content of a folder's `artifact.json`; None: there is none, or it is damaged."""
     record = _read(root)
-    sound = isinstance(record, dict) and isinstance(record.get("files"), dict)
-    return record if sound and isinstance(record.get("key"), str) else None
+    if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
+        return None
+    return record if record.pop("seal", None) == hash_value(record) else None
 
 
 def _read(root: Path) -> Any:
@@ -78,20 +92,34 @@ def _read(root: Path) -> Any:
         return None
 
 
-def finished(root: Path, key: str) -> dict[str, Any] | None:
-    """The facts of a folder that is whole, undamaged and has this key, else None."""
+def finished(root: Path, key: str, say: Callable[[str], None] = _silent) -> dict[str, Any] | None:
+    """The facts of a folder that is whole, undamaged and has this key, else None.
+
+    Args:
+        say: is told of damage.
+    """
     tidy(root)
     record = read_record(root)
-    if record is None or record["key"] != key or damage(root, record):
+    if record is None:
+        if (root / ARTIFACT_FILE).exists():
+            say(f"  `{root}` is damaged: it is made again")
+        return None
+    if record["key"] != key:
+        return None
+    if harmed := damage(root, record):
+        say(f"  `{root / harmed}` is missing or damaged: it is made again")
         return None
     return record
 
 
-def damage(root: Path, record: dict[str, Any]) -> str:
+def damage(root: Path, record: dict[str, Any], thorough: bool = False) -> str:
     """The first file that is not as the record says, or "".
 
     Names and sizes are always compared, hashes where a file was written or renamed after the
-    record: nothing else can have changed a content.
+    record: short of a failing disk, nothing else can have changed a content.
+
+    Args:
+        thorough: compare all hashes.
     """
     written = (root / ARTIFACT_FILE).stat().st_ctime_ns
     for name, stamp in record["files"].items():
@@ -102,7 +130,7 @@ def damage(root: Path, record: dict[str, Any]) -> str:
                 intact = path.is_symlink() and os.readlink(path) == stamp["link"]
             else:
                 intact = not path.is_symlink() and state.st_size == stamp["bytes"]
-                if intact and state.st_ctime_ns >= written:
+                if intact and (thorough or state.st_ctime_ns >= written):
                     intact = hash_file(path) == stamp["sha256"]
         except (OSError, KeyError, TypeError, ValueError):
             intact = False
@@ -147,6 +175,12 @@ def check_replaceable(path: Path, option: str = "--out") -> None:
             problem,
             "Move it away, or pass another folder.",
         )
+
+
+def remove_folder(path: Path) -> None:
+    """Remove one of edgekd's own folders; one with anything else in it stays."""
+    if path.is_dir() and not path.is_symlink() and foreign_entry(path) is None:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _check_place(final: Path) -> None:

@@ -7,11 +7,12 @@ Unknown keys are errors, and so are values of the wrong type.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edgekd.entries import TERMS, entries
 from edgekd.errors import InputError
 from edgekd.resources import STARTER_NAME
 
@@ -49,7 +50,11 @@ class FilterSection(Section):
 class SplitSection(Section):
     """Which samples are held out. Decided by hashes, so it never depends on order."""
 
-    group_key: str = Field("label", description="sample field that groups renderings of one thing")
+    group_key: str | None = Field(
+        None,
+        description="sample field that groups renderings of one thing, as the starter's `label`; "
+        "null: that one for the starter, equal captions for other sources",
+    )
     group_fraction: float = Field(
         0.05, ge=0.0, lt=1.0, description="fraction of groups held out whole"
     )
@@ -65,10 +70,30 @@ class SplitSection(Section):
         return self
 
 
-class DataSection(Section):
+class SourcesSection(Section):
+    """Where captioned images are, and how they are read."""
+
     sources: list[str] = Field(
         [STARTER_NAME], min_length=1, description="folders, parquet files, tars, globs, `starter`"
     )
+    caption_column: str | None = Field(
+        None,
+        description="column of tables, or field of JSON, that holds the caption; null: found by "
+        "the usual names",
+    )
+    image_key: str | None = Field(
+        None,
+        description="part of a tar's sample (`jpg`, `depth.png`), or column of a parquet file, "
+        "that holds the image; null: found",
+    )
+    max_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024,
+        description="larger images, texts, rows and samples are skipped without being read",
+    )
+
+
+class DataSection(SourcesSection):
     resolution: int | None = Field(
         None,
         ge=16,
@@ -109,7 +134,13 @@ class StudentSection(Section):
 
 
 class LossSection(Section):
-    """Weights of the loss terms; 0 turns a term off and saves its cost."""
+    """Weights of the loss terms; 0 turns a term off and saves its cost.
+
+    Terms that other packages bring (entry points `edgekd.terms`) may be named beside these.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[float, Field(ge=0)]]
 
     task: float = Field(1.0, ge=0, description="noise prediction against the ground truth")
     output: float = Field(1.0, ge=0, description="student against teacher prediction")
@@ -120,9 +151,24 @@ class LossSection(Section):
 
     @model_validator(mode="after")
     def _some_term(self) -> LossSection:
-        if self.task + self.output + self.feature <= 0:
+        for name in self.__pydantic_extra__:
+            if not is_loss_term(name):
+                raise ValueError(f"`{name}` must be a loss term: {', '.join(entries(TERMS))}")
+        if not self.weights:
             raise ValueError("at least one loss weight must be above 0")
         return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each term that is on: those above in their order, then others by name."""
+        fields = (name for name in type(self).model_fields if name != "min_snr_gamma")
+        names = (*fields, *sorted(self.__pydantic_extra__))
+        return {name: weight for name in names if (weight := getattr(self, name)) > 0}
+
+
+def is_loss_term(name: str) -> bool:
+    """Whether an installed package brings a loss term of this name."""
+    return name in entries(TERMS)
 
 
 class DistillSection(Section):

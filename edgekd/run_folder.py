@@ -122,6 +122,22 @@ def open_run(
         raise
 
 
+def check_place(
+    run: Path,
+    kind: str,
+    inputs: Iterable[tuple[str, str | Path]] = (),
+    sources: Iterable[str] = (),
+) -> None:
+    """All that can be said of a run folder before any work: whose it is, and what lies in it.
+
+    Raises:
+        InputError: as `check_run`, `check_apart` and `check_data_apart`.
+    """
+    check_apart(run, inputs)
+    check_data_apart(run, sources)
+    check_run(run, kind)
+
+
 def check_run(run: Path, kind: str) -> None:
     """A run folder must be new, empty, or an earlier run's of the same kind.
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# `edgekd` itself is in both distributions: the package's name and version, and its errors.
-FILES = ("__init__.py", "errors.py", "py.typed", "runtime/*.py")
+# `edgekd` itself is in both distributions: the package's name and version, its errors
+# and the reader of files that others wrote.
+FILES = ("__init__.py", "errors.py", "reading.py", "py.typed", "runtime/*.py")
 
 
 class TreeHook(BuildHookInterface):  # type: ignore[misc]

@@ -6,8 +6,9 @@ They are made once per session: copy a folder before you change it.
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.fixture(scope="module")
+def entries(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    """The source `ENTRIES` of a test's module as a module that child processes can import too."""
+    name = f"entries_of_{request.module.__name__.rpartition('.')[2]}"
+    folder = tmp_path_factory.mktemp("entries")
+    (folder / f"{name}.py").write_text(request.module.ENTRIES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield importlib.import_module(name)
 
 
 @pytest.fixture(scope="session")

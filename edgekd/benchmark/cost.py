@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
 from typing import Any
 
 from edgekd.artifacts import read_json, write_json
 from edgekd.benchmark.drawing import Bench
-from edgekd.benchmark.subjects import Subject
-from edgekd.benchmark.workers import WorkerPool, thread_environment
+from edgekd.benchmark.subjects import TORCH
+from edgekd.benchmark.suite import GenerationSection
+from edgekd.benchmark.workers import Batch, Timing, draw_batch, time_subjects
 from edgekd.measure.environment import cpu, versions
-from edgekd.measure.memory import finish_peak_memory, start_peak_memory
+from edgekd.measure.memory import measured
+from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 
-_MEMORY_ENTRY = "edgekd.benchmark.generate:draw_one"
 # Memory does not depend on who runs beside: two at a time hide each other's imports.
 _AT_ONCE = 2
 
 
-def speed_of_all(bench: Bench, pool: WorkerPool, progress: Progress) -> dict[str, Any] | None:
-    """Latencies of all subjects; one worker times them in turns while the others rest."""
+def speed_of_all(bench: Bench, pool: Pool, progress: Progress) -> dict[str, Any] | None:
+    """Latencies of all subjects; one process times them in turns while the others rest."""
     speed = bench.suite.speed
     if speed is None:
         return None
@@ -30,30 +33,17 @@ def speed_of_all(bench: Bench, pool: WorkerPool, progress: Progress) -> dict[str
         "caption": bench.prompts.captions[0],
     }
 
+    timing = Timing(
+        subjects, bench.prompts.captions[0], bench.suite.generation, speed, bench.data.resolution
+    )
+
     def measure() -> Any:
         progress.info(f"timing {len(subjects)} subjects in turns on {speed.threads} thread(s)")
-        request = {
-            "operation": "speed",
-            "subjects": [subject.to_dict() for subject in subjects],
-            **settings,
-        }
-        return pool.ask_one(request)
+        return pool.submit(time_subjects, timing).result()
 
     names = [[subject.name, bench.keys[subject.name]] for subject in subjects]
     found: dict[str, Any] = bench.cache.json("speed", [names, settings, cpu(), versions()], measure)
     return found
-
-
-def memory_payload(bench: Bench, subject: Subject, threads: int) -> dict[str, Any]:
-    """The work of one memory measurement; see `edgekd.benchmark.generate.draw_one`."""
-    return {
-        "subject": subject.to_dict(),
-        "threads": threads,
-        "generation": bench.suite.generation.model_copy(update={"steps": 1}).model_dump(),
-        "caption": bench.prompts.captions[0],
-        "resolution": bench.data.resolution,
-        "seed": bench.suite.quality.seed,
-    }
 
 
 def memory_of_all(bench: Bench, progress: Progress) -> dict[str, Any] | None:
@@ -68,24 +58,42 @@ def memory_of_all(bench: Bench, progress: Progress) -> dict[str, Any] | None:
         subject.name: bench.cache.path("memory", [bench.drawing_key(subject), threads], ".json")
         for subject in bench.timed
     }
-    missing = [subject for subject in bench.timed if not paths[subject.name].is_file()]
-    if missing:
-        with progress.track("peak memory in fresh processes", len(missing)) as advance:
-            for start in range(0, len(missing), _AT_ONCE):
-                pair = missing[start : start + _AT_ONCE]
-                started = [
-                    start_peak_memory(
-                        _MEMORY_ENTRY,
-                        memory_payload(bench, subject, threads),
-                        thread_environment(threads),
-                    )
-                    for subject in pair
-                ]
-                try:
-                    for subject, process in zip(pair, started, strict=True):
-                        write_json(paths[subject.name], finish_peak_memory(process).to_dict())
-                        advance(1)
-                finally:
-                    for process in started:
-                        process.kill()
+    orders = [
+        replace(bench.batch(subject, range(1), threads), generation=_one_step(bench))
+        for subject in bench.timed
+        if not paths[subject.name].is_file()
+    ]
+    if orders:
+        work = functools.partial(measured, draw_batch, preload=_preload)
+        with (
+            progress.track("peak memory in fresh processes", len(orders)) as advance,
+            Pool("measure peak memory", _AT_ONCE, threads, fresh=True) as pool,
+        ):
+            for order, found in pool.each(work, orders):
+                write_json(paths[order.subject.name], found.memory.to_dict())
+                advance(1)
     return {name: read_json(path) for name, path in paths.items()}
+
+
+def _one_step(bench: Bench) -> GenerationSection:
+    return bench.suite.generation.model_copy(update={"steps": 1})
+
+
+def _preload(batch: Batch) -> None:
+    """Import a subject's libraries (see `measured`)."""
+    from edgekd.libraries import diffusers
+
+    runtime = batch.subject.runtime
+    for name in ("StableDiffusionPipeline", "StableDiffusionXLPipeline"):
+        getattr(diffusers, name)
+    if runtime == TORCH:
+        import edgekd.diffusion.load  # noqa: F401
+
+        return
+    from edgekd.export.registry import get_exporter
+
+    get_exporter(runtime)
+    if runtime == "onnx":
+        from optimum.onnxruntime import ORTDiffusionPipeline  # noqa: F401
+    if runtime == "openvino":
+        from optimum.intel import OVDiffusionPipeline  # noqa: F401

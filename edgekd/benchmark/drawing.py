@@ -6,6 +6,7 @@ not changed is not drawn again for the next student.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from edgekd.benchmark.prompts import Prompts, iter_validation
 from edgekd.benchmark.quality import Floats, Judge, Pictures
 from edgekd.benchmark.subjects import Subject, folder_bytes
 from edgekd.benchmark.suite import Suite
-from edgekd.benchmark.workers import Request, WorkerPool, read_images
+from edgekd.benchmark.workers import Batch, draw_all, read_images
 from edgekd.errors import GateError
 from edgekd.measure.environment import versions
+from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 
 
@@ -75,40 +77,32 @@ class Bench:
         folder = self.cache.path("pictures", self.drawing_key(subject))
         return folder / f"batch-{number:05d}.safetensors"
 
+    def batch(
+        self, subject: Subject, indices: Sequence[int], threads: int, out: Path | None = None
+    ) -> Batch:
+        """The order to draw these prompts."""
+        return Batch(
+            subject,
+            threads,
+            self.suite.generation,
+            [self.prompts.captions[index] for index in indices],
+            list(indices),
+            self.data.resolution,
+            self.suite.quality.seed,
+            out,
+        )
 
-def drawing_requests(bench: Bench, threads: int) -> list[Request]:
-    """Requests for the batches that are not on disk yet, sorted by subject."""
-    requests = []
+
+def draw_missing(bench: Bench, pool: Pool, progress: Progress) -> None:
+    """Draw what is not on disk yet, sorted by subject."""
+    missing = []
     for subject in bench.runnable:
         for number, indices in enumerate(bench.batches()):
             path = bench.batch_path(subject, number)
-            if path.is_file():
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            requests.append(
-                {
-                    "operation": "draw",
-                    "subject": subject.to_dict(),
-                    "threads": threads,
-                    "generation": bench.suite.generation.model_dump(),
-                    "captions": [bench.prompts.captions[index] for index in indices],
-                    "indices": list(indices),
-                    "resolution": bench.data.resolution,
-                    "seed": bench.suite.quality.seed,
-                    "out": str(path.absolute()),
-                }
-            )
-    return requests
-
-
-def draw_missing(bench: Bench, pool: WorkerPool, progress: Progress) -> None:
-    """Draw what is not on disk yet."""
-    requests = drawing_requests(bench, pool.threads)
-    if not requests:
-        return
-    total = sum(len(request["indices"]) for request in requests)
-    with progress.track("drawing pictures", total) as advance:
-        pool.ask_all(requests, lambda request: advance(len(request["indices"])))
+            if not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                missing.append(bench.batch(subject, indices, pool.threads or 1, path.absolute()))
+    draw_all(pool, missing, "drawing pictures", progress)
 
 
 def _check_features(row: str, features: Floats) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.artifacts import write_json
+from edgekd.benchmark.random_pipeline import make_pipeline
 from edgekd.benchmark.suite import ExportSuite
 from edgekd.errors import EdgekdError, InputError
 from edgekd.export.manifest import Manifest, read_manifest
@@ -16,7 +17,7 @@ from edgekd.export.registry import get_exporter
 from edgekd.export.stage import record_trajectory
 from edgekd.folders import temporary_folder
 from edgekd.measure.environment import environment
-from edgekd.measure.memory import peak_memory
+from edgekd.processes.child import Child
 from edgekd.progress import Progress
 from edgekd.target import Target
 
@@ -64,8 +65,8 @@ def benchmark_exports(
     with temporary_folder(out / "exports") as work:
         source = work / "source"
         progress.info(f"making a {suite.architecture} pipeline with random weights")
-        payload = {"architecture": suite.architecture, "seed": suite.seed, "out": str(source)}
-        peak_memory("edgekd.benchmark.random_pipeline:make_pipeline", payload)
+        with Child("make a pipeline with random weights") as child:  # its memory is returned
+            child.call(make_pipeline, suite.architecture, suite.seed, source)
         unet_bytes = sum(file.stat().st_size for file in source.glob("unet/*.safetensors"))
         rows = []
         for target in targets:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekd.benchmark.prompts import Images
-from edgekd.benchmark.subjects import TORCH, Subject, open_pipeline
 from edgekd.benchmark.suite import GenerationSection
 from edgekd.errors import GateError
 
@@ -93,31 +92,3 @@ def draw(
 
 def finite(values: Any) -> bool:
     return bool(np.isfinite(values).all())
-
-
-def preload(payload: dict[str, Any]) -> None:
-    """Import a subject's libraries (see `edgekd.measure.worker`)."""
-    from edgekd.libraries import diffusers
-
-    runtime = payload["subject"]["runtime"]
-    for name in ("StableDiffusionPipeline", "StableDiffusionXLPipeline"):
-        getattr(diffusers, name)
-    if runtime == TORCH:
-        import edgekd.diffusion.load  # noqa: F401
-
-        return
-    from edgekd.export.registry import get_exporter
-
-    get_exporter(runtime)
-    if runtime == "onnx":
-        from optimum.onnxruntime import ORTDiffusionPipeline  # noqa: F401
-    if runtime == "openvino":
-        from optimum.intel import OVDiffusionPipeline  # noqa: F401
-
-
-def draw_one(payload: dict[str, Any]) -> None:
-    """The work whose peak memory is measured: load a subject and draw one picture."""
-    pipeline = open_pipeline(Subject.from_dict(payload["subject"]), payload["threads"])
-    generation = GenerationSection.model_validate(payload["generation"])
-    set_scheduler(pipeline, generation.scheduler)
-    draw(pipeline, [payload["caption"]], [0], generation, payload["resolution"], payload["seed"])

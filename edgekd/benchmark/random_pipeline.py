@@ -13,16 +13,12 @@ from edgekd.student.reference import ARCHITECTURES
 _TEXT_CLASSES = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
 
 
-def make_pipeline(payload: dict[str, Any]) -> None:
-    """Make and save a pipeline; an entry of `edgekd.measure.worker`.
-
-    Args:
-        payload: `architecture` (see `edgekd.student.reference`), `seed`, and the folder `out`.
-    """
+def make_pipeline(architecture: str, seed: int, out: Path) -> None:
+    """Make and save a pipeline of an architecture in `edgekd.student.reference`."""
     import torch
 
-    configs = ARCHITECTURES[payload["architecture"]]
-    torch.manual_seed(payload["seed"])
+    configs = ARCHITECTURES[architecture]
+    torch.manual_seed(seed)
     parts: dict[str, Any] = {
         "unet": diffusers.UNet2DConditionModel(**configs["unet"]),
         "vae": diffusers.AutoencoderKL(**configs["vae"]),
@@ -43,7 +39,7 @@ def make_pipeline(payload: dict[str, Any]) -> None:
         pipeline = diffusers.StableDiffusionPipeline(
             **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
         )
-    pipeline.save_pretrained(Path(payload["out"]), safe_serialization=True)
+    pipeline.save_pretrained(out, safe_serialization=True)
 
 
 def _tokenizer(length: int) -> Any:

@@ -39,8 +39,9 @@ from edgekd.benchmark.quality import (
 )
 from edgekd.benchmark.subjects import TORCH, Subject, check_subjects, facts
 from edgekd.benchmark.suite import Suite
-from edgekd.benchmark.workers import WorkerPool, pool_size
+from edgekd.benchmark.workers import pool_size
 from edgekd.measure.environment import environment
+from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 from edgekd.report.pictures import Gallery
 from edgekd.report.render import render
@@ -119,7 +120,7 @@ def measure(bench: Bench, judge: Judge, progress: Progress) -> Measured:
         len(bench.batches()) * len(bench.runnable),
         bench.largest_bytes,
     )
-    with WorkerPool(count, threads) as pool:
+    with Pool("draw and time", count, threads) as pool:
         draw_missing(bench, pool, progress)
         speed = speed_of_all(bench, pool, progress)
     memory = memory_of_all(bench, progress)

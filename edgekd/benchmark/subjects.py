@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,20 +51,6 @@ class Subject:
         """Hash of everything that decides what this subject draws."""
         content = hash_tree(self.path, exclude=(ARTIFACT_FILE, MANIFEST))
         return hash_value([self.runtime, self.precision, content])
-
-    def to_dict(self) -> dict[str, Any]:
-        return {key: str(v) if isinstance(v, Path) else v for key, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Subject:
-        source = values.get("source")
-        return cls(
-            **{
-                **values,
-                "path": Path(values["path"]),
-                "source": None if source is None else Path(source),
-            }
-        )
 
 
 def check_subjects(subjects: list[Subject]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from edgekd.recipe import Recipe, Section, load_yaml, validate
+from edgekd.recipe import LossSection, Recipe, Section, is_loss_term, load_yaml, validate
 
 # Schedulers that add no noise of their own: same latents in, same picture out.
 Scheduler = Literal[
@@ -132,7 +132,7 @@ def is_recipe_field(dotted: str) -> bool:
     for index, part in enumerate(parts):
         field = model.model_fields.get(part)
         if field is None:
-            return False
+            return model is LossSection and parts[index:] == [part] and is_loss_term(part)
         if index == len(parts) - 1:
             return True
         inner = _section_of(field.annotation)

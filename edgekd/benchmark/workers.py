@@ -1,4 +1,4 @@
-"""A pool of fresh worker processes with pinned thread counts.
+"""What the processes of a benchmark do: draw, time, and be measured.
 
 Two processes of one thread draw more than one process of two threads: small
 U-Nets have too little work per operator to share. And a fresh process times
@@ -7,155 +7,96 @@ nothing that training left behind in this one.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
-from edgekd import errors
-
-Request = dict[str, Any]
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-def thread_environment(threads: int) -> dict[str, str]:
-    """Environment variables that limit the thread pools of a process to be started."""
-    return {name: str(threads) for name in _THREAD_VARIABLES}
+from edgekd.benchmark.cache import write_tensors
+from edgekd.benchmark.generate import draw, set_scheduler
+from edgekd.benchmark.speed import measure_speed
+from edgekd.benchmark.subjects import Subject, open_pipeline
+from edgekd.benchmark.suite import GenerationSection, SpeedSection
+from edgekd.processes.pool import Pool
+from edgekd.progress import Progress
 
 
-class WorkerProcess:
-    """One worker; `ask` blocks until it has answered."""
+@dataclass(frozen=True)
+class Batch:
+    """Pictures of one subject to draw together.
 
-    def __init__(self, threads: int) -> None:
-        self._errors: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "edgekd.benchmark.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env={**os.environ, **thread_environment(threads)},
-        )
+    Attributes:
+        threads: of the subject's runtime.
+        indices: one for each caption: of its noise.
+        out: file for the pictures; None: they are drawn to be measured.
+    """
 
-    def ask(self, request: Request) -> dict[str, Any]:
-        """Send one request.
-
-        Raises:
-            EdgekdError: the worker met one; it is raised here again.
-            RuntimeError: the worker crashed; the message holds its last words.
-        """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise self._death() from None
-        line = self._process.stdout.readline()
-        if not line:
-            raise self._death()
-        reply: dict[str, Any] = json.loads(line)
-        if "error" not in reply:
-            return dict(reply["result"])
-        if reply["error"] == "crash":
-            raise RuntimeError(f"a benchmark worker failed:\n{reply['arguments'][0]}")
-        raise getattr(errors, reply["error"])(*reply["arguments"])
-
-    def _death(self) -> RuntimeError:
-        code = self._process.wait()
-        self._errors.seek(0)
-        return RuntimeError(
-            f"a benchmark worker ended with code {code} (-9: killed, often for want of memory): "
-            f"{self._errors.read()[-2000:]}"
-        )
-
-    def close(self) -> None:
-        """End the process; what it had finished is on disk."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            # stdin may hold half a request for a process that is no more.
-            with contextlib.suppress(BrokenPipeError):
-                if stream is not None:
-                    stream.close()
+    subject: Subject
+    threads: int
+    generation: GenerationSection
+    captions: Sequence[str]
+    indices: Sequence[int]
+    resolution: int
+    seed: int
+    out: Path | None = None
 
 
-class WorkerPool:
-    """Context manager over `count` workers, started at the first use."""
+@dataclass(frozen=True)
+class Timing:
+    """Subjects to time in turns; see `measure_speed`."""
 
-    def __init__(self, count: int, threads: int) -> None:
-        self.count = count
-        self.threads = threads
-        self._workers: list[WorkerProcess] = []
+    subjects: Sequence[Subject]
+    caption: str
+    generation: GenerationSection
+    speed: SpeedSection
+    resolution: int
 
-    def __enter__(self) -> WorkerPool:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for worker in self._workers:
-            worker.close()
-        self._workers = []
+# The last subject of this process stays loaded: batches sorted by subject load each once.
+_loaded: dict[tuple[Path, int], Any] = {}
 
-    def ask_one(self, request: Request) -> dict[str, Any]:
-        """One request to one worker while the others rest."""
-        self._start(1)
-        return self._workers[0].ask(request)
 
-    def ask_all(self, requests: list[Request], done: Callable[[Request], None]) -> None:
-        """Share requests among the workers, in order; `done` is called after each.
+def draw_batch(batch: Batch) -> None:
+    """Draw one batch and write it."""
+    loaded = (batch.subject.path, batch.threads)
+    if loaded not in _loaded:
+        _loaded.clear()  # free the old one before loading
+        _loaded[loaded] = open_pipeline(batch.subject, batch.threads)
+    pipeline, generation = _loaded[loaded], batch.generation
+    set_scheduler(pipeline, generation.scheduler)
+    images = draw(pipeline, batch.captions, batch.indices, generation, batch.resolution, batch.seed)
+    if batch.out is not None:
+        write_tensors(batch.out, {"images": images})
 
-        Raises:
-            the first error of any worker; requests not yet sent are dropped.
-        """
-        self._start(min(self.count, len(requests)))
-        waiting = deque(requests)
-        failures: list[BaseException] = []
-        one_at_a_time = threading.Lock()
 
-        def serve(worker: WorkerProcess) -> None:
-            while waiting and not failures:
-                try:
-                    request = waiting.popleft()
-                except IndexError:
-                    return
-                try:
-                    worker.ask(request)
-                except BaseException as error:
-                    failures.append(error)
-                    return
-                with one_at_a_time:
-                    done(request)
+def time_subjects(timing: Timing) -> dict[str, Any]:
+    """Time all subjects; see `measure_speed`."""
+    _loaded.clear()
+    threads = timing.speed.threads
+    return measure_speed(
+        {subject.name: open_pipeline(subject, threads) for subject in timing.subjects},
+        timing.caption,
+        timing.generation,
+        timing.speed,
+        timing.resolution,
+    )
 
-        threads = [
-            threading.Thread(target=serve, args=(worker,), daemon=True) for worker in self._workers
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
 
-    def _start(self, count: int) -> None:
-        while len(self._workers) < count:
-            self._workers.append(WorkerProcess(self.threads))
+def draw_all(pool: Pool, batches: Sequence[Batch], label: str, progress: Progress) -> None:
+    """Draw all batches, shared among the processes of a pool.
+
+    Raises:
+        the first error of any process; batches not yet begun are dropped.
+    """
+    if not batches:
+        return
+    with progress.track(label, sum(len(batch.indices) for batch in batches)) as advance:
+        for batch, _ in pool.each(draw_batch, batches):
+            advance(len(batch.indices))
 
 
 def pool_size(asked: int, batches: int, largest_bytes: int) -> tuple[int, int]:
-    """Worker count and threads each.
+    """Processes that draw, and threads of each.
 
     Args:
         asked: the suite's `workers`; 0: one per core, as far as memory reaches.

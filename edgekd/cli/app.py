@@ -94,6 +94,8 @@ def _value_of(options: list[str]) -> str:
 def main() -> None:
     """Entry point: every user-caused failure is one line on stderr and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # `nohup` has it ignored
+        signal.signal(signal.SIGHUP, _terminate)
     # The tokenizers library warns at each fork of a data worker unless told not to use threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:

@@ -16,6 +16,7 @@ from edgekd.cli.options import (
     TeacherOption,
     print_json,
     read_recipe,
+    run_folder,
 )
 from edgekd.errors import GateError, InputError
 
@@ -62,7 +63,7 @@ def benchmark(
     recipe = read_recipe(config, assignments, teacher, data)
     from edgekd.jobs.benchmark import benchmark_run
 
-    run = out or Path("runs") / f"{recipe.name}-{Path(suite).stem}"
+    run = run_folder(out, f"{recipe.name}-{Path(suite).stem}", config)
     result = benchmark_run(
         recipe, load_target(target or "onnx"), suite, student or [], run, console()
     )

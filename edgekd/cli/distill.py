@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from edgekd.cli.options import (
     ConfigOption,
     DataOption,
@@ -14,6 +12,7 @@ from edgekd.cli.options import (
     TeacherOption,
     print_json,
     read_recipe,
+    run_folder,
 )
 
 
@@ -35,7 +34,8 @@ def distill(
     from edgekd.jobs.distill import distill_run
     from edgekd.jobs.plan import make_plan
 
-    plan = make_plan(recipe, chosen, out or Path("runs") / f"{recipe.name}-{chosen.name}")
+    run = run_folder(out, f"{recipe.name}-{chosen.name}", config)
+    plan = make_plan(recipe, chosen, run)
     result = distill_run(plan, console())
     if as_json:
         print_json(result)

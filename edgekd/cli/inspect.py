@@ -24,7 +24,7 @@ def inspect(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Parameters, tensors, MACs and bytes of every component; needs no weights."""
+    """Parameters, tensors, MACs and bytes of every component of a pipeline that edgekd takes."""
     if (folder is None) == (arch is None):
         raise InputError(
             "exactly one of a folder and `--arch` must be given",

@@ -32,6 +32,16 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, allow_nan=False, default=str))
 
 
+def run_folder(out: Path | None, name: str, config: str) -> Path:
+    """`--out`, or `runs/<name>`; it may not hold the recipe, which a run writes anew."""
+    from edgekd.resources import find_yaml
+    from edgekd.run_folder import check_apart
+
+    run = out or Path("runs") / name
+    check_apart(run, [("--config", find_yaml("configs", config))])
+    return run
+
+
 def read_recipe(
     config: str, assignments: list[str] | None, teacher: str | None, data: list[str] | None
 ) -> Any:

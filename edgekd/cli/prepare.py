@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from edgekd.cli.options import (
     ConfigOption,
     DataOption,
@@ -13,6 +11,7 @@ from edgekd.cli.options import (
     TeacherOption,
     print_json,
     read_recipe,
+    run_folder,
 )
 
 
@@ -30,7 +29,7 @@ def prepare(
     recipe = read_recipe(config, assignments, teacher, data)
     from edgekd.jobs.prepare import prepare_run
 
-    result = prepare_run(recipe, out or Path("runs") / f"{recipe.name}-data", console())
+    result = prepare_run(recipe, run_folder(out, f"{recipe.name}-data", config), console())
     if as_json:
         print_json(result)
     else:
@@ -38,4 +37,6 @@ def prepare(
         print(f"kept {sum(kept.values())} of {result['records']} images")
         for reason, count in sorted(result["skipped"].items()):
             print(f"  skipped, {reason}: {count}")
+        for reason, count in sorted(result["unused"].items()):
+            print(f"  not used, {reason}: {count}")
         print(f"train {kept['train']}, validation {kept['validation']}: {result['prepared']}")

@@ -14,6 +14,7 @@ from edgekd.cli.options import (
     SetOption,
     help_without_verb,
     print_json,
+    run_folder,
 )
 
 teach = typer.Typer(
@@ -43,7 +44,7 @@ def run(
     from edgekd.teach.run import run_teach
 
     recipe = find_yaml("configs", config)
-    run = out or Path("runs") / "teacher"
+    run = run_folder(out, "teacher", config)
     folder = run_teach(recipe, assignments or [], run, processes, console())
     if as_json:
         print_json({"teacher": folder})
@@ -80,7 +81,7 @@ def evaluate(
     from edgekd.resources import find_yaml
     from edgekd.teach.evaluation.run import run_evaluate
 
-    run = out or Path("runs") / "teacher-evaluation"
+    run = run_folder(out, "teacher-evaluation", config)
     recipe = find_yaml("configs", config)
     result = run_evaluate(recipe, assignments or [], teacher, run, console())
     if as_json:
@@ -108,7 +109,7 @@ def ablation(
 
     recipe = find_yaml("configs", config)
     path = find_yaml("benchmarks", suite, "SUITE")
-    run = out or Path("runs") / path.stem
+    run = run_folder(out, path.stem, config)
     result = run_ablation(path, recipe, assignments or [], run, console())
     if as_json:
         print_json(result)

@@ -6,8 +6,6 @@ The files and their dtypes are described in `edgekd.data.cache`, which reads the
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,24 +19,24 @@ from edgekd.artifacts import PreparedData, TeacherCache, finish, finished, hash_
 from edgekd.data.cache import CachedLatents, samples_path
 from edgekd.data.dataset import PreparedSample, iter_shard, list_shards
 from edgekd.data.images import to_tensor
-from edgekd.data.workers import ordered_map
 from edgekd.diffusion.encode import TextEmbeddings, encode_images, encode_prompts
 from edgekd.diffusion.load import Teacher
 from edgekd.diffusion.validate import TeacherInfo
 from edgekd.errors import InputError
+from edgekd.files import atomic_file, code_key
 from edgekd.folders import resumable_folder
+from edgekd.processes.pool import ordered_map
 from edgekd.progress import Advance, Progress
 
 __all__ = ["CachedLatents", "build_cache", "cache_key", "find_cache"]
 
-FORMAT_VERSION = 1
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def cache_key(data: PreparedData, info: TeacherInfo, dtype: torch.dtype = torch.float32) -> str:
     """Hash of all that the cache's content follows from."""
-    return hash_value([FORMAT_VERSION, data.key, info.key, str(dtype)])
+    return hash_value([code_key(), data.key, info.key, str(dtype)])
 
 
 def find_cache(
@@ -62,7 +60,7 @@ def build_cache(
         InputError: the teacher's outputs are not finite, or the disk is full or read-only.
     """
     key = cache_key(data, teacher.info, teacher.dtype)
-    if finished(out, key) is None:
+    if finished(out, key, progress.info) is None:
         shards = [*list_shards(data, "train"), *list_shards(data, "validation")]
         with (
             resumable_folder(out, key) as partial,
@@ -148,22 +146,11 @@ def _cache_shard(shard: Path, folder: Path, encoder: _Encoder, advance: Advance)
 
 
 def _save(tensors: dict[str, torch.Tensor], final: Path) -> None:
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    temporary = final.with_name(f".{final.name}.tmp")
-    try:
+    with atomic_file(final) as temporary:
         # A posterior's halves may be strided views, which safetensors does not take.
         save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        code = int(number[1])  # safetensors keeps the system's error number in its text only
-        raise OSError(code, os.strerror(code), str(final)) from None
-    with open(temporary, "rb") as stream:
-        os.fsync(stream.fileno())
-    temporary.replace(final)
 
 
 def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from edgekd.artifacts import PreparedData
 from edgekd.data.split import Holdout
-from edgekd.data.tars import Parts, iter_samples
+from edgekd.data.tars import iter_samples
 
 SplitName = Literal["train", "validation"]
 
@@ -64,11 +64,12 @@ def iter_shard(path: Path) -> Iterator[PreparedSample]:
     Raises:
         InputError: the shard is damaged.
     """
-    for key, parts in iter_samples(path):
-        yield _sample(key, parts)
+    for sample in iter_samples(path):
+        parts = {part: content or b"" for part, content in sample.parts.items()}
+        yield _sample(sample.key, parts)
 
 
-def _sample(key: str, parts: Parts) -> PreparedSample:
+def _sample(key: str, parts: dict[str, bytes]) -> PreparedSample:
     values: dict[str, Any] = json.loads(parts["json"])
     with Image.open(io.BytesIO(parts["png"]), formats=("PNG",)) as image:
         pixels = np.array(image.convert("RGB"))

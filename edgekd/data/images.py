@@ -6,6 +6,7 @@ Shapes: images are Pillow images in mode RGB, arrays `uint8 [H, W, 3]`, tensors
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import struct
@@ -25,11 +26,8 @@ if TYPE_CHECKING:
 Color = tuple[int, int, int]
 
 # Formats that Pillow decodes by itself. Others (EPS, for one) start foreign programs.
-_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif"}
-    | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2"}
-)
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+_HEIF_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 ALPHA_MODES = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
 _WIDE_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -73,9 +71,28 @@ def parse_background(name: str) -> Color:
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """The wanted formats that this Pillow was built with."""
+    """The wanted formats that this Pillow was built with, or that its plugins add."""
     Image.init()
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+@functools.cache
+def image_suffixes() -> frozenset[str]:
+    """Suffixes of the files that can be read, in small letters."""
+    formats = _formats()
+    known = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, name in known if name in formats)
+
+
+def unread_format(suffix: str) -> str:
+    """Why files of a suffix are not read."""
+    if suffix.lower() in _HEIF_SUFFIXES:
+        return "HEIC, which takes `pip install 'edgekd[heif]'`"
+    return f"not read: {suffix.lower() or 'no suffix'}"
 
 
 def open_image(image_bytes: bytes, max_pixels: int) -> Image.Image:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 from edgekd.artifacts import (
     PreparedData,
+    canonical_json,
     finish,
     finished,
     hash_file,
@@ -26,17 +28,26 @@ from edgekd.artifacts import (
     write_json,
 )
 from edgekd.data.images import Color, parse_background
-from edgekd.data.records import SourceFile, count_images, iter_records, list_files
+from edgekd.data.metadata import find_dialect
+from edgekd.data.records import iter_records
 from edgekd.data.scan import TRAIN, VALIDATION, Decision, ScanSettings, decide, scan
 from edgekd.data.shards import write_shards
+from edgekd.data.sources import (
+    SourceFile,
+    check_sources,
+    count_images,
+    describe_counts,
+    list_sources,
+)
 from edgekd.data.workers import worker_count, worker_pool
 from edgekd.disk import disk_errors
 from edgekd.errors import InputError
+from edgekd.files import code_key
 from edgekd.folders import resumable_folder
 from edgekd.progress import Progress
 from edgekd.recipe import DataSection
 
-FORMAT_VERSION = 1
+SKIPPED_FILE = "skipped.jsonl"
 HASHES_FILE = "source_hashes.json"
 # A file changed within this time of hashing may change again without a new time stamp.
 SETTLED_SECONDS = 2.0
@@ -59,7 +70,7 @@ def prepare(section: DataSection, out: Path, progress: Progress) -> PreparedData
         known = _known_hashes(out)
         hashes = _hash_sources(section.sources, known, progress)
         key = _content_key(section, hashes)
-        facts = finished(out, key)
+        facts = finished(out, key, progress.info)
         if facts is not None:
             if hashes.cache != known:
                 write_json(out / HASHES_FILE, hashes.cache)
@@ -94,7 +105,7 @@ def _hash_sources(
     sources: list[str], known: dict[str, list[Any]], progress: Progress
 ) -> _SourceHashes:
     """Hash all source files, except those whose size and time stamp are as remembered."""
-    files = [item for group in list_files(sources) for item in group]
+    files = [item for source in list_sources(sources) for item in source.files]
     result = _SourceHashes([], {})
     # Threads are enough: hashing and reading leave the interpreter free.
     with ThreadPoolExecutor() as pool, progress.track("check sources", len(files)) as advance:
@@ -126,7 +137,7 @@ def _hash_one(item: SourceFile, known: dict[str, list[Any]]) -> list[Any]:
 
 def _content_key(section: DataSection, hashes: _SourceHashes) -> str:
     settings = section.model_dump(exclude={"sources", "workers"})
-    return hash_value([FORMAT_VERSION, hashes.rows, settings])
+    return hash_value([code_key(), hashes.rows, settings])
 
 
 def _fill(
@@ -138,9 +149,9 @@ def _fill(
     settings = ScanSettings(background, section.filters)
     with worker_pool(workers) as pool:
         with progress.track("verify images", total) as advance:
-            records = iter_records(section.sources)
+            records = iter_records(section)
             scan(records, partial / "scan", settings, section.split, pool, 2 * workers, advance)
-        decision = decide(partial / "scan", section.filters, partial / "skipped.jsonl")
+        decision = decide(partial / "scan", section.filters, partial / SKIPPED_FILE)
         kept = _check_kept(decision, section)
         with progress.track("write shards", sum(kept.values())) as advance:
             write_shards(section, background, decision, partial / "shards", pool, workers, advance)
@@ -152,12 +163,15 @@ def _fill(
 def _check_kept(decision: Decision, section: DataSection) -> dict[str, int]:
     train = int((decision.side == TRAIN).sum())
     validation = int((decision.side == VALIDATION).sum())
-    skipped = "; ".join(f"{count} {reason}" for reason, count in decision.reasons.items())
+    skipped = describe_counts(decision.reasons)
     where = ", ".join(section.sources)
     if train + validation == 0:
+        check_sources(section.sources)
+        columns = f"; columns seen: {', '.join(decision.columns)}" if decision.columns else ""
         raise InputError(
             "`--data` (`data.sources`) must hold usable captioned images",
-            f"none in {where} ({skipped or 'no images at all'})",
+            f"none in {where} ({skipped or 'no images at all'}{columns})",
+            "`--set data.caption_column=NAME` says which holds the captions." if columns else "",
         )
     if not train or not validation:
         raise InputError(
@@ -176,17 +190,29 @@ def _summarise(
     partial: Path,
     progress: Progress,
 ) -> None:
-    skipped = sum(decision.reasons.values())
+    sources = list_sources(section.sources)
+    unused, dialects = Counter(decision.unused), dict[str, str]()
+    with open(partial / SKIPPED_FILE, "a", encoding="utf-8") as stream:
+        for item in (item for source in sources for item in source.unused):
+            unused[item.reason] += 1
+            stream.write(canonical_json({"source": item.name, "reason": item.reason}) + "\n")
+    for file in (file for source in sources for file in source.files if file.kind == "metadata"):
+        dialect = str(find_dialect(file.path, section.max_bytes))
+        if dialect:
+            dialects[file.name] = dialect
+            progress.info(f"  {file.name}: {dialect}")
     summary = {
         "records": len(decision.side),
         "kept": kept,
         "skipped": decision.reasons,
+        "unused": unused,
+        "dialects": dialects,
         "sources": section.sources,
         "resolution": section.side,
     }
     write_json(partial / "summary.json", summary)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in decision.reasons.items())
-    progress.info(
-        f"  kept {kept['train']} for training and {kept['validation']} for validation, "
-        f"skipped {skipped}" + (f" ({reasons})" if reasons else "")
-    )
+    said = f"  kept {kept['train']} for training and {kept['validation']} for validation"
+    for what, counts in (("skipped", decision.reasons), ("not used", unused)):
+        if counts:
+            said += f", {what} {sum(counts.values())} ({describe_counts(counts)})"
+    progress.info(said)

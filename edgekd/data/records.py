@@ -6,26 +6,25 @@ stored), one at a time; only file names are held in memory.
 
 from __future__ import annotations
 
-import glob
-import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from edgekd.data.images import SUFFIXES
-from edgekd.data.metadata import FILE_COLUMN, METADATA_NAMES, iter_rows
-from edgekd.data.tars import iter_samples
+from edgekd.data import metadata, parquet
+from edgekd.data.captions import decode_text, find_caption, parse_json, text_fields
+from edgekd.data.images import image_suffixes
+from edgekd.data.sources import Source, SourceFile, Unused, list_sources
+from edgekd.data.tars import Sample, iter_samples
 from edgekd.errors import InputError
-from edgekd.resources import STARTER, STARTER_NAME
+from edgekd.recipe import SourcesSection
 
-STARTER_PARQUET = STARTER / "emoji-64.parquet"
-IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
-CAPTION_COLUMNS = ("caption", "text", "txt")
-RECORD_KINDS = ("image", "parquet", "tar")
-USED_KINDS = (*RECORD_KINDS, "metadata", "txt")
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+Row = metadata.Row
+
+TOO_LARGE = "larger than max_bytes"
+TEXT_PARTS = ("caption", "text", "txt")  # the first of a sample is its caption
+FIELDS_PART = "json"
+BESIDE = "beside the image and caption of its sample"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,8 @@ class Record:
 
     `source` says where (file, and row or member); `caption` is "" where there is none;
     `fields` are the other columns as text; `problem` is why the image or its caption could
-    not be read, else "".
+    not be read, else ""; `unused` is what belongs to it and is not read; `group_key` is the
+    field that groups renderings of one thing, where the source is known to have one.
     """
 
     image_bytes: bytes
@@ -42,259 +42,196 @@ class Record:
     source: str
     fields: dict[str, str] = field(default_factory=dict)
     problem: str = ""
+    unused: tuple[Unused, ...] = ()
+    group_key: str = ""
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """One file of a source. `name` is the path shown: it starts with the source's own name."""
-
-    path: Path
-    name: str
-
-
-def list_files(sources: list[str]) -> list[list[SourceFile]]:
-    """All files of each source, sorted by name. Hidden files and folders are left out.
-
-    Raises:
-        InputError: a path does not exist or a glob matches nothing.
-    """
-    return [files for source in sources for files in _source_files(source)]
-
-
-def check_sources(sources: list[str]) -> None:
-    """Look for what the sources name, before anything is read.
-
-    Raises:
-        InputError: as `list_files`; also sources without any image.
-    """
-    files = [item for group in list_files(sources) for item in group]
-    if not any(_kind(item.path) in (*RECORD_KINDS, "metadata") for item in files):
-        raise InputError(
-            "`--data` (`data.sources`) must hold captioned images",
-            f"no images, parquet files or tars in {', '.join(sources)}",
-        )
-
-
-def _source_files(source: str) -> Iterator[list[SourceFile]]:
-    if source == STARTER_NAME:
-        yield [SourceFile(STARTER_PARQUET, STARTER_PARQUET.name)]
-        return
-    for path in _expand(source):
-        if path.is_dir():
-            yield _walk(path)
-        else:
-            yield [SourceFile(path, path.name), *_beside(path)]
-
-
-def _expand(source: str) -> list[Path]:
-    path = Path(source).expanduser()
-    if path.is_dir() or (path.is_file() and _kind(path) in RECORD_KINDS):
-        return [path]
-    if path.exists():
-        raise InputError(
-            "a file in `--data` (`data.sources`) must be an image, a parquet file or a tar",
-            repr(source),
-            "For captions in metadata or text files give their folder.",
-        )
-    if not glob.has_magic(source):
-        raise InputError(
-            "each of `--data` (`data.sources`) must be a local path, a glob or `starter`",
-            f"{source!r} (no such file or folder)",
-        )
-    matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-    usable = [match for match in matches if match.is_dir() or _kind(match) in RECORD_KINDS]
-    if not usable:
-        raise InputError(
-            "a glob in `--data` (`data.sources`) must match folders, images, parquet files or tars",
-            f"{source!r} with {len(matches)} other matches",
-        )
-    return usable
-
-
-def _kind(path: Path) -> str:
-    name = path.name.lower()
-    if name.endswith(TAR_SUFFIXES):
-        return "tar"
-    if name in METADATA_NAMES:
-        return "metadata"
-    suffix = path.suffix.lower()
-    return "image" if suffix in SUFFIXES else suffix.removeprefix(".")
-
-
-def _beside(path: Path) -> list[SourceFile]:
-    caption = path.with_suffix(".txt")
-    if _kind(path) == "image" and caption.is_file():
-        return [SourceFile(caption, caption.name)]
-    return []
-
-
-def count_images(sources: list[str]) -> int | None:
-    """How many images the sources hold, about; None where a tar would have to be read for it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    count = 0
-    for item in (item for files in list_files(sources) for item in files):
-        kind = _kind(item.path)
-        if kind == "tar":
-            return None
-        if kind == "parquet":
-            try:
-                count += pq.read_metadata(item.path).num_rows
-            except (pa.ArrowInvalid, OSError):
-                return None
-        count += kind == "image"
-    return count
-
-
-def _walk(root: Path) -> list[SourceFile]:
-    found = []
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [Path(folder) / name for name in names if not name.startswith(".")]
-    prefix = root.resolve().name
-    used = (path for path in found if _kind(path) in USED_KINDS)
-    relative = sorted(path.relative_to(root).as_posix() for path in used)
-    return [SourceFile(root / name, f"{prefix}/{name}") for name in relative]
-
-
-def iter_records(sources: list[str]) -> Iterator[Record]:
+def iter_records(section: SourcesSection) -> Iterator[Record]:
     """Stream all records of all sources.
-
-    Args:
-        sources: folders (captions in `.txt` files beside the images, or in
-            `metadata.jsonl` / `metadata.csv` with `file_name` and `text` or
-            `caption`), parquet files, WebDataset tars, image files, globs of
-            them, or `starter`.
 
     Raises:
         InputError: a source does not exist or is not readable as its kind.
     """
-    for files in list_files(sources):
-        yield from _iter_files(files)
+    for source in list_sources(section.sources):
+        for record in _iter_source(source, section):
+            yield replace(record, group_key=source.group_key) if source.group_key else record
 
 
-def _iter_files(files: list[SourceFile]) -> Iterator[Record]:
-    described: set[str] = set()
-    images = {item.name: item.path for item in files if _kind(item.path) == "image"}
-    for item in files:
-        if _kind(item.path) == "metadata":
-            for file_name, row in iter_rows(item.path):
-                name = (PurePosixPath(item.name).parent / file_name).as_posix()
-                described.add(name)
-                yield _described_image(images.get(name), name, row)
-    for item in files:
-        kind = _kind(item.path)
-        if kind == "parquet":
-            yield from _iter_parquet(item)
-        elif kind == "tar":
-            yield from (
-                _tar_record(parts, f"{item.name}#{key}") for key, parts in iter_samples(item.path)
-            )
-        elif kind == "image" and item.name not in described:
-            yield _read_image(item)
+def _iter_source(source: Source, section: SourcesSection) -> Iterator[Record]:
+    folder = _Folder(source, section)
+    for item in source.files:
+        if item.kind == "metadata":
+            for file_name, row in metadata.iter_rows(item.path, section.max_bytes):
+                yield folder.described(item, file_name, row)
+    for item in source.files:
+        if item.kind == "parquet":
+            yield from _iter_parquet(item, section)
+        elif item.kind == "tar":
+            yield from _iter_tar(item, section)
+        elif item.kind == "image" and item.name not in folder.read:
+            yield folder.image(item, {})
 
 
-def _described_image(path: Path | None, name: str, row: dict[str, Any]) -> Record:
-    fields, caption = text_fields(row, (FILE_COLUMN, *CAPTION_COLUMNS)), find_caption(row)
-    if path is None:
-        return Record(b"", caption, name, fields, problem="no such image file")
-    return _read_file(path, name, caption, fields)
+class _Folder:
+    """The image files of one source, with the texts beside them and rows of metadata."""
+
+    def __init__(self, source: Source, section: SourcesSection) -> None:
+        self._source, self._section = source, section
+        self._images = {item.name: item for item in source.files if item.kind == "image"}
+        self._beside: dict[str, list[SourceFile]] = {}
+        for item in source.files:
+            if item.kind in ("caption", "fields"):
+                self._beside.setdefault(item.stem, []).append(item)
+        self._unused = {item.name: item.reason for item in source.unused}
+        self.read: set[str] = set()
+
+    def described(self, table: SourceFile, file_name: str, row: Row) -> Record:
+        """The record of one row of metadata."""
+        path = table.path.parent / file_name
+        name = self._source.name_of(path)
+        item = self._images.get(name) or self._linked(path)
+        if item is None:
+            problem = self._unused.get(name, "no such image file")
+            return replace(_record(b"", "", row, name, self._section), problem=problem)
+        self.read.add(item.name)
+        return self.image(item, row)
+
+    def _linked(self, path: Path) -> SourceFile | None:
+        """The image that a path through a linked folder leads to, under its own name."""
+        root = self._source.root.resolve()
+        try:
+            inside = Path(os.path.realpath(path)).relative_to(root)
+        except ValueError:  # outside, or no path at all, as with a NUL
+            return None
+        return self._images.get(self._source.name_of(self._source.root / inside))
+
+    def image(self, item: SourceFile, row: Row) -> Record:
+        """An image file with the texts beside it; a row's values stand above theirs."""
+        section, texts, unused = self._section, dict[str, bytes](), list[Unused]()
+        described = bool(find_caption(row, section.caption_column)[1])
+        try:
+            for text in self._beside.get(item.stem, ()):
+                part = FIELDS_PART if text.kind == "fields" else TEXT_PARTS[0]
+                if part in texts or (described and part != FIELDS_PART):
+                    unused.append(Unused(text.name, BESIDE))
+                else:
+                    texts[part] = _read(text.path, section.max_bytes)
+        except (OSError, ValueError):
+            return Record(b"", "", item.name, problem="unreadable caption")
+        try:
+            image = _read(item.path, section.max_bytes)
+        except (OSError, ValueError) as error:
+            problem = TOO_LARGE if isinstance(error, ValueError) else "unreadable file"
+            return replace(_record(b"", "", row, item.name, section), problem=problem)
+        record = _with_texts(image, texts, row, item.name, section)
+        return replace(record, unused=tuple(unused))
 
 
-def _read_image(item: SourceFile) -> Record:
-    caption_path = item.path.with_suffix(".txt")
+def _read(path: Path, limit: int) -> bytes:
+    """A file's content.
+
+    Raises:
+        ValueError: it is larger than the limit.
+    """
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > limit:
+            raise ValueError(TOO_LARGE)
+        return stream.read(size)
+
+
+def _with_texts(
+    image: bytes, texts: dict[str, bytes], row: Row, name: str, section: SourcesSection
+) -> Record:
+    """A record from an image and the texts that belong to it, by part of a sample."""
     try:
-        caption = caption_path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        caption = ""
-    except (OSError, UnicodeDecodeError):
-        return Record(b"", "", item.name, problem="unreadable caption")
-    return _read_file(item.path, item.name, caption, {})
+        if FIELDS_PART in texts:
+            beside = parse_json(decode_text(texts[FIELDS_PART]))
+            row = {**(beside if isinstance(beside, dict) else {}), **row}
+        part = next((part for part in TEXT_PARTS if part in texts), None)
+        text = decode_text(texts[part]) if part else ""
+    except ValueError:
+        return Record(b"", "", name, problem="unreadable caption")
+    return _record(image, text, row, name, section)
 
 
-def _read_file(path: Path, name: str, caption: str, fields: dict[str, str]) -> Record:
-    """A record whose image is a file; one that cannot be read becomes a record with a problem."""
-    try:
-        return Record(path.read_bytes(), caption, name, fields)
-    except OSError:
-        return Record(b"", caption, name, fields, problem="unreadable file")
+def _record(image: bytes, text: str, row: Row, name: str, section: SourcesSection) -> Record:
+    """A record of a row; a `text` of its own is the caption unless the recipe names a column."""
+    column, caption = find_caption(row, section.caption_column)
+    if text and not (caption and section.caption_column):
+        column, caption = "", text
+    fields = text_fields(row, (column, metadata.FILE_COLUMN))
+    return Record(image, caption, name, fields)
 
 
-def text_fields(row: dict[str, Any], without: tuple[str, ...]) -> dict[str, str]:
-    """Scalars and lists of a row as text; nulls, bytes and nested values are left out."""
-    result = {}
-    for key, value in row.items():
-        if key in without or value is None or isinstance(value, bytes | dict):
-            continue
-        if isinstance(value, list | tuple):
-            value = ", ".join(str(item) for item in value)
-        result[str(key)] = str(value)
-    return result
-
-
-def find_caption(row: dict[str, Any]) -> str:
-    """The first of `caption`, `text`, `txt` that holds text; of a list the first entry; else ""."""
-    for key in CAPTION_COLUMNS:
-        value = row.get(key)
-        if isinstance(value, list | tuple) and value:
-            value = value[0]
-        if isinstance(value, str) and value.strip():
-            return value.strip()
-    return ""
-
-
-def _iter_parquet(item: SourceFile) -> Iterator[Record]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(item.path, buffer_size=1 << 20) as table:
-            names = table.schema_arrow.names
-            column = next((name for name in IMAGE_COLUMNS if name in names), None)
-            if column is None:
-                raise InputError(
-                    f"a parquet file must have a column named {' or '.join(IMAGE_COLUMNS)}",
-                    f"{item.path} with {', '.join(names)}",
-                )
-            row_number = 0
-            for batch in table.iter_batches(batch_size=16):
-                for row in batch.to_pylist():
-                    yield _parquet_record(row, column, f"{item.name}#{row_number}")
-                    row_number += 1
-    # pyarrow reports damage also by an OSError without a number, and text that is none by Python's
-    # own error.
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError) as error:
-        closed = isinstance(error, OSError) and error.errno is not None
+def _iter_parquet(item: SourceFile, section: SourcesSection) -> Iterator[Record]:
+    columns = parquet.columns_of(item.path)
+    column = parquet.image_column(columns, section.image_key)
+    if columns and column is None:
+        names = (section.image_key,) if section.image_key else parquet.IMAGE_COLUMNS
         raise InputError(
-            f"`{item.path}` must be {'readable' if closed else 'a parquet file'}",
-            " ".join(str(error).split()),
-        ) from None
+            f"a parquet file must have a column named {' or '.join(names)}",
+            f"{item.path} with {', '.join(columns)}",
+        )
+    for number, row in enumerate(parquet.iter_rows(item.path, section.max_bytes, column)):
+        name = f"{item.name}#{number}"
+        if row is None:
+            yield Record(b"", "", name, problem=TOO_LARGE)
+            continue
+        value = row.pop(column, None) if column else None
+        if isinstance(value, dict):
+            value = value.get("bytes")
+        if isinstance(value, bytes):
+            yield _record(value, "", row, name, section)
+        else:
+            yield replace(_record(b"", "", row, name, section), problem="no image bytes")
 
 
-def _parquet_record(row: dict[str, Any], column: str, source: str) -> Record:
-    value = row[column]
-    if isinstance(value, dict):
-        value = value.get("bytes")
-    fields = text_fields(row, (column, *CAPTION_COLUMNS))
-    if not isinstance(value, bytes):
-        return Record(b"", find_caption(row), source, fields, problem="no image bytes")
-    return Record(value, find_caption(row), source, fields)
+def _iter_tar(item: SourceFile, section: SourcesSection) -> Iterator[Record]:
+    key = section.image_key and section.image_key.lower()
+
+    def is_read(part: str) -> bool:
+        return part in (*TEXT_PARTS, FIELDS_PART, key) or _is_image(part)
+
+    for sample in iter_samples(item.path, section.max_bytes, is_read):
+        yield _tar_record(sample, item.name, key, section)
 
 
-def _tar_record(parts: dict[str, bytes], source: str) -> Record:
-    image = next((name for name in parts if f".{name.split('.')[-1]}" in SUFFIXES), None)
-    row: dict[str, Any] = {}
-    try:
-        if "json" in parts:
-            loaded = json.loads(parts["json"])
-            row = loaded if isinstance(loaded, dict) else {}
-        for name in ("txt", "text", "caption"):
-            if name in parts:
-                row["caption"] = parts[name].decode("utf-8")
-    except (ValueError, UnicodeDecodeError):
-        return Record(b"", "", source, problem="unreadable caption")
-    fields = text_fields(row, CAPTION_COLUMNS)
-    if image is None:
-        return Record(b"", find_caption(row), source, fields, problem="no image in sample")
-    return Record(parts[image], find_caption(row), source, fields)
+def _is_image(part: str) -> bool:
+    return f".{part.rpartition('.')[2]}" in image_suffixes()
+
+
+def _tar_record(sample: Sample, tar: str, key: str | None, section: SourcesSection) -> Record:
+    name, parts = f"{tar}#{sample.key}", sample.parts
+    image = _image_part(sample, name, key)
+    caption = next((part for part in TEXT_PARTS if part in parts), None)
+    used = {part: parts[part] for part in (image, caption, FIELDS_PART) if part in parts}
+    contents = {part: content for part, content in used.items() if content is not None}
+    problem = sample.problem or (TOO_LARGE if len(contents) < len(used) else "")
+    record = Record(b"", "", name)
+    if not problem:
+        content = contents.pop(image, b"") if image else b""
+        record = _with_texts(content, contents, {}, name, section)
+        missing = f"no part `{key}` in sample" if key else "no image in sample"
+        problem = record.problem or ("" if image else missing)
+    rest = [f"{sample.key}.{part}" for part in parts if part not in used]
+    unused = tuple(Unused(f"{tar}#{found}", BESIDE) for found in (*rest, *sample.unread))
+    return replace(record, problem=problem, unused=unused)
+
+
+def _image_part(sample: Sample, name: str, key: str | None) -> str | None:
+    """The part that is the image: the recipe's, else the only one; `jpg` before `depth.png`.
+
+    Raises:
+        InputError: several parts might be it.
+    """
+    if key:
+        return key if key in sample.parts else None
+    images = [part for part in sample.parts if _is_image(part)]
+    images = [part for part in images if "." not in part] or images
+    if len(images) > 1:
+        raise InputError(
+            "`data.image_key` must say which part is the image where a sample has several",
+            f"{', '.join(images)} in {name}",
+        )
+    return images[0] if images else None

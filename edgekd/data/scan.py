@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from edgekd.data.dedupe import THUMBNAIL_BYTES, find_duplicates, fingerprint
 from edgekd.data.images import BadImageError, Color, open_image, to_rgb
 from edgekd.data.records import Record
 from edgekd.data.split import group_of, holdout
-from edgekd.data.workers import ordered_map
+from edgekd.processes.pool import ordered_map
 from edgekd.progress import Advance
 from edgekd.recipe import FilterSection, SplitSection
 
@@ -52,11 +53,18 @@ class Decision:
         side: `uint8 [N]` of SKIPPED, TRAIN, VALIDATION.
         image_hashes: SHA-256 digest by record index, of the kept records.
         reasons: number of records skipped, by reason, in order of first appearance.
+        unused: number of members and texts that no record uses, by reason.
+        columns: seen in records without a caption.
     """
 
     side: npt.NDArray[np.uint8]
     image_hashes: dict[int, bytes]
     reasons: dict[str, int]
+    unused: dict[str, int]
+    columns: list[str]
+
+
+NO_CAPTION = "no caption"
 
 
 def inspect_caption(caption: str, filters: FilterSection) -> str:
@@ -64,7 +72,7 @@ def inspect_caption(caption: str, filters: FilterSection) -> str:
     if any("\ud800" <= letter <= "\udfff" for letter in caption):
         return "unreadable caption"  # half a code point, which no tokenizer takes
     if not caption and filters.min_caption_chars > 0:
-        return "no caption"
+        return NO_CAPTION
     if len(caption) < filters.min_caption_chars:
         return "caption too short"
     return "caption too long" if len(caption) > filters.max_caption_chars else ""
@@ -138,7 +146,7 @@ def _rows(
     pool: Executor | None,
     ahead: int,
     advance: Advance,
-) -> Iterator[dict[str, str]]:
+) -> Iterator[dict[str, Any]]:
     def tasks() -> Iterator[tuple[list[Record], tuple[list[bytes], ScanSettings]]]:
         for chunk in chunks(enumerate(records)):
             found = [record for _, record in chunk]
@@ -149,11 +157,14 @@ def _rows(
         remaining = iter(results)
         for record in found:
             problem = _record_problem(record, settings)
-            row = {"reason": problem} if problem else next(remaining)
+            row: dict[str, Any] = {"reason": problem} if problem else next(remaining)
             row = {"source": record.source, **row}
             if "image_hash" in row:
-                group = group_of(record.fields, record.caption, split.group_key)
-                row["holdout"] = holdout(group, row["image_hash"], split)
+                row["holdout"] = holdout(group_of(record, split), row["image_hash"], split)
+            if problem == NO_CAPTION:
+                row["columns"] = sorted(record.fields)
+            if record.unused:
+                row["unused"] = [[item.name, item.reason] for item in record.unused]
             yield row
         advance(len(found))
 
@@ -177,8 +188,8 @@ def iter_scan(folder: Path) -> Iterator[dict[str, Any]]:
 def decide(folder: Path, filters: FilterSection, skipped_path: Path) -> Decision:
     """Find duplicates, settle every record's side and list the skipped ones.
 
-    `skipped_path` gets one JSON line for each skipped record: its source, the
-    reason, and for a duplicate the source of its twin.
+    `skipped_path` gets one JSON line for each skipped record and for each member or text that
+    no record uses: its source, the reason, and for a duplicate the source of its twin.
     """
     usable, digests, phashes, thumbnails, held_out = _load(folder)
     duplicates = find_duplicates(
@@ -191,7 +202,7 @@ def decide(folder: Path, filters: FilterSection, skipped_path: Path) -> Decision
     twins = dict(zip(positions[~kept].tolist(), positions[duplicates.twin[~kept]], strict=True))
     exact = set(positions[duplicates.exact].tolist())
     sources = _sources_of(folder, {int(twin) for twin in twins.values()})
-    reasons: dict[str, int] = {}
+    reasons, unused, columns = Counter[str](), Counter[str](), set[str]()
     with open(skipped_path, "w", encoding="utf-8") as stream:
         for index, row in enumerate(iter_scan(folder)):
             if side[index] == SKIPPED:
@@ -199,10 +210,14 @@ def decide(folder: Path, filters: FilterSection, skipped_path: Path) -> Decision
                 if index in twins:
                     entry["reason"] = f"{'exact' if index in exact else 'near'} duplicate"
                     entry["of"] = sources[int(twins[index])]
-                reasons[entry["reason"]] = reasons.get(entry["reason"], 0) + 1
+                reasons[entry["reason"]] += 1
+                columns |= {*row.get("columns", ())}
                 stream.write(canonical_json(entry) + "\n")
+            for name, reason in row.get("unused", ()):
+                unused[reason] += 1
+                stream.write(canonical_json({"source": name, "reason": reason}) + "\n")
     hashes = {int(p): digests[i] for i, p in enumerate(positions) if kept[i]}
-    return Decision(side, hashes, reasons)
+    return Decision(side, hashes, reasons, unused, sorted(columns))
 
 
 def _sources_of(folder: Path, indices: set[int]) -> dict[int, str]:

@@ -17,8 +17,8 @@ from edgekd.data.records import Record, iter_records
 from edgekd.data.scan import SKIPPED, TRAIN, VALIDATION, Decision, chunks
 from edgekd.data.split import group_of, holdout
 from edgekd.data.tars import ShardWriter
-from edgekd.data.workers import ordered_map
 from edgekd.errors import InputError
+from edgekd.processes.pool import ordered_map
 from edgekd.progress import Advance
 from edgekd.recipe import DataSection
 
@@ -147,7 +147,7 @@ def _remaining(
 ) -> Iterator[tuple[int, Record]]:
     """Kept records that no finished shard holds, with their index."""
     passed = dict.fromkeys(sides, 0)
-    for index, record in enumerate(iter_records(section.sources)):
+    for index, record in enumerate(iter_records(section)):
         side = int(decision.side[index]) if index < len(decision.side) else SKIPPED
         if side == SKIPPED:
             continue
@@ -165,7 +165,7 @@ def _changed(what: str) -> InputError:
 
 
 def _metadata(record: Record, pixels: Pixels, image_hash: bytes, section: DataSection) -> bytes:
-    group = group_of(record.fields, record.caption, section.split.group_key)
+    group = group_of(record, section.split)
     values: dict[str, Any] = {
         "caption": record.caption,
         "group": group,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
+from edgekd.data.records import Record
 from edgekd.recipe import SplitSection
 
 Holdout = Literal["train", "group", "image"]
@@ -23,9 +24,10 @@ def _uniform(seed: int, kind: str, value: str) -> float:
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
-def group_of(fields: dict[str, str], caption: str, group_key: str) -> str:
-    """The group of a sample: its field `group_key`, or its caption where that is absent."""
-    return fields.get(group_key) or caption
+def group_of(record: Record, split: SplitSection) -> str:
+    """The group of a record: its field `group_key`, or its caption where that is absent."""
+    key = record.group_key if split.group_key is None else split.group_key
+    return record.fields.get(key) or record.caption
 
 
 def holdout(group: str, image_hash: str, split: SplitSection) -> Holdout:

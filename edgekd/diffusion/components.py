@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from edgekd.artifacts import read_json
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers, transformers
+from edgekd.reading import read_object
 
 INDEX_FILE = "model_index.json"
 SCHEDULER_FILE = "scheduler_config.json"
@@ -25,11 +26,17 @@ MODELS = {
 }
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 
+# No Stable Diffusion comes near any of these.
+_MAX_NUMBER = 1 << 20
+_MAX_ENTRIES = 256
+_MAX_LAYERS = 4096
+
 # Constructors check their arguments in no uniform way; these they raise for a config's values.
-_CONFIG_FAULTS = (
+CONFIG_FAULTS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    ImportError,
     LookupError,
     RuntimeError,
     TypeError,
@@ -80,10 +87,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(f"a pipeline must have `{path.parent.name}/{path.name}`", f"no {path}")
-    config = read_json(path)
-    if not isinstance(config, dict):
-        raise InputError(f"`{path}` must hold a JSON object", type(config).__name__)
-    return config
+    return read_object(path)
 
 
 def empty_model(folder: Path) -> Any:
@@ -97,6 +101,7 @@ def empty_model(folder: Path) -> Any:
     """
     library, classes = MODELS[folder.name]
     config = read_config(folder / "config.json")
+    _check_sizes(config, folder / "config.json")
     class_name = classes[0]
     if library == "transformers":
         _check_config_class(folder, config.get("model_type"), ("clip_text_model", "clip", None))
@@ -111,11 +116,34 @@ def empty_model(folder: Path) -> Any:
                 )
                 return getattr(transformers, class_name)(text_config)
             return getattr(diffusers, class_name).from_config(config)
-    except _CONFIG_FAULTS as error:
+    except CONFIG_FAULTS as error:
         raise InputError(
             f"`{folder / 'config.json'}` must describe a {class_name}",
-            f"{type(error).__name__}: {_shorten(error)}",
+            f"{type(error).__name__}: {shorten(error)}",
         ) from None
+
+
+def _check_sizes(config: Mapping[str, Any], where: Path) -> None:
+    """Bound what a config asks for before it is built: layers take time even without memory."""
+    layers = 1
+    for name, value in config.items():
+        if isinstance(value, dict):
+            _check_sizes(value, where)
+            continue
+        entries = value if isinstance(value, list) else [value]
+        flat = [one for item in entries for one in (item if isinstance(item, list) else [item])]
+        largest = max((abs(one) for one in flat if isinstance(one, int)), default=0)
+        if len(flat) > _MAX_ENTRIES or largest > _MAX_NUMBER:
+            raise InputError(
+                f"`{name}` in `{where}` must be up to {_MAX_ENTRIES} numbers up to {_MAX_NUMBER}",
+                shorten(repr(value)),
+            )
+        if "layers" in name or name.endswith("_blocks"):
+            layers *= max(1, largest)
+        elif name == "block_out_channels":
+            layers *= max(1, len(flat))
+    if layers > _MAX_LAYERS:
+        raise InputError(f"`{where}` must ask for at most {_MAX_LAYERS} layers", str(layers))
 
 
 def _check_config_class(folder: Path, found: Any, accepted: tuple[str | None, ...]) -> None:
@@ -123,8 +151,9 @@ def _check_config_class(folder: Path, found: Any, accepted: tuple[str | None, ..
         raise InputError(f"`{folder / 'config.json'}` must describe a {accepted[0]}", repr(found))
 
 
-def _shorten(error: Exception) -> str:
-    text = " ".join(str(error).split())
+def shorten(problem: object) -> str:
+    """What went wrong, on one line that fits a terminal."""
+    text = " ".join(str(problem).split())
     return text if len(text) <= 160 else f"{text[:157]}..."
 
 
@@ -168,7 +197,7 @@ def load_tokenizer(folder: Path) -> Any:
         return kind.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # the Rust tokenizers raise bare Exception
         raise InputError(
-            f"`{folder}` must hold a CLIP tokenizer", _shorten(error), SAVE_AGAIN
+            f"`{folder}` must hold a CLIP tokenizer", shorten(error), SAVE_AGAIN
         ) from None
 
 
@@ -176,7 +205,7 @@ def load_scheduler(folder: Path) -> Any:
     """The diffusers scheduler that `scheduler_config.json` names.
 
     Raises:
-        InputError: the config is missing, or is not of a diffusers scheduler.
+        InputError: the config is missing, or is not of a diffusers scheduler that works.
     """
     path = folder / SCHEDULER_FILE
     config = read_config(path)
@@ -184,7 +213,12 @@ def load_scheduler(folder: Path) -> Any:
     kind = getattr(diffusers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
         raise InputError(f"`{path}` must name a diffusers scheduler", f"_class_name={name}")
+    count = config.get("num_train_timesteps", 1000)
+    if type(count) is not int or not 2 <= count <= _MAX_NUMBER:
+        raise InputError(
+            f"`2 <= num_train_timesteps <= {_MAX_NUMBER}` must hold in `{path}`", repr(count)
+        )
     try:
         return getattr(diffusers, name).from_config(config)
-    except _CONFIG_FAULTS as error:
-        raise InputError(f"`{path}` must describe a {name}", _shorten(error)) from None
+    except CONFIG_FAULTS as error:
+        raise InputError(f"`{path}` must describe a {name}", shorten(error)) from None

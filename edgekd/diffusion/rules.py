@@ -6,44 +6,20 @@ defaults filled in.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from edgekd.diffusion.components import SAVE_AGAIN
 from edgekd.errors import InputError
 
-PREDICTIONS = ("epsilon", "v_prediction")
+_MAX_SIDE = 4096  # of latents: a picture of a gigapixel
 _OTHER_CONDITIONS = (
     "class_embed_type",
     "num_class_embeds",
     "encoder_hid_dim",
     "encoder_hid_dim_type",
 )
-
-
-def check_scheduler(scheduler: Any, path: Path) -> None:
-    """A discrete diffusion schedule whose target is known.
-
-    Raises:
-        InputError: another kind of scheduler, or an unknown prediction type.
-    """
-    config = scheduler.config
-    # Not from the config: it keeps keys of another scheduler, which have no effect.
-    fields = inspect.signature(type(scheduler).__init__).parameters
-    if not {"prediction_type", "beta_schedule"} <= set(fields):
-        raise InputError(
-            f"`{path}` must be of a scheduler with betas and a prediction type",
-            type(scheduler).__name__,
-            "Flow-matching pipelines are not Stable Diffusion 1, 2 or XL.",
-        )
-    if config.prediction_type not in PREDICTIONS:
-        raise InputError(
-            f"`prediction_type` in `{path}` must be {' or '.join(PREDICTIONS)}",
-            repr(config.prediction_type),
-        )
 
 
 def check_vae(vae: Any, is_sdxl: bool) -> None:
@@ -114,7 +90,7 @@ def check_latent_consistency(unet: Any, scheduler: Any) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def check_unet(unet: Any, vae: Any) -> None:
@@ -144,17 +120,18 @@ def check_unet(unet: Any, vae: Any) -> None:
                 f"`{field}` of the U-Net must be null, it is conditioned by text alone",
                 repr(unet[field]),
             )
-    if side(unet.sample_size) < 1:
+    if not 1 <= side(unet.sample_size) <= _MAX_SIDE:
         raise InputError(
-            "`sample_size` of the U-Net must be one side of a square", repr(unet.sample_size)
+            f"`sample_size` of the U-Net must be up to {_MAX_SIDE}, one side of a square",
+            repr(unet.sample_size),
         )
 
 
 def side(sample_size: Any) -> int:
     """Side of a square latent sample, 0 for anything else."""
-    if isinstance(sample_size, (list, tuple)) and len(set(sample_size)) == 1:
-        sample_size = sample_size[0]
-    return sample_size if isinstance(sample_size, int) else 0
+    if isinstance(sample_size, (list, tuple)) and len(sample_size) == 2:
+        sample_size = sample_size[0] if sample_size[0] == sample_size[1] else 0
+    return sample_size if type(sample_size) is int else 0
 
 
 def check_text(unet: Any, encoders: Sequence[Any]) -> None:
@@ -224,6 +201,12 @@ def check_tokenizer(names: tuple[str, str], tokenizer: Any, encoder: Any) -> Non
         )
     if tokenizer.pad_token is None:
         raise InputError(f"`{name}` must have a `pad_token`", "none", SAVE_AGAIN)
+    words = [token for token in tokenizer.added_tokens_decoder.values() if token.single_word]
+    if words:
+        raise InputError(
+            f"added tokens of `{name}` must not be `single_word`, exports cannot obey it",
+            repr(str(words[0])),
+        )
     # The projected encoder takes its pooled state at the end token; 2 is the old mark for
     # "at the largest id". Nothing reads the pooled state of the other encoder.
     accepted = (2, tokenizer.eos_token_id)

@@ -26,6 +26,7 @@ from torch import nn
 
 from edgekd.diffusion.load import Teacher
 from edgekd.errors import InputError
+from edgekd.files import atomic_file
 
 PREDICTION = "prediction"
 _NAMED = ("conv_in", "mid_block", "attn1", "attn2")
@@ -248,9 +249,5 @@ def record_embeddings(
 def _save(tensors: dict[str, torch.Tensor], path: Path) -> None:
     from safetensors.torch import save_file
 
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with atomic_file(path) as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ and the parts are checked one by one and against each other.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,18 +28,20 @@ from edgekd.diffusion.components import (
     load_scheduler,
     load_tokenizer,
     read_config,
+    shorten,
     weights_stem,
 )
+from edgekd.diffusion.parts import check_runs
 from edgekd.diffusion.rules import (
     check_latent_consistency,
     check_lengths,
-    check_scheduler,
     check_text,
     check_tokenizer,
     check_unet,
     check_vae,
     side,
 )
+from edgekd.diffusion.scheduler_rules import check_scheduler
 from edgekd.diffusion.weights import find_weights, match_tensors, read_headers
 from edgekd.errors import InputError
 
@@ -55,6 +58,7 @@ class TeacherInfo:
         family: `sdxl` by its pipeline class; `sd2` if the U-Net uses linear projections.
         resolution: native side in pixels, `latent_size * vae_scale_factor`.
         vae_scale_factor: pixels per latent, along a side.
+        text_tokens: length of a prompt for the text encoders.
         components: names of the folders that are loaded.
         zero_empty_prompt: the pipeline's unconditional embedding is zeros, not the encoded "".
         tiny_vae: its VAE is an `AutoencoderTiny`.
@@ -70,6 +74,7 @@ class TeacherInfo:
     latent_size: int
     latent_channels: int
     cross_attention_dim: int
+    text_tokens: int
     vae_scale_factor: int
     components: tuple[str, ...]
     zero_empty_prompt: bool
@@ -95,18 +100,26 @@ def inspect_folder(path: Path) -> TeacherInfo:
     class_name = cast(str, index["_class_name"])
     kind = PIPELINES[class_name]
     _check_components(path, index, kind)
-    _check_vae_class(path, index)
+    vae_config = read_config(path / "vae" / "config.json")
+    _check_named_alike(path, index, "vae", vae_config.get("_class_name"))
     scheduler = load_scheduler(path / "scheduler")
     check_scheduler(scheduler, path / "scheduler" / SCHEDULER_FILE)
     models = {name: empty_model(path / name) for name in kind.models}
     unet, vae = models["unet"].config, models["vae"].config
     sdxl = class_name == "StableDiffusionXLPipeline"
     check_vae(vae, sdxl)
+    if sdxl and "scaling_factor" not in vae_config:
+        # The default of the class is Stable Diffusion 1's.
+        raise InputError("`vae/config.json` of an SDXL pipeline must have `scaling_factor`", "none")
     check_unet(unet, vae)
     if class_name == "LatentConsistencyModelPipeline":
         check_latent_consistency(unet, scheduler)
+    _check_named_alike(path, index, "scheduler", type(scheduler).__name__)
     check_text(unet, [models[encoder].config for _, encoder in kind.text_pairs])
-    _check_tokenizers(path, models, kind)
+    tokens = _check_tokenizers(path, models, kind)
+    latent_size = side(unet.sample_size)
+    for name, model in models.items():
+        check_runs(name, model, latent_size, tokens)
     files = [path / INDEX_FILE, path / "scheduler" / SCHEDULER_FILE]
     for name, model in models.items():
         files += _check_weights(path / name, model)
@@ -114,7 +127,6 @@ def inspect_folder(path: Path) -> TeacherInfo:
         files += (file for file in (path / tokenizer).iterdir() if file.is_file())
 
     factor = 2 ** (len(vae.block_out_channels) - 1)
-    latent_size = side(unet.sample_size)
     return TeacherInfo(
         path=path,
         files=tuple(files),
@@ -125,6 +137,7 @@ def inspect_folder(path: Path) -> TeacherInfo:
         latent_size=latent_size,
         latent_channels=vae.latent_channels,
         cross_attention_dim=unet.cross_attention_dim,
+        text_tokens=tokens,
         vae_scale_factor=factor,
         components=kind.components,
         zero_empty_prompt=sdxl and bool(index.get("force_zeros_for_empty_prompt", True)),
@@ -171,6 +184,12 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 
 def _check_components(path: Path, index: dict[str, Any], kind: PipelineKind) -> None:
+    odd = [name for name in index if not re.fullmatch(r"\w+", name)]
+    if odd:
+        raise InputError(
+            f"names of components in `{path / INDEX_FILE}` must be plain names of folders in it",
+            shorten(repr(odd[0])),
+        )
     for name in kind.components:
         entry = index.get(name)
         if not isinstance(entry, list) or len(entry) != 2 or None in entry:
@@ -198,25 +217,27 @@ def _check_components(path: Path, index: dict[str, Any], kind: PipelineKind) -> 
             )
 
 
-def _check_vae_class(path: Path, index: dict[str, Any]) -> None:
-    """The VAE alone may be of two classes, and is named in two places."""
-    listed = index["vae"][1]
-    found = read_config(path / "vae" / "config.json").get("_class_name", listed)
-    if found != listed:
+def _check_named_alike(path: Path, index: dict[str, Any], component: str, found: Any) -> None:
+    """A class is named in two places, of which one client reads this and another that."""
+    listed = index[component][1]
+    if found not in (listed, None):
+        file = SCHEDULER_FILE if component == "scheduler" else "config.json"
         raise InputError(
-            f"`{INDEX_FILE}` and `vae/config.json` must name the same class",
+            f"`{INDEX_FILE}` and `{component}/{file}` must name the same class",
             f"{listed} and {found} in {path}",
             SAVE_AGAIN,
         )
 
 
-def _check_tokenizers(path: Path, models: dict[str, Any], kind: PipelineKind) -> None:
-    lengths = {}
+def _check_tokenizers(path: Path, models: dict[str, Any], kind: PipelineKind) -> int:
+    """The length of their sequences."""
+    lengths: dict[str, int] = {}
     for name, encoder in kind.text_pairs:
         tokenizer = load_tokenizer(path / name)
         check_tokenizer((name, encoder), tokenizer, models[encoder].config)
         lengths[name] = tokenizer.model_max_length
     check_lengths(lengths)
+    return next(iter(lengths.values()))
 
 
 def _check_weights(folder: Path, model: Any) -> list[Path]:

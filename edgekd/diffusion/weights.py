@@ -7,20 +7,20 @@ leave a layer with random weights.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from edgekd.artifacts import read_json
-from edgekd.diffusion.components import SAVE_AGAIN
+from edgekd.diffusion.components import SAVE_AGAIN, shorten
 from edgekd.errors import InputError
+from edgekd.reading import read_object
 
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
-_FLOATS = {"F64", "F32", "F16", "BF16"}
+_FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes of a number
 _PREFIX = "text_model."
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -63,10 +63,9 @@ def find_weights(folder: Path, stem: str) -> tuple[Path, ...]:
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
-    listed = read_json(index)
-    weight_map = listed.get("weight_map") if isinstance(listed, dict) else None
+    weight_map = read_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise InputError(f"`{index}` must have a `weight_map`", json.dumps(listed)[:80], SAVE_AGAIN)
+        raise InputError(f"`{index}` must have a `weight_map`", shorten(weight_map), SAVE_AGAIN)
     names = sorted({str(name) for name in weight_map.values()})
     outside = [name for name in names if Path(name).name != name]
     if outside:
@@ -110,6 +109,15 @@ def read_headers(files: Iterable[Path]) -> dict[str, StoredTensor]:
             "edgekd starts from weights that are not quantized.",
         )
     return stored
+
+
+def stored_bytes(stored: Mapping[str, StoredTensor]) -> int:
+    """Bytes of a component's weights, as `read_headers` found them."""
+    return sum(
+        _FLOATS[tensor.dtype] * prod(tensor.shape)
+        for tensor in stored.values()
+        if not _ignored(tensor.name)
+    )
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:

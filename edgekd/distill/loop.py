@@ -3,87 +3,61 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from edgekd.artifacts import StudentCheckpoint, TeacherCache, finish, finished
-from edgekd.diffusion.load import Teacher, load_teacher
+from edgekd.artifacts import StudentCheckpoint, finish, finished
 from edgekd.disk import writing
-from edgekd.distill.batches import Latents
-from edgekd.distill.trainer import CHECKPOINTS, METRICS_FILE, Trainer
+from edgekd.distill.folder import STUDENT, RunFolder
+from edgekd.distill.sources import Source
+from edgekd.distill.terms.registry import weighted_terms
+from edgekd.distill.trainer import Trainer
 from edgekd.errors import InputError
 from edgekd.progress import Progress, Silent
-from edgekd.recipe import DistillSection, StudentSection
-from edgekd.student.arch import StudentArch, resolve_arch
+from edgekd.recipe import DistillSection
+from edgekd.student.arch import StudentArch
 from edgekd.student.build import save_student
 from edgekd.training.cpu import training_cpu
+from edgekd.training.log import METRICS_FILE
 
 
 def distill(
     section: DistillSection,
-    student_section: StudentSection,
-    teacher_path: Path,
-    cache: TeacherCache,
-    out: Path,
+    arch: StudentArch,
+    source: Source,
+    folder: RunFolder,
     progress: Progress,
-    key: str,
 ) -> StudentCheckpoint:
     """Train a student on a teacher's cached latents.
 
-    Writes below `out`: `student/` (a diffusers pipeline with the averaged weights),
+    Writes into `folder`: `student/` (a diffusers pipeline with the averaged weights),
     `metrics.jsonl`, `tensorboard/`, `samples/*.png` and, until the run is finished,
     `checkpoints/`. A finished run of the same key returns at once; an unfinished one continues
-    from its last checkpoint; what a run of another key left is removed. Under `torchrun` or
-    `accelerate launch` all processes call this together and the first one writes.
+    from its last intact checkpoint; what a run of another key left is removed. Under `torchrun`
+    or `accelerate launch` all processes call this together and the first one writes.
 
     Args:
-        key: hash of everything that the result depends on.
+        arch: with every field explicit.
 
     Raises:
-        InputError: a cache of another teacher, an empty split, no feature to compare, or an
-            out folder that is full or not writable.
+        InputError: a cache of another teacher, an empty split, no feature to compare, or a
+            folder that is full or not writable.
         GateError: a loss term or the gradient is not finite.
     """
-    from edgekd.data.cache_writer import CachedLatents
-
-    done = _finished(out, key)
-    if done:
-        return done
+    result = StudentCheckpoint(folder.path / STUDENT, folder.key, folder.path / METRICS_FILE)
+    if finished(folder.path, folder.key, progress.info) is not None:
+        return result
     accelerator = make_accelerator(section)
-    teacher = load_teacher(teacher_path, device=str(accelerator.device))
-    if cache.teacher_key != teacher.info.key:
-        raise InputError("the cache must be of this teacher", f"{cache.root} of another one")
-    arch = resolve_arch(student_section, dict(teacher.unet.config))
-    train = CachedLatents.load(cache, "train")
-    validation = CachedLatents.load(cache, "validation")
-    return train_student(section, arch, teacher, train, validation, accelerator, out, progress, key)
-
-
-def train_student(
-    section: DistillSection,
-    arch: StudentArch,
-    teacher: Teacher,
-    train: Latents,
-    validation: Latents,
-    accelerator: Any,
-    out: Path,
-    progress: Progress,
-    key: str,
-) -> StudentCheckpoint:
-    """`distill` with everything loaded. Raises as it does."""
-    done = _finished(out, key)
-    if done:
-        return done
+    sources = source.load(accelerator.device)
     with training_cpu(section.threads):
-        trainer = Trainer(section, arch, teacher, train, validation, accelerator, out, key)
+        trainer = Trainer(section, arch, sources, folder, accelerator)
         trainer.run(progress if accelerator.is_main_process else Silent())
         if accelerator.is_main_process:
-            _publish(teacher.info.path, trainer.ema.model, out, key, section.steps)
+            _publish(trainer, sources.teacher.info.path)
         accelerator.wait_for_everyone()
-    return StudentCheckpoint(out / "student", key, out / METRICS_FILE)
+    return result
 
 
 def make_accelerator(section: DistillSection) -> Any:
@@ -96,7 +70,7 @@ def make_accelerator(section: DistillSection) -> Any:
 
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     # Features alone leave the last layers without a gradient.
-    unused = section.losses.task + section.losses.output == 0
+    unused = not any(term.uses_prediction for term, _ in weighted_terms(section.losses))
     accelerator = Accelerator(
         # Accelerate joins processes on CPUs only where it is told to use the CPU.
         cpu=processes > 1 and not torch.accelerator.is_available(),
@@ -113,21 +87,15 @@ def make_accelerator(section: DistillSection) -> Any:
     return accelerator
 
 
-def _finished(out: Path, key: str) -> StudentCheckpoint | None:
-    student = out / "student"
-    if finished(out, key) is None or not student.is_dir():
-        return None
-    return StudentCheckpoint(student, key, out / METRICS_FILE)
-
-
-def _publish(teacher_path: Path, unet: Any, out: Path, key: str, steps: int) -> None:
+def _publish(trainer: Trainer, teacher_path: Path) -> None:
     """Write the student's pipeline and mark the run as finished.
 
     The U-Net stays in fp32, even where the teacher is stored in fp16: what is exported and
     checked for parity later is then exactly what was validated here.
     """
-    with writing(out / "student"):
-        save_student(teacher_path, unet, out / "student")
-        finish(out, key, steps=steps)
+    out = trainer.folder.path
+    with writing(out / STUDENT):
+        save_student(teacher_path, trainer.ema.model, out / STUDENT)
+        finish(out, trainer.folder.key, only=(STUDENT,), steps=trainer.section.steps)
     # Of no more use: another number of steps is another key, which starts anew.
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    trainer.folder.checkpoints.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 from edgekd.diffusion.noise_schedule import NoiseSchedule
 from edgekd.diffusion.taps import Taps
 from edgekd.distill.batches import Batch
-from edgekd.distill.losses import feature_loss, min_snr_weights, weighted_mse
-from edgekd.errors import InputError
+from edgekd.distill.terms.registry import weighted_terms
+from edgekd.distill.terms.term import Forward, Pair, Tapped
 from edgekd.recipe import LossSection
+from edgekd.student.arch import StudentArch
+from edgekd.training.min_snr import min_snr_weights
 
 
 def predict(unet: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Tensor:
@@ -32,51 +35,50 @@ def predict(unet: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Tens
     return output
 
 
-def needs_teacher(losses: LossSection) -> bool:
-    """Whether any term looks at the teacher."""
-    return losses.output > 0 or losses.feature > 0
+@dataclass(frozen=True)
+class Nets:
+    """The two U-Nets, and how they correspond.
+
+    Attributes:
+        student: wrapped for several processes or not.
+    """
+
+    student: nn.Module
+    teacher: Any
+    arch: StudentArch
 
 
 class Objective:
     """Context manager that computes the loss terms of batches.
 
-    Terms: `task`, the prediction against the ground truth; `output`, against the teacher's
-    prediction; `feature`, block features against the teacher's. A term of weight 0 is not
-    computed, and without `output` and `feature` the teacher does not run. Task and output
-    carry min-SNR weights.
+    A term of weight 0 is not computed, and where no term needs the teacher it does not run.
 
     Args:
-        student: the student's U-Net, wrapped for several processes or not.
-        teacher: the teacher's U-Net.
         losses: weights of the terms.
-        pairs: `(teacher point, student point)` whose features are compared.
         schedule: on the U-Nets' device.
         autocast: type of the forward passes; None: fp32.
 
     Raises:
-        InputError: a feature term without a pair of points.
+        InputError: see `get_term`.
     """
 
     def __init__(
         self,
-        student: nn.Module,
-        teacher: nn.Module,
+        nets: Nets,
         losses: LossSection,
-        pairs: Sequence[tuple[str, str]],
         schedule: NoiseSchedule,
         autocast: torch.dtype | None,
     ) -> None:
-        if losses.feature > 0 and not pairs:
-            raise InputError(
-                "feature KD needs a block of the teacher's width in the student",
-                "none",
-                "Set `distill.losses.feature` to 0.",
-            )
-        self._student, self._teacher = student, teacher
-        self._losses, self._schedule, self._autocast = losses, schedule, autocast
-        tapped = pairs if losses.feature > 0 else []
-        self._teacher_taps = Taps(teacher, [point for point, _ in tapped])
-        self._student_taps = Taps(student, [point for _, point in tapped])
+        self._nets, self._schedule, self._autocast = nets, schedule, autocast
+        self._gamma = losses.min_snr_gamma
+        terms = weighted_terms(losses)
+        self.weights = {term.name: weight for term, weight in terms}
+        config = dict(nets.teacher.config)
+        self._terms = [(term, term.pairs(nets.arch, config)) for term, _ in terms]
+        self._needs_teacher = any(term.needs_teacher for term, _ in terms)
+        pairs = [pair for _, pairs in self._terms for pair in pairs]
+        self._student_taps = Taps(nets.student, [*dict.fromkeys(p.student for p in pairs)])
+        self._teacher_taps = Taps(nets.teacher, [*dict.fromkeys(p.teacher for p in pairs)])
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Objective:
@@ -92,33 +94,25 @@ class Objective:
     ) -> None:
         self._stack.close()
 
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of each term that is computed."""
-        return {name: weight for name in TERMS if (weight := getattr(self._losses, name)) > 0}
-
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """Raw value of each term of `weights`: scalars with gradients into the student."""
-        prediction = predict(self._student, batch, self._autocast)
+        prediction = predict(self._nets.student, batch, self._autocast)
         snr = self._schedule.snr(batch.timesteps)
-        weights = min_snr_weights(snr, self._losses.min_snr_gamma, self._schedule.prediction_type)
-        terms = {}
-        if self._losses.task > 0:
-            terms["task"] = weighted_mse(prediction, batch.target, weights)
-        if needs_teacher(self._losses):
+        weights = min_snr_weights(snr, self._gamma, self._schedule.prediction_type)
+        taught = None
+        if self._needs_teacher:
             with torch.no_grad():
-                teacher_prediction = predict(self._teacher, batch, self._autocast)
-            if self._losses.output > 0:
-                terms["output"] = weighted_mse(prediction, teacher_prediction, weights)
-            if self._losses.feature > 0:
-                terms["feature"] = feature_loss(
-                    [self._student_taps.features(p) for p in self._student_taps.points],
-                    [self._teacher_taps.features(p) for p in self._teacher_taps.points],
-                )
-        return terms
+                taught = predict(self._nets.teacher, batch, self._autocast)
+        return {
+            term.name: term(Forward(prediction, batch.target, weights, taught, self._tapped(pairs)))
+            for term, pairs in self._terms
+        }
 
-
-TERMS = ("task", "output", "feature")
+    def _tapped(self, pairs: Sequence[Pair]) -> list[Tapped]:
+        return [
+            Tapped(self._student_taps[pair.student], self._teacher_taps[pair.teacher])
+            for pair in pairs
+        ]
 
 
 def total(terms: dict[str, Any], weights: dict[str, float]) -> Any:

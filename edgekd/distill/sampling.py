@@ -13,6 +13,8 @@ import torch
 
 from edgekd.diffusion.load import Teacher, make_pipeline
 from edgekd.distill.batches import Latents
+from edgekd.files import atomic_file
+from edgekd.recipe import DistillSection
 from edgekd.training.draws import generator
 
 Pixels = npt.NDArray[np.uint8]
@@ -21,7 +23,12 @@ _GAP = 4  # pixels between pictures
 _BATCH = 4  # prompts drawn at once
 
 
-def choose_prompts(latents: Latents, count: int = DEFAULT_PROMPTS) -> list[str]:
+def choose_prompts(section: DistillSection, latents: Latents) -> list[str]:
+    """The recipe's, or different captions spread over a split; fewer where it has fewer."""
+    return section.sample_prompts or spread_captions(latents, DEFAULT_PROMPTS)
+
+
+def spread_captions(latents: Latents, count: int) -> list[str]:
     """Different captions, spread over a split; fewer where the split has fewer."""
     stride = max(1, len(latents) // count)
     # Strides through the whole split first, then what they left out.
@@ -41,24 +48,15 @@ class SampleSheet:
 
     Args:
         teacher: gives all components but the U-Net, and the first row.
+        section: steps of the teacher's scheduler, guidance, and the seed of the noise.
         prompts: fixed prompts.
-        steps: denoising steps of the teacher's scheduler.
-        guidance_scale: classifier-free guidance.
-        seed: of the initial noise.
         latent_size: side of the latents that the student learns from.
     """
 
     def __init__(
-        self,
-        teacher: Teacher,
-        prompts: Sequence[str],
-        steps: int,
-        guidance_scale: float,
-        seed: int,
-        latent_size: int,
+        self, teacher: Teacher, section: DistillSection, prompts: Sequence[str], latent_size: int
     ) -> None:
-        self._teacher, self._prompts = teacher, list(prompts)
-        self._steps, self._guidance_scale, self._seed = steps, guidance_scale, seed
+        self._teacher, self._section, self._prompts = teacher, section, list(prompts)
         self._latent_size = latent_size
         self._first_row: list[Pixels] | None = None
 
@@ -78,7 +76,8 @@ class SampleSheet:
         for first in range(0, len(self._prompts), _BATCH):
             prompts = self._prompts[first : first + _BATCH]
             sources = [
-                generator(self._seed, "sheet", i) for i in range(first, first + len(prompts))
+                generator(self._section.seed, "sheet", i)
+                for i in range(first, first + len(prompts))
             ]
             noise = torch.stack([torch.randn(shape, generator=source) for source in sources])
             images = pipeline(
@@ -88,8 +87,8 @@ class SampleSheet:
                 width=side,
                 # For schedulers that add noise at each step.
                 generator=sources,
-                num_inference_steps=self._steps,
-                guidance_scale=self._guidance_scale,
+                num_inference_steps=self._section.sample_steps,
+                guidance_scale=self._section.guidance_scale,
                 output_type="np",
             ).images
             pictures += [(image * 255).round().astype(np.uint8) for image in images]
@@ -115,9 +114,5 @@ def save_png(image: Pixels, path: Path) -> None:
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with atomic_file(path) as temporary:
         Image.fromarray(image).save(temporary, format="png")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd.diffusion.load import Teacher
 from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.disk import writing
-from edgekd.distill import checkpoint as checkpoints
-from edgekd.distill.batches import Batches, Latents
-from edgekd.distill.checkpoint import Checkpoint
-from edgekd.distill.log import MetricsLog
-from edgekd.distill.objective import Objective, total
+from edgekd.distill.batches import Batches
+from edgekd.distill.folder import BOARD, RunFolder
+from edgekd.distill.objective import Nets, Objective, total
 from edgekd.distill.sampling import SampleSheet, choose_prompts, save_png
-from edgekd.distill.schedule import learning_rate
+from edgekd.distill.sources import Sources
 from edgekd.distill.validation import Validation
 from edgekd.errors import GateError, InputError
 from edgekd.libraries import diffusers
@@ -35,15 +31,27 @@ from edgekd.recipe import DistillSection
 from edgekd.student.arch import StudentArch
 from edgekd.student.build import build_student
 from edgekd.student.config import to_unet_config
-from edgekd.student.mapping import feature_pairs
+from edgekd.training.checkpoint import (
+    Checkpoint,
+    load_optimizers,
+    load_weights,
+    optimizer_tensors,
+)
 from edgekd.training.draws import BatchPlan, step_positions
 from edgekd.training.ema import Ema
+from edgekd.training.log import MetricsLog
 from edgekd.training.precision import autocast_dtype, training_attention
+from edgekd.training.schedule import RateSchedule
 
-METRICS_FILE = "metrics.jsonl"
-CHECKPOINTS = "checkpoints"
-# What a run writes into its folder.
-OWN = ("artifact.json", "student", METRICS_FILE, "tensorboard", "samples", CHECKPOINTS)
+# A cosine schedule ends here rather than at 0, so that the last steps are not without effect.
+FINAL_RATE = 0.01
+
+
+def rate_schedule(section: DistillSection) -> RateSchedule:
+    """Linear warm-up, then constant or a cosine whose end is the last step."""
+    warmup = section.warmup_steps
+    fall = 0 if section.lr_schedule == "constant" else max(1, section.steps - warmup - 1)
+    return RateSchedule(section.learning_rate, warmup, warmup, fall, FINAL_RATE)
 
 
 def new_student(section: DistillSection, arch: StudentArch, teacher_unet: Any) -> Any:
@@ -68,11 +76,7 @@ class Trainer:
 
     Args:
         arch: explicit student architecture.
-        train: cached training split.
-        validation: cached validation split.
         accelerator: of accelerate, without mixed precision.
-        out: folder of the run.
-        key: checkpoints of another key are not used.
 
     Raises:
         InputError: see `distill`.
@@ -82,17 +86,15 @@ class Trainer:
         self,
         section: DistillSection,
         arch: StudentArch,
-        teacher: Teacher,
-        train: Latents,
-        validation: Latents,
+        sources: Sources,
+        folder: RunFolder,
         accelerator: Any,
-        out: Path,
-        key: str,
     ) -> None:
+        teacher, train, validation = sources.teacher, sources.train, sources.validation
         for name, split in (("training", train), ("validation", validation)):
             if len(split) == 0:
                 raise InputError(f"the {name} split must have samples", "0")
-        self.section, self.accelerator, self.out, self.key = section, accelerator, out, key
+        self.section, self.accelerator, self.folder = section, accelerator, folder
         autocast = autocast_dtype(section.precision, accelerator.device)
         schedule = read_schedule(teacher.scheduler)
         self.batches = Batches(train, teacher.info, teacher.vae.config, schedule)
@@ -102,14 +104,8 @@ class Trainer:
             teacher.unet,
             autocast,
         )
-        self.sheet = SampleSheet(
-            teacher,
-            section.sample_prompts or choose_prompts(validation),
-            section.sample_steps,
-            section.guidance_scale,
-            section.seed,
-            train.batch(torch.tensor([0])).mean.shape[-1],
-        )
+        latent_size = train.batch(torch.tensor([0])).mean.shape[-1]
+        self.sheet = SampleSheet(teacher, section, choose_prompts(section, validation), latent_size)
         self.plan = BatchPlan(
             section.batch_size, section.gradient_accumulation, accelerator.num_processes
         )
@@ -119,6 +115,7 @@ class Trainer:
             training_attention(unet, accelerator.device, autocast)
             for unet in (teacher.unet, self.student, self.ema.model)
         ]
+        self._rates = rate_schedule(section)
         self._optimizer = torch.optim.AdamW(
             self.student.parameters(),
             lr=section.learning_rate,
@@ -127,31 +124,27 @@ class Trainer:
         )
         self._wrapped: nn.Module = accelerator.prepare_model(self.student)
         self._objective = Objective(
-            self._wrapped,
-            teacher.unet,
+            Nets(self._wrapped, teacher.unet, arch),
             section.losses,
-            feature_pairs(arch, dict(teacher.unet.config)),
             schedule.to(accelerator.device),
             autocast,
         )
-        self._last: Checkpoint | None = checkpoints.latest(out / CHECKPOINTS, key)
+        self._last: Checkpoint | None = None
 
     def run(self, progress: Progress) -> None:
         """Train from the last checkpoint, or from the start, to the last step."""
         section, main = self.section, self.accelerator.is_main_process
         self.accelerator.wait_for_everyone()
-        step = 0
-        if self._last:
-            checkpoints.restore(self._last, self.student, self.ema.model, self._optimizer)
-            step = self._last.step
-            progress.info(f"  distill: continuing at step {step} of {section.steps}")
+        step = self._restore(progress)
         self.accelerator.wait_for_everyone()
         with contextlib.ExitStack() as stack:
             log = None
             if main:
                 if not self._last:
-                    self._clear()
-                log = stack.enter_context(MetricsLog(self.out, step if self._last else -1))
+                    self.folder.clear()
+                kept = step if self._last else -1
+                board = self.folder.path / BOARD
+                log = stack.enter_context(MetricsLog(self.folder.path, kept, board))
             stack.enter_context(self._objective)
             for attention in self._attention:
                 stack.enter_context(attention)
@@ -165,18 +158,31 @@ class Trainer:
                 advance(1)
                 if log:
                     self._after_step(step, row, log, progress)
-            if log and not (self.out / _sheet_name(step)).is_file():
+            if log and not self._sheet_path(step).is_file():
                 self._draw(step, log)
 
-    def _clear(self) -> None:
-        """Remove what a run of another key left: none of it belongs to this one."""
-        with writing(self.out):
-            self.out.mkdir(parents=True, exist_ok=True)
-            for path in (self.out / name for name in OWN):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+    def _restore(self, progress: Progress) -> int:
+        """Load the last checkpoint, if there is one. Returns the finished steps."""
+        self._last = self.folder.checkpoints.latest(progress)
+        if self._last is None:
+            return 0
+        parameters = dict(self.student.named_parameters())
+        load_weights(parameters, self._last.load("student"))
+        load_weights(dict(self.ema.model.named_parameters()), self._last.load("average"))
+        load_optimizers(parameters, self._last.load("optimizer"), self._optimizer)
+        progress.info(f"  distill: continuing at step {self._last.step} of {self.section.steps}")
+        return self._last.step
+
+    def _save(self, step: int) -> None:
+        parameters = dict(self.student.named_parameters())
+        self._last = self.folder.checkpoints.save(
+            step,
+            {
+                "student": parameters,
+                "average": dict(self.ema.model.named_parameters()),
+                "optimizer": optimizer_tensors(parameters, self._optimizer),
+            },
+        )
 
     def _step(self, step: int) -> dict[str, float]:
         """Optimiser step `step` (from 0). Returns its row of `metrics.jsonl`."""
@@ -193,7 +199,7 @@ class Trainer:
         raw = dict(zip(weights, values, strict=True))
         norm = float(nn.utils.clip_grad_norm_(self.student.parameters(), section.max_grad_norm))
         self._check_finite(step + 1, {**raw, "gradient": norm})
-        rate = learning_rate(section, step)
+        rate = self._rates.at(step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
@@ -245,14 +251,7 @@ class Trainer:
         # After the rows of its step: a resumed run must not lack any.
         if last or step % section.checkpoint_every == 0:
             log.flush()
-            self._last = checkpoints.save(
-                self.out / CHECKPOINTS,
-                self.key,
-                step,
-                self.student,
-                self.ema.model,
-                self._optimizer,
-            )
+            self._save(step)
 
     def _validate(self, step: int, log: MetricsLog, progress: Progress) -> None:
         losses = self.validation.measure(self.ema.model)
@@ -265,11 +264,10 @@ class Trainer:
 
     def _draw(self, step: int, log: MetricsLog) -> None:
         sheet = self.sheet.draw(self.ema.model)
-        path = self.out / _sheet_name(step)
+        path = self._sheet_path(step)
         with writing(path):
             save_png(sheet, path)
         log.picture("samples", sheet, step)
 
-
-def _sheet_name(step: int) -> str:
-    return f"samples/step-{step:08d}.png"
+    def _sheet_path(self, step: int) -> Path:
+        return self.folder.path / "samples" / f"step-{step:08d}.png"

@@ -14,44 +14,39 @@ is found when it ends, by the kernel's own mark of its peak: then the export has
 from __future__ import annotations
 
 import contextlib
-import importlib
-import signal
 import subprocess
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-from edgekd import errors
-from edgekd.errors import EdgekdError, GateError, InputError
+from edgekd.errors import GateError, InputError
 from edgekd.export.pages import returned_pages
 from edgekd.export.protocol import Exporter
-from edgekd.export.steps import STEPS, Order
-from edgekd.measure.memory import (
-    finish_measured,
-    forget_peak,
-    peak_resident_bytes,
-    resident_bytes,
-    start_peak_memory,
-)
+from edgekd.export.steps import Load
+from edgekd.measure.memory import forget_peak, measured, peak_resident_bytes, resident_bytes
+from edgekd.processes.child import Child
 
 ISOLATE_ABOVE_BYTES = 500_000_000
 _LOOK_SECONDS = 0.02
 _LOOKS_PER_CENSUS = 25  # which children there are is asked more rarely: it reads all of /proc
 _CHILD_BYTES = 300_000_000  # Python, torch and diffusers in a child, before any weight; at least
-_ENTRY = "edgekd.export.isolate:serve"
+
+Order = TypeVar("Order")
+Result = TypeVar("Result")
+Step = Callable[[Order, Exporter, Load], Result]
 
 
 @dataclass(frozen=True)
-class Done:
+class Done(Generic[Result]):
     """What a step returned.
 
     Attributes:
         peak_rss_bytes: largest resident memory of the process that did it, while it did it.
     """
 
-    result: Any
+    result: Result
     peak_rss_bytes: int
 
 
@@ -66,7 +61,7 @@ class Worker(Protocol):
     isolated: bool
     peak_rss_bytes: int
 
-    def run(self, step: str, order: Order) -> Done:
+    def run(self, step: Step[Order, Result], order: Order) -> Done[Result]:
         """Do a step of `edgekd.export.steps`; its errors are raised here."""
 
 
@@ -80,20 +75,28 @@ class InProcess:
         self._pipelines: dict[Path, Any] = {}
         self.peak_rss_bytes = 0
 
-    def run(self, step: str, order: Order) -> Done:
+    def run(self, step: Step[Order, Result], order: Order) -> Done[Result]:
         forget_peak()
-        result = STEPS[step](order, self._exporter, self._load)
+        result = step(order, self._exporter, self._load)
         peak = peak_resident_bytes()
         self.peak_rss_bytes = max(self.peak_rss_bytes, peak)
         return Done(result, peak)
 
     def _load(self, path: Path, only: Collection[str] | None = None) -> Any:
-        from edgekd.diffusion.load import load_pipeline
-
         del only
         if path not in self._pipelines:
-            self._pipelines[path] = load_pipeline(path)
+            self._pipelines[path] = _load(path)
         return self._pipelines[path]
+
+
+@dataclass(frozen=True)
+class _Call(Generic[Order, Result]):
+    """A step for a child: the exporter is made anew there."""
+
+    step: Step[Order, Result]
+    order: Order
+    exporter: Callable[[], Exporter]
+    threads: int
 
 
 class Isolated:
@@ -102,40 +105,28 @@ class Isolated:
     isolated = True
 
     def __init__(self, exporter: Exporter, limit_bytes: int | None = None) -> None:
-        kind = type(exporter)
-        self._exporter = f"{kind.__module__}:{kind.__qualname__}"
+        self._exporter = type(exporter)
         self._limit_bytes = limit_bytes
         self.peak_rss_bytes = 0
 
-    def run(self, step: str, order: Order) -> Done:
+    def run(self, step: Step[Order, Result], order: Order) -> Done[Result]:
         import torch
 
-        payload = {
-            "step": step,
-            "exporter": self._exporter,
-            "threads": torch.get_num_threads(),
-            "order": order,
-        }
-        process = start_peak_memory(_ENTRY, payload)
-        watch = _Watch(process, self._limit_bytes)
-        watch.start()
-        name = f"{step} {order.get('component', '')}".strip()
-        try:
-            memory, answer = finish_measured(process)
-        except RuntimeError:
-            self._check_peak(watch.peak_bytes, name)
-            if process.returncode == -signal.SIGKILL:
-                raise GateError(
-                    "the export must fit in the memory of this machine",
-                    f"a step that the system killed: `{name}`",
-                    "Close other programs, or export a smaller pipeline.",
-                ) from None
-            raise
-        finally:
-            watch.stop()
-        self._check_peak(max(watch.peak_bytes, memory.peak_bytes + resident_bytes()), name)
-        _raise_error(answer)
-        return Done(answer["result"], memory.peak_bytes)
+        name = f"{step.__name__} {getattr(order, 'component', '')}".strip()
+        call = _Call(step, order, self._exporter, torch.get_num_threads())
+        with Child(name) as child:
+            watch = _Watch(child.process, self._limit_bytes)
+            watch.start()
+            try:
+                done = child.call(measured, _do, call)
+            except Exception:
+                self._check_peak(watch.peak_bytes, name)
+                raise
+            finally:
+                watch.stop()
+        peak = done.memory.peak_bytes
+        self._check_peak(max(watch.peak_bytes, peak + resident_bytes()), name)
+        return Done(done.result, peak)
 
     def _check_peak(self, peak_bytes: int, step: str) -> None:
         self.peak_rss_bytes = max(self.peak_rss_bytes, peak_bytes)
@@ -188,23 +179,13 @@ def _gb(count: int) -> str:
     return f"{count / 1e9:.2f} GB"
 
 
-def serve(payload: dict[str, Any]) -> dict[str, Any]:
-    """The child's side: do one step; errors meant for the user go back as values."""
+def _do(call: _Call[Order, Result]) -> Result:
+    """The child's side."""
     import torch
 
-    torch.set_num_threads(payload["threads"])
-    module, _, name = payload["exporter"].partition(":")
-    exporter = getattr(importlib.import_module(module), name)()
-    try:
-        with returned_pages():
-            return {"result": STEPS[payload["step"]](payload["order"], exporter, _load)}
-    except EdgekdError as error:
-        told = {"rule": error.rule, "found": error.found, "fix": error.fix}
-        return {"error": type(error).__name__, **told}
-    except OSError as error:
-        if error.errno is None:
-            raise
-        return {"errno": error.errno, "strerror": error.strerror, "filename": error.filename}
+    torch.set_num_threads(call.threads)
+    with returned_pages():
+        return call.step(call.order, call.exporter(), _load)
 
 
 def _load(path: Path, only: Collection[str] | None = None) -> Any:
@@ -214,14 +195,6 @@ def _load(path: Path, only: Collection[str] | None = None) -> Any:
     return load_pipeline(path, only)
 
 
-def _raise_error(answer: dict[str, Any]) -> None:
-    if "error" in answer:
-        kind: type[EdgekdError] = getattr(errors, answer["error"])
-        raise kind(answer["rule"], answer["found"], answer["fix"])
-    if "errno" in answer:
-        raise OSError(answer["errno"], answer["strerror"], answer["filename"])
-
-
 class _Watch(threading.Thread):
     """Adds up the resident memory of this process and its children; kills a child above a limit.
 
@@ -229,7 +202,7 @@ class _Watch(threading.Thread):
         peak_bytes: largest sum seen.
     """
 
-    def __init__(self, process: subprocess.Popen[str], limit_bytes: int | None) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], limit_bytes: int | None) -> None:
         super().__init__(daemon=True)
         self.peak_bytes = 0
         self._limit_bytes = limit_bytes

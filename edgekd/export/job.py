@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from edgekd.artifacts import (
     ExportedPipeline,
     atomic_folder,
     finish,
-    hash_value,
 )
 from edgekd.disk import check_writable, disk_errors
 from edgekd.export.bits.apply import AppliedRecipe, apply_recipe
 from edgekd.export.checks import check_capabilities, check_room
-from edgekd.export.isolate import Done, Worker, make_worker
+from edgekd.export.isolate import Worker, make_worker
+from edgekd.export.keys import export_key, usable_base
 from edgekd.export.lora import check_lora
 from edgekd.export.manifest import (
     ComponentFacts,
@@ -27,50 +27,30 @@ from edgekd.export.manifest import (
     all_versions,
     content_hash,
     folder_bytes,
-    read_manifest,
     scheduler_warning,
     trace_origin,
     write_manifest,
 )
-from edgekd.export.outline import (
-    component_names,
-    parts_bytes,
-    shapes,
-)
-from edgekd.export.parity import ComponentParity, PictureParity
+from edgekd.export.outline import component_names, parts_bytes, shapes
+from edgekd.export.parity import PictureParity
 from edgekd.export.protocol import Exporter, ExportOptions, WritesClientFiles
 from edgekd.export.shared_files import write_shared_files
-from edgekd.export.steps import Order, is_made_of_files
+from edgekd.export.steps import (
+    DrawOrder,
+    FuseOrder,
+    PartOrder,
+    RecordOrder,
+    check,
+    convert,
+    draw,
+    fuse,
+    is_made_of_files,
+    record,
+)
 from edgekd.export.trajectory_files import save_trajectory
 from edgekd.folders import check_replaceable
 from edgekd.progress import Progress
 from edgekd.runtime.folder import FORMAT
-
-
-def export_key(
-    exporter: Exporter,
-    source: str,
-    precision: str,
-    prompts: list[str],
-    options: ExportOptions,
-) -> str:
-    """Content hash of everything that an export depends on.
-
-    Args:
-        source: content hash of the pipeline and of what is fused into it.
-    """
-    return hash_value(
-        {
-            "source": source,
-            "runtime": exporter.name,
-            "precision": precision,
-            "prompts": prompts,
-            "generation": asdict(options.generation),
-            "versions": all_versions(exporter.runtime),
-            "exporter": exporter.facts(),
-            "quantization": options.quantization and options.quantization.model_dump(),
-        }
-    )
 
 
 def export_pipeline(
@@ -160,15 +140,10 @@ def _write_whole(job: _Job, folder: Path) -> None:
     if isinstance(job.exporter, WritesClientFiles):
         job.exporter.write_client_files(folder)
     work = folder / ".work"
-    order = {
-        "source": str(_fuse(job, work)),
-        "trajectory": str(work / "trajectory"),
-        "folder": str(folder),
-        "precision": job.precision,
-    }
-    _record(job, order)
-    components = _convert_all(job, order, component_names(job.outline))
-    pictures = _draw(job, order)
+    source, trajectory = _fuse(job, work), work / "trajectory"
+    _record(job, source, trajectory)
+    components = _convert_all(job, _part_orders(job, source, trajectory, folder))
+    pictures = _draw(job, trajectory, folder)
     shutil.rmtree(work)
     write_manifest(folder, _manifest(job, folder, components, pictures))
     finish(folder, job.key, runtime=job.exporter.name, precision=job.precision)
@@ -216,47 +191,55 @@ def _fuse(job: _Job, work: Path) -> Path:
         return job.source
     job.progress.info(f"  fusing {lora.name}")
     fused = work / "fused"
-    order = {"source": str(job.source), "lora": str(lora), "out": str(fused)}
-    job.worker.run("fuse", order)
+    job.worker.run(fuse, FuseOrder(job.source, lora, fused))
     return fused
 
 
-def _record(job: _Job, order: Order) -> None:
+def _record(job: _Job, source: Path, trajectory: Path) -> None:
     """Put the recordings where the steps look for them."""
     if job.options.trajectory is not None:
-        save_trajectory(job.options.trajectory, Path(order["trajectory"]))
+        save_trajectory(job.options.trajectory, trajectory)
         return
     job.progress.info("  recording the parts' inputs along a denoising trajectory")
-    how = {"prompts": job.prompts, "generation": asdict(job.options.generation)}
-    job.worker.run("record", {**order, **how})
+    order = RecordOrder(source, trajectory, job.prompts, job.options.generation)
+    job.worker.run(record, order)
 
 
-def _convert_all(job: _Job, order: Order, names: tuple[str, ...]) -> dict[str, ComponentFacts]:
-    """Convert and check part by part."""
+def _part_orders(job: _Job, source: Path, trajectory: Path, folder: Path) -> list[PartOrder]:
     base = usable_base(job.exporter, job.options.base, job.origin.hash)
+    floors = job.exporter.floors(job.precision)
+    return [
+        PartOrder(
+            source,
+            trajectory,
+            folder,
+            job.precision,
+            name,
+            floors.component(name),
+            base,
+            None if job.applied is None else job.applied.part(name),
+        )
+        for name in component_names(job.outline)
+    ]
+
+
+def _convert_all(job: _Job, orders: list[PartOrder]) -> dict[str, ComponentFacts]:
+    """Convert and check part by part."""
     facts = {}
-    with job.progress.track(f"export {job.precision}", len(names)) as advance:
-        for name in names:
-            started = time.monotonic()
-            part = {
-                **order,
-                "component": name,
-                "base": None if base is None else str(base),
-                "weights": None if job.applied is None else job.applied.part(name),
-                "floor": asdict(job.exporter.floors(job.precision).component(name)),
-            }
-            done = [*_float32_first(job, part), job.worker.run("convert", part)]
-            details = done[-1].result
-            done.append(job.worker.run("check", part))
-            parity = ComponentParity.from_dict(done[-1].result)
+    with job.progress.track(f"export {job.precision}", len(orders)) as advance:
+        for order in orders:
+            name, started = order.component, time.monotonic()
+            part, before = _float32_first(job, order)
+            converted = job.worker.run(convert, part)
+            checked = job.worker.run(check, part)
             facts[name] = ComponentFacts.model_validate(
                 {
-                    **details,
+                    **converted.result,
                     "precision": job.precision,
-                    "parity": parity,
-                    "bytes": folder_bytes(Path(order["folder"]) / name),
+                    "parity": checked.result,
+                    "bytes": folder_bytes(order.folder / name),
                     "seconds": round(time.monotonic() - started, 2),
-                    "peak_rss_bytes": max(step.peak_rss_bytes for step in done),
+                    "peak_rss_bytes": max(before, converted.peak_rss_bytes, checked.peak_rss_bytes),
                 }
             )
             job.progress.info(f"  {job.precision} {name}: {facts[name].summary()}")
@@ -264,35 +247,25 @@ def _convert_all(job: _Job, order: Order, names: tuple[str, ...]) -> dict[str, C
     return facts
 
 
-def _float32_first(job: _Job, part: Order) -> list[Done]:
-    """Give a large part without a base one, by a step of its own.
+def _float32_first(job: _Job, part: PartOrder) -> tuple[PartOrder, int]:
+    """Give a large part without a base one, by a step of its own; its peak memory, else 0.
 
     Torch's weights and those of another precision are then never in memory together.
     """
     wanted = job.worker.isolated and is_made_of_files(job.exporter, part)
-    if part["base"] is not None or not wanted:
-        return []
-    base = Path(part["trajectory"]).with_name("base")
-    first = {"precision": job.exporter.precisions[0], "folder": str(base)}
-    done = job.worker.run("convert", {**part, **first})
-    part["base"] = str(base)
-    return [done]
+    if part.base is not None or not wanted:
+        return part, 0
+    base = part.trajectory.with_name("base")
+    first = replace(part, precision=job.exporter.precisions[0], folder=base)
+    done = job.worker.run(convert, first)
+    return replace(part, base=base), done.peak_rss_bytes
 
 
-def _draw(job: _Job, order: Order) -> PictureParity:
-    floor = asdict(job.exporter.floors(job.precision).picture)
-    pictures = PictureParity.from_dict(job.worker.run("draw", {**order, "floor": floor}).result)
+def _draw(job: _Job, trajectory: Path, folder: Path) -> PictureParity:
+    floor = job.exporter.floors(job.precision).picture
+    order = DrawOrder(trajectory, folder, job.precision, floor)
+    pictures = job.worker.run(draw, order).result
     job.progress.info(
         f"  {job.precision} pictures: {pictures.psnr_db:.1f} dB (floor {pictures.floor_db:g})"
     )
     return pictures
-
-
-def usable_base(exporter: Exporter, base: Path | None, source: str) -> Path | None:
-    """The base, unless it is of another source or was made by other versions."""
-    if base is None:
-        return None
-    manifest = read_manifest(base)
-    found = (manifest.runtime, manifest.precision, manifest.source.hash, manifest.versions)
-    wanted = (exporter.name, exporter.precisions[0], source, all_versions(exporter.runtime))
-    return base if found == wanted else None

@@ -18,7 +18,7 @@ from edgekd.export.bits.recipe import Measured
 from edgekd.export.parity import ComponentParity, PictureParity
 from edgekd.export.protocol import Generation
 from edgekd.files import hash_file, hash_tree, hash_value, read_json, write_json
-from edgekd.folders import ARTIFACT_FILE
+from edgekd.folders import ARTIFACT_FILE, restamp
 from edgekd.runtime.declared import Runtime
 from edgekd.runtime.folder import FORMAT, Shapes
 
@@ -211,6 +211,13 @@ def versions() -> dict[str, str]:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_json(folder / MANIFEST_FILE, manifest.model_dump(mode="json"))
+
+
+def store_tuning(folder: Path, tuning: Tuning) -> Tuning:
+    """Keep a choice in the manifest of a finished folder, whose other files stay as they are."""
+    write_manifest(folder, read_manifest(folder).model_copy(update={"tuning": tuning}))
+    restamp(folder, MANIFEST_FILE)
+    return tuning
 
 
 def read_manifest(exported_path: Path) -> Manifest:

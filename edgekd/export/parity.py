@@ -62,10 +62,6 @@ class ComponentParity:
     deployed_floor_db: float | None = None
     deployed_executed_by: str | None = None
 
-    @classmethod
-    def from_dict(cls, facts: dict[str, Any]) -> ComponentParity:
-        return cls(**{**facts, "calls": tuple(facts["calls"])})
-
 
 @dataclass(frozen=True)
 class PictureParity:
@@ -89,11 +85,6 @@ class PictureParity:
     size: tuple[int, int] | None
     images_per_prompt: int
     other: PictureParity | None
-
-    @classmethod
-    def from_dict(cls, facts: dict[str, Any]) -> PictureParity:
-        other = facts["other"]
-        return cls(**{**facts, "other": None if other is None else cls.from_dict(other)})
 
 
 def snr_db(reference: Array, output: Array) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
+from edgekd.entries import entries
 from edgekd.errors import InputError
 from edgekd.export.protocol import Exporter
 
@@ -16,16 +17,7 @@ def exporters() -> dict[str, EntryPoint]:
     Raises:
         InputError: two packages bring an exporter of the same name.
     """
-    found: dict[str, EntryPoint] = {}
-    for entry_point in entry_points(group=GROUP):
-        other = found.setdefault(entry_point.name, entry_point)
-        if other.value != entry_point.value:
-            raise InputError(
-                f"names in the entry-point group `{GROUP}` must be unique",
-                f"`{entry_point.name}` from {other.value} and from {entry_point.value}",
-                "Uninstall one of the two packages.",
-            )
-    return dict(sorted(found.items()))
+    return entries(GROUP)
 
 
 def get_exporter(name: str) -> Exporter:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from edgekd.artifacts import ExportedPipeline, finished
 from edgekd.errors import InputError
 from edgekd.export.isolate import make_worker
-from edgekd.export.job import export_key
+from edgekd.export.keys import export_key
 from edgekd.export.outline import parts_bytes
 from edgekd.export.protocol import Exporter, ExportOptions, Generation
 from edgekd.export.record import Trajectory
 from edgekd.export.registry import get_exporter
+from edgekd.export.steps import RecordOrder, record
 from edgekd.export.trajectory_files import load_trajectory
+from edgekd.processes.scratch import scratch_folder
 from edgekd.progress import Progress
 from edgekd.recipe import ExportSection
 from edgekd.target import Target
@@ -44,10 +44,9 @@ def record_trajectory(
 
     sizes = parts_bytes(load_pipeline(pipeline_path, only=()))
     worker = make_worker(exporter, sizes, limit_bytes=None)
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-        order = {"source": str(pipeline_path), "prompts": prompts, "trajectory": folder}
-        worker.run("record", {**order, "generation": asdict(generation)})
-        return load_trajectory(Path(folder))
+    with scratch_folder() as folder:
+        worker.run(record, RecordOrder(pipeline_path, folder, prompts, generation))
+        return load_trajectory(folder)
 
 
 def export_all(
@@ -79,7 +78,7 @@ def export_all(
     for precision in chosen_precisions(target, section):
         own_key = export_key(exporter, key, precision, used, ExportOptions(generation))
         folder = out / precision
-        if finished(folder, own_key) is not None:
+        if finished(folder, own_key, progress.info) is not None:
             exported[precision] = ExportedPipeline(folder, own_key, exporter.name, precision)
             continue
         if trajectory is None:

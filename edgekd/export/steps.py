@@ -1,21 +1,23 @@
 """The steps of an export that hold weights: fuse, record, convert, check, draw.
 
-Each takes an order of JSON values, the exporter, and a function that loads a pipeline; reads and
-writes files; and returns JSON values. So a step does the same in this process and in a child.
+Each takes an order, the exporter, and a function that loads a pipeline; reads and writes files; and
+returns what can be pickled. So a step does the same in this process and in a child.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import asdict
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgekd.export.bits.apply import storages
+from edgekd.export.bits.apply import PartBits, storages
 from edgekd.export.capture import capture
 from edgekd.export.lora import fuse_lora
 from edgekd.export.outline import PIPELINE_ATTRIBUTES
 from edgekd.export.parity import (
+    ComponentParity,
+    PictureParity,
     check_component,
     check_deployed,
     check_pictures,
@@ -26,7 +28,56 @@ from edgekd.export.protocol import ConvertsFiles, Exporter, Floor, Generation
 from edgekd.export.trajectory import record_for_parity
 from edgekd.export.trajectory_files import load_trajectory, save_trajectory
 
-Order = dict[str, Any]
+
+@dataclass(frozen=True)
+class FuseOrder:
+    """A pipeline folder and a LoRA file -> a pipeline folder."""
+
+    source: Path
+    lora: Path
+    out: Path
+
+
+@dataclass(frozen=True)
+class RecordOrder:
+    """A pipeline folder -> the folder `trajectory`."""
+
+    source: Path
+    trajectory: Path
+    prompts: list[str]
+    generation: Generation
+
+
+@dataclass(frozen=True)
+class PartOrder:
+    """One component to convert and to check.
+
+    Attributes:
+        trajectory: recordings of its calls.
+        folder: of the export; the part gets a folder of its own in it.
+        floor: of its parity.
+        base: folder of an export in the first precision to start from.
+        bits: of a recipe, instead of a precision.
+    """
+
+    source: Path
+    trajectory: Path
+    folder: Path
+    precision: str
+    component: str
+    floor: Floor
+    base: Path | None = None
+    bits: PartBits | None = None
+
+
+@dataclass(frozen=True)
+class DrawOrder:
+    """Pictures of the export in `folder` to draw and to compare."""
+
+    trajectory: Path
+    folder: Path
+    precision: str
+    floor: Floor
 
 
 class Load(Protocol):
@@ -35,76 +86,63 @@ class Load(Protocol):
     def __call__(self, path: Path, only: Collection[str] | None = None) -> Any: ...
 
 
-def fuse(order: Order, exporter: Exporter, load: Load) -> None:
-    """`source` + the file `lora` -> a pipeline folder `out`."""
+def fuse(order: FuseOrder, exporter: Exporter, load: Load) -> None:
     del exporter
-    fuse_lora(load(Path(order["source"])), Path(order["lora"]), Path(order["out"]))
+    fuse_lora(load(order.source), order.lora, order.out)
 
 
-def record(order: Order, exporter: Exporter, load: Load) -> None:
-    """`source`, `prompts`, `generation` -> the folder `trajectory`."""
+def record(order: RecordOrder, exporter: Exporter, load: Load) -> None:
     recorded = record_for_parity(
-        load(Path(order["source"])),
-        order["prompts"],
-        Generation(**order["generation"]),
+        load(order.source),
+        order.prompts,
+        order.generation,
         other_shapes=exporter.dynamic_shapes,
     )
-    save_trajectory(recorded, Path(order["trajectory"]))
+    save_trajectory(recorded, order.trajectory)
 
 
-def convert(order: Order, exporter: Exporter, load: Load) -> dict[str, Any]:
-    """`source`, `component`, `trajectory` -> the converted part in `folder`; returns its facts.
+def convert(order: PartOrder, exporter: Exporter, load: Load) -> dict[str, Any]:
+    """Returns the conversion's facts for the manifest.
 
     Only the part's own model is read, if at all; the others come without weights.
     """
-    component = order["component"]
-    from_file = order["base"] is not None and is_made_of_files(exporter, order)
+    component = order.component
+    from_file = order.base is not None and is_made_of_files(exporter, order)
     only = () if from_file else (PIPELINE_ATTRIBUTES[component],)
-    captured = capture(load(Path(order["source"]), only), component)
-    folder = Path(order["folder"]) / component
-    base = Path(order["base"]) / component if order["base"] is not None else None
-    recordings = load_trajectory(Path(order["trajectory"])).recordings[component]
-    if order["weights"] is not None:
-        how = order["weights"]
+    captured = capture(load(order.source, only), component)
+    folder = order.folder / component
+    base = order.base / component if order.base is not None else None
+    recordings = load_trajectory(order.trajectory).recordings[component]
+    if order.bits is not None:
+        how = order.bits
         return storages(exporter).convert_bits(
-            captured, folder, how["method"], how["bits"], recordings, base
+            captured, folder, how.method, how.bits, recordings, base
         )
-    return exporter.convert(captured, folder, order["precision"], recordings, base)
+    return exporter.convert(captured, folder, order.precision, recordings, base)
 
 
-def is_made_of_files(exporter: Exporter, order: Order) -> bool:
+def is_made_of_files(exporter: Exporter, order: PartOrder) -> bool:
     """Whether a conversion with a base needs none of torch's weights."""
     made = exporter.from_files if isinstance(exporter, ConvertsFiles) else ()
-    return order["weights"] is None and order["precision"] in made
+    return order.bits is None and order.precision in made
 
 
-def check(order: Order, exporter: Exporter, load: Load) -> dict[str, Any]:
-    """A converted `component` of `folder` on its recorded calls; returns a `ComponentParity`."""
+def check(order: PartOrder, exporter: Exporter, load: Load) -> ComponentParity:
+    """A converted part on its recorded calls."""
     del load
-    component, precision, folder = order["component"], order["precision"], Path(order["folder"])
-    calls = load_trajectory(Path(order["trajectory"])).calls(component)
+    component, precision, folder = order.component, order.precision, order.folder
+    calls = load_trajectory(order.trajectory).calls(component)
     runner = open_component(exporter, folder, component)
-    parity = check_component(component, precision, runner, calls, Floor(**order["floor"]))
+    parity = check_component(component, precision, runner, calls, order.floor)
     del runner  # two sessions of a large model need twice its memory
-    return asdict(check_deployed(parity, exporter, folder, calls, component, precision))
+    return check_deployed(parity, exporter, folder, calls, component, precision)
 
 
-def draw(order: Order, exporter: Exporter, load: Load) -> dict[str, Any]:
-    """Pictures of the export in `folder`; returns a `PictureParity`."""
+def draw(order: DrawOrder, exporter: Exporter, load: Load) -> PictureParity:
     del load
-    parity = check_pictures(
-        load_for_parity(exporter, Path(order["folder"])),
-        order["precision"],
-        load_trajectory(Path(order["trajectory"])),
-        Floor(**order["floor"]),
+    return check_pictures(
+        load_for_parity(exporter, order.folder),
+        order.precision,
+        load_trajectory(order.trajectory),
+        order.floor,
     )
-    return asdict(parity)
-
-
-STEPS: dict[str, Callable[[Order, Exporter, Load], Any]] = {
-    "fuse": fuse,
-    "record": record,
-    "convert": convert,
-    "check": check,
-    "draw": draw,
-}

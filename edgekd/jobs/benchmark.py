@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, override, validate
 from edgekd.resources import find_yaml, resolve_pipeline
-from edgekd.run_folder import check_apart
+from edgekd.run_folder import check_place
 from edgekd.target import Target
 
 if TYPE_CHECKING:
@@ -22,18 +23,18 @@ if TYPE_CHECKING:
     from edgekd.benchmark.suite import ExportSuite
 
 
-def _variant_recipes(plan: Plan) -> dict[str, Recipe]:
-    """The recipe of every variant of the suite, checked before the first trains."""
-    from edgekd.student.arch import resolve_arch
+def _variant_plans(plan: Plan) -> dict[str, Plan]:
+    """The plan of every variant of the suite, checked before the first trains."""
+    from edgekd.student.resolve import resolve_arch
 
     config = read_json(plan.teacher.path / "unet" / "config.json")
-    recipes = {}
+    plans = {}
     for variant in plan.suite.variants:
         values = override(plan.recipe.model_dump(), variant.assignments)
         recipe = validate(Recipe, values, f"variant `{variant.name}`")
-        resolve_arch(recipe.student, config)
-        recipes[variant.name] = recipe
-    return recipes
+        arch = resolve_arch(recipe.student, config)
+        plans[variant.name] = replace(plan, recipe=recipe, arch=arch)
+    return plans
 
 
 def student_names(paths: list[Path], variants: list[str]) -> list[str]:
@@ -54,20 +55,20 @@ def student_names(paths: list[Path], variants: list[str]) -> list[str]:
 
 
 def _trained_subjects(
-    plan: Plan, recipes: dict[str, Recipe], run: Path, progress: Progress
+    plan: Plan, variants: dict[str, Plan], progress: Progress
 ) -> tuple[list[Subject], dict[str, Path], PreparedData]:
     """Prepare data and train every variant of the suite."""
     from edgekd.benchmark.prompts import check_count
     from edgekd.benchmark.subjects import TORCH, Subject
 
-    data, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress)
+    data, cache = prepare_data(plan.recipe, plan.teacher.path, plan.run, progress)
     check_count(data.validation)
     subjects, curves = [], {}
     for variant in plan.suite.variants:
-        recipe = recipes[variant.name]
         progress.info(f"[variant {variant.name}] {variant.description}")
-        out = run / "variants" / variant.name
-        student = train_student(plan, recipe, cache, out, progress)
+        out = plan.run / "variants" / variant.name
+        mine = replace(variants[variant.name], teacher=plan.teacher)
+        student = train_student(mine, cache, out, progress)
         subjects.append(Subject(f"student {variant.name}", "student", TORCH, "fp32", student.path))
         curves[variant.name] = student.metrics_path
     return subjects, curves, data
@@ -89,7 +90,7 @@ def benchmark_run(
             f"suite `{suite_name}` needs a student to measure", "none", "Pass --student DIR."
         )
     students = [resolve_pipeline(str(student), "student") for student in students]
-    check_apart(run, [("--student", student) for student in students])
+    check_place(run, "distill", [("--student", student) for student in students])
     from edgekd.benchmark.run import benchmark
     from edgekd.benchmark.subjects import TORCH, Subject
     from edgekd.diffusion.validate import inspect_folder
@@ -100,11 +101,11 @@ def benchmark_run(
     plan = make_plan(chosen, target, run)
     for student in students:
         inspect_folder(student)
-    recipes = _variant_recipes(plan)
-    names = student_names(students, list(recipes))
+    variants = _variant_plans(plan)
+    names = student_names(students, list(variants))
     with open_run(run):
         plan = with_sized_teacher(plan)
-        subjects, curves, data = _trained_subjects(plan, recipes, run, progress)
+        subjects, curves, data = _trained_subjects(plan, variants, progress)
         teacher = Subject("teacher torch fp32", "teacher", TORCH, "fp32", plan.teacher.path)
         given = [
             Subject(name, "student", TORCH, "fp32", path)

@@ -26,7 +26,6 @@ from edgekd.files import code_key
 from edgekd.jobs.plan import Plan, describe, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress, format_seconds
-from edgekd.recipe import Recipe
 from edgekd.target import Target
 
 if TYPE_CHECKING:
@@ -35,15 +34,19 @@ if TYPE_CHECKING:
 
 
 def train_student(
-    plan: Plan, recipe: Recipe, cache: TeacherCache, out: Path, progress: Progress
+    plan: Plan, cache: TeacherCache, out: Path, progress: Progress
 ) -> StudentCheckpoint:
-    """Distil one student; named by its recipe sections and the cache's content."""
+    """Distil one student; named by its architecture, recipe section and the cache's content."""
+    from edgekd.distill.folder import RunFolder
     from edgekd.distill.loop import distill
+    from edgekd.distill.sources import CachedTeacher
 
     # How often it is saved decides nothing: a run goes on with another interval.
-    section = recipe.distill.model_dump(exclude={"checkpoint_every"})
-    key = hash_value([code_key(), recipe.student.model_dump(), section, cache.key])
-    return distill(recipe.distill, recipe.student, plan.teacher.path, cache, out, progress, key)
+    section = plan.recipe.distill
+    settings = section.model_dump(exclude={"checkpoint_every"})
+    key = hash_value([code_key(), plan.arch.model_dump(), settings, cache.key])
+    source = CachedTeacher(plan.teacher.path, cache)
+    return distill(section, plan.arch, source, RunFolder(out, key), progress)
 
 
 def parity_prompts(data: PreparedData, count: int) -> list[str]:
@@ -190,15 +193,17 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
         `teacher`, and `metrics` with `teacher`, `student` and `ratios`.
 
     Raises:
-        InputError: data that cannot be used.
+        InputError: a teacher with a dead part, or data that cannot be used.
         GateError: parity, a loss that is not finite, the quality floor or a budget.
     """
     from edgekd.benchmark.prompts import check_count
     from edgekd.benchmark.run import benchmark
+    from edgekd.diffusion.health import check_parts
     from edgekd.jobs.forecast import forecast
 
     clock = StageClock(["prepare", "distill", "export", "benchmark"], progress)
     recipe, run = plan.recipe, plan.run
+    check_parts(plan.teacher)
     progress.info(f"pictures of {recipe.data.side}x{recipe.data.side} pixels")
     with open_run(run):
         plan = with_sized_teacher(plan)
@@ -206,9 +211,9 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
         with clock.stage("prepare"):
             data, cache = prepare_data(recipe, plan.teacher.path, run, progress)
         check_count(data.validation)
-        clock.use(forecast(plan.recipe, plan.target, plan.suite, plan.teacher))
+        clock.use(forecast(plan))
         with clock.stage("distill"):
-            student = train_student(plan, recipe, cache, run / "distill", progress)
+            student = train_student(plan, cache, run / "distill", progress)
         with clock.stage("export"):
             exports = export_roles(plan, student, data, progress)
         with clock.stage("benchmark"):

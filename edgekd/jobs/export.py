@@ -77,6 +77,8 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
     check_writable(out)
     pipeline, lora = resolve_pipeline(str(request.pipeline)), request.lora
     check_apart(out, [("pipeline", pipeline), *([("--lora", lora)] if lora else [])])
+    from edgekd.diffusion.health import check_parts
+    from edgekd.diffusion.validate import inspect_folder
     from edgekd.export.bits.apply import mixed_precision
     from edgekd.export.bits.request import quantization_recipe
     from edgekd.export.manifest import read_manifest
@@ -94,6 +96,7 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
     exporter = get_exporter(target.runtime)
     if request.tune and not isinstance(exporter, Tunes):
         raise InputError("--tune needs a runtime that has options to measure", exporter.name)
+    check_parts(inspect_folder(pipeline))
     prompts = request.prompts or DEFAULT_PROMPTS
     precision = request.precision or target.deploy
     if request.quantize is not None:

@@ -12,11 +12,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekd.benchmark.suite import Suite
-    from edgekd.diffusion.validate import TeacherInfo
-    from edgekd.recipe import DistillSection, Recipe
+    from edgekd.jobs.plan import Plan
+    from edgekd.recipe import DistillSection
     from edgekd.student.arch import StudentArch
-    from edgekd.target import Target
 
 # A training step costs its forward pass, and about twice that for the two gradients.
 TRAIN_TO_FORWARD = 3.0
@@ -57,8 +55,10 @@ class Forecast:
 
 def distill_macs(section: DistillSection, teacher_macs: float, student_macs: float) -> float:
     """MACs of a distillation run; MACs are those of one forward pass of one sample."""
-    with_teacher = section.losses.output + section.losses.feature > 0
-    per_sample = TRAIN_TO_FORWARD * student_macs + (teacher_macs if with_teacher else 0.0)
+    from edgekd.distill.terms.registry import needs_teacher
+
+    taught = needs_teacher(section.losses)
+    per_sample = TRAIN_TO_FORWARD * student_macs + (teacher_macs if taught else 0.0)
     return section.steps * section.batch_size * section.gradient_accumulation * per_sample
 
 
@@ -116,16 +116,17 @@ def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.
     return passes * batch_size * macs / (time.perf_counter() - started)
 
 
-def forecast(recipe: Recipe, target: Target, suite: Suite, teacher: TeacherInfo) -> Forecast:
+def forecast(plan: Plan) -> Forecast:
     """Expected seconds of the stages after `prepare`, at this machine's measured pace."""
     from edgekd.artifacts import read_json
     from edgekd.diffusion.load import load_model
     from edgekd.distill.sampling import DEFAULT_PROMPTS
-    from edgekd.student.arch import full, resolve_arch
     from edgekd.student.cost import unet_cost
+    from edgekd.student.resolve import full
 
+    recipe, teacher, suite = plan.recipe, plan.teacher, plan.suite
     config = read_json(teacher.path / "unet" / "config.json")
-    whole, student = full(config), resolve_arch(recipe.student, config)
+    whole = full(config)
 
     def macs(arch: StudentArch, size: int) -> float:
         return float(unet_cost(arch, config, (size, size), text_tokens=77).macs)
@@ -136,8 +137,8 @@ def forecast(recipe: Recipe, target: Target, suite: Suite, teacher: TeacherInfo)
         recipe.distill.batch_size,
     )
     size = recipe.data.side // teacher.vae_scale_factor
-    teacher_macs, student_macs = macs(whole, size), macs(student, size)
-    precisions = len(recipe.export.precisions or target.precisions)
+    teacher_macs, student_macs = macs(whole, size), macs(plan.arch, size)
+    precisions = len(plan.precisions)
     passes = suite.quality.samples * suite.generation.steps * (2 if suite.generation.guided else 1)
     drawing = passes * (2 * teacher_macs + (1 + precisions) * student_macs)
     section = recipe.distill

@@ -6,20 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekd.artifacts import (
-    read_json,
-    write_json,
-    write_text,
-)
+from edgekd.artifacts import read_json, write_json, write_text
 from edgekd.errors import InputError
 from edgekd.recipe import Recipe
 from edgekd.resources import find_yaml, resolve_pipeline
-from edgekd.run_folder import check_apart, check_data_apart, check_run
+from edgekd.run_folder import check_place
 from edgekd.target import Target
 
 if TYPE_CHECKING:
     from edgekd.benchmark.suite import Suite
     from edgekd.diffusion.validate import TeacherInfo
+    from edgekd.student.arch import StudentArch
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,7 @@ class Plan:
     target: Target
     suite: Suite
     teacher: TeacherInfo
+    arch: StudentArch
     run: Path
 
     @property
@@ -43,21 +41,21 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     Raises:
         InputError: whatever does not fit, before anything is computed or written.
     """
+    path = resolve_pipeline(recipe.teacher.path, "teacher")
+    check_place(run, "distill", [("--teacher", path)], recipe.data.sources)
     from edgekd.benchmark.suite import load_suite
-    from edgekd.data.records import check_sources
+    from edgekd.data.sources import check_sources
     from edgekd.diffusion.validate import inspect_teacher
     from edgekd.export.registry import get_exporter
-    from edgekd.student.arch import resolve_arch
+    from edgekd.student.resolve import resolve_arch
 
     check_sources(recipe.data.sources)
-    path = resolve_pipeline(recipe.teacher.path, "teacher")
-    check_apart(run, [("--teacher", path)])
-    check_data_apart(run, recipe.data.sources)
-    check_run(run, "distill")
     suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
     exporter = get_exporter(target.runtime)
     teacher = inspect_teacher(path)
-    plan = Plan(at_resolution(recipe, teacher), target, suite, teacher, run)
+    config = read_json(teacher.path / "unet" / "config.json")
+    arch = resolve_arch(recipe.student, config)
+    plan = Plan(at_resolution(recipe, teacher), target, suite, teacher, arch, run)
     for precision in plan.precisions:
         if precision not in exporter.precisions:
             raise InputError(
@@ -69,7 +67,6 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
             f"`export.precisions` must hold the target's deploy precision `{target.deploy}`",
             repr(plan.precisions),
         )
-    resolve_arch(recipe.student, read_json(plan.teacher.path / "unet" / "config.json"))
     return plan
 
 

@@ -15,7 +15,7 @@ from edgekd.jobs.plan import at_resolution
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe
 from edgekd.resources import resolve_pipeline
-from edgekd.run_folder import check_apart, check_data_apart, check_run
+from edgekd.run_folder import check_place
 
 
 def prepare_data(
@@ -33,13 +33,11 @@ def prepare_data(
 
 def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     """`edgekd prepare`: shards and caches of a recipe's data; returns the summary."""
-    from edgekd.data.records import check_sources
+    path = resolve_pipeline(recipe.teacher.path, "teacher")
+    check_place(run, "distill", [("--teacher", path)], recipe.data.sources)
+    from edgekd.data.sources import check_sources
 
     check_sources(recipe.data.sources)
-    path = resolve_pipeline(recipe.teacher.path, "teacher")
-    check_apart(run, [("--teacher", path)])
-    check_data_apart(run, recipe.data.sources)
-    check_run(run, "distill")
     from edgekd.diffusion.validate import inspect_teacher
 
     teacher = inspect_teacher(path)

@@ -1,9 +1,9 @@
 """Peak memory of a piece of work in a process of its own.
 
 Measured in the process that runs the pipeline, the figure would hold whatever
-that process did before. So the work is named (`package.module:function`), a
-fresh interpreter imports the module, notes its resident memory (the
-*baseline*: Python and libraries), does the work and reports its peak.
+that process did before. So a fresh interpreter (`edgekd.processes.child`) imports
+the work's module, notes its resident memory (the *baseline*: Python and
+libraries), does the work and reports its peak.
 
 The peak is the kernel's own high-water mark, not a sample now and then:
 `VmHWM` on Linux, because `ru_maxrss` survives `exec` there and would start at
@@ -12,16 +12,15 @@ the parent's peak; `peak_wset` on Windows; `ru_maxrss` elsewhere.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
-RESULT_PREFIX = "edgekd-memory:"
+Order = TypeVar("Order")
+Result = TypeVar("Result")
+
 _STATUS = Path("/proc/self/status")
 
 
@@ -39,6 +38,14 @@ class PeakMemory:
 
     def to_dict(self) -> dict[str, int]:
         return {**asdict(self), "above_baseline_bytes": self.above_baseline_bytes}
+
+
+@dataclass(frozen=True)
+class Measured(Generic[Result]):
+    """What a piece of work returned, and what it needed."""
+
+    result: Result
+    memory: PeakMemory
 
 
 def resident_bytes() -> int:
@@ -73,63 +80,16 @@ def forget_peak() -> bool:
     return True
 
 
-def start_peak_memory(
-    entry: str, payload: Mapping[str, Any], environment: Mapping[str, str] | None = None
-) -> subprocess.Popen[str]:
-    """Start the fresh process; `finish_peak_memory` waits for its figures.
+def measured(
+    work: Callable[[Order], Result], order: Order, preload: Callable[[Order], None] | None = None
+) -> Measured[Result]:
+    """Do a piece of work; to be called in a fresh process of its own.
 
-    Args:
-        entry: `package.module:function`; called with the payload.
-        payload: JSON-able argument.
-        environment: variables set on top of this process's own.
+    The module of `work` is imported then, and `preload` imports the libraries that the work needs:
+    neither counts as the work's own memory.
     """
-    return subprocess.Popen(
-        [sys.executable, "-m", "edgekd.measure.worker", entry, json.dumps(payload, default=str)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, **(environment or {})},
-    )
-
-
-def finish_peak_memory(process: subprocess.Popen[str]) -> PeakMemory:
-    """Wait for a started measurement.
-
-    Raises:
-        RuntimeError: the process failed; the message holds the end of its stderr.
-    """
-    return finish_measured(process)[0]
-
-
-def finish_measured(process: subprocess.Popen[str]) -> tuple[PeakMemory, Any]:
-    """Wait for a started measurement; its figures, and what the work returned (JSON-able).
-
-    Raises:
-        RuntimeError: as `finish_peak_memory`.
-    """
-    try:
-        output, errors = process.communicate()
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    for line in reversed(output.splitlines()):
-        if process.returncode == 0 and line.startswith(RESULT_PREFIX):
-            figures = json.loads(line.removeprefix(RESULT_PREFIX))
-            memory = PeakMemory(figures["baseline_bytes"], figures["peak_bytes"])
-            return memory, figures["result"]
-    raise RuntimeError(
-        f"the memory measurement ended with code {process.returncode}: {errors[-2000:]}"
-    )
-
-
-def peak_memory(
-    entry: str, payload: Mapping[str, Any], environment: Mapping[str, str] | None = None
-) -> PeakMemory:
-    """Peak resident memory of `entry(payload)` in a fresh process.
-
-    Raises:
-        RuntimeError: the process failed.
-    """
-    return finish_peak_memory(start_peak_memory(entry, payload, environment))
+    if preload is not None:
+        preload(order)
+    baseline = resident_bytes()
+    result = work(order)
+    return Measured(result, PeakMemory(baseline, peak_resident_bytes()))

@@ -112,14 +112,11 @@ def raw_latencies(report: Mapping[str, Any]) -> Markup | None:
     return to_markup(figure, "raw-latencies", "All measured latencies of each row")
 
 
-_TERMS = (
-    ("loss", "loss (sum of weighted terms)"),
-    ("task", "task: noise prediction"),
-    ("output", "output: teacher's prediction"),
-    ("feature", "feature: teacher's blocks"),
-    ("validation_task", "validation, task"),
-    ("validation_output", "validation, output"),
-)
+_LOSS = {"loss": "loss (sum of weighted terms)"}
+_VALIDATION = {
+    "validation_task": "validation, task",
+    "validation_output": "validation, output",
+}
 # Term -> the teacher's own figure, drawn as a line in the same panel.
 _TEACHER_LINES = {"validation_task": "validation_teacher_task"}
 _OTHER = {"lr", "learning_rate", "grad_norm"}
@@ -127,11 +124,14 @@ _OTHER = {"lr", "learning_rate", "grad_norm"}
 
 def curve_terms(curves: Mapping[str, Mapping[str, Points]]) -> list[tuple[str, str]]:
     """Which terms are plotted, in order, with their titles: those that any curve has."""
+    from edgekd.distill.terms.registry import titles
+
     present = {term for curve in curves.values() for term, points in curve.items() if points}
-    known = [(term, title) for term, title in _TERMS if term in present]
-    names = {term for term, _ in _TERMS} | _OTHER | set(_TEACHER_LINES.values())
-    extra = sorted(term for term in present - names if not term.endswith("_weighted"))
-    return known + [(term, term.replace("_", " ")) for term in extra]
+    known = {**_LOSS, **titles(present), **_VALIDATION}
+    others = present - set(known) - _OTHER - set(_TEACHER_LINES.values())
+    extra = sorted(term for term in others if not term.endswith("_weighted"))
+    shown = [(term, title) for term, title in known.items() if term in present]
+    return shown + [(term, term.replace("_", " ")) for term in extra]
 
 
 def curve_colors(curves: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +34,12 @@ def unusable(path: Path, runtime: str, error: Exception) -> InputError:
     return InputError(f"`{path}` must be a model that {runtime} can open", reason)
 
 
+def failed(component: str, runtime: str, error: Exception) -> InputError:
+    """The runtime could not compute with what the rest of the folder gives; why, on one line."""
+    reason = " ".join(str(error).split())
+    return InputError(f"the {component} must run in {runtime} as its folder says", reason[:300])
+
+
 def model_file(folder: Path, component: str, names: tuple[str, ...]) -> Path:
     """The first of a part's model files that is there."""
     for name in names:
@@ -43,6 +49,63 @@ def model_file(folder: Path, component: str, names: tuple[str, ...]) -> Path:
     raise InputError(
         f"`{folder / component}` must hold {' or '.join(names)}", "a folder without it"
     )
+
+
+# What a pipeline hands to each part, by the names that exports use.
+_INPUTS = {
+    "text_encoder": {"input_ids"},
+    "text_encoder_2": {"input_ids"},
+    "unet": {
+        "sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids", "timestep_cond",
+    },
+    "vae_decoder": {"latent_sample"},
+}  # fmt: skip
+
+
+def check_inputs(path: Path, component: str, names: Iterable[str]) -> None:
+    """A model that was opened is that of its part.
+
+    Raises:
+        InputError: it takes what no part of that name is given.
+    """
+    other = set(names) - _INPUTS.get(component, set())
+    if other:
+        raise InputError(
+            f"`{path}` must be the model of a {component}, which takes "
+            + ", ".join(sorted(_INPUTS.get(component, set()))),
+            f"one that takes {', '.join(sorted(other))}",
+        )
+
+
+def given(inputs: Mapping[str, Array], name: str, component: str) -> Array:
+    """A part's input.
+
+    Raises:
+        InputError: the part is of another kind of pipeline.
+    """
+    if name not in inputs:
+        raise InputError(
+            f"the {component} must take only {', '.join(inputs)} in this pipeline", name
+        )
+    return inputs[name]
+
+
+def taken(outputs: Arrays, name: str, component: str, shape: tuple[int | None, ...]) -> Array:
+    """A part's output, in the shape that the rest of the folder promises; None: any length.
+
+    Raises:
+        InputError: it is not there, or of another shape.
+    """
+    found = outputs[name].shape if name in outputs else None
+    lengths = zip(shape, found or (), strict=False)
+    fits = all(want in (None, has) for want, has in lengths)
+    if found is None or len(found) != len(shape) or not fits:
+        raise InputError(
+            f"the {component} must give `{name}` of shape {[*shape]}".replace("None", "any"),
+            "none" if found is None else str([*found]),
+            "It is the model of another pipeline.",
+        )
+    return outputs[name]
 
 
 def single(values: Array) -> Array:

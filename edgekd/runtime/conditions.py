@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.runtime.backend import Backend
+from edgekd.errors import InputError
+from edgekd.reading import Fields
+from edgekd.runtime.backend import Backend, taken
 from edgekd.runtime.folder import ExportedFolder
 from edgekd.runtime.tokenizer import ClipTokenizer
 
 F32Array = npt.NDArray[np.float32]
 Conditions = dict[str, F32Array]  # input name of the U-Net -> values, [N,…]
+_STATES = "hidden_states."
 log = logging.getLogger("edgekd.runtime")
 
 
@@ -40,16 +43,29 @@ class TextEncoder:
                 log.warning("%d tokens do not fit and are left out: %r", count, prompt)
         rows = [distinct.index(prompt) for prompt in prompts]
         outputs = self.backend.run(self.component, {"input_ids": ids})
-        return {name: values[rows] for name, values in outputs.items()}
+        whole = {name: row for name, row in outputs.items() if row.shape[:1] == ids.shape[:1]}
+        return {name: values[rows] for name, values in whole.items()}
 
 
 def open_encoders(folder: ExportedFolder, backend: Backend) -> list[TextEncoder]:
-    """The text encoders of a folder; an XL refiner has the second one only."""
-    return [
-        TextEncoder(f"text_encoder{suffix}", ClipTokenizer(path), backend)
-        for suffix in ("", "_2")
-        if (path := folder.path / f"tokenizer{suffix}").is_dir()
-    ]
+    """The text encoders of a folder; an XL refiner has the second one only.
+
+    Raises:
+        InputError: a tokenizer is missing or damaged, or gives ids that its encoder cannot read.
+    """
+    encoders = []
+    for suffix in ("", "_2") if folder.is_sdxl else ("",):
+        component, tokenizer = f"text_encoder{suffix}", folder.path / f"tokenizer{suffix}"
+        if folder.is_sdxl and not suffix and not tokenizer.is_dir():
+            continue
+        if not tokenizer.is_dir():
+            raise InputError(
+                f"a pipeline of its class must have `{tokenizer.name}`", f"none in {folder.path}"
+            )
+        config = Fields.read(folder.path / component / "config.json")
+        size = config.integer("vocab_size", 1, 1 << 20)
+        encoders.append(TextEncoder(component, ClipTokenizer(tokenizer, size), backend))
+    return encoders
 
 
 def encode_prompts(
@@ -57,21 +73,28 @@ def encode_prompts(
 ) -> Conditions:
     """encoder_hidden_states [N,L,D]; XL: the encoders' last but one states side by side, and the
     pooled vector of the last encoder, text_embeds [N,P]."""
-    if not folder.is_sdxl:
-        return {"encoder_hidden_states": encoders[0](prompts)["last_hidden_state"]}
     outputs = [encoder(prompts) for encoder in encoders]
-    states = [_last_but_one(values) for values in outputs]
-    return {
-        "encoder_hidden_states": np.concatenate(states, axis=-1),
-        "text_embeds": outputs[-1]["text_embeds"],
-    }
+    count, last = len(prompts), encoders[-1].component
+    states = []
+    for encoder, values in zip(encoders, outputs, strict=True):
+        name = _last_but_one(values) if folder.is_sdxl else "last_hidden_state"
+        shape = (count, encoder.tokenizer.max_length, None)
+        states.append(taken(values, name, encoder.component, shape))
+    conditions = {"encoder_hidden_states": np.concatenate(states, axis=-1)}
+    if folder.is_sdxl:
+        conditions["text_embeds"] = taken(outputs[-1], "text_embeds", last, (count, None))
+    return conditions
 
 
-def _last_but_one(outputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    layers = [int(name.split(".")[1]) for name in outputs if name.startswith("hidden_states.")]
+def _last_but_one(outputs: dict[str, npt.NDArray[Any]]) -> str:
+    """Its name among the outputs."""
+    layers = sorted(
+        int(name.removeprefix(_STATES))
+        for name in outputs
+        if name.startswith(_STATES) and name.removeprefix(_STATES).isdecimal()
+    )
     # A Core ML package has that one alone.
-    wanted = layers[0] if len(layers) == 1 else max(layers) - 1
-    return outputs[f"hidden_states.{wanted}"]
+    return f"{_STATES}{layers[-2:][0] if layers else 0}"
 
 
 def encode_negative(

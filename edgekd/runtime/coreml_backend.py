@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgekd.errors import InputError
-from edgekd.runtime.backend import Array, Arrays, unusable
+from edgekd.runtime.backend import Array, Arrays, given, unusable
 from edgekd.runtime.coreml_layout import package_path, read_layout
 from edgekd.runtime.declared import Runtime
 from edgekd.runtime.options import RuntimeOptions
@@ -147,7 +147,7 @@ class CoreMlBackend:
         if component not in self._parts:
             self._parts[component] = PackagedPart(self._folder / component, component, self._open)
         part = self._parts[component]
-        return part({name: inputs[name] for name in part.inputs})
+        return part({name: given(inputs, name, component) for name in part.inputs})
 
 
 def _open(folder: Path, options: RuntimeOptions) -> CoreMlBackend:

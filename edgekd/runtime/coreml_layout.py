@@ -29,8 +29,8 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.errors import InputError
+from edgekd.reading import read_object
 from edgekd.runtime.backend import Array, Arrays
-from edgekd.runtime.files import read_json
 
 LAYOUT_FILE = "layout.json"
 PACKAGES = {
@@ -100,7 +100,7 @@ def read_layout(folder: Path, component: str) -> Layout:
     Raises:
         InputError: the file has not the form that an export gives it.
     """
-    stored = read_json(folder / LAYOUT_FILE)
+    stored = read_object(folder / LAYOUT_FILE)
     try:
         layout = named_layout(component, tuple(stored["inputs"]), dict(stored["outputs"]))
         well_formed = layout.inputs == stored["inputs"]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgekd.errors import InputError
-from edgekd.runtime.files import read_json
+from edgekd.reading import Fields, read_object
 from edgekd.runtime.options import RuntimeOptions, read_options
 from edgekd.runtime.scheduler_config import SchedulerConfig, parse_config
 
 FORMAT = 1
+_MAX_SIDE = 1 << 15  # of a picture; and more steps or guidance than anyone takes
 # Pipeline class in diffusers -> whether it is of the XL kind. Exports for optimum's classes carry
 # their prefix.
 _PIPELINES = {
@@ -94,42 +94,30 @@ def read_folder(path: Path) -> ExportedFolder:
     """
     if not path.is_dir():
         raise InputError("the exported pipeline must be a folder", str(path))
-    manifest = read_json(path / "manifest.json")
-    if manifest.get("format") != FORMAT:
+    manifest = Fields.read(path / "manifest.json")
+    if manifest.values.get("format") != FORMAT:
         raise InputError(
             f"`{path / 'manifest.json'}` must be a manifest of format {FORMAT}",
-            str(manifest.get("format")),
+            str(manifest.values.get("format")),
         )
-    index = read_json(path / "model_index.json")
-    unet = read_json(path / "unet" / "config.json")
-    try:
-        return _assemble(path, manifest, index, unet)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"manifest.json and the config.json files of `{path}` must be those of an export",
-            f"{type(error).__name__} ({error})",
-        ) from None
-
-
-def _assemble(
-    path: Path, manifest: dict[str, Any], index: dict[str, Any], unet: dict[str, Any]
-) -> ExportedFolder:
-    is_sdxl = _is_sdxl(str(index["_class_name"]))
-    recommended = manifest["recommended"]
-    width = unet.get("time_cond_proj_dim")
+    index = Fields.read(path / "model_index.json")
+    unet = Fields.read(path / "unet" / "config.json")
+    decoder = Fields.read(path / "vae_decoder" / "config.json")
+    is_sdxl = _is_sdxl(index.text("_class_name"))
+    recommended, width = manifest.inner("recommended"), "time_cond_proj_dim"
     return ExportedFolder(
         path=path,
-        runtime=str(manifest["runtime"]),
-        precision=str(manifest["precision"]),
+        runtime=manifest.text("runtime"),
+        precision=manifest.text("precision"),
         options=read_options(manifest),
         is_sdxl=is_sdxl,
-        steps=int(recommended["steps"]),
-        guidance_scale=float(recommended["guidance_scale"]),
-        zero_negative=is_sdxl and bool(index.get("force_zeros_for_empty_prompt", True)),
-        guidance_width=None if width is None else int(width),
-        shapes=_shapes(manifest["shapes"]),
-        latents=_latents(read_json(path / "vae_decoder" / "config.json"), unet, is_sdxl),
-        scheduler=parse_config(read_json(path / "scheduler" / "scheduler_config.json")),
+        steps=recommended.integer("steps", 1, _MAX_SIDE),
+        guidance_scale=recommended.number("guidance_scale", 0, _MAX_SIDE),
+        zero_negative=is_sdxl and index.truth("force_zeros_for_empty_prompt", True),
+        guidance_width=unet.integer(width, 4, _MAX_SIDE) if unet.has(width) else None,
+        shapes=_shapes(manifest.inner("shapes")),
+        latents=_latents(decoder, unet, is_sdxl),
+        scheduler=parse_config(read_object(path / "scheduler" / "scheduler_config.json")),
     )
 
 
@@ -141,20 +129,23 @@ def _is_sdxl(name: str) -> bool:
     return _PIPELINES[name]
 
 
-def _shapes(values: dict[str, Any]) -> Shapes:
-    height, width = (int(side) for side in values["native"])
-    return Shapes((height, width), int(values["multiple"]), bool(values["dynamic"]))
+def _shapes(values: Fields) -> Shapes:
+    sides = dict(zip(("height", "width"), values.entries("native", range(2, 3)), strict=True))
+    native = Fields(f"{values.where}, native", sides)
+    height, width = (native.integer(name, 1, _MAX_SIDE) for name in sides)
+    return Shapes(
+        (height, width), values.integer("multiple", 1, _MAX_SIDE), values.truth("dynamic")
+    )
 
 
-def _latents(decoder: dict[str, Any], unet: dict[str, Any], is_sdxl: bool) -> Latents:
+def _latents(decoder: Fields, unet: Fields, is_sdxl: bool) -> Latents:
+    channels = unet.integer("in_channels", 1, 64)
     # The other pipelines take no notice of means and deviations.
-    mean, std = (decoder.get(name) if is_sdxl else None for name in ("latents_mean", "latents_std"))
-    if mean is None or std is None:
-        mean = std = None
+    centred = is_sdxl and decoder.has("latents_mean") and decoder.has("latents_std")
     return Latents(
-        channels=int(unet["in_channels"]),
-        scale=int(2 ** (len(decoder["block_out_channels"]) - 1)),
-        factor=float(decoder["scaling_factor"]),
-        mean=None if mean is None else tuple(map(float, mean)),
-        std=None if std is None else tuple(map(float, std)),
+        channels=channels,
+        scale=int(2 ** (len(decoder.entries("block_out_channels", range(1, 9))) - 1)),
+        factor=decoder.number("scaling_factor", 1e-6, 1e6),
+        mean=decoder.numbers("latents_mean", channels) if centred else None,
+        std=decoder.numbers("latents_std", channels) if centred else None,
     )

@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.runtime.backend import Array, Arrays, model_file, single, unusable
+from edgekd.errors import InputError
+from edgekd.runtime.backend import (
+    Array,
+    Arrays,
+    check_inputs,
+    failed,
+    given,
+    model_file,
+    single,
+    unusable,
+)
 from edgekd.runtime.declared import Runtime
 from edgekd.runtime.options import RuntimeOptions
 
@@ -37,23 +47,30 @@ class OnnxBackend:
 
     def run(self, component: str, inputs: Mapping[str, Array]) -> Arrays:
         session = self._session(component)
-        feed = {
-            item.name: np.asarray(inputs[item.name], _TYPES[item.type])
-            for item in session.get_inputs()
-        }
         names = [item.name for item in session.get_outputs()]
-        values = map(single, session.run(None, feed))
+        try:
+            feed = {
+                item.name: np.asarray(given(inputs, item.name, component), _TYPES[item.type])
+                for item in session.get_inputs()
+            }
+            values = map(single, session.run(None, feed))
+        except InputError:
+            raise
+        except Exception as error:  # onnxruntime's own have no common base
+            raise failed(component, "onnxruntime", error) from None
         return dict(zip(names, values, strict=True))
 
     def _session(self, component: str) -> Any:
         if component not in self._sessions:
             path = model_file(self._folder, component, _FILES)
             try:
-                self._sessions[component] = self._runtime.InferenceSession(
+                session = self._runtime.InferenceSession(
                     str(path), self._session_options(), providers=["CPUExecutionProvider"]
                 )
             except Exception as error:  # onnxruntime's own have no common base
                 raise unusable(path, "onnxruntime", error) from None
+            check_inputs(path, component, (item.name for item in session.get_inputs()))
+            self._sessions[component] = session
         return self._sessions[component]
 
     def _session_options(self) -> Any:

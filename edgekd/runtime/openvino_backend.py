@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.runtime.backend import Array, Arrays, model_file, single, unusable
+from edgekd.runtime.backend import (
+    Array,
+    Arrays,
+    check_inputs,
+    failed,
+    given,
+    model_file,
+    single,
+    unusable,
+)
 from edgekd.runtime.declared import Runtime
 from edgekd.runtime.options import RuntimeOptions
 
@@ -48,8 +57,14 @@ class OpenVinoBackend:
 
     def run(self, component: str, inputs: Mapping[str, Array]) -> Arrays:
         model = self._model(component)
-        feed = {name: _as_port(port, inputs[name]) for port, name in _named(model.inputs)}
-        results = model(feed)
+        feed = {
+            name: _as_port(port, given(inputs, name, component))
+            for port, name in _named(model.inputs)
+        }
+        try:
+            results = model(feed)
+        except RuntimeError as error:
+            raise failed(component, "OpenVINO", error) from None
         # Copies: the runtime writes the next results into the same memory.
         return {name: single(np.array(results[port])) for port, name in _named(model.outputs)}
 
@@ -59,9 +74,11 @@ class OpenVinoBackend:
             try:
                 model = self._core.read_model(path)
                 self._take_fractions(model)
-                self._models[component] = self._core.compile_model(model, "CPU", self._options)
+                opened = self._core.compile_model(model, "CPU", self._options)
             except RuntimeError as error:
                 raise unusable(path, "OpenVINO", error) from None
+            check_inputs(path, component, (name for _, name in _named(opened.inputs)))
+            self._models[component] = opened
         return self._models[component]
 
     def _take_fractions(self, model: Any) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from edgekd.errors import InputError
+from edgekd.reading import Fields
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class RuntimeOptions:
     streams: int = 1
 
 
+_NAMES = {field.name for field in fields(RuntimeOptions)}
 _KEY = "tuning"  # under which `edgekd export --tune` stores what it measured
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "optimization": ("basic", "extended", "all"),
@@ -40,17 +41,18 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 
-def read_options(manifest: Mapping[str, Any]) -> RuntimeOptions:
+def read_options(manifest: Fields) -> RuntimeOptions:
     """Options of a manifest: the measured ones, else the defaults of its runtime and precision.
 
     Raises:
         InputError: an unknown option, or a value that it cannot have.
     """
-    chosen = (manifest.get(_KEY) or {}).get("chosen", {})
     # OpenVINO's own choice is not what a float32 export was checked in.
-    values: dict[str, Any] = {"arithmetic": "f32" if manifest["precision"] == "fp32" else None}
+    exact = manifest.text("precision") == "fp32"
+    values: dict[str, Any] = {"arithmetic": "f32" if exact else None}
+    chosen = manifest.inner(_KEY).inner("chosen").values if manifest.has(_KEY) else {}
     for name, value in chosen.items():
-        if not hasattr(RuntimeOptions, name) or name.startswith("_"):
+        if name not in _NAMES:
             raise InputError(f"`{_KEY}.chosen` of a manifest must be known options", name)
         if not _accepts(name, value):
             raise InputError(f"`{_KEY}.chosen.{name}` of a manifest must be usable", repr(value))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.errors import GateError, InputError
-from edgekd.runtime.backend import Backend
+from edgekd.runtime.backend import Backend, taken
 from edgekd.runtime.backends import open_backend
 from edgekd.runtime.conditions import (
     Conditions,
@@ -185,7 +185,8 @@ class Pipeline:
         for branch in branches:
             copies = len(branch["encoder_hidden_states"]) // len(sample)
             called = {"sample": np.concatenate([sample] * copies), "timestep": np.asarray(timestep)}
-            outputs.append(self.backend.run("unet", {**called, **branch})["out_sample"])
+            found = self.backend.run("unet", {**called, **branch})
+            outputs.append(taken(found, "out_sample", "unet", called["sample"].shape))
         output: F32Array = np.concatenate(outputs)
         if len(output) == len(sample):
             return output
@@ -199,7 +200,9 @@ class Pipeline:
         if code.mean is not None and code.std is not None:
             mean, std = (np.array(row, np.float32)[:, None, None] for row in (code.mean, code.std))
             scaled = scaled * std + mean
-        picture = self.backend.run("vae_decoder", {"latent_sample": scaled})["sample"][0]
+        found = self.backend.run("vae_decoder", {"latent_sample": scaled})
+        sides = (side * code.scale for side in latents.shape[1:])
+        picture = taken(found, "sample", "vae_decoder", (1, 3, *sides))[0]
         if not np.isfinite(picture).all():
             raise GateError("pictures must be finite", "NaN or infinity from the model")
         unit = np.clip(picture.transpose(1, 2, 0) * np.float32(0.5) + np.float32(0.5), 0, 1)

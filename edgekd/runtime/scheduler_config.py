@@ -145,7 +145,7 @@ def parse_config(values: Mapping[str, Any]) -> SchedulerConfig:
         InputError: an unknown scheduler or setting, or a value that is not supported.
     """
     name = values.get("_class_name")
-    if name not in _OBEYED:
+    if not isinstance(name, str) or name not in _OBEYED:
         raise InputError(f"the scheduler must be one of {', '.join(_OBEYED)}", str(name))
     settings = dict(_DEFAULTS[name])
     for key, value in values.items():
@@ -195,6 +195,9 @@ def _check_ranges(config: SchedulerConfig) -> None:
     if config.name == "LCMScheduler":
         fits = 1 <= config.original_inference_steps <= count
         rules["1 <= original_inference_steps <= num_train_timesteps"] = fits
+    # 0 / 0: nothing follows from the noise of noise alone.
+    zero_snr = config.rescale_betas_zero_snr and config.prediction_type == "epsilon"
+    rules["not (rescale_betas_zero_snr and prediction_type == 'epsilon')"] = not zero_snr
     for rule, holds in rules.items():
         if not holds:
             raise InputError(f"`{rule}` must hold in the scheduler's settings", str(config))

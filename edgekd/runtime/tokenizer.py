@@ -21,7 +21,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Split
 
 from edgekd.errors import InputError
-from edgekd.runtime.files import read_json, read_text
+from edgekd.reading import read_object, read_text
 
 IntArray = npt.NDArray[np.int64]
 
@@ -57,12 +57,19 @@ class ClipTokenizer:
         InputError: a file is missing or damaged, or a setting is not supported.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, vocabulary_size: int) -> None:
         config = _config(folder)
         vocabulary = _vocabulary(folder)
         self.max_length = int(config["model_max_length"])
         self._added = _added_tokens(folder, config, vocabulary)
         ids = {**vocabulary, **self._added}
+        for token, index in ids.items():
+            if not 0 <= index < vocabulary_size:
+                raise InputError(
+                    f"`0 <= id < {vocabulary_size}` must hold for the tokens of `{folder}`, or the "
+                    "text encoder cannot read them",
+                    f"{index} of {token[:80]!r}",
+                )
         names = {role: _content(config[role]) for role in _ROLES}
         for role, name in names.items():
             if name not in ids:
@@ -122,7 +129,7 @@ def _plain(character: str) -> str:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    config = read_json(folder / "tokenizer_config.json")
+    config = read_object(folder / "tokenizer_config.json")
     name = str(config.get("tokenizer_class", "CLIPTokenizer"))
     if name != "CLIPTokenizer":
         raise InputError(f"the tokenizer of `{folder}` must be a CLIPTokenizer", name)
@@ -132,13 +139,13 @@ def _config(folder: Path) -> dict[str, Any]:
     config = {**dict.fromkeys(_ROLES, "<|endoftext|>"), "bos_token": "<|startoftext|>", **config}
     length = config.get("model_max_length")
     # transformers writes 1e30 where a tokenizer has no limit.
-    if not isinstance(length, int) or not 3 <= length <= 100_000:
+    if type(length) is not int or not 3 <= length <= 100_000:
         raise InputError(f"`3 <= model_max_length <= 100000` must hold in `{folder}`", str(length))
     return config
 
 
 def _vocabulary(folder: Path) -> dict[str, int]:
-    vocabulary = read_json(folder / "vocab.json")
+    vocabulary = read_object(folder / "vocab.json")
     if not vocabulary or not all(type(index) is int for index in vocabulary.values()):
         raise InputError(f"`{folder / 'vocab.json'}` must map tokens to integers", "something else")
     return vocabulary
@@ -146,7 +153,7 @@ def _vocabulary(folder: Path) -> dict[str, int]:
 
 def _content(token: Any) -> str:
     """A token is written as text, or as an object with its text in `content`."""
-    return str(token["content"] if isinstance(token, dict) else token)
+    return str(token.get("content", "") if isinstance(token, dict) else token)
 
 
 def _added_tokens(
@@ -158,11 +165,21 @@ def _added_tokens(
         for name in map(_content, map(config.get, _ROLES))
         if name in vocabulary
     }
-    for index, token in config.get("added_tokens_decoder", {}).items():
-        for flag in ("lstrip", "rstrip", "single_word"):
-            if token.get(flag):
-                raise InputError(f"added tokens of `{folder}` must not use `{flag}`", str(token))
-        found[_content(token)] = int(index)
+    listed = config.get("added_tokens_decoder") or {}
+    if not isinstance(listed, dict):
+        raise InputError(
+            f"`added_tokens_decoder` of `{folder}` must be an object", repr(listed)[:80]
+        )
+    for index, token in listed.items():
+        name = _content(token)
+        # Spaces beside a token separate words anyway: `lstrip` and `rstrip` change nothing.
+        whole_words = isinstance(token, dict) and token.get("single_word")
+        if not index.isdecimal() or not index.isascii() or not name or whole_words:
+            raise InputError(
+                f"added tokens of `{folder}` must have a number and a text, not `single_word`",
+                f"{index[:80]!r}: {str(token)[:200]}",
+            )
+        found[name] = int(index)
     return found
 
 

@@ -28,7 +28,8 @@ def build_student(unet: Any, arch: StudentArch, importance: Importance | None = 
     random number is drawn. dtype and device are the teacher's. A full arch equals the teacher
     bit for bit; so does its output, if the teacher's weights are aligned in memory as torch
     aligns them (`edgekd.diffusion.load` does; weights mapped from a file may use other kernels
-    and differ in the last bit).
+    and differ in the last bit) and both U-Nets are frozen or both trainable (torch folds a batch
+    into one product where weights want gradients).
 
     Args:
         unet: the teacher's `UNet2DConditionModel`; not changed.
@@ -38,7 +39,7 @@ def build_student(unet: Any, arch: StudentArch, importance: Importance | None = 
         The student in evaluation mode, trainable.
 
     Raises:
-        InputError: see `edgekd.student.plan.make_plan`.
+        InputError: see `edgekd.student.plan.plan_student`.
     """
     teacher_config = dict(unet.config)
     state = unet.state_dict()

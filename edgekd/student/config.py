@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgekd.student.arch import StudentArch, full_of
-from edgekd.student.plan import Pair, Plan, make_plan, to_arch
-from edgekd.student.shape import DEFAULTS, read_shape
+from edgekd.student.arch import StudentArch
+from edgekd.student.plan import Pair, StudentPlan, plan_student, to_arch
+from edgekd.student.resolve import full
+from edgekd.student.shape import UNetConfig, read_config
 
 
 def to_unet_config(arch: StudentArch, teacher_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,15 +18,15 @@ def to_unet_config(arch: StudentArch, teacher_config: Mapping[str, Any]) -> dict
     was loaded from, for one) are left out.
 
     Raises:
-        InputError: see `edgekd.student.plan.make_plan`.
+        InputError: see `edgekd.student.plan.plan_student`.
     """
-    plan = make_plan(arch, read_shape(teacher_config))
+    plan = plan_student(arch, teacher_config)
     config = {
         key: value
         for key, value in teacher_config.items()
         if not key.startswith("_") or key == "_class_name"
     }
-    if to_arch(plan) == full_of(plan.teacher):
+    if to_arch(plan) == full(teacher_config):
         return config
     n = len(plan.stages)
     config.update(_block_types(plan, config))
@@ -43,17 +44,18 @@ def to_unet_config(arch: StudentArch, teacher_config: Mapping[str, Any]) -> dict
 
 def _set(config: dict[str, Any], key: str, values: list[int]) -> None:
     """Set a value per stage, as one number where the teacher's config has one number."""
-    teacher = config.get(key, DEFAULTS[key])
+    teacher = config.get(key, UNetConfig.model_fields[key].default)
     single = isinstance(teacher, int) and len(set(values)) == 1
     if key in config or values != [teacher] * len(values):
         config[key] = values[0] if single else values
 
 
-def _block_types(plan: Plan, config: Mapping[str, Any]) -> dict[str, list[str]]:
+def _block_types(plan: StudentPlan, config: Mapping[str, Any]) -> dict[str, list[str]]:
     """Teacher's block types of the kept stages; a block that lost its attention is plain."""
     n = len(plan.stages)
-    down = list(config.get("down_block_types", DEFAULTS["down_block_types"]))[:n]
-    up = list(config.get("up_block_types", DEFAULTS["up_block_types"]))[plan.teacher.stages - n :]
+    teacher = read_config(config)
+    down: list[str] = list(teacher.down_block_types[:n])
+    up: list[str] = list(teacher.up_block_types[plan.teacher.stages - n :])
     for s, stage in enumerate(plan.stages):
         if stage.down and not stage.down[0].blocks:
             down[s] = "DownBlock2D"
@@ -62,7 +64,7 @@ def _block_types(plan: Plan, config: Mapping[str, Any]) -> dict[str, list[str]]:
     return {"down_block_types": down, "up_block_types": up}
 
 
-def _set_depths(config: dict[str, Any], plan: Plan) -> None:
+def _set_depths(config: dict[str, Any], plan: StudentPlan) -> None:
     """`transformer_layers_per_block`, and its reverse where the up path differs."""
     teacher = config.get("transformer_layers_per_block", 1)
     unread = [teacher] * plan.teacher.stages if isinstance(teacher, int) else list(teacher)

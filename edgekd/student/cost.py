@@ -15,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from edgekd.errors import InputError
+from pydantic import BaseModel, Field, StrictBool
+
+from edgekd.recipe import validate
 from edgekd.student.arch import StudentArch
 from edgekd.student.layout import Tokens, unet_layers
-from edgekd.student.plan import make_plan
-from edgekd.student.shape import is_size, read_shape
+from edgekd.student.plan import plan_student
+from edgekd.student.shape import Size
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,10 @@ def unet_cost(
         text_tokens: length of `encoder_hidden_states`.
 
     Raises:
-        InputError: see `edgekd.student.plan.make_plan`.
+        InputError: see `edgekd.student.plan.plan_student`.
     """
     total = NOTHING
-    for layer in unet_layers(make_plan(arch, read_shape(teacher_config))):
+    for layer in unet_layers(plan_student(arch, teacher_config)):
         shape = layer.shape()
         if len(shape) == 1:
             total += norm(shape[0])
@@ -100,14 +102,30 @@ def _pixels(size: tuple[int, int], level: int) -> int:
     return height * width
 
 
-_VAE_SIZES = {"in_channels": 3, "out_channels": 3, "latent_channels": 4, "layers_per_block": 1}
+class VaeConfig(BaseModel):
+    """Keys of an `AutoencoderKL` that decide its cost, with diffusers' defaults."""
+
+    in_channels: Size = 3
+    out_channels: Size = 3
+    latent_channels: Size = 4
+    layers_per_block: Size = 1
+    block_out_channels: Annotated[tuple[Size, ...], Field(min_length=1)] = (64,)
+    down_block_types: tuple[Literal["DownEncoderBlock2D"], ...] = ("DownEncoderBlock2D",)
+    up_block_types: tuple[Literal["UpDecoderBlock2D"], ...] = ("UpDecoderBlock2D",)
+    mid_block_add_attention: StrictBool = True
+    use_quant_conv: StrictBool = True
+    use_post_quant_conv: StrictBool = True
 
 
-def _check_sizes(values: Mapping[str, Any], where: str) -> None:
-    for key, value in values.items():
-        items = value if isinstance(value, list | tuple) and value else [value]
-        if not all(is_size(item) for item in items):
-            raise InputError(f"`{key}` of the {where} must be positive integers", repr(value))
+class TextEncoderConfig(BaseModel):
+    """Keys of a `CLIPTextConfig` that decide its cost, with transformers' defaults."""
+
+    vocab_size: Size = 49408
+    hidden_size: Size = 512
+    intermediate_size: Size = 2048
+    num_hidden_layers: Size = 12
+    max_position_embeddings: Size = 77
+    projection_dim: Size = 512
 
 
 def vae_cost(config: Mapping[str, Any], latent_size: tuple[int, int]) -> tuple[Cost, Cost]:
@@ -116,23 +134,15 @@ def vae_cost(config: Mapping[str, Any], latent_size: tuple[int, int]) -> tuple[C
     Raises:
         InputError: blocks other than those of Stable Diffusion.
     """
-    for key, known in (
-        ("down_block_types", "DownEncoderBlock2D"),
-        ("up_block_types", "UpDecoderBlock2D"),
-    ):
-        if set(config.get(key, (known,))) != {known}:
-            raise InputError(f"`{key}` of the VAE must be {known}", repr(config[key]))
-    sizes = {key: config.get(key, default) for key, default in _VAE_SIZES.items()}
-    widths = config.get("block_out_channels", (64,))
-    _check_sizes({**sizes, "block_out_channels": widths}, "VAE")
-    widths, layers, latent = list(widths), sizes["layers_per_block"], sizes["latent_channels"]
-    attends = config.get("mid_block_add_attention", True)
+    vae = validate(VaeConfig, dict(config), "the VAE of Stable Diffusion")
+    widths, layers, latent = vae.block_out_channels, vae.layers_per_block, vae.latent_channels
+    attends = vae.mid_block_add_attention
     levels = [
         latent_size[0] * latent_size[1] * 4 ** (len(widths) - 1 - i) for i in range(len(widths))
     ]
     inner, bottom = widths[-1], levels[-1]
 
-    encoder = _conv(sizes["in_channels"], widths[0], levels[0])
+    encoder = _conv(vae.in_channels, widths[0], levels[0])
     previous = widths[0]
     for i, width in enumerate(widths):
         encoder += _resnets(previous, width, layers, levels[i])
@@ -140,11 +150,11 @@ def vae_cost(config: Mapping[str, Any], latent_size: tuple[int, int]) -> tuple[C
             encoder += _conv(width, width, levels[i + 1])
         previous = width
     encoder += _vae_mid(inner, bottom, attends) + norm(inner) + _conv(inner, 2 * latent, bottom)
-    if config.get("use_quant_conv", True):
+    if vae.use_quant_conv:
         encoder += _conv(2 * latent, 2 * latent, bottom, kernel=1)
 
     decoder = _conv(latent, inner, bottom) + _vae_mid(inner, bottom, attends)
-    if config.get("use_post_quant_conv", True):
+    if vae.use_post_quant_conv:
         decoder += _conv(latent, latent, bottom, kernel=1)
     previous = inner
     for i in reversed(range(len(widths))):
@@ -152,7 +162,7 @@ def vae_cost(config: Mapping[str, Any], latent_size: tuple[int, int]) -> tuple[C
         if i > 0:
             decoder += _conv(widths[i], widths[i], levels[i - 1])
         previous = widths[i]
-    decoder += norm(widths[0]) + _conv(widths[0], sizes["out_channels"], levels[0])
+    decoder += norm(widths[0]) + _conv(widths[0], vae.out_channels, levels[0])
     return encoder, decoder
 
 
@@ -181,12 +191,6 @@ def _vae_mid(width: int, pixels: int, attends: bool) -> Cost:
     return total
 
 
-_CLIP_SIZES = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-    "max_position_embeddings",
-)  # fmt: skip
-
-
 def text_encoder_cost(config: Mapping[str, Any], projection: bool) -> Cost:
     """Cost of a CLIP text encoder on a full prompt.
 
@@ -196,17 +200,15 @@ def text_encoder_cost(config: Mapping[str, Any], projection: bool) -> Cost:
     Raises:
         InputError: a size that is no positive integer.
     """
-    needed = (*_CLIP_SIZES, "projection_dim") if projection else _CLIP_SIZES
-    _check_sizes({key: config.get(key) for key in needed}, "text encoder")
-    width, inner = config["hidden_size"], config["intermediate_size"]
-    tokens = config["max_position_embeddings"]
+    text = validate(TextEncoderConfig, dict(config), "the text encoder")
+    width, inner, tokens = text.hidden_size, text.intermediate_size, text.max_position_embeddings
     block = norm(width) + norm(width) + attention_products(tokens, tokens, width)
     for _ in range(4):
         block += weight((width, width), tokens)
     block += weight((inner, width), tokens) + weight((width, inner), tokens)
-    total = Cost((config["vocab_size"] + tokens) * width, 2, 0) + norm(width)
-    for _ in range(config["num_hidden_layers"]):
+    total = Cost((text.vocab_size + tokens) * width, 2, 0) + norm(width)
+    for _ in range(text.num_hidden_layers):
         total += block
     if projection:
-        total += weight((config["projection_dim"], width), 1, bias=False)
+        total += weight((text.projection_dim, width), 1, bias=False)
     return total

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from math import prod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgekd.artifacts import read_json
 from edgekd.errors import InputError
-from edgekd.student.arch import full
-from edgekd.student.arch import preset as preset_arch
-from edgekd.student.cost import Cost, text_encoder_cost, unet_cost, vae_cost
+from edgekd.student.cost import NOTHING, Cost, text_encoder_cost, unet_cost, vae_cost
 from edgekd.student.reference import ARCHITECTURES
-from edgekd.student.shape import is_size
+from edgekd.student.resolve import full
+from edgekd.student.resolve import preset as preset_arch
 
-_TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+if TYPE_CHECKING:
+    from edgekd.diffusion.validate import TeacherInfo
+
 _FP32_BYTES = 4.0
-_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
-# Defaults of `CLIPTextConfig`: configs leave out what equals them.
-_CLIP = {
-    "vocab_size": 49408,
-    "hidden_size": 512,
-    "intermediate_size": 2048,
-    "num_hidden_layers": 12,
-    "max_position_embeddings": 77,
-    "projection_dim": 512,
-}
+# Tensors of the VAE's halves, by the start of their names.
+_HALVES = {"vae_encoder": ("encoder.", "quant_conv."), "vae_decoder": ("decoder.", "post_quant_")}
 
 
 def inspect_components(
@@ -36,9 +27,9 @@ def inspect_components(
     """Parameters, tensors, MACs and bytes of each component.
 
     Args:
-        path: a pipeline folder. Configs are read, and of the weights only the headers.
+        path: a pipeline folder. Of the weights only the headers are read.
         arch: instead of a folder, a published architecture: `sd15`, `sd21` or `sdxl`.
-        preset: replace the U-Net by this student of it; see `edgekd.student.arch.PRESETS`.
+        preset: replace the U-Net by this student of it; see `edgekd.student.resolve.PRESETS`.
 
     Returns:
         `{"components": {name: {"parameters", "tensors", "macs", "bytes"}}, "total": {...},
@@ -46,12 +37,11 @@ def inspect_components(
         `unet`, `vae`, for SDXL `text_encoder_2`), and the two halves of the VAE apart:
         `vae_encoder` and `vae_decoder`, which `total` does not count twice. MACs are of one
         call at batch 1 and the U-Net's native latent size, half of what torch's FlopCounter
-        counts. Bytes are of the weights in the precision they are stored in; where there are
-        none (`arch`, or a folder of configs alone), of fp32.
+        counts. Bytes are of the weights in the precision they are stored in; of an `arch`, fp32.
 
     Raises:
-        InputError: not exactly one of `path` and `arch`, an unknown name, or a folder that is
-            no Stable Diffusion pipeline.
+        InputError: not exactly one of `path` and `arch`, an unknown name, or a folder that
+            `edgekd.diffusion.validate.inspect_folder` refuses.
     """
     if (path is None) == (arch is None):
         raise InputError(
@@ -59,12 +49,15 @@ def inspect_components(
             "both" if path is not None else "none",
         )
     if path is not None:
-        configs = _read_configs(path)
+        measured = _of_folder(path)
     elif arch in ARCHITECTURES:
-        configs = ARCHITECTURES[arch]
+        measured = _of_configs(ARCHITECTURES[arch])
     else:
         raise InputError(f"`--arch` must be one of {', '.join(ARCHITECTURES)}", repr(arch))
-    costs = _costs(configs, preset)
+    rows, unet, side = dict(measured.rows), measured.unet, measured.side
+    if preset is not None:
+        cost = unet_cost(preset_arch(preset, unet), unet, (side, side), measured.tokens)
+        rows["unet"] = (cost, rows["unet"][1])
     components = {
         name: {
             "parameters": cost.parameters,
@@ -72,139 +65,82 @@ def inspect_components(
             "macs": cost.macs,
             "bytes": round(cost.parameters * size),
         }
-        for name, (cost, size) in _with_sizes(costs, path, preset).items()
+        for name, (cost, size) in rows.items()
     }
-    whole = [value for name, value in components.items() if name in configs]
+    whole = [value for name, value in components.items() if name not in _HALVES]
     return {
         "source": str(path) if path is not None else arch,
         "student": preset,
-        "latent_size": list(_latent_size(configs["unet"])),
+        "latent_size": [side, side],
         "components": components,
         "total": {key: sum(value[key] for value in whole) for key in whole[0]},
     }
 
 
-def _costs(configs: Mapping[str, Mapping[str, Any]], preset: str | None) -> dict[str, Cost]:
-    unet = configs["unet"]
-    latent = _latent_size(unet)
-    costs: dict[str, Cost] = {}
-    for name in _TEXT_ENCODERS:
-        if name in configs:
-            costs[name] = text_encoder_cost(configs[name], projection=name == "text_encoder_2")
-    tokens = int(configs["text_encoder"]["max_position_embeddings"])
-    arch = full(unet) if preset is None else preset_arch(preset, unet)
-    costs["unet"] = unet_cost(arch, unet, latent, tokens)
-    encoder, decoder = vae_cost(configs["vae"], latent)
-    return {**costs, "vae": encoder + decoder, "vae_encoder": encoder, "vae_decoder": decoder}
+@dataclass(frozen=True)
+class _Measured:
+    """What is known of a pipeline.
 
-
-def _with_sizes(
-    costs: Mapping[str, Cost], path: Path | None, preset: str | None
-) -> dict[str, tuple[Cost, float]]:
-    """Costs with the stored bytes a parameter of their component."""
-    sizes: dict[str, float] = {}
-    for name, cost in costs.items():
-        if name.startswith("vae_"):
-            continue
-        known = None if name == "unet" and preset is not None else cost.parameters
-        sizes[name] = _FP32_BYTES if path is None else _stored_size(path / name, known)
-    return {name: (cost, sizes[name.split("_")[0] if name.startswith("vae") else name])
-            for name, cost in costs.items()}  # fmt: skip
-
-
-def _stored_size(folder: Path, parameters: int | None) -> float:
-    """Bytes a parameter of a component's safetensors files; of fp32 if there are none.
-
-    Args:
-        parameters: what the files must hold, or None where a student takes their place.
+    Attributes:
+        rows: component -> its cost, and the stored bytes a parameter.
+        unet: config of the U-Net.
+        side: of the native latents.
+        tokens: of a prompt.
     """
-    stem = "model" if folder.name in _TEXT_ENCODERS else "diffusion_pytorch_model"
-    count = size = 0
-    for file in _weight_files(folder, stem):
-        for name, entry in read_header(file).items():
-            if name == "__metadata__" or name.endswith("position_ids"):
-                continue
-            count += prod(entry["shape"])
-            size += entry["data_offsets"][1] - entry["data_offsets"][0]
-    if count == 0:
-        return _FP32_BYTES
-    if parameters is not None and count != parameters:
-        raise InputError(
-            f"the weights in `{folder}` must have the {parameters} parameters of its config",
-            str(count),
-        )
-    return size / count
+
+    rows: dict[str, tuple[Cost, float]]
+    unet: Mapping[str, Any]
+    side: int
+    tokens: int
 
 
-def _weight_files(folder: Path, stem: str) -> list[Path]:
-    """One set of safetensors files of a component: whole or in shards, before fp16 variants."""
-    for variant in ("", ".fp16"):
-        whole = folder / f"{stem}{variant}.safetensors"
-        shards = sorted(folder.glob(f"{stem}{variant}-*-of-*.safetensors"))
-        if whole.is_file() or shards:
-            return [whole] if whole.is_file() else shards
-    return []
+def _of_configs(configs: Mapping[str, Mapping[str, Any]]) -> _Measured:
+    """A published architecture, counted from its shapes: loads no model library."""
+    unet, tokens = configs["unet"], int(configs["text_encoder"]["max_position_embeddings"])
+    side = int(unet["sample_size"])
+    costs = {
+        name: text_encoder_cost(config, projection=name == "text_encoder_2")
+        for name, config in configs.items()
+        if name.startswith("text_encoder")
+    }
+    costs["unet"] = unet_cost(full(unet), unet, (side, side), tokens)
+    encoder, decoder = vae_cost(configs["vae"], (side, side))
+    costs |= {"vae": encoder + decoder, "vae_encoder": encoder, "vae_decoder": decoder}
+    rows = {name: (cost, _FP32_BYTES) for name, cost in costs.items()}
+    return _Measured(rows, unet, side, tokens)
 
 
-def read_header(file: Path) -> dict[str, dict[str, Any]]:
-    """The JSON header of a safetensors file: 8 bytes of its length, then the text.
+def _of_folder(path: Path) -> _Measured:
+    """A folder that every other verb takes too, counted by torch on models without memory."""
+    from edgekd.diffusion.components import PIPELINES, read_config
+    from edgekd.diffusion.validate import inspect_folder
 
-    Read by hand, because the safetensors library comes with a tensor library.
-
-    Raises:
-        InputError: no safetensors file.
-    """
-    with open(file, "rb") as stream:
-        start = stream.read(8)
-        length = int.from_bytes(start, "little")
-        text = stream.read(length) if len(start) == 8 and length <= _MAX_HEADER_BYTES else b""
-    try:
-        header = json.loads(text)
-    except ValueError:
-        header = None
-    if not isinstance(header, dict):
-        raise InputError(
-            f"`{file}` must be a whole safetensors file",
-            f"{file.stat().st_size} bytes without its header",
-            "Copy or download it again.",
-        )
-    return header
+    info = inspect_folder(path)
+    rows: dict[str, tuple[Cost, float]] = {}
+    for name in PIPELINES[info.pipeline_class].models:
+        rows |= _component_rows(info, name)
+    unet = read_config(path / "unet" / "config.json")
+    return _Measured(rows, unet, info.latent_size, info.text_tokens)
 
 
-def _read_configs(path: Path) -> dict[str, dict[str, Any]]:
-    """Configs of a pipeline folder's models."""
-    index = _mapping(path / "model_index.json")
-    names = ["text_encoder", "unet", "vae"]
-    if index.get("text_encoder_2") not in (None, [None, None]):
-        names.insert(1, "text_encoder_2")
-    missing = [name for name in names if not (path / name / "config.json").is_file()]
-    if missing:
-        raise InputError(
-            "a Stable Diffusion pipeline folder must have the configs of " + ", ".join(names),
-            f"no {', '.join(missing)} in {path}",
-        )
-    configs = {name: _mapping(path / name / "config.json") for name in names}
-    for name, known in (("unet", "UNet2DConditionModel"), ("vae", "AutoencoderKL")):
-        kind = configs[name].get("_class_name", known)
-        if kind != known:
-            raise InputError(f"`{name}` of a Stable Diffusion pipeline must be {known}", repr(kind))
-    for name in _TEXT_ENCODERS:
-        if name in configs:
-            values = configs[name].get("text_config") or configs[name]
-            configs[name] = {key: values.get(key, default) for key, default in _CLIP.items()}
-    return configs
+def _component_rows(info: TeacherInfo, name: str) -> dict[str, tuple[Cost, float]]:
+    from torch.utils.flop_counter import FlopCounterMode
 
+    from edgekd.diffusion.components import empty_model, weights_stem
+    from edgekd.diffusion.parts import part_calls
+    from edgekd.diffusion.weights import find_weights, read_headers, stored_bytes
 
-def _mapping(path: Path) -> dict[str, Any]:
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError(f"`{path}` must hold a JSON object", type(value).__name__)
-    return value
-
-
-def _latent_size(unet: Mapping[str, Any]) -> tuple[int, int]:
-    size = unet.get("sample_size")
-    sides: list[Any] = list(size) if isinstance(size, list | tuple) else [size, size]
-    if len(sides) != 2 or not all(is_size(side) for side in sides):
-        raise InputError("`sample_size` of the U-Net must be its latent's side", repr(size))
-    return sides[0], sides[1]
+    folder = info.path / name
+    model = empty_model(folder)
+    sizes = {key: tensor.numel() for key, tensor in model.state_dict().items()}
+    stored = stored_bytes(read_headers(find_weights(folder, weights_stem(name))))
+    per_parameter = stored / sum(sizes.values())
+    costs = {}
+    for part, call in part_calls(name, model, info.latent_size, info.text_tokens).items():
+        with FlopCounterMode(display=False) as counter:
+            call.run()
+        own = [size for key, size in sizes.items() if key.startswith(_HALVES.get(part, ""))]
+        costs[part] = Cost(sum(own), len(own), counter.get_total_flops() // 2)
+    if name not in costs:
+        costs = {name: sum(costs.values(), NOTHING), **costs}
+    return {part: (cost, per_parameter) for part, cost in costs.items()}

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from edgekd.student.plan import Pair, Plan
+from edgekd.student.plan import Pair, StudentPlan
 
 # Pseudo-source of a shortcut convolution that the teacher does not have because its widths
 # are equal there: the shortcut is the identity.
@@ -86,7 +86,7 @@ def fixed(size: int) -> Axis:
     return (Space("", size, size),)
 
 
-def unet_layers(plan: Plan) -> Iterator[Layer]:
+def unet_layers(plan: StudentPlan) -> Iterator[Layer]:
     """All layers of the student's U-Net."""
     return _UNet(plan).layers()
 
@@ -94,7 +94,7 @@ def unet_layers(plan: Plan) -> Iterator[Layer]:
 class _UNet:
     """Walks a plan; holds the stages' streams."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: StudentPlan) -> None:
         self.plan = plan
         self.shape = plan.teacher
         self.streams = [self._stream(s) for s in range(len(plan.stages))]

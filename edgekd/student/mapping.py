@@ -27,13 +27,12 @@ from torch import Tensor
 from edgekd.student.arch import StudentArch
 from edgekd.student.importance import Importance
 from edgekd.student.layout import IDENTITY, Axis, Layer, Space, unet_layers
-from edgekd.student.plan import make_plan
-from edgekd.student.shape import read_shape
+from edgekd.student.plan import plan_student
 
 ZEROS = "(zeros)"  # the bias of an identity shortcut
 
 
-class Source(NamedTuple):
+class TensorSource(NamedTuple):
     """A student tensor's origin.
 
     Attributes:
@@ -47,7 +46,7 @@ class Source(NamedTuple):
 
 def tensor_map(
     arch: StudentArch, teacher_config: Mapping[str, Any], importance: Importance | None = None
-) -> dict[str, Source]:
+) -> dict[str, TensorSource]:
     """The source of every tensor of the student's state dict.
 
     Args:
@@ -55,24 +54,24 @@ def tensor_map(
             some channels must be chosen. See `edgekd.student.importance`.
 
     Raises:
-        InputError: see `edgekd.student.plan.make_plan`.
+        InputError: see `edgekd.student.plan.plan_student`.
         ValueError: channels must be chosen and there is no importance, or it is not finite.
     """
-    layers = list(unet_layers(make_plan(arch, read_shape(teacher_config))))
+    layers = list(unet_layers(plan_student(arch, teacher_config)))
     kept = _choose(layers, importance)
     sources = {}
     for layer in layers:
         identity = layer.source == IDENTITY
         index = tuple(_axis_index(axis, kept, explicit=identity) for axis in layer.axes)
         weight = IDENTITY if identity else f"{layer.source}.weight"
-        sources[f"{layer.name}.weight"] = Source(weight, index)
+        sources[f"{layer.name}.weight"] = TensorSource(weight, index)
         if layer.bias:
             bias = ZEROS if identity else f"{layer.source}.bias"
-            sources[f"{layer.name}.bias"] = Source(bias, index[:1])
+            sources[f"{layer.name}.bias"] = TensorSource(bias, index[:1])
     return sources
 
 
-def inherit(source: Source, teacher: Mapping[str, Tensor]) -> Tensor:
+def inherit(source: TensorSource, teacher: Mapping[str, Tensor]) -> Tensor:
     """A student tensor cut out of the teacher's state dict; never a view of it."""
     if source.tensor in (IDENTITY, ZEROS):
         like = next(iter(teacher.values()))
@@ -175,9 +174,9 @@ def feature_pairs(arch: StudentArch, teacher_config: Mapping[str, Any]) -> list[
     layer before the teacher's downsampling stands for it, and its mid block has no partner.
 
     Raises:
-        InputError: see `edgekd.student.plan.make_plan`.
+        InputError: see `edgekd.student.plan.plan_student`.
     """
-    plan = make_plan(arch, read_shape(teacher_config))
+    plan = plan_student(arch, teacher_config)
     removed = plan.teacher.stages - len(plan.stages)
     same = [s for s, stage in enumerate(plan.stages) if stage.width == plan.teacher.widths[s]]
     pairs = [(f"down_blocks.{s}", f"down_blocks.{s}") for s in same if s < plan.last or not removed]

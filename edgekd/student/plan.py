@@ -62,7 +62,7 @@ class UpInput:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudentPlan:
     """A checked student of a teacher.
 
     Attributes:
@@ -106,20 +106,21 @@ def _up_input(s: int, pair: int, pairs: int, last: int) -> UpInput:
     )
 
 
-def make_plan(arch: StudentArch, shape: UNetShape) -> Plan:
+def plan_student(arch: StudentArch, teacher_config: Mapping[str, Any]) -> StudentPlan:
     """Fit an arch to its teacher.
 
     Raises:
         InputError: the teacher has no such part, a stock config cannot say it, or a student
             tensor would have no teacher tensor to inherit from.
     """
+    shape = read_shape(teacher_config)
     if len(arch.stages) > shape.stages:
         raise InputError(
             f"the student may have at most the teacher's {shape.stages} stages",
             str(len(arch.stages)),
         )
     stages = tuple(_stage(stage, s, shape) for s, stage in enumerate(arch.stages))
-    plan = Plan(shape, stages, _mid(arch, shape))
+    plan = StudentPlan(shape, stages, _mid(arch, shape))
     for s in range(len(stages)):
         _check_down(plan, s)
         _check_up(plan, s)
@@ -128,16 +129,7 @@ def make_plan(arch: StudentArch, shape: UNetShape) -> Plan:
     return plan
 
 
-def resolve(arch: StudentArch, teacher_config: Mapping[str, Any]) -> StudentArch:
-    """The same arch with every field explicit and checked.
-
-    Raises:
-        InputError: see `make_plan`.
-    """
-    return to_arch(make_plan(arch, read_shape(teacher_config)))
-
-
-def to_arch(plan: Plan) -> StudentArch:
+def to_arch(plan: StudentPlan) -> StudentArch:
     """The explicit arch of a plan."""
     stages = tuple(
         StageArch(
@@ -149,7 +141,7 @@ def to_arch(plan: Plan) -> StudentArch:
         )
         for stage in plan.stages
     )
-    return StudentArch(stages, plan.mid is not None, plan.mid)
+    return StudentArch(stages=stages, mid=plan.mid is not None, mid_transformers=plan.mid)
 
 
 def _stage(stage: StageArch, s: int, shape: UNetShape) -> StagePlan:
@@ -236,7 +228,7 @@ def _mid(arch: StudentArch, shape: UNetShape) -> Indices | None:
     return kept
 
 
-def _check_down(plan: Plan, s: int) -> None:
+def _check_down(plan: StudentPlan, s: int) -> None:
     stage, shape, previous = plan.stages[s], plan.teacher, max(s - 1, 0)
     kept = [pair.index for pair in stage.down]
     if shape.widths[s] != shape.widths[previous] and 0 not in kept:
@@ -257,7 +249,7 @@ def _check_down(plan: Plan, s: int) -> None:
         )
 
 
-def _check_up(plan: Plan, s: int) -> None:
+def _check_up(plan: StudentPlan, s: int) -> None:
     """An up pair must find as many input channels in its teacher's pair as it needs."""
     for i, pair in enumerate(plan.stages[s].up):
         student, teacher = plan.up_inputs(s, i)
@@ -272,7 +264,7 @@ def _check_up(plan: Plan, s: int) -> None:
                 )
 
 
-def _check_mid(plan: Plan, mid: Indices) -> None:
+def _check_mid(plan: StudentPlan, mid: Indices) -> None:
     stage, shape = plan.stages[plan.last], plan.teacher
     innermost = shape.stages - 1
     size = shape.head_size(innermost)

@@ -11,59 +11,78 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from edgekd.errors import InputError
+from edgekd.recipe import validate
 
-_DOWN_BLOCKS = {"DownBlock2D": False, "CrossAttnDownBlock2D": True}
-_UP_BLOCKS = {"UpBlock2D": False, "CrossAttnUpBlock2D": True}
-_MID_BLOCK = "UNetMidBlock2DCrossAttn"
-
-# Defaults of `UNet2DConditionModel` for the keys read here: old configs leave keys out.
-DEFAULTS: dict[str, Any] = {
-    "in_channels": 4,
-    "out_channels": 4,
-    "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
-    "mid_block_type": _MID_BLOCK,
-    "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
-    "block_out_channels": (320, 640, 1280, 1280),
-    "layers_per_block": 2,
-    "norm_num_groups": 32,
-    "cross_attention_dim": 1280,
-    "transformer_layers_per_block": 1,
-    "reverse_transformer_layers_per_block": None,
-    "attention_head_dim": 8,
-    "use_linear_projection": False,
-    "time_embedding_dim": None,
-    "time_cond_proj_dim": None,
-    "conv_in_kernel": 3,
-    "conv_out_kernel": 3,
-    "addition_embed_type": None,
-    "projection_class_embeddings_input_dim": None,
-}
-# Keys that change the layout in ways no Stable Diffusion uses, with their accepted values.
-_FIXED: dict[str, tuple[Any, ...]] = {
-    "only_cross_attention": (False,),
-    "mid_block_only_cross_attention": (None, False),
-    "num_attention_heads": (None,),
-    "dual_cross_attention": (False,),
-    "class_embed_type": (None,),
-    "num_class_embeds": (None,),
-    "encoder_hid_dim": (None,),
-    "encoder_hid_dim_type": (None,),
-    "addition_embed_type": (None, "text_time"),
-    "resnet_time_scale_shift": ("default",),
-    "time_embedding_type": ("positional",),
-    "attention_type": ("default",),
-    "cross_attention_norm": (None,),
-    "class_embeddings_concat": (False,),
-}
+Size = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+PerStage = Count | tuple[Count, ...]
+Depths = Count | tuple[PerStage, ...]
+_DOWN: Final = "CrossAttnDownBlock2D"
+_UP: Final = "CrossAttnUpBlock2D"
 
 
-_SIZES = ("in_channels", "out_channels", "norm_num_groups", "conv_in_kernel", "conv_out_kernel")
-_OPTIONAL_SIZES = (
-    "time_embedding_dim", "time_cond_proj_dim", "projection_class_embeddings_input_dim"
-)  # fmt: skip
+class UNetConfig(BaseModel):
+    """Keys of a `UNet2DConditionModel` that decide its layout, with diffusers' defaults.
+
+    The last ones change it in ways that no Stable Diffusion uses.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    sample_size: Size | tuple[Size, Size] | None = None
+    in_channels: Size = 4
+    out_channels: Size = 4
+    block_out_channels: Annotated[tuple[Size, ...], Field(min_length=1)] = (320, 640, 1280, 1280)
+    down_block_types: tuple[Literal["DownBlock2D", "CrossAttnDownBlock2D"], ...] = (
+        _DOWN, _DOWN, _DOWN, "DownBlock2D",
+    )  # fmt: skip
+    mid_block_type: Literal["UNetMidBlock2DCrossAttn"] | None = "UNetMidBlock2DCrossAttn"
+    up_block_types: tuple[Literal["UpBlock2D", "CrossAttnUpBlock2D"], ...] = (
+        "UpBlock2D", _UP, _UP, _UP,
+    )  # fmt: skip
+    layers_per_block: PerStage = 2
+    norm_num_groups: Size = 32
+    cross_attention_dim: PerStage = 1280
+    transformer_layers_per_block: Depths = 1
+    reverse_transformer_layers_per_block: tuple[PerStage, ...] | None = None
+    attention_head_dim: PerStage = 8
+    use_linear_projection: StrictBool = False
+    time_embedding_dim: Size | None = None
+    time_cond_proj_dim: Size | None = None
+    conv_in_kernel: Size = 3
+    conv_out_kernel: Size = 3
+    addition_embed_type: Literal["text_time"] | None = None
+    projection_class_embeddings_input_dim: Size | None = None
+
+    only_cross_attention: Literal[False] | tuple[Literal[False], ...] = False
+    mid_block_only_cross_attention: Literal[False] | None = None
+    num_attention_heads: None = None
+    dual_cross_attention: Literal[False] = False
+    class_embed_type: None = None
+    num_class_embeds: None = None
+    encoder_hid_dim: None = None
+    encoder_hid_dim_type: None = None
+    resnet_time_scale_shift: Literal["default"] = "default"
+    time_embedding_type: Literal["positional"] = "positional"
+    attention_type: Literal["default"] = "default"
+    cross_attention_norm: None = None
+    class_embeddings_concat: Literal[False] = False
+
+
+def read_config(config: Mapping[str, Any]) -> UNetConfig:
+    """A `UNet2DConditionModel` config, held to the layouts of Stable Diffusion 1.x, 2.x and XL.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    return validate(
+        UNetConfig, dict(config), "the U-Net of a teacher of Stable Diffusion 1.x, 2.x or XL"
+    )
 
 
 @dataclass(frozen=True)
@@ -118,63 +137,45 @@ def read_shape(config: Mapping[str, Any]) -> UNetShape:
     Raises:
         InputError: the config is inconsistent, or is not of a Stable Diffusion layout.
     """
-    for key, accepted in _FIXED.items():
-        value = config.get(key, accepted[0])
-        values = value if isinstance(value, list | tuple) else [value]
-        if not all(item in accepted for item in values):
-            raise InputError(
-                f"the teacher's U-Net must have `{key}` {' or '.join(map(repr, accepted))}",
-                repr(value),
-                "edgekd reads the layouts of Stable Diffusion 1.x, 2.x and XL.",
-            )
-    get = {key: config.get(key, default) for key, default in DEFAULTS.items()}
-    widths = _integers(get["block_out_channels"], "block_out_channels")
-    n = len(widths)
-    down_attention = _attention(get["down_block_types"], _DOWN_BLOCKS, "down_block_types", n)
-    up_attention = _attention(get["up_block_types"], _UP_BLOCKS, "up_block_types", n)[::-1]
-    layers = _per_stage(get["layers_per_block"], n, "layers_per_block")
-    depth = get["transformer_layers_per_block"]
-    depths = [depth] * n if isinstance(depth, int) else list(depth)
-    reverse = get["reverse_transformer_layers_per_block"]
-    up_depths = depths if reverse is None else list(reverse)[::-1]
-    if len(depths) != n or len(up_depths) != n:
-        raise InputError(
-            f"`transformer_layers_per_block` must have one entry for each of {n} stages",
-            f"{depth!r}",
-        )
+    unet = read_config(config)
+    n = len(unet.block_out_channels)
+    for key in ("down_block_types", "up_block_types"):
+        if len(getattr(unet, key)) != n:
+            raise InputError(f"`{key}` must name {n} blocks", repr(getattr(unet, key)))
+    layers = _per_stage(unet, "layers_per_block")
+    depths = _per_stage(unet, "transformer_layers_per_block")
+    up_depths = depths
+    if unet.reverse_transformer_layers_per_block is not None:
+        up_depths = _per_stage(unet, "reverse_transformer_layers_per_block")[::-1]
     down, up = [], []
-    for s in range(n):
-        down.append(_pair_depths(depths[s], layers[s], down_attention[s]))
-        up.append(_pair_depths(up_depths[s], layers[s] + 1, up_attention[s]))
-    heads = _per_stage(get["attention_head_dim"], n, "attention_head_dim")
-    for key in _SIZES:
-        if not is_size(get[key]):
-            raise InputError(f"`{key}` must be a positive integer", repr(get[key]))
-    for key in _OPTIONAL_SIZES:
-        if get[key] is not None and not is_size(get[key]):
-            raise InputError(f"`{key}` must be a positive integer or null", repr(get[key]))
-    added = get["addition_embed_type"] is not None
-    if added and get["projection_class_embeddings_input_dim"] is None:
+    for s, pairs in enumerate(layers):
+        attends = unet.down_block_types[s] == _DOWN, unet.up_block_types[n - 1 - s] == _UP
+        down.append(_pair_depths(depths[s], pairs, attends[0]))
+        up.append(_pair_depths(up_depths[s], pairs + 1, attends[1]))
+    added = unet.projection_class_embeddings_input_dim
+    if unet.addition_embed_type is not None and added is None:
         raise InputError(
             "`projection_class_embeddings_input_dim` must be given with `addition_embed_type`",
             "null",
         )
+    # The stock mid block has one transformer and reads entry 0 of a per-pair list.
+    innermost = depths[-1] if isinstance(depths[-1], int) else depths[-1][0]
     shape = UNetShape(
-        widths=widths,
-        heads=heads,
+        widths=unet.block_out_channels,
+        heads=_per_stage(unet, "attention_head_dim"),
         down=tuple(down),
         up=tuple(up),
-        mid=_mid_depth(get["mid_block_type"], depths[-1]),
-        cross_dims=_per_stage(get["cross_attention_dim"], n, "cross_attention_dim"),
-        groups=get["norm_num_groups"],
-        linear_projection=bool(get["use_linear_projection"]),
-        in_channels=get["in_channels"],
-        out_channels=get["out_channels"],
-        conv_in_kernel=get["conv_in_kernel"],
-        conv_out_kernel=get["conv_out_kernel"],
-        time_dim=get["time_embedding_dim"] or 4 * widths[0],
-        time_cond_dim=get["time_cond_proj_dim"],
-        added_dim=get["projection_class_embeddings_input_dim"] if added else None,
+        mid=None if unet.mid_block_type is None else innermost,
+        cross_dims=_per_stage(unet, "cross_attention_dim"),
+        groups=unet.norm_num_groups,
+        linear_projection=unet.use_linear_projection,
+        in_channels=unet.in_channels,
+        out_channels=unet.out_channels,
+        conv_in_kernel=unet.conv_in_kernel,
+        conv_out_kernel=unet.conv_out_kernel,
+        time_dim=unet.time_embedding_dim or 4 * unet.block_out_channels[0],
+        time_cond_dim=unet.time_cond_proj_dim,
+        added_dim=added if unet.addition_embed_type is not None else None,
     )
     _check(shape)
     return shape
@@ -195,51 +196,21 @@ def _check(shape: UNetShape) -> None:
             )
 
 
-def _integers(value: Any, key: str) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple) or not value or not all(is_size(v) for v in value):
-        raise InputError(f"`{key}` must be a list of positive integers", repr(value))
-    return tuple(value)
+def _per_stage(unet: UNetConfig, key: str) -> tuple[Any, ...]:
+    """The values of all stages, where one number may stand for them."""
+    value, n = getattr(unet, key), len(unet.block_out_channels)
+    values = (value,) * n if isinstance(value, int) else value
+    if len(values) != n:
+        raise InputError(f"`{key}` must have one entry for each of {n} stages", repr(value))
+    return tuple(values)
 
 
-def is_size(value: Any) -> bool:
-    """Whether a config value is a positive integer."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _per_stage(value: Any, n: int, key: str) -> tuple[int, ...]:
-    values = (value,) * n if isinstance(value, int) else tuple(value or ())
-    good = all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values)
-    if len(values) != n or not good:
-        raise InputError(f"`{key}` must be one integer, or one for each of {n} stages", repr(value))
-    return values
-
-
-def _attention(value: Any, known: dict[str, bool], key: str, n: int) -> list[bool]:
-    types = list(value)
-    unknown = [name for name in types if name not in known]
-    if unknown or len(types) != n:
-        raise InputError(
-            f"`{key}` must name {n} blocks out of {', '.join(known)}", ", ".join(map(str, types))
-        )
-    return [known[name] for name in types]
-
-
-def _pair_depths(depth: Any, pairs: int, attention: bool) -> tuple[int, ...]:
-    if not attention:
+def _pair_depths(depth: int | tuple[int, ...], pairs: int, attends: bool) -> tuple[int, ...]:
+    if not attends:
         return (0,) * pairs
-    depths = (depth,) * pairs if isinstance(depth, int) else tuple(depth)[:pairs]
-    if len(depths) != pairs or not all(is_size(d) for d in depths):
+    depths = (depth,) * pairs if isinstance(depth, int) else depth[:pairs]
+    if len(depths) != pairs or not all(depths):
         raise InputError(
             f"`transformer_layers_per_block` must give {pairs} positive depths", repr(depth)
         )
     return depths
-
-
-def _mid_depth(mid_block_type: Any, depth: Any) -> int | None:
-    if mid_block_type is None:
-        return None
-    if mid_block_type != _MID_BLOCK:
-        raise InputError(f"`mid_block_type` must be {_MID_BLOCK} or null", repr(mid_block_type))
-    # The stock mid block has one transformer and reads entry 0 of a per-pair list.
-    value = depth if isinstance(depth, int) else depth[0]
-    return int(value)

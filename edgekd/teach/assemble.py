@@ -23,11 +23,12 @@ from edgekd.artifacts import (
 from edgekd.diffusion.noise_schedule import build_scheduler
 from edgekd.disk import check_writable
 from edgekd.errors import InputError
+from edgekd.progress import Silent
 from edgekd.recipe import validate
-from edgekd.teach.checkpoint import CHECKPOINT_FILE, open_checkpoint
 from edgekd.teach.plots import write_grid
 from edgekd.teach.recipe import SampleSection, TeachRecipe
 from edgekd.teach.unet import build_unet
+from edgekd.training.checkpoint import CHECKPOINTS, Checkpoints
 
 TEACHER = "teacher"
 RECIPE_FILE = "recipe.json"
@@ -117,7 +118,7 @@ def assemble_run(run: Path, out: Path | None) -> tuple[Path, int]:
 
 
 def assemble(recipe: TeachRecipe, run: Path, out: Path | None = None) -> int:
-    """Write `teacher/`, or `out`, from the U-Net stage's last checkpoint: averaged weights, fp16.
+    """Write `teacher/`, or `out`, from the U-Net's newest intact checkpoint: averages, fp16.
 
     Works at any time, also while the run goes on.
 
@@ -128,42 +129,24 @@ def assemble(recipe: TeachRecipe, run: Path, out: Path | None = None) -> int:
         InputError: the run has not come to the U-Net's first checkpoint, or only to one of
             another structure than the recipe's.
     """
-    checkpoint = run / "unet" / CHECKPOINT_FILE
-    if not checkpoint.is_file():
-        raise InputError("the U-Net must have a checkpoint", f"no {checkpoint}")
+    structure = hash_value(unet_structure(recipe, run))
+    folder = run / "unet" / CHECKPOINTS
+    checkpoint = Checkpoints(folder, structure).latest(Silent())
+    if checkpoint is None:
+        raise InputError(
+            "the U-Net must have a checkpoint of the run's autoencoder, text encoder and recipe",
+            f"none that is intact in {folder}",
+            "Run the recipe on.",
+        )
     text_encoder, tokenizer = load_text(run)
     modules: dict[str, nn.Module] = {"unet": build_unet(recipe), "text_encoder": text_encoder}
-    step = take_averages(checkpoint, modules, hash_value(unet_structure(recipe, run)))
+    averages = checkpoint.load("average")
+    for module_name, module in modules.items():
+        for name, parameter in module.named_parameters():
+            # What was not trained keeps what it has.
+            parameter.data.copy_(averages.get(f"{module_name}.{name}", parameter.data))
     write_pipeline(load_vae(run), modules, tokenizer, out or run / TEACHER)
-    return step
-
-
-def take_averages(checkpoint: Path, modules: dict[str, nn.Module], structure: str) -> int:
-    """Give modules their averaged weights; one that was not trained keeps what it has.
-
-    Args:
-        structure: hash that the checkpoint must have.
-
-    Returns:
-        The checkpoint's step.
-
-    Raises:
-        InputError: the checkpoint is damaged, or of another structure.
-    """
-    with open_checkpoint(checkpoint) as file:
-        facts, names = file.metadata() or {}, set(file.keys())
-        if facts.get("key") != structure:
-            raise InputError(
-                "the U-Net's checkpoint must be of the run's autoencoder, text encoder and recipe",
-                f"one of others in {checkpoint}",
-                "The run has not come to a checkpoint of its present recipe.",
-            )
-        for module_name, module in modules.items():
-            for name, parameter in module.named_parameters():
-                key = f"average.{module_name}.{name}"
-                if key in names:
-                    parameter.data.copy_(file.get_tensor(key))
-    return int(facts["step"])
+    return checkpoint.step
 
 
 def write_pipeline(vae: Any, modules: dict[str, nn.Module], tokenizer: Any, path: Path) -> None:

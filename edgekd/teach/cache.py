@@ -7,9 +7,9 @@ Shapes: N subjects, V renderings of each: latents `float16 [N, V, C, h, w]`
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.artifacts import atomic_folder, finish, finished
+from edgekd.files import atomic_file
 from edgekd.metrics.efficientnet import load_trunk
 from edgekd.progress import Progress
-from edgekd.teach.data import Corpus, cached_variant, render, to_batch
+from edgekd.teach.data import cached_variant, render, to_batch
 from edgekd.teach.ranks import Ranks
-from edgekd.teach.recipe import TeachRecipe
+from edgekd.teach.setup import Setup
 
 CHUNK_SUBJECTS = 64
 FEATURE_RESOLUTION = 128
@@ -34,32 +35,34 @@ Half = npt.NDArray[np.float16]
 Encoder = Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class CacheFolder:
+    """Where an array is kept, and the hash of all that it is made of."""
+
+    path: Path
+    key: str
+
+
 def build_cache(
-    name: str,
-    folder: Path,
-    key: str,
-    corpus: Corpus,
-    recipe: TeachRecipe,
-    encoder: Encoder,
-    ranks: Ranks,
-    progress: Progress,
+    folder: CacheFolder, setup: Setup, encoder: Encoder, ranks: Ranks, progress: Progress
 ) -> Half:
     """Encode all renderings of the training subjects, [N,V,...], chunks shared among the ranks.
 
     A killed run keeps its finished chunks.
     """
-    final = folder / name
+    final, key = folder.path, folder.key
     if finished(final, key) is None:
-        parts = folder / f"{name}-{key[:16]}.parts"
+        count = len(setup.corpus.train)
+        parts = final.with_name(f"{final.name}-{key[:16]}.parts")
         parts.mkdir(parents=True, exist_ok=True)
-        starts = range(0, len(corpus.train), CHUNK_SUBJECTS)
+        starts = range(0, count, CHUNK_SUBJECTS)
         paths = [parts / f"{start:08d}.npy" for start in starts]
-        with progress.track(f"{name} cache", len(corpus.train)) as advance:
+        with progress.track(f"{final.name} cache", count) as advance:
             for number, (start, path) in enumerate(zip(starts, paths, strict=True)):
                 there = path.is_file()
                 if number % ranks.count == ranks.rank and not there:
-                    _write_chunk(path, _encode_chunk(start, corpus, recipe, encoder))
-                advance(min(CHUNK_SUBJECTS, len(corpus.train) - start), resumed=there)
+                    _write_chunk(path, _encode_chunk(start, setup, encoder))
+                advance(min(CHUNK_SUBJECTS, count - start), resumed=there)
         ranks.wait()
         if ranks.first:
             with atomic_folder(final) as temporary:
@@ -71,7 +74,8 @@ def build_cache(
     return mapped
 
 
-def _encode_chunk(start: int, corpus: Corpus, recipe: TeachRecipe, encoder: Encoder) -> Half:
+def _encode_chunk(start: int, setup: Setup, encoder: Encoder) -> Half:
+    recipe, corpus = setup.recipe, setup.corpus
     section = recipe.data.augment
     rows = []
     for index in range(start, min(start + CHUNK_SUBJECTS, len(corpus.train))):
@@ -87,10 +91,8 @@ def _encode_chunk(start: int, corpus: Corpus, recipe: TeachRecipe, encoder: Enco
 
 
 def _write_chunk(path: Path, chunk: Half) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as stream:
+    with atomic_file(path) as temporary, open(temporary, "wb") as stream:
         np.save(stream, chunk)
-    temporary.replace(path)
 
 
 def latent_encoder(vae: Any, device: torch.device) -> Encoder:

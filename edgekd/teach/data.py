@@ -90,7 +90,7 @@ def load_corpus(section: TeachDataSection) -> Corpus:
         InputError: nothing usable on either side of the split.
     """
     subjects, hashes = [], []
-    for record in iter_records(section.sources):
+    for record in iter_records(section):
         subject = _subject(record, section)
         if subject is not None:
             subjects.append(subject)
@@ -115,9 +115,10 @@ def _subject(record: Record, section: TeachDataSection) -> Subject | None:
         return None
     fields = record.fields
     image_hash = hashlib.sha256(record.image_bytes).hexdigest()
-    group = group_of(fields, record.caption, section.split.group_key)
     tags = tuple(tag for tag in (t.strip() for t in fields.get("tags", "").split(",")) if tag)
     label = fields.get("label", "") or record.caption
+    # What is taught is the label, so whole labels are what is unseen unless the recipe says else.
+    group = label if section.split.group_key is None else group_of(record, section.split)
     return Subject(
         pixels,
         label,

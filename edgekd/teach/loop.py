@@ -7,11 +7,11 @@ numbers, bit for bit on a CPU.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,23 +23,55 @@ from torch import Tensor, nn
 
 from edgekd.errors import GateError, InputError
 from edgekd.progress import Progress
-from edgekd.teach.checkpoint import (
-    CHECKPOINT_FILE,
-    Keys,
-    open_checkpoint,
-    set_aside,
-)
-from edgekd.teach.log import METRICS_FILE, MetricsLog, Window
 from edgekd.teach.muon import Muon
 from edgekd.teach.ranks import Ranks
 from edgekd.teach.recipe import TrainSection
+from edgekd.training.checkpoint import (
+    CHECKPOINTS,
+    Checkpoint,
+    Checkpoints,
+    Tensors,
+    load_optimizers,
+    load_weights,
+    optimizer_tensors,
+    set_aside,
+)
+from edgekd.training.ema import decay_at, follow
+from edgekd.training.log import MetricsLog, Window
+from edgekd.training.schedule import RateSchedule
 
 BETAS = (0.9, 0.99)
-# What the optimisers remember of each parameter.
-MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
-    torch.optim.AdamW: ("exp_avg", "exp_avg_sq"),
-    Muon: ("momentum_buffer",),
-}
+
+
+class Keys(NamedTuple):
+    """What a stage's training is known by.
+
+    Attributes:
+        structure: hash of what a checkpoint must share to go on from it.
+        settings: hash of all that decides the stage's result.
+    """
+
+    structure: str
+    settings: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a task is trained, and by whom.
+
+    Attributes:
+        folder: rank 0 writes `checkpoints/` and `metrics.jsonl` in it.
+    """
+
+    folder: Path
+    keys: Keys
+    ranks: Ranks
+    progress: Progress
+    checkpoint_minutes: float
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.folder / CHECKPOINTS, self.keys.structure)
 
 
 class Step(NamedTuple):
@@ -88,34 +120,25 @@ def step_at(number: int, section: TrainSection, ranks: Ranks) -> Step:
     return Step(number, phase.batch_size, slots, np.arange(start + slots.start, start + slots.stop))
 
 
-def rate_factor(number: int, section: TrainSection) -> float:
-    """Share of the full learning rate at step `number` (from 0)."""
-    factor = min(1.0, (number + 1) / max(1, section.warmup_steps))
-    decay_steps = min(section.decay_steps, section.steps)
-    into_decay = number - (section.steps - decay_steps)
-    if into_decay > 0:
-        factor *= 0.5 * (1 + math.cos(math.pi * into_decay / decay_steps))
-    return factor
-
-
-def ema_decay_at(number: int, decay: float) -> float:
-    """Shorter memory at the start, when the first weights are still in it."""
-    return min(decay, (1 + number) / (10 + number))
+def rate_schedule(section: TrainSection) -> RateSchedule:
+    """Share of the full learning rate: warm-up, constant, cosine to zero at the end."""
+    fall = min(section.decay_steps, section.steps)
+    return RateSchedule(1.0, section.warmup_steps, section.steps - fall, fall)
 
 
 class Trainer:
     """Weights, averaged weights and optimisers of a task, and their checkpoint."""
 
-    def __init__(self, task: Task, section: TrainSection, folder: Path, keys: Keys, ranks: Ranks):
-        self.task, self.section, self.ranks, self.keys = task, section, ranks, keys
-        self.folder = folder
+    def __init__(self, task: Task, section: TrainSection, place: Place):
+        self.task, self.section, self.place, self.ranks = task, section, place, place.ranks
         self.step = 0
+        self._last: Checkpoint | None = None
+        self._rates = rate_schedule(section)
         self.averaged = {name: copy.deepcopy(m).eval() for name, m in task.modules.items()}
         for module in self.averaged.values():
             module.requires_grad_(False)
-        self._names: list[str] = []
-        self._parameters: list[nn.Parameter] = []
-        self._averages: list[Tensor] = []
+        self._parameters: dict[str, nn.Parameter] = {}
+        self._averages: dict[str, Tensor] = {}
         adamw: list[dict[str, Any]] = []
         muon: list[dict[str, Any]] = []
         for name, module in task.modules.items():
@@ -127,9 +150,9 @@ class Trainer:
                 chosen = [p for n, p in parameters.items() if (n in task.matrices) == of_muon]
                 if chosen:
                     groups.append({"params": chosen, "rate": task.learning_rates[name]})
-            self._names += parameters
-            self._parameters += parameters.values()
-            self._averages += [p for _, p in self.averaged[name].named_parameters()]
+            self._parameters |= parameters
+            averages = self.averaged[name].named_parameters()
+            self._averages |= {f"{name}.{n}": p for n, p in averages}
         decay = section.weight_decay
         self._optimizers: list[torch.optim.Optimizer] = []
         if adamw:
@@ -137,16 +160,13 @@ class Trainer:
                 torch.optim.AdamW(adamw, lr=1.0, betas=BETAS, weight_decay=decay, fused=True)
             )
         if muon:
-            self._optimizers.append(Muon(muon, weight_decay=decay, ranks=ranks))
-        device = self._parameters[0].device
-        size = sum(p.numel() for p in self._parameters)
+            self._optimizers.append(Muon(muon, weight_decay=decay, ranks=self.ranks))
+        trained = list(self._parameters.values())
+        sizes = [p.numel() for p in trained]
         # One buffer for all gradients: a single exchange per step, with the loss terms behind.
-        self._gradients = torch.zeros(size, device=device)
-        offset = 0
-        for parameter in self._parameters:
-            view = self._gradients[offset : offset + parameter.numel()]
+        self._gradients = torch.zeros(sum(sizes), device=trained[0].device)
+        for parameter, view in zip(trained, torch.split(self._gradients, sizes), strict=True):
             parameter.grad = view.view_as(parameter)
-            offset += parameter.numel()
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step; returns the loss and its terms over all ranks."""
@@ -159,147 +179,106 @@ class Trainer:
         self.ranks.average(values)
         norm = self._gradients.norm()
         row = dict(zip(["loss", *terms, "grad_norm"], [*values.tolist(), float(norm)], strict=True))
-        self._check_finite(row)
+        self.check_finite(row)
         self._gradients.mul_((self.section.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
-        factor = rate_factor(self.step, self.section)
+        factor = self._rates.at(self.step)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["rate"] * factor
             optimizer.step()
         decay = self.section.ema_decay
         if not self.task.trained:
-            decay = ema_decay_at(self.step, decay)
-        with torch.no_grad():
-            torch._foreach_lerp_(self._averages, list[Tensor](self._parameters), 1 - decay)
+            decay = decay_at(self.step, decay)
+        follow(list(self._averages.values()), list(self._parameters.values()), decay)
         self.step += 1
         return {**row, "learning_rate": max(self.task.learning_rates.values()) * factor}
 
-    def _check_finite(self, row: dict[str, float]) -> None:
+    def check_finite(self, row: dict[str, float]) -> None:
+        """Stop before a value that is not finite reaches a weight.
+
+        Raises:
+            GateError: with the step and the last good checkpoint.
+        """
         if all(math.isfinite(value) for value in row.values()):
             return
-        checkpoint = self.folder / CHECKPOINT_FILE
         raise GateError(
             f"the {self.task.name} loss and its gradient must be finite",
             f"{row} at step {self.step}",
-            f"The last good checkpoint is {checkpoint}." if checkpoint.is_file() else "",
+            f"The last good checkpoint is {self._last.path}." if self._last else "",
         )
 
     def save(self) -> None:
-        """Write the checkpoint whole or not at all."""
-        from safetensors.torch import save_file
-
-        tensors = {}
-        for name, parameter, average in self._triples():
-            tensors[f"model.{name}"] = parameter.detach()
-            tensors[f"average.{name}"] = average
-        for optimizer, name, parameter in self._steered():
-            if parameter in optimizer.state:
-                for moment in MOMENTS[type(optimizer)]:
-                    tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
-        path = self.folder / CHECKPOINT_FILE
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-            facts = {"step": str(self.step), "key": self.keys.structure}
-            save_file(contiguous, temporary, {**facts, "settings": self.keys.settings})
-            with open(temporary, "rb") as stream:
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Write a checkpoint whole or not at all."""
+        groups: dict[str, Tensors] = {
+            "model": self._parameters,
+            "average": self._averages,
+            "optimizer": optimizer_tensors(self._parameters, *self._optimizers),
+        }
+        self._last = self.place.checkpoints.save(self.step, groups, self.place.keys.settings)
 
     def restore(self) -> bool:
-        """Load the checkpoint if there is one of the same structure.
+        """Load the newest intact checkpoint if there is one of the same structure.
 
         Raises:
-            InputError: it is damaged, or of other settings with no step left to train by these.
+            InputError: it is of other settings, and leaves no step to train by these.
         """
-        path = self.folder / CHECKPOINT_FILE
-        if not path.is_file():
+        last = self._last = self.place.checkpoints.latest(self.place.progress)
+        if last is None:
             return False
-        with open_checkpoint(path) as file:
-            facts = file.metadata() or {}
-            if facts.get("key") != self.keys.structure:
-                return False
-            self.step = int(facts["step"])
-            if self.step >= self.section.steps and facts.get("settings") != self.keys.settings:
-                raise InputError(
-                    f"a run of other settings must leave steps of {self.task.name} to train",
-                    f"step {self.step} of {self.section.steps} in {path}",
-                    "Give it more steps, or pass another `--out`.",
-                )
-            with torch.no_grad():
-                for name, parameter, average in self._triples():
-                    parameter.copy_(file.get_tensor(f"model.{name}"))
-                    average.copy_(file.get_tensor(f"average.{name}"))
-            known = set(file.keys())
-            for optimizer, name, parameter in self._steered():
-                keys = {moment: f"{moment}.{name}" for moment in MOMENTS[type(optimizer)]}
-                # What another optimiser has trained so far is new to this one.
-                if known.issuperset(keys.values()):
-                    step = torch.tensor(float(self.step), device=parameter.device)
-                    moments = {m: file.get_tensor(k).to(step.device) for m, k in keys.items()}
-                    optimizer.state[parameter] = {"step": step, **moments}
+        self.step = last.step
+        if self.step >= self.section.steps and last.settings != self.place.keys.settings:
+            raise InputError(
+                f"a run of other settings must leave steps of {self.task.name} to train",
+                f"step {self.step} of {self.section.steps} in {last.path}",
+                "Give it more steps, or pass another `--out`.",
+            )
+        load_weights(self._parameters, last.load("model"))
+        load_weights(self._averages, last.load("average"))
+        load_optimizers(self._parameters, last.load("optimizer"), *self._optimizers)
         return True
 
-    def _steered(self) -> Iterator[tuple[torch.optim.Optimizer, str, nn.Parameter]]:
-        """Each parameter with its name and the optimiser that steps it."""
-        names = dict(zip(self._parameters, self._names, strict=True))
-        for optimizer in self._optimizers:
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    yield optimizer, names[parameter], parameter
 
-    def _triples(self) -> Iterator[tuple[str, nn.Parameter, Tensor]]:
-        return zip(self._names, self._parameters, self._averages, strict=True)
-
-
-def run_task(
-    task: Task,
-    section: TrainSection,
-    folder: Path,
-    keys: Keys,
-    ranks: Ranks,
-    progress: Progress,
-    checkpoint_minutes: float,
-) -> dict[str, nn.Module]:
-    """Train to the last step, from the checkpoint in `folder` if it is of this structure.
-
-    Rank 0 writes `checkpoint.safetensors` and `metrics.jsonl`.
+def run_task(task: Task, section: TrainSection, place: Place) -> dict[str, nn.Module]:
+    """Train to the last step, from the newest intact checkpoint of this structure.
 
     Returns:
         The modules with averaged weights, in eval mode.
 
     Raises:
-        GateError: the loss or its gradient is not finite.
+        GateError: the loss, its gradient or a figure of validation is not finite.
         InputError: as `Trainer.restore`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(task, section, folder, keys, ranks)
+    progress = place.progress
+    place.folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(task, section, place)
     restored = trainer.restore()
     # Rank 0 may write or move a checkpoint only after all have read.
-    ranks.wait()
-    if ranks.first and not restored:
-        set_aside(folder, progress)
-    log = (
-        MetricsLog(folder / METRICS_FILE, trainer.step if restored else 0) if ranks.first else None
-    )
+    place.ranks.wait()
     if restored:
         progress.info(f"{task.name}: continuing at step {trainer.step} of {section.steps}")
-    saved, rows = time.monotonic(), Window()
-    with progress.track(task.name, section.steps) as advance:
+    with contextlib.ExitStack() as stack:
+        log = None
+        if place.ranks.first:
+            if not restored:
+                set_aside(place.folder, progress)
+            log = stack.enter_context(MetricsLog(place.folder, trainer.step if restored else -1))
+        advance = stack.enter_context(progress.track(task.name, section.steps))
         advance(trainer.step, resumed=True)
+        saved, rows = time.monotonic(), Window()
         while trainer.step < section.steps:
             number = trainer.step
-            rows.add(trainer.train_step(), step_at(number, section, ranks).batch_size)
+            rows.add(trainer.train_step(), step_at(number, section, place.ranks).batch_size)
             advance(1)
             last = trainer.step == section.steps
             if log is None or not (last or trainer.step % section.log_every == 0):
                 continue
             log.write({"step": trainer.step, **rows.close()})
             if last or trainer.step % section.validate_every == 0:
-                log.write({"step": trainer.step, **task.validate(trainer.averaged)})
-            if last or time.monotonic() - saved >= 60 * checkpoint_minutes:
+                figures = task.validate(trainer.averaged)
+                trainer.check_finite(figures)
+                log.write({"step": trainer.step, **figures})
+            if last or time.monotonic() - saved >= 60 * place.checkpoint_minutes:
+                log.flush()
                 trainer.save()
                 saved = time.monotonic()
             task.watch(trainer.averaged, trainer.step)

@@ -16,20 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from edgekd.diffusion.noise_schedule import build_scheduler
 from edgekd.teach.recipe import UNetSection
-
-
-def min_snr_weights(alphas_cumprod: Tensor, timesteps: Tensor, gamma: float | None) -> Tensor:
-    """min(SNR, gamma) / SNR per sample: the min-SNR weight for noise prediction; [B]."""
-    if gamma is None:
-        return torch.ones(timesteps.shape, dtype=torch.float32, device=timesteps.device)
-    alphas = alphas_cumprod[timesteps]
-    snr = alphas / (1 - alphas)
-    return snr.clamp(max=gamma) / snr
+from edgekd.training.min_snr import min_snr_weights
 
 
 def low_snr_weights(alphas_cumprod: Tensor, timesteps: Tensor, power: float) -> Tensor:
@@ -87,6 +78,7 @@ class NoisePredictor:
             noise_pred = modules["unet"](noisy, timesteps, hidden).sample.float()
         errors = (noise_pred - noise).square().flatten(1).mean(dim=1)
         alphas = self._scheduler.alphas_cumprod.to(timesteps.device)
-        weights = min_snr_weights(alphas, timesteps, self._gamma)
+        snr = alphas[timesteps] / (1 - alphas[timesteps])
+        weights = min_snr_weights(snr, self._gamma, "epsilon")
         weights = weights * low_snr_weights(alphas, timesteps, self._power)
         return weights * errors, errors

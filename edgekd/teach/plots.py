@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from edgekd.files import write_bytes
+
 GAP = 2
 
 
@@ -26,7 +28,7 @@ def write_grid(images: Tensor, path: Path, columns: int) -> None:
         sheet.paste(Image.fromarray(pixels[number]), place)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
-    _replace(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def write_curves(stages: dict[str, list[dict[str, Any]]], path: Path) -> None:
@@ -49,7 +51,7 @@ def write_curves(stages: dict[str, list[dict[str, Any]]], path: Path) -> None:
         axes.legend()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=80)
-    _replace(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def _smooth(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -60,9 +62,3 @@ def _smooth(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
         level += weight * (value - level)
         result.append((step, level))
     return result
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

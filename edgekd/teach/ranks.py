@@ -1,27 +1,27 @@
 """The processes that train one teacher together, and the sums between them.
 
 Rank 0 is the process that was started; it makes the others and alone writes
-files. When it dies, the others fail at their next exchange and end.
+files. When it dies, the others end.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from edgekd.errors import EdgekdError
+from edgekd.errors import EdgekdError, GateError
+from edgekd.processes.pool import Pool
+from edgekd.processes.scratch import scratch_folder
 
 # A rank may wait long: rank 0 draws a sample sheet, or the whole run is suspended. A rank that
 # died is noticed at once, by its closed connection.
@@ -73,25 +73,25 @@ def run_ranks(count: int, work: Callable[..., None], *arguments: Any, own: Any) 
     if count == 1:
         work(Ranks(), *arguments, own)
         return
-    with tempfile.TemporaryDirectory(prefix="edgekd-ranks-") as folder:
-        meeting = (Path(folder) / "meeting").as_uri()
-        context = torch.multiprocessing.get_context("spawn")
+    with scratch_folder() as folder, Pool("train beside rank 0", count - 1) as pool:
+        # One that cannot even import the work would never come to the meeting.
+        pool.submit(callable, work).result()
+        meeting = (folder / "meeting").as_uri()
         others = [
-            context.Process(
-                target=_other_rank, args=(Ranks(rank, count), meeting, work, arguments), daemon=True
-            )
+            pool.submit(_other_rank, Ranks(rank, count), meeting, work, arguments)
             for rank in range(1, count)
         ]
-        for process in others:
-            process.start()
         try:
             with _group(Ranks(0, count), meeting):
                 work(Ranks(0, count), *arguments, own)
-            for process in others:
-                process.join()
-        finally:
-            for process in others:
-                process.terminate()
+        except RuntimeError:
+            # An exchange also fails where another rank is gone: then that is the reason.
+            for other in wait(others, SECONDS_TO_END, FIRST_EXCEPTION).done:
+                if isinstance(other.exception(), GateError):
+                    other.result()
+            raise
+        for other in others:
+            other.result()
 
 
 @contextlib.contextmanager
@@ -116,15 +116,6 @@ def _group(ranks: Ranks, meeting: str) -> Iterator[None]:
 def _other_rank(
     ranks: Ranks, meeting: str, work: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
-    # Ctrl-C and a loss that is not finite reach all ranks: rank 0 speaks for them.
-    with contextlib.suppress(KeyboardInterrupt, EdgekdError):
-        try:
-            with _group(ranks, meeting):
-                work(ranks, *arguments, None)
-        except RuntimeError:
-            # The exchange also fails when rank 0 is gone or ends with an error of its own.
-            parent = multiprocessing.parent_process()
-            if parent is not None:
-                parent.join(SECONDS_TO_END)
-            if parent is None or parent.is_alive():
-                raise
+    # A loss that is not finite reaches all ranks: rank 0 speaks for them.
+    with contextlib.suppress(EdgekdError), _group(ranks, meeting):
+        work(ranks, *arguments, None)

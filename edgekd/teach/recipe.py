@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from edgekd.recipe import Section, SplitSection, load_yaml, override, validate
+from edgekd.recipe import Section, SourcesSection, SplitSection, load_yaml, override, validate
 from edgekd.resources import STARTER_NAME
 
 PALETTE = {
@@ -89,8 +89,7 @@ class CaptionSection(Section):
         return self
 
 
-class TeachDataSection(Section):
-    sources: list[str] = Field([STARTER_NAME], min_length=1, description="as in `edgekd prepare`")
+class TeachDataSection(SourcesSection):
     resolution: int = Field(64, ge=16, le=512, multiple_of=8, description="side in pixels")
     split: SplitSection = SplitSection()
     augment: AugmentSection = AugmentSection()

@@ -2,7 +2,7 @@
 
 Layout of a run folder:
     recipe.json           the resolved recipe
-    vae/ text/ unet/      per stage: checkpoint.safetensors, metrics.jsonl; model/ when finished
+    vae/ text/ unet/      per stage: checkpoints/, metrics.jsonl; model/ when finished
     cache/                latents and image features of all renderings
     loss.png samples/     curves and sample sheets as training goes on
     teacher/              the pipeline folder: at the end, or at any time by `teach assemble`
@@ -11,21 +11,19 @@ With `start_from`, `vae/model` and `text/model` come from another teacher, and
 the U-Net begins with its weights: see `edgekd.teach.start`.
 
 A finished stage is kept while its inputs are the same. A killed stage goes on
-from its checkpoint, also under a changed schedule (`train` of its section); the
-U-Net also under changed captions, timesteps and loss weights. A checkpoint of
-another structure is moved aside, never overwritten; under changed settings a
+from its newest intact checkpoint, also under a changed schedule (`train` of its section); the
+U-Net also under changed captions, timesteps and loss weights. Checkpoints of
+another structure are moved aside, never overwritten; under changed settings a
 stage that has no step left to train is refused.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from edgekd.artifacts import (
@@ -37,10 +35,11 @@ from edgekd.artifacts import (
     open_run,
     write_json,
 )
-from edgekd.data.records import check_sources
+from edgekd.data.sources import check_sources
 from edgekd.diffusion.validate import TeacherInfo
 from edgekd.progress import Progress, Silent
-from edgekd.run_folder import check_apart, check_data_apart
+from edgekd.resources import resolve_pipeline
+from edgekd.run_folder import check_place
 from edgekd.teach.assemble import (
     RECIPE_FILE,
     TEACHER,
@@ -51,20 +50,20 @@ from edgekd.teach.assemble import (
     part_key,
     unet_structure,
 )
-from edgekd.teach.cache import Half, build_cache, feature_encoder, latent_encoder
-from edgekd.teach.checkpoint import CHECKPOINT_FILE, Keys
-from edgekd.teach.data import Corpus, load_corpus
-from edgekd.teach.log import METRICS_FILE, read_metrics
-from edgekd.teach.loop import Task, run_task
+from edgekd.teach.cache import CacheFolder, Half, build_cache, feature_encoder, latent_encoder
+from edgekd.teach.data import load_corpus
+from edgekd.teach.loop import Keys, Place, Task, run_task
 from edgekd.teach.plots import write_curves
 from edgekd.teach.ranks import Ranks, device_of, run_ranks
 from edgekd.teach.recipe import TeachRecipe, load_teach_recipe
+from edgekd.teach.setup import Setup
 from edgekd.teach.start import adopt_parts, find_start, take_weights
-from edgekd.teach.text import build_tokenizer, make_text_task
-from edgekd.teach.unet import make_unet_task
+from edgekd.teach.text import TextModel, build_tokenizer, make_text_task
+from edgekd.teach.unet import LatentImages, make_unet_task
 from edgekd.teach.vae import finish_vae, make_vae_task
 from edgekd.training.cpu import training_cpu
-from edgekd.training.precision import autocast_dtype, training_attention
+from edgekd.training.log import METRICS_FILE, read_rows
+from edgekd.training.precision import training_attention
 
 STAGES = ("vae", "text", "unet")
 CURVE_SECONDS = 300
@@ -74,34 +73,27 @@ CURVE_SECONDS = 300
 class Run:
     """What every stage needs to know."""
 
-    recipe: TeachRecipe
+    setup: Setup
     out: Path
-    corpus: Corpus
     ranks: Ranks
     progress: Progress
-    device: torch.device
     start: TeacherInfo | None
-
-    @property
-    def dtype(self) -> torch.dtype | None:
-        """What autocast computes in; None: fp32."""
-        return autocast_dtype(self.recipe.precision, self.device)
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """A fresh autocast context of the recipe's precision."""
-        dtype = self.dtype
-        return torch.autocast(self.device.type, dtype or torch.float32, enabled=dtype is not None)
 
     def train(self, task: Task, structure: list[Any], key: str) -> dict[str, nn.Module]:
         """Run a task in its folder; `key` is the hash of all that decides its result."""
-        section = getattr(self.recipe, task.name).train
-        keys = Keys(hash_value(structure), key)
-        folder, minutes = self.out / task.name, self.recipe.checkpoint_minutes
-        return run_task(task, section, folder, keys, self.ranks, self.progress, minutes)
+        recipe = self.setup.recipe
+        place = Place(
+            self.out / task.name,
+            Keys(hash_value(structure), key),
+            self.ranks,
+            self.progress,
+            recipe.checkpoint_minutes,
+        )
+        return run_task(task, getattr(recipe, task.name).train, place)
 
     def draw_curves(self) -> None:
         """Refresh `loss.png`."""
-        rows = {stage: read_metrics(self.out / stage / METRICS_FILE) for stage in STAGES}
+        rows = {stage: read_rows(self.out / stage / METRICS_FILE) for stage in STAGES}
         write_curves(rows, self.out / "loss.png")
 
 
@@ -123,22 +115,22 @@ class Watch:
 
 def vae_stage(run: Run) -> None:
     """Train the autoencoder into `vae/model`."""
-    recipe, model = run.recipe, run.out / "vae" / "model"
+    recipe, corpus, model = run.setup.recipe, run.setup.corpus, run.out / "vae" / "model"
     structure = [
         "vae",
-        run.corpus.key,
+        corpus.key,
         recipe.data.resolution,
         recipe.data.augment.model_dump(exclude={"variants"}),
         recipe.vae.model_dump(exclude={"train"}),
         recipe.seed,
     ]
     key = hash_value([*structure, recipe.vae.train.model_dump()])
-    if finished(model, key) is None:
-        task = make_vae_task(recipe, run.corpus, run.device, run.autocast, model.parent)
+    if finished(model, key, run.progress.info) is None:
+        task = make_vae_task(run.setup, model.parent)
         task.watch = Watch(run, recipe.vae.train.steps)
         vae: Any = run.train(task, structure, key)["vae"]
         if run.ranks.first:
-            finish_vae(vae, run.corpus, recipe, run.device)
+            finish_vae(vae, run.setup)
             with atomic_folder(model) as temporary:
                 vae.save_pretrained(temporary)
                 finish(temporary, key)
@@ -147,23 +139,21 @@ def vae_stage(run: Run) -> None:
 
 def text_stage(run: Run) -> None:
     """Train the text encoder into `text/model`."""
-    recipe, model = run.recipe, run.out / "text" / "model"
+    recipe, corpus, model = run.setup.recipe, run.setup.corpus, run.out / "text" / "model"
     data = recipe.data.model_dump(exclude={"sources"})
     structure = [
         "text",
-        run.corpus.key,
+        corpus.key,
         data,
         recipe.text.model_dump(exclude={"train"}),
         recipe.seed,
     ]
     key = hash_value([*structure, recipe.text.train.model_dump()])
-    if finished(model, key) is None:
-        encoder = feature_encoder(run.device)
+    if finished(model, key, run.progress.info) is None:
+        encoder = feature_encoder(run.setup.device)
         features = _cached(run, "features", hash_value([*structure[1:3], recipe.seed]), encoder)
         tokenizer = build_tokenizer(recipe.text)
-        task = make_text_task(
-            recipe, run.corpus, features, encoder, tokenizer, run.device, run.autocast
-        )
+        task = make_text_task(run.setup, features, encoder, tokenizer)
         task.watch = Watch(run, recipe.text.train.steps)
         averaged: Any = run.train(task, structure, key)
         if run.ranks.first:
@@ -176,44 +166,38 @@ def text_stage(run: Run) -> None:
 
 def unet_stage(run: Run) -> None:
     """Train the U-Net and assemble the teacher."""
-    recipe, folder = run.recipe, run.out / "unet"
+    recipe, corpus, folder = run.setup.recipe, run.setup.corpus, run.out / "unet"
     structure = unet_structure(recipe, run.out)
     data = recipe.data.model_dump(exclude={"sources"})
-    key = hash_value([*structure, run.corpus.key, data, recipe.unet.model_dump(), recipe.seed])
-    if finished(folder, key) is not None and (run.out / TEACHER).is_dir():
+    key = hash_value([*structure, corpus.key, data, recipe.unet.model_dump(), recipe.seed])
+    said = run.progress.info
+    if (
+        finished(folder, key, said) is not None
+        and finished(run.out / TEACHER, "", said) is not None
+    ):
         return
-    vae = load_vae(run.out).to(run.device).eval().requires_grad_(False)
-    encoder = latent_encoder(vae, run.device)
+    vae = load_vae(run.out).to(run.setup.device).eval().requires_grad_(False)
+    encoder = latent_encoder(vae, run.setup.device)
     augment = recipe.data.augment.model_dump()
-    latents_key = hash_value([part_key(run.out, "vae"), run.corpus.key, augment, recipe.seed])
-    latents = _cached(run, "latents", latents_key, encoder)
-    text_encoder, tokenizer = load_text(run.out)
-    task = make_unet_task(
-        recipe,
-        run.corpus,
-        latents,
-        vae.config.scaling_factor,
-        encoder,
-        text_encoder,
-        tokenizer,
-        run.device,
-        run.autocast,
-    )
+    latents_key = hash_value([part_key(run.out, "vae"), corpus.key, augment, recipe.seed])
+    cached = _cached(run, "latents", latents_key, encoder)
+    latents = LatentImages(cached, vae.config.scaling_factor, encoder)
+    text = TextModel(*load_text(run.out))
+    task = make_unet_task(run.setup, latents, text)
     if run.start is not None:
         take_weights(task, run.start)
-    sheets = SampleSheets(recipe.samples, run.out / "samples", vae, tokenizer, recipe.seed)
+    sheets = SampleSheets(recipe.samples, run.out / "samples", vae, text.tokenizer, recipe.seed)
     task.watch = Watch(run, recipe.unet.train.steps, sheets)
-    with training_attention(task.modules["unet"], run.device, run.dtype):
+    with training_attention(task.modules["unet"], run.setup.device, run.setup.dtype):
         run.train(task, structure, key)
     if run.ranks.first:
         assemble(recipe, run.out)
-        finish(folder, key)
+        finish(folder, key, only=(METRICS_FILE,))
 
 
 def _cached(run: Run, name: str, key: str, encoder: Any) -> Half:
-    return build_cache(
-        name, run.out / "cache", key, run.corpus, run.recipe, encoder, run.ranks, run.progress
-    )
+    folder = CacheFolder(run.out / "cache" / name, key)
+    return build_cache(folder, run.setup, encoder, run.ranks, run.progress)
 
 
 def _work(
@@ -225,7 +209,8 @@ def _work(
 ) -> None:
     spoken = progress if ranks.first and progress is not None else Silent()
     with training_cpu(recipe.threads):
-        run = Run(recipe, out, load_corpus(recipe.data), ranks, spoken, device_of(ranks), start)
+        setup = Setup(recipe, load_corpus(recipe.data), device_of(ranks))
+        run = Run(setup, out, ranks, spoken, start)
         if start is not None:
             adopt_parts(start, out, ranks)
         else:
@@ -245,12 +230,13 @@ def teach(recipe: TeachRecipe, out: Path, progress: Progress) -> Path:
             `out`, no step left for changed settings, an unwritable or busy folder.
         GateError: a loss or its gradient is not finite.
     """
+    start_from = recipe.start_from and resolve_pipeline(recipe.start_from, "teacher")
+    inputs = [("start_from", start_from)] if start_from else []
+    check_place(out, "teach run", inputs, recipe.data.sources)
     check_sources(recipe.data.sources)
     build_tokenizer(recipe.text)
     start = find_start(recipe)
-    check_apart(out, [] if start is None else [("start_from", start.path)])
-    check_data_apart(out, recipe.data.sources)
-    with open_run(out, "teach run", (ARTIFACT_FILE, f"{Path(CHECKPOINT_FILE).stem}*")):
+    with open_run(out, "teach run", (ARTIFACT_FILE, "step-*")):
         write_json(out / RECIPE_FILE, recipe.model_dump(mode="json"))
         run_ranks(recipe.processes, _work, recipe, out, start, own=progress)
     return out / TEACHER

@@ -12,8 +12,7 @@ Shapes: B captions and images, features [B,1280], embeddings [B,E].
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,10 +24,10 @@ from torch import Tensor, nn
 from edgekd.artifacts import write_text
 from edgekd.errors import InputError
 from edgekd.metrics.efficientnet import POOLED_CHANNELS
+from edgekd.processes.scratch import scratch_folder
 from edgekd.resources import STARTER, STARTER_NAME
 from edgekd.teach.cache import Encoder, Half
 from edgekd.teach.data import (
-    Corpus,
     Subject,
     Variant,
     cached_variant,
@@ -40,7 +39,8 @@ from edgekd.teach.data import (
     to_batch,
 )
 from edgekd.teach.loop import Step, Task
-from edgekd.teach.recipe import TeachRecipe, TextSection
+from edgekd.teach.recipe import TextSection
+from edgekd.teach.setup import Setup
 from edgekd.teach.vae import validation_rows
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -71,13 +71,13 @@ def build_tokenizer(section: TextSection) -> Any:
     symbols = list(_byte_symbols())
     tokens = [*symbols, *(f"{s}</w>" for s in symbols), *("".join(pair) for pair in merges)]
     vocabulary = {token: number for number, token in enumerate([*tokens, START, END])}
-    with tempfile.TemporaryDirectory() as folder:
-        write_text(Path(folder) / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
+    with scratch_folder() as folder:
+        write_text(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
         text = "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)])
-        write_text(Path(folder) / "merges.txt", text + "\n")
+        write_text(folder / "merges.txt", text + "\n")
         return transformers.CLIPTokenizer(
-            str(Path(folder) / "vocab.json"),
-            str(Path(folder) / "merges.txt"),
+            str(folder / "vocab.json"),
+            str(folder / "merges.txt"),
             unk_token=END,
             pad_token=END,
             model_max_length=section.max_tokens,
@@ -173,6 +173,14 @@ def contrastive_loss(logits: Tensor, positive: Tensor) -> Tensor:
     return 0.5 * (direction(logits, target) + direction(logits.T, target.T))
 
 
+@dataclass(frozen=True)
+class TextModel:
+    """A text encoder with its tokenizer."""
+
+    encoder: Any
+    tokenizer: Any
+
+
 def tokenize(tokenizer: Any, captions: list[str], padding: str = "max_length") -> Tensor:
     """Token numbers [B,L]; `padding="longest"` saves work where only the pooled output counts."""
     batch = tokenizer(captions, padding=padding, truncation=True, return_tensors="pt")
@@ -180,16 +188,9 @@ def tokenize(tokenizer: Any, captions: list[str], padding: str = "max_length") -
     return ids
 
 
-def make_text_task(
-    recipe: TeachRecipe,
-    corpus: Corpus,
-    features: Half,
-    encode_features: Encoder,
-    tokenizer: Any,
-    device: torch.device,
-    autocast: Callable[[], Any],
-) -> Task:
+def make_text_task(setup: Setup, features: Half, encode_features: Encoder, tokenizer: Any) -> Task:
     """The contrastive task. `features` [N,V,1280] belong to the training subjects' renderings."""
+    recipe, corpus, device = setup.recipe, setup.corpus, setup.device
     section = recipe.text
     encoder = build_text_encoder(section, tokenizer, recipe.seed).to(device).train()
     heads = ImageHeads(section, recipe.seed).to(device)
@@ -212,7 +213,7 @@ def make_text_task(
             rows.append(features[index, number])
         ids = tokenize(tokenizer, captions, "longest").to(device)
         images = torch.from_numpy(np.stack(rows)).float().to(device)
-        with autocast():
+        with setup.autocast():
             logits = heads(encoder(ids).pooler_output, images).float()
         positive = fits(said, shown).to(device)
         hits = positive.gather(1, logits.argmax(dim=1, keepdim=True)).float().mean()

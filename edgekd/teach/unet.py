@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,8 @@ from edgekd.teach.data import (
 from edgekd.teach.loop import Step, Task
 from edgekd.teach.noise import Batch, NoisePredictor, draw_timesteps
 from edgekd.teach.recipe import TeachRecipe, UNetSection
-from edgekd.teach.text import tokenize
+from edgekd.teach.setup import Setup
+from edgekd.teach.text import TextModel, tokenize
 from edgekd.teach.vae import validation_rows
 
 VALIDATION_BATCH = 32
@@ -101,27 +103,34 @@ def compiled(unet: nn.Module) -> Callable[..., Any]:
     return call
 
 
-def make_unet_task(
-    recipe: TeachRecipe,
-    corpus: Corpus,
-    latents: Half,
-    scaling_factor: float,
-    encode_latents: Encoder,
-    text_encoder: Any,
-    tokenizer: Any,
-    device: torch.device,
-    autocast: Callable[[], Any],
-) -> Task:
-    """The denoising task. `latents` [N,V,C,h,w] belong to the training subjects' renderings."""
+@dataclass(frozen=True)
+class LatentImages:
+    """The VAE's latents of the images, and the way to make more.
+
+    Attributes:
+        cached: [N,V,C,h,w] unscaled, of the training subjects' renderings.
+        encode: other images to unscaled latents.
+    """
+
+    cached: Half
+    scaling_factor: float
+    encode: Encoder
+
+
+def make_unet_task(setup: Setup, latents: LatentImages, text: TextModel) -> Task:
+    """The denoising task."""
+    recipe, corpus, device = setup.recipe, setup.corpus, setup.device
     section = recipe.unet
-    predictor = NoisePredictor(section.min_snr_gamma, section.low_snr_power, autocast)
+    predictor = NoisePredictor(section.min_snr_gamma, section.low_snr_power, setup.autocast)
     # Runs with other powers are compared by their validation loss.
-    checker = NoisePredictor(section.min_snr_gamma, 0.0, autocast)
+    checker = NoisePredictor(section.min_snr_gamma, 0.0, setup.autocast)
     modules: dict[str, nn.Module] = {
         "unet": build_unet(recipe).to(device).train(),
-        "text_encoder": text_encoder.to(device).train(),
+        "text_encoder": text.encoder.to(device).train(),
     }
-    checks = validation_batches(recipe, corpus, scaling_factor, encode_latents, tokenizer)
+    checks = validation_batches(
+        recipe, corpus, latents.scaling_factor, latents.encode, text.tokenizer
+    )
     trained: dict[str, Callable[..., Any]] = {**modules}
     if section.compile:
         trained["unet"] = compiled(modules["unet"])
@@ -130,11 +139,11 @@ def make_unet_task(
         rows, captions = [], []
         indices = sample_indices(recipe.seed, "unet", step.positions, len(corpus.train))
         for index, position in zip(indices.tolist(), step.positions.tolist(), strict=True):
-            row, caption = _draw(recipe, corpus, latents, index, position)
+            row, caption = _draw(setup, latents.cached, index, position)
             rows.append(row)
             captions.append(caption)
-        clean = torch.from_numpy(np.stack(rows)).float().mul(scaling_factor)
-        batch = Batch(clean.to(device), tokenize(tokenizer, captions).to(device))
+        clean = torch.from_numpy(np.stack(rows)).float().mul(latents.scaling_factor)
+        batch = Batch(clean.to(device), tokenize(text.tokenizer, captions).to(device))
         noise, timesteps = _draw_noise(section, recipe.seed, step, tuple(clean.shape[1:]))
         weighted, raw = predictor.losses(trained, batch, noise.to(device), timesteps.to(device))
         return weighted.mean(), {"mse": raw.mean()}
@@ -159,9 +168,10 @@ def inner_matrices(unet: nn.Module) -> frozenset[str]:
 
 
 def _draw(
-    recipe: TeachRecipe, corpus: Corpus, latents: Half, index: int, position: int
+    setup: Setup, latents: Half, index: int, position: int
 ) -> tuple[npt.NDArray[np.float16], str]:
     """Latents and caption of one position of the sample stream."""
+    recipe, corpus = setup.recipe, setup.corpus
     rng = generator(recipe.seed, "unet-sample", position)
     augment, section = recipe.data.augment, recipe.data.captions
     number = int(rng.integers(augment.variants))

@@ -9,7 +9,6 @@ Shapes: images [N,3,R,R] in [-1,1], latents [N,C,R/f,R/f].
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from edgekd.teach.data import (
 )
 from edgekd.teach.loop import Step, Task
 from edgekd.teach.recipe import TeachRecipe, VaeSection
+from edgekd.teach.setup import Setup
 
 # Levels of the trunk that still have positions at 64 pixels: strides 2, 4, 8 and 16.
 PERCEPTUAL_LEVELS = 4
@@ -143,17 +143,18 @@ def random_image(subject: Subject, recipe: TeachRecipe, position: int) -> Any:
     return render(subject, variant, section.backgrounds)
 
 
-def finish_vae(vae: Any, corpus: Corpus, recipe: TeachRecipe, device: torch.device) -> None:
+def finish_vae(vae: Any, setup: Setup) -> None:
     """Normalise the latents' channels, and set `scaling_factor` to 1 / their standard deviation."""
-    latents = _encode_subset(vae, corpus, recipe, device)
+    latents = _encode_subset(vae, setup)
     normalise_latents(vae, latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)))
-    latents = _encode_subset(vae, corpus, recipe, device)
+    latents = _encode_subset(vae, setup)
     vae.register_to_config(scaling_factor=1 / float(latents.std()))
 
 
 @torch.no_grad()
-def _encode_subset(vae: Any, corpus: Corpus, recipe: TeachRecipe, device: torch.device) -> Tensor:
+def _encode_subset(vae: Any, setup: Setup) -> Tensor:
     """Latent means of up to `STATISTICS_SUBJECTS` training images, two renderings of each."""
+    recipe, corpus, device = setup.recipe, setup.corpus, setup.device
     rows = generator(recipe.seed, "statistics").permutation(len(corpus.train))
     section = recipe.data.augment
     latents = []
@@ -173,14 +174,9 @@ def _encode_subset(vae: Any, corpus: Corpus, recipe: TeachRecipe, device: torch.
     return torch.cat(latents)
 
 
-def make_vae_task(
-    recipe: TeachRecipe,
-    corpus: Corpus,
-    device: torch.device,
-    autocast: Callable[[], Any],
-    folder: Path,
-) -> Task:
+def make_vae_task(setup: Setup, folder: Path) -> Task:
     """The autoencoder's training task; reconstructions of held-out images go to `folder`."""
+    recipe, corpus, device = setup.recipe, setup.corpus, setup.device
     section = recipe.vae
     vae = build_vae(section, recipe.data.resolution, recipe.seed).to(device).train()
     trunk = load_trunk().to(device)
@@ -195,7 +191,7 @@ def make_vae_task(
             ]
         ).to(device)
         noise = _noise(recipe, step, recipe.data.resolution).to(device)
-        with autocast():
+        with setup.autocast():
             posterior = vae.encode(images).latent_dist
             latents = posterior.mean + posterior.std * noise
             decoded = vae.decode(latents).sample.float()

@@ -1,12 +1,13 @@
-"""Exponential moving average of a student's weights."""
+"""Exponential moving average of a model's weights."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def decay_at(update: int, decay: float) -> float:
@@ -16,6 +17,12 @@ def decay_at(update: int, decay: float) -> float:
     starting weights (as `tf.train.ExponentialMovingAverage` does with `num_updates`).
     """
     return min(decay, (1 + update) / (10 + update))
+
+
+@torch.no_grad()
+def follow(averages: Sequence[Tensor], weights: Sequence[Tensor], decay: float) -> None:
+    """`average += (1 - decay) * (weights - average)` in place; exactly the weights at decay 0."""
+    torch._foreach_lerp_(list(averages), list(weights), 1.0 - decay)
 
 
 class Ema:
@@ -33,13 +40,7 @@ class Ema:
         self.model: Any = copy.deepcopy(model).requires_grad_(False).eval()
         self._decay = decay
 
-    @torch.no_grad()
     def update(self, model: nn.Module, update: int) -> None:
-        """`average += (1 - decay) * (weights - average)`, after optimiser step `update`."""
-        averages = list(self.model.parameters())
+        """`follow`, after optimiser step `update`."""
         weights = [parameter.detach() for parameter in model.parameters()]
-        decay = decay_at(update, self._decay)
-        if decay == 0.0:
-            torch._foreach_copy_(averages, weights)
-        else:
-            torch._foreach_lerp_(averages, weights, 1.0 - decay)
+        follow(list(self.model.parameters()), weights, decay_at(update, self._decay))

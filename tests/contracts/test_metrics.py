@@ -14,6 +14,7 @@ from edgekd.data.records import iter_records
 from edgekd.metrics.clip_score import Scorer, retrieval
 from edgekd.metrics.features import FeatureExtractor
 from edgekd.metrics.fid import fd, kid
+from edgekd.recipe import SourcesSection
 
 COUNT = 48
 
@@ -77,7 +78,7 @@ every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS.k
 @pytest.fixture(scope="module")
 def real() -> list[Sample]:
     """Starter images, spread over labels and styles, on white."""
-    records = [r for i, r in enumerate(iter_records(["starter"])) if i % 61 == 0][: 2 * COUNT]
+    records = [r for i, r in enumerate(iter_records(SourcesSection())) if i % 61 == 0][: 2 * COUNT]
     return [
         Sample(np.asarray(to_rgb(open_image(r.image_bytes, 10**6), (255, 255, 255))), r.caption)
         for r in records

@@ -1,11 +1,14 @@
-"""Exports that several end-to-end tests draw with; made once per session."""
+"""The command line in this process, and exports that several tests draw with."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from edgekd.cli import app as cli
 
 Export = Callable[[Path], Path]  # pipeline folder -> its export
 
@@ -41,3 +44,21 @@ def export_onnx(export_to: Callable[[Path, str, str], Path]) -> Export:
 def starter_export(starter_teacher: Path, export_onnx: Export) -> Path:
     """The starter teacher for onnxruntime, float32."""
     return export_onnx(starter_teacher)
+
+
+@pytest.fixture
+def run_cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["edgekd", *arguments])
+        monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run

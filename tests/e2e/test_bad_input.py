@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,27 +12,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from edgekd.artifacts import run_lock
-from edgekd.cli import app as cli
 from edgekd.resources import STARTER
 
 TEACHER = str(STARTER / "teacher")
 Setup = Callable[[Path, Path], list[str]]
-
-
-@pytest.fixture
-def run_cli(monkeypatch, capsys):
-    """Run the command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["edgekd", *arguments])
-        monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 def image_bytes(side: int = 64) -> bytes:
@@ -200,6 +182,22 @@ CASES: dict[str, tuple[Setup, str]] = {
     "unknown prediction type": (
         teacher_with(edit("scheduler/scheduler_config.json", prediction_type="dream")),
         "dream",
+    ),
+    "noise alone": (
+        teacher_with(edit("scheduler/scheduler_config.json", rescale_betas_zero_snr=True)),
+        "the DDIMScheduler in",
+    ),
+    "no numbers": (
+        teacher_with(edit("scheduler/scheduler_config.json", beta_end=float("nan"))),
+        "`alphas_cumprod` of the DDIMScheduler",
+    ),
+    "component outside": (
+        teacher_with(edit("model_index.json", **{"../x": ["diffusers", "AutoencoderKL"]})),
+        "'../x'",
+    ),
+    "dead part": (
+        teacher_with(change_tensor("vae", lambda t: t["decoder.conv_out.weight"].zero_())),
+        "output of the vae_decoder",
     ),
     "no such data": (lambda tmp, t: ["--teacher", str(t), "--data", str(tmp / "none")], "none"),
     "empty data folder": (data_with(lambda folder: None), "images"),

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from edgekd import resources
-from edgekd.artifacts import TeacherCache
-from edgekd.distill.log import read_rows
+from edgekd.artifacts import TeacherCache, read_json
 from edgekd.progress import Silent
 from edgekd.recipe import DataSection
+from edgekd.training.log import read_rows
 
 # Runs `distill` in processes that are really killed. They are forks of one process that has
 # imported everything, because importing takes longer than training here.
@@ -28,11 +28,15 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from edgekd.artifacts import TeacherCache
-from edgekd.distill import checkpoint
-from edgekd.distill.log import read_rows
+from edgekd.artifacts import read_json
+from edgekd.distill.folder import RunFolder
 from edgekd.distill.loop import distill
+from edgekd.distill.sources import CachedTeacher
 from edgekd.progress import Silent
-from edgekd.recipe import DistillSection, StudentSection
+from edgekd.recipe import DistillSection
+from edgekd.student.arch import preset
+from edgekd.training import checkpoint
+from edgekd.training.log import read_rows
 import torch.utils.tensorboard
 
 work = json.loads(sys.argv[1])
@@ -40,7 +44,10 @@ cache = TeacherCache(Path(work["cache"]), work["cache_key"], work["teacher_key"]
 
 def run(out):
     section = DistillSection.model_validate(work["section"])
-    distill(section, StudentSection(), Path(work["teacher"]), cache, Path(out), Silent(), "key")
+    teacher = Path(work["teacher"])
+    arch = preset("bk-sdm-small", read_json(teacher / "unet" / "config.json"))
+    source = CachedTeacher(teacher, cache)
+    distill(section, arch, source, RunFolder(Path(out), "key"), Silent())
 
 def fork(out, before=lambda: None):
     child = os.fork()
@@ -151,20 +158,22 @@ def test_a_run_killed_at_any_point_ends_with_the_same_bits(
 
 
 def test_two_processes_train_the_same_student_as_one(work: dict[str, Any], tmp_path: Path) -> None:
+    from edgekd.distill.folder import RunFolder
     from edgekd.distill.loop import distill
-    from edgekd.recipe import DistillSection, StudentSection
+    from edgekd.distill.sources import CachedTeacher
+    from edgekd.recipe import DistillSection
+    from edgekd.student.arch import preset
 
     # In bf16 a sum over one sample and a sum over two round a thousandth apart.
     section = {**_SECTION, "steps": 4, "precision": "fp32"}
     cache = TeacherCache(Path(work["cache"]), work["cache_key"], work["teacher_key"])
+    teacher = Path(work["teacher"])
     distill(
         DistillSection.model_validate(section),
-        StudentSection(),
-        Path(work["teacher"]),
-        cache,
-        tmp_path / "one",
+        preset("bk-sdm-small", read_json(teacher / "unet" / "config.json")),
+        CachedTeacher(teacher, cache),
+        RunFolder(tmp_path / "one", "key"),
         Silent(),
-        "key",
     )
     script = tmp_path / "driver.py"
     script.write_text(_DRIVER)

@@ -45,7 +45,9 @@ def contents(wheel: Path) -> dict[str, bytes]:
 def test_the_wheel_holds_the_runtime_and_nothing_else(wheel: Path) -> None:
     files = {name: body for name, body in contents(wheel).items() if ".dist-info/" not in name}
     expected = {path.relative_to(SOURCE).as_posix() for path in SOURCE.glob("edgekd/runtime/*.py")}
-    expected |= {f"edgekd/{name}" for name in ("__init__.py", "errors.py", "py.typed")}
+    expected |= {
+        f"edgekd/{name}" for name in ("__init__.py", "errors.py", "reading.py", "py.typed")
+    }
     assert set(files) == expected
     # `edgekd` ships the same files: beside it, of one version, these change nothing.
     for name, body in files.items():

@@ -16,14 +16,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgekd.artifacts import run_lock
-from edgekd.data.records import STARTER_PARQUET
+from edgekd.data.sources import STARTER_PARQUET
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers
 from edgekd.progress import Silent
 from edgekd.teach.assemble import assemble, assemble_run
-from edgekd.teach.log import METRICS_FILE, read_metrics
 from edgekd.teach.recipe import load_teach_recipe
 from edgekd.teach.run import STAGES, run_teach
+from edgekd.training.log import METRICS_FILE, read_rows
 
 TINY = Path(__file__).parents[1] / "tiny-teacher.yaml"
 
@@ -48,7 +48,7 @@ def curves(out):
     return {
         stage: [
             {name: value for name, value in row.items() if not name.endswith("_s")}
-            for row in read_metrics(out / stage / METRICS_FILE)
+            for row in read_rows(out / stage / METRICS_FILE)
         ]
         for stage in STAGES
     }
@@ -75,7 +75,7 @@ def teach_and_kill(assignments, out):
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 300
-    while len(read_metrics(out / "unet" / METRICS_FILE)) < 3:
+    while len(read_rows(out / "unet" / METRICS_FILE)) < 3:
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -167,30 +167,35 @@ def test_assembled_is_what_the_run_wrote(whole, tmp_path):
 
 
 def test_assemble_needs_a_checkpoint(tmp_path):
-    with pytest.raises(InputError, match="must name the run folder"):
+    with pytest.raises(InputError, match="must be the run folder"):
         assemble_run(tmp_path, None)
-    with pytest.raises(InputError, match="must have a checkpoint"):
+    with pytest.raises(InputError, match="stages before must be finished"):
         assemble(load_teach_recipe(TINY), tmp_path)
 
 
 def test_assemble_refuses_a_checkpoint_of_another_structure(whole, assignments, tmp_path):
     for change in ("unet.block_out_channels=[32, 32]", "unet.layers_per_block=2"):
         other = load_teach_recipe(TINY, [*assignments, change])
-        with pytest.raises(InputError, match="must be of the run's autoencoder, text encoder and"):
+        with pytest.raises(InputError, match="must have a checkpoint of the run's autoencoder"):
             assemble(other, whole, tmp_path / "teacher")
     run = shutil.copytree(whole, tmp_path / "run")
     weights_file = run / "vae" / "model" / "diffusion_pytorch_model.safetensors"
     content, tensors = weights_file.read_bytes(), load_file(weights_file)
     tensors["decoder.conv_out.bias"] = tensors["decoder.conv_out.bias"] + 1
     save_file(tensors, weights_file, {"format": "pt"})
-    with pytest.raises(InputError, match="must be of the run's autoencoder"):
+    with pytest.raises(InputError, match="must have a checkpoint of the run's autoencoder"):
         assemble_run(run, None)
     assert_same_weights(run / "teacher", whole / "teacher")
     weights_file.write_bytes(content)
-    checkpoint = run / "unet" / "checkpoint.safetensors"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-10])
-    with pytest.raises(InputError, match="must be a checkpoint"):
-        assemble_run(run, None)
+    kept = sorted((run / "unet" / "checkpoints").iterdir())
+    for step, checkpoint in zip((29, None), reversed(kept), strict=True):
+        weights_file = checkpoint / "average.safetensors"
+        weights_file.write_bytes(weights_file.read_bytes()[:-10])
+        if step is None:
+            with pytest.raises(InputError, match="but got none that is intact"):
+                assemble_run(run, None)
+        else:
+            assert assemble_run(run, None)[1] == step
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +250,7 @@ def test_another_start_is_not_taken_for_the_first(whole, start, continued, tmp_p
     save_file(tensors, file, {"format": "pt"})
     before = validation_losses(out)
     run_teach(TINY, moved, out, None, Silent())
-    assert (out / "unet" / "checkpoint.1.safetensors").is_file()
+    assert (out / "unet" / "checkpoints.1").is_dir()
     assert validation_losses(out)[0] > 1.5 * before[0]
 
 

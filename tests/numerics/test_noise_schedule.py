@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edgekd.diffusion.noise_schedule import read_schedule
-from edgekd.distill.losses import min_snr_weights
+from edgekd.training.min_snr import min_snr_weights
 
 
 def _scheduler(prediction_type: str, zero_snr: bool = False) -> object:

@@ -79,7 +79,10 @@ def test_finished_needs_the_same_key(tmp_path):
 def test_damage_is_found_and_made_good(tmp_path, harm):
     out = make(tmp_path / "out", a="original")
     harm(out)
-    assert finished(out, "key") is None
+    said: list[str] = []
+    assert finished(out, "key", said.append) is None
+    assert len(said) == (out / ARTIFACT_FILE).exists()
+    assert all("made again" in line for line in said)
     make(out, a="original")
     assert finished(out, "key") is not None
 

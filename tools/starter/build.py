@@ -24,7 +24,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +32,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edgekd.data.workers import ordered_map, worker_count, worker_pool
+from edgekd.data.workers import worker_count, worker_pool
 from edgekd.errors import EdgekdError, InputError
+from edgekd.processes.pool import ordered_map
+from edgekd.processes.scratch import scratch_folder
 from edgekd.progress import Progress, console
 from edgekd.resources import STARTER
 from tools.starter.packages import EMOJIBASE, FLAT, STYLES, Package, Style
@@ -234,8 +235,8 @@ def build(out: Path, progress: Progress) -> None:
         )
     rows = []
     workers = worker_count(0, None)
-    with tempfile.TemporaryDirectory() as folder, worker_pool(workers) as pool:
-        drawings = iter_drawings(Path(folder))
+    with scratch_folder() as folder, worker_pool(workers) as pool:
+        drawings = iter_drawings(folder)
         with progress.track("render", None) as advance:
             for row, content in ordered_map(pool, render, drawings, 8 * workers):
                 row["image"]["bytes"] = content

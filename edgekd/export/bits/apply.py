@@ -34,6 +34,14 @@ MIXED_FLOORS = Floors(
 
 
 @dataclass(frozen=True)
+class PartBits:
+    """What the conversion of a part is told; see `StoresBits.convert_bits`."""
+
+    method: str
+    bits: dict[str, int]
+
+
+@dataclass(frozen=True)
 class AppliedRecipe:
     """A recipe that fits a pipeline and a runtime.
 
@@ -44,13 +52,11 @@ class AppliedRecipe:
     recipe: QuantizationRecipe
     bits: Mapping[str, Bits]
 
-    def part(self, name: str) -> dict[str, Any]:
-        """What the conversion of a part is told, as JSON values; see `StoresBits.convert_bits`."""
+    def part(self, name: str) -> PartBits:
+        """What the conversion of a part is told."""
         component = of_part(dict(self.bits.get(PIPELINE_ATTRIBUTES[name], {})), name)
-        return {
-            "method": self.recipe.method,
-            "bits": {tensor: bits for tensor, bits in component.items() if bits is not None},
-        }
+        chosen = {tensor: bits for tensor, bits in component.items() if bits is not None}
+        return PartBits(self.recipe.method, chosen)
 
     def save(self, folder: Path) -> RecipeFacts:
         """Write the recipe beside the export; returns what the manifest tells of it."""

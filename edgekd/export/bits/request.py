@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from edgekd.export.manifest import trace_origin
 from edgekd.export.protocol import Exporter, ExportOptions
 from edgekd.files import check_writable
 from edgekd.folders import check_replaceable
+from edgekd.processes.scratch import scratch_folder
 from edgekd.progress import Progress
 from edgekd.resources import data_root
 
@@ -147,7 +147,7 @@ def _pipeline(path: Path, options: ExportOptions) -> Iterator[Any]:
     if options.lora is None:
         yield load_pipeline(path)
         return
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-        fused = Path(folder) / "fused"
+    with scratch_folder() as folder:
+        fused = folder / "fused"
         fuse_lora(load_pipeline(path), options.lora, fused)
         yield load_pipeline(fused)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.errors import InputError
-from edgekd.export.manifest import Tuning, read_manifest, write_manifest
+from edgekd.export.manifest import Tuning, read_manifest, store_tuning
 from edgekd.export.onnx.pipeline import OnnxRunner, model_file
 from edgekd.export.unet_noise import unet_noise
 from edgekd.measure.clock import Latency, time_interleaved
@@ -81,9 +81,7 @@ def tune(path: Path, threads: int, warmup: int = 2, runs: int = 15) -> Tuning:
         },
         "environment": environment(),
     }
-    manifest.tuning = Tuning.model_validate(result)
-    write_manifest(path, manifest)
-    return manifest.tuning
+    return store_tuning(path, Tuning.model_validate(result))
 
 
 def choose(latencies: dict[str, Latency]) -> str:

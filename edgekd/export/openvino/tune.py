@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgekd.export.manifest import Tuning, read_manifest, write_manifest
+from edgekd.export.manifest import Tuning, read_manifest, store_tuning
 from edgekd.export.openvino.pipeline import (
     EXACT,
     OpenVinoRunner,
@@ -41,8 +41,7 @@ def tune(path: Path, threads: int = 0) -> Tuning:
         `{"chosen": {"arithmetic", "threads", "streams"}, "measured": [{…, "p50_ms",
         "samples_ms"}], "cpu", "cores"}`, latencies in milliseconds.
     """
-    manifest = read_manifest(path)
-    candidates = _candidates(manifest.precision, threads)
+    candidates = _candidates(read_manifest(path).precision, threads)
     inputs = unet_noise(path, 2)
     runners = {
         _name(candidate): OpenVinoRunner(
@@ -57,18 +56,14 @@ def tune(path: Path, threads: int = 0) -> Tuning:
     latencies = time_interleaved(calls, WARMUP, RUNS)
     del calls, runners
     gc.collect()
-    chosen = choose(candidates, {name: value.p50_ms for name, value in latencies.items()})
-    manifest.tuning = Tuning.model_validate(
-        {
-            "chosen": chosen,
-            "measured": [_row(candidate, latencies[_name(candidate)]) for candidate in candidates],
-            "component": "unet, batch 2",
-            "cpu": cpu(),
-            "cores": cores(),
-        }
-    )
-    write_manifest(path, manifest)
-    return manifest.tuning
+    result = {
+        "chosen": choose(candidates, {name: value.p50_ms for name, value in latencies.items()}),
+        "measured": [_row(candidate, latencies[_name(candidate)]) for candidate in candidates],
+        "component": "unet, batch 2",
+        "cpu": cpu(),
+        "cores": cores(),
+    }
+    return store_tuning(path, Tuning.model_validate(result))
 
 
 def choose(candidates: list[dict[str, Any]], p50_ms: dict[str, float]) -> dict[str, Any]:

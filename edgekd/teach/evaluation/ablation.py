@@ -30,15 +30,15 @@ from edgekd.artifacts import (
     write_text,
 )
 from edgekd.benchmark.cache import Cache
-from edgekd.benchmark.workers import WorkerPool
 from edgekd.diffusion.load import load_teacher
 from edgekd.diffusion.validate import inspect_folder
 from edgekd.errors import InputError
 from edgekd.measure.environment import environment
+from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 from edgekd.recipe import validate
 from edgekd.report.format import significant
-from edgekd.run_folder import check_data_apart
+from edgekd.run_folder import check_place
 from edgekd.teach.assemble import RECIPE_FILE
 from edgekd.teach.cache import latent_encoder
 from edgekd.teach.data import Corpus, load_corpus
@@ -52,19 +52,19 @@ from edgekd.teach.evaluation.ablation_suite import (
 )
 from edgekd.teach.evaluation.autoencoder import Autoencoder
 from edgekd.teach.evaluation.card import stage_facts
-from edgekd.teach.evaluation.eye import Eye
-from edgekd.teach.evaluation.figures import Instruments, set_figures
+from edgekd.teach.evaluation.extractor import ImageExtractor
+from edgekd.teach.evaluation.figures import MetricTools, set_figures
 from edgekd.teach.evaluation.label_gain import IMAGES as GAIN_IMAGES
 from edgekd.teach.evaluation.label_gain import label_gains
-from edgekd.teach.evaluation.pictures import Artist, open_pool, wishes
+from edgekd.teach.evaluation.pictures import TeacherSampler, open_pool, picture_requests
 from edgekd.teach.evaluation.probes import fit_probes
 from edgekd.teach.evaluation.prompts import check_corpus, held_out_set, known_set
-from edgekd.teach.log import METRICS_FILE, read_metrics
 from edgekd.teach.noise import NoisePredictor
 from edgekd.teach.recipe import TeachRecipe
 from edgekd.teach.run import teach
 from edgekd.teach.start import find_start
 from edgekd.teach.unet import validation_batches, validation_losses
+from edgekd.training.log import METRICS_FILE, read_rows
 
 RESULT_FILE = "ablation.json"
 # For the number of workers that memory allows: the limit of a starter teacher.
@@ -87,14 +87,14 @@ def part_keys(recipe: TeachRecipe) -> dict[str, str]:
     }
 
 
-def lend(shared: Path, run: Path, recipe: TeachRecipe) -> None:
+def reuse_parts(shared: Path, run: Path, recipe: TeachRecipe) -> None:
     """Give a run the finished parts that fit its recipe; files are linked, not copied."""
     for part, key in part_keys(recipe).items():
         if (shared / key).is_dir() and not (run / part).exists():
             _link_tree(shared / key, run / part)
 
 
-def keep(shared: Path, run: Path, recipe: TeachRecipe) -> None:
+def share_parts(shared: Path, run: Path, recipe: TeachRecipe) -> None:
     """Keep a finished run's parts for the next."""
     for part, key in part_keys(recipe).items():
         if (run / part).is_dir() and not (shared / key).exists():
@@ -109,22 +109,22 @@ def _link_tree(source: Path, target: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What judges all variants: the base recipe's data, seed and loss."""
+class AblationContext:
+    """What measures all variants: the base recipe's data, seed and loss."""
 
     suite: TeachAblation
     base: TeachRecipe
     corpus: Corpus
-    tools: Instruments
+    tools: MetricTools
     cache: Cache
-    pool: WorkerPool
+    pool: Pool
     progress: Progress
 
 
 def run_ablation(
     suite_path: Path, recipe_path: Path, assignments: list[str], out: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Train and judge every variant; returns what `ablation.json` holds.
+    """Train and measure every variant; returns what `ablation.json` holds.
 
     Raises:
         InputError: suite, recipe or data do not fit, a variant's folder of other settings, or an
@@ -133,11 +133,11 @@ def run_ablation(
     """
     suite = load_ablation(suite_path)
     base = base_recipe(suite, recipe_path, assignments)
+    check_place(out, "teach ablation", sources=base.data.sources)
     recipes = {variant.name: variant_recipe(base, variant) for variant in suite.variants}
     for name, recipe in recipes.items():
         find_start(recipe)
         check_run(variant_folder(out, name), recipe)
-    check_data_apart(out, base.data.sources)
     corpus = load_corpus(base.data)
     check_corpus(corpus, base)
     kept = ("shared", "cache")
@@ -146,18 +146,18 @@ def run_ablation(
         shared.mkdir(exist_ok=True)
         cache = Cache(out / "cache")
         probes, _ = fit_probes(corpus, base, cache)
-        tools = Instruments(Eye(cache), probes, base.evaluate)
-        bench = Bench(suite, base, corpus, tools, cache, pool, progress)
+        tools = MetricTools(ImageExtractor(cache), probes, base.evaluate)
+        context = AblationContext(suite, base, corpus, tools, cache, pool, progress)
         rows = []
         for variant in suite.variants:
             progress.info(f"[variant {variant.name}] {variant.description}")
             run, recipe = variant_folder(out, variant.name), recipes[variant.name]
-            lend(shared, run, recipe)
+            reuse_parts(shared, run, recipe)
             teacher = teach(recipe, run, progress)
-            keep(shared, run, recipe)
+            share_parts(shared, run, recipe)
             row = {"name": variant.name, "description": variant.description}
-            rows.append({**row, **judge(bench, variant, run, teacher)})
-            result = _result(bench, rows)
+            rows.append({**row, **measure_variant(context, variant, run, teacher)})
+            result = _result(context, rows)
             write_json(out / RESULT_FILE, result)
             write_text(out / "ablation.md", ablation_markdown(result))
     return result
@@ -188,40 +188,42 @@ def check_run(run: Path, recipe: TeachRecipe) -> None:
         )
 
 
-def _result(bench: Bench, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    settings = bench.base.evaluate.model_dump(mode="json", exclude={"sheet", "guidance_scales"})
+def _result(context: AblationContext, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    settings = context.base.evaluate.model_dump(mode="json", exclude={"sheet", "guidance_scales"})
     return {
-        "suite": bench.suite.model_dump(mode="json"),
-        "settings": {**settings, "steps": bench.base.samples.steps},
-        "base": bench.base.model_dump(mode="json", exclude={"evaluate"}),
+        "suite": context.suite.model_dump(mode="json"),
+        "settings": {**settings, "steps": context.base.samples.steps},
+        "base": context.base.model_dump(mode="json", exclude={"evaluate"}),
         "rows": rows,
         "environment": environment(),
     }
 
 
-def judge(bench: Bench, variant: TeachVariant, run: Path, teacher: Path) -> dict[str, Any]:
+def measure_variant(
+    context: AblationContext, variant: TeachVariant, run: Path, teacher: Path
+) -> dict[str, Any]:
     """Validation losses and the figures of few pictures, of known pairs and of new styles."""
-    info, base = inspect_folder(teacher), bench.base
-    artist = Artist(teacher, info.key, base, bench.cache, bench.pool, bench.progress)
-    autoencoder = Autoencoder(teacher, info.key, bench.cache)
-    # Only the U-Net trains in every variant: the stages before it may be lent.
+    info, base, corpus = inspect_folder(teacher), context.base, context.corpus
+    sampler = TeacherSampler(teacher, info.key, base, context.cache, context.pool, context.progress)
+    autoencoder = Autoencoder(teacher, info.key, context.cache)
+    # Only the U-Net trains in every variant: the stages before it may be shared.
     section = variant_recipe(base, variant).unet.train
-    training = stage_facts(read_metrics(run / "unet" / METRICS_FILE), section)
+    training = stage_facts(read_rows(run / "unet" / METRICS_FILE), section)
     row: dict[str, Any] = {
         "images": training["images"],
         "steps": training["steps"],
         "hours": training["hours"],
-        **common_losses(base, bench.corpus, teacher),
+        **common_losses(base, corpus, teacher),
     }
-    for chosen in (known_set(bench.corpus, base), held_out_set(bench.corpus, base, "new_style")):
-        label = f"{run.name}, {chosen.kind}"
-        real = chosen.real_images(base)
+    for chosen in (known_set(corpus, base), held_out_set(corpus, base, "new_style")):
+        label, scale = f"{run.name}, {chosen.kind}", context.suite.guidance_scale
+        real, reference = chosen.real_images(base), chosen.reference_images(base)
         pictures = {
-            "generated": artist.draw(wishes(chosen.prompts), bench.suite.guidance_scale, label),
+            "generated": sampler.draw(picture_requests(chosen.prompts), scale, label),
             "real": real,
             "autoencoder": autoencoder.reconstruct(real),
         }
-        row[chosen.kind] = set_figures(pictures, chosen, chosen.reference_images(base), bench.tools)
+        row[chosen.kind] = set_figures(pictures, chosen, reference, context.tools)
     return row
 
 

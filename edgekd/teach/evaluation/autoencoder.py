@@ -5,7 +5,6 @@ Images are uint8 [N,H,W,3]; PSNR in dB, SSIM as in `edgekd.teach.vae`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,19 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.benchmark.cache import Cache
-from edgekd.teach.data import (
-    WHITE,
-    Corpus,
-    Subject,
-    Variant,
-    generator,
-    render,
-    to_batch,
-)
+from edgekd.teach.data import Corpus, Subject, to_batch
+from edgekd.teach.evaluation.images import Images, cached_arrays, on_white_and_colour
 from edgekd.teach.evaluation.prompts import HELD_OUT, of_kind
-from edgekd.teach.recipe import Kind, TeachRecipe
+from edgekd.teach.recipe import TeachRecipe
 
-Images = npt.NDArray[np.uint8]
 Doubles = npt.NDArray[np.float64]
 BATCH = 32
 SHOWN = 16
@@ -50,12 +41,10 @@ class Autoencoder:
 
     def reconstruct(self, images: Images) -> Images:
         """What comes back from the posterior means, as 8-bit images."""
-        content = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
-        key = [self.key, list(images.shape), content]
-        made = self.cache.tensors("reconstructions", key, lambda: {"images": self._decoded(images)})
-        return np.asarray(made["images"], dtype=np.uint8)
+        arrays = cached_arrays(self.cache, "reconstructions", self.key, images, self._decoded)
+        return np.asarray(arrays["images"], dtype=np.uint8)
 
-    def _decoded(self, images: Images) -> Images:
+    def _decoded(self, images: Images) -> dict[str, Images]:
         import torch
 
         parts = []
@@ -65,7 +54,7 @@ class Autoencoder:
                 decoded = self._vae.decode(self._vae.encode(batch).latent_dist.mean).sample
                 pixels = ((decoded.clamp(-1, 1) + 1) * 127.5).round().byte()
                 parts.append(pixels.permute(0, 2, 3, 1).numpy())
-        return np.concatenate(parts)
+        return {"images": np.concatenate(parts)}
 
 
 def quality(images: Images, decoded: Images) -> tuple[Doubles, Doubles]:
@@ -89,26 +78,6 @@ def detail(images: Images) -> Doubles:
     return np.asarray(((4 * centre - around) ** 2).mean(axis=(1, 2)))
 
 
-def held_out_images(
-    corpus: Corpus, recipe: TeachRecipe, kind: Kind
-) -> tuple[Images, list[Subject], npt.NDArray[np.bool_]]:
-    """Each held-out subject twice: on white, and on a coloured background by lot.
-
-    Returns:
-        Images [N,R,R,3], their subjects, and whether an image is on white.
-    """
-    section, colors = recipe.data.augment, sorted(recipe.data.augment.backgrounds)
-    images, subjects, white = [], [], []
-    for index, subject in enumerate(of_kind(corpus, kind)):
-        rng = generator(recipe.evaluate.seed, f"autoencoder-{kind}", index)
-        chosen = [WHITE, str(rng.choice(colors))] if subject.transparent else [WHITE]
-        for background in chosen:
-            images.append(render(subject, Variant(background), section.backgrounds))
-            subjects.append(subject)
-            white.append(background == WHITE)
-    return np.stack(images), subjects, np.array(white)
-
-
 @dataclass(frozen=True)
 class Pairs:
     """Images above their reconstructions, for a sheet."""
@@ -124,7 +93,8 @@ def measure_autoencoder(
     figures: dict[str, Any] = {}
     pairs: dict[str, Pairs] = {}
     for kind in HELD_OUT:
-        images, subjects, white = held_out_images(corpus, recipe, kind)
+        shown = on_white_and_colour(of_kind(corpus, kind), recipe, f"autoencoder-{kind}")
+        images, subjects, white = shown.images, shown.subjects, shown.white
         decoded = autoencoder.reconstruct(images)
         ratio, similarity = quality(images, decoded)
         finest = np.argsort(-detail(images), kind="stable")[: max(SHOWN, len(images) // 10)]
@@ -137,11 +107,9 @@ def measure_autoencoder(
         }
         if kind == "new_label":
             worst = np.argsort(ratio, kind="stable")[:SHOWN]
-            shown = finest[:SHOWN]
-            figures[kind]["worst"] = _named(subjects, ratio, worst)
-            figures[kind]["finest"] = _named(subjects, ratio, shown)
-            pairs["worst"] = Pairs(images[worst], decoded[worst])
-            pairs["finest"] = Pairs(images[shown], decoded[shown])
+            for name, rows in (("worst", worst), ("finest", finest[:SHOWN])):
+                figures[kind][name] = _named(subjects, ratio, rows)
+                pairs[name] = Pairs(images[rows], decoded[rows])
     return figures, pairs
 
 

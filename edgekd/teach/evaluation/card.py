@@ -23,9 +23,9 @@ from edgekd.resources import STARTER
 from edgekd.teach.assemble import RECIPE_FILE
 from edgekd.teach.evaluation import markdown
 from edgekd.teach.evaluation.run import EVALUATION_FILE, FORMAT
-from edgekd.teach.log import METRICS_FILE, read_metrics
 from edgekd.teach.recipe import TeachRecipe, TrainSection
 from edgekd.teach.run import STAGES
+from edgekd.training.log import METRICS_FILE, read_rows
 
 TEMPLATE = "MODEL_CARD.md.j2"
 PICTURES = (
@@ -86,7 +86,7 @@ def training_facts(run: Path) -> dict[str, Any]:
     """
     recipe = validate(TeachRecipe, read_json(run / RECIPE_FILE), f"`{run / RECIPE_FILE}`")
     stages = {
-        stage: stage_facts(read_metrics(run / stage / METRICS_FILE), getattr(recipe, stage).train)
+        stage: stage_facts(read_rows(run / stage / METRICS_FILE), getattr(recipe, stage).train)
         for stage in (STAGES if recipe.start_from is None else STAGES[-1:])
     }
     model = read_json(run / "vae" / "model" / ARTIFACT_FILE) if recipe.start_from else {}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,10 +25,10 @@ from edgekd.metrics.clip_score import normalise
 from edgekd.metrics.features import FloatArray, resize
 from edgekd.teach.data import WHITE, Subject, Variant, render
 from edgekd.teach.evaluation.autoencoder import Autoencoder
-from edgekd.teach.evaluation.eye import Eye
+from edgekd.teach.evaluation.extractor import ImageExtractor
+from edgekd.teach.evaluation.images import Images
 from edgekd.teach.evaluation.prompts import Prompt
 
-Images = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.intp]
 PIXEL_SIDE = 64
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -50,20 +51,23 @@ class TrainingImages:
 
     subjects: Sequence[Subject]
     images: Images
+    extractor: ImageExtractor
     centre: FloatArray
     unit: FloatArray
     pixels: FloatArray
 
     @classmethod
-    def of(cls, subjects: Sequence[Subject], eye: Eye) -> TrainingImages:
-        images = np.stack([render(subject, Variant(WHITE), {}) for subject in subjects])
-        pooled = eye.see(images).pooled
+    def of(cls, subjects: Sequence[Subject], extractor: ImageExtractor) -> TrainingImages:
+        images = on_white(subjects)
+        pooled = extractor.extract(images).pooled
         centre = pooled.mean(axis=0)
-        return cls(subjects, images, centre, normalise(pooled - centre), _pixels(images))
+        unit = normalise(pooled - centre)
+        return cls(subjects, images, extractor, centre, unit, flat_pixels(images))
 
-    def nearest(self, images: Images, eye: Eye) -> Nearest:
+    def nearest(self, images: Images) -> Nearest:
         """Search for each of N images on white."""
-        unit, pixels = normalise(eye.see(images).pooled - self.centre), _pixels(images)
+        pooled, pixels = self.extractor.extract(images).pooled, flat_pixels(images)
+        unit = normalise(pooled - self.centre)
         parts = []
         squares = (self.pixels**2).sum(axis=1)
         for start in range(0, len(images), CHUNK):
@@ -76,7 +80,11 @@ class TrainingImages:
         return Nearest(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _pixels(images: Images) -> FloatArray:
+def on_white(subjects: Sequence[Subject]) -> Images:
+    return np.stack([render(subject, Variant(WHITE), {}) for subject in subjects])
+
+
+def flat_pixels(images: Images) -> FloatArray:
     """Flat 8-bit values, [N,P], of images reduced to `PIXEL_SIDE` where they are larger."""
     side = min(PIXEL_SIDE, images.shape[1])
     return np.stack([resize(image, side).astype(np.float32).ravel() for image in images])
@@ -107,30 +115,22 @@ def row_figures(near: Nearest, natural: Nearest, copies: Nearest) -> dict[str, A
     return figures
 
 
-def own_pair(near: Nearest, training: TrainingImages, prompts: Sequence[Prompt]) -> float:
-    """Share of pictures whose nearest training image has the prompt's own label and style."""
+def own_share(
+    near: Nearest, training: TrainingImages, prompts: Sequence[Prompt], *fields: str
+) -> float:
+    """Share of pictures whose nearest training image has the prompt's own `fields`."""
+    own = attrgetter(*fields)
     found = [training.subjects[row] for row in near.feature_row.tolist()]
-    hits = [
-        (subject.label, subject.style) == (prompt.subject.label, prompt.subject.style)
-        for subject, prompt in zip(found, prompts, strict=True)
-    ]
-    return float(np.mean(hits))
-
-
-def own_label(near: Nearest, training: TrainingImages, prompts: Sequence[Prompt]) -> float:
-    """As `own_pair`, whatever the style."""
-    found = [training.subjects[row].label for row in near.feature_row.tolist()]
     pairs = zip(found, prompts, strict=True)
-    return float(np.mean([label == prompt.subject.label for label, prompt in pairs]))
+    return float(np.mean([own(subject) == own(prompt.subject) for subject, prompt in pairs]))
 
 
-def held_out_row(training: TrainingImages, subjects: Sequence[Subject], eye: Eye) -> Nearest:
+def held_out_row(training: TrainingImages, subjects: Sequence[Subject]) -> Nearest:
     """Neighbours of held-out real images."""
-    images = np.stack([render(subject, Variant(WHITE), {}) for subject in subjects])
-    return training.nearest(images, eye)
+    return training.nearest(on_white(subjects))
 
 
-def copies_row(training: TrainingImages, autoencoder: Autoencoder, eye: Eye) -> Nearest:
+def copies_row(training: TrainingImages, autoencoder: Autoencoder) -> Nearest:
     """Neighbours of training images that went through the autoencoder: what copies measure."""
     stride = -(-len(training.images) // COPIES)
-    return training.nearest(autoencoder.reconstruct(training.images[::stride]), eye)
+    return training.nearest(autoencoder.reconstruct(training.images[::stride]))

@@ -14,39 +14,40 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgekd.metrics.clip_score import Scorer, clip_score, recall
 from edgekd.metrics.features import FloatArray
 from edgekd.metrics.fid import fd, kid
 from edgekd.teach.data import WHITE
-from edgekd.teach.evaluation.eye import Eye, Seen
+from edgekd.teach.evaluation.extractor import ImageExtractor, ImageFeatures
+from edgekd.teach.evaluation.images import Images
 from edgekd.teach.evaluation.probes import Probes
 from edgekd.teach.evaluation.prompts import Prompt, PromptSet
 from edgekd.teach.recipe import EvaluateSection
 
-Images = npt.NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
-class Instruments:
+class MetricTools:
     """What measures pictures."""
 
-    eye: Eye
+    extractor: ImageExtractor
     probes: Probes
     section: EvaluateSection
 
 
-def distances(seen: Seen, reference: Seen, section: EvaluateSection) -> dict[str, float]:
+def distances(
+    features: ImageFeatures, reference: ImageFeatures, section: EvaluateSection
+) -> dict[str, float]:
     """FD and KID of as many pictures as the reference has."""
-    size = min(section.kid_subset_size, len(seen.pooled), len(reference.pooled))
-    mean, deviation = kid(seen.pooled, reference.pooled, section.kid_subsets, size, section.seed)
-    distance = fd(seen.pooled, reference.pooled)
+    size = min(section.kid_subset_size, len(features.pooled), len(reference.pooled))
+    pair = features.pooled, reference.pooled
+    mean, deviation = kid(*pair, section.kid_subsets, size, section.seed)
+    distance = fd(*pair)
     return {"fd": distance, "kid": mean, "kid_standard_deviation": deviation}
 
 
 def label_hits(
-    seen: Seen, prompts: Sequence[Prompt], gallery: Sequence[str], scorer: Scorer
+    features: ImageFeatures, prompts: Sequence[Prompt], gallery: Sequence[str], scorer: Scorer
 ) -> dict[str, FloatArray]:
     """Whether a picture finds its label among the gallery's, `r1` and `r5`, [N] each.
 
@@ -59,7 +60,7 @@ def label_hits(
         rows = [row for row, other in enumerate(endings) if other == ending]
         texts = scorer.text_embeddings([label + ending for label in gallery])
         own = np.array([place[prompts[row].subject.label] for row in rows], np.int64)
-        for name, values in recall(seen.embeddings[rows] @ texts.T, own).items():
+        for name, values in recall(features.embeddings[rows] @ texts.T, own).items():
             hits[name][rows] = values
     return hits
 
@@ -78,30 +79,30 @@ def retrieval_figures(hits: dict[str, FloatArray], prompts: Sequence[Prompt]) ->
     }
 
 
-def own_scores(seen: Seen, prompts: Sequence[Prompt], scorer: Scorer) -> FloatArray:
+def own_scores(features: ImageFeatures, prompts: Sequence[Prompt], scorer: Scorer) -> FloatArray:
     """The scorer's score of each picture with its own prompt, [N]."""
     texts = scorer.text_embeddings([prompt.text for prompt in prompts])
-    return clip_score(seen.embeddings, texts)
+    return clip_score(features.embeddings, texts)
 
 
 def row_figures(
-    images: Images, chosen: PromptSet, reference: Seen, tools: Instruments
+    images: Images, chosen: PromptSet, reference: ImageFeatures, tools: MetricTools
 ) -> dict[str, Any]:
     """All figures of one row of pictures, [N,H,W,3], of a set's prompts."""
-    seen = tools.eye.see(images)
-    scorer = tools.eye.scorer
-    hits = label_hits(seen, chosen.prompts, chosen.gallery, scorer)
+    features = tools.extractor.extract(images)
+    scorer = tools.extractor.scorer
+    hits = label_hits(features, chosen.prompts, chosen.gallery, scorer)
     return {
-        **distances(seen, reference, tools.section),
+        **distances(features, reference, tools.section),
         "retrieval": retrieval_figures(hits, chosen.prompts),
-        "score": float(own_scores(seen, chosen.prompts, scorer).mean()),
+        "score": float(own_scores(features, chosen.prompts, scorer).mean()),
         "style": tools.probes.style_figures(images, chosen.prompts),
         "background": tools.probes.background_figures(images, chosen.prompts),
     }
 
 
 def set_figures(
-    rows: dict[str, Images], chosen: PromptSet, reference: Images, tools: Instruments
+    rows: dict[str, Images], chosen: PromptSet, reference: Images, tools: MetricTools
 ) -> dict[str, Any]:
     """The figures of a set of prompts.
 
@@ -109,8 +110,8 @@ def set_figures(
         rows: `generated`, `real` and `autoencoder` pictures, one for each prompt.
         reference: as many other real images.
     """
-    seen = tools.eye.see(reference)
-    figures = {name: row_figures(images, chosen, seen, tools) for name, images in rows.items()}
+    features = tools.extractor.extract(reference)
+    figures = {name: row_figures(images, chosen, features, tools) for name, images in rows.items()}
     generated, real, floor = (figures[n] for n in ("generated", "real", "autoencoder"))
     shares = {
         name: ratio(generated["retrieval"][name], real["retrieval"][name])

@@ -12,49 +12,48 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.subjects import TORCH, Subject
 from edgekd.benchmark.suite import GenerationSection
-from edgekd.benchmark.workers import Request, WorkerPool, pool_size, read_images
+from edgekd.benchmark.workers import Batch, draw_all, pool_size, read_images
 from edgekd.measure.environment import versions
+from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
+from edgekd.teach.evaluation.images import Images
 from edgekd.teach.evaluation.prompts import Prompt
 from edgekd.teach.recipe import TeachRecipe
 
-Images = npt.NDArray[np.uint8]
 
-
-class Wish(NamedTuple):
+class PictureRequest(NamedTuple):
     """One picture: caption and index of its initial noise."""
 
     text: str
     noise: int
 
 
-def wishes(prompts: Sequence[Prompt]) -> list[Wish]:
-    return [Wish(prompt.text, prompt.noise) for prompt in prompts]
+def picture_requests(prompts: Sequence[Prompt]) -> list[PictureRequest]:
+    return [PictureRequest(prompt.text, prompt.noise) for prompt in prompts]
 
 
 @dataclass(frozen=True)
-class Artist:
+class TeacherSampler:
     """A teacher that draws.
 
     Attributes:
         key: hash of the teacher's content.
-        pool: made by `open_pool`; open while the artist draws.
+        pool: made by `open_pool`; open while the sampler draws.
     """
 
     teacher: Path
     key: str
     recipe: TeachRecipe
     cache: Cache
-    pool: WorkerPool
+    pool: Pool
     progress: Progress
 
-    def draw(self, wanted: Sequence[Wish], guidance_scale: float, label: str) -> Images:
-        """Pictures uint8 [N,R,R,3], one for each wish, from the cache where they are there.
+    def draw(self, wanted: Sequence[PictureRequest], guidance_scale: float, label: str) -> Images:
+        """Pictures uint8 [N,R,R,3], one for each request, from the cache where they are there.
 
         Raises:
             GateError: a picture holds NaN or infinity.
@@ -62,13 +61,12 @@ class Artist:
         size = self.recipe.evaluate.batch_size
         batches = [list(wanted[start : start + size]) for start in range(0, len(wanted), size)]
         paths = [self._path(batch, guidance_scale) for batch in batches]
-        requests = [
-            self._request(batch, guidance_scale, path)
+        missing = [
+            self._batch(batch, guidance_scale, path)
             for batch, path in zip(batches, paths, strict=True)
             if not path.is_file()
         ]
-        if requests:
-            self._ask(requests, label)
+        draw_all(self.pool, missing, label, self.progress)
         return np.concatenate([read_images(path) for path in paths])
 
     def _generation(self, guidance_scale: float) -> GenerationSection:
@@ -77,36 +75,30 @@ class Artist:
             scheduler="DDIMScheduler", steps=steps, guidance_scale=guidance_scale
         )
 
-    def _path(self, batch: list[Wish], guidance_scale: float) -> Path:
+    def _path(self, batch: list[PictureRequest], guidance_scale: float) -> Path:
         section, generation = self.recipe.evaluate, self._generation(guidance_scale)
         key: list[Any] = [self.key, generation.model_dump(), self.recipe.data.resolution]
         key += [section.seed, batch, versions()]
         return self.cache.path("pictures", key, ".safetensors")
 
-    def _request(self, batch: list[Wish], guidance_scale: float, path: Path) -> Request:
-        return {
-            "operation": "draw",
-            "subject": Subject("teacher", "teacher", TORCH, "fp32", self.teacher).to_dict(),
-            "threads": self.pool.threads,
-            "generation": self._generation(guidance_scale).model_dump(),
-            "captions": [wish.text for wish in batch],
-            "indices": [wish.noise for wish in batch],
-            "resolution": self.recipe.data.resolution,
-            "seed": self.recipe.evaluate.seed,
-            "out": str(path.absolute()),
-        }
-
-    def _ask(self, requests: list[Request], label: str) -> None:
-        total = sum(len(request["indices"]) for request in requests)
-        with self.progress.track(label, total) as advance:
-            self.pool.ask_all(requests, lambda request: advance(len(request["indices"])))
+    def _batch(self, batch: list[PictureRequest], guidance_scale: float, path: Path) -> Batch:
+        return Batch(
+            Subject("teacher", "teacher", TORCH, "fp32", self.teacher),
+            self.pool.threads or 1,
+            self._generation(guidance_scale),
+            [request.text for request in batch],
+            [request.noise for request in batch],
+            self.recipe.data.resolution,
+            self.recipe.evaluate.seed,
+            path.absolute(),
+        )
 
 
-def open_pool(recipe: TeachRecipe, teacher_bytes: int) -> WorkerPool:
-    """The workers of one evaluation, a context manager; they start at the first picture.
+def open_pool(recipe: TeachRecipe, teacher_bytes: int) -> Pool:
+    """The processes of one evaluation, a context manager; they start at the first picture.
 
     Args:
         teacher_bytes: size on disk of the largest teacher.
     """
     batches = -(-recipe.evaluate.samples // recipe.evaluate.batch_size)
-    return WorkerPool(*pool_size(recipe.evaluate.workers, batches, teacher_bytes))
+    return Pool("draw pictures", *pool_size(recipe.evaluate.workers, batches, teacher_bytes))

@@ -12,7 +12,6 @@ Shapes: images uint8 [N,H,W,3]; features float32 [N,D].
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,17 +24,16 @@ from edgekd.artifacts import hash_tree
 from edgekd.benchmark.cache import Cache
 from edgekd.metrics.features import FloatArray, resize
 from edgekd.resources import STARTER
-from edgekd.teach.data import WHITE, Corpus, Subject, Variant, generator, render, to_batch
+from edgekd.teach.data import Corpus, to_batch
+from edgekd.teach.evaluation.images import Images, Renderings, cached_arrays, on_white_and_colour
 from edgekd.teach.evaluation.prompts import Prompt, known_labels
 from edgekd.teach.recipe import TeachRecipe
 
-Images = npt.NDArray[np.uint8]
 STYLE_SIDE = 128
 LEVELS = 3
 COLOR_STEPS = 12
 # Chosen on held-out real images before any teacher was measured.
 COLOR_WEIGHT = 40.0
-RENDERINGS = 2
 STYLE_C, BACKGROUND_C = 0.001, 100.0
 BATCH = 32
 
@@ -90,38 +88,11 @@ class StyleFeatures:
 
     def __call__(self, images: Images) -> tuple[FloatArray, FloatArray]:
         """Gram features and colour histogram."""
+        arrays = cached_arrays(self.cache, "style", self._key, images, self._compute)
+        return arrays["gram"], arrays["colors"]
 
-        def look() -> dict[str, Any]:
-            return {"gram": gram_features(images, self._trunk), "colors": color_histogram(images)}
-
-        content = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
-        tensors = self.cache.tensors("style", [self._key, list(images.shape), content], look)
-        return tensors["gram"], tensors["colors"]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Real images with what they show."""
-
-    images: Images
-    styles: list[str]
-    backgrounds: list[str]
-    transparent: npt.NDArray[np.bool_]
-
-
-def examples(subjects: Sequence[Subject], recipe: TeachRecipe, purpose: str) -> Examples:
-    """Each subject on white and on one coloured background by lot."""
-    section, colors = recipe.data.augment, sorted(recipe.data.augment.backgrounds)
-    images, styles, backgrounds, transparent = [], [], [], []
-    for index, subject in enumerate(subjects):
-        rng = generator(recipe.evaluate.seed, purpose, index)
-        chosen = [WHITE, str(rng.choice(colors))][: RENDERINGS if subject.transparent else 1]
-        for background in chosen:
-            images.append(render(subject, Variant(background), section.backgrounds))
-            styles.append(subject.style)
-            backgrounds.append(background)
-            transparent.append(subject.transparent)
-    return Examples(np.stack(images), styles, backgrounds, np.array(transparent))
+    def _compute(self, images: Images) -> dict[str, Any]:
+        return {"gram": gram_features(images, self._trunk), "colors": color_histogram(images)}
 
 
 class Probes:
@@ -131,7 +102,7 @@ class Probes:
         known: real training images.
     """
 
-    def __init__(self, known: Examples, features: StyleFeatures) -> None:
+    def __init__(self, known: Renderings, features: StyleFeatures) -> None:
         from sklearn.linear_model import LogisticRegression
 
         self._features = features
@@ -181,7 +152,7 @@ class Probes:
             "unnamed_prompts": len(silent),
         }
 
-    def ceilings(self, held_out: Examples) -> dict[str, Any]:
+    def ceilings(self, held_out: Renderings) -> dict[str, Any]:
         """Accuracy on held-out real images."""
         hits = np.array(self.styles(held_out.images)) == np.array(held_out.styles)
         seen = held_out.transparent
@@ -208,9 +179,9 @@ def fit_probes(corpus: Corpus, recipe: TeachRecipe, cache: Cache) -> tuple[Probe
     They are fitted on labels that no prompt of known pairs has, so that the real images of
     these prompts are new to them too.
     """
-    asked = set(known_labels(corpus, recipe))
-    others = [subject for subject in corpus.train if subject.label not in asked]
-    known = examples(others, recipe, "probe-known")
+    prompted = set(known_labels(corpus, recipe))
+    others = [subject for subject in corpus.train if subject.label not in prompted]
+    known = on_white_and_colour(others, recipe, "probe-known")
     probes = Probes(known, StyleFeatures(cache))
-    held_out = examples(corpus.validation, recipe, "probe-held-out")
+    held_out = on_white_and_colour(corpus.validation, recipe, "probe-held-out")
     return probes, {"fitted_on": len(known.images), **probes.ceilings(held_out)}

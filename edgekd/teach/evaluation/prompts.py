@@ -86,48 +86,55 @@ class PromptSet:
 
 
 def check_corpus(corpus: Corpus, recipe: TeachRecipe) -> None:
-    """Refuse data whose captions cannot be judged.
+    """Refuse data whose captions cannot be measured.
 
     Raises:
         InputError: fewer than two styles or no colour for backgrounds, a kind of held-out
             image that is missing or has no transparent pixels.
     """
     styles = {subject.style for subject in corpus.train}
-    if len(styles) < 2 or "" in styles:
-        raise InputError(
-            "the evaluation needs images with a `label` and a `style`, of two styles or more",
-            f"styles {sorted(styles)}",
-        )
-    if not recipe.data.augment.backgrounds or not any(s.transparent for s in corpus.train):
-        raise InputError(
-            "the evaluation needs `data.augment.backgrounds` and images with transparent pixels",
-            "none",
-        )
-    asked = set(known_labels(corpus, recipe))
-    others = {subject.style for subject in corpus.train if subject.label not in asked}
-    if others != styles:
-        raise InputError(
-            "`evaluate.labels` must leave training labels of every style to fit the probes on",
-            f"{recipe.evaluate.labels}, which leaves styles {sorted(others)}",
-        )
-    if not any(s.transparent for s in corpus.train if s.label not in asked):
-        raise InputError(
-            "`evaluate.labels` must leave images with transparent pixels to fit the probes on",
-            f"{recipe.evaluate.labels}, which leaves none",
-        )
+    prompted = set(known_labels(corpus, recipe))
+    others = [subject for subject in corpus.train if subject.label not in prompted]
+    left = sorted({subject.style for subject in others})
+    labels = recipe.evaluate.labels
+    _require(
+        len(styles) >= 2 and "" not in styles,
+        "the evaluation needs images with a `label` and a `style`, of two styles or more",
+        f"styles {sorted(styles)}",
+    )
+    _require(
+        bool(recipe.data.augment.backgrounds) and any(s.transparent for s in corpus.train),
+        "the evaluation needs `data.augment.backgrounds` and images with transparent pixels",
+        "none",
+    )
+    _require(
+        left == sorted(styles),
+        "`evaluate.labels` must leave training labels of every style to fit the probes on",
+        f"{labels}, which leaves styles {left}",
+    )
+    _require(
+        any(s.transparent for s in others),
+        "`evaluate.labels` must leave images with transparent pixels to fit the probes on",
+        f"{labels}, which leaves none",
+    )
     for kind in HELD_OUT:
         held_out = [s for s in of_kind(corpus, kind) if s.style in styles]
-        if len(held_out) < 2:
-            raise InputError(
-                f"the evaluation needs two held-out images or more of `holdout: {SPLITS[kind]}`",
-                str(len(held_out)),
-            )
-        if not any(s.transparent for s in held_out):
-            raise InputError(
-                "the evaluation needs transparent pixels in a held-out image of "
-                f"`holdout: {SPLITS[kind]}`",
-                "none",
-            )
+        split = f"`holdout: {SPLITS[kind]}`"
+        _require(
+            len(held_out) >= 2,
+            f"the evaluation needs two held-out images or more of {split}",
+            str(len(held_out)),
+        )
+        _require(
+            any(s.transparent for s in held_out),
+            f"the evaluation needs transparent pixels in a held-out image of {split}",
+            "none",
+        )
+
+
+def _require(holds: bool, rule: str, found: str) -> None:
+    if not holds:
+        raise InputError(rule, found)
 
 
 def of_kind(corpus: Corpus, kind: Kind) -> list[Subject]:
@@ -181,24 +188,19 @@ def _background(
 
 def known_set(corpus: Corpus, recipe: TeachRecipe) -> PromptSet:
     """Prompts of pairs in training; the reference are all held-out images."""
-    section, gallery = recipe.evaluate, known_labels(corpus, recipe)
-    chosen = set(gallery)
-    subjects = [subject for subject in corpus.train if subject.label in chosen]
-    prompts = make_prompts(
-        subjects, recipe, "evaluate-known", section.samples, _FIRST_NOISE["known"]
-    )
-    reference = make_prompts(corpus.validation, recipe, "reference-known", len(prompts), 0)
-    return PromptSet("known", prompts, reference, gallery)
+    return _trained_set(corpus, recipe, "known", recipe.evaluate.samples)
 
 
 def sweep_set(corpus: Corpus, recipe: TeachRecipe) -> PromptSet:
     """As `known_set`, with other draws of prompts and noise: guidance is chosen on these."""
-    section, gallery = recipe.evaluate, known_labels(corpus, recipe)
-    chosen = set(gallery)
-    subjects = [subject for subject in corpus.train if subject.label in chosen]
-    count = section.sweep_samples
-    prompts = make_prompts(subjects, recipe, "evaluate-sweep", count, _FIRST_NOISE["sweep"])
-    reference = make_prompts(corpus.validation, recipe, "reference-sweep", count, 0)
+    return _trained_set(corpus, recipe, "sweep", recipe.evaluate.sweep_samples)
+
+
+def _trained_set(corpus: Corpus, recipe: TeachRecipe, name: str, count: int) -> PromptSet:
+    gallery = known_labels(corpus, recipe)
+    subjects = [subject for subject in corpus.train if subject.label in set(gallery)]
+    prompts = make_prompts(subjects, recipe, f"evaluate-{name}", count, _FIRST_NOISE[name])
+    reference = make_prompts(corpus.validation, recipe, f"reference-{name}", count, 0)
     return PromptSet("known", prompts, reference, gallery)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgekd.artifacts import write_json
 from edgekd.benchmark.cache import Cache
@@ -25,14 +24,20 @@ from edgekd.measure.environment import environment
 from edgekd.metrics.fid import fd_name, kid_name
 from edgekd.progress import Progress
 from edgekd.resources import resolve_pipeline
-from edgekd.run_folder import check_apart, check_data_apart, open_run
+from edgekd.run_folder import check_place, open_run
 from edgekd.teach.data import WHITE, Corpus, load_corpus
 from edgekd.teach.evaluation import copying, sheets
 from edgekd.teach.evaluation.autoencoder import Autoencoder, measure_autoencoder
-from edgekd.teach.evaluation.eye import Eye
-from edgekd.teach.evaluation.figures import Instruments, own_scores, set_figures
+from edgekd.teach.evaluation.extractor import ImageExtractor
+from edgekd.teach.evaluation.figures import MetricTools, own_scores, set_figures
+from edgekd.teach.evaluation.images import Images
 from edgekd.teach.evaluation.markdown import write_markdown
-from edgekd.teach.evaluation.pictures import Artist, Wish, open_pool, wishes
+from edgekd.teach.evaluation.pictures import (
+    PictureRequest,
+    TeacherSampler,
+    open_pool,
+    picture_requests,
+)
 from edgekd.teach.evaluation.probes import fit_probes
 from edgekd.teach.evaluation.prompts import (
     HELD_OUT,
@@ -45,10 +50,9 @@ from edgekd.teach.evaluation.prompts import (
     sweep_set,
 )
 from edgekd.teach.evaluation.sweep import sweep
-from edgekd.teach.evaluation.targets import judge
+from edgekd.teach.evaluation.targets import check_targets
 from edgekd.teach.recipe import Kind, TeachRecipe, load_teach_recipe
 
-Images = npt.NDArray[np.uint8]
 FORMAT = 1
 EVALUATION_FILE = "evaluation.json"
 LOWEST = 32
@@ -60,14 +64,14 @@ class Evaluation:
 
     recipe: TeachRecipe
     corpus: Corpus
-    artist: Artist
+    sampler: TeacherSampler
     autoencoder: Autoencoder
-    tools: Instruments
+    tools: MetricTools
     out: Path
 
     @property
-    def eye(self) -> Eye:
-        return self.tools.eye
+    def extractor(self) -> ImageExtractor:
+        return self.tools.extractor
 
 
 def run_evaluate(
@@ -85,8 +89,7 @@ def run_evaluate(
 
 def evaluate(recipe: TeachRecipe, teacher: Path, out: Path, progress: Progress) -> dict[str, Any]:
     """Measure a teacher folder on the data of a recipe; see `run_evaluate`."""
-    check_apart(out, [("teacher", teacher)])
-    check_data_apart(out, recipe.data.sources)
+    check_place(out, "teach evaluate", [("teacher", teacher)], recipe.data.sources)
     info = inspect_folder(teacher)
     _check_teacher(info, recipe)
     corpus = load_corpus(recipe.data)
@@ -101,13 +104,13 @@ def evaluate(recipe: TeachRecipe, teacher: Path, out: Path, progress: Progress) 
         run = Evaluation(
             recipe,
             corpus,
-            Artist(teacher, info.key, recipe, cache, pool, progress),
+            TeacherSampler(teacher, info.key, recipe, cache, pool, progress),
             Autoencoder(teacher, info.key, cache),
-            Instruments(Eye(cache), probes, recipe.evaluate),
+            MetricTools(ImageExtractor(cache), probes, recipe.evaluate),
             out,
         )
         result = {**_facts(run, info), "probes": ceilings, **_measure(run, progress)}
-        result["targets"] = judge(result)
+        result["targets"] = check_targets(result)
         write_json(out / EVALUATION_FILE, result)
         write_markdown(result, out)
     return result
@@ -150,13 +153,14 @@ def _facts(run: Evaluation, info: TeacherInfo) -> dict[str, Any]:
 
 def _measure(run: Evaluation, progress: Progress) -> dict[str, Any]:
     recipe, corpus = run.recipe, run.corpus
-    chosen = sweep(run.artist, sweep_set(corpus, recipe), recipe, run.tools)
+    chosen = sweep(run.sampler, sweep_set(corpus, recipe), recipe, run.tools)
     scale = float(chosen["chosen"])
     sheets.write_sweep(chosen["rows"], chosen["real"], scale, run.out / "sweep.png")
     sheet = _draw_sheet(run, scale)
     sets = [known_set(corpus, recipe), *(held_out_set(corpus, recipe, kind) for kind in HELD_OUT)]
     pictures: dict[Kind, Images] = {
-        item.kind: run.artist.draw(wishes(item.prompts), scale, item.kind) for item in sets
+        item.kind: run.sampler.draw(picture_requests(item.prompts), scale, item.kind)
+        for item in sets
     }
     figures: dict[str, Any] = {}
     for item in sets:
@@ -188,12 +192,12 @@ def _measure(run: Evaluation, progress: Progress) -> dict[str, Any]:
 
 
 def _names(run: Evaluation, samples: int) -> dict[str, str]:
-    section, name = run.recipe.evaluate, run.eye.extractor.name
+    section, name = run.recipe.evaluate, run.extractor.backbone.name
     size = min(section.kid_subset_size, samples)
     return {
         "fd": fd_name(name, samples),
         "kid": kid_name(name, samples, section.kid_subsets, size),
-        "scorer": run.eye.scorer.name,
+        "scorer": run.extractor.scorer.name,
     }
 
 
@@ -201,8 +205,8 @@ def _draw_sheet(run: Evaluation, scale: float) -> dict[str, list[str]]:
     """Draw the sample sheet; returns its prompts in the order of the pictures."""
     prompts = run.recipe.evaluate.sheet or choose_sheet(run.corpus, run.recipe)
     texts = [text for kind in prompts for text in prompts[kind]]
-    wanted = [Wish(text, SHEET_NOISE + number) for number, text in enumerate(texts)]
-    images = run.artist.draw(wanted, scale, "sample sheet")
+    wanted = [PictureRequest(text, SHEET_NOISE + number) for number, text in enumerate(texts)]
+    images = run.sampler.draw(wanted, scale, "sample sheet")
     sheets.write_sheet(images, run.out / "samples.png")
     return {str(kind): list(values) for kind, values in prompts.items()}
 
@@ -213,12 +217,12 @@ def _draw_lowest(
     """Draw the pictures of all kinds that fit their prompts least; returns the prompts."""
     images = np.concatenate([pictures[item.kind] for item in sets])
     prompts = [(item.kind, prompt) for item in sets for prompt in item.prompts]
-    scores = np.concatenate(
-        [
-            own_scores(run.eye.see(pictures[item.kind]), item.prompts, run.eye.scorer)
-            for item in sets
-        ]
-    )
+    extractor = run.extractor
+    parts = [
+        own_scores(extractor.extract(pictures[item.kind]), item.prompts, extractor.scorer)
+        for item in sets
+    ]
+    scores = np.concatenate(parts)
     rows = np.argsort(scores, kind="stable")[:LOWEST].tolist()
     sheets.write_sheet(images[rows], run.out / "lowest.png")
     return [
@@ -230,9 +234,9 @@ def _draw_lowest(
 def _measure_copying(
     run: Evaluation, sets: list[PromptSet], pictures: dict[Kind, Images]
 ) -> dict[str, Any]:
-    training = copying.TrainingImages.of(run.corpus.train, run.eye)
-    copies = copying.copies_row(training, run.autoencoder, run.eye)
-    natural = copying.held_out_row(training, run.corpus.validation, run.eye)
+    training = copying.TrainingImages.of(run.corpus.train, run.extractor)
+    copies = copying.copies_row(training, run.autoencoder)
+    natural = copying.held_out_row(training, run.corpus.validation)
     rows: dict[str, Any] = {
         "held_out_real": copying.row_figures(natural, natural, copies),
         "autoencoder_copies": copying.row_figures(copies, natural, copies),
@@ -242,11 +246,11 @@ def _measure_copying(
         if not white:
             continue
         images, prompts = pictures[item.kind][white], [item.prompts[row] for row in white]
-        near = training.nearest(images, run.eye)
+        near = training.nearest(images)
         rows[item.kind] = {
             **copying.row_figures(near, natural, copies),
-            "nearest_has_own_pair": copying.own_pair(near, training, prompts),
-            "nearest_has_own_label": copying.own_label(near, training, prompts),
+            "nearest_has_own_pair": copying.own_share(near, training, prompts, "label", "style"),
+            "nearest_has_own_label": copying.own_share(near, training, prompts, "label"),
         }
         closest = np.argsort(near.feature, kind="stable")[:LOWEST]
         sheets.write_pairs(

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from edgekd.files import atomic_file
 from edgekd.teach.data import to_batch
+from edgekd.teach.evaluation.images import Images
 from edgekd.teach.plots import write_grid
 
-Images = npt.NDArray[np.uint8]
 COLUMNS = 8
 
 
@@ -57,6 +57,5 @@ def write_sweep(
     for axes in (left, right):
         axes.axvline(chosen, color="C1", linewidth=1, label="chosen")
         axes.legend()
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=90)
-    temporary.replace(path)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=90)

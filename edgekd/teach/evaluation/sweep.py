@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekd.teach.evaluation.figures import Instruments, row_figures
-from edgekd.teach.evaluation.pictures import Artist, wishes
+from edgekd.teach.evaluation.figures import MetricTools, row_figures
+from edgekd.teach.evaluation.pictures import TeacherSampler, picture_requests
 from edgekd.teach.evaluation.prompts import PromptSet
 from edgekd.teach.recipe import TeachRecipe
 
@@ -21,13 +21,13 @@ def choose(rows: list[dict[str, Any]]) -> float:
 
 
 def sweep(
-    artist: Artist, chosen: PromptSet, recipe: TeachRecipe, tools: Instruments
+    sampler: TeacherSampler, chosen: PromptSet, recipe: TeachRecipe, tools: MetricTools
 ) -> dict[str, Any]:
     """Figures at each scale of the recipe, and the scale that was chosen."""
-    reference = tools.eye.see(chosen.reference_images(recipe))
+    reference = tools.extractor.extract(chosen.reference_images(recipe))
     rows = []
     for scale in recipe.evaluate.guidance_scales:
-        images = artist.draw(wishes(chosen.prompts), scale, f"guidance {scale:g}")
+        images = sampler.draw(picture_requests(chosen.prompts), scale, f"guidance {scale:g}")
         rows.append({"guidance_scale": scale, **row_figures(images, chosen, reference, tools)})
     real = row_figures(chosen.real_images(recipe), chosen, reference, tools)
     return {

@@ -14,7 +14,7 @@ PSNR_DB = 30.0
 FD_SAMPLES = 1000
 
 
-class Target(NamedTuple):
+class QualityTarget(NamedTuple):
     """`reached` is None where the figure could not be taken, or not of enough pictures."""
 
     name: str
@@ -30,15 +30,15 @@ def target(
     low: float | None = None,
     high: float | None = None,
     enough: bool = True,
-) -> Target:
-    """A figure beside its limits; `enough`: it is of enough pictures to be judged."""
+) -> QualityTarget:
+    """A figure beside its limits; `enough`: it is of enough pictures to say something."""
     if value is None or not enough:
-        return Target(name, value, low, high, None)
+        return QualityTarget(name, value, low, high, None)
     reached = (low is None or value >= low) and (high is None or value <= high)
-    return Target(name, value, low, high, reached)
+    return QualityTarget(name, value, low, high, reached)
 
 
-def judge(result: dict[str, Any]) -> list[dict[str, Any]]:
+def check_targets(result: dict[str, Any]) -> list[dict[str, Any]]:
     """The targets for known pairs and for the autoencoder on new labels.
 
     The style probe is not perfect on real images: what it finds in generated ones is held

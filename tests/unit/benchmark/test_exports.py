@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from edgekd.benchmark import exports
 from edgekd.benchmark.exports import benchmark_exports, choose_targets, table
 from edgekd.benchmark.suite import ExportSuite, load_any_suite, load_suite
 from edgekd.errors import InputError
 from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.protocol import Floor, Floors
+from edgekd.processes.child import Child
 from edgekd.progress import Silent
 from edgekd.resources import find_yaml
 from edgekd.student.reference import ARCHITECTURES
@@ -65,12 +65,9 @@ def test_precision_that_the_runtime_does_not_have_is_refused() -> None:
 def test_rows_tell_cost_and_parity_also_of_what_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def make_here(entry: str, payload: dict[str, Any]) -> None:
+    def call_here(self: Child, function: Any, *arguments: Any) -> None:
         """A fresh process would not know of the small architecture."""
-        from edgekd.benchmark.random_pipeline import make_pipeline
-
-        assert entry == "edgekd.benchmark.random_pipeline:make_pipeline"
-        make_pipeline(payload)
+        function(*arguments)
 
     real_floors = OnnxExporter.floors
 
@@ -80,7 +77,7 @@ def test_rows_tell_cost_and_parity_also_of_what_failed(
         return real_floors(self, precision)
 
     monkeypatch.setitem(ARCHITECTURES, "sd15", SMALL)
-    monkeypatch.setattr(exports, "peak_memory", make_here)
+    monkeypatch.setattr(Child, "call", call_here)
     monkeypatch.setattr(OnnxExporter, "floors", floors)
     report = benchmark_exports(
         suite(targets={"onnx": ["fp32", "int8"]}), [load_target("onnx")], tmp_path, Silent()

@@ -13,9 +13,9 @@ from edgekd.artifacts import BenchmarkReport, PreparedData, finished
 from edgekd.benchmark.run import benchmark
 from edgekd.benchmark.subjects import Subject
 from edgekd.benchmark.suite import Suite
-from edgekd.benchmark.workers import WorkerPool
 from edgekd.data.prepare import prepare
 from edgekd.errors import GateError, InputError
+from edgekd.processes.pool import Pool
 from edgekd.progress import Silent
 from edgekd.recipe import DataSection, FilterSection, SplitSection
 
@@ -179,8 +179,7 @@ def test_a_second_run_measures_nothing_again(
         raise AssertionError("a worker was started")
 
     before = json.loads(report.json_path.read_text())
-    monkeypatch.setattr(WorkerPool, "_start", refuse)
-    monkeypatch.setattr("edgekd.benchmark.cost.start_peak_memory", refuse)
+    monkeypatch.setattr(Pool, "submit", refuse)
     again = benchmark(SUITE, subjects, data, report.root, Silent(), "k2", {}, judge=ToyJudge())
     after = json.loads(again.json_path.read_text())
     assert after["rows"] == before["rows"]
@@ -197,14 +196,14 @@ def test_a_killed_drawing_goes_on_at_its_batch(
     batches[1].unlink()
     asked = []
 
-    def take(self: WorkerPool, requests: Any, done: Any) -> None:
-        asked.extend(requests)
+    def take(self: Pool, function: Any, orders: Any) -> Any:
+        asked.extend(orders)
         batches[1].write_bytes(lost)
+        return []
 
-    monkeypatch.setattr(WorkerPool, "ask_all", take)
+    monkeypatch.setattr(Pool, "each", take)
     benchmark(SUITE, subjects, data, report.root, Silent(), "k3", {}, judge=ToyJudge())
-    assert {request["out"] for request in asked} == {str(batches[1].absolute())}
-    assert {tuple(request["indices"]) for request in asked} == {(4, 5)}
+    assert [(order.out, order.indices) for order in asked] == [(batches[1].absolute(), [4, 5])]
 
 
 def test_a_metric_that_is_nan_fails_and_leaves_nothing_that_looks_finished(

@@ -71,12 +71,6 @@ def test_key_follows_content_not_bookkeeping(teacher: Subject, tmp_path: Path) -
     assert replace(teacher, precision="int8").key() != teacher.key()
 
 
-def test_subjects_survive_json(teacher: Subject) -> None:
-    subject = replace(teacher, source=teacher.path, not_executed="no device")
-    assert Subject.from_dict(json.loads(json.dumps(subject.to_dict()))) == subject
-    assert Subject.from_dict(teacher.to_dict()) == teacher
-
-
 def test_a_matrix_that_could_not_be_read_is_refused(teacher: Subject, tmp_path: Path) -> None:
     student = replace(teacher, name="student", role="student")
     check_subjects([teacher, student])

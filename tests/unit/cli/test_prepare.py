@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from edgekd.cli import app as cli
-from edgekd.data.records import STARTER_PARQUET
+from edgekd.data.sources import STARTER_PARQUET
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,20 @@ def _fill_folder(folder: Path, count: int, first: int = 0) -> Path:
         (folder / f"{seed:04d}.png").write_bytes(_encode(_picture(seed)))
         (folder / f"{seed:04d}.txt").write_text(f"picture number {seed}\n")
     return folder
+
+
+def _write_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_tar() -> Callable[..., Path]:
+    return _write_tar
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import random
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +16,10 @@ import pytest
 from PIL import Image
 
 from edgekd.data.prepare import prepare
+from edgekd.data.records import Record, iter_records
 from edgekd.errors import InputError
 from edgekd.progress import Silent
-from edgekd.recipe import DataSection
+from edgekd.recipe import DataSection, SourcesSection
 
 
 def image_bytes(seed: int = 0) -> bytes:
@@ -51,14 +54,28 @@ def parquet(table: dict) -> Callable[[Path], dict]:
     return make
 
 
-def cut_tar(tmp: Path) -> dict:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        info = tarfile.TarInfo("a.png")
-        info.size = len(image_bytes())
-        archive.addfile(info, io.BytesIO(image_bytes()))
-    (tmp / "set.tar").write_bytes(stream.getvalue()[:700])
-    return {"sources": [str(tmp / "set.tar")]}
+def tar(members: dict[str, bytes]) -> Callable[[Path], dict]:
+    def make(tmp: Path) -> dict:
+        with tarfile.open(tmp / "set.tar", "w") as archive:
+            for name, content in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        return {"sources": [str(tmp / "set.tar")]}
+
+    return make
+
+
+def pipe(tmp: Path) -> dict:
+    values = folder_of()(tmp)
+    os.mkfifo(tmp / "set" / "a.png")
+    return values
+
+
+def link_out(tmp: Path) -> dict:
+    values = folder_of()(tmp)
+    (tmp / "set" / "a.png").symlink_to("/etc/hostname")
+    return values
 
 
 def sources(*names: str) -> Callable[[Path], dict]:
@@ -84,8 +101,36 @@ CASES: dict[str, tuple[Callable[[Path], dict], str]] = {
     "no such path": (sources("none"), "local path"),
     "glob without match": (sources("*.parquet"), "glob"),
     "text file": (both(folder_of(a__txt="x"), sources=["/etc/hostname"]), "must be an image"),
-    "empty folder": (folder_of(), "no images at all"),
-    "only words": (folder_of(a__txt="a cat"), "no images at all"),
+    "empty folder": (folder_of(), "no images, parquet files or tars"),
+    "empty tar": (tar({}), "no images at all"),
+    "only words": (folder_of(a__txt="a cat"), "(1 .txt without an image)"),
+    "only a pipe": (pipe, "(1 not a regular file)"),
+    "links out": (link_out, "(1 link that leaves the source)"),
+    "unknown format": (folder_of(a__xcf=b"x", a__txt="x"), "1 not read: .xcf"),
+    "columns of a table": (
+        metadata({"file_name": "a.png", "alt": "x", "label": 1}),
+        "1 no caption; columns seen: alt, label). `--set data.caption_column=NAME`",
+    ),
+    "columns of a parquet file": (
+        parquet({"image": [image_bytes()], "alt": ["x"]}),
+        "columns seen: alt",
+    ),
+    "columns of a tar": (
+        tar({"a.png": image_bytes(), "a.json": b'{"alt": "x"}'}),
+        "columns seen: alt",
+    ),
+    "two images in a sample": (
+        tar({"a.png": b"", "a.jpg": b""}),
+        "`data.image_key` must say which part",
+    ),
+    "large image": (
+        both(folder_of(a__png=b"x" * 2000, a__txt="x"), max_bytes=1024),
+        "1 larger than max_bytes",
+    ),
+    "large caption": (
+        both(folder_of(a__png=b"x", a__txt="x" * 2000), max_bytes=1024),
+        "1 unreadable caption",
+    ),
     "no captions": (folder_of(a__png=image_bytes(), b__png=image_bytes(1)), "2 no caption"),
     "captions too short": (
         both(few(2), filters={"min_caption_chars": 99}),
@@ -109,7 +154,6 @@ CASES: dict[str, tuple[Callable[[Path], dict], str]] = {
     "parquet of words": (parquet({"text": ["x"]}), "column named image"),
     "parquet of numbers": (parquet({"image": [1, 2], "text": ["x", "y"]}), "2 no image bytes"),
     "no parquet": (folder_of(a__parquet="PAR1"), "must be a parquet file"),
-    "cut tar": (cut_tar, "whole tar file"),
     "no tar": (folder_of(a__tar="x" * 2000), "whole tar file"),
     "no colour": (few(1, background="reddish"), "opaque colour"),
     "no validation": (few(2), "both sides of the split"),
@@ -146,3 +190,32 @@ def test_out_is_a_file(tmp_path):
             DataSection(resolution=32, **few(2)(tmp_path)), tmp_path / "prepared" / "x", Silent()
         )
     assert (tmp_path / "prepared").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.tar", "metadata.jsonl", "metadata.csv"])
+def test_mutated_files_are_records_or_one_line(name, tmp_path):
+    """Bytes changed, removed, added, and files cut."""
+    values = {
+        "a.parquet": parquet({"image": [image_bytes()] * 4, "text": ["a", "b", "c", "d"]}),
+        "a.tar": tar({f"{n}.{p}": b'{"a": 1}' for n in range(4) for p in ("png", "txt", "json")}),
+        "metadata.jsonl": metadata({"file_name": "a.png", "text": "x"}),
+        "metadata.csv": folder_of(metadata__csv="file_name,text\na.png,x\n", a__png=b"x"),
+    }[name](tmp_path)
+    path = tmp_path / "set" / name if "metadata" in name else Path(values["sources"][0])
+    good, rng = path.read_bytes(), random.Random(0)
+    section = SourcesSection(**values)
+    refused = list[str]()
+    for _ in range(150):
+        content = bytearray(good)
+        for _ in range(rng.randint(1, 5)):
+            # Tables of contents of parquet files and the last members of tars are at the end.
+            start = rng.randrange(len(good)) if rng.random() < 0.6 else -rng.randint(1, 500)
+            new = rng.randbytes(rng.randint(0, 8))
+            content[start : start + rng.choice((len(new), 0, 40))] = new
+        path.write_bytes(content if rng.random() < 0.8 else content[: rng.randrange(len(good))])
+        try:
+            assert all(isinstance(record, Record) for record in iter_records(section))
+        except InputError as error:
+            refused.append(str(error))
+    assert refused
+    assert not any("\n" in line for line in refused)

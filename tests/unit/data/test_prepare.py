@@ -17,6 +17,7 @@ from edgekd.data import prepare as prepare_module
 from edgekd.data.dataset import iter_prepared, list_shards
 from edgekd.data.images import decode, resize_and_crop
 from edgekd.data.prepare import prepare
+from edgekd.data.sources import STARTER_PARQUET
 from edgekd.data.split import holdout
 from edgekd.errors import InputError
 from edgekd.progress import Silent
@@ -61,7 +62,7 @@ def test_layout_and_counts(prepared):
     summary = json.loads((prepared.root / "summary.json").read_text())
     assert summary["records"] == 40
     assert summary["kept"] == {"train": prepared.train, "validation": prepared.validation}
-    assert summary["skipped"] == {}
+    assert summary["skipped"] == summary["unused"] == summary["dialects"] == {}
     left = {path.name for path in prepared.root.iterdir()}
     assert left == {
         *("shards", "summary.json", "skipped.jsonl", "artifact.json", "source_hashes.json")
@@ -197,7 +198,7 @@ def test_groups_stay_on_one_side(tmp_path, picture, encode):
         for i in range(60)
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet")
-    split = {"group_fraction": 0.3, "image_fraction": 0.0}
+    split = {"group_fraction": 0.3, "image_fraction": 0.0, "group_key": "label"}
     data = prepare(section(tmp_path / "data.parquet", split=split), tmp_path / "out", Silent())
     sides = [{s.group for s in iter_prepared(data, side)} for side in ("train", "validation")]
     assert sides[0].isdisjoint(sides[1])
@@ -267,7 +268,7 @@ def test_a_changing_file_is_refused(how, tmp_path, fill_folder, monkeypatch, enc
 
 
 def test_starter_pixels_are_the_shipped_ones(tmp_path):
-    table = pq.read_table(prepare_module.list_files(["starter"])[0][0].path).slice(0, 60)
+    table = pq.read_table(STARTER_PARQUET).slice(0, 60)
     pq.write_table(table, tmp_path / "part.parquet")
     data = prepare(section(tmp_path / "part.parquet", resolution=64), tmp_path / "out", Silent())
     shipped = {row["caption"]: row["image"]["bytes"] for row in table.to_pylist()}

@@ -20,7 +20,7 @@ SPLIT = {"group_fraction": 0.1, "image_fraction": 0.1}
 
 # Prepares, and kills itself without warning in the middle of the second pass.
 SCRIPT = """
-import json, multiprocessing, os, resource, signal, sys
+import json, os, psutil, resource, signal, sys
 from pathlib import Path
 from edgekd.data.prepare import prepare
 from edgekd.errors import InputError
@@ -47,7 +47,7 @@ class Counting:
         def advance(n, resumed=False):
             self.owner.left -= n
             if self.owner.left < 0:
-                print(json.dumps([child.pid for child in multiprocessing.active_children()]))
+                print(json.dumps([child.pid for child in psutil.Process().children()]))
                 sys.stdout.flush()
                 os.kill(os.getpid(), signal.SIGKILL)
 

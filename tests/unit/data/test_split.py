@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgekd.data.records import Record
 from edgekd.data.split import group_of, holdout
 from edgekd.recipe import SplitSection
 
@@ -60,7 +61,22 @@ def test_seeds_differ():
     assert sides(SplitSection(seed=0)) != sides(SplitSection(seed=1))
 
 
-def test_group_is_the_field_or_the_caption():
-    assert group_of({"label": "cat"}, "a cat", "label") == "cat"
-    assert group_of({"label": ""}, "a cat", "label") == "a cat"
-    assert group_of({}, "a cat", "label") == "a cat"
+@pytest.mark.parametrize(
+    ("fields", "group_key", "wanted"),
+    [
+        ({"label": "cat"}, "label", "cat"),
+        ({"label": ""}, "label", "a cat"),
+        ({}, "label", "a cat"),
+        ({"label": "cat"}, None, "a cat"),
+    ],
+)
+def test_group_is_the_field_or_the_caption(fields, group_key, wanted):
+    record = Record(b"", "a cat", "x", fields)
+    assert group_of(record, SplitSection(group_key=group_key)) == wanted
+
+
+def test_the_starters_own_field_groups_unless_the_recipe_names_one():
+    fields = {"label": "cat", "style": "3d"}
+    record = Record(b"", "a cat", "x", fields, group_key="label")
+    assert group_of(record, SplitSection()) == "cat"
+    assert group_of(record, SplitSection(group_key="style")) == "3d"

@@ -10,8 +10,8 @@ from edgekd.diffusion.load import load_pipeline
 from edgekd.diffusion.native_size import teacher_of_size
 from edgekd.diffusion.validate import inspect_teacher
 from edgekd.recipe import StudentSection
-from edgekd.student.arch import resolve_arch
 from edgekd.student.build import build_student, save_student
+from edgekd.student.resolve import resolve_arch
 
 
 @pytest.mark.parametrize("name", ["tiny_teacher", "tiny_sdxl_teacher"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,9 @@ def inspect(path: Path) -> Any:
 
 
 def edit_json(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    """Change a JSON file; `...` removes a key."""
+    values = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({key: value for key, value in values.items() if value is not ...}))
 
 
 def edit_tensors(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -218,6 +221,63 @@ def _sample_prediction(root: Path) -> None:
     edit_json(root / "scheduler" / "scheduler_config.json", prediction_type="sample")
 
 
+def _in(file: str, **changes: Any) -> Callable[[Path], None]:
+    return lambda root: edit_json(root / file, **changes)
+
+
+def _scheduler(**changes: Any) -> Callable[[Path], None]:
+    return _in("scheduler/scheduler_config.json", **changes)
+
+
+def _deep(root: Path) -> None:
+    (root / "unet" / "config.json").write_text("[" * 100_000)
+
+
+def _fifo(root: Path) -> None:
+    path = root / "vae" / "config.json"
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _endless_shards(root: Path) -> None:
+    (root / UNET).unlink()
+    (root / f"{UNET}.index.json").symlink_to("/dev/zero")
+
+
+def _whole_words(root: Path) -> None:
+    from edgekd.libraries import transformers
+
+    path = root / "tokenizer"
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(str(path), local_files_only=True)
+    tokenizer.add_tokens([transformers.AddedToken("<x>", single_word=True)])
+    tokenizer.save_pretrained(path)
+    edit_json(root / "text_encoder" / "config.json", vocab_size=len(tokenizer))
+
+
+LAYERS = [
+    ("unet", "layers_per_block", 10**6),
+    ("unet", "transformer_layers_per_block", [10**6, 1, 1, 1]),
+    ("unet", "block_out_channels", [32] * 5000),
+    ("vae", "layers_per_block", 10**12),
+    ("text_encoder", "num_hidden_layers", 10**6),
+    ("text_encoder", "num_labels", 10**8),
+]
+ODD_SCHEDULES: list[tuple[dict[str, Any], str]] = [
+    ({"num_train_timesteps": 1}, "`2 <= num_train_timesteps"),
+    ({"num_train_timesteps": 10**12}, "`2 <= num_train_timesteps"),
+    ({"num_train_timesteps": "1000"}, "but got '1000'"),
+    ({"beta_start": float("nan")}, "`alphas_cumprod` of the DDIMScheduler"),
+    ({"beta_end": float("inf")}, "`alphas_cumprod` of the DDIMScheduler"),
+    ({"beta_end": 1.5}, "`alphas_cumprod` of the DDIMScheduler"),
+    ({"beta_start": -0.001, "beta_schedule": "linear"}, "`alphas_cumprod` of the DDIMScheduler"),
+    ({"beta_start": 0.0, "beta_end": 0.0}, "must fall, from 1 at most"),
+    ({"beta_start": "a little"}, "must describe a DDIMScheduler"),
+    ({"trained_betas": [0.1, 2.0, 0.1]}, "`alphas_cumprod` of the DDIMScheduler"),
+    ({"beta_schedule": "cubic"}, "must describe a DDIMScheduler"),
+    ({"timestep_spacing": "even"}, "the DDIMScheduler in"),
+    ({"steps_offset": "one"}, "must draw in 10 steps"),
+    ({"rescale_betas_zero_snr": True}, "must keep a signal at its last level"),
+]
 BAD = [
     (_remove_index, "with `model_index.json`"),
     (_broken_index, "must be JSON"),
@@ -254,10 +314,25 @@ BAD = [
     (_unknown_scheduler, "_class_name=MyScheduler"),
     (_flow_matching, "but got FlowMatchEulerDiscreteScheduler"),
     (_sample_prediction, "must be epsilon or v_prediction, but got 'sample'"),
+    (_deep, "must be JSON"),
+    (_fifo, "must have `vae/config.json`"),
+    (_endless_shards, "must hold `diffusion_pytorch_model.safetensors`"),
+    (_in("model_index.json", **{"../x": ["diffusers", "AutoencoderKL"]}), "plain names of folders"),
+    (_in("model_index.json", **{"/etc": [None, None]}), "plain names of folders"),
+    (_in("model_index.json", scheduler=["diffusers", "PNDMScheduler"]), "name the same class"),
+    (_in("vae/config.json", scaling_factor=True), "`scaling_factor > 0` must hold"),
+    (_in("unet/config.json", dual_cross_attention=True), "the unet must run as its config"),
+    (_in("unet/config.json", sample_size=10**6), "must be up to 4096"),
+    (_in("unet/config.json", sample_size=[[8], [8]]), "one side of a square"),
+    (_whole_words, "must not be `single_word`, exports cannot obey it, but got '<x>'"),
+    *((_scheduler(**changes), said) for changes, said in ODD_SCHEDULES),
+    *((_in(f"{part}/config.json", **{key: value}), "must ") for part, key, value in LAYERS),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "message"), BAD, ids=[case[0].__name__[1:] for case in BAD])
+@pytest.mark.parametrize(
+    ("spoil", "message"), BAD, ids=[f"{i}{case[0].__name__}" for i, case in enumerate(BAD)]
+)
 def test_bad_teacher_is_one_clear_line(
     spoil: Callable[[Path], None], message: str, tiny_teacher: Path, tmp_path: Path
 ) -> None:
@@ -279,6 +354,7 @@ SDXL_BAD = [
     ("vae/config.json", {"latents_mean": [0.0] * 3, "latents_std": [1.0] * 3}, "one number for"),
     ("vae/config.json", {"scaling_factor": "0.13"}, "but got '0.13'"),
     ("unet/config.json", {"addition_time_embed_dim": "8"}, "must be an integer"),
+    ("vae/config.json", {"scaling_factor": ...}, "must have `scaling_factor`"),
 ]
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from edgekd.distill.folder import RunFolder
+from edgekd.distill.sources import Sources
 from edgekd.progress import Silent
 from edgekd.recipe import DistillSection
 
@@ -84,41 +86,27 @@ class Bench:
         return DistillSection.model_validate({**SMALL, **changes})
 
     def arch(self, name: str = "bk-sdm-small") -> Any:
-        from edgekd.student.arch import preset
+        from edgekd.student.resolve import preset
 
         return preset(name, dict(self.teacher.unet.config))
 
-    def trainer(self, out: Path, key: str = "key", arch: Any = None, **changes: Any) -> Any:
+    def load(self, device: torch.device) -> Sources:
+        return Sources(self.teacher, self.train, self.validation)
+
+    def trainer(self, out: Path, key: str = "key", **changes: Any) -> Any:
         from edgekd.distill.loop import make_accelerator
         from edgekd.distill.trainer import Trainer
 
         section = self.section(**changes)
-        return Trainer(
-            section,
-            arch or self.arch(),
-            self.teacher,
-            self.train,
-            self.validation,
-            make_accelerator(section),
-            out,
-            key,
-        )
+        accelerator = make_accelerator(section)
+        sources = self.load(accelerator.device)
+        return Trainer(section, self.arch(), sources, RunFolder(out, key), accelerator)
 
     def run(self, out: Path, key: str = "key", **changes: Any) -> Any:
-        from edgekd.distill.loop import make_accelerator, train_student
+        from edgekd.distill.loop import distill
 
-        section = self.section(**changes)
-        return train_student(
-            section,
-            self.arch(),
-            self.teacher,
-            self.train,
-            self.validation,
-            make_accelerator(section),
-            out,
-            Silent(),
-            key,
-        )
+        folder = RunFolder(out, key)
+        return distill(self.section(**changes), self.arch(), self, folder, Silent())
 
 
 @pytest.fixture(scope="session")

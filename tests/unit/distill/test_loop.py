@@ -7,18 +7,16 @@ import pytest
 import torch
 
 from edgekd.artifacts import TeacherCache
-from edgekd.distill.loop import distill, make_accelerator, train_student
+from edgekd.distill import loop
+from edgekd.distill.loop import make_accelerator
+from edgekd.distill.sources import CachedTeacher
 from edgekd.errors import InputError
-from edgekd.progress import Silent
-from edgekd.recipe import StudentSection
 
 
-def test_a_cache_of_another_teacher_is_refused(
-    bench: Any, tiny_teacher: Path, tmp_path: Path
-) -> None:
+def test_a_cache_of_another_teacher_is_refused(tiny_teacher: Path, tmp_path: Path) -> None:
     cache = TeacherCache(tmp_path / "cache", "key", "another teacher")
     with pytest.raises(InputError, match="cache must be of this teacher"):
-        distill(bench.section(), StudentSection(), tiny_teacher, cache, tmp_path, Silent(), "key")
+        CachedTeacher(tiny_teacher, cache).load(torch.device("cpu"))
 
 
 def test_processes_that_cannot_join_are_refused(bench: Any, monkeypatch: Any) -> None:
@@ -32,7 +30,6 @@ def test_processes_that_cannot_join_are_refused(bench: Any, monkeypatch: Any) ->
 
 
 def test_threads_are_given_back(bench: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    section = bench.section(threads=torch.get_num_threads() + 1)
     used = []
 
     class StopError(Exception):
@@ -43,19 +40,8 @@ def test_threads_are_given_back(bench: Any, tmp_path: Path, monkeypatch: Any) ->
         raise StopError
 
     before = torch.get_num_threads()
-    monkeypatch.setattr("edgekd.distill.loop.Trainer", note)
-    accelerator = make_accelerator(section)
+    monkeypatch.setattr(loop, "Trainer", note)
     with pytest.raises(StopError):
-        train_student(
-            section,
-            bench.arch(),
-            bench.teacher,
-            bench.train,
-            bench.validation,
-            accelerator,
-            tmp_path,
-            Silent(),
-            "key",
-        )
+        bench.run(tmp_path, threads=before + 1)
     assert used == [before + 1]
     assert torch.get_num_threads() == before

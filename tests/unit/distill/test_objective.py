@@ -7,12 +7,10 @@ import torch
 
 from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.distill.batches import Batch, Batches
-from edgekd.distill.objective import Objective, predict, total
-from edgekd.errors import InputError
+from edgekd.distill.objective import Nets, Objective, predict, total
 from edgekd.recipe import LossSection
-from edgekd.student.arch import full
 from edgekd.student.build import build_student
-from edgekd.student.mapping import feature_pairs
+from edgekd.student.resolve import full
 from edgekd.training.draws import BatchPlan
 
 
@@ -21,14 +19,13 @@ class Setup:
         self.teacher = bench.teacher.unet
         self.schedule = read_schedule(bench.teacher.scheduler)
         self.student = build_student(self.teacher, arch)
-        self.pairs = feature_pairs(arch, dict(self.teacher.config))
+        self.nets = Nets(self.student, self.teacher, arch)
         batches = Batches(bench.train, bench.teacher.info, bench.teacher.vae.config, self.schedule)
         self.batch: Batch = batches.training(0, range(2), BatchPlan(2), 0.1)
 
     def terms(self, **losses: Any) -> dict[str, torch.Tensor]:
         section = LossSection.model_validate(losses)
-        objective = Objective(self.student, self.teacher, section, self.pairs, self.schedule, None)
-        with objective:
+        with Objective(self.nets, section, self.schedule, None) as objective:
             return objective.terms(self.batch)
 
 
@@ -95,17 +92,9 @@ def test_no_hook_stays(small: Setup) -> None:
         assert not any(m._forward_hooks for m in unet.modules())
 
 
-def test_feature_kd_without_a_pair_is_refused(small: Setup) -> None:
-    small.pairs = []
-    with pytest.raises(InputError, match=r"distill\.losses\.feature"):
-        small.terms(task=1, output=0, feature=1)
-
-
 def test_bf16_autocast_leaves_losses_in_fp32(small: Setup) -> None:
     section = LossSection(task=1, output=1, feature=1)
-    with Objective(
-        small.student, small.teacher, section, small.pairs, small.schedule, torch.bfloat16
-    ) as objective:
+    with Objective(small.nets, section, small.schedule, torch.bfloat16) as objective:
         terms = objective.terms(small.batch)
     exact = small.terms(task=1, output=1, feature=1)
     for name, value in terms.items():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from edgekd.distill.sampling import SampleSheet, choose_prompts, grid, save_png
+from edgekd.distill.sampling import SampleSheet, choose_prompts, grid, save_png, spread_captions
 from edgekd.student.build import build_student
 
 
@@ -25,10 +25,15 @@ class Captions:
 
 def test_prompts_are_different_and_spread() -> None:
     latents: Any = Captions([f"caption {i // 2}" for i in range(100)])
-    prompts = choose_prompts(latents, 5)
+    prompts = spread_captions(latents, 5)
     assert prompts == [f"caption {i}" for i in (0, 10, 20, 30, 40)]
     few: Any = Captions(["a", "", "a", "b"])
-    assert sorted(choose_prompts(few, 3)) == ["a", "b"]
+    assert sorted(spread_captions(few, 3)) == ["a", "b"]
+
+
+def test_prompts_of_the_recipe_are_taken_as_they_are(bench: Any) -> None:
+    assert choose_prompts(bench.section(sample_prompts=["x", "x"]), bench.train) == ["x", "x"]
+    assert len(choose_prompts(bench.section(sample_prompts=[]), bench.train)) == 3
 
 
 def test_grid_places_rows_and_columns() -> None:
@@ -43,13 +48,14 @@ def test_grid_places_rows_and_columns() -> None:
 
 @pytest.mark.parametrize("share", [1, 2])
 def test_rows_share_their_noise(share: int, bench: Any, tmp_path: Path) -> None:
-    from edgekd.student.arch import full
+    from edgekd.student.resolve import full
 
     teacher = bench.teacher
     latent_size = teacher.info.latent_size // share
     before = torch.get_rng_state()
     prompts = ["a red apple", "a car"]
-    sheet = SampleSheet(teacher, prompts, 2, 3.0, seed=0, latent_size=latent_size)
+    section = bench.section(sample_steps=2, guidance_scale=3.0)
+    sheet = SampleSheet(teacher, section, prompts, latent_size)
     same = sheet.draw(build_student(teacher.unet, full(dict(teacher.unet.config))))
     size = latent_size * teacher.info.vae_scale_factor
     assert same.shape[0] == 2 * size + 4

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from edgekd.distill import checkpoint as checkpoints
-from edgekd.distill.log import read_rows
+from edgekd.distill import loop
+from edgekd.distill.folder import RunFolder
 from edgekd.distill.objective import Objective
 from edgekd.errors import GateError, InputError
 from edgekd.progress import Silent
+from edgekd.training.log import read_rows
 
 
 def _numbers(path: Path) -> list[dict[str, Any]]:
@@ -88,18 +89,20 @@ def test_a_finished_run_is_not_run_again(
 ) -> None:
     first = bench.run(tmp_path)
     before = first.metrics_path.read_bytes()
-    monkeypatch.setattr("edgekd.distill.loop.Trainer", lambda *args: _interrupt())
+    monkeypatch.setattr(loop, "Trainer", lambda *args: _interrupt())
     assert bench.run(tmp_path) == first
     assert first.metrics_path.read_bytes() == before
 
 
 def test_another_key_starts_anew(bench: Any, tmp_path: Path) -> None:
     bench.trainer(tmp_path, key="one", steps=2).run(Silent())
-    (tmp_path / "samples" / "old.png").touch()
+    for name in ("step-00000099.png", "mine.png"):
+        (tmp_path / "samples" / name).touch()
     bench.run(tmp_path, key="two", steps=3)
     rows = read_rows(tmp_path / "metrics.jsonl")
     assert [r["step"] for r in rows if "loss" in r] == [1, 2, 3]
-    assert [p.name for p in (tmp_path / "samples").iterdir()] == ["step-00000003.png"]
+    samples = sorted(p.name for p in (tmp_path / "samples").iterdir())
+    assert samples == ["mine.png", "step-00000003.png"]  # a user's file stays
     assert json.loads((tmp_path / "artifact.json").read_text())["key"] == "two"
 
 
@@ -130,7 +133,7 @@ def test_a_term_that_is_not_finite_stops_before_the_weights_change(
         2,
         3,
     ]
-    assert checkpoints.latest(tmp_path / "checkpoints", "key").step == 2
+    assert RunFolder(tmp_path, "key").checkpoints.latest(Silent()).step == 2
 
 
 def test_a_gradient_that_is_not_finite_stops_too(

@@ -8,8 +8,8 @@ from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.distill.batches import Batches
 from edgekd.distill.objective import predict
 from edgekd.distill.validation import Validation
-from edgekd.student.arch import full
 from edgekd.student.build import build_student
+from edgekd.student.resolve import full
 
 
 def _validation(bench: Any, batch_size: int) -> Validation:

@@ -9,7 +9,8 @@ from edgekd.errors import GateError, InputError
 from edgekd.export import isolate
 from edgekd.export.isolate import InProcess, Isolated, make_worker
 from edgekd.export.onnx.exporter import OnnxExporter
-from edgekd.export.protocol import ExportOptions
+from edgekd.export.protocol import ExportOptions, Floor
+from edgekd.export.steps import PartOrder, check
 from edgekd.measure.memory import resident_bytes
 from edgekd.progress import Silent
 
@@ -47,26 +48,8 @@ def test_limit_that_a_step_passes_ends_it_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_child_that_the_system_kills_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = isolate.start_peak_memory
-
-    def start_and_kill(*args: Any) -> Any:
-        process = start(*args)
-        process.kill()
-        return process
-
-    monkeypatch.setattr(isolate, "start_peak_memory", start_and_kill)
-    with pytest.raises(GateError, match="memory of this machine"):
-        Isolated(OnnxExporter()).run("draw", {})
-
-
 @pytest.mark.parametrize("worker", [InProcess, Isolated])
 def test_errors_for_the_user_come_back_from_both(worker: Any, tmp_path: Path) -> None:
-    order = {
-        "folder": str(tmp_path),
-        "component": "unet",
-        "precision": "fp32",
-        "trajectory": "none",
-    }
+    order = PartOrder(tmp_path, tmp_path / "none", tmp_path, "fp32", "unet", Floor(1, ""))
     with pytest.raises(InputError, match="none"):
-        worker(OnnxExporter()).run("check", order)
+        worker(OnnxExporter()).run(check, order)

@@ -12,7 +12,7 @@ import pytest
 
 from edgekd.errors import GateError, InputError
 from edgekd.export.checks import check_capabilities
-from edgekd.export.job import usable_base
+from edgekd.export.keys import usable_base
 from edgekd.export.manifest import (
     Origin,
     content_hash,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekd import entries
 from edgekd.errors import InputError
 from edgekd.export import registry
 from edgekd.export.onnx.exporter import OnnxExporter
@@ -15,7 +16,7 @@ from edgekd.export.protocol import Exporter
 
 def _install(monkeypatch: pytest.MonkeyPatch, *values: tuple[str, str]) -> None:
     found = [EntryPoint(name, value, registry.GROUP) for name, value in values]
-    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    monkeypatch.setattr(entries, "entry_points", lambda group: found)
 
 
 def test_onnx_is_registered_and_keeps_the_protocol() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgekd.artifacts import TeacherCache, read_json
+from edgekd.distill import loop
 from edgekd.errors import InputError
 from edgekd.export.protocol import Generation
 from edgekd.jobs.benchmark import benchmark_run, student_names
@@ -50,20 +52,27 @@ def test_pictures_have_the_teachers_size_unless_the_recipe_says_another(
     assert with_sized_teacher(plan).teacher.resolution == 64
 
 
-def test_how_often_a_run_is_saved_starts_none_anew(
+def test_a_student_is_named_by_what_makes_it(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgekd.distill.loop.distill", lambda *given: given[-1])
-    plan = make_plan(recipe, load_target("onnx"), tmp_path)
+    """Its resolved architecture among it, which is handed on; how often it is saved is not."""
+    given: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(loop, "distill", lambda *args: given.append(args))
     cache = TeacherCache(tmp_path, "key", "teacher")
 
-    def key(**changed: int) -> object:
-        section = recipe.distill.model_copy(update=changed)
-        other = recipe.model_copy(update={"distill": section})
-        return train_student(plan, other, cache, tmp_path, Silent())
+    def key(section: str, **changed: object) -> object:
+        values = {**recipe.model_dump(), section: {**recipe.model_dump()[section], **changed}}
+        plan = make_plan(Recipe.model_validate(values), load_target("onnx"), tmp_path)
+        train_student(plan, cache, tmp_path, Silent())
+        assert given[-1][1] == plan.arch
+        return given[-1][3].key
 
-    assert key(checkpoint_every=7) == key()
-    assert key(steps=7) != key()
+    first = key("distill")
+    assert key("distill", checkpoint_every=7) == first
+    assert key("distill", steps=7) != first
+    assert key("student", preset="bk-sdm-base") != first
+    written = given[0][1].model_dump(mode="json")
+    assert key("student", preset=None, arch=written) == first
 
 
 def test_an_export_fills_the_folder_that_one_stands_in(
@@ -83,7 +92,7 @@ def test_a_mount_point_is_refused_before_the_export(
     tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
-    with pytest.raises(InputError, match="must not be a mount point"):
+    with pytest.raises(InputError, match="a mount point"):
         export_run(ExportRequest(tiny_teacher, load_target("onnx"), tmp_path), Silent())
     assert list(tmp_path.iterdir()) == []
 

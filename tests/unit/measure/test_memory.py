@@ -1,66 +1,55 @@
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edgekd.measure.memory import (
-    finish_measured,
-    forget_peak,
-    peak_memory,
-    peak_resident_bytes,
-    start_peak_memory,
-)
+from edgekd.measure.memory import forget_peak, measured, peak_resident_bytes
+from edgekd.processes.child import Child
 
 MIB = 1024**2
+
+
 ENTRIES = """
 import numpy as np
 
-def allocate(payload):
-    array = np.ones(payload["mib"] * 1024 * 128)
+def allocate(mib):
+    array = np.ones(mib * 1024 * 128)
     del array
+    return "done"
 
-def answer(payload):
-    print("noise on stdout")
-    return {"sum": sum(payload["values"])}
-
-def fail(payload):
-    raise ValueError("entry broke")
+def preload(mib):
+    global ballast
+    ballast = np.ones(mib * 1024 * 128)
 """
 
 
 @pytest.fixture
-def entries(tmp_path: Path) -> dict[str, str]:
-    """A module with entries that only the fresh process imports."""
-    (tmp_path / "memory_entries.py").write_text(ENTRIES)
-    return {"PYTHONPATH": str(tmp_path)}
+def child() -> Iterator[Child]:
+    with Child("allocate") as child:
+        yield child
 
 
-def test_a_known_allocation_is_measured_after_it_was_freed(entries: dict[str, str]) -> None:
-    memory = peak_memory("memory_entries:allocate", {"mib": 200}, entries)
+def test_a_known_allocation_is_measured_after_it_was_freed(child: Child, entries: Any) -> None:
+    found = child.call(measured, entries.allocate, 200)
+    assert found.result == "done"
     # 200 MiB are touched. The kernel's counters lag by some pages per core, hence 1 MiB less;
     # the interpreter itself adds a little.
-    assert 199 * MIB <= memory.above_baseline_bytes < 220 * MIB
-    assert memory.peak_bytes == memory.baseline_bytes + memory.above_baseline_bytes
+    assert 199 * MIB <= found.memory.above_baseline_bytes < 220 * MIB
+    assert found.memory.to_dict()["above_baseline_bytes"] == found.memory.above_baseline_bytes
 
 
-def test_a_fresh_process_does_not_inherit_the_parents_peak(entries: dict[str, str]) -> None:
+def test_a_fresh_process_does_not_inherit_the_parents_peak(child: Child, entries: Any) -> None:
     ballast = np.ones(500 * MIB // 8)
     assert peak_resident_bytes() > 500 * MIB
-    memory = peak_memory("memory_entries:allocate", {"mib": 1}, entries)
-    assert memory.peak_bytes < 200 * MIB
+    assert child.call(measured, entries.allocate, 1).memory.peak_bytes < 200 * MIB
     assert ballast[0] == 1
 
 
-def test_a_failed_measurement_raises_with_its_reason(entries: dict[str, str]) -> None:
-    with pytest.raises(RuntimeError, match="entry broke"):
-        peak_memory("memory_entries:fail", {}, entries)
-
-
-def test_what_the_work_returns_comes_back(entries: dict[str, str]) -> None:
-    process = start_peak_memory("memory_entries:answer", {"values": [1, 2]}, entries)
-    memory, result = finish_measured(process)
-    assert result == {"sum": 3}
-    assert memory.peak_bytes > 0
+def test_what_is_loaded_before_is_no_part_of_the_work(child: Child, entries: Any) -> None:
+    memory = child.call(measured, entries.allocate, 100, entries.preload).memory
+    assert memory.baseline_bytes > 100 * MIB
+    assert 99 * MIB <= memory.above_baseline_bytes < 120 * MIB
 
 
 def test_a_forgotten_peak_is_counted_anew() -> None:

@@ -21,7 +21,7 @@ def folder(starter_teacher: Path, tmp_path: Path) -> Path:
     for name in ("tokenizer", "scheduler"):
         shutil.copytree(starter_teacher / name, out / name)
     shutil.copy(starter_teacher / "model_index.json", out)
-    for part, source in (("unet", "unet"), ("vae_decoder", "vae")):
+    for part, source in (("unet",) * 2, ("vae_decoder", "vae"), ("text_encoder",) * 2):
         (out / part).mkdir()
         shutil.copy(starter_teacher / source / "config.json", out / part)
     manifest = {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -103,8 +104,23 @@ def test_parts_that_cannot_be_opened(folder: Path, runtime: str, file: str) -> N
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_parts_of_another_place_or_pipeline(folder: Path, runtime: str) -> None:
+    write_part(folder, runtime, TensorProto.FLOAT)
+    (folder / "unet" / "config.json").rename(folder / "config.json")
+    shutil.copytree(folder / "unet", folder / "vae_decoder", dirs_exist_ok=True)
+    (folder / "config.json").rename(folder / "unet" / "config.json")
+    opened = backend(folder, runtime)
+    with pytest.raises(InputError, match=r"must be the model of a vae_decoder.*sample, timestep"):
+        opened.run("vae_decoder", {"latent_sample": CALL["sample"]})
+    with pytest.raises(InputError, match=r"must take only sample in this pipeline.*timestep"):
+        opened.run("unet", {"sample": CALL["sample"]})
+    with pytest.raises(InputError, match="the unet must run in"):
+        opened.run("unet", {**CALL, "sample": np.zeros((2, 5), np.float32)})
+
+
 def test_runtimes_without_a_backend(folder: Path) -> None:
-    with pytest.raises(InputError, match="must be onnx, openvino or coreml, but got tflite"):
+    with pytest.raises(InputError, match="must be one of onnx, openvino, coreml, but got tflite"):
         backend(folder, "tflite")
 
 

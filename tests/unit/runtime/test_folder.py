@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from edgekd.errors import InputError
 from edgekd.export import manifest
 from edgekd.libraries import diffusers
 from edgekd.runtime import folder as module
+from edgekd.runtime.conditions import open_encoders
 from edgekd.runtime.folder import Shapes, read_folder
 
 
@@ -80,9 +82,25 @@ def test_a_guidance_distilled_unet(folder: Path) -> None:
     ("name", "values", "message"),
     [
         ("manifest.json", {"format": 2}, "must be a manifest of format 1, but got 2"),
-        ("manifest.json", {"shapes": None}, "must be those of an export"),
-        ("manifest.json", {"recommended": {"steps": 3}}, "must be those of an export.*guidance"),
-        ("manifest.json", {"tuning": {"chosen": 3}}, "must be those of an export"),
+        ("manifest.json", {"shapes": None}, "`shapes` of .* must be an object, but got None"),
+        ("manifest.json", {"shapes": {"native": [64]}}, "must have 2 to 2 entries, but got 1"),
+        ("manifest.json", {"shapes": {"native": [64, 10**400]}}, "1 <= width <= 32768"),
+        ("manifest.json", {"recommended": {"steps": 3}}, "guidance_scale` .* a number.*none"),
+        ("manifest.json", {"recommended": {"steps": 0}}, "1 <= steps <= 32768"),
+        ("manifest.json", {"recommended": {"steps": True}}, "`steps` .* must be an integer"),
+        (
+            "manifest.json",
+            {"recommended": {"steps": 3, "guidance_scale": float("nan")}},
+            "0 <= guidance_scale",
+        ),
+        ("manifest.json", {"runtime": ["onnx"]}, "`runtime` of .* must be a text"),
+        ("manifest.json", {"tuning": {"chosen": 3}}, "`chosen` of .*tuning` must be an object"),
+        ("manifest.json", {"tuning": [3]}, "`tuning` of .* must be an object"),
+        ("unet/config.json", {"in_channels": "4"}, "`in_channels` of .* must be an integer"),
+        ("unet/config.json", {"time_cond_proj_dim": 0}, "4 <= time_cond_proj_dim"),
+        ("vae_decoder/config.json", {"scaling_factor": None}, "`scaling_factor` .* a number"),
+        ("vae_decoder/config.json", {"block_out_channels": []}, "must have 1 to 8 entries"),
+        ("model_index.json", {"_class_name": 3}, "`_class_name` of .* must be a text"),
         ("model_index.json", {"_class_name": "FluxPipeline"}, "one of Stable.*got FluxPipeline"),
         ("scheduler/scheduler_config.json", {"_class_name": "X"}, "the scheduler must be one of"),
     ],
@@ -95,11 +113,42 @@ def test_folders_that_are_refused(
         read_folder(folder)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "model_index.json", "vae_decoder/config.json"])
+FILES = ["manifest.json", "model_index.json", "vae_decoder/config.json"]
+FILES += ["unet/config.json", "scheduler/scheduler_config.json"]
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_missing_files_are_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(InputError, match=f"{name}` must be a readable text file"):
+    with pytest.raises(InputError, match=f"must exist, but got .*{name}"):
         read_folder(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "content", ["", "[]", "3", "{}", "[" * 100_000, '{"a":' * 200 + "1" + "}" * 200]
+)
+def test_other_content_is_one_line(folder: Path, name: str, content: str) -> None:
+    (folder / name).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        read_folder(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_xl_folders_need_their_second_tokenizer(folder: Path) -> None:
+    change(folder / "model_index.json", _class_name="StableDiffusionXLPipeline")
+    with pytest.raises(InputError, match="must have `tokenizer_2`, but got none"):
+        open_encoders(read_folder(folder), None)
+    change(folder / "model_index.json", _class_name="StableDiffusionPipeline")
+    shutil.rmtree(folder / "tokenizer")
+    with pytest.raises(InputError, match="must have `tokenizer`, but got none"):
+        open_encoders(read_folder(folder), None)
+
+
+def test_ids_are_those_of_the_text_encoder(folder: Path) -> None:
+    change(folder / "text_encoder" / "config.json", vocab_size=4000)
+    with pytest.raises(InputError, match="0 <= id < 4000"):
+        open_encoders(read_folder(folder), None)
 
 
 def test_no_folder(tmp_path: Path) -> None:

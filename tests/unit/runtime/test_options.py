@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from edgekd.errors import InputError
+from edgekd.reading import Fields
 from edgekd.runtime.options import RuntimeOptions, read_options
 
 
@@ -39,7 +40,8 @@ from edgekd.runtime.options import RuntimeOptions, read_options
     ],
 )
 def test_measured_options(values: dict[str, Any], expected: RuntimeOptions) -> None:
-    assert read_options({"runtime": "onnx", "precision": "fp32", **values}) == expected
+    manifest = Fields("manifest.json", {"runtime": "onnx", "precision": "fp32", **values})
+    assert read_options(manifest) == expected
 
 
 @pytest.mark.parametrize(
@@ -55,5 +57,6 @@ def test_measured_options(values: dict[str, Any], expected: RuntimeOptions) -> N
     ],
 )
 def test_options_that_are_refused(chosen: dict[str, Any], message: str) -> None:
+    manifest = Fields("manifest.json", {"precision": "fp32", "tuning": {"chosen": chosen}})
     with pytest.raises(InputError, match=message):
-        read_options({"runtime": "onnx", "precision": "fp32", "tuning": {"chosen": chosen}})
+        read_options(manifest)

@@ -98,3 +98,23 @@ def test_pictures_that_are_not_finite(pipeline: Pipeline, parts: Any) -> None:
     parts.noise = float("nan")
     with pytest.raises(GateError, match="pictures must be finite"):
         pipeline.generate(["red apple"], steps=1)
+
+
+@pytest.mark.parametrize(
+    ("part", "outputs", "message"),
+    [
+        ("text_encoder", {}, "must give `last_hidden_state` .* got none"),
+        ("text_encoder", {"last_hidden_state": np.zeros((1, 8))}, r"got \[1, 8\]"),
+        ("text_encoder", {"last_hidden_state": np.float32(3)}, "got none"),
+        ("unet", {"sample": np.zeros((1, 4, 16, 16))}, "the unet must give `out_sample`"),
+        ("unet", {"out_sample": np.zeros((1, 4, 8, 8))}, r"got \[1, 4, 8, 8\]"),
+        ("vae_decoder", {"sample": np.zeros((1, 3, 32, 32))}, r"\[1, 3, 64, 64\].* got \[1, 3, 32"),
+    ],
+)
+def test_outputs_of_other_models(
+    part: str, outputs: dict[str, Any], message: str, pipeline: Pipeline, parts: Any
+) -> None:
+    run = parts.run
+    parts.run = lambda name, inputs: outputs if name == part else run(name, inputs)
+    with pytest.raises(InputError, match=message):
+        pipeline.generate(["red apple"], steps=1, guidance_scale=1.0)

@@ -104,7 +104,8 @@ def close(found: np.ndarray, expected: torch.Tensor, before: torch.Tensor, scale
 def test_tables_are_torchs(name: str, schedule: str, zero_snr: bool) -> None:
     config = {"beta_schedule": schedule, "rescale_betas_zero_snr": zero_snr}
     expected = getattr(diffusers, name)(**config).alphas_cumprod.numpy()
-    found = alphas_cumprod(parse_config({"_class_name": name, **config}))
+    known = {"_class_name": name, "prediction_type": "v_prediction", **config}
+    found = alphas_cumprod(parse_config(known))
     if zero_snr:
         # Euler's classes keep the last level off zero in this very table.
         found, expected = found[:-1], expected[:-1]
@@ -148,6 +149,10 @@ def test_every_setting_of_diffusers_has_a_place(name: str) -> None:
         ({"num_train_timesteps": "1000"}, "`num_train_timesteps` must be of type int"),
         ({"clip_sample": 1}, "`clip_sample` must be of type bool"),
         ({"beta_end": 2.0}, "beta_end < 1"),
+        ({"beta_start": float("nan")}, "0 < beta_start"),
+        ({"num_train_timesteps": 1}, "2 <= num_train_timesteps"),
+        ({"rescale_betas_zero_snr": True}, "not .rescale_betas_zero_snr and prediction_type"),
+        ({"_class_name": ["DDIMScheduler"]}, "the scheduler must be one of"),
         ({"steps_offset": -1}, "0 <= steps_offset"),
         (
             {"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True},

@@ -82,12 +82,14 @@ def padded_with_zero(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = transformers.CLIPTokenizer.from_pretrained(
         str(FOLDER), pad_token="!", local_files_only=True
     )
-    tokenizer.add_tokens(["<my-cat>", "<my-cat>s"])
+    stripped = transformers.AddedToken("<my-dog>", lstrip=True, rstrip=True)
+    tokenizer.add_tokens(["<my-cat>", "<my-cat>s", stripped])
     tokenizer.save_pretrained(folder)
     return folder
 
 
-OWN = ClipTokenizer(FOLDER)
+SIZE = 4514  # of the starter's vocabulary
+OWN = ClipTokenizer(FOLDER, SIZE)
 REFERENCE = reference(FOLDER)
 
 
@@ -103,8 +105,9 @@ def test_same_ids_as_transformers(prompt: str) -> None:
 
 
 def test_other_padding_and_learned_tokens(padded_with_zero: Path) -> None:
-    own, theirs = ClipTokenizer(padded_with_zero), reference(padded_with_zero)
+    own, theirs = ClipTokenizer(padded_with_zero, SIZE + 3), reference(padded_with_zero)
     prompts = ["hello!", "", "a <my-cat> and <my-cat>s!!", "<MY-CAT>", "red apple"]
+    prompts += ["a  <my-dog> and<my-dog>  s", "<my-dog> <my-cat>"]
     ids, _ = own(prompts)
     assert ids.tolist() == expected_ids(theirs, prompts)
     assert ids[1, -1] == 0
@@ -134,8 +137,8 @@ def damaged(tmp_path: Path, name: str, change: Any) -> Path:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("vocab.json", None, "must be a readable text file"),
-        ("vocab.json", "{", "must be a JSON file"),
+        ("vocab.json", None, "the file must exist"),
+        ("vocab.json", "{", "must be JSON"),
         ("vocab.json", "[]", "must hold a JSON object"),
         ("vocab.json", '{"a": "b"}', "must map tokens to integers"),
         ("merges.txt", "#version\nxq qx", "must hold pairs of tokens"),
@@ -143,13 +146,20 @@ def damaged(tmp_path: Path, name: str, change: Any) -> Path:
         ("tokenizer_config.json", {"padding_side": "left"}, "`padding_side`.* must be 'right'"),
         ("tokenizer_config.json", {"model_max_length": 10**30}, "model_max_length <= 100000"),
         ("tokenizer_config.json", {"pad_token": "<pad>"}, "the `pad_token` .* in its vocabulary"),
-        (
-            "tokenizer_config.json",
-            {"added_tokens_decoder": {"9": {"content": "<x>", "lstrip": True}}},
-            "must not use `lstrip`",
+        ("tokenizer_config.json", {"model_max_length": True}, "model_max_length <= 100000"),
+        *(
+            ("tokenizer_config.json", {"added_tokens_decoder": added}, message)
+            for added, message in [
+                ({"9": {"content": "<x>", "single_word": True}}, "not `single_word`"),
+                ({"9": {}}, "must have a number and a text"),
+                ({"nine": {"content": "<x>"}}, "must have a number and a text"),
+                ({"-9": {"content": "<x>"}}, "must have a number and a text"),
+                ([3], "must be an object"),
+                ({"4514": {"content": "<x>"}}, "0 <= id < 4514.* but got 4514 of '<x>'"),
+            ]
         ),
     ],
 )
 def test_damaged_folders(tmp_path: Path, name: str, change: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        ClipTokenizer(damaged(tmp_path, name, change))
+        ClipTokenizer(damaged(tmp_path, name, change), SIZE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,13 @@ from torch import Tensor
 
 from edgekd.diffusion.taps import output_tensor
 from edgekd.libraries import diffusers
+
+
+@pytest.fixture(params=["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher"])
+def unet_config(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The stored config of each kind of teacher's U-Net."""
+    path = request.getfixturevalue(request.param) / "unet" / "config.json"
+    return dict(json.loads(path.read_text()))
 
 
 @pytest.fixture(scope="session")
@@ -42,8 +50,8 @@ def _make_unet(seed: int = 0, **config: Any) -> Any:
 def _predict(unet: Any) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     size = unet.config.sample_size
-    latents = torch.randn(2, 4, size, size, generator=generator)
-    text = torch.randn(2, 5, unet.config.cross_attention_dim, generator=generator)
+    latents = torch.randn(2, 4, size, size, generator=generator).to(unet.dtype)
+    text = torch.randn(2, 5, unet.config.cross_attention_dim, generator=generator).to(unet.dtype)
     added = None
     if unet.config.addition_embed_type == "text_time":
         pooled = unet.config.projection_class_embeddings_input_dim

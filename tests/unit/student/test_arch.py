@@ -1,143 +1,55 @@
-"""StudentArch as data: round trips, presets, and what is refused."""
+"""StudentArch as data: it survives JSON, is a value, and holds to its schema."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 
 from edgekd.errors import InputError
-from edgekd.recipe import StudentSection
-from edgekd.student.arch import PRESETS, StageArch, StudentArch, full, preset, resolve_arch
-from edgekd.student.plan import resolve
-from edgekd.student.reference import ARCHITECTURES
+from edgekd.recipe import validate
+from edgekd.student.arch import StudentArch
 
-SD15 = ARCHITECTURES["sd15"]["unet"]
-SDXL = ARCHITECTURES["sdxl"]["unet"]
-SMALL = {
-    **SD15,
-    "block_out_channels": [64, 128, 192],
-    "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
-    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
-    "attention_head_dim": 4,
-}
+PLAIN: dict[str, Any] = {
+    "stages": [
+        {"width": 64, "down": [0], "up": [0, 2], "down_transformers": [[0]],
+         "up_transformers": [[0], [1, 2]]},
+        {"down": [], "down_transformers": []},
+    ],
+    "mid_transformers": [0, 1],
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PRESETS)
-@pytest.mark.parametrize("config", [SD15, SDXL, SMALL], ids=["sd15", "sdxl", "three stages"])
-def test_presets_survive_a_round_trip_and_are_explicit(name: str, config: dict[str, Any]) -> None:
-    arch = preset(name, config)
-    assert StudentArch.from_dict(arch.to_dict()) == arch
-    assert resolve(arch, config) == arch
-
-
-def test_bk_sdm_presets_of_sd15() -> None:
-    base, small, tiny = (preset(name, SD15) for name in PRESETS)
-    assert [stage.down for stage in base.stages] == [(0,)] * 4
-    assert [stage.up for stage in base.stages] == [(0, 2)] * 4
-    assert (base.mid, small.mid, tiny.mid) == (True, False, False)
-    assert small.stages == base.stages
-    assert tiny.stages == base.stages[:3]
-
-
-def test_what_is_left_open_is_the_teachers() -> None:
-    arch = StudentArch((StageArch(),) * 4)
-    assert resolve(arch, SD15) == full(SD15)
-    assert resolve(StudentArch((StageArch(),) * 3), SDXL) == full(SDXL)
-
-
-def test_a_recipe_names_a_preset_or_writes_an_arch() -> None:
-    named = resolve_arch(StudentSection(preset="bk-sdm-small", arch=None), SMALL)
-    stage = {"down": [0], "up": [0, 2]}
-    written = StudentSection(preset=None, arch={"stages": [stage] * 3, "mid": False})
-    assert resolve_arch(written, SMALL) == named == preset("bk-sdm-small", SMALL)
-
-
-def test_archs_are_values() -> None:
-    assert len({preset("bk-sdm-base", SD15), preset("bk-sdm-base", SD15), full(SD15)}) == 2
-
-
-def _arch(**changes: Any) -> dict[str, Any]:
-    """bk-sdm-base of the three-stage teacher, with fields set by dotted path."""
-    values = copy.deepcopy(preset("bk-sdm-base", SMALL).to_dict())
-    for path, value in changes.items():
-        *parents, leaf = path.split("__")
-        node: Any = values
-        for part in parents:
-            node = node[int(part) if part.isdigit() else part]
-        node[leaf] = value
-    return values
+def test_an_arch_survives_json_and_is_a_value() -> None:
+    arch = validate(StudentArch, PLAIN, "arch")
+    again = StudentArch.model_validate_json(arch.model_dump_json())
+    assert again == arch
+    assert len({again, arch, StudentArch(stages=arch.stages)}) == 2
+    assert arch.stages[0].up_transformers == ((0,), (1, 2))
+    with pytest.raises(ValueError, match="frozen"):
+        arch.mid = False  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
     ("values", "rule"),
     [
-        ({"mid": True}, "`stages` must be a list"),
-        ({"stages": []}, "at least one stage"),
-        ({"stages": [7]}, "must be a mapping"),
-        (_arch(widths=[64]), "may have the keys"),
-        (_arch(stages__1__depth=1), "may have the keys"),
-        (_arch(mid=1), "`mid` must be true or false"),
-        (_arch(mid=False), "must be left out without a mid block"),
-        (_arch(stages__1__width="128"), "must be an integer"),
-        (_arch(stages__1__width=True), "must be an integer"),
-        (_arch(stages__0__down=[0.0]), "list of integers"),
-        (_arch(stages__0__down_transformers=[0]), "list of integers"),
-        (_arch(stages__0__down_transformers=[None]), "list of lists"),
-        (_arch(stages=[{}] * 4), "at most the teacher's 3 stages"),
-        (_arch(stages__0__width=32), "stage 0 must keep its width"),
-        (_arch(stages__2__width=100), "multiple of the 32 GroupNorm groups"),
-        (_arch(stages__1__width=256), "at most 128"),
-        (_arch(stages__2__width=0), "at most 192"),
-        (_arch(stages__2__width=160), "heads of 48 channels"),
-        (_arch(stages__0__down=[2]), "rising indices out of [0, 1]"),
-        (_arch(stages__0__up=[2, 0]), "rising indices"),
-        (_arch(stages__0__up=[0], stages__0__up_transformers=[[0]]), "one pair more"),
-        (_arch(stages__1__down=[1]), "must keep pair 0"),
-        (_arch(stages__1__down=[], stages__1__up=[2], stages__1__down_transformers=[],
-               stages__1__up_transformers=[[0]]), "must keep pair 0"),
-        (_arch(stages__1__up=[1, 2]), "must have the 192 input channels"),
-        (_arch(stages__0__up_transformers=[[0], []]), "in every pair or in none"),
-        (_arch(stages__0__up_transformers=[[0]]), "one list for each of 2"),
-        (_arch(stages__0__down_transformers=[[1]]), "rising indices out of [0]"),
-        (_arch(mid_transformers=[]), "at least one block"),
-        (_arch(stages=_arch()["stages"][:2]), "in heads of 48 channels"),
-    ],
-)  # fmt: skip
-def test_bad_archs_are_refused(values: dict[str, Any], rule: str) -> None:
-    with pytest.raises(InputError) as error:
-        resolve(StudentArch.from_dict(values), SMALL)
-    assert rule in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_the_mid_block_is_as_deep_as_the_last_stage() -> None:
-    whole = full(SDXL)
-    shallow = StudentArch(whole.stages, mid=True, mid_transformers=(0, 1))
-    with pytest.raises(InputError, match="one number for both"):
-        resolve(shallow, SDXL)
-
-
-@pytest.mark.parametrize(
-    ("name", "config", "rule"),
-    [
-        ("bk-sdm-huge", SD15, "must be one of bk-sdm-base"),
-        ("bk-sdm-base", {**SD15, "layers_per_block": 1}, "two pairs"),
-        ("bk-sdm-base", {**SD15, "mid_block_type": None}, "with a mid block"),
-        ("bk-sdm-base", {**SD15, "class_embed_type": "timestep"}, "class_embed_type"),
-        ("bk-sdm-base", {**SD15, "dual_cross_attention": True}, "dual_cross_attention"),
-        ("bk-sdm-base", {**SD15, "up_block_types": ["UpBlock2D"]}, "up_block_types"),
-        ("bk-sdm-base", {**SD15, "mid_block_type": "Mid"}, "mid_block_type"),
-        ("bk-sdm-base", {**SD15, "block_out_channels": "320"}, "block_out_channels"),
-        ("bk-sdm-base", {**SD15, "block_out_channels": [330] * 4}, "norm_num_groups"),
-        ("bk-sdm-base", {**SD15, "attention_head_dim": [8, 8]}, "attention_head_dim"),
-        ("bk-sdm-base", {**SD15, "attention_head_dim": 7}, "number of heads"),
-        ("bk-sdm-base", {**SD15, "transformer_layers_per_block": [1, 2]}, "one entry for each"),
-        ("bk-sdm-base", {**SD15, "in_channels": None}, "in_channels"),
+        ({"mid": True}, "`stages` is missing"),
+        ({"stages": 7}, "`stages`: Input should be a valid tuple"),
+        ({"stages": []}, "`stages`: Tuple should have at least 1 item"),
+        ({"stages": [7]}, "`stages.0`: Input should be a valid dictionary"),
+        ({"stages": [{}], "widths": [64]}, "unknown key `widths`"),
+        ({"stages": [{}, {"depth": 1}]}, "unknown key `stages.1.depth`"),
+        ({"stages": [{}], "mid": 1}, "`mid`: Input should be a valid boolean"),
+        ({**PLAIN, "mid": False}, "must be left out without a mid block, but got [0, 1]"),
+        ({"stages": [{"width": "128"}]}, "`stages.0.width`: Input should be a valid integer"),
+        ({"stages": [{"width": True}]}, "`stages.0.width`: Input should be a valid integer"),
+        ({"stages": [{"down": [0.0]}]}, "`stages.0.down.0`: Input should be a valid integer"),
+        ({"stages": [{"up_transformers": [0]}]}, "`stages.0.up_transformers.0`: Input should be"),
+        ({"stages": [{"up_transformers": [None]}]}, "(got None)"),
     ],
 )
-def test_teachers_that_do_not_fit_are_refused(name: str, config: dict[str, Any], rule: str) -> None:
+def test_what_is_no_arch_is_refused_in_one_line(values: dict[str, Any], rule: str) -> None:
     with pytest.raises(InputError) as error:
-        preset(name, config)
+        validate(StudentArch, values, "`student.arch`")
     assert rule in str(error.value)
+    assert "\n" not in str(error.value)

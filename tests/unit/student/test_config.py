@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +10,11 @@ import torch
 
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers
-from edgekd.student.arch import PRESETS, StageArch, StudentArch, full, preset
+from edgekd.student.arch import StudentArch
 from edgekd.student.config import to_unet_config
 from edgekd.student.mapping import IDENTITY, ZEROS, tensor_map
 from edgekd.student.reference import ARCHITECTURES
+from edgekd.student.resolve import PRESETS, full, preset
 
 SD15 = ARCHITECTURES["sd15"]["unet"]
 SD21 = ARCHITECTURES["sd21"]["unet"]
@@ -65,92 +64,81 @@ def test_presets_give_the_published_configs(
     assert all(source.kept == (None,) * state[t].dim() for t, source in sources.items())
 
 
-@pytest.mark.parametrize("fixture", ["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher"])
-def test_a_full_arch_has_the_teachers_config(fixture: str, request: pytest.FixtureRequest) -> None:
-    path: Path = request.getfixturevalue(fixture)
-    stored = json.loads((path / "unet" / "config.json").read_text())
-    config = to_unet_config(full(stored), {**stored, "_name_or_path": "somewhere"})
-    assert config == {key: value for key, value in stored.items() if key != "_diffusers_version"}
+def test_a_full_arch_has_the_teachers_config(unet_config: dict[str, Any]) -> None:
+    config = to_unet_config(full(unet_config), {**unet_config, "_name_or_path": "somewhere"})
+    del unet_config["_diffusers_version"]
+    assert config == unet_config
 
 
 def test_old_configs_get_no_key_they_do_not_need() -> None:
     assert set(to_unet_config(preset("bk-sdm-tiny", SD15), SD15)) == set(SD15)
 
 
-def test_depths_that_differ_up_and_down_are_written_for_both_ways() -> None:
-    stages = (
-        StageArch(),
-        StageArch(down_transformers=((0,), (0, 1))),
-        StageArch(down_transformers=((0,), (3,)), up_transformers=((0, 1), (2,), (9,))),
-    )
-    config = to_unet_config(StudentArch(stages, mid_transformers=(5,)), SDXL)
-    assert config["transformer_layers_per_block"] == [1, [1, 2], 1]
-    assert config["reverse_transformer_layers_per_block"] == [[2, 1, 1], 2, 1]
-
-
-def test_a_stage_that_lost_its_attention_is_plain() -> None:
-    stages = (StageArch(down_transformers=((), ())), *(StageArch(),) * 3)
-    config = to_unet_config(StudentArch(stages), SD15)
-    assert config["down_block_types"][0] == "DownBlock2D"
-    assert config["up_block_types"][3] == "CrossAttnUpBlock2D"
-
-
-def test_heads_keep_their_size() -> None:
-    stages = (StageArch(), StageArch(width=320), StageArch(width=640), StageArch(width=640))
-    config = to_unet_config(StudentArch(stages), SD15)
-    assert config["attention_head_dim"] == [8, 4, 4, 4]
-    assert config["block_out_channels"] == [320, 320, 640, 640]
+@pytest.mark.parametrize(
+    ("teacher", "arch", "expected"),
+    [
+        (
+            SDXL,
+            {"stages": [{}, {"down_transformers": [[0], [0, 1]]},
+                        {"down_transformers": [[0], [3]], "up_transformers": [[0, 1], [2], [9]]}],
+             "mid_transformers": [5]},
+            {"transformer_layers_per_block": [1, [1, 2], 1],
+             "reverse_transformer_layers_per_block": [[2, 1, 1], 2, 1]},
+        ),
+        (
+            SD15,
+            {"stages": [{"down_transformers": [[], []]}, {}, {}, {}]},
+            {"down_block_types": ["DownBlock2D", *ATTENTIVE[0][:2], "DownBlock2D"],
+             "up_block_types": ["UpBlock2D", *ATTENTIVE[1]]},
+        ),
+        (
+            SD15,
+            {"stages": [{}, {"width": 320}, {"width": 640}, {"width": 640}]},
+            {"attention_head_dim": [8, 4, 4, 4], "block_out_channels": [320, 320, 640, 640]},
+        ),
+    ],
+    ids=["depths that differ up and down are written for both ways",
+         "a stage that lost its attention is plain", "heads keep their size"],
+)  # fmt: skip
+def test_what_an_arch_changes(
+    teacher: dict[str, Any], arch: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    config = to_unet_config(StudentArch.model_validate(arch), teacher)
+    assert {key: config[key] for key in expected} == expected
 
 
 def _random_arch(config: dict[str, Any], rng: random.Random) -> StudentArch:
     """Any subset of anything; many are refused."""
 
-    def subset(items: tuple[int, ...], count: int) -> tuple[int, ...]:
-        return tuple(sorted(rng.sample(items, count)))
+    def subset(items: Any, count: int) -> list[int]:
+        return sorted(rng.sample(items, count))
 
-    whole = full(config)
+    def blocks(kept: list[int], transformers: Any) -> list[list[int]]:
+        plain = rng.random() < 0.1
+        depths = [len(transformers[pair]) for pair in kept]
+        return [
+            subset(transformers[pair], 0 if plain else rng.randint(min(1, depth), depth))
+            for pair, depth in zip(kept, depths, strict=True)
+        ]
+
+    whole = full(config).model_dump()
     stages = []
-    for stage in whole.stages[: rng.randint(2, len(whole.stages))]:
-        assert None not in (stage.width, stage.down, stage.up)
-        assert None not in (stage.down_transformers, stage.up_transformers)
-        kept = rng.choice([0, 1, 1, 2, 2])
-        down, up = subset(stage.down, kept), subset(stage.up, kept + 1)
-        depth = {}
-        for way in ("down", "up"):
-            deepest = len(getattr(stage, f"{way}_transformers")[0])
-            depth[way] = [rng.randint(min(1, deepest), deepest) for _ in range(kept + 1)]
-            if rng.random() < 0.1:
-                depth[way] = [0] * (kept + 1)
-        stages.append(
-            StageArch(
-                width=rng.choice([stage.width, stage.width, stage.width // 2])
-                if len(stages)
-                else stage.width,
-                down=down,
-                up=up,
-                down_transformers=tuple(
-                    subset(stage.down_transformers[p], d)
-                    for p, d in zip(down, depth["down"], strict=False)
-                ),
-                up_transformers=tuple(
-                    subset(stage.up_transformers[p], d)
-                    for p, d in zip(up, depth["up"], strict=True)
-                ),
-            )
-        )
-    mid = rng.random() < 0.5
-    depth_mid = len(whole.mid_transformers or ())
-    kept_mid = subset(whole.mid_transformers or (), rng.randint(1, depth_mid)) if mid else None
-    return StudentArch(tuple(stages), mid, kept_mid)
+    for stage in whole["stages"][: rng.randint(2, len(whole["stages"]))]:
+        width, kept = stage["width"], rng.choice([0, 1, 1, 2, 2])
+        down, up = subset(stage["down"], kept), subset(stage["up"], kept + 1)
+        stages.append({
+            "width": rng.choice([width, width, width // 2]) if stages else width,
+            "down": down, "down_transformers": blocks(down, stage["down_transformers"]),
+            "up": up, "up_transformers": blocks(up, stage["up_transformers"]),
+        })  # fmt: skip
+    mid, depth = rng.random() < 0.5, len(whole["mid_transformers"])
+    kept_mid = subset(whole["mid_transformers"], rng.randint(1, depth)) if mid else None
+    return StudentArch.model_validate({"stages": stages, "mid": mid, "mid_transformers": kept_mid})
 
 
-@pytest.mark.parametrize("fixture", ["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher"])
-def test_every_accepted_arch_builds_and_inherits(
-    fixture: str, request: pytest.FixtureRequest
-) -> None:
+def test_every_accepted_arch_builds_and_inherits(unet_config: dict[str, Any]) -> None:
     """Names and shapes of the stock model are those of the map, for random archs."""
-    path: Path = request.getfixturevalue(fixture)
-    config = json.loads((path / "unet" / "config.json").read_text())
+    config = unet_config
     teacher = {name: torch.ones(value.shape) for name, value in _meta(config).items()}
     rng = random.Random(0)
     accepted = chosen = 0

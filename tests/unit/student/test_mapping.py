@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from edgekd.diffusion.load import load_model
 from edgekd.diffusion.taps import Taps, list_points
-from edgekd.student.arch import StageArch, StudentArch, full, preset
+from edgekd.student.arch import StageArch, StudentArch
 from edgekd.student.build import build_student
 from edgekd.student.importance import magnitude_importance
 from edgekd.student.layout import IDENTITY, Space
 from edgekd.student.mapping import ZEROS, feature_pairs, select, tensor_map
+from edgekd.student.resolve import full, preset
 
 MakeUNet = Callable[..., Any]
 Predict = Callable[[Any], Tensor]
@@ -125,7 +126,7 @@ def test_shallower_transformers_equal_the_teacher_with_those_blocks_bypassed(
         StageArch(down_transformers=((1,), (0, 1))),
         StageArch(down_transformers=((0, 2), (1,)), up_transformers=((0, 1, 2), (2,), (1, 2))),
     )
-    student = build_student(teacher, StudentArch(stages, mid_transformers=(0, 1)))
+    student = build_student(teacher, StudentArch(stages=stages, mid_transformers=(0, 1)))
     bypassed = {
         "down_blocks.1.attentions.0": [0],
         "down_blocks.2.attentions.0": [1],
@@ -143,7 +144,7 @@ def test_shallower_transformers_equal_the_teacher_with_those_blocks_bypassed(
 def test_an_empty_down_block_passes_its_input_on(make_unet: MakeUNet, predict: Predict) -> None:
     teacher = make_unet(**FOUR)
     stages = (*(StageArch(),) * 3, StageArch(down=(), up=(0,)))
-    student = build_student(teacher, StudentArch(stages))
+    student = build_student(teacher, StudentArch(stages=stages))
     # The third and last skip of the teacher's stage is what its first pair read: swap it in.
     assert student.config["layers_per_block"] == [2, 2, 2, 0]
     teacher.down_blocks[3].resnets = nn.ModuleList([])
@@ -163,7 +164,7 @@ def test_selection_keeps_units_whole_and_groups_even() -> None:
 def test_importance_decides(make_unet: MakeUNet) -> None:
     """Reversed importance keeps the other half."""
     teacher = make_unet(**THREE)
-    arch = StudentArch((StageArch(), StageArch(width=16), StageArch()))
+    arch = StudentArch(stages=(StageArch(), StageArch(width=16), StageArch()))
     importance = magnitude_importance(teacher.state_dict())
     name = "down_blocks.1.resnets.1.conv1.weight"
     best = tensor_map(arch, teacher.config, importance)[name].kept[0]
@@ -202,7 +203,7 @@ def test_a_kept_mid_block_follows_the_stage_it_now_belongs_to(
     make_unet: MakeUNet, predict: Predict
 ) -> None:
     teacher = make_unet(**THREE)
-    arch = StudentArch((StageArch(), StageArch()), mid=True)
+    arch = StudentArch(stages=(StageArch(), StageArch()), mid=True)
     student = build_student(teacher, arch)
     sources = tensor_map(arch, teacher.config, magnitude_importance(teacher.state_dict()))
     kept = sources["mid_block.resnets.1.conv2.weight"].kept[0]
@@ -214,19 +215,19 @@ def test_a_kept_mid_block_follows_the_stage_it_now_belongs_to(
 
 def test_channels_cannot_be_chosen_by_nothing() -> None:
     with pytest.raises(ValueError, match="importance"):
-        tensor_map(StudentArch(NARROW), THREE)
+        tensor_map(StudentArch(stages=NARROW), THREE)
 
 
 def test_importance_must_be_finite(make_unet: MakeUNet) -> None:
     state = dict(make_unet(**THREE).state_dict())
     state["down_blocks.1.resnets.1.conv1.bias"][3] = float("nan")
     with pytest.raises(ValueError, match="finite"):
-        tensor_map(StudentArch(NARROW), THREE, magnitude_importance(state))
+        tensor_map(StudentArch(stages=NARROW), THREE, magnitude_importance(state))
 
 
 def test_a_new_shortcut_is_cut_out_of_the_identity(make_unet: MakeUNet) -> None:
     teacher = make_unet(**WIDE_TAIL)
-    arch = StudentArch((StageArch(), StageArch(), StageArch(width=16)))
+    arch = StudentArch(stages=(StageArch(), StageArch(), StageArch(width=16)))
     sources = tensor_map(arch, teacher.config, magnitude_importance(teacher.state_dict()))
     name = "down_blocks.2.resnets.0.conv_shortcut"
     assert sources[f"{name}.weight"].tensor == IDENTITY
@@ -258,7 +259,7 @@ def test_feature_pairs_have_equal_shapes(
 
 
 def test_feature_pairs_leave_narrowed_stages_out() -> None:
-    arch = StudentArch((StageArch(), StageArch(width=16), StageArch()))
+    arch = StudentArch(stages=(StageArch(), StageArch(width=16), StageArch()))
     assert feature_pairs(arch, THREE) == [
         ("down_blocks.0", "down_blocks.0"),
         ("down_blocks.2", "down_blocks.2"),

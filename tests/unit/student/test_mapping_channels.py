@@ -145,24 +145,22 @@ def permuted(unet: Any, tied: dict[str, str], head_size: int) -> Any:
     return other
 
 
-NARROW = (StageArch(), StageArch(width=24), StageArch(width=32))
+WHOLE = StageArch()
+NARROW = (WHOLE, StageArch(width=24), StageArch(width=32))
 SHORT = StageArch(down=(0,), up=(0, 2))
 WIDE_TAIL = {**THREE, "block_out_channels": (16, 32, 32), "attention_head_dim": (2, 4, 4)}
 
 
 @pytest.mark.parametrize(
-    ("config", "tied", "arch"),
+    ("config", "tied", "stages", "mid"),
     [
-        (THREE, {}, StudentArch(NARROW)),
-        (THREE, {}, StudentArch(NARROW, mid=False)),
-        (THREE, {}, StudentArch((StageArch(), SHORT, StageArch(width=40)))),
-        (WIDE_TAIL, {"s2": "s1"}, StudentArch((StageArch(), StageArch(), StageArch(width=24)))),
-        (WIDE_TAIL, {"s2": "s1"}, StudentArch((StageArch(), *(StageArch(width=24),) * 2))),
-        (
-            WIDE_TAIL,
-            {"s2": "s1"},
-            StudentArch((StageArch(), StageArch(width=24), StageArch(down=(1,), up=(1, 2)))),
-        ),
+        (THREE, {}, NARROW, True),
+        (THREE, {}, NARROW, False),
+        (THREE, {}, (WHOLE, SHORT, StageArch(width=40)), True),
+        (WIDE_TAIL, {"s2": "s1"}, (WHOLE, WHOLE, StageArch(width=24)), True),
+        (WIDE_TAIL, {"s2": "s1"}, (WHOLE, *(StageArch(width=24),) * 2), True),
+        (WIDE_TAIL, {"s2": "s1"}, (WHOLE, StageArch(width=24), StageArch(down=(1,), up=(1, 2))),
+         True),
     ],
     ids=["narrow", "narrow, no mid", "narrow, fewer pairs",
          "identity shortcut cut", "tied stages", "tied stages, pairs moved"],
@@ -170,7 +168,8 @@ WIDE_TAIL = {**THREE, "block_out_channels": (16, 32, 32), "attention_head_dim": 
 def test_the_order_of_the_teachers_channels_does_not_matter(
     config: dict[str, Any],
     tied: dict[str, str],
-    arch: StudentArch,
+    stages: tuple[StageArch, ...],
+    mid: bool,
     make_unet: MakeUNet,
     predict: Predict,
 ) -> None:
@@ -180,6 +179,7 @@ def test_the_order_of_the_teachers_channels_does_not_matter(
     torch.testing.assert_close(predict(other), predict(teacher), rtol=1e-4, atol=1e-5)
     moved = "down_blocks.1.resnets.0.conv2.weight"
     assert not torch.equal(other.state_dict()[moved], teacher.state_dict()[moved])
+    arch = StudentArch(stages=stages, mid=mid)
     student, twin = build_student(teacher, arch), build_student(other, arch)
     torch.testing.assert_close(predict(twin), predict(student), rtol=1e-4, atol=1e-5)
 
@@ -218,7 +218,7 @@ def test_a_small_net_inside_a_big_one_is_found_again(make_unet: MakeUNet) -> Non
         index += [torch.arange(size) for size in target.shape[len(index) :]]
         target[torch.meshgrid(*index, indexing="ij")] = inner[name]
     big.load_state_dict(hidden)
-    arch = StudentArch(tuple(StageArch(width=width) for width in small_widths))
+    arch = StudentArch(stages=tuple(StageArch(width=width) for width in small_widths))
     found = build_student(big, arch).state_dict()
     assert set(found) == set(inner)
     for name, value in inner.items():

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from edgekd.progress import Silent
 from edgekd.teach import cache as teach_cache
-from edgekd.teach.cache import build_cache
+from edgekd.teach.cache import CacheFolder, build_cache
 from edgekd.teach.data import Corpus, Subject, cached_variant, render, to_batch
 from edgekd.teach.ranks import Ranks
 from edgekd.teach.recipe import load_teach_recipe
+from edgekd.teach.setup import Setup
 
 RECIPE = load_teach_recipe(Path(__file__).parents[2] / "tiny-teacher.yaml")
 COUNT = 10
@@ -41,7 +43,8 @@ class Encoder:
 
 
 def build(folder, corpus, encoder, key="key", ranks=Ranks()):  # noqa: B008
-    return build_cache("mean", folder, key, corpus, RECIPE, encoder, ranks, Silent())
+    setup = Setup(RECIPE, corpus, torch.device("cpu"))
+    return build_cache(CacheFolder(folder / "mean", key), setup, encoder, ranks, Silent())
 
 
 def test_content_and_order(tmp_path, corpus):

@@ -11,7 +11,7 @@ from PIL import Image
 from edgekd.data.records import iter_records
 from edgekd.data.split import holdout
 from edgekd.errors import InputError
-from edgekd.recipe import SplitSection
+from edgekd.recipe import SourcesSection, SplitSection
 from edgekd.teach.data import (
     Subject,
     Variant,
@@ -39,7 +39,7 @@ def test_starter_split_is_the_projects_own():
     corpus = load_corpus(TeachDataSection(resolution=16))
     held_out = {
         record.fields["label"]
-        for record in iter_records(["starter"])
+        for record in iter_records(SourcesSection())
         if holdout(
             record.fields["label"],
             hashlib.sha256(record.image_bytes).hexdigest(),

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import subprocess
 import sys
 
@@ -13,21 +12,23 @@ from torch import nn
 
 from edgekd.errors import GateError, InputError
 from edgekd.progress import Silent
-from edgekd.teach.checkpoint import CHECKPOINT_FILE, Keys
-from edgekd.teach.log import METRICS_FILE, MetricsLog, read_metrics
 from edgekd.teach.loop import (
+    Keys,
+    Place,
     Task,
     Trainer,
-    ema_decay_at,
-    rate_factor,
+    rate_schedule,
     run_task,
     step_at,
 )
 from edgekd.teach.ranks import Ranks
 from edgekd.teach.recipe import TrainSection
+from edgekd.training.ema import decay_at
+from edgekd.training.log import METRICS_FILE, read_rows
 
 ALONE = Ranks()
 KEYS = Keys("structure", "settings")
+NEWEST = "checkpoints/step-00000010"
 PHASES = [{"steps": 6, "batch_size": 4}, {"steps": 4, "batch_size": 8}]
 
 
@@ -69,14 +70,22 @@ def task(bad_step=-1, frozen_rate=0.0, matrices=(), edge_step=-1):
     )
 
 
-def run(folder, ranks=ALONE, keys=KEYS, **options):
-    return run_task(task(**options), section(), folder, keys, ranks, Silent(), 0)
+def place(folder, ranks=ALONE, keys=KEYS):
+    return Place(folder, keys, ranks, Silent(), checkpoint_minutes=0)
+
+
+def run(folder, ranks=ALONE, keys=KEYS, phases=PHASES, **options):
+    return run_task(task(**options), section(phases=phases), place(folder, ranks, keys))
+
+
+def trainer_of(folder, chosen=None, **changes):
+    return Trainer(chosen or task(), section(**changes), place(folder))
 
 
 def losses(folder):
     return [
         {name: value for name, value in row.items() if not name.endswith("_s")}
-        for row in read_metrics(folder / METRICS_FILE)
+        for row in read_rows(folder / METRICS_FILE)
     ]
 
 
@@ -94,36 +103,17 @@ def test_averages_of_trained_modules_keep_a_full_memory(tmp_path):
         chosen = task()
         chosen.trained = trained
         before = chosen.modules["model"].weight.detach().clone()
-        trainer = Trainer(chosen, section(ema_decay=0.999), tmp_path, KEYS, ALONE)
+        trainer = trainer_of(tmp_path, chosen, ema_decay=0.999)
         trainer.train_step()
         after, average = chosen.modules["model"].weight, trainer.averaged["model"].weight
         assert not torch.equal(after, before)
         assert torch.allclose(average, memory * before + (1 - memory) * after, atol=1e-7)
 
 
-def test_rate_warms_up_holds_and_falls():
-    factors = [rate_factor(n, section()) for n in range(10)]
-    assert factors[:7] == [0.5] + [1.0] * 6
-    assert factors[7] == 1.0
-    assert 1 > factors[8] > factors[9] > 0
-    assert rate_factor(10, section()) == pytest.approx(0)
-
-
-def test_a_decay_longer_than_the_run_begins_with_it():
-    chosen = section(warmup_steps=0, decay_steps=10_000)
-    assert rate_factor(0, chosen) == 1
-    assert rate_factor(5, chosen) == pytest.approx(0.5)
-
-
-def test_average_starts_short():
-    assert ema_decay_at(0, 0.999) == 0.1
-    assert ema_decay_at(10**6, 0.999) == 0.999
-
-
 def test_step_is_adamw_and_ema(tmp_path):
     ours = task()
     reference = copy.deepcopy(ours.modules["model"])
-    trainer = Trainer(ours, section(max_grad_norm=1e9), tmp_path, KEYS, Ranks())
+    trainer = trainer_of(tmp_path, ours, max_grad_norm=1e9)
     optimizer = torch.optim.AdamW(reference.parameters(), betas=(0.9, 0.99), weight_decay=0.01)
     average = reference.weight.detach().clone()
     for number in range(5):
@@ -132,9 +122,9 @@ def test_step_is_adamw_and_ema(tmp_path):
         x = torch.from_numpy(np.sin(step.positions)).float()[:, None]
         optimizer.zero_grad()
         (reference(x) - (3 * x - 1)).square().mean().backward()
-        optimizer.param_groups[0]["lr"] = 0.05 * rate_factor(number, section())
+        optimizer.param_groups[0]["lr"] = 0.05 * rate_schedule(section()).at(number)
         optimizer.step()
-        average.lerp_(reference.weight.detach(), 1 - ema_decay_at(number, 0.999))
+        average.lerp_(reference.weight.detach(), 1 - decay_at(number, 0.999))
     model = trainer.task.modules["model"]
     # fused and plain AdamW round differently
     torch.testing.assert_close(model.weight, reference.weight, rtol=1e-5, atol=1e-6)
@@ -142,7 +132,7 @@ def test_step_is_adamw_and_ema(tmp_path):
 
 
 def test_gradients_are_clipped(tmp_path):
-    trainer = Trainer(task(), section(max_grad_norm=0.1), tmp_path, KEYS, Ranks())
+    trainer = trainer_of(tmp_path, max_grad_norm=0.1)
     assert trainer.train_step()["grad_norm"] > 0.1
     model = trainer.task.modules["model"]
     assert torch.stack([model.weight.grad.norm(), model.bias.grad.norm()]).norm() <= 0.1001
@@ -155,25 +145,25 @@ def test_frozen_module_stays(tmp_path):
 
 
 def test_muon_steps_the_matrices_alone(tmp_path):
-    trainer = Trainer(task(matrices=["model.weight"]), section(), tmp_path, KEYS, ALONE)
+    trainer = trainer_of(tmp_path, task(matrices=["model.weight"]))
     model = trainer.task.modules["model"]
-    adamw = Trainer(task(), section(), tmp_path, KEYS, ALONE)
+    adamw = trainer_of(tmp_path)
     before = model.weight.detach().clone()
     trainer.train_step()
     adamw.train_step()
     assert torch.equal(model.bias, adamw.task.modules["model"].bias)
     # A matrix of one value has one direction, and is made about 1 long.
-    moved = (model.weight - before).abs() / (0.05 * rate_factor(0, section()))
+    moved = (model.weight - before).abs() / (0.05 * rate_schedule(section()).at(0))
     assert 0.2 * 0.65 < float(moved.detach()) < 0.2 * 1.25
 
 
 @pytest.mark.parametrize("before", [[], ["model.weight"]])
 def test_another_optimiser_goes_on_from_the_weights(tmp_path, before):
-    first = Trainer(task(matrices=before), section(), tmp_path, KEYS, ALONE)
+    first = trainer_of(tmp_path, task(matrices=before))
     first.train_step()
     first.save()
     after = [] if before else ["model.weight"]
-    second = Trainer(task(matrices=after), section(), tmp_path, KEYS, ALONE)
+    second = trainer_of(tmp_path, task(matrices=after))
     assert second.restore()
     model, reached = second.task.modules["model"], first.task.modules["model"]
     assert torch.equal(model.weight, reached.weight)
@@ -208,25 +198,26 @@ def test_resume_is_exact(tmp_path, killed_at, matrices, monkeypatch):
 
 def test_another_structure_starts_again_and_keeps_the_old_checkpoint(tmp_path):
     run(tmp_path)
-    first, checkpoint = losses(tmp_path), (tmp_path / CHECKPOINT_FILE).read_bytes()
-    rows = (tmp_path / METRICS_FILE).read_bytes()
+    first, rows = losses(tmp_path), (tmp_path / METRICS_FILE).read_bytes()
+    checkpoint = (tmp_path / NEWEST / "model.safetensors").read_bytes()
     run(tmp_path, keys=Keys("other", "settings"))
     run(tmp_path, keys=Keys("third", "settings"))
     assert losses(tmp_path) == first
-    assert (tmp_path / "checkpoint.1.safetensors").read_bytes() == checkpoint
+    kept = tmp_path / "checkpoints.1" / "step-00000010" / "model.safetensors"
+    assert kept.read_bytes() == checkpoint
     assert (tmp_path / "metrics.1.jsonl").read_bytes() == rows
-    assert (tmp_path / "checkpoint.2.safetensors").is_file()
+    assert (tmp_path / "checkpoints.2").is_dir()
     assert (tmp_path / "metrics.2.jsonl").is_file()
 
 
 @pytest.mark.parametrize("phases", [PHASES, PHASES[:1]])
 def test_other_settings_with_no_step_left_are_refused(tmp_path, phases):
     run(tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     others = Keys("structure", "other settings")
     with pytest.raises(InputError, match=r"must leave steps of toy.*step 10 of.*more steps"):
-        run_task(task(), section(phases=phases), tmp_path, others, ALONE, Silent(), 0)
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+        run(tmp_path, keys=others, phases=phases)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_the_end_of_the_same_settings_is_reached_again(tmp_path):
@@ -234,19 +225,21 @@ def test_the_end_of_the_same_settings_is_reached_again(tmp_path):
     assert torch.equal(run(tmp_path)["model"].weight, reached)
 
 
-def test_a_damaged_checkpoint_is_one_clear_error(tmp_path):
-    run(tmp_path)
-    path = tmp_path / CHECKPOINT_FILE
-    path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(InputError, match="must be a checkpoint"):
-        run(tmp_path)
+def test_a_damaged_checkpoint_is_passed_over(tmp_path):
+    """The run goes on from the one before it, and its rows from there."""
+    whole = run(tmp_path)["model"].weight
+    rows = losses(tmp_path)
+    (tmp_path / NEWEST / "average.safetensors").unlink()
+    with open(tmp_path / METRICS_FILE, "a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"step": 10, "loss": 7.0}) + "\n")
+    assert torch.equal(run(tmp_path)["model"].weight, whole)
+    assert losses(tmp_path) == rows
 
 
 def test_more_steps_go_on_from_the_end(tmp_path):
     run(tmp_path)
-    longer = section(phases=[*PHASES, {"steps": 2, "batch_size": 8}])
-    others = Keys("structure", "other settings")
-    run_task(task(), longer, tmp_path, others, Ranks(), Silent(), 0)
+    longer = [*PHASES, {"steps": 2, "batch_size": 8}]
+    run(tmp_path, keys=Keys("structure", "other settings"), phases=longer)
     steps = [row["step"] for row in losses(tmp_path) if "loss" in row]
     assert steps == list(range(1, 13))
 
@@ -257,11 +250,18 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path):
     ):
         run(tmp_path, bad_step=4)
     assert [row["step"] for row in losses(tmp_path)][-1] == 4
-    assert (tmp_path / CHECKPOINT_FILE).is_file()
+    assert (tmp_path / "checkpoints" / "step-00000004").is_dir()
+
+
+def test_a_figure_of_validation_that_is_not_finite_stops_too(tmp_path):
+    chosen = task()
+    chosen.validate = lambda averaged: {"validation_loss": float("nan")}
+    with pytest.raises(GateError, match=r"must be finite.*at step 5"):
+        run_task(chosen, section(), place(tmp_path))
 
 
 def test_a_gradient_that_is_not_finite_reaches_no_weight(tmp_path):
-    trainer = Trainer(task(edge_step=0), section(), tmp_path, KEYS, ALONE)
+    trainer = trainer_of(tmp_path, task(edge_step=0))
     before = copy.deepcopy(trainer.task.modules["model"].state_dict())
     with pytest.raises(GateError, match=r"toy loss and its gradient.*at step 0") as raised:
         trainer.train_step()
@@ -270,36 +270,12 @@ def test_a_gradient_that_is_not_finite_reaches_no_weight(tmp_path):
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-def test_interrupted_save_keeps_the_old_checkpoint(tmp_path, monkeypatch):
-    trainer = Trainer(task(), section(), tmp_path, KEYS, Ranks())
-    trainer.train_step()
-    trainer.save()
-    before = (tmp_path / CHECKPOINT_FILE).read_bytes()
-    trainer.train_step()
-
-    def fail(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
-        trainer.save()
-    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_FILE]
-
-
-def test_log_forgets_later_rows(tmp_path):
-    path = tmp_path / METRICS_FILE
-    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
-    MetricsLog(path, 2).write({"step": 3, "loss": 1.0})
-    assert read_metrics(path) == [{"step": 1}, {"step": 2}, {"step": 3, "loss": 1.0}]
-
-
 TWO_PROCESSES = """
 import importlib.util, sys
 from pathlib import Path
 from edgekd.teach.ranks import run_ranks
 
-spec = importlib.util.spec_from_file_location("toy", sys.argv[1])
+spec = importlib.util.spec_from_file_location("toy", FILE)
 toy = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(toy)
 
@@ -311,14 +287,16 @@ def work(ranks, folder, own):
     assert value == averaged["model"].weight, "all ranks hold the same weights"
 
 if __name__ == "__main__":
-    run_ranks(2, work, sys.argv[2], own="mine")
+    from two import work  # as the other process finds it
+
+    run_ranks(2, work, sys.argv[1], own="mine")
 """
 
 
 def test_two_processes_train_as_one(tmp_path):
     script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    command = [sys.executable, str(script), __file__, str(tmp_path / "two")]
+    script.write_text(TWO_PROCESSES.replace("FILE", repr(__file__)))
+    command = [sys.executable, str(script), str(tmp_path / "two")]
     subprocess.run(command, check=True, timeout=120, capture_output=True)
     run(tmp_path / "one")
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
@@ -341,6 +319,8 @@ def work(ranks, own):
     ranks.average(value)
 
 if __name__ == "__main__":
+    from dies import work
+
     run_ranks(2, work, own=None)
 """
 

@@ -25,8 +25,8 @@ SHIPPED = sorted((data_root() / "export_targets").glob("*/quantization/*.yaml"))
 def starters(starter_teacher: Path) -> dict[str, Any]:
     """The teacher, and the student of the default recipe, without weights."""
     from edgekd.libraries import diffusers
-    from edgekd.student.arch import resolve_arch
     from edgekd.student.config import to_unet_config
+    from edgekd.student.resolve import resolve_arch
 
     teacher = load_pipeline(starter_teacher, only=())
     student = load_pipeline(starter_teacher, only=())

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
+from edgekd.benchmark.cache import Cache
 from edgekd.recipe import load_yaml
 from edgekd.teach.data import Corpus, load_corpus
 from edgekd.teach.recipe import TeachRecipe
@@ -89,3 +90,8 @@ def recipe(make_recipe: Callable[..., TeachRecipe]) -> TeachRecipe:
 @pytest.fixture(scope="session")
 def corpus(recipe: TeachRecipe) -> Corpus:
     return load_corpus(recipe.data)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return Cache(tmp_path_factory.mktemp("cache"))

@@ -22,9 +22,9 @@ from edgekd.teach.evaluation.ablation_suite import (
     load_ablation,
     variant_recipe,
 )
-from edgekd.teach.log import read_metrics
 from edgekd.teach.recipe import TeachRecipe
 from edgekd.teach.start import find_start
+from edgekd.training.log import read_rows
 
 SUITE = {
     "name": "tiny",
@@ -149,7 +149,7 @@ def test_finished_stages_are_shared(out: Path) -> None:
         name: [
             stage
             for stage in ("vae", "text", "unet")
-            if read_metrics(out / "variants" / name / stage / "metrics.jsonl")
+            if read_rows(out / "variants" / name / stage / "metrics.jsonl")
         ]
         for name in NAMES
     }
@@ -192,10 +192,10 @@ def test_the_loss_of_all_is_the_base_recipes(out: Path, recipe_path: Path) -> No
     losses = common_losses(base, corpus, out / "variants" / "no-min-snr" / "teacher")
     assert losses["validation_loss"] == rows[1]["validation_loss"]
     # What that run logged is its own loss, which weights noise levels differently.
-    logged = read_metrics(out / "variants" / "no-min-snr" / "unet" / "metrics.jsonl")
+    logged = read_rows(out / "variants" / "no-min-snr" / "unet" / "metrics.jsonl")
     own = [row["validation_loss"] for row in logged if "validation_loss" in row][-1]
     assert own > 1.05 * losses["validation_loss"]
-    base_log = read_metrics(out / "variants" / "base" / "unet" / "metrics.jsonl")
+    base_log = read_rows(out / "variants" / "base" / "unet" / "metrics.jsonl")
     own = [row["validation_loss"] for row in base_log if "validation_loss" in row][-1]
     # Half precision of the stored weights.
     assert own == pytest.approx(rows[0]["validation_loss"], rel=0.02)

@@ -8,19 +8,12 @@ import pytest
 from edgekd.benchmark.cache import Cache
 from edgekd.diffusion.validate import inspect_folder
 from edgekd.teach.data import Corpus
-from edgekd.teach.evaluation.autoencoder import (
-    Autoencoder,
-    detail,
-    held_out_images,
-    measure_autoencoder,
-    quality,
-)
+from edgekd.teach.evaluation.autoencoder import Autoencoder, detail, measure_autoencoder, quality
 from edgekd.teach.recipe import TeachRecipe
 
 
 @pytest.fixture(scope="module")
-def autoencoder(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Autoencoder:
-    cache = Cache(tmp_path_factory.mktemp("cache"))
+def autoencoder(tiny_teacher: Path, cache: Cache) -> Autoencoder:
     return Autoencoder(tiny_teacher, inspect_folder(tiny_teacher).key, cache)
 
 
@@ -42,17 +35,6 @@ def test_lines_have_more_detail_than_areas() -> None:
     plain, area, lines = detail(images)
     assert plain == 0
     assert lines > area > 0
-
-
-def test_held_out_images_are_drawn_on_white_and_on_a_colour(
-    corpus: Corpus, recipe: TeachRecipe
-) -> None:
-    images, subjects, white = held_out_images(corpus, recipe, "new_label")
-    assert white.tolist() == [True, False] * (len(images) // 2)
-    assert len(images) == 2 * len({id(subject) for subject in subjects})
-    assert (images[::2, 0, 0] == 255).all()
-    assert (images[1::2, 0, 0] != 255).any(axis=1).all()
-    assert {subject.split for subject in subjects} == {"group"}
 
 
 def test_figures_of_a_random_autoencoder(

@@ -6,9 +6,9 @@ import pytest
 from edgekd.benchmark.cache import Cache
 from edgekd.metrics.clip_score import recall
 from edgekd.teach.data import Corpus
-from edgekd.teach.evaluation.eye import Eye
+from edgekd.teach.evaluation.extractor import ImageExtractor
 from edgekd.teach.evaluation.figures import (
-    Instruments,
+    MetricTools,
     label_hits,
     ratio,
     retrieval_figures,
@@ -22,11 +22,8 @@ from edgekd.teach.recipe import TeachRecipe
 
 
 @pytest.fixture(scope="module")
-def tools(
-    corpus: Corpus, recipe: TeachRecipe, tmp_path_factory: pytest.TempPathFactory
-) -> Instruments:
-    cache = Cache(tmp_path_factory.mktemp("cache"))
-    return Instruments(Eye(cache), fit_probes(corpus, recipe, cache)[0], recipe.evaluate)
+def tools(corpus: Corpus, recipe: TeachRecipe, cache: Cache) -> MetricTools:
+    return MetricTools(ImageExtractor(cache), fit_probes(corpus, recipe, cache)[0], recipe.evaluate)
 
 
 def test_recall_by_hand() -> None:
@@ -37,7 +34,7 @@ def test_recall_by_hand() -> None:
 
 
 def test_noise_is_told_from_real_images(
-    corpus: Corpus, recipe: TeachRecipe, tools: Instruments
+    corpus: Corpus, recipe: TeachRecipe, tools: MetricTools
 ) -> None:
     chosen = known_set(corpus, recipe)
     real = chosen.real_images(recipe)
@@ -54,7 +51,7 @@ def test_noise_is_told_from_real_images(
 
 
 def test_perfect_copies_have_the_figures_of_real_images(
-    corpus: Corpus, recipe: TeachRecipe, tools: Instruments
+    corpus: Corpus, recipe: TeachRecipe, tools: MetricTools
 ) -> None:
     chosen = known_set(corpus, recipe)
     real = chosen.real_images(recipe)
@@ -65,7 +62,7 @@ def test_perfect_copies_have_the_figures_of_real_images(
 
 
 def test_real_images_are_no_ceiling_for_labels_that_the_scorer_does_not_know(
-    corpus: Corpus, recipe: TeachRecipe, tools: Instruments
+    corpus: Corpus, recipe: TeachRecipe, tools: MetricTools
 ) -> None:
     chosen = held_out_set(corpus, recipe, "new_label")
     rows = dict.fromkeys(("generated", "real", "autoencoder"), chosen.real_images(recipe))
@@ -75,11 +72,11 @@ def test_real_images_are_no_ceiling_for_labels_that_the_scorer_does_not_know(
 
 
 def test_retrieval_depends_on_the_gallery_order_in_nothing(
-    corpus: Corpus, recipe: TeachRecipe, tools: Instruments
+    corpus: Corpus, recipe: TeachRecipe, tools: MetricTools
 ) -> None:
     chosen = known_set(corpus, recipe)
-    seen = tools.eye.see(chosen.real_images(recipe))
-    scorer = tools.eye.scorer
+    seen = tools.extractor.extract(chosen.real_images(recipe))
+    scorer = tools.extractor.scorer
     hits = label_hits(seen, chosen.prompts, chosen.gallery, scorer)
     turned = label_hits(seen, chosen.prompts, chosen.gallery[::-1], scorer)
     assert all(np.array_equal(hits[name], turned[name]) for name in hits)

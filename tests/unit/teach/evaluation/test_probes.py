@@ -14,11 +14,6 @@ from edgekd.teach.recipe import TeachRecipe
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    return Cache(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="module")
 def probes(corpus: Corpus, recipe: TeachRecipe, cache: Cache) -> Probes:
     return fit_probes(corpus, recipe, cache)[0]
 

@@ -8,7 +8,7 @@ import pytest
 from edgekd.errors import InputError
 from edgekd.resources import find_yaml
 from edgekd.teach.data import WHITE, Corpus, load_corpus
-from edgekd.teach.evaluation.pictures import wishes
+from edgekd.teach.evaluation.pictures import picture_requests
 from edgekd.teach.evaluation.prompts import (
     HELD_OUT,
     SHEET,
@@ -60,9 +60,9 @@ def test_held_out_content_and_reference_share_no_image(
 def test_a_larger_sample_begins_with_the_smaller_one(corpus: Corpus, recipe: TeachRecipe) -> None:
     small = known_set(corpus, recipe)
     large = known_set(corpus, with_section(recipe, samples=100))
-    assert wishes(large.prompts)[:24] == wishes(small.prompts)
+    assert picture_requests(large.prompts)[:24] == picture_requests(small.prompts)
     other = known_set(corpus, with_section(recipe, samples=100, seed=1))
-    assert wishes(large.prompts) != wishes(other.prompts)
+    assert picture_requests(large.prompts) != picture_requests(other.prompts)
 
 
 def test_no_two_pictures_share_noise(corpus: Corpus, recipe: TeachRecipe) -> None:

@@ -12,9 +12,9 @@ import yaml
 from PIL import Image
 
 from edgekd.artifacts import finish, read_json, run_lock
-from edgekd.benchmark.workers import WorkerPool
 from edgekd.cli import app as cli
 from edgekd.errors import InputError
+from edgekd.processes.pool import Pool
 from edgekd.progress import Silent
 from edgekd.teach.evaluation.card import (
     images_until,
@@ -92,7 +92,7 @@ def test_second_run_draws_nothing_and_gives_the_same(
     def refuse(*arguments: object) -> None:
         raise AssertionError("it drew again")
 
-    monkeypatch.setattr(WorkerPool, "ask_all", refuse)
+    monkeypatch.setattr(Pool, "submit", refuse)
     again = evaluate(recipe, tiny_teacher, out, Silent())
     assert json.loads(json.dumps(again)) == result
 

@@ -1,14 +1,12 @@
-"""What the offline networks see in pictures, computed once and kept by the pictures' content."""
+"""Features of pictures by the offline networks, computed once for each picture's content."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgekd.artifacts import hash_tree
 from edgekd.benchmark.cache import Cache
@@ -16,12 +14,11 @@ from edgekd.errors import GateError
 from edgekd.metrics.clip_score import Scorer
 from edgekd.metrics.features import FeatureExtractor, FloatArray
 from edgekd.resources import STARTER
-
-Images = npt.NDArray[np.uint8]
+from edgekd.teach.evaluation.images import Images, cached_arrays
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageFeatures:
     """Of N pictures.
 
     Attributes:
@@ -33,7 +30,7 @@ class Seen:
     embeddings: FloatArray
 
 
-class Eye:
+class ImageExtractor:
     """The feature extractor and the scorer that ship with edgekd."""
 
     def __init__(self, cache: Cache) -> None:
@@ -41,26 +38,24 @@ class Eye:
         self._key = hash_tree(STARTER / "scorers")
 
     @cached_property
-    def extractor(self) -> FeatureExtractor:
+    def backbone(self) -> FeatureExtractor:
         return FeatureExtractor()
 
     @cached_property
     def scorer(self) -> Scorer:
-        return Scorer(extractor=self.extractor)
+        return Scorer(extractor=self.backbone)
 
-    def see(self, images: Images) -> Seen:
+    def extract(self, images: Images) -> ImageFeatures:
         """Features and embeddings of uint8 images [N,H,W,3].
 
         Raises:
             GateError: a feature is not finite.
         """
-
-        def look() -> dict[str, Any]:
-            pooled, embeddings = self.scorer.features_and_embeddings(images)
-            return {"pooled": pooled, "embeddings": embeddings}
-
-        content = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
-        tensors = self._cache.tensors("seen", [self._key, list(images.shape), content], look)
-        if not all(np.isfinite(values).all() for values in tensors.values()):
+        arrays = cached_arrays(self._cache, "seen", self._key, images, self._compute)
+        if not all(np.isfinite(values).all() for values in arrays.values()):
             raise GateError("every image feature must be finite", "NaN or infinity")
-        return Seen(tensors["pooled"], tensors["embeddings"])
+        return ImageFeatures(arrays["pooled"], arrays["embeddings"])
+
+    def _compute(self, images: Images) -> dict[str, Any]:
+        pooled, embeddings = self.scorer.features_and_embeddings(images)
+        return {"pooled": pooled, "embeddings": embeddings}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd.distill.log import MetricsLog, read_rows
+from edgekd.training.log import MetricsLog, read_rows
 
 
 def test_rows_after_the_checkpoint_are_forgotten(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_what_is_not_finite_is_not_written(tmp_path: Path) -> None:
 def test_tensorboard_shows_scalars_and_pictures(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with MetricsLog(tmp_path, -1) as log:
+    with MetricsLog(tmp_path, -1, tmp_path / "tensorboard") as log:
         log.write({"step": 1, "loss": 0.5})
         log.write({"step": 1, "validation_task": 0.25})
         log.picture("samples", np.zeros((4, 4, 3), np.uint8), 1)

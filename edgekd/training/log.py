@@ -1,9 +1,10 @@
-"""`metrics.jsonl` and TensorBoard of a distillation run."""
+"""`metrics.jsonl` of a training run, and its TensorBoard events where they are asked for."""
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 from edgekd.artifacts import write_text
 from edgekd.disk import writing
 
+METRICS_FILE = "metrics.jsonl"
+Row = dict[str, Any]  # `step`, and numbers by name
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+
+def read_rows(path: Path) -> list[Row]:
     """Whole rows of a `metrics.jsonl`; what a kill cut off at the end is left out."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
@@ -30,19 +34,22 @@ class MetricsLog:
     Opened at a checkpoint's step it forgets all later rows: the run will write them again.
 
     Args:
-        out: the run's folder; writes `metrics.jsonl` and `tensorboard/` below it.
+        folder: writes `metrics.jsonl` in it.
         step: last step to keep; -1 keeps nothing.
+        board: folder of TensorBoard's events; None: none.
     """
 
-    def __init__(self, out: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._path = out / "metrics.jsonl"
+    def __init__(self, folder: Path, step: int, board: Path | None = None) -> None:
+        self._path = folder / METRICS_FILE
         rows = [row for row in read_rows(self._path) if row["step"] <= step]
         with writing(self._path):
             write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
             self._stream = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (see __exit__)
-            self._board: Any = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
+            self._board: Any = None
+            if board is not None:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._board = SummaryWriter(str(board), purge_step=step + 1)
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -55,14 +62,15 @@ class MetricsLog:
     ) -> None:
         with writing(self._path):
             self._stream.close()
-            self._board.close()
+            if self._board:
+                self._board.close()
 
-    def write(self, row: dict[str, Any]) -> None:
+    def write(self, row: Row) -> None:
         """Append a row, with its `step`; a reader sees it at once."""
         with writing(self._path):
             self._stream.write(json.dumps(row, allow_nan=False) + "\n")
             self._stream.flush()
-            for name, value in row.items():
+            for name, value in row.items() if self._board else ():
                 if name != "step":
                     group = "validation" if name.startswith("validation") else "train"
                     self._board.add_scalar(f"{group}/{name}", value, row["step"])
@@ -77,3 +85,30 @@ class MetricsLog:
         with writing(self._path):
             self._stream.flush()
             os.fsync(self._stream.fileno())
+
+
+class Window:
+    """Means over the steps of one row."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._steps = self._images = 0
+        self._started = time.monotonic()
+
+    def add(self, values: dict[str, float], images: int) -> None:
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._steps += 1
+        self._images += images
+
+    def restart_clock(self) -> None:
+        """Leave out what was done since the last row."""
+        self._started = time.monotonic()
+
+    def close(self) -> dict[str, float]:
+        """The row, and start the next. `images_per_s` is the only value that is not repeatable."""
+        now = time.monotonic()
+        row = {name: total / self._steps for name, total in self._sums.items()}
+        row["images_per_s"] = self._images / max(now - self._started, 1e-9)
+        self._sums, self._steps, self._images, self._started = {}, 0, 0, now
+        return row

@@ -1,0 +1,86 @@
+"""Rules for a teacher's scheduler: impossible settings are found before any work."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgekd.diffusion.components import CONFIG_FAULTS, shorten
+from edgekd.errors import InputError
+
+PREDICTIONS = ("epsilon", "v_prediction")
+_STEPS = 10  # a sampler of several orders needs some
+
+
+def check_scheduler(scheduler: Any, path: Path) -> None:
+    """A discrete diffusion schedule whose target is known.
+
+    Raises:
+        InputError: another kind of scheduler, or an unknown prediction type.
+    """
+    config = scheduler.config
+    # Not from the config: it keeps keys of another scheduler, which have no effect.
+    fields = inspect.signature(type(scheduler).__init__).parameters
+    if not {"prediction_type", "beta_schedule"} <= set(fields):
+        raise InputError(
+            f"`{path}` must be of a scheduler with betas and a prediction type",
+            type(scheduler).__name__,
+            "Flow-matching pipelines are not Stable Diffusion 1, 2 or XL.",
+        )
+    if config.prediction_type not in PREDICTIONS:
+        raise InputError(
+            f"`prediction_type` in `{path}` must be {' or '.join(PREDICTIONS)}",
+            repr(config.prediction_type),
+        )
+    _check_levels(scheduler, path)
+    _check_steps(scheduler, path)
+
+
+def _check_levels(scheduler: Any, path: Path) -> None:
+    """alphas_cumprod [T], the share of signal at each noise level."""
+    config, where = scheduler.config, f"the {type(scheduler).__name__} in `{path}`"
+    alphas = scheduler.alphas_cumprod
+    falling = bool(torch.isfinite(alphas).all() and (alphas[1:] <= alphas[:-1]).all())
+    if not (falling and 1 >= alphas[0] > alphas[-1] >= 0 and alphas[-2] > 0):
+        raise InputError(
+            f"`alphas_cumprod` of {where} must fall, from 1 at most to 0 at least",
+            f"{float(alphas[0]):.6g} to {float(alphas[-1]):.6g} with "
+            f"beta_start={config.beta_start!r}, beta_end={config.beta_end!r}",
+        )
+    # Some classes keep the last level off zero in the table, and start from noise alone all the
+    # same. The setting of a class that does not read it has no effect.
+    obeyed = "rescale_betas_zero_snr" in inspect.signature(type(scheduler).__init__).parameters
+    no_signal = alphas[-1] == 0 or (obeyed and config.rescale_betas_zero_snr)
+    if config.prediction_type == "epsilon" and no_signal:
+        raise InputError(
+            f"{where} must keep a signal at its last level, for `prediction_type` is epsilon",
+            "zero terminal SNR (`rescale_betas_zero_snr`)",
+            "No picture follows from what a U-Net says of noise alone.",
+        )
+
+
+def _check_steps(scheduler: Any, path: Path) -> None:
+    """Draw with the scheduler, in a few steps: other settings are only read then."""
+    name, config = type(scheduler).__name__, scheduler.config
+    steps = min(_STEPS, config.num_train_timesteps - 1)
+    generator = torch.Generator().manual_seed(0)
+    try:
+        trial = copy.deepcopy(scheduler)  # which remembers the steps
+        trial.set_timesteps(min(steps, config.get("original_inference_steps") or steps))
+        latents = torch.ones(1, 4, 2, 2)
+        takes = inspect.signature(trial.step).parameters
+        extra = {"generator": generator} if "generator" in takes else {}
+        for timestep in trial.timesteps:
+            output = trial.scale_model_input(latents, timestep) * 0.5
+            latents = trial.step(output, timestep, latents, **extra).prev_sample
+    except CONFIG_FAULTS as error:
+        raise InputError(
+            f"the {name} in `{path}` must draw in {steps} steps",
+            f"{type(error).__name__}: {shorten(error)}",
+        ) from None
+    if not torch.isfinite(latents).all():
+        raise InputError(f"the {name} in `{path}` must draw finite latents", "NaN or infinity")

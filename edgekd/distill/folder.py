@@ -1,0 +1,47 @@
+"""The folder of a distillation run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekd.files import writing
+from edgekd.folders import ARTIFACT_FILE, remove_folder
+from edgekd.training.checkpoint import CHECKPOINTS, Checkpoints
+from edgekd.training.log import METRICS_FILE
+
+STUDENT = "student"
+BOARD = "tensorboard"
+# What a run writes into its folder beside its student and its checkpoints.
+OWN_FILES = (
+    ARTIFACT_FILE,
+    METRICS_FILE,
+    f"{BOARD}/events.out.tfevents.*",
+    f"samples/step-{'[0-9]' * 8}.png",
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps what it makes.
+
+    Attributes:
+        key: hash of everything that the result depends on; nothing of another key is used.
+    """
+
+    path: Path
+    key: str
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.path / CHECKPOINTS, self.key)
+
+    def clear(self) -> None:
+        """Remove what a run of another key left: none of it belongs to this one."""
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            remove_folder(self.path / STUDENT)
+            self.checkpoints.clear()
+            for pattern in OWN_FILES:
+                for path in self.path.glob(pattern):
+                    path.unlink()

@@ -1,0 +1,190 @@
+"""Checkpoints of a training run: whole or not there, and known by their content.
+
+`checkpoints/step-00000100/` holds one safetensors file for each group of tensors, and the record
+of their sizes and hashes. A checkpoint that a full disk, a cut copy
+or a bad block has damaged is passed over for the newest one that is intact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekd.files import writing
+from edgekd.folders import atomic_folder, damage, finish, read_record, remove_folder
+from edgekd.progress import Progress
+from edgekd.training.log import METRICS_FILE
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+CHECKPOINTS = "checkpoints"
+KEPT = 2
+Tensors = Mapping[str, "Tensor"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk.
+
+    Attributes:
+        step: number of finished optimiser steps.
+        settings: what `Checkpoints.save` was given.
+    """
+
+    path: Path
+    step: int
+    settings: str
+
+    def load(self, group: str) -> dict[str, Tensor]:
+        """The tensors of one group, exactly as they were saved."""
+        from safetensors.torch import load_file
+
+        tensors: dict[str, Tensor] = load_file(self.path / _file_name(group))
+        return tensors
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one training run.
+
+    Attributes:
+        folder: holds nothing else.
+        key: hash of what a run must share to go on from them.
+    """
+
+    folder: Path
+    key: str
+
+    def save(self, step: int, groups: Mapping[str, Tensors], settings: str = "") -> Checkpoint:
+        """Write a checkpoint under its final name in one rename, then drop all but the last two.
+
+        Later ones go too: they are damaged, or this run would not have come by here.
+
+        Args:
+            settings: hash of all that decides the run's result, where other settings may go on.
+
+        Raises:
+            InputError: the disk is full or not writable; earlier checkpoints stay.
+        """
+        from safetensors.torch import save_file
+
+        final = self._place(step)
+        with writing(final), atomic_folder(final) as temporary:
+            for group, tensors in groups.items():
+                path = temporary / _file_name(group)
+                save_file({n: t.detach().contiguous() for n, t in tensors.items()}, path)
+                _flush(path)
+            finish(temporary, self.key, step=step, settings=settings)
+        steps = sorted(self._steps())
+        for other in {*steps} - {*[s for s in steps if s <= step][-KEPT:]}:
+            remove_folder(self._place(other))
+        return Checkpoint(final, step, settings)
+
+    def latest(self, progress: Progress) -> Checkpoint | None:
+        """The newest intact checkpoint of this key, or None; says which ones were passed over."""
+        found, damaged = None, []
+        for step in sorted(self._steps(), reverse=True):
+            path = self._place(step)
+            record = read_record(path)
+            if record and record["key"] != self.key:
+                continue
+            if record and record.get("step") == step and not damage(path, record, thorough=True):
+                found = Checkpoint(path, step, record["settings"])
+                break
+            damaged.append(path.name)
+        if damaged:
+            instead = f"step {found.step}" if found else "the start"
+            progress.info(
+                f"  damaged checkpoints in {self.folder}: {', '.join(damaged)}; "
+                f"continuing from {instead}"
+            )
+        return found
+
+    def clear(self) -> None:
+        """Remove all of them; what is damaged, or not edgekd's, stays."""
+        for step in list(self._steps()):
+            remove_folder(self._place(step))
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def _place(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
+
+    def _steps(self) -> Iterator[int]:
+        """Steps that have a folder. Temporary folders of killed writers have other names."""
+        for path in self.folder.glob("step-" + "[0-9]" * 8):
+            if path.is_dir() and not path.is_symlink():
+                yield int(path.name[5:])
+
+
+def set_aside(folder: Path, progress: Progress) -> None:
+    """Rename checkpoints that nothing can go on from, and their metrics: they may be hours of work.
+
+    They are of another structure, or damaged.
+    """
+    checkpoints, metrics = folder / CHECKPOINTS, folder / METRICS_FILE
+    if not checkpoints.is_dir():
+        return
+    number = 1
+    while (other := folder / f"{CHECKPOINTS}.{number}").exists():
+        number += 1
+    if metrics.is_file():
+        metrics.replace(metrics.with_stem(f"{metrics.stem}.{number}"))
+    checkpoints.rename(other)
+    progress.info(f"`{checkpoints}` cannot be continued from: kept as `{other.name}`")
+
+
+def load_weights(parameters: Tensors, tensors: Tensors) -> None:
+    """Copy saved tensors into parameters of the same names."""
+    for name, parameter in parameters.items():
+        parameter.data.copy_(tensors[name])
+
+
+def optimizer_tensors(
+    parameters: Mapping[str, nn.Parameter], *optimizers: Optimizer
+) -> dict[str, Tensor]:
+    """What optimisers remember: `<optimiser>/<parameter>/<slot>` to tensor.
+
+    Parameters that never had a gradient have no slots.
+    """
+    return {
+        f"{type(optimizer).__name__}/{name}/{slot}": tensor
+        for optimizer in optimizers
+        for name, parameter in parameters.items()
+        for slot, tensor in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizers(
+    parameters: Mapping[str, nn.Parameter], tensors: Tensors, *optimizers: Optimizer
+) -> None:
+    """Give optimisers back what they remembered.
+
+    What another optimiser has trained so far is new to the one that has the parameter now.
+    """
+    for optimizer in optimizers:
+        of_group = [p for group in optimizer.param_groups for p in group["params"]]
+        numbers = {id(parameter): number for number, parameter in enumerate(of_group)}
+        state: dict[int, dict[str, Tensor]] = {}
+        for full_name, tensor in tensors.items():
+            kind, name, slot = full_name.split("/")
+            number = numbers.get(id(parameters[name]))
+            if kind == type(optimizer).__name__ and number is not None:
+                state.setdefault(number, {})[slot] = tensor
+        # load_state_dict puts each slot on the device and in the type that the optimiser needs.
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _file_name(group: str) -> str:
+    return f"{group}.safetensors"
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())

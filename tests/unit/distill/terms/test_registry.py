@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from edgekd.benchmark.curves import load_curve
+from edgekd.benchmark.suite import is_recipe_field
+from edgekd.distill.loop import make_accelerator
+from edgekd.distill.terms.registry import get_term, needs_teacher, titles
+from edgekd.distill.terms.term import Forward
+from edgekd.entries import TERMS, entries
+from edgekd.errors import InputError
+from edgekd.jobs.forecast import distill_macs
+from edgekd.recipe import LossSection
+from edgekd.report.plots import curve_terms, loss_curves
+
+_TERM = """
+from edgekd.distill.terms.term import Pair, Term
+
+def distance(forward):
+    (tapped,) = forward.tapped
+    student, teacher = tapped.features()
+    return (student - teacher.detach()).float().abs().mean()
+
+def middle(arch, teacher_config):
+    return [Pair("up_blocks.0", "up_blocks.0")]
+
+TERM = Term("middle", "middle: by strangers", True, False, distance, middle)
+"""
+
+Install = Callable[[str, str], None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Install a package that brings one term, as pip would."""
+    (tmp_path / "extra_terms.py").write_text(_TERM)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(name: str, value: str) -> None:
+        facts = tmp_path / f"extra_{name}-1.0.dist-info"
+        facts.mkdir()
+        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: extra-{name}\n")
+        (facts / "entry_points.txt").write_text(f"[{TERMS}]\n{name} = {value}\n")
+
+    return make
+
+
+def test_a_term_from_outside_is_trained_logged_and_plotted(
+    install: Install, bench: Any, tmp_path: Path
+) -> None:
+    install("middle", "extra_terms:TERM")
+    losses = {"task": 0, "output": 1, "feature": 0, "middle": 0.5}
+    result = bench.run(tmp_path / "run", losses=losses, steps=2)
+    curve = load_curve(result.metrics_path)
+    first = {name: points[0][1] for name, points in curve.items()}
+    assert first["loss"] == pytest.approx(first["output"] + 0.5 * first["middle"])
+    assert curve_terms({"student": curve})[:3] == [
+        ("loss", "loss (sum of weighted terms)"),
+        ("output", "output: teacher's prediction"),
+        ("middle", "middle: by strangers"),
+    ]
+    assert "middle: by strangers" in str(loss_curves({"student": curve}))
+
+
+def test_what_a_term_needs_is_asked_of_it(install: Install, bench: Any) -> None:
+    install("middle", "extra_terms:TERM")
+    alone = bench.section(losses={"task": 0, "output": 0, "feature": 0, "middle": 1})
+    assert alone.losses.weights == {"middle": 1.0}
+    assert is_recipe_field("distill.losses.middle")
+    assert needs_teacher(alone.losses)
+    with_teacher = distill_macs(alone, teacher_macs=5.0, student_macs=2.0)
+    assert with_teacher == alone.steps * alone.batch_size * 11.0
+    # Features alone leave the last layers without a gradient.
+    for section, unused in ((alone, True), (bench.section(), False)):
+        assert make_accelerator(section).ddp_handler.find_unused_parameters == unused
+
+
+def test_every_term_has_its_entry_points_name() -> None:
+    assert [get_term(name).name for name in entries(TERMS)] == list(entries(TERMS))
+    assert list(titles({"task", "feature", "output", "lr"})) == ["task", "output", "feature"]
+
+
+def test_two_terms_of_one_name_are_refused(install: Install) -> None:
+    install("feature", "extra_terms:TERM")
+    with pytest.raises(InputError, match=r"`feature` from .*extra_terms:TERM"):
+        get_term("feature")
+
+
+def test_what_is_no_term_of_its_name_is_refused(install: Install) -> None:
+    install("nobody", "extra_terms:middle")
+    install("other", "extra_terms:TERM")
+    for name in ("nobody", "other"):
+        with pytest.raises(InputError, match="must lead to a Term of that name"):
+            get_term(name)
+    with pytest.raises(InputError, match=r"one of .*task.*'absent'"):
+        get_term("absent")
+
+
+def test_weights_name_installed_terms_and_one_is_on() -> None:
+    with pytest.raises(ValueError, match="`outptu` must be a loss term: feature, output, task"):
+        LossSection.model_validate({"outptu": 1})
+    with pytest.raises(ValueError, match="at least one loss weight"):
+        LossSection(task=0, output=0, feature=0)
+    assert not is_recipe_field("distill.losses.outptu")
+
+
+def test_a_term_that_hides_its_need_of_the_teacher_is_told() -> None:
+    zeros = torch.zeros(1, 1, 2, 2)
+    with pytest.raises(ValueError, match="must have `needs_teacher`"):
+        _ = Forward(zeros, zeros, torch.ones(1)).teacher_prediction
