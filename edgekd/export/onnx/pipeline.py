@@ -11,7 +11,7 @@ import onnxruntime
 
 from edgekd.errors import InputError
 from edgekd.export.record import Arrays
-from edgekd.files import read_json
+from edgekd.reading import Fields
 from edgekd.runtime.options import RuntimeOptions, read_options
 
 PROVIDER = "CPUExecutionProvider"
@@ -85,7 +85,7 @@ def model_file(folder: Path) -> Path:
 def stored_options(path: Path) -> RuntimeOptions:
     """What was chosen for an exported folder; the defaults where nothing was measured."""
     manifest_file = path / "manifest.json"
-    return read_options(read_json(manifest_file)) if manifest_file.is_file() else RuntimeOptions()
+    return read_options(Fields.read(manifest_file)) if manifest_file.is_file() else RuntimeOptions()
 
 
 def load_onnx_pipeline(path: Path, threads: int = 0) -> Any:

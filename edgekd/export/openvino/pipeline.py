@@ -21,8 +21,8 @@ from edgekd.export.openvino.graph import (
 )
 from edgekd.export.openvino.libraries import openvino
 from edgekd.export.record import Arrays
-from edgekd.files import read_json
 from edgekd.libraries import diffusers
+from edgekd.reading import Fields
 from edgekd.runtime.options import RuntimeOptions, read_options
 
 DEVICE = "CPU"
@@ -89,7 +89,7 @@ def stored_options(path: Path, component: str = "unet") -> RuntimeOptions:
     """Runtime options of an exported folder: those that were measured, else the defaults."""
     manifest_file = path / "manifest.json"
     if manifest_file.is_file():
-        return read_options(read_json(manifest_file))
+        return read_options(Fields.read(manifest_file))
     exact = saved_precision(read_model(path / component)) == "fp32"
     return RuntimeOptions(arithmetic=EXACT if exact else None)
 
