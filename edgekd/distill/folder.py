@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekd.files import writing
-from edgekd.folders import ARTIFACT_FILE, remove_folder
+from edgekd.folders import ARTIFACT_FILE
 from edgekd.training.checkpoint import CHECKPOINTS, Checkpoints
 from edgekd.training.log import METRICS_FILE
 
@@ -37,10 +37,12 @@ class RunFolder:
         return Checkpoints(self.path / CHECKPOINTS, self.key)
 
     def clear(self) -> None:
-        """Remove what a run of another key left: none of it belongs to this one."""
+        """Remove what a run of another key left, and nothing of the user's.
+
+        Its student stays until this run's takes its place.
+        """
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            remove_folder(self.path / STUDENT)
             self.checkpoints.clear()
             for pattern in OWN_FILES:
                 for path in self.path.glob(pattern):

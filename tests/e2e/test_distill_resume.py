@@ -34,7 +34,7 @@ from edgekd.distill.loop import distill
 from edgekd.distill.sources import CachedTeacher
 from edgekd.progress import Silent
 from edgekd.recipe import DistillSection
-from edgekd.student.arch import preset
+from edgekd.student.resolve import preset
 from edgekd.training import checkpoint
 from edgekd.training.log import read_rows
 import torch.utils.tensorboard
@@ -162,7 +162,7 @@ def test_two_processes_train_the_same_student_as_one(work: dict[str, Any], tmp_p
     from edgekd.distill.loop import distill
     from edgekd.distill.sources import CachedTeacher
     from edgekd.recipe import DistillSection
-    from edgekd.student.arch import preset
+    from edgekd.student.resolve import preset
 
     # In bf16 a sum over one sample and a sum over two round a thousandth apart.
     section = {**_SECTION, "steps": 4, "precision": "fp32"}

@@ -151,7 +151,7 @@ def test_other_settings_throw_the_partial_work_away(tmp_path, folder, monkeypatc
     out = tmp_path / "prepared"
     stale = tmp_path / ".prepared.0123456789abcdef.partial"
     stale.mkdir()
-    (stale / "x").write_text("old")
+    (stale / "artifact.json").write_text('{"growing": true}')
     prepare(section(folder), out, Silent())
     assert [path.name for path in tmp_path.iterdir()] == ["prepared"]
 

@@ -96,13 +96,15 @@ def test_a_finished_run_is_not_run_again(
 
 def test_another_key_starts_anew(bench: Any, tmp_path: Path) -> None:
     bench.trainer(tmp_path, key="one", steps=2).run(Silent())
-    for name in ("step-00000099.png", "mine.png"):
-        (tmp_path / "samples" / name).touch()
+    (tmp_path / "samples" / "step-00000001.png").touch()
+    (tmp_path / "samples" / "mine.png").touch()
+    (tmp_path / "checkpoints" / "mine.txt").touch()
     bench.run(tmp_path, key="two", steps=3)
     rows = read_rows(tmp_path / "metrics.jsonl")
     assert [r["step"] for r in rows if "loss" in r] == [1, 2, 3]
     samples = sorted(p.name for p in (tmp_path / "samples").iterdir())
-    assert samples == ["mine.png", "step-00000003.png"]  # a user's file stays
+    assert samples == ["mine.png", "step-00000003.png"]
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["mine.txt"]
     assert json.loads((tmp_path / "artifact.json").read_text())["key"] == "two"
 
 
