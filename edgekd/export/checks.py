@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgekd.errors import InputError
 from edgekd.export.outline import is_tiny
 from edgekd.export.protocol import Exporter, ExportOptions
+
+Precision = TypeVar("Precision")
+
+
+def find_precision(precisions: Mapping[str, Precision], name: str) -> Precision:
+    """A row of an exporter's table.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if name not in precisions:
+        raise InputError(f"the precision must be one of {', '.join(precisions)}", repr(name))
+    return precisions[name]
 
 
 def check_capabilities(exporter: Exporter, pipeline: Any, precision: str | None) -> None:

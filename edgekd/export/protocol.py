@@ -93,6 +93,22 @@ class ExportOptions:
     quantization: QuantizationRecipe | None = None
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """One part on its way into an export.
+
+    Attributes:
+        folder: of the part, which need not exist.
+        recordings: real calls, for calibration.
+        base: folder of the same part in the first precision, where there is one.
+    """
+
+    capture: Capture
+    folder: Path
+    recordings: list[Recording] = field(default_factory=list)
+    base: Path | None = None
+
+
 class ComponentRunner(Protocol):
     """One converted part, opened in the runtime (or evaluated, if `executed_by` says so).
 
@@ -160,18 +176,8 @@ class Exporter(Protocol):
     def load(self, path: Path, threads: int = 0) -> Any:
         """The exported folder as an object that is called like a diffusers pipeline."""
 
-    def convert(
-        self,
-        capture: Capture,
-        folder: Path,
-        precision: str,
-        recordings: list[Recording],
-        base: Path | None = None,
-    ) -> Facts:
-        """Write one part into `folder`; returns facts for the manifest (how it was quantized).
-
-        `base` is the folder of the same part in the first precision, where there is one.
-        """
+    def convert(self, part: Conversion, precision: str) -> Facts:
+        """Write one part into its folder; returns facts for the manifest (how it was quantized)."""
 
     def open_component(self, exported_path: Path, component: str) -> ComponentRunner:
         """Open one part of an exported folder for parity and measurement."""

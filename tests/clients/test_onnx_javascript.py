@@ -15,6 +15,7 @@ from edgekd.export.capture import capture
 from edgekd.export.onnx.exporter import OnnxExporter, OnnxRunner
 from edgekd.export.onnx.pipeline import model_file
 from edgekd.export.parity import snr_db
+from edgekd.export.protocol import Conversion
 from edgekd.export.record import Session, record_denoising_inputs
 
 VERSION = "1.30.0"
@@ -58,7 +59,7 @@ def parts(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         folder = root / part / precision
         base = folders.get((part, "fp32"))
         captured = capture(pipeline, part)
-        OnnxExporter().convert(captured, folder, precision, recordings[part], base)
+        OnnxExporter().convert(Conversion(captured, folder, recordings[part], base), precision)
         folders[part, precision] = folder
     return {"recordings": recordings, "folders": folders}
 

@@ -18,6 +18,7 @@ from edgekd.export.capture import capture
 from edgekd.export.manifest import content_hash, read_manifest
 from edgekd.export.outline import PIPELINE_ATTRIBUTES
 from edgekd.export.protocol import (
+    Conversion,
     ConvertsFiles,
     ExportOptions,
     Floor,
@@ -243,7 +244,8 @@ def test_large_part_is_made_of_the_first_precision_without_weights(
     _, first = export(name, pipeline, exporter.precisions[0])
     outline = load_pipeline(source, only=())
     part = "text_encoder"
-    exporter.convert(capture(outline, part), tmp_path / part, precision, [], first.path / part)
+    converted = Conversion(capture(outline, part), tmp_path / part, base=first.path / part)
+    exporter.convert(converted, precision)
     if precision not in exporter.varying:
         assert hash_tree(tmp_path / part) == hash_tree(exported.path / part)
 

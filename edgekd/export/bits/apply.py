@@ -14,7 +14,7 @@ from edgekd.export.bits.recipe import (
     resolve,
     save_quantization,
 )
-from edgekd.export.bits.storage import StoresBits
+from edgekd.export.bits.storage import PartBits, StoresBits
 from edgekd.export.bits.weights import Bits, models, of_part
 from edgekd.export.manifest import RecipeFacts
 from edgekd.export.outline import PIPELINE_ATTRIBUTES
@@ -31,14 +31,6 @@ MIXED_FLOORS = Floors(
     ),
     picture=Floor(20.0, "below it the same noise and prompt give a visibly different picture"),
 )
-
-
-@dataclass(frozen=True)
-class PartBits:
-    """What the conversion of a part is told; see `StoresBits.convert_bits`."""
-
-    method: str
-    bits: dict[str, int]
 
 
 @dataclass(frozen=True)

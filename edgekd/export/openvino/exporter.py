@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from edgekd.artifacts import write_json
-from edgekd.errors import InputError
 from edgekd.export.bits.apply import MIXED, MIXED_FLOORS
+from edgekd.export.bits.storage import PartBits
 from edgekd.export.bits.weights import captured_model
-from edgekd.export.capture import Capture
+from edgekd.export.checks import find_precision
 from edgekd.export.job import export_pipeline
 from edgekd.export.manifest import Tuning
 from edgekd.export.openvino.bits import OPENVINO_STORAGE, store_bits
@@ -37,8 +37,7 @@ from edgekd.export.openvino.pipeline import (
 from edgekd.export.openvino.precisions import PRECISIONS
 from edgekd.export.openvino.tokenizer import convert_tokenizers
 from edgekd.export.openvino.tune import tune
-from edgekd.export.protocol import Facts, Floors
-from edgekd.export.record import Recording
+from edgekd.export.protocol import Conversion, Facts, Floors
 from edgekd.runtime.openvino_backend import OPENVINO
 
 
@@ -74,50 +73,28 @@ class OpenVinoExporter:
         """See `edgekd.export.protocol.LoadsInTurns`."""
         return load_openvino_in_turns(path, threads)
 
-    def convert(
-        self,
-        capture: Capture,
-        folder: Path,
-        precision: str,
-        recordings: list[Recording],
-        base: Path | None = None,
-    ) -> dict[str, Any]:
+    def convert(self, part: Conversion, precision: str) -> Facts:
         """Write `openvino_model.xml`, `openvino_model.bin` and `config.json` of one part."""
-        if precision not in self.precisions:
-            raise InputError(
-                f"the precision must be one of {', '.join(self.precisions)}", repr(precision)
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        facts: dict[str, Any] = {}
-        with _float32(capture, folder, precision, base) as model:
-            method = PRECISIONS[precision].method(capture.component)
+        method = find_precision(PRECISIONS, precision).method(part.capture.component)
+        facts: Facts = {}
+        with _float32(part, precision) as model:
             if method is not None:
                 with quiet():
-                    model, how = method(model, recordings)
+                    model, how = method(model, part.recordings)
                 facts = {"quantization": how}
-            save_model(model, folder, precision)
+            save_model(model, part.folder, precision)
             del model
-        write_json(folder / "config.json", capture.config)
+        write_json(part.folder / "config.json", part.capture.config)
         return facts
 
-    def convert_bits(
-        self,
-        capture: Capture,
-        folder: Path,
-        method: str,
-        bits: dict[str, int],
-        recordings: list[Recording],
-        base: Path | None = None,
-    ) -> dict[str, Any]:
+    def convert_bits(self, part: Conversion, bits: PartBits) -> Facts:
         """See `edgekd.export.bits.storage.StoresBits`."""
-        del method, recordings  # one method, nothing to calibrate
-        folder.mkdir(parents=True, exist_ok=True)
-        with _float32(capture, folder, MIXED, base) as model:
-            facts = {"quantization": store_bits(model, captured_model(capture), bits)}
-            save_model(model, folder, MIXED)
+        with _float32(part, MIXED) as model:
+            facts = store_bits(model, captured_model(part.capture), bits.bits)
+            save_model(model, part.folder, MIXED)
             del model
-        write_json(folder / "config.json", capture.config)
-        return facts
+        write_json(part.folder / "config.json", part.capture.config)
+        return {"quantization": facts}
 
     def open_component(self, exported_path: Path, component: str) -> OpenVinoRunner:
         return OpenVinoRunner(exported_path / component, EXACT, torch.get_num_threads())
@@ -138,17 +115,23 @@ class OpenVinoExporter:
 
 
 @contextlib.contextmanager
-def _float32(capture: Capture, folder: Path, precision: str, base: Path | None) -> Iterator[Any]:
+def _float32(part: Conversion, precision: str) -> Iterator[Any]:
     """The part in float32, to make another precision of.
 
     Other precisions than fp32 start from a file, with or without a base: names inside a model that
     was read differ from those of one that was just converted, and would make other files.
     """
-    if precision == "fp32" or base is not None:
-        yield to_openvino(capture) if base is None else read_model(base)
+    part.folder.mkdir(parents=True, exist_ok=True)
+    if part.base is not None:
+        yield read_model(part.base)
         return
-    with tempfile.TemporaryDirectory(prefix=".openvino-", dir=folder) as scratch:
-        saved = Path(scratch) / capture.component
+    model = to_openvino(part.capture)
+    if precision == "fp32":
+        yield model
+        return
+    with tempfile.TemporaryDirectory(prefix=".openvino-", dir=part.folder) as scratch:
+        saved = Path(scratch) / part.capture.component
         saved.mkdir()
-        save_model(to_openvino(capture), saved, "fp32")
+        save_model(model, saved, "fp32")
+        del model
         yield read_model(saved)

@@ -21,7 +21,7 @@ from edgekd.export.openvino.quantize import weighted_products
 from edgekd.export.openvino.tokenizer import convert_tokenizers
 from edgekd.export.openvino.tune import choose, tune
 from edgekd.export.parity import psnr_db, snr_db
-from edgekd.export.protocol import ExportOptions, Generation
+from edgekd.export.protocol import Conversion, ExportOptions, Generation
 from edgekd.export.record import Recording
 from edgekd.export.unet_noise import unet_noise
 from edgekd.progress import Silent
@@ -147,7 +147,7 @@ def test_fewer_bits_make_smaller_files_near_the_original(
     base = exported / "vae_decoder"
     for name, start in (("direct", None), ("derived", base)):
         folder = tmp_path / name / "vae_decoder"
-        exporter.convert(decoder, folder, precision, [recording], start)
+        exporter.convert(Conversion(decoder, folder, [recording], start), precision)
     assert hash_tree(tmp_path / "direct") == hash_tree(tmp_path / "derived")
     small, large = (
         (folder / "openvino_model.bin").stat().st_size
@@ -202,7 +202,7 @@ def test_quantized_unets_stay_near_the_original(
 ) -> None:
     exporter = OpenVinoExporter()
     folder = tmp_path / "unet"
-    facts = exporter.convert(small_unet, folder, precision, small_calls)["quantization"]
+    facts = exporter.convert(Conversion(small_unet, folder, small_calls), precision)["quantization"]
     runner = exporter.open_component(tmp_path, "unet")
     values = [
         snr_db(call.outputs["out_sample"], runner(call.inputs)["out_sample"])
@@ -220,9 +220,10 @@ def test_quantized_unet_depends_on_its_source_alone(
     small_unet: Capture, small_calls: list[Recording], tmp_path: Path
 ) -> None:
     exporter = OpenVinoExporter()
-    exporter.convert(small_unet, tmp_path / "fp32" / "unet", "fp32", [])
+    exporter.convert(Conversion(small_unet, tmp_path / "fp32" / "unet"), "fp32")
     for name, base in (("direct", None), ("derived", tmp_path / "fp32" / "unet")):
-        exporter.convert(small_unet, tmp_path / name / "unet", "hybrid", small_calls, base)
+        part = Conversion(small_unet, tmp_path / name / "unet", small_calls, base)
+        exporter.convert(part, "hybrid")
     assert hash_tree(tmp_path / "direct") == hash_tree(tmp_path / "derived")
 
 
