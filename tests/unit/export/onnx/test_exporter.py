@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from edgekd.export.capture import Capture
+from edgekd.export.onnx import graph as onnx_graph
 from edgekd.export.onnx.exporter import OnnxExporter, OnnxRunner
-from edgekd.export.onnx.exporter import graph as onnx_graph
 from edgekd.export.onnx.graph import save_model, write_onnx
 from edgekd.export.protocol import Conversion
 
