@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,19 +98,17 @@ def _rows(
     generation = Generation(suite.steps, suite.guidance_scale)
     progress.info(f"[{target.name}] recording")
     started = time.monotonic()
-    trajectory = record_trajectory(exporter, source, suite.prompts, generation)
+    options = ExportOptions(tuple(suite.prompts), generation, tuple(target.schedulers))
+    options = replace(options, trajectory=record_trajectory(exporter, source, options))
     record_seconds = round(time.monotonic() - started, 2)
     rows: list[dict[str, Any]] = []
     base = None
     for precision in precisions:
         progress.info(f"[{target.name}] {precision}")
         out = work / target.name / precision
-        options = ExportOptions(
-            generation, tuple(target.schedulers), trajectory=trajectory, base=base
-        )
         row = {"target": target.name, "precision": precision, "record_seconds": record_seconds}
         try:
-            exporter.export(source, out, precision, suite.prompts, progress, options)
+            exporter.export(source, out, precision, progress, replace(options, base=base))
         except EdgekdError as error:
             progress.info(f"  {error}")
             rows.append({**row, "error": str(error)})

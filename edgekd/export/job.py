@@ -58,9 +58,8 @@ def export_pipeline(
     pipeline_path: Path,
     out: Path,
     precision: str,
-    parity_prompts: list[str],
     progress: Progress,
-    options: ExportOptions | None = None,
+    options: ExportOptions,
 ) -> ExportedPipeline:
     """Export one precision of a pipeline: `Exporter.export` of every exporter here.
 
@@ -70,7 +69,6 @@ def export_pipeline(
     from edgekd.diffusion.load import load_pipeline
 
     started = time.monotonic()
-    options = options or ExportOptions()
     check_replaceable(out)
     check_writable(out)
     outline = load_pipeline(pipeline_path, only=())
@@ -91,9 +89,8 @@ def export_pipeline(
         exporter=exporter,
         worker=worker,
         precision=precision,
-        prompts=parity_prompts,
         origin=origin,
-        key=options.key or export_key(exporter, origin.hash, precision, parity_prompts, options),
+        key=options.key or export_key(exporter, origin.hash, precision, options),
         options=options,
         progress=progress,
         applied=applied,
@@ -120,7 +117,6 @@ class _Job:
     exporter: Exporter
     worker: Worker
     precision: str
-    prompts: list[str]
     origin: Origin
     key: str
     options: ExportOptions
@@ -201,7 +197,7 @@ def _record(job: _Job, source: Path, trajectory: Path) -> None:
         save_trajectory(job.options.trajectory, trajectory)
         return
     job.progress.info("  recording the parts' inputs along a denoising trajectory")
-    order = RecordOrder(source, trajectory, job.prompts, job.options.generation)
+    order = RecordOrder(source, trajectory, job.options.prompts, job.options.generation)
     job.worker.run(record, order)
 
 

@@ -14,7 +14,6 @@ def export_key(
     exporter: Exporter,
     source: str,
     precision: str,
-    prompts: list[str],
     options: ExportOptions,
 ) -> str:
     """Content hash of everything that an export depends on.
@@ -27,7 +26,7 @@ def export_key(
             "source": source,
             "runtime": exporter.name,
             "precision": precision,
-            "prompts": prompts,
+            "prompts": options.prompts,
             "generation": asdict(options.generation),
             "versions": all_versions(exporter.runtime),
             "exporter": exporter.facts(),

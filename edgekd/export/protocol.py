@@ -71,6 +71,7 @@ class ExportOptions:
     """What an export may be told beyond its source and precision.
 
     Attributes:
+        prompts: what parity is measured on; at least one.
         generation: stored as the recommendation; parity follows its trajectory.
         schedulers: scheduler classes that the target's clients know; None: the exporter's own.
         key: content hash of everything that the export depends on; None: made from the source.
@@ -83,6 +84,7 @@ class ExportOptions:
         quantization: bits of each weight; the precision is `mixed` then.
     """
 
+    prompts: tuple[str, ...]
     generation: Generation = field(default_factory=Generation)
     schedulers: tuple[str, ...] | None = None
     key: str | None = None
@@ -162,9 +164,8 @@ class Exporter(Protocol):
         pipeline_path: Path,
         out: Path,
         precision: str,
-        parity_prompts: list[str],
         progress: Progress,
-        options: ExportOptions | None = None,
+        options: ExportOptions,
     ) -> ExportedPipeline:
         """Write the pipeline in the runtime's format, whole and proven equal, or not at all.
 

@@ -45,7 +45,7 @@ class RecordOrder:
 
     source: Path
     trajectory: Path
-    prompts: list[str]
+    prompts: tuple[str, ...]
     generation: Generation
 
 

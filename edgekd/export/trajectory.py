@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ PARITY_STEPS = 8
 
 
 def record_for_parity(
-    pipeline: Any, prompts: list[str], generation: Generation, other_shapes: bool = False
+    pipeline: Any, prompts: Sequence[str], generation: Generation, other_shapes: bool = False
 ) -> Trajectory:
     """The trajectory that parity is measured on.
 

@@ -89,7 +89,7 @@ def export_roles(
     plan: Plan, student: StudentCheckpoint, data: PreparedData, progress: Progress
 ) -> dict[str, dict[str, ExportedPipeline]]:
     """Export the student in all precisions, and the teacher in the deployed one to compare with."""
-    from edgekd.export.stage import export_all
+    from edgekd.export.stage import ExportPlan, export_all
 
     section = plan.recipe.export
     deployed = section.model_copy(update={"precisions": [plan.target.deploy]})
@@ -102,7 +102,9 @@ def export_roles(
     for role, (path, source_key, chosen) in made_from.items():
         key = hash_value([code_key(), source_key, plan.target.model_dump()])
         out = plan.run / "export" / role
-        exports[role] = export_all(path, plan.target, chosen, out, prompts, progress, key)
+        exports[role] = export_all(
+            path, ExportPlan(plan.target, chosen, prompts), out, key, progress
+        )
     return exports
 
 

@@ -88,6 +88,7 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
         raise InputError("`--guidance` must be finite", str(request.generation.guidance_scale))
     target = request.target
     options = ExportOptions(
+        prompts=tuple(request.prompts or DEFAULT_PROMPTS),
         generation=request.generation,
         schedulers=tuple(target.schedulers),
         lora=lora,
@@ -97,15 +98,14 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
     if request.tune and not isinstance(exporter, Tunes):
         raise InputError("--tune needs a runtime that has options to measure", exporter.name)
     check_parts(inspect_folder(pipeline))
-    prompts = request.prompts or DEFAULT_PROMPTS
     precision = request.precision or target.deploy
     if request.quantize is not None:
         precision = mixed_precision(request.precision)
         recipe = quantization_recipe(
-            request.quantize, target.name, exporter, pipeline, out, prompts, options, progress
+            request.quantize, target.name, exporter, pipeline, out, options, progress
         )
         options = replace(options, quantization=recipe)
-    exported = exporter.export(pipeline, out, precision, prompts, progress, options)
+    exported = exporter.export(pipeline, out, precision, progress, options)
     if request.tune and isinstance(exporter, Tunes):
         progress.info("  timing the runtime's options")
         exporter.tune(exported.path, 0)

@@ -31,7 +31,7 @@ from edgekd.export.registry import exporters, get_exporter
 from edgekd.progress import Silent
 from edgekd.target import list_targets
 
-PROMPTS = ["red apple"]
+PROMPTS = ("red apple",)
 # Three noise levels are enough here, and keep the suite short.
 GENERATION = Generation(steps=3, guidance_scale=4.0)
 PIPELINES = (
@@ -141,8 +141,8 @@ def export(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def _export(
     name: str, source: Path, out: Path, precision: str, base: Path | None = None
 ) -> ExportedPipeline:
-    options = ExportOptions(generation=GENERATION, base=base)
-    return get_exporter(name).export(source, out, precision, PROMPTS, Silent(), options)
+    options = ExportOptions(PROMPTS, generation=GENERATION, base=base)
+    return get_exporter(name).export(source, out, precision, Silent(), options)
 
 
 @pytest.mark.parametrize(("name", "precision", "pipeline"), PAIRS)

@@ -47,8 +47,8 @@ RECIPE = {
 
 
 def export(source: Path, out: Path, recipe: QuantizationRecipe) -> Path:
-    options = ExportOptions(generation=Generation(steps=2), quantization=recipe)
-    return OnnxExporter().export(source, out, "mixed", PROMPTS, Silent(), options).path
+    options = ExportOptions(tuple(PROMPTS), generation=Generation(steps=2), quantization=recipe)
+    return OnnxExporter().export(source, out, "mixed", Silent(), options).path
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,6 @@ def quantization_recipe(
     exporter: Exporter,
     pipeline_path: Path,
     out: Path,
-    prompts: list[str],
     options: ExportOptions,
     progress: Progress,
 ) -> QuantizationRecipe:
@@ -103,7 +102,7 @@ def quantization_recipe(
             pipeline,
             Source(hash=origin.hash, pipeline=origin.pipeline),
             storage,
-            prompts,
+            list(options.prompts),
             options.generation,
             quantize.wish(),
             out.with_name(f"{out.name}-sensitivity"),

@@ -47,9 +47,8 @@ def _export(source: Path, out: Path, trajectory: Trajectory, **options: Any) -> 
         source,
         out,
         "fp32",
-        ["cat"],
         Silent(),
-        ExportOptions(generation=GENERATION, trajectory=trajectory, **options),
+        ExportOptions(("cat",), generation=GENERATION, trajectory=trajectory, **options),
     )
 
 
@@ -153,7 +152,9 @@ def test_disk_that_is_too_small_is_seen_before_the_work(
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=3_000_000))
     monkeypatch.setattr(OnnxExporter, "convert", None)  # must not get this far
     with pytest.raises(InputError, match=r"must have \d\d MB free, but got 3 MB"):
-        OnnxExporter().export(tiny_teacher, tmp_path / "out", "fp32", ["cat"], Silent())
+        OnnxExporter().export(
+            tiny_teacher, tmp_path / "out", "fp32", Silent(), ExportOptions(("cat",))
+        )
     assert list(tmp_path.iterdir()) == []
 
 

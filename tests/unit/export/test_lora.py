@@ -30,8 +30,8 @@ def lora(tiny_lora: Path) -> Path:
 
 
 def _export(source: Path, out: Path, lora: Path) -> Any:
-    options = ExportOptions(GENERATION, lora=lora)
-    return OnnxExporter().export(source, out, "fp32", ["red apple"], Silent(), options)
+    options = ExportOptions(("red apple",), GENERATION, lora=lora)
+    return OnnxExporter().export(source, out, "fp32", Silent(), options)
 
 
 def test_export_equals_torch_with_the_lora_beside_it(

@@ -190,9 +190,11 @@ def exported_folders(
     root = tmp_path_factory.mktemp("exported")
     base = None
     for precision in PRECISIONS:
-        options = ExportOptions(Generation(steps=2), trajectory=trajectory, base=base)
+        options = ExportOptions(
+            ("red apple",), Generation(steps=2), trajectory=trajectory, base=base
+        )
         out = root / precision
-        OnnxExporter().export(tiny_teacher, out, precision, ["red apple"], Silent(), options)
+        OnnxExporter().export(tiny_teacher, out, precision, Silent(), options)
         base = root / PRECISIONS[0]
     return {precision: root / precision for precision in PRECISIONS}
 

@@ -20,8 +20,8 @@ from edgekd.progress import Silent
 @pytest.fixture(scope="module")
 def exported(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tune") / "fp32"
-    options = ExportOptions(generation=Generation(steps=2))
-    return OnnxExporter().export(tiny_teacher, out, "fp32", ["cat"], Silent(), options).path
+    options = ExportOptions(("cat",), generation=Generation(steps=2))
+    return OnnxExporter().export(tiny_teacher, out, "fp32", Silent(), options).path
 
 
 def test_choice_is_stored_with_its_figures_and_changes_no_file(exported: Path) -> None:

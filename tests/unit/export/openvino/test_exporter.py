@@ -38,8 +38,8 @@ def pipeline(tiny_teacher: Path) -> Any:
 @pytest.fixture(scope="module")
 def exported(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("openvino") / "fp32"
-    options = ExportOptions(generation=Generation(2, 4.0))
-    OpenVinoExporter().export(tiny_teacher, out, "fp32", [PROMPT], Silent(), options)
+    options = ExportOptions((PROMPT,), generation=Generation(2, 4.0))
+    OpenVinoExporter().export(tiny_teacher, out, "fp32", Silent(), options)
     return out
 
 
