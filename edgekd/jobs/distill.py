@@ -89,7 +89,7 @@ def export_roles(
     """Export the student in all precisions, and the teacher in the deployed one to compare with."""
     from edgekd.benchmark.generation import stated_generation
     from edgekd.export.protocol import Generation
-    from edgekd.export.stage import export_all
+    from edgekd.export.stage import ExportPlan, export_all
 
     section = plan.recipe.export
     deployed = section.model_copy(update={"precisions": [plan.target.deploy]})
@@ -103,10 +103,9 @@ def export_roles(
         key = hash_value([code_key(), source_key, plan.target.model_dump()])
         out = plan.run / "export" / role
         said = stated_generation(path)
-        generation = Generation(said.steps, said.guidance_scale) if said else None
-        exports[role] = export_all(
-            path, plan.target, chosen, out, prompts, progress, key, generation
-        )
+        generation = Generation(said.steps, said.guidance_scale) if said else Generation()
+        asked = ExportPlan(plan.target, chosen, prompts, generation)
+        exports[role] = export_all(path, asked, out, key, progress)
     return exports
 
 

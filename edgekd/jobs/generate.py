@@ -37,7 +37,7 @@ def _open_export(folder: Path) -> Any:
     from edgekd.export.manifest import read_manifest
     from edgekd.export.registry import get_exporter
 
-    exporter = get_exporter(str(read_manifest(folder).get("runtime")))
+    exporter = get_exporter(read_manifest(folder).runtime)
     try:
         return exporter.load(folder)
     except InputError:

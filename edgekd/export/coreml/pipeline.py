@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from edgekd.artifacts import read_json
 from edgekd.errors import InputError
-from edgekd.export.capture import PIPELINE_ATTRIBUTES
 from edgekd.export.coreml.package import PackageRunner
+from edgekd.export.outline import PIPELINE_ATTRIBUTES
 from edgekd.libraries import diffusers, transformers
 from edgekd.runtime.coreml_layout import LAYOUT_FILE
 
