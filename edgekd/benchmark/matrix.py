@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekd.artifacts import PreparedData, hash_value
+from edgekd.artifacts import PreparedData
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import TORCH, Case, Role
 from edgekd.benchmark.draw import Batch
 from edgekd.benchmark.facts import folder_bytes
 from edgekd.benchmark.prompts import Prompts
 from edgekd.benchmark.suite import Suite
+from edgekd.files import hash_value
 from edgekd.measure.environment import versions
 from edgekd.metrics.metric import Metric
 

@@ -11,15 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekd import __version__
-from edgekd.artifacts import (
-    ARTIFACT_FILE,
-    BenchmarkReport,
-    PreparedData,
-    finish,
-    finished,
-    hash_value,
-    write_text,
-)
+from edgekd.artifacts import BenchmarkReport, PreparedData
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import Case, check_cases
 from edgekd.benchmark.cost import memory_of_all, speed_of_all
@@ -33,6 +25,8 @@ from edgekd.benchmark.prompts import select_prompts
 from edgekd.benchmark.rows import Measured, figures_of, make_rows
 from edgekd.benchmark.suite import Suite
 from edgekd.benchmark.workers import pool_size
+from edgekd.files import hash_value, write_text
+from edgekd.folders import ARTIFACT_FILE, finish, finished
 from edgekd.measure.environment import environment
 from edgekd.metrics.metric import Measurements, Metric, Reference
 from edgekd.metrics.registry import load_metrics

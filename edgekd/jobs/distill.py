@@ -12,20 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.artifacts import (
-    ExportedPipeline,
-    PreparedData,
-    StudentCheckpoint,
-    TeacherCache,
-    hash_value,
-    open_run,
-)
-from edgekd.files import code_key
+from edgekd.artifacts import ExportedPipeline, PreparedData, StudentCheckpoint, TeacherCache
+from edgekd.files import code_key, hash_value
 from edgekd.jobs.gates import check_gates
 from edgekd.jobs.matrix import matrix
 from edgekd.jobs.plan import Plan, describe, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress, format_seconds
+from edgekd.run_folder import open_run
 
 if TYPE_CHECKING:
     from edgekd.jobs.forecast import Forecast

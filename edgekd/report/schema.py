@@ -12,8 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from edgekd.artifacts import read_json
 from edgekd.metrics.metric import Descriptor, Figure, Place
+from edgekd.reading import read_json
 from edgekd.recipe import RowGeneration, validate
 
 Points = list[tuple[float, float]]

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgekd.artifacts import atomic_folder, finish, finished
 from edgekd.files import atomic_file
+from edgekd.folders import atomic_folder, finish, finished
 from edgekd.metrics.efficientnet import load_trunk
 from edgekd.progress import Progress
 from edgekd.teach.data import cached_variant, render, to_batch

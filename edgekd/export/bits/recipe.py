@@ -21,10 +21,10 @@ import yaml
 from pydantic import Field, PlainValidator
 from torch import nn
 
-from edgekd.artifacts import write_text
 from edgekd.errors import InputError
 from edgekd.export.bits.storage import WeightStorage
 from edgekd.export.bits.weights import Bits, weights
+from edgekd.files import write_text
 from edgekd.recipe import Section, load_yaml, validate
 
 FLOAT = "float"

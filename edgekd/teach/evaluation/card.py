@@ -15,8 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import ARTIFACT_FILE, atomic_folder, read_json, write_text
 from edgekd.errors import EdgekdError, InputError
+from edgekd.files import write_text
+from edgekd.folders import ARTIFACT_FILE, atomic_folder
+from edgekd.reading import read_json
 from edgekd.recipe import validate
 from edgekd.report import format as fmt
 from edgekd.resources import STARTER
