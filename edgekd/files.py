@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import InputError
-from edgekd.reading import read_json as read_json
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -9,8 +9,8 @@ from typing import Literal
 from edgekd.benchmark.generation import MANIFEST, row_generation
 from edgekd.benchmark.suite import GenerationSection
 from edgekd.errors import InputError
+from edgekd.file_record import ARTIFACT_FILE
 from edgekd.files import hash_tree, hash_value
-from edgekd.folders import ARTIFACT_FILE
 from edgekd.recipe import RowGeneration
 
 Role = Literal["teacher", "student"]

@@ -25,8 +25,9 @@ from edgekd.benchmark.prompts import select_prompts
 from edgekd.benchmark.rows import Measured, figures_of, make_rows
 from edgekd.benchmark.suite import Suite
 from edgekd.benchmark.workers import pool_size
+from edgekd.file_record import ARTIFACT_FILE, finish
 from edgekd.files import hash_value, write_text
-from edgekd.folders import ARTIFACT_FILE, finish, finished
+from edgekd.folders import finished
 from edgekd.measure.environment import environment
 from edgekd.metrics.metric import Measurements, Metric, Reference
 from edgekd.metrics.registry import load_metrics

@@ -23,8 +23,9 @@ from edgekd.diffusion.encode import TextEmbeddings, encode_images, encode_prompt
 from edgekd.diffusion.load import Teacher
 from edgekd.diffusion.validate import TeacherInfo
 from edgekd.errors import InputError
+from edgekd.file_record import finish
 from edgekd.files import atomic_file, code_key, hash_value, write_json
-from edgekd.folders import finish, finished, resumable_folder
+from edgekd.folders import finished, resumable_folder
 from edgekd.processes.pool import ordered_map
 from edgekd.progress import Advance, Progress
 

@@ -32,8 +32,9 @@ from edgekd.data.sources import (
 )
 from edgekd.data.workers import worker_count, worker_pool
 from edgekd.errors import InputError
+from edgekd.file_record import finish
 from edgekd.files import canonical_json, code_key, hash_file, hash_value, write_json, writing
-from edgekd.folders import finish, finished, resumable_folder
+from edgekd.folders import finished, resumable_folder
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.recipe import DataSection

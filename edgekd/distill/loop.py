@@ -14,8 +14,9 @@ from edgekd.distill.sources import Source
 from edgekd.distill.terms.registry import weighted_terms
 from edgekd.distill.trainer import Trainer
 from edgekd.errors import InputError
+from edgekd.file_record import finish
 from edgekd.files import writing
-from edgekd.folders import finish, finished
+from edgekd.folders import finished
 from edgekd.progress import Progress, Silent
 from edgekd.recipe import DistillSection
 from edgekd.student.arch import StudentArch

@@ -43,8 +43,9 @@ from edgekd.export.steps import (
     record,
 )
 from edgekd.export.trajectory_files import save_trajectory
+from edgekd.file_record import finish
 from edgekd.files import check_writable, writing
-from edgekd.folders import atomic_folder, check_replaceable, finish
+from edgekd.folders import atomic_folder, check_replaceable
 from edgekd.progress import Progress
 from edgekd.runtime.folder import FORMAT
 

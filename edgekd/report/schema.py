@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from edgekd.metrics.metric import Descriptor, Figure, Place
 from edgekd.reading import read_json
-from edgekd.recipe import RowGeneration, validate
+from edgekd.recipe import RowGeneration
+from edgekd.schema import validate
 
 Points = list[tuple[float, float]]
 Curves = dict[str, dict[str, Points]]

@@ -14,11 +14,12 @@ from torch import nn
 
 from edgekd.diffusion.noise_schedule import build_scheduler
 from edgekd.errors import InputError
+from edgekd.file_record import ARTIFACT_FILE
 from edgekd.files import check_writable, hash_tree, hash_value, write_text
-from edgekd.folders import ARTIFACT_FILE, atomic_folder
+from edgekd.folders import atomic_folder
 from edgekd.progress import Silent
 from edgekd.reading import read_json
-from edgekd.recipe import validate
+from edgekd.schema import validate
 from edgekd.teach.plots import write_grid
 from edgekd.teach.recipe import SampleSection, TeachRecipe
 from edgekd.teach.unet import build_unet

@@ -25,7 +25,7 @@ from edgekd.errors import InputError
 from edgekd.export.bits.storage import WeightStorage
 from edgekd.export.bits.weights import Bits, weights
 from edgekd.files import write_text
-from edgekd.recipe import Section, load_yaml, validate
+from edgekd.schema import Section, load_yaml, validate
 
 FLOAT = "float"
 _NAMED = 3  # how many names an error lists

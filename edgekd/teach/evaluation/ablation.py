@@ -31,9 +31,9 @@ from edgekd.measure.environment import environment
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 from edgekd.reading import read_json
-from edgekd.recipe import validate
 from edgekd.report.format import significant
 from edgekd.run_folder import check_place, open_run
+from edgekd.schema import validate
 from edgekd.teach.assemble import RECIPE_FILE
 from edgekd.teach.cache import latent_encoder
 from edgekd.teach.data import Corpus, load_corpus
