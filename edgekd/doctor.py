@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
-# Extra of this package -> what it brings.
-_EXTRAS = {
-    "openvino": ("openvino", "openvino-genai", "openvino-tokenizers", "nncf", "optimum-intel"),
-    "coreml": ("coremltools",),
-    "lora": ("peft",),
-}
+from edgekd.runtime.declared import versions
+from edgekd.runtime.registry import runtimes
 
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+# What edgekd itself brings, and what it takes to fuse a LoRA.
+_PACKAGES = ("torch", "diffusers", "transformers")
+_LORA = ("peft",)
 
 
 def examine() -> list[dict[str, Any]]:
@@ -46,16 +37,20 @@ def examine() -> list[dict[str, Any]]:
             "detail": torch.cuda.get_device_name(0) if cuda else "none; training runs on the CPU",
         }
     )
-    for name in ("torch", "diffusers", "transformers", "onnxruntime", "optimum-onnx"):
-        version = _version(name)
-        detail = version or "missing; run: pip install edgekd"
-        rows.append({"name": name, "ok": version is not None, "detail": detail})
-    for extra, names in _EXTRAS.items():
-        missing = [name for name in names if _version(name) is None]
-        found = ", ".join(f"{name} {_version(name)}" for name in names if name not in missing)
-        told = f"no {', '.join(missing)}; run: pip install 'edgekd[{extra}]'"
-        rows.append({"name": extra, "ok": not missing, "detail": told if missing else found})
-    mac = sys.platform == "darwin"
-    told = "runs here" if mac else "runs on a Mac only; here exported packages are evaluated"
-    rows.append({"name": "core ml", "ok": mac, "detail": told})
-    return rows
+    rows += [_packages(name, (name,), "edgekd") for name in _PACKAGES]
+    for runtime in runtimes().values():
+        row = _packages(runtime.name, runtime.packages, runtime.requirement)
+        if not runtime.executes_here():
+            row["detail"] += f"; executed on {runtime.platform} only, here exports are evaluated"
+        rows.append(row)
+    return [*rows, _packages("lora", _LORA, "edgekd[lora]")]
+
+
+def _packages(name: str, packages: tuple[str, ...], requirement: str) -> dict[str, Any]:
+    """The row of what needs these distributions."""
+    found = versions(packages)
+    missing = [package for package in packages if package not in found]
+    told = ", ".join(f"{package} {version}" for package, version in found.items())
+    if missing:
+        told = f"no {', '.join(missing)}; run: pip install '{requirement}'"
+    return {"name": name, "ok": not missing, "detail": told}

@@ -8,8 +8,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from edgekd.errors import InputError
-from edgekd.recipe import Bounds, Section, load_yaml, validate
+from edgekd.recipe import Bounds
 from edgekd.resources import data_root
+from edgekd.schema import Section, load_yaml, validate
 
 
 class Target(Section):

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from edgekd.artifacts import ARTIFACT_FILE, hash_tree, hash_value
 from edgekd.benchmark.generation import MANIFEST, row_generation
 from edgekd.benchmark.suite import GenerationSection
 from edgekd.errors import InputError
+from edgekd.file_record import ARTIFACT_FILE
+from edgekd.files import hash_tree, hash_value
 from edgekd.recipe import RowGeneration
 
 Role = Literal["teacher", "student"]

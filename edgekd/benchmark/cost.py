@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from edgekd.artifacts import read_json, write_json
 from edgekd.benchmark.cases import TORCH, Case
 from edgekd.benchmark.draw import preload
 from edgekd.benchmark.matrix import Matrix
@@ -59,14 +58,12 @@ def memory_of_all(matrix: Matrix, progress: Progress) -> dict[str, PeakMemory]:
     if not matrix.suite.memory:
         return {}
     threads = matrix.suite.speed.threads if matrix.suite.speed else 1
-    paths = {
-        case.name: matrix.cache.path("memory", [matrix.drawing_key(case), threads], ".json")
-        for case in matrix.timed
-    }
+    keys = {case.name: [matrix.drawing_key(case), threads] for case in matrix.timed}
+    kept = {name: matrix.cache.known("memory", key) for name, key in keys.items()}
     batches = [
         matrix.batch(case, range(1), threads).drawn_with(steps=1)
         for case in matrix.timed
-        if not paths[case.name].is_file()
+        if kept[case.name] is None
     ]
     if batches:
         work = functools.partial(measured, draw_batch, preload=preload)
@@ -75,9 +72,9 @@ def memory_of_all(matrix: Matrix, progress: Progress) -> dict[str, PeakMemory]:
             Pool("measure peak memory", _AT_ONCE, threads, fresh=True) as pool,
         ):
             for batch, found in pool.each(work, batches):
-                write_json(paths[batch.case.name], found.memory.to_dict())
+                name, memory = batch.case.name, found.memory.to_dict()
+                kept[name] = matrix.cache.keep("memory", keys[name], memory)
                 advance(1)
-    kept = {name: read_json(path) for name, path in paths.items()}
     return {
         name: PeakMemory(values["baseline_bytes"], values["peak_bytes"])
         for name, values in kept.items()

@@ -27,8 +27,7 @@ def draw_missing(matrix: Matrix, pool: Pool, progress: Progress) -> None:
     for case in matrix.runnable:
         for number, indices in enumerate(matrix.batches()):
             path = matrix.batch_path(case, number)
-            if not path.is_file():
-                path.parent.mkdir(parents=True, exist_ok=True)
+            if read_images(path) is None:
                 missing.append(matrix.batch(case, indices, pool.threads or 1, path.absolute()))
     draw_all(pool, missing, "drawing pictures", progress)
 

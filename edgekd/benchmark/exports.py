@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import read_json, write_json
 from edgekd.benchmark.random_pipeline import make_pipeline
 from edgekd.benchmark.suite import ExportSuite
 from edgekd.errors import EdgekdError, InputError
+from edgekd.export.manifest import Manifest, read_manifest
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.registry import get_exporter
 from edgekd.export.stage import record_trajectory
+from edgekd.files import write_json
 from edgekd.folders import temporary_folder
 from edgekd.measure.environment import environment
 from edgekd.processes.child import Child
@@ -96,24 +98,22 @@ def _rows(
     generation = Generation(suite.steps, suite.guidance_scale)
     progress.info(f"[{target.name}] recording")
     started = time.monotonic()
-    trajectory = record_trajectory(exporter, source, suite.prompts, generation)
+    options = ExportOptions(tuple(suite.prompts), generation, tuple(target.schedulers))
+    options = replace(options, trajectory=record_trajectory(exporter, source, options))
     record_seconds = round(time.monotonic() - started, 2)
     rows: list[dict[str, Any]] = []
     base = None
     for precision in precisions:
         progress.info(f"[{target.name}] {precision}")
         out = work / target.name / precision
-        options = ExportOptions(
-            generation, tuple(target.schedulers), trajectory=trajectory, base=base
-        )
         row = {"target": target.name, "precision": precision, "record_seconds": record_seconds}
         try:
-            exporter.export(source, out, precision, suite.prompts, progress, options)
+            exporter.export(source, out, precision, progress, replace(options, base=base))
         except EdgekdError as error:
             progress.info(f"  {error}")
             rows.append({**row, "error": str(error)})
             continue
-        rows.append({**row, **_facts(read_json(out / "manifest.json"))})
+        rows.append({**row, **_facts(read_manifest(out))})
         if precision == exporter.precisions[0]:
             base = out
         else:
@@ -121,13 +121,12 @@ def _rows(
     return rows
 
 
-def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    told = {"seconds", "bytes", "components"}
     return {
-        "seconds": manifest["seconds"],
-        "peak_rss_bytes": manifest["memory"]["peak_rss_bytes"],
-        "bytes": manifest["bytes"],
-        "pictures_psnr_db": manifest["pictures"]["psnr_db"],
-        "components": manifest["components"],
+        "peak_rss_bytes": manifest.memory.peak_rss_bytes,
+        "pictures_psnr_db": manifest.pictures.psnr_db,
+        **manifest.model_dump(mode="json", include=told),
     }
 
 

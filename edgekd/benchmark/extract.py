@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edgekd.artifacts import hash_tree
+from edgekd.files import hash_tree
 from edgekd.metrics.metric import Floats, Images
 from edgekd.resources import STARTER
 

@@ -6,8 +6,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekd.artifacts import read_json
 from edgekd.benchmark.generation import MANIFEST
+from edgekd.reading import read_json
 from edgekd.report.schema import Parity
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from edgekd.artifacts import read_json
 from edgekd.benchmark.suite import GenerationSection
+from edgekd.reading import read_json
 from edgekd.recipe import RowGeneration
 from edgekd.runtime.scheduler_config import SAMPLERS
 

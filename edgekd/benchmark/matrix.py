@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekd.artifacts import PreparedData, hash_value
+from edgekd.artifacts import PreparedData
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import TORCH, Case, Role
 from edgekd.benchmark.draw import Batch
 from edgekd.benchmark.facts import folder_bytes
 from edgekd.benchmark.prompts import Prompts
 from edgekd.benchmark.suite import Suite
+from edgekd.files import hash_value
 from edgekd.measure.environment import versions
 from edgekd.metrics.metric import Metric
 
@@ -66,8 +67,7 @@ class Matrix:
         return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
     def batch_path(self, case: Case, number: int) -> Path:
-        folder = self.cache.path("pictures", self.drawing_key(case))
-        return folder / f"batch-{number:05d}.safetensors"
+        return self.cache.path("pictures", [self.drawing_key(case), number])
 
     def batch(
         self, case: Case, indices: Sequence[int], threads: int, out: Path | None = None

@@ -11,15 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekd import __version__
-from edgekd.artifacts import (
-    ARTIFACT_FILE,
-    BenchmarkReport,
-    PreparedData,
-    finish,
-    finished,
-    hash_value,
-    write_text,
-)
+from edgekd.artifacts import BenchmarkReport, PreparedData
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import Case, check_cases
 from edgekd.benchmark.cost import memory_of_all, speed_of_all
@@ -33,13 +25,16 @@ from edgekd.benchmark.prompts import select_prompts
 from edgekd.benchmark.rows import Measured, figures_of, make_rows
 from edgekd.benchmark.suite import Suite
 from edgekd.benchmark.workers import pool_size
+from edgekd.file_record import ARTIFACT_FILE, finish
+from edgekd.files import hash_value, write_text
+from edgekd.folders import finished
 from edgekd.measure.environment import environment
 from edgekd.metrics.metric import Measurements, Metric, Reference
 from edgekd.metrics.registry import load_metrics
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 from edgekd.report.pictures import Gallery
-from edgekd.report.render import render
+from edgekd.report.render import PICTURES_FILE, render
 from edgekd.report.schema import Curves, DataRecord, Environment, Report, Row, SuiteRecord
 
 REAL_ROW = "real images"
@@ -80,7 +75,7 @@ def benchmark(
     metrics = load_metrics()
     descriptors = [metric.descriptor.model_dump() for metric in metrics]
     report = BenchmarkReport(out, hash_value([request.key, descriptors]))
-    if finished(out, report.key) is not None:
+    if finished(out, report.key, progress.info) is not None:
         return report
     check_cases(list(request.cases))
     training = {name: load_curve(path) for name, path in request.curves.items()}
@@ -92,7 +87,8 @@ def benchmark(
     write_text(report.json_path, content.model_dump_json(indent=2) + "\n")
     render(content, out, make_gallery(matrix, measured))
     matrix.cache.prune()
-    finish(out, report.key, suite=request.suite.name)
+    names = ("report.json", "report.html", "report.md", PICTURES_FILE)
+    finish(out, report.key, only=names, suite=request.suite.name)
     return report
 
 

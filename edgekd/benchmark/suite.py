@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from edgekd.recipe import LossSection, Recipe, Section, is_loss_term, load_yaml, validate
+from edgekd.recipe import LossSection, Recipe, is_loss_term
+from edgekd.schema import Section, load_yaml, validate
 
 # Schedulers that add no noise of their own (same latents in, same picture out) and that devices
 # run: see `edgekd.runtime`.

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekd.benchmark.cache import write_tensors
 from edgekd.benchmark.draw import Batch, Drawer, open_drawer
+from edgekd.files import read_tensors, write_tensors
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 from edgekd.recipe import RowGeneration
@@ -64,7 +64,6 @@ def pool_size(asked: int, batches: int, largest_bytes: int) -> tuple[int, int]:
 
 
 def read_images(path: Path) -> Any:
-    """A batch written by a worker: uint8 [B,H,W,3]."""
-    from safetensors.numpy import load_file
-
-    return load_file(path)["images"]
+    """A batch written by a worker, uint8 [B,H,W,3]; None: it is missing or damaged."""
+    found = read_tensors(path)
+    return None if found is None else found["images"]

@@ -69,36 +69,25 @@ def export(
     from edgekd.target import load_target
 
     chosen = load_target(target)
-    from edgekd.jobs.export import export_run, parse_quantize
+    from edgekd.export.protocol import Generation
+    from edgekd.jobs.export import ExportRequest, export_run, parse_bytes, parse_quantize
 
-    bits = parse_quantize(quantize, max_drop, size_budget)
-    result = export_run(
+    request = ExportRequest(
         pipeline,
         chosen,
-        precision,
         out,
-        prompts,
-        console(),
+        precision,
+        prompts or [],
         lora,
-        memory_limit,
-        bits,
+        None if memory_limit is None else parse_bytes(memory_limit),
+        parse_quantize(quantize, max_drop, size_budget),
         tune,
-        recommended=(steps, guidance),
+        Generation(steps, guidance),
     )
+    exported = export_run(request, console())
     if as_json:
-        print_json(result)
+        print_json(exported.to_json())
     else:
-        for component, row in result["components"].items():
-            parity = row["parity"]
-            deployed = ""
-            if parity.get("deployed_snr_db") is not None:
-                deployed = (
-                    f"as deployed {parity['deployed_snr_db']:.1f} dB "
-                    f"(floor {parity['deployed_floor_db']:.0f} dB), "
-                )
-            print(
-                f"{component}: {parity['snr_db']:.1f} dB (floor {parity['floor_db']:.0f} dB), "
-                f"{deployed}{row['bytes'] / 1e6:.1f} MB, {row['seconds']:.1f} s, "
-                f"peak {row['peak_rss_bytes'] / 1e9:.2f} GB"
-            )
-        print(f"export: {result['path']}")
+        for component, facts in exported.manifest.components.items():
+            print(f"{component}: {facts.summary()}")
+        print(f"export: {exported.path}")

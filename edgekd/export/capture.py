@@ -17,16 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.errors import InputError
-
-# Part folder -> attribute of the diffusers pipeline. The U-Net, by far the largest part, comes
-# last: by then the others are converted and released.
-PIPELINE_ATTRIBUTES = {
-    "text_encoder": "text_encoder",
-    "text_encoder_2": "text_encoder_2",
-    "vae_encoder": "vae",
-    "vae_decoder": "vae",
-    "unet": "unet",
-}
+from edgekd.export.outline import is_sdxl, is_tiny, latent_size, vae_scale_factor
 
 
 @dataclass(frozen=True)
@@ -121,11 +112,6 @@ class VaeDecoderModule(nn.Module):
         return (self.vae.decode(latent_sample, return_dict=False)[0],)
 
 
-def is_tiny(vae: Any) -> bool:
-    """Whether a VAE is an `AutoencoderTiny`."""
-    return type(vae).__name__ == "AutoencoderTiny"
-
-
 def vae_encoder_output(vae: Any) -> str:
     """Output name of the encoder, as optimum's clients tell the two kinds of VAE apart."""
     return "latent_sample" if is_tiny(vae) else "latent_parameters"
@@ -160,19 +146,6 @@ def text_encoder_outputs(encoder: Any, with_hidden_states: bool) -> tuple[str, .
         return names
     count = encoder.config.num_hidden_layers + 1
     return names + tuple(f"hidden_states.{index}" for index in range(count))
-
-
-def is_sdxl(pipeline: Any) -> bool:
-    return type(pipeline).__name__.removeprefix("ORT").startswith("StableDiffusionXL")
-
-
-def component_names(pipeline: Any) -> tuple[str, ...]:
-    """The parts to export, in the order of conversion."""
-    return tuple(
-        name
-        for name, attribute in PIPELINE_ATTRIBUTES.items()
-        if getattr(pipeline, attribute, None) is not None
-    )
 
 
 def capture(pipeline: Any, component: str) -> Capture:
@@ -308,24 +281,6 @@ def _capture_vae_decoder(pipeline: Any, component: str) -> Capture:
     return Capture(
         component, module, {"latent_sample": latents}, ("sample",), axes, _clean_config(config)
     )
-
-
-def vae_scale_factor(pipeline: Any) -> int:
-    """Picture side over latent side."""
-    return int(2 ** (len(pipeline.vae.config.block_out_channels) - 1))
-
-
-def latent_size(pipeline: Any) -> tuple[int, int]:
-    """Native latent height and width."""
-    size = pipeline.unet.config.sample_size
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-
-
-def picture_multiple(pipeline: Any) -> int:
-    """What picture sides must be a multiple of, in pixels: each U-Net stage but the last halves
-    the latents, and the exported upsamplers double them again."""
-    stages = len(pipeline.unet.config.down_block_types)
-    return vae_scale_factor(pipeline) * int(2 ** (stages - 1))
 
 
 def _token_count(pipeline: Any) -> int:

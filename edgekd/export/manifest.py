@@ -5,46 +5,42 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgekd import __version__
-from edgekd.artifacts import (
-    ARTIFACT_FILE,
-    hash_file,
-    hash_tree,
-    hash_value,
-    read_json,
-    write_json,
-)
 from edgekd.errors import InputError
+from edgekd.export.bits.recipe import Measured
 from edgekd.export.parity import ComponentParity, PictureParity
 from edgekd.export.protocol import Generation
+from edgekd.file_record import ARTIFACT_FILE, restamp
+from edgekd.files import hash_file, hash_tree, hash_value, write_json
+from edgekd.reading import read_json
+from edgekd.runtime.declared import Runtime
+from edgekd.runtime.folder import FORMAT, Shapes
 
 MANIFEST_FILE = "manifest.json"
-FORMAT = 1
 
 
-@dataclass(frozen=True)
-class ComponentFacts:
-    """One part of an export: its parity, its size on disk and what it took.
+class ComponentFacts(BaseModel):
+    """One part of an export; the exporter's own facts are beside these.
 
     Attributes:
         peak_rss_bytes: largest resident memory of the process that converted or checked it,
             Python and libraries included.
-        details: what the exporter tells of it.
     """
+
+    model_config = ConfigDict(extra="allow")
 
     precision: str
     parity: ComponentParity
     bytes: int
     seconds: float
     peak_rss_bytes: int
-    details: dict[str, Any]
 
     def summary(self) -> str:
         """For people: parity, size, time and memory."""
@@ -60,9 +56,91 @@ class ComponentFacts:
             f"peak {self.peak_rss_bytes / 1e9:.2f} GB"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        facts = asdict(self)
-        return {**facts.pop("details"), **facts}
+
+class LoraOrigin(BaseModel):
+    """A LoRA that was fused into the pipeline."""
+
+    file: str
+    hash: str
+
+
+class Origin(BaseModel):
+    """Where an export came from.
+
+    Attributes:
+        hash: of the pipeline's content, and of the LoRA's.
+        pipeline: its class in diffusers.
+    """
+
+    hash: str
+    licence: str | None
+    lora: LoraOrigin | None
+    pipeline: str
+
+
+class MemoryFacts(BaseModel):
+    """What the export took.
+
+    Attributes:
+        peak_rss_bytes: largest resident memory, all processes together.
+        isolated: whether each step had a process of its own.
+    """
+
+    peak_rss_bytes: int
+    isolated: bool
+    limit_bytes: int | None
+
+
+class RecipeFacts(BaseModel):
+    """The recipe of an export whose weights have bits of their own; `recipe` is a file beside."""
+
+    recipe: str
+    method: str
+    measured: Measured | None
+
+
+class Tuning(BaseModel):
+    """Options of the runtime that were measured to be best; the tuner's figures are beside."""
+
+    model_config = ConfigDict(extra="allow")
+
+    chosen: dict[str, bool | int | str | None]
+
+
+class Manifest(BaseModel):
+    """The whole file; what an exporter tells of its runtime is beside these fields.
+
+    Attributes:
+        format: version of this schema.
+        key: content hash of everything that the export depended on.
+        content_hash: of what a client loads: equal for equal exports, whenever they were made.
+        reproducible: whether an export of the same source gives the same files.
+        warning: what a user of the folder should know.
+        recommended: how pictures are drawn, as the pipeline's maker recommends.
+        seconds: from the first check to this file.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    format: Literal[1]
+    runtime: str
+    precision: str
+    key: str
+    content_hash: str
+    reproducible: bool
+    source: Origin
+    scheduler: str
+    warning: str | None
+    shapes: Shapes
+    recommended: Generation
+    components: dict[str, ComponentFacts]
+    pictures: PictureParity
+    bytes: int
+    seconds: float
+    memory: MemoryFacts
+    quantization: RecipeFacts | None
+    tuning: Tuning | None = None
+    versions: dict[str, str]
 
 
 def folder_bytes(folder: Path) -> int:
@@ -102,13 +180,14 @@ def source_hash(pipeline_path: Path) -> str:
     return hash_tree(pipeline_path, exclude=(ARTIFACT_FILE,))
 
 
-def source_facts(pipeline_path: Path, lora: Path | None) -> dict[str, Any]:
-    """Where an export came from: `hash` over all of it, `licence`, and the LoRA's file."""
+def trace_origin(pipeline_path: Path, lora: Path | None, pipeline: str) -> Origin:
+    """Where an export of a pipeline, of this class, comes from."""
     source, fused = source_hash(pipeline_path), None
     if lora is not None:
-        fused = {"file": lora.name, "hash": hash_file(lora)}
-        source = hash_value([source, fused["hash"]])
-    return {"hash": source, "licence": find_licence(pipeline_path), "lora": fused}
+        fused = LoraOrigin(file=lora.name, hash=hash_file(lora))
+        source = hash_value([source, fused.hash])
+    licence = find_licence(pipeline_path)
+    return Origin(hash=source, licence=licence, lora=fused, pipeline=pipeline)
 
 
 def content_hash(exported_path: Path) -> str:
@@ -116,9 +195,9 @@ def content_hash(exported_path: Path) -> str:
     return hash_tree(exported_path, exclude=(ARTIFACT_FILE, MANIFEST_FILE))
 
 
-def all_versions(exporter_facts: dict[str, Any]) -> dict[str, str]:
-    """Versions of everything that took part in an export."""
-    return {**versions(), **exporter_facts.get("versions", {})}
+def all_versions(runtime: Runtime) -> dict[str, str]:
+    """Versions of everything that takes part in an export for a runtime."""
+    return {**versions(), **runtime.versions()}
 
 
 def versions() -> dict[str, str]:
@@ -131,63 +210,32 @@ def versions() -> dict[str, str]:
     }
 
 
-def write_manifest(
-    folder: Path,
-    *,
-    runtime: str,
-    precision: str,
-    reproducible: bool,
-    key: str,
-    source: dict[str, Any],
-    scheduler: str,
-    warning: str | None,
-    shapes: dict[str, Any],
-    components: dict[str, ComponentFacts],
-    pictures: PictureParity,
-    generation: Generation,
-    exporter_facts: dict[str, Any],
-    seconds: float,
-    memory: dict[str, Any],
-    quantization: dict[str, Any] | None = None,
-) -> None:
-    """Write the manifest of a folder whose other files are all there."""
-    other_facts = {name: value for name, value in exporter_facts.items() if name != "versions"}
-    write_json(
-        folder / MANIFEST_FILE,
-        {
-            "format": FORMAT,
-            "runtime": runtime,
-            "precision": precision,
-            "key": key,
-            "content_hash": content_hash(folder),
-            "reproducible": reproducible,
-            "source": source,
-            "scheduler": scheduler,
-            "warning": warning,
-            "shapes": shapes,
-            "recommended": asdict(generation),
-            "components": {name: facts.to_dict() for name, facts in components.items()},
-            "pictures": asdict(pictures),
-            "bytes": folder_bytes(folder),
-            "seconds": round(seconds, 2),
-            "memory": memory,
-            "quantization": quantization,
-            **other_facts,
-            "versions": all_versions(exporter_facts),
-        },
-    )
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    write_json(folder / MANIFEST_FILE, manifest.model_dump(mode="json"))
 
 
-def read_manifest(exported_path: Path) -> dict[str, Any]:
+def store_tuning(folder: Path, tuning: Tuning) -> Tuning:
+    """Keep a choice in the manifest of a finished folder, whose other files stay as they are."""
+    write_manifest(folder, read_manifest(folder).model_copy(update={"tuning": tuning}))
+    restamp(folder, MANIFEST_FILE)
+    return tuning
+
+
+def read_manifest(exported_path: Path) -> Manifest:
     """The manifest of an exported folder.
 
     Raises:
-        InputError: there is none, or it is of another format.
+        InputError: there is none, it is of another format, or it is damaged.
     """
-    manifest = read_json(exported_path / MANIFEST_FILE)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InputError(
-            f"`{exported_path / MANIFEST_FILE}` must be a manifest of format {FORMAT}",
-            str(manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__),
-        )
-    return manifest
+    path = exported_path / MANIFEST_FILE
+    values = read_json(path)
+    found = values.get("format") if isinstance(values, dict) else type(values).__name__
+    if found != FORMAT:
+        raise InputError(f"`{path}` must be a manifest of format {FORMAT}", str(found))
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        rule = f"`{place}` of `{path}` must be as an export writes it"
+        raise InputError(rule, first["msg"]) from None

@@ -22,28 +22,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgekd.errors import GateError, InputError
-from edgekd.export.capture import latent_size, picture_multiple, vae_scale_factor
+from edgekd.errors import GateError
 from edgekd.export.large import is_large
 from edgekd.export.protocol import (
     ComponentRunner,
     Exporter,
     Floor,
-    Generation,
     LoadsInTurns,
     OpensDeployed,
 )
-from edgekd.export.record import Arrays, Recording, Trajectory, draw, record_denoising_inputs
+from edgekd.export.record import Arrays, Recording, Trajectory, draw
 
 Array = npt.NDArray[Any]
 
 # Equal arrays have no noise at all; JSON has no infinity.
 EXACT_DB = 200.0
-# A denoising trajectory from pure noise to the picture in this many steps: every noise level is
-# there, and a large model is not run more often than that.
-PARITY_STEPS = 8
-# What repeats a drawing session: arguments of `draw`, and fields of `Trajectory`.
-_DRAWING = ("prompts", "steps", "guidance_scale", "seed", "size", "images_per_prompt")
 
 
 @dataclass(frozen=True)
@@ -92,14 +85,6 @@ class PictureParity:
     size: tuple[int, int] | None
     images_per_prompt: int
     other: PictureParity | None
-
-
-@dataclass(frozen=True)
-class ParityReport:
-    """Parity of an exported folder."""
-
-    components: dict[str, ComponentParity]
-    pictures: PictureParity
 
 
 def snr_db(reference: Array, output: Array) -> float:
@@ -221,7 +206,7 @@ def check_deployed(
         return parity
     with _loading(exporter, component):
         runner = exporter.open_deployed(exported_path, component)
-    floor = exporter.deployed_floor(component, precision)
+    floor = exporter.floors(precision).deployed_component(component)
     deployed = check_component(component, f"{precision} as deployed", runner, recordings, floor)
     return replace(
         parity,
@@ -239,11 +224,11 @@ def check_pictures(
     Raises:
         GateError: the pictures are NaN, constant, of another shape, or below the floor.
     """
-    drawn = {name: getattr(trajectory, name) for name in _DRAWING}
-    images = draw(pipeline, **drawn)
+    session = trajectory.session
+    images = draw(pipeline, session)
     where = f"pictures, precision={precision}"
-    if trajectory.size is not None:
-        where += f", size={trajectory.size[0]}x{trajectory.size[1]}"
+    if session.size is not None:
+        where += f", size={session.size[0]}x{session.size[1]}"
     if images.shape != trajectory.images.shape:
         raise GateError(
             f"{where} must have shape {trajectory.images.shape}", f"shape {images.shape}"
@@ -267,95 +252,9 @@ def check_pictures(
         floor.db,
         floor.reason,
         values,
-        **drawn,
+        **session.model_dump(),
         other=None if other is None else check_pictures(pipeline, precision, other, floor),
     )
-
-
-def record_for_parity(
-    pipeline: Any,
-    prompts: list[str],
-    generation: Generation,
-    seed: int = 0,
-    other_shapes: bool = False,
-) -> Trajectory:
-    """The trajectory that parity is measured on.
-
-    Args:
-        other_shapes: record a session at another size and batch too: smaller and not square,
-            so that a large model is not run for long, and an odd batch.
-
-    Raises:
-        InputError: no prompts.
-    """
-    if not prompts:
-        raise InputError("parity needs at least one prompt", "none")
-    steps = min(generation.steps, PARITY_STEPS)
-    scale = generation.guidance_scale
-    trajectory = record_denoising_inputs(pipeline, prompts, steps, scale, seed)
-    if not other_shapes:
-        return trajectory
-    size = other_size(pipeline)
-    # Without guidance, so that the U-Net's batch is the odd number itself.
-    other = record_denoising_inputs(
-        pipeline, prompts[:1], min(steps, 2), 1.0, seed, size, images_per_prompt=3
-    )
-    return replace(trajectory, other=other)
-
-
-def other_size(pipeline: Any) -> tuple[int, int]:
-    """Height and width in pixels that a pipeline can draw and that are not its own."""
-    multiple = picture_multiple(pipeline)
-    native = latent_size(pipeline)[0] * vae_scale_factor(pipeline)
-    height = max(native // 2 // multiple, 1) * multiple
-    return height, height + multiple
-
-
-def check_parity(
-    pipeline_path: Path,
-    exported_path: Path,
-    precision: str,
-    exporter: Exporter,
-    prompts: list[str],
-    generation: Generation | None = None,
-    trajectory: Trajectory | None = None,
-) -> ParityReport:
-    """Check a finished folder against the diffusers pipeline that it came from.
-
-    Args:
-        pipeline_path: the source, a diffusers pipeline folder.
-        exported_path: what an exporter wrote.
-        precision: sets the floors.
-        trajectory: recordings of the source; None: it is loaded and recorded here.
-
-    Raises:
-        GateError: see `check_component` and `check_pictures`; also a part that is missing.
-    """
-    from edgekd.diffusion.load import load_pipeline
-
-    if trajectory is None:
-        trajectory = record_for_parity(
-            load_pipeline(pipeline_path),
-            prompts,
-            generation or Generation(),
-            other_shapes=exporter.dynamic_shapes,
-        )
-    components = {}
-    for component in trajectory.recordings:
-        calls = trajectory.calls(component)
-        runner = open_component(exporter, exported_path, component)
-        floor = exporter.component_floor(component, precision)
-        parity = check_component(component, precision, runner, calls, floor)
-        components[component] = check_deployed(
-            parity, exporter, exported_path, calls, component, precision
-        )
-    pictures = check_pictures(
-        load_for_parity(exporter, exported_path),
-        precision,
-        trajectory,
-        exporter.picture_floor(precision),
-    )
-    return ParityReport(components, pictures)
 
 
 def load_for_parity(exporter: Exporter, exported_path: Path) -> Any:

@@ -7,6 +7,7 @@ writes the folder. `export` is that procedure bound to the exporter.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from edgekd.artifacts import ExportedPipeline
     from edgekd.export.bits.recipe import QuantizationRecipe
     from edgekd.export.capture import Capture
+    from edgekd.export.manifest import Tuning
     from edgekd.export.record import Arrays, Recording, Trajectory
     from edgekd.progress import Progress
+    from edgekd.runtime.declared import Runtime
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,10 @@ class Generation:
 
     steps: int = 25
     guidance_scale: float = 4.0
+
+
+# What an exporter tells in its own words: JSON values for people, which edgekd does not read.
+Facts = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -36,10 +43,35 @@ class Floor:
 
 
 @dataclass(frozen=True)
+class Floors:
+    """What one precision has to reach.
+
+    Attributes:
+        part: least SNR of a part against torch in float32.
+        picture: least PSNR of whole pictures drawn from the same noise.
+        own: parts with a floor of their own, by component.
+        deployed: the same by component where the runtime computes in another precision in
+            deployment and the floor is another one; see `OpensDeployed`.
+    """
+
+    part: Floor
+    picture: Floor
+    own: Mapping[str, Floor] = field(default_factory=dict)
+    deployed: Mapping[str, Floor] = field(default_factory=dict)
+
+    def component(self, name: str) -> Floor:
+        return self.own.get(name, self.part)
+
+    def deployed_component(self, name: str) -> Floor:
+        return self.deployed.get(name, self.component(name))
+
+
+@dataclass(frozen=True)
 class ExportOptions:
     """What an export may be told beyond its source and precision.
 
     Attributes:
+        prompts: what parity is measured on; at least one.
         generation: stored as the recommendation; parity follows its trajectory.
         schedulers: scheduler classes that the target's clients know; None: the exporter's own.
         key: content hash of everything that the export depends on; None: made from the source.
@@ -52,6 +84,7 @@ class ExportOptions:
         quantization: bits of each weight; the precision is `mixed` then.
     """
 
+    prompts: tuple[str, ...]
     generation: Generation = field(default_factory=Generation)
     schedulers: tuple[str, ...] | None = None
     key: str | None = None
@@ -60,6 +93,22 @@ class ExportOptions:
     lora: Path | None = None
     memory_limit_bytes: int | None = None
     quantization: QuantizationRecipe | None = None
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One part on its way into an export.
+
+    Attributes:
+        folder: of the part, which need not exist.
+        recordings: real calls, for calibration.
+        base: folder of the same part in the first precision, where there is one.
+    """
+
+    capture: Capture
+    folder: Path
+    recordings: list[Recording] = field(default_factory=list)
+    base: Path | None = None
 
 
 class ComponentRunner(Protocol):
@@ -87,6 +136,7 @@ class Exporter(Protocol):
 
     Attributes:
         name: the `runtime` of a target.
+        runtime: what it is made of; its packages' versions are part of every export's key.
         precisions: what `export` accepts.
         schedulers: diffusers scheduler classes that the runtime's clients know.
         dynamic_shapes: whether one export serves every batch and picture size. If so, parity is
@@ -102,6 +152,7 @@ class Exporter(Protocol):
     """
 
     name: str
+    runtime: Runtime
     precisions: tuple[str, ...]
     schedulers: tuple[str, ...]
     dynamic_shapes: bool
@@ -113,9 +164,8 @@ class Exporter(Protocol):
         pipeline_path: Path,
         out: Path,
         precision: str,
-        parity_prompts: list[str],
         progress: Progress,
-        options: ExportOptions | None = None,
+        options: ExportOptions,
     ) -> ExportedPipeline:
         """Write the pipeline in the runtime's format, whole and proven equal, or not at all.
 
@@ -127,30 +177,17 @@ class Exporter(Protocol):
     def load(self, path: Path, threads: int = 0) -> Any:
         """The exported folder as an object that is called like a diffusers pipeline."""
 
-    def convert(
-        self,
-        capture: Capture,
-        folder: Path,
-        precision: str,
-        recordings: list[Recording],
-        base: Path | None = None,
-    ) -> dict[str, Any]:
-        """Write one part into `folder`; returns facts for the manifest (how it was quantized).
-
-        `base` is the folder of the same part in the first precision, where there is one.
-        """
+    def convert(self, part: Conversion, precision: str) -> Facts:
+        """Write one part into its folder; returns facts for the manifest (how it was quantized)."""
 
     def open_component(self, exported_path: Path, component: str) -> ComponentRunner:
         """Open one part of an exported folder for parity and measurement."""
 
-    def component_floor(self, component: str, precision: str) -> Floor:
-        """Least SNR of a part against torch in float32, in dB."""
+    def floors(self, precision: str) -> Floors:
+        """What the parts and the pictures of a precision have to reach."""
 
-    def picture_floor(self, precision: str) -> Floor:
-        """Least PSNR of whole pictures drawn from the same noise, in dB."""
-
-    def facts(self) -> dict[str, Any]:
-        """Versions and runtime options, for the manifest."""
+    def facts(self) -> Facts:
+        """Runtime options, for the manifest."""
 
 
 @runtime_checkable
@@ -164,15 +201,12 @@ class OpensDeployed(Protocol):
     def open_deployed(self, exported_path: Path, component: str) -> ComponentRunner:
         """Open one part as it is deployed; `executed_by` names the precision."""
 
-    def deployed_floor(self, component: str, precision: str) -> Floor:
-        """Least SNR of a part as it is deployed against torch in float32, in dB."""
-
 
 @runtime_checkable
 class Tunes(Protocol):
     """What an exporter has besides, whose runtime has options to choose from."""
 
-    def tune(self, path: Path, threads: int) -> dict[str, Any]:
+    def tune(self, path: Path, threads: int) -> Tuning:
         """Measure the options on this machine; store the choice in the manifest's `tuning`.
 
         What clients load, and the content hash, stay as they are. `load` obeys the choice.

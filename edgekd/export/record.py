@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from edgekd.export.capture import (
-    component_names,
-    is_sdxl,
     select_output,
     text_encoder_outputs,
     unet_inputs,
     vae_encoder_module,
     vae_encoder_output,
 )
+from edgekd.export.outline import component_names, is_sdxl
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -39,6 +39,27 @@ class Recording:
     timestep: float | None = None
 
 
+class Session(BaseModel, frozen=True):
+    """What repeats a drawing session, on this runtime or on another.
+
+    Attributes:
+        prompts: one call of the pipeline each.
+        steps: denoising steps; the U-Net is called at every one.
+        guidance_scale: classifier-free guidance; above 1 doubles the U-Net's batch. A U-Net that
+            is conditioned on guidance gets it as an input instead.
+        seed: of the first picture's noise; the others count up.
+        size: picture height and width in pixels; None: the pipeline's own.
+        images_per_prompt: batch of one call of the pipeline.
+    """
+
+    prompts: tuple[str, ...]
+    steps: int
+    guidance_scale: float
+    seed: int = 0
+    size: tuple[int, int] | None = None
+    images_per_prompt: int = 1
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """All calls of one drawing session.
@@ -46,20 +67,12 @@ class Trajectory:
     Attributes:
         recordings: part -> its calls, in order.
         images: what came out, float32 [N,H,W,3] in [0,1].
-        prompts, steps, guidance_scale, seed: repeat the session on another runtime.
-        size: picture height and width in pixels; None: the pipeline's own.
-        images_per_prompt: batch of one call of the pipeline.
         other: the same pipeline at another size and batch, for exports of dynamic shapes.
     """
 
     recordings: dict[str, list[Recording]]
     images: npt.NDArray[np.float32]
-    prompts: tuple[str, ...]
-    steps: int
-    guidance_scale: float
-    seed: int
-    size: tuple[int, int] | None = None
-    images_per_prompt: int = 1
+    session: Session
     other: Trajectory | None = None
 
     def calls(self, component: str) -> list[Recording]:
@@ -68,70 +81,43 @@ class Trajectory:
         return self.recordings[component] + further
 
 
-def draw(
-    pipeline: Any,
-    prompts: tuple[str, ...],
-    steps: int,
-    guidance_scale: float,
-    seed: int,
-    size: tuple[int, int] | None = None,
-    images_per_prompt: int = 1,
-) -> npt.NDArray[np.float32]:
+def draw(pipeline: Any, session: Session) -> npt.NDArray[np.float32]:
     """Draw pictures for each prompt, float32 [N,H,W,3] in [0,1].
 
     Picture i starts from the noise of `seed + i`, on the CPU: the same in every runtime.
     """
-    height, width = size or (None, None)
+    height, width = session.size or (None, None)
+    count = session.images_per_prompt
     pictures: list[npt.NDArray[np.float32]] = []
-    for prompt in prompts:
-        first = seed + len(pictures)
-        generators = [torch.Generator().manual_seed(first + i) for i in range(images_per_prompt)]
+    for prompt in session.prompts:
+        first = session.seed + len(pictures)
+        generators = [torch.Generator().manual_seed(first + i) for i in range(count)]
         drawn = pipeline(
             prompt,
             height=height,
             width=width,
-            num_inference_steps=steps,
-            guidance_scale=guidance_scale,
-            num_images_per_prompt=images_per_prompt,
-            generator=generators[0] if images_per_prompt == 1 else generators,
+            num_inference_steps=session.steps,
+            guidance_scale=session.guidance_scale,
+            num_images_per_prompt=count,
+            generator=generators[0] if count == 1 else generators,
             output_type="np",
         ).images
         pictures.extend(drawn)
     return np.stack(pictures).astype(np.float32)
 
 
-def record_denoising_inputs(
-    pipeline: Any,
-    prompts: list[str] | tuple[str, ...],
-    steps: int,
-    guidance_scale: float,
-    seed: int = 0,
-    size: tuple[int, int] | None = None,
-    images_per_prompt: int = 1,
-) -> Trajectory:
-    """Draw with a pipeline and record every call of every part.
+def record_denoising_inputs(pipeline: Any, session: Session) -> Trajectory:
+    """Draw with a diffusers pipeline in float32 and record every call of every part.
 
     The VAE encoder, which text-to-image does not call, is given the pictures drawn.
-
-    Args:
-        pipeline: diffusers pipeline in float32.
-        prompts: what to draw; one session each.
-        steps: denoising steps; the U-Net is recorded at every one.
-        guidance_scale: classifier-free guidance; above 1 doubles the U-Net's batch. A U-Net that
-            is conditioned on guidance gets it as an input instead.
-        seed: of the first picture's noise; the others count up.
-        size: picture height and width in pixels; None: the pipeline's own.
-        images_per_prompt: pictures of one call of the pipeline.
     """
     recordings: dict[str, list[Recording]] = {name: [] for name in component_names(pipeline)}
-    prompts = tuple(prompts)
-    how = (steps, guidance_scale, seed, size, images_per_prompt)
     with torch.inference_mode(), _recording(pipeline, recordings):
-        images = draw(pipeline, prompts, *how)
+        images = draw(pipeline, session)
         if "vae_encoder" in recordings:
-            batches = np.split(images, len(prompts))
+            batches = np.split(images, len(session.prompts))
             recordings["vae_encoder"] = [_encode(pipeline.vae, batch) for batch in batches]
-    return Trajectory(recordings, images, prompts, *how)
+    return Trajectory(recordings, images, session)
 
 
 @contextlib.contextmanager

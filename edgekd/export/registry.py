@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint
 from edgekd.entries import entries
 from edgekd.errors import InputError
 from edgekd.export.protocol import Exporter
+from edgekd.runtime.registry import runtimes
 
 GROUP = "edgekd.exporters"
 
@@ -39,7 +40,7 @@ def get_exporter(name: str) -> Exporter:
         raise InputError(
             f"the exporter `{name}` needs its packages",
             f"no module named `{error.name}`",
-            f"Install them: pip install '{_requirement(entry_point)}'",
+            f"Install them: pip install '{_requirement(name, entry_point)}'",
         ) from None
     if not isinstance(exporter, Exporter):
         raise InputError(
@@ -55,7 +56,9 @@ def _is_own_module(entry_point: EntryPoint, missing: str | None) -> bool:
     return missing is None or missing.partition(".")[0] == package
 
 
-def _requirement(entry_point: EntryPoint) -> str:
-    package = entry_point.dist.name if entry_point.dist is not None else "edgekd"
-    extras = ",".join(entry_point.extras) or entry_point.name
-    return f"{package}[{extras}]"
+def _requirement(name: str, entry_point: EntryPoint) -> str:
+    """What pip installs to have an exporter's packages."""
+    declared = runtimes().get(name)
+    if declared is not None:
+        return declared.requirement
+    return entry_point.dist.name if entry_point.dist is not None else entry_point.module

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgekd.artifacts import ExportedPipeline, finished, hash_value
+from edgekd.artifacts import ExportedPipeline
 from edgekd.errors import InputError
 from edgekd.export.isolate import make_worker
-from edgekd.export.job import parts_bytes
-from edgekd.export.manifest import all_versions
+from edgekd.export.keys import export_key
+from edgekd.export.outline import parts_bytes
 from edgekd.export.protocol import Exporter, ExportOptions, Generation
 from edgekd.export.record import Trajectory
 from edgekd.export.registry import get_exporter
 from edgekd.export.steps import RecordOrder, record
 from edgekd.export.trajectory_files import load_trajectory
+from edgekd.folders import finished
 from edgekd.processes.scratch import scratch_folder
 from edgekd.progress import Progress
 from edgekd.recipe import ExportSection
@@ -38,7 +39,7 @@ def chosen_precisions(target: Target, section: ExportSection) -> list[str]:
 
 
 def record_trajectory(
-    exporter: Exporter, pipeline_path: Path, prompts: list[str], generation: Generation
+    exporter: Exporter, pipeline_path: Path, options: ExportOptions
 ) -> Trajectory:
     """Record a pipeline once for several exports, in a child process where it is large."""
     from edgekd.diffusion.load import load_pipeline
@@ -46,55 +47,56 @@ def record_trajectory(
     sizes = parts_bytes(load_pipeline(pipeline_path, only=()))
     worker = make_worker(exporter, sizes, limit_bytes=None)
     with scratch_folder() as folder:
-        worker.run(record, RecordOrder(pipeline_path, folder, prompts, generation))
+        worker.run(record, RecordOrder(pipeline_path, folder, options.prompts, options.generation))
         return load_trajectory(folder)
 
 
+@dataclass(frozen=True)
+class ExportPlan:
+    """What a pipeline is exported to.
+
+    Attributes:
+        prompts: parity prompts; `section.parity_prompts` of them are used.
+        generation: recommended steps and guidance, stored in the manifests.
+    """
+
+    target: Target
+    section: ExportSection
+    prompts: list[str]
+    generation: Generation = field(default_factory=Generation)
+
+    def options(self) -> ExportOptions:
+        used = tuple(self.prompts[: self.section.parity_prompts])
+        return ExportOptions(used, self.generation, tuple(self.target.schedulers))
+
+
 def export_all(
-    pipeline_path: Path,
-    target: Target,
-    section: ExportSection,
-    out: Path,
-    prompts: list[str],
-    progress: Progress,
-    key: str,
-    generation: Generation | None = None,
+    pipeline_path: Path, plan: ExportPlan, out: Path, key: str, progress: Progress
 ) -> dict[str, ExportedPipeline]:
     """Export a pipeline for a target, to `out/<precision>/`.
 
     Args:
-        prompts: parity prompts; `section.parity_prompts` of them are used.
         key: content hash of the stage's inputs. A precision that is finished under it is kept.
-        generation: recommended steps and guidance, stored in the manifests.
 
     Raises:
         InputError: see `Exporter.export`.
         GateError: a precision is below its parity floor.
     """
-    exporter = get_exporter(target.runtime)
-    generation = generation or Generation()
-    used = prompts[: section.parity_prompts]
+    exporter = get_exporter(plan.target.runtime)
+    options = plan.options()
     exported: dict[str, ExportedPipeline] = {}
-    trajectory = None
-    for precision in chosen_precisions(target, section):
-        made_by = all_versions(exporter.facts())
-        own_key = hash_value([key, precision, used, asdict(generation), made_by, exporter.facts()])
+    for precision in chosen_precisions(plan.target, plan.section):
+        own_key = export_key(exporter, key, precision, plan.options())
         folder = out / precision
-        if finished(folder, own_key, progress.info) is not None:
+        if finished(folder, own_key) is not None:
             exported[precision] = ExportedPipeline(folder, own_key, exporter.name, precision)
             continue
-        if trajectory is None:
+        if options.trajectory is None:
             progress.info("  recording the parts' inputs along a denoising trajectory")
-            trajectory = record_trajectory(exporter, pipeline_path, used, generation)
+            trajectory = record_trajectory(exporter, pipeline_path, options)
+            options = replace(options, trajectory=trajectory)
         first = exported.get(exporter.precisions[0])
-        options = ExportOptions(
-            generation,
-            tuple(target.schedulers),
-            own_key,
-            trajectory,
-            base=first.path if first is not None else None,
-        )
-        exported[precision] = exporter.export(
-            pipeline_path, folder, precision, used, progress, options
-        )
+        base = first.path if first is not None else None
+        own = replace(options, key=own_key, base=base)
+        exported[precision] = exporter.export(pipeline_path, folder, precision, progress, own)
     return exported

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgekd.export.bits.apply import PartBits, storages
-from edgekd.export.capture import PIPELINE_ATTRIBUTES, capture
+from edgekd.export.bits.apply import storages
+from edgekd.export.bits.storage import PartBits
+from edgekd.export.capture import capture
 from edgekd.export.lora import fuse_lora
+from edgekd.export.outline import PIPELINE_ATTRIBUTES
 from edgekd.export.parity import (
     ComponentParity,
     PictureParity,
@@ -22,9 +24,9 @@ from edgekd.export.parity import (
     check_pictures,
     load_for_parity,
     open_component,
-    record_for_parity,
 )
-from edgekd.export.protocol import ConvertsFiles, Exporter, Floor, Generation
+from edgekd.export.protocol import Conversion, ConvertsFiles, Exporter, Facts, Floor, Generation
+from edgekd.export.trajectory import record_for_parity
 from edgekd.export.trajectory_files import load_trajectory, save_trajectory
 
 
@@ -43,7 +45,7 @@ class RecordOrder:
 
     source: Path
     trajectory: Path
-    prompts: list[str]
+    prompts: tuple[str, ...]
     generation: Generation
 
 
@@ -100,7 +102,7 @@ def record(order: RecordOrder, exporter: Exporter, load: Load) -> None:
     save_trajectory(recorded, order.trajectory)
 
 
-def convert(order: PartOrder, exporter: Exporter, load: Load) -> dict[str, Any]:
+def convert(order: PartOrder, exporter: Exporter, load: Load) -> Facts:
     """Returns the conversion's facts for the manifest.
 
     Only the part's own model is read, if at all; the others come without weights.
@@ -109,15 +111,15 @@ def convert(order: PartOrder, exporter: Exporter, load: Load) -> dict[str, Any]:
     from_file = order.base is not None and is_made_of_files(exporter, order)
     only = () if from_file else (PIPELINE_ATTRIBUTES[component],)
     captured = capture(load(order.source, only), component)
-    folder = order.folder / component
-    base = order.base / component if order.base is not None else None
-    recordings = load_trajectory(order.trajectory).recordings[component]
+    part = Conversion(
+        captured,
+        order.folder / component,
+        load_trajectory(order.trajectory).recordings[component],
+        order.base / component if order.base is not None else None,
+    )
     if order.bits is not None:
-        how = order.bits
-        return storages(exporter).convert_bits(
-            captured, folder, how.method, how.bits, recordings, base
-        )
-    return exporter.convert(captured, folder, order.precision, recordings, base)
+        return storages(exporter).convert_bits(part, order.bits)
+    return exporter.convert(part, order.precision)
 
 
 def is_made_of_files(exporter: Exporter, order: PartOrder) -> bool:

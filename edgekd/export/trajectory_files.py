@@ -6,18 +6,16 @@ the rest. numpy is told to refuse pickled objects. A trajectory at other shapes 
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edgekd.artifacts import read_json, write_json
-from edgekd.export.record import Arrays, Recording, Trajectory
+from edgekd.export.record import Arrays, Recording, Session, Trajectory
+from edgekd.files import write_json
+from edgekd.reading import read_json
 
 INDEX_FILE = "trajectory.json"
 _OTHER = "other"
-_ARRAYS = ("recordings", "images", _OTHER)
 
 
 def save_trajectory(trajectory: Trajectory, folder: Path) -> None:
@@ -34,11 +32,10 @@ def save_trajectory(trajectory: Trajectory, folder: Path) -> None:
     np.savez(folder / "images.npz", allow_pickle=False, images=trajectory.images)
     if trajectory.other is not None:
         save_trajectory(trajectory.other, folder / _OTHER)
-    names = [item.name for item in fields(Trajectory) if item.name not in _ARRAYS]
     write_json(
         folder / INDEX_FILE,
         {
-            **{name: getattr(trajectory, name) for name in names},
+            "session": trajectory.session.model_dump(),
             "timesteps": {
                 part: [call.timestep for call in calls]
                 for part, calls in trajectory.recordings.items()
@@ -49,18 +46,15 @@ def save_trajectory(trajectory: Trajectory, folder: Path) -> None:
 
 def load_trajectory(folder: Path) -> Trajectory:
     """Read what `save_trajectory` wrote."""
-    facts: dict[str, Any] = read_json(folder / INDEX_FILE)
-    timesteps = facts.pop("timesteps")
+    facts = read_json(folder / INDEX_FILE)
+    timesteps = facts["timesteps"]
     with np.load(folder / "images.npz", allow_pickle=False) as stored:
         images = stored["images"]
-    size = facts.pop("size")
     return Trajectory(
         recordings={part: _load_calls(folder, part, times) for part, times in timesteps.items()},
         images=images,
-        prompts=tuple(facts.pop("prompts")),
-        size=tuple(size) if size is not None else None,
+        session=Session.model_validate(facts["session"]),
         other=load_trajectory(folder / _OTHER) if (folder / _OTHER).is_dir() else None,
-        **facts,
     )
 
 

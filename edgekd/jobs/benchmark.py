@@ -6,17 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.artifacts import PreparedData, finish, hash_value, open_run, read_json
+from edgekd.artifacts import PreparedData
 from edgekd.errors import InputError
-from edgekd.files import code_key
+from edgekd.file_record import finish
+from edgekd.files import code_key, hash_value
 from edgekd.jobs.distill import train_student
 from edgekd.jobs.matrix import student_case
 from edgekd.jobs.plan import Plan, make_plan, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress
-from edgekd.recipe import Recipe, override, validate
+from edgekd.reading import read_json
+from edgekd.recipe import Recipe
 from edgekd.resources import find_yaml, resolve_pipeline
-from edgekd.run_folder import check_place
+from edgekd.run_folder import check_place, open_run
+from edgekd.schema import override, validate
 from edgekd.target import Target
 
 if TYPE_CHECKING:

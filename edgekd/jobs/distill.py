@@ -12,20 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.artifacts import (
-    ExportedPipeline,
-    PreparedData,
-    StudentCheckpoint,
-    TeacherCache,
-    hash_value,
-    open_run,
-)
-from edgekd.files import code_key
+from edgekd.artifacts import ExportedPipeline, PreparedData, StudentCheckpoint, TeacherCache
+from edgekd.files import code_key, hash_value
 from edgekd.jobs.gates import check_gates
 from edgekd.jobs.matrix import matrix
 from edgekd.jobs.plan import Plan, describe, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress, format_seconds
+from edgekd.run_folder import open_run
 
 if TYPE_CHECKING:
     from edgekd.jobs.forecast import Forecast
@@ -89,7 +83,7 @@ def export_roles(
     """Export the student in all precisions, and the teacher in the deployed one to compare with."""
     from edgekd.benchmark.generation import stated_generation
     from edgekd.export.protocol import Generation
-    from edgekd.export.stage import export_all
+    from edgekd.export.stage import ExportPlan, export_all
 
     section = plan.recipe.export
     deployed = section.model_copy(update={"precisions": [plan.target.deploy]})
@@ -103,10 +97,9 @@ def export_roles(
         key = hash_value([code_key(), source_key, plan.target.model_dump()])
         out = plan.run / "export" / role
         said = stated_generation(path)
-        generation = Generation(said.steps, said.guidance_scale) if said else None
-        exports[role] = export_all(
-            path, plan.target, chosen, out, prompts, progress, key, generation
-        )
+        generation = Generation(said.steps, said.guidance_scale) if said else Generation()
+        asked = ExportPlan(plan.target, chosen, prompts, generation)
+        exports[role] = export_all(path, asked, out, key, progress)
     return exports
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.artifacts import read_json
-from edgekd.disk import check_writable
 from edgekd.errors import InputError
+from edgekd.export.protocol import ExportOptions, Generation, Tunes
+from edgekd.files import check_writable
 from edgekd.folders import check_replaceable
 from edgekd.jobs.prompts import check_prompts
 from edgekd.progress import Progress
@@ -20,88 +20,96 @@ from edgekd.target import Target
 
 if TYPE_CHECKING:
     from edgekd.export.bits.request import Quantize
+    from edgekd.export.manifest import Manifest
 
 # Parity prompts of `edgekd export` when none are given: any text will do, different lengths.
 DEFAULT_PROMPTS = ["red apple", "a photo of a small house beside a lake, evening light"]
 
 
-def export_run(
-    pipeline: Path,
-    target: Target,
-    precision: str | None,
-    out: Path,
-    prompts: list[str] | None,
-    progress: Progress,
-    lora: Path | None = None,
-    memory_limit: str | None = None,
-    quantize: Quantize | None = None,
-    tune: bool = False,
-    recommended: tuple[int, float] | None = None,
-) -> dict[str, Any]:
-    """`edgekd export`: one pipeline in one precision.
+@dataclass(frozen=True)
+class ExportRequest:
+    """One pipeline, to export in one precision.
 
-    Args:
+    Attributes:
         precision: None: what the target deploys.
+        prompts: of the parity check; none: `DEFAULT_PROMPTS`.
         lora: safetensors file to fuse first.
-        memory_limit: `6GB` and the like; see `parse_bytes`.
         quantize: bits of each weight, from a recipe or chosen.
         tune: measure the runtime's options afterwards and keep the best in the manifest.
-        recommended: denoising steps and guidance scale for the manifest, which parity follows.
-
-    Returns:
-        `{"path", "precision", "peak_rss_bytes", "pictures", "quantization", "tuning", "components":
-        {name: {"parity": {"snr_db", "floor_db", "executed_by", ...}, "bytes", "peak_rss_bytes",
-        "seconds", ...}}}`.
+        generation: recommended in the manifest; parity follows it.
     """
-    limit_bytes = None if memory_limit is None else parse_bytes(memory_limit)
-    check_prompts(prompts or [])
+
+    pipeline: Path
+    target: Target
+    out: Path
+    precision: str | None = None
+    prompts: list[str] = field(default_factory=list)
+    lora: Path | None = None
+    memory_limit_bytes: int | None = None
+    quantize: Quantize | None = None
+    tune: bool = False
+    generation: Generation = field(default_factory=Generation)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished export."""
+
+    path: Path
+    manifest: Manifest
+
+    def to_json(self) -> dict[str, Any]:
+        """What `edgekd export --json` prints."""
+        told = {"precision", "pictures", "quantization", "tuning", "components"}
+        return {
+            "path": self.path,
+            "peak_rss_bytes": self.manifest.memory.peak_rss_bytes,
+            **self.manifest.model_dump(mode="json", include=told),
+        }
+
+
+def export_run(request: ExportRequest, progress: Progress) -> Exported:
+    """`edgekd export`: one pipeline in one precision."""
+    check_prompts(request.prompts)
     # A link stays, and `.` has no name to put a temporary folder beside.
-    out = out.resolve()
+    out = request.out.resolve()
     check_replaceable(out)
     check_writable(out)
-    pipeline = resolve_pipeline(str(pipeline))
+    pipeline, lora = resolve_pipeline(str(request.pipeline)), request.lora
     check_apart(out, [("pipeline", pipeline), *([("--lora", lora)] if lora else [])])
     from edgekd.diffusion.health import check_parts
     from edgekd.diffusion.validate import inspect_folder
     from edgekd.export.bits.apply import mixed_precision
     from edgekd.export.bits.request import quantization_recipe
-    from edgekd.export.protocol import ExportOptions, Generation, Tunes
+    from edgekd.export.manifest import read_manifest
     from edgekd.export.registry import get_exporter
 
-    if recommended is not None and not math.isfinite(recommended[1]):
-        raise InputError("`--guidance` must be finite", str(recommended[1]))
+    if not math.isfinite(request.generation.guidance_scale):
+        raise InputError("`--guidance` must be finite", str(request.generation.guidance_scale))
+    target = request.target
     options = ExportOptions(
-        generation=Generation(*(recommended or ())),
+        prompts=tuple(request.prompts or DEFAULT_PROMPTS),
+        generation=request.generation,
         schedulers=tuple(target.schedulers),
         lora=lora,
-        memory_limit_bytes=limit_bytes,
+        memory_limit_bytes=request.memory_limit_bytes,
     )
     exporter = get_exporter(target.runtime)
-    if tune and not isinstance(exporter, Tunes):
+    if request.tune and not isinstance(exporter, Tunes):
         raise InputError("--tune needs a runtime that has options to measure", exporter.name)
     check_parts(inspect_folder(pipeline))
-    used = prompts or DEFAULT_PROMPTS
-    chosen = precision or target.deploy
-    if quantize is not None:
-        chosen = mixed_precision(precision)
+    precision = request.precision or target.deploy
+    if request.quantize is not None:
+        precision = mixed_precision(request.precision)
         recipe = quantization_recipe(
-            quantize, target.name, exporter, pipeline, out, used, options, progress
+            request.quantize, target.name, exporter, pipeline, out, options, progress
         )
         options = replace(options, quantization=recipe)
-    exported = exporter.export(pipeline, out, chosen, used, progress, options)
-    if tune and isinstance(exporter, Tunes):
+    exported = exporter.export(pipeline, out, precision, progress, options)
+    if request.tune and isinstance(exporter, Tunes):
         progress.info("  timing the runtime's options")
         exporter.tune(exported.path, 0)
-    manifest = read_json(exported.path / "manifest.json")
-    return {
-        "path": exported.path,
-        "precision": exported.precision,
-        "peak_rss_bytes": manifest["memory"]["peak_rss_bytes"],
-        "pictures": manifest["pictures"],
-        "quantization": manifest["quantization"],
-        "tuning": manifest.get("tuning"),
-        "components": manifest["components"],
-    }
+    return Exported(exported.path, read_manifest(exported.path))
 
 
 def parse_quantize(

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.artifacts import atomic_folder
-from edgekd.disk import check_writable
 from edgekd.errors import InputError
+from edgekd.files import check_writable
+from edgekd.folders import atomic_folder
 from edgekd.jobs.prompts import check_prompts
 from edgekd.resources import resolve_pipeline
 
@@ -37,7 +37,7 @@ def _open_export(folder: Path) -> Any:
     from edgekd.export.manifest import read_manifest
     from edgekd.export.registry import get_exporter
 
-    exporter = get_exporter(str(read_manifest(folder).get("runtime")))
+    exporter = get_exporter(read_manifest(folder).runtime)
     try:
         return exporter.load(folder)
     except InputError:

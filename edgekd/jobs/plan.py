@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekd.artifacts import read_json, write_json, write_text
 from edgekd.errors import InputError
+from edgekd.files import write_json, write_text
+from edgekd.reading import read_json
 from edgekd.recipe import Recipe
 from edgekd.resources import find_yaml, resolve_pipeline
 from edgekd.run_folder import check_place

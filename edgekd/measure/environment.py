@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = (
-    "edgekd",
-    "torch",
-    "diffusers",
-    "transformers",
-    "onnxruntime",
-    "onnx",
-    "optimum",
-    "optimum-onnx",
-    "optimum-intel",
-    "openvino",
-    "nncf",
-    "numpy",
-)
+from edgekd.runtime import declared
+from edgekd.runtime.registry import runtimes
+
+_PACKAGES = ("edgekd", "torch", "diffusers", "transformers", "numpy")
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
-    """Installed version of each package; those that are not installed are left out."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def versions() -> dict[str, str]:
+    """Installed version of each package that figures depend on, those of all runtimes too."""
+    of_runtimes = (package for runtime in runtimes().values() for package in runtime.packages)
+    return declared.versions(tuple(dict.fromkeys((*_PACKAGES, *of_runtimes))))
 
 
 def cpu() -> dict[str, Any]:

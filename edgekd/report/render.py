@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import write_text
+from edgekd.files import write_text
 from edgekd.report import format as fmt
 from edgekd.report import notes, plots, tables, view
 from edgekd.report.pictures import Gallery, data_uri, write_sheet

@@ -12,9 +12,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from edgekd.artifacts import read_json
 from edgekd.metrics.metric import Descriptor, Figure, Place
-from edgekd.recipe import RowGeneration, validate
+from edgekd.reading import read_json
+from edgekd.recipe import RowGeneration
+from edgekd.schema import validate
 
 Points = list[tuple[float, float]]
 Curves = dict[str, dict[str, Points]]

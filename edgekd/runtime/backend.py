@@ -28,15 +28,6 @@ class Backend(Protocol):
         """
 
 
-def missing(package: str, extra: str) -> InputError:
-    """The runtime is not installed."""
-    return InputError(
-        f"{package} must be installed to run this folder",
-        "no such package",
-        f"Run `pip install {package}`, or install edgekd-runtime with its extra `{extra}`.",
-    )
-
-
 def unusable(path: Path, runtime: str, error: Exception) -> InputError:
     """The runtime could not open a model; its reason on one line."""
     reason = " ".join(str(error).split())

@@ -6,10 +6,8 @@ from dataclasses import replace
 
 from edgekd.errors import InputError
 from edgekd.runtime.backend import Backend
-from edgekd.runtime.coreml_backend import CoreMlBackend
 from edgekd.runtime.folder import ExportedFolder
-from edgekd.runtime.onnx_backend import OnnxBackend
-from edgekd.runtime.openvino_backend import OpenVinoBackend
+from edgekd.runtime.registry import runtimes
 
 
 def open_backend(folder: ExportedFolder, threads: int = 0) -> Backend:
@@ -24,13 +22,11 @@ def open_backend(folder: ExportedFolder, threads: int = 0) -> Backend:
     """
     if threads < 0:
         raise InputError("`threads >= 0` must hold", f"threads={threads}")
+    known = {name: found.backend for name, found in runtimes().items() if found.backend}
+    if folder.runtime not in known:
+        raise InputError(
+            f"the runtime of the exported folder must be one of {', '.join(known)}",
+            folder.runtime,
+        )
     options = replace(folder.options, threads=threads or folder.options.threads)
-    if folder.runtime == "onnx":
-        return OnnxBackend(folder.path, options)
-    if folder.runtime == "openvino":
-        return OpenVinoBackend(folder.path, options)
-    if folder.runtime == "coreml":
-        return CoreMlBackend(folder.path)
-    raise InputError(
-        "the runtime of the exported folder must be onnx, openvino or coreml", folder.runtime
-    )
+    return known[folder.runtime](folder.path, options)

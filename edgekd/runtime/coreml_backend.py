@@ -13,8 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgekd.errors import InputError
-from edgekd.runtime.backend import Array, Arrays, given, missing, unusable
+from edgekd.runtime.backend import Array, Arrays, given, unusable
 from edgekd.runtime.coreml_layout import package_path, read_layout
+from edgekd.runtime.declared import Runtime
+from edgekd.runtime.options import RuntimeOptions
 
 
 class Package(Protocol):
@@ -41,23 +43,18 @@ class Package(Protocol):
 OpenPackage = Callable[[Path], Package]
 
 
-def runs_core_ml() -> bool:
-    """Whether this machine has Core ML."""
-    return sys.platform == "darwin"
-
-
 def require_core_ml() -> Any:
     """coremltools, on a machine that has Core ML.
 
     Raises:
         InputError: one of the two is missing.
     """
-    if not runs_core_ml():
+    if not COREML.executes_here():
         raise InputError("Core ML exports must be run on macOS", sys.platform)
     try:
         import coremltools
     except ImportError:
-        raise missing("coremltools", "coreml") from None
+        raise COREML.not_installed() from None
     return coremltools
 
 
@@ -151,3 +148,11 @@ class CoreMlBackend:
             self._parts[component] = PackagedPart(self._folder / component, component, self._open)
         part = self._parts[component]
         return part({name: given(inputs, name, component) for name in part.inputs})
+
+
+def _open(folder: Path, options: RuntimeOptions) -> CoreMlBackend:
+    del options
+    return CoreMlBackend(folder)
+
+
+COREML = Runtime("coreml", ("coremltools",), "edgekd[coreml]", _open, platform="darwin")

@@ -15,11 +15,11 @@ from edgekd.runtime.backend import (
     check_inputs,
     failed,
     given,
-    missing,
     model_file,
     single,
     unusable,
 )
+from edgekd.runtime.declared import Runtime
 from edgekd.runtime.options import RuntimeOptions
 
 _FILES = ("model.onnx", "model.ort")
@@ -39,7 +39,7 @@ class OnnxBackend:
         try:
             import onnxruntime
         except ImportError:
-            raise missing("onnxruntime", "onnx") from None
+            raise ONNX.not_installed() from None
         self._runtime = onnxruntime
         self._folder = folder
         self._options = options
@@ -84,3 +84,6 @@ class OnnxBackend:
         options.enable_cpu_mem_arena = chosen.arena
         options.log_severity_level = 3  # errors alone
         return options
+
+
+ONNX = Runtime("onnx", ("onnxruntime", "onnx", "optimum", "optimum-onnx"), backend=OnnxBackend)

@@ -14,11 +14,11 @@ from edgekd.runtime.backend import (
     check_inputs,
     failed,
     given,
-    missing,
     model_file,
     single,
     unusable,
 )
+from edgekd.runtime.declared import Runtime
 from edgekd.runtime.options import RuntimeOptions
 
 _FILES = ("openvino_model.xml",)
@@ -32,7 +32,7 @@ class OpenVinoBackend:
         try:
             import openvino
         except ImportError:
-            raise missing("openvino", "openvino") from None
+            raise OPENVINO.not_installed() from None
         self._openvino = openvino
         self._core = openvino.Core()
         self._folder = folder
@@ -112,3 +112,11 @@ def _as_port(port: Any, value: Array) -> Array:
     array = np.asarray(value, port.get_element_type().to_dtype())
     rank = len(port.get_partial_shape())
     return array.reshape((1,) * rank) if array.ndim == 0 else array
+
+
+OPENVINO = Runtime(
+    "openvino",
+    ("openvino", "openvino-genai", "openvino-tokenizers", "nncf", "optimum-intel"),
+    "edgekd[openvino]",
+    OpenVinoBackend,
+)

@@ -15,7 +15,8 @@ from edgekd.export.capture import capture
 from edgekd.export.onnx.exporter import OnnxExporter, OnnxRunner
 from edgekd.export.onnx.pipeline import model_file
 from edgekd.export.parity import snr_db
-from edgekd.export.record import record_denoising_inputs
+from edgekd.export.protocol import Conversion
+from edgekd.export.record import Session, record_denoising_inputs
 
 VERSION = "1.30.0"
 PACKAGES = ("onnxruntime-node", "onnxruntime-web")
@@ -50,14 +51,15 @@ def parts(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     from edgekd.diffusion.load import load_pipeline
 
     pipeline = load_pipeline(tiny_teacher)
-    recordings = record_denoising_inputs(pipeline, ["red apple"], 2, 4.0).recordings
+    session = Session(prompts=("red apple",), steps=2, guidance_scale=4.0)
+    recordings = record_denoising_inputs(pipeline, session).recordings
     root = tmp_path_factory.mktemp("parts")
     folders: dict[tuple[str, str], Path] = {}
     for part, precision in CASES:
         folder = root / part / precision
         base = folders.get((part, "fp32"))
         captured = capture(pipeline, part)
-        OnnxExporter().convert(captured, folder, precision, recordings[part], base)
+        OnnxExporter().convert(Conversion(captured, folder, recordings[part], base), precision)
         folders[part, precision] = folder
     return {"recordings": recordings, "folders": folders}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,24 @@ import pytest
 from edgekd.artifacts import ExportedPipeline, hash_tree
 from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import GateError, InputError
-from edgekd.export.capture import PIPELINE_ATTRIBUTES, capture
+from edgekd.export.capture import capture
 from edgekd.export.manifest import content_hash, read_manifest
+from edgekd.export.outline import PIPELINE_ATTRIBUTES
 from edgekd.export.protocol import (
+    Conversion,
     ConvertsFiles,
     ExportOptions,
     Floor,
+    Floors,
     Generation,
     LoadsInTurns,
 )
-from edgekd.export.record import draw
+from edgekd.export.record import Session, draw
 from edgekd.export.registry import exporters, get_exporter
 from edgekd.progress import Silent
 from edgekd.target import list_targets
 
-PROMPTS = ["red apple"]
+PROMPTS = ("red apple",)
 # Three noise levels are enough here, and keep the suite short.
 GENERATION = Generation(steps=3, guidance_scale=4.0)
 PIPELINES = (
@@ -37,6 +41,7 @@ PIPELINES = (
     "tiny_cut_student",
     "tiny_lcm_student",
 )
+REACHED = Floor(0.0, "whatever is not noise")
 # The pipeline that asks most of a converter.
 HARDEST = "tiny_cut_student"
 # Rounded activations keep their floor with trained weights; with random ones the gate refuses them.
@@ -136,8 +141,8 @@ def export(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def _export(
     name: str, source: Path, out: Path, precision: str, base: Path | None = None
 ) -> ExportedPipeline:
-    options = ExportOptions(generation=GENERATION, base=base)
-    return get_exporter(name).export(source, out, precision, PROMPTS, Silent(), options)
+    options = ExportOptions(PROMPTS, generation=GENERATION, base=base)
+    return get_exporter(name).export(source, out, precision, Silent(), options)
 
 
 @pytest.mark.parametrize(("name", "precision", "pipeline"), PAIRS)
@@ -147,28 +152,27 @@ def test_export_proves_every_part(export: Export, name: str, precision: str, pip
     expected = set(PIPELINE_ATTRIBUTES)
     if pipeline != "shallow_sdxl_teacher":
         expected.remove("text_encoder_2")
-    assert set(manifest["components"]) == expected
-    for facts in manifest["components"].values():
-        parity = facts["parity"]
-        assert parity["floor_db"] <= parity["snr_db"] <= 200
-        assert parity["executed_by"]
-        assert facts["bytes"] > 0
-        assert facts["seconds"] > 0
-        assert facts["peak_rss_bytes"] > facts["bytes"]
-    calls = manifest["components"]["unet"]["parity"]["calls"]
+    assert set(manifest.components) == expected
+    for facts in manifest.components.values():
+        assert facts.parity.floor_db <= facts.parity.snr_db <= 200
+        assert facts.parity.executed_by
+        assert facts.bytes > 0
+        assert facts.seconds > 0
+        assert facts.peak_rss_bytes > facts.bytes
+    calls = manifest.components["unet"].parity.calls
     native = [call for call in calls if call["shape"] == calls[0]["shape"]]
     assert len({call["timestep"] for call in native}) == GENERATION.steps
-    pictures = [manifest["pictures"]]
+    pictures = [manifest.pictures]
     if get_exporter(name).dynamic_shapes:
         # Another batch and other sides, for the U-Net alone and for whole pictures.
         assert any(
             call["shape"][0] == 3 and call["shape"][2:] != calls[0]["shape"][2:] for call in calls
         )
-        pictures.append(manifest["pictures"]["other"])
-        assert len(pictures[1]["images_db"]) == 3
-    assert all(row["psnr_db"] >= row["floor_db"] for row in pictures)
-    assert manifest["source"]["hash"] == hash_tree(source)
-    assert (manifest["runtime"], manifest["precision"]) == (name, precision)
+        pictures.append(manifest.pictures.other)
+        assert len(pictures[1].images_db) == 3
+    assert all(row.psnr_db >= row.floor_db for row in pictures)
+    assert manifest.source.hash == hash_tree(source)
+    assert (manifest.runtime, manifest.precision) == (name, precision)
     assert (exported.runtime, exported.precision) == (name, precision)
 
 
@@ -179,10 +183,10 @@ def test_loaded_export_draws_other_batches_and_sizes(
     exporter = get_exporter(name)
     _, exported = export(name, pipeline, precision)
     drawer = exporter.load(exported.path, 1)
-    shapes = read_manifest(exported.path)["shapes"]
-    height, width = shapes["native"]
+    shapes = read_manifest(exported.path).shapes
+    height, width = shapes.native
     if exporter.dynamic_shapes:
-        height, width = height + shapes["multiple"], height + 2 * shapes["multiple"]
+        height, width = height + shapes.multiple, height + 2 * shapes.multiple
     images = drawer(
         "blue car",
         height=height,
@@ -221,10 +225,9 @@ def test_parts_in_turns_draw_the_same_pictures(export: Export, name: str) -> Non
     if not isinstance(exporter, LoadsInTurns):
         return
     _, exported = export(name, "tiny_cut_student", exporter.precisions[0])
-    how: dict[str, Any] = {"steps": 2, "guidance_scale": 4.0, "seed": 3}
+    session = Session(prompts=("cat", "red car"), steps=2, guidance_scale=4.0, seed=3)
     whole, in_turns = (
-        draw(load(exported.path, 1), ("cat", "red car"), **how)
-        for load in (exporter.load, exporter.load_in_turns)
+        draw(load(exported.path, 1), session) for load in (exporter.load, exporter.load_in_turns)
     )
     np.testing.assert_allclose(in_turns, whole, atol=1e-5)
 
@@ -241,7 +244,8 @@ def test_large_part_is_made_of_the_first_precision_without_weights(
     _, first = export(name, pipeline, exporter.precisions[0])
     outline = load_pipeline(source, only=())
     part = "text_encoder"
-    exporter.convert(capture(outline, part), tmp_path / part, precision, [], first.path / part)
+    converted = Conversion(capture(outline, part), tmp_path / part, base=first.path / part)
+    exporter.convert(converted, precision)
     if precision not in exporter.varying:
         assert hash_tree(tmp_path / part) == hash_tree(exported.path / part)
 
@@ -257,7 +261,7 @@ def test_equal_source_gives_equal_files(
     reproducible = precision not in get_exporter(name).varying
     if reproducible:
         assert content_hash(again.path) == content_hash(exported.path)
-    assert read_manifest(again.path)["reproducible"] == reproducible
+    assert read_manifest(again.path).reproducible == reproducible
     assert again.key == exported.key
 
 
@@ -268,9 +272,9 @@ def test_unknown_precision_is_refused(tmp_path: Path, tiny_teacher: Path, name: 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("gate", ["component_floor", "picture_floor"])
+@pytest.mark.parametrize("gate", ["part", "picture"])
 @pytest.mark.parametrize("name", ON_HARDEST)
-def test_failed_gate_leaves_no_export(
+def test_failed_gate_keeps_the_earlier_export_alone(
     export: Export,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -280,8 +284,10 @@ def test_failed_gate_leaves_no_export(
     exporter = get_exporter(name)
     source, earlier = export(name, "tiny_cut_student", exporter.precisions[0])
     out = shutil.copytree(earlier.path, tmp_path / "out")
-    monkeypatch.setattr(type(exporter), gate, lambda *_: Floor(1e9, "out of reach"))
+    floors = replace(Floors(REACHED, REACHED), **{gate: Floor(1e9, "out of reach")})
+    monkeypatch.setattr(type(exporter), "floors", lambda *_: floors)
     with pytest.raises(GateError, match=r"out of reach") as failure:
         _export(name, source, out, exporter.precisions[0], base=earlier.path)
     assert failure.value.exit_code == 3
-    assert list(tmp_path.iterdir()) == []
+    assert hash_tree(out) == hash_tree(earlier.path)
+    assert list(tmp_path.iterdir()) == [out]

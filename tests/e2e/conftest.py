@@ -23,8 +23,8 @@ def export_to(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str, 
         asked = (source, runtime, precision)
         if asked not in made:
             out = tmp_path_factory.mktemp("exports") / "export"
-            options = ExportOptions(Generation(steps=2, guidance_scale=4.0))
-            get_exporter(runtime).export(source, out, precision, ["red apple"], Silent(), options)
+            options = ExportOptions(("red apple",), Generation(steps=2, guidance_scale=4.0))
+            get_exporter(runtime).export(source, out, precision, Silent(), options)
             made[asked] = out
         return made[asked]
 

@@ -47,8 +47,8 @@ RECIPE = {
 
 
 def export(source: Path, out: Path, recipe: QuantizationRecipe) -> Path:
-    options = ExportOptions(generation=Generation(steps=2), quantization=recipe)
-    return OnnxExporter().export(source, out, "mixed", PROMPTS, Silent(), options).path
+    options = ExportOptions(tuple(PROMPTS), generation=Generation(steps=2), quantization=recipe)
+    return OnnxExporter().export(source, out, "mixed", Silent(), options).path
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +81,8 @@ def fine_tune(shallow_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def stored_bits(exported: Path, part: str) -> dict[str, int]:
-    bits: dict[str, int] = read_manifest(exported)["components"][part]["quantization"][
-        "bits_by_tensor"
-    ]
+    facts = read_manifest(exported).components[part].model_dump()
+    bits: dict[str, int] = facts["quantization"]["bits_by_tensor"]
     return bits
 
 
@@ -91,8 +90,8 @@ def test_export_stores_the_bits_of_its_recipe(
     shallow_teacher: Path, exported: Path, recipe: QuantizationRecipe
 ) -> None:
     manifest = read_manifest(exported)
-    assert manifest["precision"] == "mixed"
-    assert manifest["quantization"]["recipe"] == "quantization.yaml"
+    assert manifest.precision == "mixed"
+    assert manifest.quantization.recipe == "quantization.yaml"
     assert load_quantization(exported / "quantization.yaml") == recipe
     expected = resolve(recipe, models(load_pipeline(shallow_teacher, only=())), ONNX_STORAGE)
     found = stored_bits(exported, "unet")
@@ -136,8 +135,8 @@ def test_saved_recipe_fits_a_fine_tune(exported: Path, fine_tune: Path, tmp_path
     tuned = export(fine_tune, tmp_path / "tuned", recipe)
     assert stored_bits(tuned, "unet") == stored_bits(exported, "unet")
     manifest = read_manifest(tuned)
-    assert manifest["pictures"]["psnr_db"] >= manifest["pictures"]["floor_db"]
-    assert manifest["content_hash"] != read_manifest(exported)["content_hash"]
+    assert manifest.pictures.psnr_db >= manifest.pictures.floor_db
+    assert manifest.content_hash != read_manifest(exported).content_hash
 
 
 def test_recipe_of_another_architecture_is_refused(
@@ -208,7 +207,7 @@ def test_auto_for_other_runtimes_and_on_to_a_fine_tune(
     bits = stored_bits(first, "unet")
     assert len(set(bits.values())) > 1
     assert stored_bits(second, "unet") == bits
-    assert read_manifest(second)["source"] != read_manifest(first)["source"]
+    assert read_manifest(second).source != read_manifest(first).source
 
 
 @pytest.mark.usefixtures("few_drawings")
@@ -224,10 +223,10 @@ def test_auto_measures_the_pipeline_with_its_lora(
     recipe = load_quantization(out / "quantization.yaml")
     manifest = read_manifest(out)
     assert recipe.source is not None
-    assert recipe.source.hash == manifest["source"]["hash"] != source_hash(tiny_teacher)
+    assert recipe.source.hash == manifest.source.hash != source_hash(tiny_teacher)
     assert recipe.measured is not None
     # The bits were chosen for the weights that were exported.
-    assert manifest["pictures"]["psnr_db"] == pytest.approx(recipe.measured.psnr_db, abs=0.5)
+    assert manifest.pictures.psnr_db == pytest.approx(recipe.measured.psnr_db, abs=0.5)
 
 
 @pytest.mark.parametrize(

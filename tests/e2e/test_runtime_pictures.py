@@ -202,11 +202,11 @@ def test_core_mls_packages_draw_the_same(
     """Packages of a fixed batch of two, evaluated where there is no Core ML."""
     from edgekd.export.coreml.mil.evaluator import PackageEvaluator
     from edgekd.runtime.conditions import open_encoders
-    from edgekd.runtime.coreml_backend import CoreMlBackend, runs_core_ml
+    from edgekd.runtime.coreml_backend import COREML, CoreMlBackend
     from edgekd.runtime.folder import read_folder
 
     folder = read_folder(export_to(request.getfixturevalue(name), "coreml", "fp16"))
-    backend = CoreMlBackend(folder.path, None if runs_core_ml() else PackageEvaluator)
+    backend = CoreMlBackend(folder.path, None if COREML.executes_here() else PackageEvaluator)
     case = (opened(name)[0], Pipeline(folder, backend, tuple(open_encoders(folder, backend))))
     if name != "guidance_distilled":
         case = with_scheduler(case, "DDIMScheduler")  # other tests may have changed diffusers'

@@ -2,22 +2,9 @@
 
 import pytest
 
-LIGHT = [
-    "cli",
-    "cli.options",
-    "errors",
-    "reading",
-    "resources",
-    "disk",
-    "artifacts",
-    "files",
-    "folders",
-    "run_folder",
-    "progress",
-    "recipe",
-    "target",
-    "jobs.summary",
-]
+LIGHT = ["cli", "cli.options", "errors", "reading", "schema", "resources", "disk", "artifacts"]
+LIGHT += ["files", "file_record", "folders", "run_folder", "progress", "recipe", "target"]
+LIGHT += ["jobs.summary"]
 
 
 def test_runtime_loads_nothing_heavy(run_python):

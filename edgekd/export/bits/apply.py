@@ -14,28 +14,23 @@ from edgekd.export.bits.recipe import (
     resolve,
     save_quantization,
 )
-from edgekd.export.bits.storage import StoresBits
+from edgekd.export.bits.storage import PartBits, StoresBits
 from edgekd.export.bits.weights import Bits, models, of_part
-from edgekd.export.capture import PIPELINE_ATTRIBUTES
-from edgekd.export.protocol import Floor
+from edgekd.export.manifest import RecipeFacts
+from edgekd.export.outline import PIPELINE_ATTRIBUTES
+from edgekd.export.protocol import Floor, Floors
 
 # The precision of an export whose bits a recipe gives.
 MIXED = "mixed"
 RECIPE_FILE = "quantization.yaml"
-PART_FLOOR = Floor(
-    7.0,
-    "uniform 4 bits keep 12 dB at the last step, where a prediction is smallest and counts least; "
-    "how much the pictures may lose is the bound of the recipe's own choice",
+MIXED_FLOORS = Floors(
+    part=Floor(
+        7.0,
+        "uniform 4 bits keep 12 dB at the last step, where a prediction is smallest and counts "
+        "least; how much the pictures may lose is the bound of the recipe's own choice",
+    ),
+    picture=Floor(20.0, "below it the same noise and prompt give a visibly different picture"),
 )
-PICTURE_FLOOR = Floor(20.0, "below it the same noise and prompt give a visibly different picture")
-
-
-@dataclass(frozen=True)
-class PartBits:
-    """What the conversion of a part is told; see `StoresBits.convert_bits`."""
-
-    method: str
-    bits: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -55,15 +50,11 @@ class AppliedRecipe:
         chosen = {tensor: bits for tensor, bits in component.items() if bits is not None}
         return PartBits(self.recipe.method, chosen)
 
-    def save(self, folder: Path) -> dict[str, Any]:
+    def save(self, folder: Path) -> RecipeFacts:
         """Write the recipe beside the export; returns what the manifest tells of it."""
         save_quantization(self.recipe, folder / RECIPE_FILE)
-        measured = self.recipe.measured
-        return {
-            "recipe": RECIPE_FILE,
-            "method": self.recipe.method,
-            "measured": None if measured is None else measured.model_dump(),
-        }
+        how = self.recipe
+        return RecipeFacts(recipe=RECIPE_FILE, method=how.method, measured=how.measured)
 
 
 def storages(exporter: Any) -> StoresBits:

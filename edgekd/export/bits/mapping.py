@@ -15,10 +15,12 @@ import numpy.typing as npt
 from torch import nn
 
 from edgekd.errors import GateError
+from edgekd.export.protocol import Facts
 
 # Of a part's elements in few bits, how many may be missing among the constants. A runtime with
 # fixed shapes computes small weights away (the rows of a position table, say); they stay floats.
 MISSING_SHARE = 0.01
+LINEAR = "linear symmetric weights, one scale per output channel, bits per tensor"
 
 
 class ContentMap:
@@ -85,3 +87,16 @@ def _digest(array: npt.NDArray[np.float32]) -> str:
     content = hashlib.sha256(repr(values.shape).encode())
     content.update(values.data)
     return content.hexdigest()
+
+
+def stored_facts(
+    by_tensor: Mapping[str, int], quantized: int, total: int, absent: list[str]
+) -> Facts:
+    """For the manifest: the bits of each tensor, and how many of all elements these are."""
+    return {
+        "tensors": len(by_tensor),
+        "elements": quantized,
+        "share": round(quantized / total, 4) if total else 0.0,
+        "bits_by_tensor": dict(sorted(by_tensor.items())),
+        "not_stored": absent,
+    }

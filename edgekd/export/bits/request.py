@@ -13,9 +13,9 @@ from edgekd.errors import InputError
 from edgekd.export.bits.apply import storages
 from edgekd.export.bits.auto import Wish, choose_bits
 from edgekd.export.bits.recipe import QuantizationRecipe, Source, load_quantization
-from edgekd.export.job import check_capabilities
+from edgekd.export.checks import check_capabilities
 from edgekd.export.lora import check_lora, fuse_lora
-from edgekd.export.manifest import source_facts
+from edgekd.export.manifest import trace_origin
 from edgekd.export.protocol import Exporter, ExportOptions
 from edgekd.files import check_writable
 from edgekd.folders import check_replaceable
@@ -77,7 +77,6 @@ def quantization_recipe(
     exporter: Exporter,
     pipeline_path: Path,
     out: Path,
-    prompts: list[str],
     options: ExportOptions,
     progress: Progress,
 ) -> QuantizationRecipe:
@@ -97,13 +96,13 @@ def quantization_recipe(
     if quantize.recipe != AUTO:
         return load_quantization(recipe_file(quantize.recipe, target))
     _check_early(exporter, pipeline_path, out, options)
-    facts = source_facts(pipeline_path, options.lora)
     with _pipeline(pipeline_path, options) as pipeline:
+        origin = trace_origin(pipeline_path, options.lora, type(pipeline).__name__)
         recipe = choose_bits(
             pipeline,
-            Source(hash=facts["hash"], pipeline=type(pipeline).__name__),
+            Source(hash=origin.hash, pipeline=origin.pipeline),
             storage,
-            prompts,
+            list(options.prompts),
             options.generation,
             quantize.wish(),
             out.with_name(f"{out.name}-sensitivity"),

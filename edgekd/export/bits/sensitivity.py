@@ -23,8 +23,9 @@ from edgekd.errors import GateError
 from edgekd.export.bits.cache import Noise
 from edgekd.export.bits.storage import WeightStorage
 from edgekd.export.bits.weights import Bits, models
-from edgekd.export.parity import EXACT_DB, PARITY_STEPS
+from edgekd.export.parity import EXACT_DB
 from edgekd.export.protocol import Generation
+from edgekd.export.trajectory import PARITY_STEPS
 
 Array = npt.NDArray[Any]
 

@@ -13,8 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +21,7 @@ import numpy.typing as npt
 from edgekd.errors import GateError
 
 if TYPE_CHECKING:
-    from edgekd.export.capture import Capture
-    from edgekd.export.record import Recording
+    from edgekd.export.protocol import Conversion, Facts
 
 Array = npt.NDArray[np.float32]
 
@@ -57,6 +55,19 @@ class WeightStorage(Protocol):
         """Size of a stored tensor, scales or tables included; None: as a float."""
 
 
+@dataclass(frozen=True)
+class PartBits:
+    """How the weights of a part are stored.
+
+    Attributes:
+        method: of the runtime's storage.
+        bits: by torch's names; weights that are not named stay floats.
+    """
+
+    method: str
+    bits: dict[str, int]
+
+
 @runtime_checkable
 class StoresBits(Protocol):
     """What an exporter has besides, that can store each weight in bits of its own.
@@ -67,20 +78,8 @@ class StoresBits(Protocol):
 
     weight_storages: tuple[WeightStorage, ...]
 
-    def convert_bits(
-        self,
-        capture: Capture,
-        folder: Path,
-        method: str,
-        bits: dict[str, int],
-        recordings: list[Recording],
-        base: Path | None = None,
-    ) -> dict[str, Any]:
-        """Write one part into `folder`, its weights in the bits that are given by torch's names.
-
-        Weights that are not named stay floats. The other arguments and the result are those of
-        `edgekd.export.protocol.Exporter.convert`.
-        """
+    def convert_bits(self, part: Conversion, bits: PartBits) -> Facts:
+        """As `edgekd.export.protocol.Exporter.convert`, with the weights in the bits given."""
 
 
 @dataclass(frozen=True)

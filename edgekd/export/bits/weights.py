@@ -16,7 +16,8 @@ from typing import Any
 from torch import nn
 
 from edgekd.export.bits.storage import WeightStorage
-from edgekd.export.capture import PIPELINE_ATTRIBUTES, Capture, component_names
+from edgekd.export.capture import Capture
+from edgekd.export.outline import PIPELINE_ATTRIBUTES, component_names
 
 # Tensor name -> bits; None: stored as the runtime's float.
 Bits = dict[str, int | None]

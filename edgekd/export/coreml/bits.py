@@ -18,6 +18,7 @@ from edgekd.export.bits.storage import Array
 from edgekd.export.bits.weights import captured_model
 from edgekd.export.capture import Capture
 from edgekd.export.coreml.compress import Storage, WeightRecipe, compress, palette
+from edgekd.export.protocol import Facts
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,7 @@ class PaletteStorage:
 COREML_STORAGE = PaletteStorage()
 
 
-def compress_bits(
-    model: Any, capture: Capture, bits: Mapping[str, int]
-) -> tuple[Any, dict[str, Any]]:
+def compress_bits(model: Any, capture: Capture, bits: Mapping[str, int]) -> tuple[Any, Facts]:
     """Store weights of a converted part in few bits; arguments as of `StoresBits.convert_bits`.
 
     Weights with the same numbers may be one constant of the package: all get the most bits that

@@ -16,6 +16,7 @@ from torch import nn
 
 from edgekd.errors import GateError
 from edgekd.export.coreml.library import quiet
+from edgekd.export.protocol import Facts
 
 # Attribute of `coreml_layout.AppleModule`, and so the first part of coremltools' names.
 MODULE = "module"
@@ -66,7 +67,7 @@ class WeightRecipe:
         return None
 
 
-def compress(model: Any, module: nn.Module, recipe: WeightRecipe) -> tuple[Any, dict[str, Any]]:
+def compress(model: Any, module: nn.Module, recipe: WeightRecipe) -> tuple[Any, Facts]:
     """Store the weights of a converted model as a recipe says.
 
     Args:

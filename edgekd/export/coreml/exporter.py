@@ -11,13 +11,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from edgekd.errors import InputError
 from edgekd.export.bits.apply import MIXED
+from edgekd.export.bits.storage import PartBits
 from edgekd.export.capture import Capture
+from edgekd.export.checks import find_precision
 from edgekd.export.coreml.activations import calibrate, rounded_inputs
 from edgekd.export.coreml.bits import COREML_STORAGE, compress_bits
 from edgekd.export.coreml.compress import compress
@@ -28,9 +29,8 @@ from edgekd.export.coreml.package import PackageRunner, load_model, write_packag
 from edgekd.export.coreml.pipeline import load_coreml_pipeline
 from edgekd.export.coreml.precisions import PRECISIONS, Precision
 from edgekd.export.job import export_pipeline
-from edgekd.export.protocol import Floor
-from edgekd.export.record import Recording
-from edgekd.runtime.coreml_backend import runs_core_ml
+from edgekd.export.protocol import Conversion, Facts, Floors
+from edgekd.runtime.coreml_backend import COREML
 from edgekd.runtime.coreml_layout import PACKAGES, Layout
 
 RESOURCES = "Resources"
@@ -48,7 +48,8 @@ done
 class CoreMlExporter:
     """Exporter for Core ML. See `edgekd.export.protocol.Exporter`."""
 
-    name = "coreml"
+    runtime = COREML
+    name = runtime.name
     export = export_pipeline
     precisions: tuple[str, ...] = tuple(PRECISIONS)
     # `StableDiffusionScheduler` of Apple's Swift package 1.1.
@@ -68,81 +69,49 @@ class CoreMlExporter:
     def load(self, path: Path, threads: int = 0) -> Any:
         return load_coreml_pipeline(path, threads)
 
-    def convert(
-        self,
-        capture: Capture,
-        folder: Path,
-        precision: str,
-        recordings: list[Recording],
-        base: Path | None = None,
-    ) -> dict[str, Any]:
+    def convert(self, part: Conversion, precision: str) -> Facts:
         """Write the package of one part, and with the text encoder the tokenizer's files."""
-        if precision not in PRECISIONS:
-            raise InputError(
-                f"the precision must be one of {', '.join(self.precisions)}", repr(precision)
-            )
-        chosen = PRECISIONS[precision]
-        recipe = chosen.recipe
-        store = None if recipe is None else lambda model: compress(model, capture.module, recipe)
-        return _write_part(capture, folder, chosen, recordings, base, store)
+        chosen = find_precision(PRECISIONS, precision)
+        recipe, module = chosen.recipe, part.capture.module
+        store = None if recipe is None else lambda model: compress(model, module, recipe)
+        return _write_part(part, chosen, store)
 
-    def convert_bits(
-        self,
-        capture: Capture,
-        folder: Path,
-        method: str,
-        bits: dict[str, int],
-        recordings: list[Recording],
-        base: Path | None = None,
-    ) -> dict[str, Any]:
+    def convert_bits(self, part: Conversion, bits: PartBits) -> Facts:
         """See `edgekd.export.bits.storage.StoresBits`."""
-        del method  # there is one
 
-        def store(model: Any) -> tuple[Any, dict[str, Any]]:
-            return compress_bits(model, capture, bits)
+        def store(model: Any) -> tuple[Any, Facts]:
+            return compress_bits(model, part.capture, bits.bits)
 
-        return _write_part(capture, folder, PRECISIONS[MIXED], recordings, base, store)
+        return _write_part(part, PRECISIONS[MIXED], store)
 
     def open_component(self, exported_path: Path, component: str) -> PackageRunner:
         return PackageRunner(exported_path / component, component)
 
     def not_executed_here(self) -> str:
-        if runs_core_ml():
+        if self.runtime.executes_here():
             return ""
         return f"{PackageEvaluator.executed_by}: Core ML exists on macOS and iOS only"
 
-    def component_floor(self, component: str, precision: str) -> Floor:
-        del component  # the same for all
-        return PRECISIONS[precision].component
+    def floors(self, precision: str) -> Floors:
+        return PRECISIONS[precision].floors
 
-    def picture_floor(self, precision: str) -> Floor:
-        return PRECISIONS[precision].picture
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "versions": {"coremltools": version("coremltools")},
-            "compile": f"sh {COMPILE_SCRIPT}",
-            "packages": PACKAGES,
-        }
+    def facts(self) -> Facts:
+        return {"compile": f"sh {COMPILE_SCRIPT}", "packages": PACKAGES}
 
 
 def _write_part(
-    capture: Capture,
-    folder: Path,
-    chosen: Precision,
-    recordings: list[Recording],
-    base: Path | None,
-    store: Callable[[Any], tuple[Any, dict[str, Any]]] | None,
-) -> dict[str, Any]:
+    part: Conversion, chosen: Precision, store: Callable[[Any], tuple[Any, Facts]] | None
+) -> Facts:
     """Write a part; `store` puts the weights of the converted model in fewer bits."""
+    capture = part.capture
     layout = make_layout(capture.component, tuple(capture.example_inputs), tuple(capture.outputs))
-    largest = largest_activation(capture, recordings)
-    model, facts = _model(capture, layout, chosen, recordings, largest, base)
+    largest = largest_activation(capture, part.recordings)
+    model, facts = _model(part, layout, chosen, needs_float32(largest))
     if store is not None:
         model, facts["quantization"] = store(model)
-    write_package(model, folder, layout, capture.config)
+    write_package(model, part.folder, layout, capture.config)
     if capture.component.startswith("text_encoder"):
-        write_resources(folder.parent)
+        write_resources(part.folder.parent)
     return {
         "package": f"{capture.component}/{layout.package}.mlpackage",
         "compute_precision": "float32" if needs_float32(largest) else "float16",
@@ -153,27 +122,22 @@ def _write_part(
 
 
 def _model(
-    capture: Capture,
-    layout: Layout,
-    chosen: Precision,
-    recordings: list[Recording],
-    largest: float,
-    base: Path | None,
-) -> tuple[Any, dict[str, Any]]:
+    part: Conversion, layout: Layout, chosen: Precision, in_float32: bool
+) -> tuple[Any, Facts]:
     """The converted part before its weights are compressed, and facts on it."""
     first = next(iter(PRECISIONS.values()))
-    if base is not None and not chosen.activations and chosen.target == first.target:
-        return load_model(base, layout), {"target": chosen.target}
-    scales = calibrate(capture, recordings) if chosen.activations else {}
-    hooks = rounded_inputs(capture.module, scales) if scales else nullcontext()
-    model = to_coreml(capture, layout, chosen.target, needs_float32(largest), hooks)
-    facts: dict[str, Any] = {"target": chosen.target}
+    if part.base is not None and not chosen.activations and chosen.target == first.target:
+        return load_model(part.base, layout), {"target": chosen.target}
+    scales = calibrate(part.capture, part.recordings) if chosen.activations else {}
+    hooks = rounded_inputs(part.capture.module, scales) if scales else nullcontext()
+    model = to_coreml(part.capture, layout, chosen.target, in_float32, hooks)
+    facts: Facts = {"target": chosen.target}
     if scales:
-        facts["activations"] = {"bits": 8, "layers": len(scales), "calls": len(recordings)}
+        facts["activations"] = {"bits": 8, "layers": len(scales), "calls": len(part.recordings)}
     return model, facts
 
 
-def _scale_factor(capture: Capture) -> dict[str, Any]:
+def _scale_factor(capture: Capture) -> Facts:
     """What an app sets as `encoderScaleFactor` and `decoderScaleFactor`."""
     if not capture.component.startswith("vae"):
         return {}

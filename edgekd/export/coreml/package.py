@@ -10,10 +10,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import read_json, write_json
 from edgekd.export.coreml.library import coremltools, quiet
 from edgekd.export.coreml.mil.evaluator import PackageEvaluator
-from edgekd.runtime.coreml_backend import CoreMlPackage, OpenPackage, PackagedPart, runs_core_ml
+from edgekd.files import write_json
+from edgekd.reading import read_json
+from edgekd.runtime.coreml_backend import COREML, CoreMlPackage, OpenPackage, PackagedPart
 from edgekd.runtime.coreml_layout import LAYOUT_FILE, Layout, package_path
 
 # Facts of the moment, not of the model.
@@ -68,6 +69,6 @@ class PackageRunner(PackagedPart):
     """A written part that Core ML runs on macOS; elsewhere it is evaluated."""
 
     def __init__(self, folder: Path, component: str) -> None:
-        opened: OpenPackage = CoreMlPackage if runs_core_ml() else PackageEvaluator
+        opened: OpenPackage = CoreMlPackage if COREML.executes_here() else PackageEvaluator
         with quiet():
             super().__init__(folder, component, opened)

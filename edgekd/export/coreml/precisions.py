@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgekd.export.coreml.compress import Storage, WeightRecipe
-from edgekd.export.protocol import Floor
+from edgekd.export.protocol import Floor, Floors
 
 # They carry the latents and the timestep, a thousandth of the weights.
 SENSITIVE = ("*conv_in.*", "*conv_out.*", "*time_embedding*", "*add_embedding*", "*quant_conv*")
@@ -16,14 +16,12 @@ class Precision:
     """One precision.
 
     Attributes:
-        component, picture: parity floors.
         recipe: storage of the weights; None: all float16.
         activations: whether activations are rounded to 8 bits.
         target: deployment target of Core ML; `iOS18` packages need iOS 18 or macOS 15.
     """
 
-    component: Floor
-    picture: Floor
+    floors: Floors
     recipe: WeightRecipe | None = None
     activations: bool = False
     target: str = "iOS17"
@@ -66,33 +64,45 @@ _NEAR = Floor(50.0, "the error stays below one grey level of 255, which is 48 dB
 _ALIKE = Floor(30.0, "the picture is the same to the eye; 36 to 42 dB were measured")
 _CLOSE = Floor(20.0, "below it the same noise and prompt give a visibly different picture")
 
+_FLOAT16_FLOORS = Floors(_FLOAT16, _NEAR)
+_EIGHT_FLOORS = Floors(_EIGHT, _ALIKE)
+_FOUR_FLOORS = Floors(_FOUR, _CLOSE)
+
 PRECISIONS: dict[str, Precision] = {
-    "fp16": Precision(_FLOAT16, _NEAR),
-    "int8": Precision(_EIGHT, _ALIKE, _recipe(_INT8)),
-    "palette8": Precision(_EIGHT, _ALIKE, _recipe(_PALETTE8)),
-    "palette6": Precision(_SIX, _ALIKE, _recipe(_PALETTE6)),
-    "palette4": Precision(_FOUR, _CLOSE, _recipe(_PALETTE4)),
+    "fp16": Precision(_FLOAT16_FLOORS),
+    "int8": Precision(_EIGHT_FLOORS, _recipe(_INT8)),
+    "palette8": Precision(_EIGHT_FLOORS, _recipe(_PALETTE8)),
+    "palette6": Precision(Floors(_SIX, _ALIKE), _recipe(_PALETTE6)),
+    "palette4": Precision(_FOUR_FLOORS, _recipe(_PALETTE4)),
     "mixed": Precision(
-        Floor(12.0, "4 bits in attention and 6 elsewhere keep 12.3 to 17 dB, the median call 35"),
-        _CLOSE,
+        Floors(
+            Floor(
+                12.0, "4 bits in attention and 6 elsewhere keep 12.3 to 17 dB, the median call 35"
+            ),
+            _CLOSE,
+        ),
         _MIXED,
     ),
     # Half the weights left out without further training gives other pictures: 14 dB.
     "pruned25": Precision(
-        Floor(5.0, "the smallest quarter of the weights holds 1 % of their energy: 9 dB"),
-        _CLOSE,
+        Floors(
+            Floor(5.0, "the smallest quarter of the weights holds 1 % of their energy: 9 dB"),
+            _CLOSE,
+        ),
         _recipe(Storage("sparse", 16, sparsity=0.25)),
     ),
     "w8a8": Precision(
-        Floor(13.0, "8-bit inputs of each layer keep 13.5 to 20 dB, the median call 39"),
-        Floor(25.0, "33 dB were measured"),
+        Floors(
+            Floor(13.0, "8-bit inputs of each layer keep 13.5 to 20 dB, the median call 39"),
+            Floor(25.0, "33 dB were measured"),
+        ),
         _recipe(_INT8),
         activations=True,
     ),
-    "fp16-ios18": Precision(_FLOAT16, _NEAR, target="iOS18"),
-    "palette8-ios18": Precision(_EIGHT, _ALIKE, _recipe(_PALETTE8), target="iOS18"),
+    "fp16-ios18": Precision(_FLOAT16_FLOORS, target="iOS18"),
+    "palette8-ios18": Precision(_EIGHT_FLOORS, _recipe(_PALETTE8), target="iOS18"),
     "palette4-ios18": Precision(
-        _FOUR, _CLOSE, _recipe(Storage("palette", 4, group=16)), target="iOS18"
+        _FOUR_FLOORS, _recipe(Storage("palette", 4, group=16)), target="iOS18"
     ),
-    "int4-ios18": Precision(_FOUR, _CLOSE, _recipe(Storage("linear", 4, group=32)), target="iOS18"),
+    "int4-ios18": Precision(_FOUR_FLOORS, _recipe(Storage("linear", 4, group=32)), target="iOS18"),
 }

@@ -21,12 +21,11 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
-from edgekd.export.bits.mapping import ContentMap
+from edgekd.export.bits.mapping import LINEAR, ContentMap, stored_facts
 from edgekd.export.bits.storage import LinearStorage, linear_codes
+from edgekd.export.onnx.weights import channel_axes, replace_weights
 
 _PLANE_WIDTHS = (4, 2, 1)
-# Which input of an operator is a weight, by operator.
-_POSITIONS = {"Conv": 1, "MatMul": 1, "Gemm": 1, "Gather": 0}
 
 ONNX_STORAGE = LinearStorage(dict.fromkeys(("conv", "linear", "embedding"), (8, 6, 4)))
 
@@ -45,7 +44,7 @@ def store_bits(model: ModelProto, module: nn.Module, bits: Mapping[str, int]) ->
         GateError: the graph does not hold the weights, or one is not finite.
     """
     graph = model.graph
-    axes = _channel_axes(model)
+    axes = channel_axes(model)
     content = ContentMap(module, bits)
     kept: list[TensorProto] = []
     restore: list[NodeProto] = []
@@ -70,47 +69,10 @@ def store_bits(model: ModelProto, module: nn.Module, bits: Mapping[str, int]) ->
         restore += nodes
         quantized += weight.size
     absent = content.missing(found, graph.name or "graph")
-    nodes = [*restore, *graph.node]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    del graph.node[:]
-    graph.node.extend(nodes)
-    return {
-        "method": "linear symmetric weights, one scale per output channel, bits per tensor, "
-        "restored when a session loads",
-        "activations": "fp32",
-        "tensors": len(by_tensor),
-        "elements": quantized,
-        "share": round(quantized / total, 4) if total else 0.0,
-        "bits_by_tensor": dict(sorted(by_tensor.items())),
-        "not_stored": absent,
-    }
-
-
-def _channel_axes(model: ModelProto) -> dict[str, int]:
-    """Name -> output-channel axis of constants that all their users take as weights, alike."""
-    ranks = {
-        tensor.name: len(tensor.dims)
-        for tensor in model.graph.initializer
-        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) >= 2
-    }
-    uses: dict[str, set[int | None]] = {}
-    for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            if name in ranks:
-                is_weight = _POSITIONS.get(node.op_type) == position
-                axis = _output_axis(node, ranks[name]) if is_weight else None
-                uses.setdefault(name, set()).add(axis)
-    axes = {name: next(iter(found)) for name, found in uses.items() if len(found) == 1}
-    return {name: axis for name, axis in axes.items() if axis is not None}
-
-
-def _output_axis(node: NodeProto, rank: int) -> int:
-    """Conv [O,I,kh,kw] and embedding tables [V,D]: 0; MatMul [I,O]: last; Gemm: as transposed."""
-    if node.op_type in ("Conv", "Gather"):
-        return 0
-    transposed = any(item.name == "transB" and item.i for item in node.attribute)
-    return 0 if transposed else rank - 1
+    replace_weights(graph, kept, restore)
+    facts = stored_facts(by_tensor, quantized, total, absent)
+    method = f"{LINEAR}, restored when a session loads"
+    return {"method": method, "activations": "fp32", **facts}
 
 
 def _restored(

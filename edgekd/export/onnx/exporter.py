@@ -8,21 +8,22 @@ for onnxruntime's mobile packages and have `model.ort` instead.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 import torch
 
-from edgekd.artifacts import write_json
-from edgekd.errors import InputError
-from edgekd.export.bits.apply import MIXED, PART_FLOOR, PICTURE_FLOOR
+from edgekd.export.bits.apply import MIXED, MIXED_FLOORS
+from edgekd.export.bits.storage import PartBits
 from edgekd.export.bits.weights import captured_model
-from edgekd.export.capture import Capture
+from edgekd.export.checks import find_precision
 from edgekd.export.job import export_pipeline
 from edgekd.export.large import is_large
+from edgekd.export.manifest import Tuning
 from edgekd.export.onnx.bits import ONNX_STORAGE, store_bits
 from edgekd.export.onnx.graph import OPSET, copy_model, save_model, write_onnx
 from edgekd.export.onnx.mobile import to_ort_format
@@ -36,14 +37,17 @@ from edgekd.export.onnx.pipeline import (
 from edgekd.export.onnx.precisions import PRECISIONS, Method
 from edgekd.export.onnx.tune import tune
 from edgekd.export.onnx.turns import load_onnx_in_turns
-from edgekd.export.protocol import Floor
+from edgekd.export.protocol import Conversion, Facts, Floors
 from edgekd.export.record import Recording
+from edgekd.files import write_json
+from edgekd.runtime.onnx_backend import ONNX
 
 
 class OnnxExporter:
     """Exporter for onnxruntime. See `edgekd.export.protocol.Exporter`."""
 
-    name = "onnx"
+    runtime = ONNX
+    name = runtime.name
     export = export_pipeline
     precisions: tuple[str, ...] = tuple(PRECISIONS)
     # optimum's pipelines run diffusers' own scheduler classes.
@@ -73,78 +77,56 @@ class OnnxExporter:
         """See `edgekd.export.protocol.LoadsInTurns`."""
         return load_onnx_in_turns(path, threads)
 
-    def convert(
-        self,
-        capture: Capture,
-        folder: Path,
-        precision: str,
-        recordings: list[Recording],
-        base: Path | None = None,
-    ) -> dict[str, Any]:
+    def convert(self, part: Conversion, precision: str) -> Facts:
         """Write the model and `config.json` of one part."""
-        if precision not in self.precisions:
-            raise InputError(
-                f"the precision must be one of {', '.join(self.precisions)}", repr(precision)
-            )
-        how = PRECISIONS[precision]
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".onnx-", dir=folder) as temporary:
-            scratch = Path(temporary)
-            if base is None:
-                # A folder of its own: large models are two files.
-                base = scratch / "fp32"
-                base.mkdir()
-                write_onnx(capture, base / MODEL_FILE)
+        how = find_precision(PRECISIONS, precision)
+        with _float32(part) as (base, scratch):
             final = scratch / "final"
-            facts = _make(how.method(capture.component), base, recordings, scratch, final)
+            method = how.method(part.capture.component)
+            facts = _make(method, base, part.recordings, scratch, final)
             if how.ort_format:
-                to_ort_format(final / MODEL_FILE, folder / ORT_FILE)
+                to_ort_format(final / MODEL_FILE, part.folder / ORT_FILE)
             else:
                 for file in sorted(final.iterdir()):
-                    file.replace(folder / file.name)
-        write_json(folder / "config.json", capture.config)
+                    file.replace(part.folder / file.name)
+        write_json(part.folder / "config.json", part.capture.config)
         return {"quantization": facts} if facts else {}
 
-    def convert_bits(
-        self,
-        capture: Capture,
-        folder: Path,
-        method: str,
-        bits: dict[str, int],
-        recordings: list[Recording],
-        base: Path | None = None,
-    ) -> dict[str, Any]:
+    def convert_bits(self, part: Conversion, bits: PartBits) -> Facts:
         """See `edgekd.export.bits.storage.StoresBits`."""
-        del method, recordings  # one method, nothing to calibrate
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".onnx-", dir=folder) as scratch:
-            if base is None:
-                base = Path(scratch)
-                write_onnx(capture, base / MODEL_FILE)
+        with _float32(part) as (base, _):
             model = onnx.load(base / MODEL_FILE)
-        facts = {"quantization": store_bits(model, captured_model(capture), bits)}
-        save_model(model, folder / MODEL_FILE)
-        write_json(folder / "config.json", capture.config)
-        return facts
+        facts = store_bits(model, captured_model(part.capture), bits.bits)
+        save_model(model, part.folder / MODEL_FILE)
+        write_json(part.folder / "config.json", part.capture.config)
+        return {"quantization": facts}
 
     def open_component(self, exported_path: Path, component: str) -> OnnxRunner:
         part = exported_path / component
         return OnnxRunner(model_file(part), torch.get_num_threads(), thrifty=is_large(part))
 
-    def tune(self, path: Path, threads: int) -> dict[str, Any]:
+    def tune(self, path: Path, threads: int) -> Tuning:
         return tune(path, threads or torch.get_num_threads())
 
-    def component_floor(self, component: str, precision: str) -> Floor:
-        return PART_FLOOR if precision == MIXED else PRECISIONS[precision].floor(component)
+    def floors(self, precision: str) -> Floors:
+        return MIXED_FLOORS if precision == MIXED else PRECISIONS[precision].floors
 
-    def picture_floor(self, precision: str) -> Floor:
-        return PICTURE_FLOOR if precision == MIXED else PRECISIONS[precision].picture
+    def facts(self) -> Facts:
+        return {"opset": OPSET}
 
-    def facts(self) -> dict[str, Any]:
-        return {
-            "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
-            "opset": OPSET,
-        }
+
+@contextlib.contextmanager
+def _float32(part: Conversion) -> Iterator[tuple[Path, Path]]:
+    """The folder of the part's float32 model, and one for scratch, in which it may be."""
+    part.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".onnx-", dir=part.folder) as temporary:
+        scratch, base = Path(temporary), part.base
+        if base is None:
+            # A folder of its own: large models are two files.
+            base = scratch / "fp32"
+            base.mkdir()
+            write_onnx(part.capture, base / MODEL_FILE)
+        yield base, scratch
 
 
 def _make(

@@ -30,13 +30,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edgekd.errors import GateError
-
-LARGEST = 127  # symmetric int8: -128 stays unused, so that q and -q are both there
+from edgekd.export.bits.storage import linear_codes
+from edgekd.export.onnx.weights import channel_axes, replace_weights
 
 
 @dataclass(frozen=True)
@@ -44,17 +42,10 @@ class WeightRecipe:
     """Which weights are stored in int8.
 
     Attributes:
-        operators: op type -> position of the weight among the operator's inputs.
         keep_float: parts of tensor names that stay float32.
         min_elements: smaller tensors stay float32; two more nodes would cost more than they save.
     """
 
-    operators: tuple[tuple[str, int], ...] = (
-        ("Conv", 1),
-        ("MatMul", 1),
-        ("Gemm", 1),
-        ("Gather", 0),
-    )
     keep_float: tuple[str, ...] = ("conv_in", "conv_out", "quant_conv")
     min_elements: int = 1024
 
@@ -82,18 +73,15 @@ def quantize_weights(model: ModelProto, recipe: WeightRecipe = INT8) -> dict[str
         if tensor.name not in axes:
             kept.append(tensor)
             continue
-        codes, scale = quantize_array(numpy_helper.to_array(tensor), axes[tensor.name], tensor.name)
+        weight, name = numpy_helper.to_array(tensor), tensor.name
+        codes, scale = linear_codes(weight, 8, axes[name], name)
         kept += [
-            numpy_helper.from_array(codes, f"{tensor.name}.int8"),
-            numpy_helper.from_array(scale, f"{tensor.name}.scale"),
+            numpy_helper.from_array(codes, f"{name}.int8"),
+            numpy_helper.from_array(scale, f"{name}.scale"),
         ]
-        restore += _restore_nodes(tensor.name)
+        restore += _restore_nodes(name)
         quantized += codes.size
-    nodes = [*restore, *graph.node]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_weights(graph, kept, restore)
     return {
         "method": "int8 weights, one scale per output channel, restored when a session loads",
         "activations": "fp32",
@@ -103,64 +91,15 @@ def quantize_weights(model: ModelProto, recipe: WeightRecipe = INT8) -> dict[str
     }
 
 
-def quantize_array(
-    weight: npt.NDArray[np.float32], axis: int, name: str = "weight"
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Symmetric linear quantization with one scale per index of `axis`.
-
-    Args:
-        weight: any shape.
-        axis: the axis of output channels.
-
-    Returns:
-        Codes of the same shape in [-127, 127], and scales that broadcast against them;
-        `codes * scales` is within half a scale of the weight.
-    """
-    if not np.isfinite(weight).all():
-        raise GateError("weights must be finite", f"NaN or infinity in `{name}`")
-    others = tuple(index for index in range(weight.ndim) if index != axis)
-    largest = np.abs(weight).max(axis=others, keepdims=True)
-    # A channel of zeros has codes of zero under any scale but zero.
-    scale = np.maximum(largest / LARGEST, np.finfo(np.float32).tiny).astype(np.float32)
-    codes = np.clip(np.rint(weight / scale), -LARGEST, LARGEST).astype(np.int8)
-    return codes, scale
-
-
 def _channel_axes(model: ModelProto, recipe: WeightRecipe) -> dict[str, int]:
-    """Name -> output-channel axis of the weights to quantize.
-
-    A weight is taken only where every use of it agrees on the axis.
-    """
-    positions = dict(recipe.operators)
-    axes: dict[str, set[int | None]] = {}
-    ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            if name in ranks:
-                is_weight = positions.get(node.op_type) == position
-                axis = _output_axis(node, ranks[name]) if is_weight else None
-                axes.setdefault(name, set()).add(axis)
-    result = {}
-    for tensor in model.graph.initializer:
-        uses = axes.get(tensor.name, {None})
-        (axis,) = uses if len(uses) == 1 else (None,)
-        if (
-            axis is not None
-            and tensor.data_type == TensorProto.FLOAT
-            and len(tensor.dims) >= 2
-            and np.prod(tensor.dims) >= recipe.min_elements
-            and not any(part in tensor.name for part in recipe.keep_float)
-        ):
-            result[tensor.name] = axis
-    return result
-
-
-def _output_axis(node: NodeProto, rank: int) -> int:
-    """Conv [O,I,kh,kw] and embedding tables [V,D]: 0; MatMul [I,O]: last; Gemm: as transposed."""
-    if node.op_type in ("Conv", "Gather"):
-        return 0
-    transposed = any(item.name == "transB" and item.i for item in node.attribute)
-    return 0 if transposed else rank - 1
+    """Name -> output-channel axis of the weights to quantize."""
+    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
+    return {
+        name: axis
+        for name, axis in channel_axes(model).items()
+        if sizes[name] >= recipe.min_elements
+        and not any(part in name for part in recipe.keep_float)
+    }
 
 
 def _restore_nodes(name: str) -> list[NodeProto]:

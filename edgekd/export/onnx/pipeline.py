@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
-from edgekd.artifacts import read_json
 from edgekd.errors import InputError
 from edgekd.export.record import Arrays
+from edgekd.reading import Fields
+from edgekd.runtime.options import RuntimeOptions, read_options
 
 PROVIDER = "CPUExecutionProvider"
 MODEL_FILE = "model.onnx"
 ORT_FILE = "model.ort"  # onnxruntime's own format, for phones
 PARTS = ("text_encoder", "text_encoder_2", "vae_encoder", "vae_decoder", "unet")
-# Key of the manifest under which `edgekd.export.onnx.tune` stores its choice.
-TUNING = "tuning"
-
-
-@dataclass(frozen=True)
-class RuntimeOptions:
-    """How the U-Net's session runs; the defaults are onnxruntime's.
-
-    Attributes:
-        threads: threads inside an operator; 0: one per physical core.
-        optimization: graph optimisation, `"basic"`, `"extended"` or `"all"`.
-        memory_pattern: plan the memory of a run ahead.
-        arena: keep freed memory for the next run.
-        fused_guidance: both halves of classifier-free guidance in one call of batch 2, not two
-            of batch 1.
-    """
-
-    threads: int = 0
-    optimization: str = "all"
-    memory_pattern: bool = True
-    arena: bool = True
-    fused_guidance: bool = True
 
 
 _LEVELS = {
@@ -107,18 +85,7 @@ def model_file(folder: Path) -> Path:
 def stored_options(path: Path) -> RuntimeOptions:
     """What was chosen for an exported folder; the defaults where nothing was measured."""
     manifest_file = path / "manifest.json"
-    manifest = read_json(manifest_file) if manifest_file.is_file() else {}
-    tuning = manifest.get(TUNING) if isinstance(manifest, Mapping) else None
-    if tuning is None:
-        return RuntimeOptions()
-    try:
-        chosen = RuntimeOptions(**tuning["chosen"])
-        session_options(0, chosen)
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"`{TUNING}.chosen` of `{manifest_file}` must be runtime options", str(error)
-        ) from None
-    return chosen
+    return read_options(Fields.read(manifest_file)) if manifest_file.is_file() else RuntimeOptions()
 
 
 def load_onnx_pipeline(path: Path, threads: int = 0) -> Any:

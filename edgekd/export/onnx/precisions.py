@@ -51,7 +51,7 @@ from edgekd.export.onnx.half import to_half
 from edgekd.export.onnx.int8 import quantize_arithmetic
 from edgekd.export.onnx.int8_weights import quantize_weights
 from edgekd.export.onnx.matmul import quantize_matmul_weights
-from edgekd.export.protocol import Floor
+from edgekd.export.protocol import Floor, Floors
 from edgekd.export.record import Recording
 
 # Float32 model file, recorded inputs, folder for scratch -> model, facts for the manifest.
@@ -82,21 +82,13 @@ class Precision:
     Attributes:
         unet, other: how the U-Net and the other parts are made from their float32 form; None: they
             are it.
-        component, picture: floors of every part's SNR and of whole pictures' PSNR.
         ort_format: written as `model.ort`.
-        unet_floor: where the U-Net's is another one.
     """
 
-    unet: Method | None
-    other: Method | None
-    component: Floor
-    picture: Floor
+    floors: Floors
+    unet: Method | None = None
+    other: Method | None = None
     ort_format: bool = False
-    unet_floor: Floor | None = None
-
-    def floor(self, component: str) -> Floor:
-        own = self.unet_floor if component == "unet" else None
-        return own or self.component
 
     def method(self, component: str) -> Method | None:
         return self.unet if component == "unet" else self.other
@@ -128,36 +120,28 @@ _FOUR_BITS = Floor(
     24.0, "29.8 dB are kept on every prompt and seed tried; damaged layers leave less, as above"
 )
 
+_FLOAT32_FLOORS = Floors(_FLOAT32, _SAME_PICTURE)
+_HALF_FLOORS = Floors(_HALF, _HALF_PICTURE)
+_WEIGHT_FLOORS = Floors(_EIGHT_BITS, _SIMILAR_PICTURE)
+_INTEGER_FLOORS = Floors(_EIGHT_BITS, _SIMILAR_PICTURE, {"unet": _INTEGERS})
+_FOUR_BIT_FLOORS = Floors(_EIGHT_BITS, _SIMILAR_PICTURE, {"unet": _FOUR_BITS})
+
 PRECISIONS = {
-    "fp32": Precision(None, None, _FLOAT32, _SAME_PICTURE),
-    "fp16": Precision(to_half, to_half, _HALF, _HALF_PICTURE),
-    "int8": Precision(
-        int8_weights, int8_weights, _EIGHT_BITS, _SIMILAR_PICTURE, unet_floor=_INTEGERS
-    ),
-    "int8-dynamic": Precision(_integer(dynamic=True), int8_weights, _EIGHT_BITS, _SIMILAR_PICTURE),
-    "int8-static": Precision(
-        _integer(static=True), int8_weights, _EIGHT_BITS, _SIMILAR_PICTURE, unet_floor=_INTEGERS
-    ),
-    "int8-mixed": Precision(
-        _integer(static=True, dynamic=True),
-        int8_weights,
-        _EIGHT_BITS,
-        _SIMILAR_PICTURE,
-        unet_floor=_INTEGERS,
-    ),
-    "int8-matmul": Precision(_blocks(8), int8_weights, _EIGHT_BITS, _SIMILAR_PICTURE),
-    "int4-matmul": Precision(
-        _blocks(4), int8_weights, _EIGHT_BITS, _SIMILAR_PICTURE, unet_floor=_FOUR_BITS
-    ),
-    "ort-fp32": Precision(None, None, _FLOAT32, _SAME_PICTURE, ort_format=True),
+    "fp32": Precision(_FLOAT32_FLOORS),
+    "fp16": Precision(_HALF_FLOORS, to_half, to_half),
+    "int8": Precision(_INTEGER_FLOORS, int8_weights, int8_weights),
+    "int8-dynamic": Precision(_WEIGHT_FLOORS, _integer(dynamic=True), int8_weights),
+    "int8-static": Precision(_INTEGER_FLOORS, _integer(static=True), int8_weights),
+    "int8-mixed": Precision(_INTEGER_FLOORS, _integer(static=True, dynamic=True), int8_weights),
+    "int8-matmul": Precision(_WEIGHT_FLOORS, _blocks(8), int8_weights),
+    "int4-matmul": Precision(_FOUR_BIT_FLOORS, _blocks(4), int8_weights),
+    "ort-fp32": Precision(_FLOAT32_FLOORS, ort_format=True),
     "ort-int8": Precision(
+        _INTEGER_FLOORS,
         # Constants are folded when this file is made: weights stored for later would come out
         # as float32 again.
         _integer(static=True, dynamic=True, weights=False),
         _integer(dynamic=True, weights=False),
-        _EIGHT_BITS,
-        _SIMILAR_PICTURE,
         ort_format=True,
-        unet_floor=_INTEGERS,
     ),
 }

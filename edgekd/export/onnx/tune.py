@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.artifacts import read_json, write_json
 from edgekd.errors import InputError
-from edgekd.export.manifest import MANIFEST_FILE, read_manifest
-from edgekd.export.onnx.pipeline import TUNING, OnnxRunner, RuntimeOptions, model_file
+from edgekd.export.manifest import Tuning, read_manifest, store_tuning
+from edgekd.export.onnx.pipeline import OnnxRunner, model_file
 from edgekd.export.unet_noise import unet_noise
-from edgekd.folders import restamp
 from edgekd.measure.clock import Latency, time_interleaved
 from edgekd.measure.environment import environment
+from edgekd.runtime.options import RuntimeOptions
 
 # Differences below it are noise on a machine that does other things too.
 CLEARLY_FASTER = 0.97
@@ -42,7 +41,7 @@ def candidates(threads: int) -> dict[str, RuntimeOptions]:
     return found
 
 
-def tune(path: Path, threads: int, warmup: int = 2, runs: int = 15) -> dict[str, Any]:
+def tune(path: Path, threads: int, warmup: int = 2, runs: int = 15) -> Tuning:
     """Measure the options of an exported ONNX folder and store the best in its manifest.
 
     The files that clients load stay as they are, and so does the content hash.
@@ -61,8 +60,8 @@ def tune(path: Path, threads: int, warmup: int = 2, runs: int = 15) -> dict[str,
     if threads < 1:
         raise InputError("`threads >= 1` must hold", f"threads={threads}")
     manifest = read_manifest(path)
-    if manifest["runtime"] != "onnx":
-        raise InputError("the export to tune must be of runtime onnx", repr(manifest["runtime"]))
+    if manifest.runtime != "onnx":
+        raise InputError("the export to tune must be of runtime onnx", repr(manifest.runtime))
     options = candidates(threads)
     calls = {name: _step(path, chosen) for name, chosen in options.items()}
     latencies = time_interleaved(calls, warmup, runs)
@@ -82,9 +81,7 @@ def tune(path: Path, threads: int, warmup: int = 2, runs: int = 15) -> dict[str,
         },
         "environment": environment(),
     }
-    write_json(path / MANIFEST_FILE, {**read_json(path / MANIFEST_FILE), TUNING: result})
-    restamp(path, MANIFEST_FILE)
-    return result
+    return store_tuning(path, Tuning.model_validate(result))
 
 
 def choose(latencies: dict[str, Latency]) -> str:

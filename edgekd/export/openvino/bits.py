@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from edgekd.export.bits.mapping import ContentMap
+from edgekd.export.bits.mapping import LINEAR, ContentMap, stored_facts
 from edgekd.export.bits.storage import LinearStorage, linear_codes
 from edgekd.export.openvino.libraries import openvino
 
@@ -43,15 +43,8 @@ def store_bits(model: Any, module: nn.Module, bits: Mapping[str, int]) -> dict[s
             _replace(node, *linear_codes(weight, count, axis, node.get_friendly_name()), count)
     absent = content.missing(found, "model")
     model.validate_nodes_and_infer_types()
-    return {
-        "method": "linear symmetric weights, one scale per output channel, bits per tensor",
-        "activations": "fp",
-        "tensors": len(by_tensor),
-        "elements": quantized,
-        "share": round(quantized / total, 4) if total else 0.0,
-        "bits_by_tensor": dict(sorted(by_tensor.items())),
-        "not_stored": absent,
-    }
+    facts = stored_facts(by_tensor, quantized, total, absent)
+    return {"method": LINEAR, "activations": "fp", **facts}
 
 
 def _output_axis(node: Any, rank: int) -> int | None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.artifacts import read_json
 from edgekd.errors import InputError
 from edgekd.export.large import Turns
 from edgekd.export.openvino.graph import (
@@ -23,6 +22,8 @@ from edgekd.export.openvino.graph import (
 from edgekd.export.openvino.libraries import openvino
 from edgekd.export.record import Arrays
 from edgekd.libraries import diffusers
+from edgekd.reading import Fields
+from edgekd.runtime.options import RuntimeOptions, read_options
 
 DEVICE = "CPU"
 EXACT = "f32"
@@ -84,12 +85,13 @@ def deployed_arithmetic() -> str:
     return "bf16" if "BF16" in capabilities else EXACT
 
 
-def stored_options(path: Path, component: str = "unet") -> dict[str, Any]:
+def stored_options(path: Path, component: str = "unet") -> RuntimeOptions:
     """Runtime options of an exported folder: those that were measured, else the defaults."""
-    manifest = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {}
-    if "tuning" in manifest:
-        return dict(manifest["tuning"]["chosen"])
-    return {"arithmetic": default_arithmetic(saved_precision(read_model(path / component)))}
+    manifest_file = path / "manifest.json"
+    if manifest_file.is_file():
+        return read_options(Fields.read(manifest_file))
+    exact = saved_precision(read_model(path / component)) == "fp32"
+    return RuntimeOptions(arithmetic=EXACT if exact else None)
 
 
 def load_openvino_pipeline(path: Path, threads: int = 0) -> Any:
@@ -157,9 +159,9 @@ def _assemble(path: Path, threads: int) -> Any:
     return pipeline
 
 
-def _options(stored: dict[str, Any], threads: int) -> dict[str, Any]:
-    streams = {"NUM_STREAMS": stored["streams"]} if "streams" in stored else {}
-    return properties(stored["arithmetic"], threads or stored.get("threads", 0), **streams)
+def _options(stored: RuntimeOptions, threads: int) -> dict[str, Any]:
+    arithmetic = stored.arithmetic or deployed_arithmetic()
+    return properties(arithmetic, threads or stored.threads, NUM_STREAMS=stored.streams)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import read_json, write_json
+from edgekd.export.manifest import Tuning, read_manifest, store_tuning
 from edgekd.export.openvino.pipeline import (
     EXACT,
     OpenVinoRunner,
@@ -24,16 +24,14 @@ from edgekd.export.openvino.pipeline import (
 )
 from edgekd.export.record import Arrays
 from edgekd.export.unet_noise import unet_noise
-from edgekd.folders import restamp
 from edgekd.measure.clock import Latency, time_interleaved
 from edgekd.measure.environment import cores, cpu
 
 MARGIN = 0.03
 WARMUP, RUNS = 2, 7
-MANIFEST = "manifest.json"
 
 
-def tune(path: Path, threads: int = 0) -> dict[str, Any]:
+def tune(path: Path, threads: int = 0) -> Tuning:
     """Measure the candidates for an exported folder and store the choice in its manifest.
 
     Args:
@@ -43,8 +41,7 @@ def tune(path: Path, threads: int = 0) -> dict[str, Any]:
         `{"chosen": {"arithmetic", "threads", "streams"}, "measured": [{…, "p50_ms",
         "samples_ms"}], "cpu", "cores"}`, latencies in milliseconds.
     """
-    manifest = read_json(path / MANIFEST)
-    candidates = _candidates(manifest["precision"], threads)
+    candidates = _candidates(read_manifest(path).precision, threads)
     inputs = unet_noise(path, 2)
     runners = {
         _name(candidate): OpenVinoRunner(
@@ -59,17 +56,14 @@ def tune(path: Path, threads: int = 0) -> dict[str, Any]:
     latencies = time_interleaved(calls, WARMUP, RUNS)
     del calls, runners
     gc.collect()
-    chosen = choose(candidates, {name: value.p50_ms for name, value in latencies.items()})
-    options = {
-        "chosen": chosen,
+    result = {
+        "chosen": choose(candidates, {name: value.p50_ms for name, value in latencies.items()}),
         "measured": [_row(candidate, latencies[_name(candidate)]) for candidate in candidates],
         "component": "unet, batch 2",
         "cpu": cpu(),
         "cores": cores(),
     }
-    write_json(path / MANIFEST, {**manifest, "tuning": options})
-    restamp(path, MANIFEST)
-    return options
+    return store_tuning(path, Tuning.model_validate(result))
 
 
 def choose(candidates: list[dict[str, Any]], p50_ms: dict[str, float]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class TeacherSampler:
         missing = [
             self._batch(batch, guidance_scale, path)
             for batch, path in zip(batches, paths, strict=True)
-            if not path.is_file()
+            if read_images(path) is None
         ]
         draw_all(self.pool, missing, label, self.progress)
         return np.concatenate([read_images(path) for path in paths])
@@ -77,7 +77,7 @@ class TeacherSampler:
         section, generation = self.recipe.evaluate, self._generation(guidance_scale)
         key: list[Any] = [self.key, asdict(generation), self.recipe.data.resolution]
         key += [section.seed, batch, versions()]
-        return self.cache.path("pictures", key, ".safetensors")
+        return self.cache.path("pictures", key)
 
     def _batch(self, batch: list[PictureRequest], guidance_scale: float, path: Path) -> Batch:
         generation = self._generation(guidance_scale)

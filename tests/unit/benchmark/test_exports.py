@@ -10,7 +10,7 @@ from edgekd.benchmark.exports import benchmark_exports, choose_targets, table
 from edgekd.benchmark.suite import ExportSuite, load_any_suite, load_suite
 from edgekd.errors import InputError
 from edgekd.export.onnx.exporter import OnnxExporter
-from edgekd.export.protocol import Floor
+from edgekd.export.protocol import Floor, Floors
 from edgekd.processes.child import Child
 from edgekd.progress import Silent
 from edgekd.resources import find_yaml
@@ -69,16 +69,16 @@ def test_rows_tell_cost_and_parity_also_of_what_failed(
         """A fresh process would not know of the small architecture."""
         function(*arguments)
 
-    real_floor = OnnxExporter.component_floor
+    real_floors = OnnxExporter.floors
 
-    def floor(self: OnnxExporter, component: str, precision: str) -> Floor:
+    def floors(self: OnnxExporter, precision: str) -> Floors:
         if precision == "int8":
-            return Floor(1e9, "out of reach")
-        return real_floor(self, component, precision)
+            return Floors(Floor(1e9, "out of reach"), Floor(0, "none"))
+        return real_floors(self, precision)
 
     monkeypatch.setitem(ARCHITECTURES, "sd15", SMALL)
     monkeypatch.setattr(Child, "call", call_here)
-    monkeypatch.setattr(OnnxExporter, "component_floor", floor)
+    monkeypatch.setattr(OnnxExporter, "floors", floors)
     report = benchmark_exports(
         suite(targets={"onnx": ["fp32", "int8"]}), [load_target("onnx")], tmp_path, Silent()
     )

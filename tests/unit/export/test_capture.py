@@ -8,7 +8,8 @@ import pytest
 
 from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import InputError
-from edgekd.export.capture import capture, component_names, picture_multiple, unet_inputs
+from edgekd.export.capture import capture, unet_inputs
+from edgekd.export.outline import component_names, picture_multiple
 
 
 def _unet_config(**changes: Any) -> Any:

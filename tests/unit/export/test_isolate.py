@@ -39,9 +39,9 @@ def test_limit_that_a_step_passes_ends_it_and_leaves_nothing(
 ) -> None:
     # No child that imports torch fits beside this process in 50 MB more.
     monkeypatch.setattr(isolate, "check_limit", lambda *_: None)
-    options = ExportOptions(memory_limit_bytes=resident_bytes() + 50_000_000)
+    options = ExportOptions(("cat",), memory_limit_bytes=resident_bytes() + 50_000_000)
     with pytest.raises(GateError, match="--memory-limit") as error:
-        OnnxExporter().export(tiny_teacher, tmp_path / "out", "fp32", ["cat"], Silent(), options)
+        OnnxExporter().export(tiny_teacher, tmp_path / "out", "fp32", Silent(), options)
     assert error.value.exit_code == 3
     assert "step `record`" in str(error.value)
     assert "\n" not in str(error.value)

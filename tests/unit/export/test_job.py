@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import errno
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,23 +11,28 @@ import numpy as np
 import pytest
 
 from edgekd.errors import GateError, InputError
-from edgekd.export.job import check_capabilities, usable_base
+from edgekd.export.checks import check_capabilities
+from edgekd.export.keys import usable_base
 from edgekd.export.manifest import (
+    Origin,
     content_hash,
     find_licence,
     read_manifest,
     scheduler_warning,
     source_hash,
+    write_manifest,
 )
 from edgekd.export.onnx import exporter as onnx_module
 from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.onnx.pipeline import load_onnx_pipeline
-from edgekd.export.parity import record_for_parity
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.record import Trajectory
+from edgekd.export.trajectory import record_for_parity
 from edgekd.progress import Silent
+from edgekd.runtime.folder import Shapes
 
 GENERATION = Generation(steps=2, guidance_scale=3.0)
+ELSEWHERE = Origin(hash="0" * 64, licence=None, lora=None, pipeline="StableDiffusionPipeline")
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +47,8 @@ def _export(source: Path, out: Path, trajectory: Trajectory, **options: Any) -> 
         source,
         out,
         "fp32",
-        ["cat"],
         Silent(),
-        ExportOptions(generation=GENERATION, trajectory=trajectory, **options),
+        ExportOptions(("cat",), generation=GENERATION, trajectory=trajectory, **options),
     )
 
 
@@ -73,12 +77,12 @@ def test_children_write_the_same_files(
     out = tmp_path / "out"
     _export(tiny_teacher, out, trajectory, memory_limit_bytes=10**11)
     assert content_hash(out) == content_hash(exported)
-    here, apart = (read_manifest(path)["memory"] for path in (exported, out))
-    assert not here["isolated"]
-    assert apart["isolated"]
-    parts = [facts["peak_rss_bytes"] for facts in read_manifest(out)["components"].values()]
+    here, apart = (read_manifest(path).memory for path in (exported, out))
+    assert not here.isolated
+    assert apart.isolated
+    parts = [facts.peak_rss_bytes for facts in read_manifest(out).components.values()]
     # This process is counted beside its child.
-    assert max(parts) < apart["peak_rss_bytes"] < apart["limit_bytes"] == 10**11
+    assert max(parts) < apart.peak_rss_bytes < apart.limit_bytes == 10**11
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert not (out / ".work").exists()
 
@@ -109,12 +113,12 @@ def test_stock_optimum_loads_it_without_edgekd(exported: Path) -> None:
 
 def test_manifest_tells_clients_what_to_use(exported: Path) -> None:
     manifest = read_manifest(exported)
-    assert manifest["recommended"] == {"steps": 2, "guidance_scale": 3.0}
-    assert manifest["scheduler"] == "DDIMScheduler"
-    assert "LCMScheduler" in manifest["warning"]
-    assert manifest["shapes"] == {"dynamic": True, "native": [32, 32], "multiple": 32}
-    assert manifest["versions"].keys() >= {"edgekd", "torch", "onnx", "onnxruntime"}
-    assert "onnxruntime" in manifest["components"]["unet"]["parity"]["executed_by"]
+    assert manifest.recommended == GENERATION
+    assert manifest.scheduler == "DDIMScheduler"
+    assert "LCMScheduler" in manifest.warning
+    assert manifest.shapes == Shapes((32, 32), 32, dynamic=True)
+    assert manifest.versions.keys() >= {"edgekd", "torch", "onnx", "onnxruntime"}
+    assert "onnxruntime" in manifest.components["unet"].parity.executed_by
 
 
 def test_no_file_names_the_machine(exported: Path, tiny_teacher: Path) -> None:
@@ -148,7 +152,9 @@ def test_disk_that_is_too_small_is_seen_before_the_work(
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=3_000_000))
     monkeypatch.setattr(OnnxExporter, "convert", None)  # must not get this far
     with pytest.raises(InputError, match=r"must have \d\d MB free, but got 3 MB"):
-        OnnxExporter().export(tiny_teacher, tmp_path / "out", "fp32", ["cat"], Silent())
+        OnnxExporter().export(
+            tiny_teacher, tmp_path / "out", "fp32", Silent(), ExportOptions(("cat",))
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,7 +169,7 @@ def test_a_folder_with_other_things_is_never_replaced(
 
 @pytest.mark.parametrize(
     "change",
-    [{"source": {"hash": "0" * 64}}, {"precision": "int8"}, {"versions": {"torch": "1.0"}}],
+    [{"source": ELSEWHERE}, {"precision": "int8"}, {"versions": {"torch": "1.0"}}],
 )
 def test_base_of_another_source_precision_or_version_is_not_used(
     tmp_path: Path, tiny_teacher: Path, exported: Path, change: dict[str, Any]
@@ -171,7 +177,7 @@ def test_base_of_another_source_precision_or_version_is_not_used(
     source = source_hash(tiny_teacher)
     assert usable_base(OnnxExporter(), exported, source) == exported
     manifest = read_manifest(exported)
-    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, **change}), encoding="utf-8")
+    write_manifest(tmp_path, manifest.model_copy(update=change))
     assert usable_base(OnnxExporter(), tmp_path, source) is None
 
 
@@ -184,7 +190,7 @@ def test_nan_from_torch_is_no_export(
         **trajectory.recordings,
         "vae_decoder": [type(broken)(broken.inputs, outputs)],
     }
-    spoiled = Trajectory(recordings, trajectory.images, ("cat",), 2, 3.0, 0)
+    spoiled = replace(trajectory, recordings=recordings)
     with pytest.raises(GateError, match="component=vae_decoder"):
         _export(tiny_teacher, tmp_path / "out", spoiled)
     assert list(tmp_path.iterdir()) == []

@@ -13,15 +13,15 @@ from edgekd.artifacts import hash_file
 from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import InputError
 from edgekd.export.lora import check_lora, fuse_lora
-from edgekd.export.manifest import read_manifest, source_hash
+from edgekd.export.manifest import LoraOrigin, read_manifest, source_hash
 from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.parity import psnr_db
 from edgekd.export.protocol import ExportOptions, Generation
-from edgekd.export.record import draw
+from edgekd.export.record import Session, draw
 from edgekd.progress import Silent
 
 GENERATION = Generation(steps=2, guidance_scale=3.0)
-DRAWING: Any = (("red apple",), 2, 3.0, 0)
+SESSION = Session(prompts=("red apple",), steps=2, guidance_scale=3.0)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def lora(tiny_lora: Path) -> Path:
 
 
 def _export(source: Path, out: Path, lora: Path) -> Any:
-    options = ExportOptions(GENERATION, lora=lora)
-    return OnnxExporter().export(source, out, "fp32", ["red apple"], Silent(), options)
+    options = ExportOptions(("red apple",), GENERATION, lora=lora)
+    return OnnxExporter().export(source, out, "fp32", Silent(), options)
 
 
 def test_export_equals_torch_with_the_lora_beside_it(
@@ -39,15 +39,15 @@ def test_export_equals_torch_with_the_lora_beside_it(
 ) -> None:
     exported = _export(tiny_teacher, tmp_path / "out", lora)
     reference = load_pipeline(tiny_teacher)
-    plain = draw(reference, *DRAWING)
+    plain = draw(reference, SESSION)
     reference.load_lora_weights(str(lora.parent), weight_name=lora.name)
-    expected = draw(reference, *DRAWING)
-    images = draw(OnnxExporter().load(exported.path, 1), *DRAWING)
+    expected = draw(reference, SESSION)
+    images = draw(OnnxExporter().load(exported.path, 1), SESSION)
     assert psnr_db(expected, images) > 50  # the floor of whole pictures in fp32
     assert psnr_db(plain, images) < 40  # and the LoRA does something
-    source = read_manifest(exported.path)["source"]
-    assert source["lora"] == {"file": lora.name, "hash": hash_file(lora)}
-    assert source["hash"] != source_hash(tiny_teacher)
+    source = read_manifest(exported.path).source
+    assert source.lora == LoraOrigin(file=lora.name, hash=hash_file(lora))
+    assert source.hash != source_hash(tiny_teacher)
 
 
 def test_fused_pipeline_is_a_plain_one(tiny_teacher: Path, lora: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_fused_pipeline_is_a_plain_one(tiny_teacher: Path, lora: Path, tmp_path:
     fused = load_pipeline(tmp_path / "fused")
     reference = load_pipeline(tiny_teacher)
     reference.load_lora_weights(str(lora.parent), weight_name=lora.name)
-    np.testing.assert_allclose(draw(fused, *DRAWING), draw(reference, *DRAWING), atol=1e-4)
+    np.testing.assert_allclose(draw(fused, SESSION), draw(reference, SESSION), atol=1e-4)
 
 
 def _pickled(path: Path, lora: Path) -> Path:

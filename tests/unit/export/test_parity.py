@@ -14,15 +14,18 @@ from edgekd.errors import GateError, InputError
 from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.parity import (
     EXACT_DB,
+    PictureParity,
     check_component,
     check_deployed,
-    check_parity,
+    check_pictures,
+    load_for_parity,
+    open_component,
     psnr_db,
-    record_for_parity,
     snr_db,
 )
-from edgekd.export.protocol import ExportOptions, Floor, Generation
+from edgekd.export.protocol import ExportOptions, Floor, Floors, Generation
 from edgekd.export.record import Recording, Trajectory
+from edgekd.export.trajectory import record_for_parity
 from edgekd.progress import Silent
 
 FLOOR = Floor(40.0, "because")
@@ -143,8 +146,8 @@ class DeployedElsewhere:
         runner.executed_by = "fake in bf16"
         return runner
 
-    def deployed_floor(self, component: str, precision: str) -> Floor:
-        return Floor(30.0, "bf16")
+    def floors(self, precision: str) -> Floors:
+        return Floors(FLOOR, FLOOR, deployed={"unet": Floor(30.0, "bf16")})
 
 
 def test_what_is_deployed_has_a_figure_of_its_own() -> None:
@@ -187,9 +190,11 @@ def exported_folders(
     root = tmp_path_factory.mktemp("exported")
     base = None
     for precision in PRECISIONS:
-        options = ExportOptions(Generation(steps=2), trajectory=trajectory, base=base)
+        options = ExportOptions(
+            ("red apple",), Generation(steps=2), trajectory=trajectory, base=base
+        )
         out = root / precision
-        OnnxExporter().export(tiny_teacher, out, precision, ["red apple"], Silent(), options)
+        OnnxExporter().export(tiny_teacher, out, precision, Silent(), options)
         base = root / PRECISIONS[0]
     return {precision: root / precision for precision in PRECISIONS}
 
@@ -199,19 +204,21 @@ def exported(request: pytest.FixtureRequest, exported_folders: dict[str, Path]) 
     return exported_folders[request.param], request.param
 
 
-def _parity(source: Path, folder: Path, precision: str, trajectory: Trajectory) -> Any:
-    return check_parity(
-        source, folder, precision, OnnxExporter(), ["red apple"], trajectory=trajectory
-    )
+def _check(folder: Path, precision: str, trajectory: Trajectory) -> PictureParity:
+    """What an export's steps check, on a folder."""
+    exporter = OnnxExporter()
+    floors = exporter.floors(precision)
+    for name in trajectory.recordings:
+        runner = open_component(exporter, folder, name)
+        check_component(name, precision, runner, trajectory.calls(name), floors.component(name))
+    drawer = load_for_parity(exporter, folder)
+    return check_pictures(drawer, precision, trajectory, floors.picture)
 
 
-def test_undamaged_export_passes(
-    tiny_teacher: Path, exported: tuple[Path, str], trajectory: Trajectory
-) -> None:
-    folder, precision = exported
-    report = _parity(tiny_teacher, folder, precision, trajectory)
-    assert set(report.components) == {"text_encoder", "unet", "vae_encoder", "vae_decoder"}
-    assert report.pictures.psnr_db >= report.pictures.floor_db
+def test_undamaged_export_passes(exported: tuple[Path, str], trajectory: Trajectory) -> None:
+    assert set(trajectory.recordings) == {"text_encoder", "unet", "vae_encoder", "vae_decoder"}
+    pictures = _check(*exported, trajectory)
+    assert pictures.psnr_db >= pictures.floor_db
 
 
 def _edit_weight(part: str, of: str, change: Callable[[Any], Any]) -> Callable[[Path], str]:
@@ -279,7 +286,6 @@ def _remove(folder: Path) -> str:
 )
 def test_damaged_export_fails(
     tmp_path: Path,
-    tiny_teacher: Path,
     exported: tuple[Path, str],
     trajectory: Trajectory,
     damage: Callable[[Path], str],
@@ -288,11 +294,11 @@ def test_damaged_export_fails(
     copy = shutil.copytree(folder, tmp_path / "copy")
     part = damage(copy)
     with pytest.raises(GateError, match=f"component={part}"):
-        _parity(tiny_teacher, copy, precision, trajectory)
+        _check(copy, precision, trajectory)
 
 
 def test_wrong_scheduler_fails_by_its_pictures(
-    tmp_path: Path, tiny_teacher: Path, exported: tuple[Path, str], trajectory: Trajectory
+    tmp_path: Path, exported: tuple[Path, str], trajectory: Trajectory
 ) -> None:
     """Each part is right, the whole is not."""
     folder, precision = exported
@@ -301,4 +307,4 @@ def test_wrong_scheduler_fails_by_its_pictures(
     text = config.read_text(encoding="utf-8")
     config.write_text(text.replace('"epsilon"', '"v_prediction"'), encoding="utf-8")
     with pytest.raises(GateError, match="pictures"):
-        _parity(tiny_teacher, copy, precision, trajectory)
+        _check(copy, precision, trajectory)

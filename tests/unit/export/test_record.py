@@ -8,12 +8,17 @@ import pytest
 import torch
 
 from edgekd.diffusion.load import load_pipeline
-from edgekd.export.capture import capture, component_names
-from edgekd.export.parity import record_for_parity
+from edgekd.export.capture import capture
+from edgekd.export.outline import component_names
 from edgekd.export.protocol import Generation
-from edgekd.export.record import draw, record_denoising_inputs
+from edgekd.export.record import Session, draw, record_denoising_inputs
+from edgekd.export.trajectory import record_for_parity
 
 PROMPTS = ("red apple", "a cat")
+
+
+def session(steps: int, guidance_scale: float = 4.0, seed: int = 0) -> Session:
+    return Session(prompts=PROMPTS, steps=steps, guidance_scale=guidance_scale, seed=seed)
 
 
 @pytest.fixture(scope="module", params=["tiny_teacher", "tiny_sdxl_teacher"])
@@ -22,8 +27,8 @@ def pipeline(request: pytest.FixtureRequest) -> Any:
 
 
 def test_every_call_is_recorded_and_the_drawing_is_untouched(pipeline: Any) -> None:
-    expected = draw(pipeline, PROMPTS, 3, 4.0, seed=5)
-    trajectory = record_denoising_inputs(pipeline, PROMPTS, 3, 4.0, seed=5)
+    expected = draw(pipeline, session(3, seed=5))
+    trajectory = record_denoising_inputs(pipeline, session(3, seed=5))
     np.testing.assert_array_equal(trajectory.images, expected)
     assert set(trajectory.recordings) == set(component_names(pipeline))
     unet = trajectory.recordings["unet"]
@@ -41,9 +46,9 @@ def test_every_call_is_recorded_and_the_drawing_is_untouched(pipeline: Any) -> N
 
 
 def test_nothing_stays_on_the_pipeline(pipeline: Any) -> None:
-    trajectory = record_denoising_inputs(pipeline, PROMPTS[:1], 2, 1.0)
+    trajectory = record_denoising_inputs(pipeline, session(2, guidance_scale=1.0))
     before = {name: len(calls) for name, calls in trajectory.recordings.items()}
-    draw(pipeline, PROMPTS, 2, 1.0, seed=0)
+    draw(pipeline, session(2, guidance_scale=1.0))
     assert {name: len(calls) for name, calls in trajectory.recordings.items()} == before
     assert "decode" not in vars(pipeline.vae)
     assert not pipeline.unet._forward_hooks
@@ -51,7 +56,7 @@ def test_nothing_stays_on_the_pipeline(pipeline: Any) -> None:
 
 def test_captures_give_the_recorded_outputs(pipeline: Any) -> None:
     """The wrapped part is the pipeline's own part: same names, same values."""
-    trajectory = record_denoising_inputs(pipeline, PROMPTS[:1], 2, 4.0)
+    trajectory = record_denoising_inputs(pipeline, session(2))
     for name, calls in trajectory.recordings.items():
         captured = capture(pipeline, name)
         assert list(captured.example_inputs) == list(calls[0].inputs)
@@ -67,7 +72,7 @@ def test_captures_give_the_recorded_outputs(pipeline: Any) -> None:
 def test_part_that_fails_leaves_no_hooks(tiny_teacher: Path) -> None:
     pipeline = load_pipeline(tiny_teacher)
     with pytest.raises(ValueError, match="prompt"):
-        record_denoising_inputs(pipeline, [3], 2, 4.0)  # type: ignore[list-item]
+        record_denoising_inputs(pipeline, session(2).model_copy(update={"prompts": (3,)}))
     assert not pipeline.unet._forward_hooks
     assert "decode" not in vars(pipeline.vae)
 
@@ -76,14 +81,14 @@ def test_other_size_and_batch_are_recorded_beside_the_pipelines_own(pipeline: An
     trajectory = record_for_parity(pipeline, list(PROMPTS), Generation(3, 4.0), other_shapes=True)
     other = trajectory.other
     assert other is not None
-    assert other.size is not None
-    height, width = other.size
+    assert other.session.size is not None
+    height, width = other.session.size
     assert (height, width) != (32, 32)
     assert other.images.shape == (3, height, width, 3)
     assert other.recordings["unet"][0].inputs["sample"].shape == (3, 4, height // 4, width // 4)
     np.testing.assert_array_equal(
         other.images[1],
-        draw(pipeline, PROMPTS[:1], 2, 1.0, 0, other.size, images_per_prompt=3)[1],
+        draw(pipeline, other.session)[1],
     )
     calls = trajectory.calls("unet")
     assert len(calls) == len(trajectory.recordings["unet"]) + len(other.recordings["unet"])
@@ -105,7 +110,7 @@ def test_guidance_that_the_unet_takes_is_recorded(class_name: str, tiny_teacher:
         )
     lcm = getattr(diffusers, class_name)(**parts, requires_safety_checker=False)
     lcm.set_progress_bar_config(disable=True)
-    calls = record_denoising_inputs(lcm, PROMPTS[:1], 2, 8.0).recordings["unet"]
+    calls = record_denoising_inputs(lcm, session(2, guidance_scale=8.0)).recordings["unet"]
     expected = lcm.get_guidance_scale_embedding(torch.tensor([7.0]), embedding_dim=16)
     for call in calls:
         assert list(call.inputs) == list(capture(lcm, "unet").example_inputs)

@@ -12,6 +12,7 @@ from edgekd.errors import InputError
 from edgekd.export import registry
 from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.protocol import Exporter
+from edgekd.runtime.declared import Runtime
 
 
 def _install(monkeypatch: pytest.MonkeyPatch, *values: tuple[str, str]) -> None:
@@ -52,8 +53,10 @@ def test_missing_extra_names_its_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _package(tmp_path, monkeypatch, "runtime_a", "import not_installed_runtime\n")
-    _install(monkeypatch, ("tpu", "runtime_a:Exporter [tpu_runtime]"))
-    with pytest.raises(InputError, match=r"pip install 'edgekd\[tpu_runtime\]'") as failure:
+    _install(monkeypatch, ("tpu", "runtime_a:Exporter"))
+    declared = Runtime("tpu", ("not-installed-runtime",), "edgekd-tpu[run]")
+    monkeypatch.setattr(registry, "runtimes", lambda: {"tpu": declared})
+    with pytest.raises(InputError, match=r"pip install 'edgekd-tpu\[run\]'") as failure:
         registry.get_exporter("tpu")
     assert "not_installed_runtime" in str(failure.value)
 

@@ -9,9 +9,10 @@ from edgekd.artifacts import ExportedPipeline, atomic_folder, finish
 from edgekd.errors import InputError
 from edgekd.export import stage
 from edgekd.export.protocol import ExportOptions, Generation
-from edgekd.export.stage import chosen_precisions, export_all
+from edgekd.export.stage import ExportPlan, chosen_precisions, export_all
 from edgekd.progress import Silent
 from edgekd.recipe import ExportSection
+from edgekd.runtime.declared import Runtime
 from edgekd.target import Target, load_target
 
 GENERATION = Generation(steps=2)
@@ -22,10 +23,11 @@ class FakeExporter:
 
     name = "fake"
     precisions = ("fp32", "int8")
+    runtime = Runtime("fake", ())
     dynamic_shapes = True
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, list[str], ExportOptions]] = []
+        self.calls: list[tuple[str, ExportOptions]] = []
 
     def facts(self) -> dict[str, Any]:
         return {}
@@ -35,11 +37,10 @@ class FakeExporter:
         pipeline_path: Path,
         out: Path,
         precision: str,
-        parity_prompts: list[str],
         progress: Any,
         options: ExportOptions,
     ) -> ExportedPipeline:
-        self.calls.append((precision, parity_prompts, options))
+        self.calls.append((precision, options))
         assert options.key is not None
         with atomic_folder(out) as folder:
             finish(folder, options.key)
@@ -74,29 +75,26 @@ def test_finished_precisions_are_kept_until_the_key_changes(
         """What had to be exported."""
         exporter.calls.clear()
         section = ExportSection(precisions=list(precisions))
-        exported = export_all(
-            tiny_teacher, _target(), section, tmp_path, prompts, Silent(), key, GENERATION
-        )
+        plan = ExportPlan(_target(), section, prompts, GENERATION)
+        exported = export_all(tiny_teacher, plan, tmp_path, key, Silent())
         assert list(exported) == list(precisions or ("fp32", "int8"))
         assert {item.path.parent for item in exported.values()} == {tmp_path}
-        return [precision for precision, _, _ in exporter.calls]
+        return [precision for precision, _ in exporter.calls]
 
     assert run("a", "fp32") == ["fp32"]
-    _, used, options = exporter.calls[0]
-    assert used == ["red apple", "cat"]
+    _, options = exporter.calls[0]
+    assert options.prompts == ("red apple", "cat")
     assert options.trajectory is not None
-    assert options.trajectory.prompts == ("red apple", "cat")
+    assert options.trajectory.session.prompts == ("red apple", "cat")
     assert options.schedulers == tuple(_target().schedulers)
     assert options.base is None
     assert run("a") == ["int8"]
-    assert exporter.calls[0][2].base == tmp_path / "fp32"
+    assert exporter.calls[0][1].base == tmp_path / "fp32"
     assert run("a") == []
     (tmp_path / "int8" / "artifact.json").unlink()  # as if killed half-way
     assert run("a") == ["int8"]
-    (tmp_path / ".int8.12345.tmp").mkdir()  # of a process that was killed
     assert run("b") == ["fp32", "int8"]
-    assert not (tmp_path / ".int8.12345.tmp").exists()
-    trajectories = [options.trajectory for _, _, options in exporter.calls]
+    trajectories = [options.trajectory for _, options in exporter.calls]
     assert trajectories[0] is trajectories[1]  # recorded once
-    monkeypatch.setattr(stage, "all_versions", lambda facts: {"torch": "another"})
+    exporter.runtime = Runtime("fake", ("numpy",))  # its version is part of the key
     assert run("b") == ["fp32", "int8"]

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.export.record import Recording, Trajectory
+from edgekd.export.record import Recording, Session, Trajectory
 from edgekd.export.trajectory_files import load_trajectory, save_trajectory
+
+SESSION = Session(prompts=("cat", "dog"), steps=2, guidance_scale=3.5, seed=7)
 
 
 def _trajectory() -> Trajectory:
@@ -17,18 +19,18 @@ def _trajectory() -> Trajectory:
     )
     images = np.zeros((2, 4, 4, 3), np.float32)
     calls = {"unet": [call, replace(call, timestep=None)]}
-    return Trajectory(calls, images, ("cat", "dog"), 2, 3.5, 7)
+    return Trajectory(calls, images, SESSION)
 
 
 def test_a_trajectory_comes_back_as_it_was(tmp_path: Path) -> None:
-    other = replace(_trajectory(), size=(32, 64), images_per_prompt=3)
+    elsewhere = SESSION.model_copy(update={"size": (32, 64), "images_per_prompt": 3})
+    other = replace(_trajectory(), session=elsewhere)
     trajectory = replace(_trajectory(), other=other)
     save_trajectory(trajectory, tmp_path / "t")
     loaded = load_trajectory(tmp_path / "t")
     assert loaded.other is not None
     for before, after in ((trajectory, loaded), (other, loaded.other)):
-        for name in ("prompts", "steps", "guidance_scale", "seed", "size", "images_per_prompt"):
-            assert getattr(after, name) == getattr(before, name)
+        assert after.session == before.session
         np.testing.assert_array_equal(after.images, before.images)
         assert [call.timestep for call in after.recordings["unet"]] == [499.5, None]
         for call, again in zip(before.recordings["unet"], after.recordings["unet"], strict=True):

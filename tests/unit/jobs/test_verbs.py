@@ -10,9 +10,10 @@ import pytest
 from edgekd.artifacts import TeacherCache, read_json
 from edgekd.distill import loop
 from edgekd.errors import InputError
+from edgekd.export.protocol import Generation
 from edgekd.jobs.benchmark import benchmark_run, student_names
 from edgekd.jobs.distill import train_student
-from edgekd.jobs.export import export_run
+from edgekd.jobs.export import ExportRequest, export_run
 from edgekd.jobs.plan import make_plan, with_sized_teacher
 from edgekd.progress import Silent
 from edgekd.recipe import Recipe, load_recipe
@@ -79,10 +80,10 @@ def test_an_export_fills_the_folder_that_one_stands_in(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    result = export_run(
-        tiny_teacher, load_target("onnx"), "fp32", Path(), None, Silent(), recommended=(3, 1.5)
+    request = ExportRequest(
+        tiny_teacher, load_target("onnx"), Path(), "fp32", generation=Generation(3, 1.5)
     )
-    assert result["path"] == tmp_path / "here"
+    assert export_run(request, Silent()).path == tmp_path / "here"
     manifest = read_json(tmp_path / "here" / "manifest.json")
     assert manifest["recommended"] == {"steps": 3, "guidance_scale": 1.5}
 
@@ -92,7 +93,7 @@ def test_a_mount_point_is_refused_before_the_export(
 ) -> None:
     monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
     with pytest.raises(InputError, match="a mount point"):
-        export_run(tiny_teacher, load_target("onnx"), "fp32", tmp_path, None, Silent())
+        export_run(ExportRequest(tiny_teacher, load_target("onnx"), tmp_path), Silent())
     assert list(tmp_path.iterdir()) == []
 
 

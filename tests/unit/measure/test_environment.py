@@ -2,7 +2,7 @@ import getpass
 import json
 import platform
 
-from edgekd.measure.environment import environment, versions
+from edgekd.measure.environment import environment
 
 
 def test_environment_is_json_and_says_what_a_reader_needs() -> None:
@@ -18,7 +18,3 @@ def test_environment_names_no_host_and_no_user() -> None:
     values = {str(value) for value in environment().values()}
     assert platform.node() not in values
     assert getpass.getuser() not in values
-
-
-def test_missing_packages_are_left_out() -> None:
-    assert list(versions(("numpy", "no-such-package-here"))) == ["numpy"]

@@ -120,7 +120,7 @@ def test_parts_of_another_place_or_pipeline(folder: Path, runtime: str) -> None:
 
 
 def test_runtimes_without_a_backend(folder: Path) -> None:
-    with pytest.raises(InputError, match="must be onnx, openvino or coreml, but got tflite"):
+    with pytest.raises(InputError, match="must be one of onnx, openvino, coreml, but got tflite"):
         backend(folder, "tflite")
 
 

@@ -12,11 +12,13 @@ import torch
 from edgekd.diffusion.load import load_pipeline
 from edgekd.export.bits.recipe import ComponentRecipe, QuantizationRecipe, resolve
 from edgekd.export.bits.sensitivity import rounded
-from edgekd.export.bits.storage import WeightStorage
+from edgekd.export.bits.storage import PartBits, WeightStorage
 from edgekd.export.bits.weights import models, of_part
-from edgekd.export.capture import PIPELINE_ATTRIBUTES, capture
+from edgekd.export.capture import capture
+from edgekd.export.outline import PIPELINE_ATTRIBUTES
 from edgekd.export.parity import snr_db
-from edgekd.export.record import record_denoising_inputs
+from edgekd.export.protocol import Conversion
+from edgekd.export.record import Session, record_denoising_inputs
 from edgekd.export.registry import get_exporter
 
 PARTS = ("text_encoder", "unet", "vae_decoder")
@@ -36,7 +38,8 @@ def pipeline(shallow_teacher: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def recordings(pipeline: Any) -> Any:
-    return record_denoising_inputs(pipeline, ["red apple"], 2, 3.0).recordings
+    session = Session(prompts=("red apple",), steps=2, guidance_scale=3.0)
+    return record_denoising_inputs(pipeline, session).recordings
 
 
 def bits_of(pipeline: Any, storage: WeightStorage) -> Any:
@@ -66,7 +69,9 @@ def test_part_computes_what_torch_does_with_rounded_weights(
     few = {name: count for name, count in own.items() if count is not None}
     # A text encoder's files go beside the tokenizer's.
     pipeline.tokenizer.save_pretrained(tmp_path / "tokenizer")
-    facts = exporter.convert_bits(captured, tmp_path / part, storage.method, few, recordings[part])
+    facts = exporter.convert_bits(
+        Conversion(captured, tmp_path / part, recordings[part]), PartBits(storage.method, few)
+    )
     stored = facts["quantization"]["bits_by_tensor"]
     missing = set(few) - set(stored)
     # Fixed shapes: Core ML computes the rows of the position table away.

@@ -11,7 +11,7 @@ from edgekd.export.bits.sensitivity import Drawing, noise_db, rounded
 from edgekd.export.bits.storage import LinearStorage
 from edgekd.export.bits.weights import Bits, weights
 from edgekd.export.protocol import Generation
-from edgekd.export.record import draw
+from edgekd.export.record import Session, draw
 
 STORAGE = LinearStorage(dict.fromkeys(("conv", "linear", "embedding"), (8, 6, 4)))
 GENERATION = Generation(steps=2, guidance_scale=3.0)
@@ -29,7 +29,7 @@ def decoder(pipeline: Any, bits: int) -> Bits:
 
 def test_pictures_are_those_that_parity_draws(tiny_pipeline: Any, drawing: Drawing) -> None:
     with torch.inference_mode():
-        expected = draw(tiny_pipeline, tuple(PROMPTS), 2, 3.0, seed=0)
+        expected = draw(tiny_pipeline, Session(prompts=tuple(PROMPTS), steps=2, guidance_scale=3.0))
     # One batch here, one by one there.
     np.testing.assert_allclose(drawing.pictures, expected, atol=2e-5)
 

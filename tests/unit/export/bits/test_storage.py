@@ -5,7 +5,6 @@ import pytest
 
 from edgekd.errors import GateError
 from edgekd.export.bits.storage import LinearStorage, linear_codes
-from edgekd.export.onnx.int8_weights import quantize_array
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.normal(size=(5, 7, 3, 3)).astype(np.float32)
@@ -18,13 +17,6 @@ def test_codes_are_symmetric_and_within_half_a_step(bits: int) -> None:
     largest = 2 ** (bits - 1) - 1
     assert np.abs(codes).max(axis=(1, 2, 3)).tolist() == [largest] * 5
     assert (np.abs(codes * scale - WEIGHT) <= scale / 2 * (1 + 1e-5)).all()
-
-
-def test_eight_bits_are_those_of_the_int8_precision() -> None:
-    codes, scale = linear_codes(WEIGHT, 8)
-    expected_codes, expected_scale = quantize_array(WEIGHT, 0)
-    np.testing.assert_array_equal(codes, expected_codes)
-    np.testing.assert_array_equal(scale, expected_scale)
 
 
 def test_transposed_weight_has_transposed_codes() -> None:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from edgekd.diffusion.load import load_pipeline
-from edgekd.export.capture import capture, component_names
+from edgekd.export.capture import capture
 from edgekd.export.coreml.layout import AppleModule, example_tensors, make_layout
+from edgekd.export.outline import component_names
 
 # From swift/StableDiffusion/pipeline/*.swift of apple/ml-stable-diffusion, at the sizes of the tiny
 # teachers: 8x8 latents, 24 tokens, text widths 32 and 48.

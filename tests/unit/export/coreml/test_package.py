@@ -22,7 +22,7 @@ from edgekd.export.coreml.exporter import CoreMlExporter
 from edgekd.export.coreml.package import PackageRunner
 from edgekd.export.coreml.precisions import PRECISIONS
 from edgekd.export.parity import check_component, open_component
-from edgekd.export.protocol import Floor
+from edgekd.export.protocol import Conversion, Floor
 from edgekd.export.record import Recording
 from edgekd.runtime.coreml_layout import LAYOUT_FILE
 
@@ -112,7 +112,7 @@ def export(
             base = make(first) / "unet" if precision != first else None
             folder = tmp_path_factory.mktemp(precision)
             facts[precision] = CoreMlExporter().convert(
-                captured, folder / "unet", precision, recordings, base
+                Conversion(captured, folder / "unet", recordings, base), precision
             )
             (folder / "facts.json").write_text(json.dumps(facts[precision]))
             made[precision] = folder
@@ -196,13 +196,15 @@ def test_equal_parts_give_equal_files(
     captured: Capture, recordings: list[Recording], export: Export, tmp_path: Path
 ) -> None:
     again = tmp_path / "unet"
-    CoreMlExporter().convert(captured, again, "palette6", recordings)  # traced, not from the base
+    CoreMlExporter().convert(
+        Conversion(captured, again, recordings), "palette6"
+    )  # traced, not from the base
     assert hash_tree(again) == hash_tree(export("palette6") / "unet")
 
 
 def test_unknown_precision_is_refused(captured: Capture, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="fp3"):
-        CoreMlExporter().convert(captured, tmp_path / "unet", "fp3", [])
+        CoreMlExporter().convert(Conversion(captured, tmp_path / "unet"), "fp3")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -309,14 +311,13 @@ def test_a_nan_weight_fails(export: Export, recordings: list[Recording], tmp_pat
 def test_a_nan_in_torch_never_becomes_a_package(
     captured: Capture, recordings: list[Recording], export: Export, tmp_path: Path
 ) -> None:
+    part = Conversion(captured, tmp_path / "unet", recordings, export("fp16") / "unet")
     weight = captured.module.get_parameter("unet.conv.weight")
     kept = weight.clone()
     try:
         weight.view(-1)[7] = math.nan
         with pytest.raises(GateError, match=r"finite.*conv.weight"):
-            CoreMlExporter().convert(
-                captured, tmp_path / "unet", "int8", recordings, export("fp16") / "unet"
-            )
+            CoreMlExporter().convert(part, "int8")
     finally:
         weight.copy_(kept)
 

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from edgekd.export.capture import Capture
+from edgekd.export.onnx import graph as onnx_graph
 from edgekd.export.onnx.exporter import OnnxExporter, OnnxRunner
-from edgekd.export.onnx.exporter import graph as onnx_graph
 from edgekd.export.onnx.graph import save_model, write_onnx
+from edgekd.export.protocol import Conversion
 
 
 class Small(nn.Module):
@@ -124,9 +125,11 @@ def test_weights_in_files_of_their_own_are_joined_without_loading_them(
 
 def test_int8_from_a_finished_float_export_is_the_same(captured: Capture, tmp_path: Path) -> None:
     onnx_exporter = OnnxExporter()
-    onnx_exporter.convert(captured, tmp_path / "fp32", "fp32", [])
-    onnx_exporter.convert(captured, tmp_path / "direct", "int8", [])
-    onnx_exporter.convert(captured, tmp_path / "derived", "int8", [], tmp_path / "fp32")
+    onnx_exporter.convert(Conversion(captured, tmp_path / "fp32"), "fp32")
+    onnx_exporter.convert(Conversion(captured, tmp_path / "direct"), "int8")
+    onnx_exporter.convert(
+        Conversion(captured, tmp_path / "derived", base=tmp_path / "fp32"), "int8"
+    )
     files = [(tmp_path / name / "model.onnx").read_bytes() for name in ("direct", "derived")]
     assert files[0] == files[1]
     assert len(files[0]) < (tmp_path / "fp32" / "model.onnx").stat().st_size

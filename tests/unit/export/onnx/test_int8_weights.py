@@ -13,7 +13,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.errors import GateError
-from edgekd.export.onnx.int8_weights import WeightRecipe, quantize_array, quantize_weights
+from edgekd.export.bits.storage import linear_codes
+from edgekd.export.onnx.int8_weights import WeightRecipe, quantize_weights
 from edgekd.export.onnx.pipeline import session_options
 
 RNG = np.random.default_rng(0)
@@ -60,7 +61,7 @@ def _run(model: Any, **inputs: Any) -> Any:
     st.integers(0, 1),
 )
 def test_rounding_error_is_at_most_half_a_scale(weight: Any, axis: int) -> None:
-    codes, scale = quantize_array(weight, axis)
+    codes, scale = linear_codes(weight, 8, axis)
     assert codes.shape == weight.shape
     assert scale.shape[axis] == weight.shape[axis]
     assert scale.size == weight.shape[axis]
@@ -70,7 +71,7 @@ def test_rounding_error_is_at_most_half_a_scale(weight: Any, axis: int) -> None:
 
 def test_each_channel_has_its_own_scale() -> None:
     weight = np.array([[127.0, -1.0], [0.0, 0.0], [1e-3, -0.127]], np.float32)
-    codes, scale = quantize_array(weight, 0)
+    codes, scale = linear_codes(weight, 8)
     np.testing.assert_array_equal(codes, [[127, -1], [0, 0], [1, -127]])
     np.testing.assert_allclose(scale[[0, 2], 0], [1, 1e-3], rtol=1e-6)
 
@@ -78,7 +79,7 @@ def test_each_channel_has_its_own_scale() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_weight_that_is_not_finite_stops_the_export(bad: float) -> None:
     with pytest.raises(GateError, match=r"blocks\.3"):
-        quantize_array(np.array([[1.0, bad]], np.float32), 0, "blocks.3")
+        linear_codes(np.array([[1.0, bad]], np.float32), 8, 0, "blocks.3")
 
 
 CONV = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])

@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.errors import InputError
+from edgekd.export.onnx import mobile as onnx_mobile
 from edgekd.export.onnx.exporter import OnnxRunner
-from edgekd.export.onnx.exporter import mobile as onnx_mobile
 from edgekd.export.onnx.graph import EXTERNAL_DATA_FILE
 from edgekd.export.onnx.half import to_half
 from edgekd.export.onnx.int8 import finest_stage, quantize_arithmetic

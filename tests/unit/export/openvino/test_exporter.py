@@ -9,22 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.artifacts import hash_tree, read_json, write_json
+from edgekd.artifacts import hash_tree
 from edgekd.diffusion.load import load_pipeline
 from edgekd.export.capture import Capture, capture
-from edgekd.export.manifest import read_manifest
+from edgekd.export.manifest import read_manifest, write_manifest
 from edgekd.export.openvino.exporter import OpenVinoExporter
 from edgekd.export.openvino.graph import read_model, save_model, to_openvino
 from edgekd.export.openvino.libraries import openvino
 from edgekd.export.openvino.pipeline import OpenVinoRunner, properties, stored_options
-from edgekd.export.openvino.quantize import INTEGER_PARTS, weighted_products
+from edgekd.export.openvino.quantize import weighted_products
 from edgekd.export.openvino.tokenizer import convert_tokenizers
 from edgekd.export.openvino.tune import choose, tune
 from edgekd.export.parity import psnr_db, snr_db
-from edgekd.export.protocol import ExportOptions, Generation
+from edgekd.export.protocol import Conversion, ExportOptions, Generation
 from edgekd.export.record import Recording
 from edgekd.export.unet_noise import unet_noise
 from edgekd.progress import Silent
+from edgekd.runtime.options import RuntimeOptions
 
 PROMPT = "red apple"
 
@@ -37,8 +38,8 @@ def pipeline(tiny_teacher: Path) -> Any:
 @pytest.fixture(scope="module")
 def exported(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("openvino") / "fp32"
-    options = ExportOptions(generation=Generation(2, 4.0))
-    OpenVinoExporter().export(tiny_teacher, out, "fp32", [PROMPT], Silent(), options)
+    options = ExportOptions((PROMPT,), generation=Generation(2, 4.0))
+    OpenVinoExporter().export(tiny_teacher, out, "fp32", Silent(), options)
     return out
 
 
@@ -146,7 +147,7 @@ def test_fewer_bits_make_smaller_files_near_the_original(
     base = exported / "vae_decoder"
     for name, start in (("direct", None), ("derived", base)):
         folder = tmp_path / name / "vae_decoder"
-        exporter.convert(decoder, folder, precision, [recording], start)
+        exporter.convert(Conversion(decoder, folder, [recording], start), precision)
     assert hash_tree(tmp_path / "direct") == hash_tree(tmp_path / "derived")
     small, large = (
         (folder / "openvino_model.bin").stat().st_size
@@ -155,7 +156,7 @@ def test_fewer_bits_make_smaller_files_near_the_original(
     assert small < share * large
     output = exporter.open_component(tmp_path / "direct", "vae_decoder")({"latent_sample": latents})
     assert (
-        exporter.component_floor("vae_decoder", precision).db
+        exporter.floors(precision).component("vae_decoder").db
         < snr_db(picture, output["sample"])
         < 90
     )
@@ -201,15 +202,15 @@ def test_quantized_unets_stay_near_the_original(
 ) -> None:
     exporter = OpenVinoExporter()
     folder = tmp_path / "unet"
-    facts = exporter.convert(small_unet, folder, precision, small_calls)["quantization"]
+    facts = exporter.convert(Conversion(small_unet, folder, small_calls), precision)["quantization"]
     runner = exporter.open_component(tmp_path, "unet")
     values = [
         snr_db(call.outputs["out_sample"], runner(call.inputs)["out_sample"])
         for call in small_calls
     ]
-    assert exporter.component_floor("unet", precision).db < min(values)
+    assert exporter.floors(precision).component("unet").db < min(values)
     assert max(values) < 60  # something was rounded
-    integers = precision in INTEGER_PARTS
+    integers = precision in ("int8_full", "hybrid")
     assert (facts.get("calibration_calls") == 2) == integers
     kinds = [node.get_type_name() for node in read_model(folder).get_ordered_ops()]
     assert ("FakeQuantize" in kinds) == integers
@@ -219,9 +220,10 @@ def test_quantized_unet_depends_on_its_source_alone(
     small_unet: Capture, small_calls: list[Recording], tmp_path: Path
 ) -> None:
     exporter = OpenVinoExporter()
-    exporter.convert(small_unet, tmp_path / "fp32" / "unet", "fp32", [])
+    exporter.convert(Conversion(small_unet, tmp_path / "fp32" / "unet"), "fp32")
     for name, base in (("direct", None), ("derived", tmp_path / "fp32" / "unet")):
-        exporter.convert(small_unet, tmp_path / name / "unet", "hybrid", small_calls, base)
+        part = Conversion(small_unet, tmp_path / name / "unet", small_calls, base)
+        exporter.convert(part, "hybrid")
     assert hash_tree(tmp_path / "direct") == hash_tree(tmp_path / "derived")
 
 
@@ -233,19 +235,19 @@ def test_weighted_products_are_torchs_linear_layers(exported: Path, pipeline: An
 
 
 def test_an_fp32_export_computes_in_float32(exported: Path) -> None:
-    assert stored_options(exported) == {"arithmetic": "f32"}
+    assert stored_options(exported) == RuntimeOptions(arithmetic="f32")
     runner = OpenVinoExporter().open_deployed(exported, "text_encoder")
     assert runner.executed_by.endswith("f32")
 
 
 def test_measured_options_are_stored_and_used(exported: Path) -> None:
     before = read_manifest(exported)
-    options = tune(exported, threads=1)
-    assert read_manifest(exported) == {**before, "tuning": options}
-    assert stored_options(exported) == options["chosen"]
-    assert all(row["arithmetic"] == "f32" and row["p50_ms"] > 0 for row in options["measured"])
-    write_json(exported / "manifest.json", before)
-    assert read_json(exported / "manifest.json") == before
+    tuning = tune(exported, threads=1)
+    assert read_manifest(exported) == before.model_copy(update={"tuning": tuning})
+    assert stored_options(exported) == RuntimeOptions(**tuning.chosen)
+    rows = tuning.model_dump()["measured"]
+    assert all(row["arithmetic"] == "f32" and row["p50_ms"] > 0 for row in rows)
+    write_manifest(exported, before)
 
 
 def test_the_default_stays_unless_another_is_clearly_faster() -> None:
