@@ -65,9 +65,7 @@ def parts(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_javascript_runtime_gives_what_python_gives(
-    package: str, node_modules: Path, parts: dict[str, Any], tmp_path: Path
-) -> None:
+def test_javascript_runtime_gives_what_python_gives(package, node_modules, parts, tmp_path):
     jobs, expected = [], {}
     for (part, precision), folder in parts["folders"].items():
         recording = parts["recordings"][part][-1]

@@ -146,7 +146,7 @@ def _export(
 
 
 @pytest.mark.parametrize(("name", "precision", "pipeline"), PAIRS)
-def test_export_proves_every_part(export: Export, name: str, precision: str, pipeline: str) -> None:
+def test_export_proves_every_part(export, name, precision, pipeline):
     source, exported = export(name, pipeline, precision)
     manifest = read_manifest(exported.path)
     expected = set(PIPELINE_ATTRIBUTES)
@@ -177,9 +177,7 @@ def test_export_proves_every_part(export: Export, name: str, precision: str, pip
 
 
 @pytest.mark.parametrize(("name", "precision", "pipeline"), PAIRS)
-def test_loaded_export_draws_other_batches_and_sizes(
-    export: Export, name: str, precision: str, pipeline: str
-) -> None:
+def test_loaded_export_draws_other_batches_and_sizes(export, name, precision, pipeline):
     exporter = get_exporter(name)
     _, exported = export(name, pipeline, precision)
     drawer = exporter.load(exported.path, 1)
@@ -201,7 +199,7 @@ def test_loaded_export_draws_other_batches_and_sizes(
 
 
 @pytest.mark.parametrize("name", ON_HARDEST)
-def test_pictures_equal_torch_at_another_size(export: Export, name: str) -> None:
+def test_pictures_equal_torch_at_another_size(export, name):
     """Shapes that were not traced give torch's pictures too, not just some picture."""
     import torch
 
@@ -219,7 +217,7 @@ def test_pictures_equal_torch_at_another_size(export: Export, name: str) -> None
 
 
 @pytest.mark.parametrize("name", ON_HARDEST)
-def test_parts_in_turns_draw_the_same_pictures(export: Export, name: str) -> None:
+def test_parts_in_turns_draw_the_same_pictures(export, name):
     """As the pictures of a large export are checked; the second one opens every part again."""
     exporter = get_exporter(name)
     if not isinstance(exporter, LoadsInTurns):
@@ -234,8 +232,8 @@ def test_parts_in_turns_draw_the_same_pictures(export: Export, name: str) -> Non
 
 @pytest.mark.parametrize(("name", "precision", "pipeline"), HARD)
 def test_large_part_is_made_of_the_first_precision_without_weights(
-    export: Export, tmp_path: Path, name: str, precision: str, pipeline: str
-) -> None:
+    export, tmp_path, name, precision, pipeline
+):
     exporter = get_exporter(name)
     made = exporter.from_files if isinstance(exporter, ConvertsFiles) else ()
     if precision not in made:
@@ -251,9 +249,7 @@ def test_large_part_is_made_of_the_first_precision_without_weights(
 
 
 @pytest.mark.parametrize(("name", "precision", "pipeline"), HARD)
-def test_equal_source_gives_equal_files(
-    export: Export, tmp_path: Path, name: str, precision: str, pipeline: str
-) -> None:
+def test_equal_source_gives_equal_files(export, tmp_path, name, precision, pipeline):
     """Also where one export started from another precision's, and the other did not."""
     source, exported = export(name, pipeline, precision)
     copy = shutil.copytree(source, tmp_path / "elsewhere")
@@ -266,7 +262,7 @@ def test_equal_source_gives_equal_files(
 
 
 @pytest.mark.parametrize("name", exporters())
-def test_unknown_precision_is_refused(tmp_path: Path, tiny_teacher: Path, name: str) -> None:
+def test_unknown_precision_is_refused(tmp_path, tiny_teacher, name):
     with pytest.raises(InputError, match="fp3"):
         _export(name, tiny_teacher, tmp_path / "out", "fp3")
     assert list(tmp_path.iterdir()) == []
@@ -274,13 +270,7 @@ def test_unknown_precision_is_refused(tmp_path: Path, tiny_teacher: Path, name: 
 
 @pytest.mark.parametrize("gate", ["part", "picture"])
 @pytest.mark.parametrize("name", ON_HARDEST)
-def test_failed_gate_keeps_the_earlier_export_alone(
-    export: Export,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    gate: str,
-) -> None:
+def test_failed_gate_keeps_the_earlier_export_alone(export, tmp_path, monkeypatch, name, gate):
     exporter = get_exporter(name)
     source, earlier = export(name, "tiny_cut_student", exporter.precisions[0])
     out = shutil.copytree(earlier.path, tmp_path / "out")

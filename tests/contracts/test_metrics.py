@@ -113,7 +113,7 @@ def noisy(samples: Samples, amount: float) -> list[Sample]:
 
 
 @every_metric
-def test_batch_size_does_not_matter(metric: Value, networks: Networks, real: list[Sample]):
+def test_batch_size_does_not_matter(metric, networks, real):
     few, reference = real[:10], real[10:20]
     assert metric(Networks.make(3), few, reference) == pytest.approx(
         metric(networks, few, reference), rel=1e-4, abs=1e-6
@@ -121,7 +121,7 @@ def test_batch_size_does_not_matter(metric: Value, networks: Networks, real: lis
 
 
 @every_metric
-def test_order_does_not_matter(metric: Value, networks: Networks, real: list[Sample]):
+def test_order_does_not_matter(metric, networks, real):
     few, reference = real[:10], real[10:20]
     assert metric(networks, few[::-1], reference[::-1]) == pytest.approx(
         metric(networks, few, reference), rel=1e-4, abs=1e-6
@@ -129,7 +129,7 @@ def test_order_does_not_matter(metric: Value, networks: Networks, real: list[Sam
 
 
 @every_metric
-def test_worse_pictures_get_worse_figures(metric: Value, networks: Networks, real: list[Sample]):
+def test_worse_pictures_get_worse_figures(metric, networks, real):
     half, reference = real[:COUNT], real[COUNT:]
     figures = [metric(networks, noisy(half, amount), reference) for amount in (0, 30, 90)]
     assert figures == sorted(figures)
@@ -137,9 +137,7 @@ def test_worse_pictures_get_worse_figures(metric: Value, networks: Networks, rea
 
 
 @pytest.mark.parametrize("metric", [OF_PICTURES[name] for name in ("fd", "kid")])
-def test_no_set_is_nearer_than_the_set_itself(
-    metric: Value, networks: Networks, real: list[Sample]
-):
+def test_no_set_is_nearer_than_the_set_itself(metric, networks, real):
     half = real[:COUNT]
     itself = metric(networks, half, half)
     assert itself <= 1e-6
@@ -148,7 +146,7 @@ def test_no_set_is_nearer_than_the_set_itself(
 
 
 @pytest.mark.parametrize("metric", [OF_PICTURES[name] for name in ("score", "r1", "r5")])
-def test_shuffled_captions_are_noticed(metric: Value, networks: Networks, real: list[Sample]):
+def test_shuffled_captions_are_noticed(metric, networks, real):
     half = real[:COUNT]
     shuffled = [
         Sample(s.image, other.caption) for s, other in zip(half, half[7:] + half[:7], strict=True)
@@ -158,7 +156,7 @@ def test_shuffled_captions_are_noticed(metric: Value, networks: Networks, real: 
 
 
 @pytest.mark.parametrize("metric", INSTALLED.values(), ids=INSTALLED.keys())
-def test_a_metric_says_what_it_measures(metric: Metric, networks: Networks, real: list[Sample]):
+def test_a_metric_says_what_it_measures(metric, networks, real):
     """Without its source it has no value; with it, a finite one, and texts without gaps."""
     found = measurements(networks, real[:10], real[10:20])
     assert metric.measure(Measurements(found.reference)) is None
@@ -182,7 +180,7 @@ def test_a_metric_says_what_it_measures(metric: Metric, networks: Networks, real
         ("size_bytes", 7),
     ],
 )
-def test_what_is_not_of_pictures_is_taken_as_it_was_measured(name: str, expected: float):
+def test_what_is_not_of_pictures_is_taken_as_it_was_measured(name, expected):
     reference = Reference(np.zeros((2, 2), np.float32), "e", "s", 1, 2, 0)
     found = Measurements(reference, None, (2.0, 1.0, 4.0), PeakMemory(1, 3), 5, 7)
     assert INSTALLED[name].measure(found) == Figure(value=expected)

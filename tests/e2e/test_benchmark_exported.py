@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,13 +45,8 @@ def pair(source: Path, export: Path, generation: RowGeneration) -> tuple[Case, C
     ],
 )
 def test_the_same_noise_gives_diffusers_picture(
-    teacher: str,
-    runtime: str,
-    precision: str,
-    generation: RowGeneration,
-    request: pytest.FixtureRequest,
-    export_to: Callable[[Path, str, str], Path],
-) -> None:
+    teacher, runtime, precision, generation, request, export_to
+):
     source = request.getfixturevalue(teacher)
     cases = pair(source, export_to(source, runtime, precision), generation)
     assert cases[1].evaluated == not_executed_here(runtime)
@@ -68,7 +62,7 @@ def test_the_same_noise_gives_diffusers_picture(
 HEAVY = "{'torch', 'diffusers', 'transformers', 'optimum'} & set(__import__('sys').modules)"
 
 
-def test_time_and_memory_are_those_of_a_process_without_torch(starter_export: Path) -> None:
+def test_time_and_memory_are_those_of_a_process_without_torch(starter_export):
     generation = RowGeneration("DDIMScheduler", 1, 4.0)
     case = replace(student_case("e", starter_export), generation=generation)
     speed = SpeedSection(threads=1, warmup=1, component_runs=1, image_runs=1)
@@ -85,9 +79,7 @@ def test_time_and_memory_are_those_of_a_process_without_torch(starter_export: Pa
 
 
 @pytest.mark.parametrize(("fused", "batches"), [(True, [2]), (False, [1, 1])])
-def test_a_guided_step_is_replayed_as_the_folder_runs_it(
-    starter_export: Path, fused: bool, batches: list[int]
-) -> None:
+def test_a_guided_step_is_replayed_as_the_folder_runs_it(starter_export, fused, batches):
     generation = RowGeneration("DDIMScheduler", 2, 4.0)
     case = replace(student_case("e", starter_export), generation=generation)
     drawer: Any = open_drawer(case, threads=1)

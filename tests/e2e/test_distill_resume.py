@@ -137,9 +137,7 @@ def _student(out: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def test_a_run_killed_at_any_point_ends_with_the_same_bits(
-    work: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_run_killed_at_any_point_ends_with_the_same_bits(work, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "killed"
     work = {**work, "whole": str(whole), "out": str(out)}
     done = subprocess.run(
@@ -157,7 +155,7 @@ def test_a_run_killed_at_any_point_ends_with_the_same_bits(
     assert left == ["artifact.json", "metrics.jsonl", "samples", "student", "tensorboard"]
 
 
-def test_two_processes_train_the_same_student_as_one(work: dict[str, Any], tmp_path: Path) -> None:
+def test_two_processes_train_the_same_student_as_one(work, tmp_path):
     from edgekd.distill.folder import RunFolder
     from edgekd.distill.loop import distill
     from edgekd.distill.sources import CachedTeacher

@@ -86,9 +86,7 @@ def stored_bits(exported: Path, part: str) -> dict[str, int]:
     return bits
 
 
-def test_export_stores_the_bits_of_its_recipe(
-    shallow_teacher: Path, exported: Path, recipe: QuantizationRecipe
-) -> None:
+def test_export_stores_the_bits_of_its_recipe(shallow_teacher, exported, recipe):
     manifest = read_manifest(exported)
     assert manifest.precision == "mixed"
     assert manifest.quantization.recipe == "quantization.yaml"
@@ -103,8 +101,8 @@ def test_export_stores_the_bits_of_its_recipe(
 
 @pytest.mark.parametrize("part", ["unet", "text_encoder", "vae_decoder", "vae_encoder"])
 def test_export_computes_what_torch_does_with_rounded_weights(
-    shallow_teacher: Path, exported: Path, recipe: QuantizationRecipe, part: str
-) -> None:
+    shallow_teacher, exported, recipe, part
+):
     pipeline = load_pipeline(shallow_teacher)
     captured = capture(pipeline, part)
     inputs = captured.example_inputs
@@ -123,14 +121,12 @@ def test_export_computes_what_torch_does_with_rounded_weights(
         assert snr_db(value.numpy(), outputs[name]) > 80
 
 
-def test_same_input_same_export(
-    shallow_teacher: Path, exported: Path, recipe: QuantizationRecipe, tmp_path: Path
-) -> None:
+def test_same_input_same_export(shallow_teacher, exported, recipe, tmp_path):
     again = export(shallow_teacher, tmp_path / "again", recipe)
     assert content_hash(again) == content_hash(exported)
 
 
-def test_saved_recipe_fits_a_fine_tune(exported: Path, fine_tune: Path, tmp_path: Path) -> None:
+def test_saved_recipe_fits_a_fine_tune(exported, fine_tune, tmp_path):
     recipe = load_quantization(exported / "quantization.yaml")
     tuned = export(fine_tune, tmp_path / "tuned", recipe)
     assert stored_bits(tuned, "unet") == stored_bits(exported, "unet")
@@ -139,9 +135,7 @@ def test_saved_recipe_fits_a_fine_tune(exported: Path, fine_tune: Path, tmp_path
     assert manifest.content_hash != read_manifest(exported).content_hash
 
 
-def test_recipe_of_another_architecture_is_refused(
-    tiny_sdxl_teacher: Path, exported: Path, tmp_path: Path
-) -> None:
+def test_recipe_of_another_architecture_is_refused(tiny_sdxl_teacher, exported, tmp_path):
     recipe = load_quantization(exported / "quantization.yaml")
     values = recipe.model_dump()
     values["components"]["unet"]["bits"]["down_blocks.3.resnets.0.conv1.weight"] = 6
@@ -163,7 +157,7 @@ def few_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_drawings")
-def test_auto_from_the_command_line(shallow_teacher: Path, tmp_path: Path) -> None:
+def test_auto_from_the_command_line(shallow_teacher, tmp_path):
     out = tmp_path / "out"
     result = run(
         shallow_teacher, "--out", out, "--prompt", "red apple", "--quantize", "auto",
@@ -188,8 +182,8 @@ def test_auto_from_the_command_line(shallow_teacher: Path, tmp_path: Path) -> No
 @pytest.mark.usefixtures("few_drawings")
 @pytest.mark.parametrize(("target", "arithmetic_db"), [("openvino", 45.0), ("coreml", 60.0)])
 def test_auto_for_other_runtimes_and_on_to_a_fine_tune(
-    shallow_teacher: Path, fine_tune: Path, tmp_path: Path, target: str, arithmetic_db: float
-) -> None:
+    shallow_teacher, fine_tune, tmp_path, target, arithmetic_db
+):
     """`arithmetic_db`: what the pictures lose besides, to bf16 or to float16; 5 dB and more below
     what exports of this teacher in float weights were seen to keep."""
     first, second = tmp_path / "first", tmp_path / "second"
@@ -211,9 +205,7 @@ def test_auto_for_other_runtimes_and_on_to_a_fine_tune(
 
 
 @pytest.mark.usefixtures("few_drawings")
-def test_auto_measures_the_pipeline_with_its_lora(
-    tiny_teacher: Path, tiny_lora: Path, tmp_path: Path
-) -> None:
+def test_auto_measures_the_pipeline_with_its_lora(tiny_teacher, tiny_lora, tmp_path):
     out = tmp_path / "out"
     result = run(
         tiny_teacher, "--out", out, "--prompt", "red apple", "--quantize", "auto",
@@ -244,9 +236,7 @@ def test_auto_measures_the_pipeline_with_its_lora(
         ),
     ],
 )
-def test_bad_options_are_one_clear_line(
-    shallow_teacher: Path, tmp_path: Path, options: list[str], problem: str
-) -> None:
+def test_bad_options_are_one_clear_line(shallow_teacher, tmp_path, options, problem):
     result = run(shallow_teacher, "--out", tmp_path / "out", *options)
     message = str(result.exception) if result.exception is not None else result.output
     assert problem in message

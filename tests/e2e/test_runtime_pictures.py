@@ -115,14 +115,12 @@ SESSIONS = [
 
 
 @pytest.mark.parametrize(("name", "changes", "steps", "guidance"), SESSIONS)
-def test_starter(
-    opened: OpenCase, name: str, changes: dict[str, Any], steps: int, guidance: float
-) -> None:
+def test_starter(opened, name, changes, steps, guidance):
     case = with_scheduler(opened("starter_teacher"), name, **changes)
     assert psnr(case, PROMPTS, steps=steps, guidance_scale=guidance, seed=41) >= FLOOR_DB
 
 
-def test_negative_prompts_sizes_and_two_calls(opened: OpenCase) -> None:
+def test_negative_prompts_sizes_and_two_calls(opened):
     case = with_scheduler(opened("starter_teacher"), "DDIMScheduler")
     options = {"steps": 4, "guidance_scale": 4.0, "height": 64, "width": 96}
     size = case[1].folder.shapes.multiple
@@ -133,19 +131,19 @@ def test_negative_prompts_sizes_and_two_calls(opened: OpenCase) -> None:
 
 
 @pytest.mark.parametrize("negative", [None, "", "green"])
-def test_sdxl(opened: OpenCase, negative: str | None) -> None:
+def test_sdxl(opened, negative):
     case = with_scheduler(opened("shallow_sdxl_teacher"), "DDIMScheduler")
     options = {"steps": 4, "guidance_scale": 4.0, "negative_prompt": negative}
     assert psnr(case, PROMPTS[:2], **options) >= FLOOR_DB
 
 
-def test_sdxl_without_guidance(opened: OpenCase) -> None:
+def test_sdxl_without_guidance(opened):
     case = with_scheduler(opened("shallow_sdxl_teacher"), "DDIMScheduler")
     assert psnr(case, PROMPTS[:2], steps=4, guidance_scale=1.0) >= FLOOR_DB
 
 
 @pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler"])
-def test_v_prediction(opened: OpenCase, name: str) -> None:
+def test_v_prediction(opened, name):
     changes = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
     case = with_scheduler(
         opened("shallow_sdxl_teacher"), name, timestep_spacing="trailing", **changes
@@ -154,13 +152,13 @@ def test_v_prediction(opened: OpenCase, name: str) -> None:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 8.0])
-def test_guidance_distilled(opened: OpenCase, guidance: float) -> None:
+def test_guidance_distilled(opened, guidance):
     case = opened("guidance_distilled")
     assert case[1].folder.guidance_width == 33
     assert psnr(case, PROMPTS, steps=4, guidance_scale=guidance) >= FLOOR_DB
 
 
-def test_guidance_conditioning_is_heard(opened: OpenCase) -> None:
+def test_guidance_conditioning_is_heard(opened):
     _, ours = opened("guidance_distilled")
     weak, strong = (
         ours.generate(["red apple"], steps=2, guidance_scale=scale) for scale in (1.0, 8.0)
@@ -168,12 +166,7 @@ def test_guidance_conditioning_is_heard(opened: OpenCase) -> None:
     assert (weak != strong).any()
 
 
-def test_openvino_draws_the_same(
-    opened: OpenCase,
-    guidance_distilled: Path,
-    export_onnx: Callable[[Path], Path],
-    tmp_path: Path,
-) -> None:
+def test_openvino_draws_the_same(opened, guidance_distilled, export_onnx, tmp_path):
     """The tiny student as OpenVINO's own converter reads it from ONNX."""
     import openvino
 
@@ -193,12 +186,7 @@ def test_openvino_draws_the_same(
 
 
 @pytest.mark.parametrize("name", ["shallow_teacher", "shallow_sdxl_teacher", "guidance_distilled"])
-def test_core_mls_packages_draw_the_same(
-    name: str,
-    opened: OpenCase,
-    request: pytest.FixtureRequest,
-    export_to: Callable[[Path, str, str], Path],
-) -> None:
+def test_core_mls_packages_draw_the_same(name, opened, request, export_to):
     """Packages of a fixed batch of two, evaluated where there is no Core ML."""
     from edgekd.export.coreml.mil.evaluator import PackageEvaluator
     from edgekd.runtime.conditions import open_encoders

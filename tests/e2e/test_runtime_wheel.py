@@ -42,7 +42,7 @@ def contents(wheel: Path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def test_the_wheel_holds_the_runtime_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_holds_the_runtime_and_nothing_else(wheel):
     files = {name: body for name, body in contents(wheel).items() if ".dist-info/" not in name}
     expected = {path.relative_to(SOURCE).as_posix() for path in SOURCE.glob("edgekd/runtime/*.py")}
     expected |= {
@@ -54,11 +54,11 @@ def test_the_wheel_holds_the_runtime_and_nothing_else(wheel: Path) -> None:
         assert body == (SOURCE / name).read_bytes(), name
 
 
-def test_a_wheel_straight_from_the_checkout_is_the_same(wheel: Path, tmp_path: Path) -> None:
+def test_a_wheel_straight_from_the_checkout_is_the_same(wheel, tmp_path):
     assert contents(build(SOURCE / "runtime", tmp_path, "--wheel")) == contents(wheel)
 
 
-def test_the_source_archive_stands_alone(wheel: Path) -> None:
+def test_the_source_archive_stands_alone(wheel):
     archive = next(wheel.parent.glob("*.tar.gz"))
     with tarfile.open(archive) as opened:
         names = {name.split("/", 1)[1] for name in opened.getnames()}
@@ -66,7 +66,7 @@ def test_the_source_archive_stands_alone(wheel: Path) -> None:
     assert (SOURCE / "LICENSE").read_bytes() == (SOURCE / "runtime" / "LICENSE").read_bytes()
 
 
-def test_metadata_asks_for_little(wheel: Path) -> None:
+def test_metadata_asks_for_little(wheel):
     files = contents(wheel)
     text = next(body for name, body in files.items() if name.endswith("/METADATA")).decode()
     metadata = Parser().parsestr(text)
@@ -93,9 +93,7 @@ def run(python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProc
     )
 
 
-def test_pictures_without_torch(
-    python: Path, starter_teacher: Path, starter_export: Path, tmp_path: Path
-) -> None:
+def test_pictures_without_torch(python, starter_teacher, starter_export, tmp_path):
     code = f"from importlib.util import find_spec; print([*filter(find_spec, {ABSENT!r})])"
     assert run(python, tmp_path, "-c", code).stdout.strip() == "[]"
     prompts = ["red apple", "blue car"]
@@ -117,9 +115,7 @@ def test_pictures_without_torch(
         assert (errors**2).mean() < 255**2 / 10**5
 
 
-def test_one_line_for_what_is_missing_or_wrong(
-    python: Path, starter_export: Path, tmp_path: Path
-) -> None:
+def test_one_line_for_what_is_missing_or_wrong(python, starter_export, tmp_path):
     result = run(python, tmp_path, "-m", "edgekd.runtime", "absent", "apple", "--out", "o")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "error: the exported pipeline must be a folder, but got absent\n"

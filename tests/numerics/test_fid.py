@@ -69,7 +69,7 @@ def test_fd_of_fewer_samples_than_dimensions():
 
 
 @pytest.mark.parametrize("samples", [20, 300])
-def test_fd_of_a_set_with_itself_is_zero(samples: int):
+def test_fd_of_a_set_with_itself_is_zero(samples):
     a = features(samples, 64, 5)
     scale = np.trace(statistics(a).covariance)
     assert fd(a, a) <= 1e-12 * scale

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,11 +130,7 @@ COMPRESSIONS: dict[str, tuple[str, str, Callable[[Any], Callable[[Any], Any]]]] 
     "pruned, iOS 18": ("iOS18", "constexpr_sparse_to_dense", pruned),
     "pruned palette, iOS 18": ("iOS18", "constexpr_lut_to_sparse", pruned_palettes),
     "pruned int8, iOS 18": ("iOS18", "constexpr_sparse_blockwise_shift_scale", pruned_linear),
-    "palette of int8, iOS 18": (
-        "iOS18",
-        "constexpr_blockwise_shift_scale",
-        quantized_palettes,
-    ),
+    "palette of int8, iOS 18": ("iOS18", "constexpr_blockwise_shift_scale", quantized_palettes),
 }
 
 
@@ -151,9 +146,7 @@ def dense_weights(model: Any) -> dict[tuple[int, ...], np.ndarray]:
 
 
 @pytest.mark.parametrize("name", COMPRESSIONS)
-def test_compressed_package_equals_torch_with_its_weights(
-    name: str, nets: dict[str, Any], tmp_path: Path
-) -> None:
+def test_compressed_package_equals_torch_with_its_weights(name, nets, tmp_path):
     import coremltools.optimize.coreml as cto
 
     target, kind, compress = COMPRESSIONS[name]
@@ -179,7 +172,7 @@ def test_compressed_package_equals_torch_with_its_weights(
     assert snr_db(original, output) < 80
 
 
-def test_quantized_activations_equal_torch(convert: Convert, tmp_path: Path) -> None:
+def test_quantized_activations_equal_torch(convert, tmp_path):
     """W8A8: quantizers trained into the torch model become operations of the package."""
     from coremltools.optimize.torch.quantization import (
         LinearQuantizer,

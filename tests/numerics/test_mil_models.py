@@ -192,9 +192,7 @@ def worst_snr(references: list[np.ndarray], outputs: list[np.ndarray]) -> float:
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_package_equals_torch(
-    make: Callable[[], Part], target: str, precision: str, convert: Convert, tmp_path: Path
-) -> None:
+def test_package_equals_torch(make, target, precision, convert, tmp_path):
     module, inputs = make()
     package = tmp_path / "part.mlpackage"
     convert(module, inputs, target, precision).save(str(package))

@@ -30,9 +30,7 @@ def drawn() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("zero_snr", [False, True])
-def test_noise_and_velocity_equal_diffusers(
-    drawn: tuple[torch.Tensor, torch.Tensor, torch.Tensor], zero_snr: bool
-) -> None:
+def test_noise_and_velocity_equal_diffusers(drawn, zero_snr):
     latents, noise, timesteps = drawn
     scheduler = _scheduler("v_prediction", zero_snr)
     schedule = read_schedule(scheduler)
@@ -43,16 +41,12 @@ def test_noise_and_velocity_equal_diffusers(
     assert torch.equal(velocity, scheduler.get_velocity(latents, noise, timesteps))
 
 
-def test_target_of_an_epsilon_teacher_is_the_noise(
-    drawn: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-) -> None:
+def test_target_of_an_epsilon_teacher_is_the_noise(drawn):
     latents, noise, timesteps = drawn
     assert read_schedule(_scheduler("epsilon")).target(latents, noise, timesteps) is noise
 
 
-def test_a_perfect_prediction_leads_back_to_the_latents(
-    drawn: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-) -> None:
+def test_a_perfect_prediction_leads_back_to_the_latents(drawn):
     latents, noise, timesteps = drawn
     schedule = read_schedule(_scheduler("v_prediction"))
     alphas = schedule.alphas_cumprod[timesteps][:, None, None, None]
@@ -64,7 +58,7 @@ def test_a_perfect_prediction_leads_back_to_the_latents(
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_min_snr_weights_mean_the_same_loss_on_the_image(prediction_type: str) -> None:
+def test_min_snr_weights_mean_the_same_loss_on_the_image(prediction_type):
     """Both formulas are `min(SNR, gamma)` on the squared error of x_0 (Hang et al., eq. 8)."""
     schedule = read_schedule(_scheduler(prediction_type))
     timesteps = torch.tensor([0, 250, 999])
@@ -76,7 +70,7 @@ def test_min_snr_weights_mean_the_same_loss_on_the_image(prediction_type: str) -
     assert torch.allclose(weights, snr.clamp(max=5.0) * x0_error_per_unit, rtol=1e-4)
 
 
-def test_zero_terminal_snr_gives_finite_weights() -> None:
+def test_zero_terminal_snr_gives_finite_weights():
     schedule = read_schedule(_scheduler("v_prediction", zero_snr=True))
     snr = schedule.snr(torch.arange(schedule.timesteps))
     assert snr[-1].item() == 0.0

@@ -26,9 +26,7 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, declared: str) -> Non
 IMPORT = "from edgekd.runtime.declared import Runtime\n"
 
 
-def test_a_runtime_from_outside_is_examined_and_its_version_is_in_reports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_runtime_from_outside_is_examined_and_its_version_is_in_reports(tmp_path, monkeypatch):
     packages = '("elsewhere", "no-such-package")'
     install(tmp_path, monkeypatch, f"{IMPORT}TPU = Runtime('tpu', {packages}, 'elsewhere[run]')\n")
     (row,) = (row for row in examine() if row["name"] == "tpu")
@@ -44,15 +42,13 @@ def test_a_runtime_from_outside_is_examined_and_its_version_is_in_reports(
         ("TPU = 'no runtime'\n", "elsewhere:TPU` must be a Runtime, but got str"),
     ],
 )
-def test_what_cannot_be_a_runtime_is_refused(
-    declared: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_a_runtime_is_refused(declared, said, tmp_path, monkeypatch):
     install(tmp_path, monkeypatch, declared)
     with pytest.raises(InputError, match=said):
         runtimes()
 
 
-def test_packages_of_every_runtime_are_in_the_environment() -> None:
+def test_packages_of_every_runtime_are_in_the_environment():
     versions = environment()["versions"]
     assert versions.keys() >= {"onnxruntime", "openvino", "coremltools", "torch"}
     rows = {row["name"]: row for row in examine()}
@@ -60,6 +56,6 @@ def test_packages_of_every_runtime_are_in_the_environment() -> None:
     assert versions["coremltools"] in rows["coreml"]["detail"]
 
 
-def test_a_runtime_of_another_platform_does_not_execute_here() -> None:
+def test_a_runtime_of_another_platform_does_not_execute_here():
     assert not Runtime("other", (), platform="none").executes_here()
     assert Runtime("any", ()).executes_here()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -11,13 +10,13 @@ from edgekd import reading
 from edgekd.errors import InputError
 
 
-def test_a_file_is_read(tmp_path: Path) -> None:
+def test_a_file_is_read(tmp_path):
     (tmp_path / "a.json").write_text('{"é": [1, {"b": null}]}', encoding="utf-8")
     assert reading.read_object(tmp_path / "a.json") == {"é": [1, {"b": None}]}
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder", "absent", "loop", "odd name"])
-def test_what_never_ends_is_not_opened(kind: str, tmp_path: Path) -> None:
+def test_what_never_ends_is_not_opened(kind, tmp_path):
     path = tmp_path / "manifest.json"
     if kind == "fifo":
         os.mkfifo(path)
@@ -36,13 +35,13 @@ def test_what_never_ends_is_not_opened(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff", b"[" * 10**5, b"[" * 99 + b"]" * 99, b"9" * 9999]
 )
-def test_what_is_no_json(content: bytes, tmp_path: Path) -> None:
+def test_what_is_no_json(content, tmp_path):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match="must be"):
         reading.read_json(tmp_path / "a.json")
 
 
-def test_size_and_depth_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_and_depth_are_bounded(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
     path.write_text("[" * 64 + "]" * 64)
     assert reading.read_json(path)

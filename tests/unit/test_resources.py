@@ -1,19 +1,17 @@
 """Names of shipped things and paths of the user's own."""
 
-from pathlib import Path
-
 import pytest
 
 from edgekd.errors import InputError
 from edgekd.resources import data_root, find_yaml, resolve_pipeline
 
 
-def test_the_starter_and_a_folder_are_found(starter_teacher: Path) -> None:
+def test_the_starter_and_a_folder_are_found(starter_teacher):
     assert resolve_pipeline("starter") == starter_teacher
     assert resolve_pipeline(str(starter_teacher)) == starter_teacher
 
 
-def test_a_file_is_no_pipeline(tmp_path: Path) -> None:
+def test_a_file_is_no_pipeline(tmp_path):
     file = tmp_path / "model.ckpt"
     file.write_bytes(b"")
     for name, found in ((str(file), "a file"), ("org/some-model", "no such folder")):
@@ -21,7 +19,7 @@ def test_a_file_is_no_pipeline(tmp_path: Path) -> None:
             resolve_pipeline(name, "student")
 
 
-def test_a_shipped_name_and_a_file_are_found(tmp_path: Path) -> None:
+def test_a_shipped_name_and_a_file_are_found(tmp_path):
     assert find_yaml("configs", "starter") == data_root() / "configs" / "starter.yaml"
     mine = tmp_path / "mine.yml"
     mine.write_text("name: mine")
@@ -36,12 +34,12 @@ def test_a_shipped_name_and_a_file_are_found(tmp_path: Path) -> None:
         ("benchmarks", "SUITE", "`SUITE` must name a YAML file or one of"),
     ],
 )
-def test_the_message_names_what_the_user_wrote(kind: str, option: str | None, said: str) -> None:
+def test_the_message_names_what_the_user_wrote(kind, option, said):
     with pytest.raises(InputError, match=said):
         find_yaml(kind, "none", option)
 
 
-def test_the_message_says_what_is_there_instead(tmp_path: Path) -> None:
+def test_the_message_says_what_is_there_instead(tmp_path):
     (tmp_path / "recipe.json").write_text("{}")
     for name, found in (
         (tmp_path / "none.yaml", "no such file"),

@@ -130,13 +130,13 @@ def scores_of(content: Report, name: str) -> list[float] | None:
     return figure.samples
 
 
-def test_all_three_forms_of_the_report_are_there(report: BenchmarkReport) -> None:
+def test_all_three_forms_of_the_report_are_there(report):
     assert finished(report.root, report.key) is not None
     assert report.html_path.is_file()
     assert (report.root / "report.md").is_file()
 
 
-def test_headline_has_the_names_of_the_main_job(content: Report) -> None:
+def test_headline_has_the_names_of_the_main_job(content):
     names = {"parameters", "latency_ms", "peak_bytes", "fd", "kid", "score"}
     for part in (content.metrics.teacher, content.metrics.student, content.metrics.ratios):
         assert part is not None
@@ -144,7 +144,7 @@ def test_headline_has_the_names_of_the_main_job(content: Report) -> None:
     assert (content.metrics.rows.teacher, content.metrics.rows.student) == ("teacher", "twin")
 
 
-def test_equal_cases_draw_equal_pictures_from_equal_noise(content: Report) -> None:
+def test_equal_cases_draw_equal_pictures_from_equal_noise(content):
     twin, teacher = row_of(content, "twin"), row_of(content, "teacher")
     assert twin.to_teacher is not None
     assert twin.to_teacher.psnr_db == 100
@@ -156,7 +156,7 @@ def test_equal_cases_draw_equal_pictures_from_equal_noise(content: Report) -> No
     assert len(set(scores_of(content, "teacher") or ())) == 6
 
 
-def test_a_row_of_few_steps_stands_beside_others(content: Report, report: BenchmarkReport) -> None:
+def test_a_row_of_few_steps_stands_beside_others(content, report):
     twin, few = row_of(content, "twin"), row_of(content, "few")
     assert twin.generation == RowGeneration("DDIMScheduler", 2, 3.0)
     assert few.generation == FEW
@@ -165,16 +165,14 @@ def test_a_row_of_few_steps_stands_beside_others(content: Report, report: Benchm
     assert str(FEW) in report.html_path.read_text()
 
 
-def test_every_raw_sample_is_kept(content: Report) -> None:
+def test_every_raw_sample_is_kept(content):
     for name in ("teacher", "twin"):
         speed = row_of(content, name).speed
         assert len(speed["image"].samples_ms) == 3
         assert {"text_encoder", "unet", "unet_guided", "vae_decoder", "image"} == set(speed)
 
 
-def test_memory_is_that_of_a_process_that_loaded_the_row(
-    content: Report, tiny_teacher: Path
-) -> None:
+def test_memory_is_that_of_a_process_that_loaded_the_row(content, tiny_teacher):
     memory = row_of(content, "teacher").memory
     assert memory is not None
     # torch and diffusers alone need hundreds of MB; the tiny models some more.
@@ -182,7 +180,7 @@ def test_memory_is_that_of_a_process_that_loaded_the_row(
     assert memory.above_baseline_bytes > 2**20
 
 
-def test_what_cannot_run_here_has_facts_and_a_reason_but_no_figures(content: Report) -> None:
+def test_what_cannot_run_here_has_facts_and_a_reason_but_no_figures(content):
     phone = row_of(content, "phone")
     assert phone.not_executed == "no Mac"
     assert (phone.value("size_bytes") or 0) > 0
@@ -190,7 +188,7 @@ def test_what_cannot_run_here_has_facts_and_a_reason_but_no_figures(content: Rep
     assert phone.speed == {}
 
 
-def test_what_is_evaluated_has_quality_but_neither_times_nor_memory(content: Report) -> None:
+def test_what_is_evaluated_has_quality_but_neither_times_nor_memory(content):
     drawn = row_of(content, "evaluated")
     assert drawn.evaluated == "by its files"
     assert scores_of(content, "evaluated") == scores_of(content, "twin")
@@ -198,7 +196,7 @@ def test_what_is_evaluated_has_quality_but_neither_times_nor_memory(content: Rep
     assert row_of(content, "twin").evaluated is None
 
 
-def test_real_images_and_counts_are_stated(content: Report, data: PreparedData) -> None:
+def test_real_images_and_counts_are_stated(content, data):
     assert content.data.prompts == 6
     assert content.data.reference == data.validation - 6
     names = {one.name: one.full_name for one in content.descriptors}
@@ -209,9 +207,7 @@ def test_real_images_and_counts_are_stated(content: Report, data: PreparedData) 
     assert content.curves["twin"]["loss"][0] == (1.0, 1.0)
 
 
-def test_a_second_run_measures_nothing_again(
-    report: BenchmarkReport, data: PreparedData, cases: list[Case], monkeypatch: Any
-) -> None:
+def test_a_second_run_measures_nothing_again(report, data, cases, monkeypatch):
     """Another key (another recipe, say), the same rows: only the report is written."""
 
     def refuse(*_: Any) -> None:
@@ -226,9 +222,7 @@ def test_a_second_run_measures_nothing_again(
     assert after["prompts"] == before["prompts"]
 
 
-def test_a_killed_drawing_goes_on_at_its_batch(
-    report: BenchmarkReport, data: PreparedData, cases: list[Case], monkeypatch: Any
-) -> None:
+def test_a_killed_drawing_goes_on_at_its_batch(report, data, cases, monkeypatch):
     folder = next((report.root / "cache").glob("pictures-*"))
     batches = sorted(folder.iterdir())
     assert len(batches) == 2
@@ -268,9 +262,7 @@ def brightness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
-def test_a_metric_from_outside_is_in_every_part_of_the_report(
-    brightness: None, report: BenchmarkReport, data: PreparedData, cases: list[Case]
-) -> None:
+def test_a_metric_from_outside_is_in_every_part_of_the_report(brightness, report, data, cases):
     again = run(cases, data, report.root, "k1")
     found = read_report(again.json_path)
     value = row_of(found, "twin").value("brightness")
@@ -293,8 +285,8 @@ def test_a_metric_from_outside_is_in_every_part_of_the_report(
 
 
 def test_features_that_are_nan_fail_and_leave_nothing_that_looks_finished(
-    report: BenchmarkReport, data: PreparedData, cases: list[Case], monkeypatch: Any
-) -> None:
+    report, data, cases, monkeypatch
+):
     extractors = ToyExtractors(key="broken")
     monkeypatch.setattr(extractors, "features", lambda images: np.full((len(images), 3), np.nan))
     with pytest.raises(GateError, match="every image feature must be finite"):
@@ -304,9 +296,7 @@ def test_features_that_are_nan_fail_and_leave_nothing_that_looks_finished(
     run(cases, data, report.root, "k5", extractors=extractors)
 
 
-def test_bad_input_is_found_before_anything_is_written(
-    data: PreparedData, cases: list[Case], tmp_path: Path
-) -> None:
+def test_bad_input_is_found_before_anything_is_written(data, cases, tmp_path):
     out = tmp_path / "report"
     with pytest.raises(InputError, match="must have a teacher row"):
         run(cases[1:], data, out, "k")

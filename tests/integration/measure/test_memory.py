@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +29,7 @@ def child() -> Iterator[Child]:
         yield child
 
 
-def test_a_known_allocation_is_measured_after_it_was_freed(child: Child, entries: Any) -> None:
+def test_a_known_allocation_is_measured_after_it_was_freed(child, entries):
     found = child.call(measured, entries.allocate, 200)
     assert found.result == "done"
     # 200 MiB are touched. The kernel's counters lag by some pages per core, hence 1 MiB less;
@@ -39,14 +38,14 @@ def test_a_known_allocation_is_measured_after_it_was_freed(child: Child, entries
     assert found.memory.to_dict()["above_baseline_bytes"] == found.memory.above_baseline_bytes
 
 
-def test_a_fresh_process_does_not_inherit_the_parents_peak(child: Child, entries: Any) -> None:
+def test_a_fresh_process_does_not_inherit_the_parents_peak(child, entries):
     ballast = np.ones(500 * MIB // 8)
     assert peak_resident_bytes() > 500 * MIB
     assert child.call(measured, entries.allocate, 1).memory.peak_bytes < 200 * MIB
     assert ballast[0] == 1
 
 
-def test_what_is_loaded_before_is_no_part_of_the_work(child: Child, entries: Any) -> None:
+def test_what_is_loaded_before_is_no_part_of_the_work(child, entries):
     memory = child.call(measured, entries.allocate, 100, entries.preload).memory
     assert memory.baseline_bytes > 100 * MIB
     assert 99 * MIB <= memory.above_baseline_bytes < 120 * MIB

@@ -41,8 +41,7 @@ def test_it_is_one_other_process_whose_prints_disturb_nothing(child):
 
 
 @pytest.mark.parametrize(
-    "error",
-    [InputError("`a >= 1` must hold", "a=0", "Raise a."), GateError("parity", "NaN")],
+    "error", [InputError("`a >= 1` must hold", "a=0", "Raise a."), GateError("parity", "NaN")]
 )
 def test_an_error_for_the_user_is_the_same_error_here(child, entries, error):
     with pytest.raises(type(error)) as found:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from edgekd.progress import Silent
-from edgekd.training.checkpoint import (
-    Checkpoints,
-)
+from edgekd.training.checkpoint import Checkpoints
 
 _FULL_DISK = """
 import resource, sys

@@ -1,7 +1,5 @@
 import resource
 import signal
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from edgekd.benchmark.cache import Cache
 from edgekd.errors import InputError
 
 
-def test_an_entry_is_measured_once(tmp_path: Path) -> None:
+def test_an_entry_is_measured_once(tmp_path):
     calls = []
 
     def measure() -> dict[str, int]:
@@ -23,14 +21,14 @@ def test_an_entry_is_measured_once(tmp_path: Path) -> None:
     assert len(calls) == 2
 
 
-def test_a_failed_measurement_leaves_no_entry(tmp_path: Path) -> None:
+def test_a_failed_measurement_leaves_no_entry(tmp_path):
     cache = Cache(tmp_path)
     with pytest.raises(ZeroDivisionError):
         cache.tensors("features", "k", lambda: {"x": np.zeros(1 // 0)})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_clear_line(tmp_path):
     cache = Cache(tmp_path)
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -44,13 +42,13 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_strided_arrays_come_back_as_they_were(tmp_path: Path) -> None:
+def test_strided_arrays_come_back_as_they_were(tmp_path):
     array = np.arange(12).reshape(3, 4).T
     found = Cache(tmp_path).tensors("features", "k", lambda: {"x": array})
     assert np.array_equal(found["x"], array)
 
 
-def test_pruning_removes_what_this_run_did_not_ask_for(tmp_path: Path) -> None:
+def test_pruning_removes_what_this_run_did_not_ask_for(tmp_path):
     old = Cache(tmp_path)
     old.json("speed", "old", dict)
     old.tensors("pictures", "old", lambda: {"x": np.zeros(1)})
@@ -65,7 +63,7 @@ def test_pruning_removes_what_this_run_did_not_ask_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [lambda text: text[:-9], lambda text: text.replace(b"3", b"4")])
-def test_a_damaged_entry_is_measured_again(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_entry_is_measured_again(tmp_path, harm):
     cache = Cache(tmp_path)
     for _ in range(2):
         assert cache.json("speed", "k", lambda: {"value": 3}) == {"value": 3}

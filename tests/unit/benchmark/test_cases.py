@@ -14,7 +14,7 @@ def teacher(tiny_teacher: Path) -> Case:
     return Case("teacher", "teacher", "torch", "fp32", tiny_teacher)
 
 
-def test_key_follows_content_and_generation_not_bookkeeping(teacher: Case, tmp_path: Path) -> None:
+def test_key_follows_content_and_generation_not_bookkeeping(teacher, tmp_path):
     copy = replace(teacher, path=tmp_path / "copy", name="other")
     shutil.copytree(teacher.path, copy.path)
     (copy.path / "manifest.json").write_text('{"seconds": 3}')
@@ -27,7 +27,7 @@ def test_key_follows_content_and_generation_not_bookkeeping(teacher: Case, tmp_p
     assert len(keys) == 3
 
 
-def test_a_matrix_that_could_not_be_read_is_refused(teacher: Case, tmp_path: Path) -> None:
+def test_a_matrix_that_could_not_be_read_is_refused(teacher, tmp_path):
     student = replace(teacher, name="student", role="student")
     check_cases([teacher, student])
     refused = {

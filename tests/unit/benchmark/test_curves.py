@@ -12,7 +12,7 @@ def write(path: Path, rows: list[object], tail: str = "") -> Path:
     return path
 
 
-def test_terms_become_series_and_rates_do_not(tmp_path: Path) -> None:
+def test_terms_become_series_and_rates_do_not(tmp_path):
     rows = [
         {"step": 1, "loss": 2.0, "samples_per_s": 40.0, "final": False, "note": "x"},
         {"step": 1, "validation_task": 0.5},
@@ -23,24 +23,24 @@ def test_terms_become_series_and_rates_do_not(tmp_path: Path) -> None:
     assert curve == {"loss": [(1.0, 2.0), (3.0, 1.0)], "validation_task": [(1.0, 0.5)]}
 
 
-def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path: Path) -> None:
+def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
     path = write(tmp_path / "m.jsonl", [{"step": 1, "loss": 2.0}], tail='{"step": 2, "lo')
     assert load_curve(path) == {"loss": [(1.0, 2.0)]}
 
 
-def test_a_broken_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
+def test_a_broken_line_in_the_middle_is_an_error(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
     with pytest.raises(InputError, match=r"line 2 of .* must be JSON"):
         load_curve(path)
 
 
-def test_missing_metrics_are_an_error(tmp_path: Path) -> None:
+def test_missing_metrics_are_an_error(tmp_path):
     with pytest.raises(InputError, match="training metrics must exist"):
         load_curve(tmp_path / "none.jsonl")
 
 
-def test_thinning_keeps_the_mean_and_the_order() -> None:
+def test_thinning_keeps_the_mean_and_the_order():
     points = [(float(i), float(i % 7)) for i in range(1200)]
     thinned = thin(points, 100)
     assert len(thinned) == 100

@@ -65,12 +65,12 @@ def without_costs(row: Row, **changes: Any) -> Row:
         (("coreml", "fp16"), ("t", "s")),  # not measured: the first student
     ],
 )
-def test_like_is_compared_with_like(deploy: tuple[str, str] | None, pair: tuple[str, str]) -> None:
+def test_like_is_compared_with_like(deploy, pair):
     made = headline(ROWS, METRICS, deploy)
     assert (made.rows.teacher, made.rows.student) == pair
 
 
-def test_ratios_are_student_over_teacher() -> None:
+def test_ratios_are_student_over_teacher():
     made = headline(ROWS, METRICS, ("onnx", "fp32"))
     assert made.ratios is not None
     assert made.ratios["latency_ms"] == 0.5
@@ -81,7 +81,7 @@ def test_ratios_are_student_over_teacher() -> None:
     assert made.evaluated is made.torch_latency_ms is None  # it was executed
 
 
-def test_what_was_not_measured_is_none_not_zero() -> None:
+def test_what_was_not_measured_is_none_not_zero():
     made = headline([without_costs(row) for row in ROWS], METRICS, None)
     assert made.student is not None
     assert made.ratios is not None
@@ -90,12 +90,12 @@ def test_what_was_not_measured_is_none_not_zero() -> None:
     assert made.ratios["fd"] == 1.4
 
 
-def test_rows_that_were_not_executed_never_make_the_headline() -> None:
+def test_rows_that_were_not_executed_never_make_the_headline():
     absent = changed(row("c", "student", "coreml", "fp16", 1, 1), not_executed="no Mac")
     assert headline([absent, *ROWS], METRICS, ("coreml", "fp16")).rows.student == "s"
 
 
-def test_a_row_that_was_evaluated_keeps_its_quality_and_has_no_times() -> None:
+def test_a_row_that_was_evaluated_keeps_its_quality_and_has_no_times():
     rows = [
         without_costs(row, runtime="coreml", evaluated="no Mac")
         for row in ROWS
@@ -112,7 +112,7 @@ def test_a_row_that_was_evaluated_keeps_its_quality_and_has_no_times() -> None:
     assert made.torch_latency_ms == TorchLatency(teacher=100, student=60, ratio=0.6)
 
 
-def test_a_teacher_alone_has_no_ratios() -> None:
+def test_a_teacher_alone_has_no_ratios():
     made = headline(ROWS[:2], METRICS, None)
     assert (made.rows.teacher, made.rows.student) == ("t", None)
     assert made.ratios is None
@@ -128,9 +128,7 @@ def test_a_teacher_alone_has_no_ratios() -> None:
         ([ROWS[0], ROWS[3]], "fp32", ("onnx", "fp32"), 1.0),
     ],
 )
-def test_sizes_of_different_types_have_no_ratio(
-    rows: list[Row], teacher: str, deploy: tuple[str, str], ratio: float | None
-) -> None:
+def test_sizes_of_different_types_have_no_ratio(rows, teacher, deploy, ratio):
     rows = [changed(rows[0], stored_dtype=teacher), *rows[1:]]
     found = headline(rows, METRICS, deploy).ratios
     assert found is not None

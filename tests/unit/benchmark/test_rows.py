@@ -19,11 +19,11 @@ DESCRIPTOR = Descriptor(name="new", label="n", title="n", direction="lower", sou
     ],
     ids=str,
 )
-def test_a_metric_that_is_not_finite_fails_the_gate(figure: Figure) -> None:
+def test_a_metric_that_is_not_finite_fails_the_gate(figure):
     with pytest.raises(GateError, match="`new` of `student`") as error:
         figures_of("student", [Metric(DESCRIPTOR, lambda _: figure)], FOUND)
     assert error.value.exit_code == 3
 
 
-def test_missing_figures_are_not_failures() -> None:
+def test_missing_figures_are_not_failures():
     assert figures_of("student", [Metric(DESCRIPTOR, lambda _: None)], FOUND) == {"new": None}

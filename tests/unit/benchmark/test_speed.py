@@ -27,9 +27,7 @@ def batch(case: Case) -> Batch:
     return Batch(case, 1, ["red apple"], [0], 32, seed=0)
 
 
-def test_components_are_replayed_with_the_inputs_of_a_real_drawing(
-    drawer: Drawer, batch: Batch
-) -> None:
+def test_components_are_replayed_with_the_inputs_of_a_real_drawing(drawer, batch):
     calls = component_calls(drawer, batch)
     assert set(calls) == {"text_encoder", "text_encoder_2", "unet", "unet_guided", "vae_decoder"}
     assert calls["unet"]()[0].shape[0] == 1
@@ -37,11 +35,11 @@ def test_components_are_replayed_with_the_inputs_of_a_real_drawing(
     assert calls["vae_decoder"]()[0].shape[1:] == (3, 32, 32)
 
 
-def test_without_guidance_there_is_no_guided_step(drawer: Drawer, batch: Batch) -> None:
+def test_without_guidance_there_is_no_guided_step(drawer, batch):
     assert "unet_guided" not in component_calls(drawer, batch.drawn_with(guidance_scale=1.0))
 
 
-def test_all_cases_have_all_samples(case: Case) -> None:
+def test_all_cases_have_all_samples(case):
     speed = SpeedSection(threads=1, warmup=1, component_runs=2, image_runs=3)
     found = measure_speed(SpeedOrder([case, replace(case, name="b")], "crab", 32, speed))
     assert set(found.timings) == {"a", "b"}

@@ -23,18 +23,18 @@ SUITES = sorted(set((data_root() / "benchmarks").glob("*.yaml")) - TEACHER_SUITE
 
 
 @pytest.mark.parametrize("path", SUITES, ids=str)
-def test_shipped_suites_load_and_are_named_as_their_file(path: Path) -> None:
+def test_shipped_suites_load_and_are_named_as_their_file(path):
     assert load_any_suite(path).name == path.stem
 
 
-def test_starter_measures_all_and_trains_nothing() -> None:
+def test_starter_measures_all_and_trains_nothing():
     suite = load_suite(find_yaml("benchmarks", "starter"))
     assert suite.speed is not None
     assert suite.memory
     assert suite.variants == []
 
 
-def test_kd_vs_scratch_changes_losses_first_weights_and_rate_only() -> None:
+def test_kd_vs_scratch_changes_losses_first_weights_and_rate_only():
     suite = load_suite(find_yaml("benchmarks", "kd-vs-scratch"))
     recipe = {"name": "r", "distill": {"steps": 7, "losses": {"task": 0.1, "output": 1.0}}}
     made = {
@@ -95,25 +95,25 @@ BAD = {
 
 
 @pytest.mark.parametrize(("values", "message"), BAD.values(), ids=BAD.keys())
-def test_bad_suites_are_one_clear_line(tmp_path: Path, values: Any, message: str) -> None:
+def test_bad_suites_are_one_clear_line(tmp_path, values, message):
     with pytest.raises(InputError) as error:
         load_suite(write(tmp_path, values))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_recipe_fields_are_found_at_any_depth() -> None:
+def test_recipe_fields_are_found_at_any_depth():
     assert is_recipe_field("distill.losses.min_snr_gamma")
     assert is_recipe_field("student.arch.width")  # free-form mapping
     assert not is_recipe_field("distill.steps.more")
     assert not is_recipe_field("distil")
 
 
-def test_speed_can_be_turned_off() -> None:
+def test_speed_can_be_turned_off():
     assert Suite(name="s", speed=None).speed is None
 
 
-def test_assignments_keep_types_through_yaml() -> None:
+def test_assignments_keep_types_through_yaml():
     variant = Variant(
         name="v", set={"distill.losses.min_snr_gamma": None, "distill.lr_schedule": "constant"}
     )

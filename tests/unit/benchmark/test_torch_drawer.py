@@ -24,9 +24,7 @@ def drawer(tiny_teacher: Path) -> TorchDrawer:
     return TorchDrawer(replace(CASE, path=tiny_teacher), threads=1)
 
 
-def test_pictures_do_not_depend_on_the_batch_nor_touch_the_global_generator(
-    drawer: TorchDrawer,
-) -> None:
+def test_pictures_do_not_depend_on_the_batch_nor_touch_the_global_generator(drawer):
     before = torch.random.get_rng_state()
     together = drawer.draw(BATCH)
     alone = drawer.draw(replace(BATCH, captions=["crab"], indices=[5]))
@@ -37,14 +35,14 @@ def test_pictures_do_not_depend_on_the_batch_nor_touch_the_global_generator(
     assert np.abs(together[1].astype(int) - alone[0].astype(int)).max() <= 1
 
 
-def test_pictures_are_reproducible_and_follow_their_seed(drawer: TorchDrawer) -> None:
+def test_pictures_are_reproducible_and_follow_their_seed(drawer):
     one = replace(BATCH, captions=["crab"], indices=[0])
     first = drawer.draw(one)
     assert np.array_equal(first, drawer.draw(one))
     assert not np.array_equal(first, drawer.draw(replace(one, seed=1)))
 
 
-def test_noise_is_that_of_the_seed_whatever_the_pipeline(drawer: TorchDrawer) -> None:
+def test_noise_is_that_of_the_seed_whatever_the_pipeline(drawer):
     given: list[Any] = []
 
     def pipeline(**arguments: Any) -> Any:
@@ -59,14 +57,14 @@ def test_noise_is_that_of_the_seed_whatever_the_pipeline(drawer: TorchDrawer) ->
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_picture_that_is_not_finite_fails_the_gate(value: float) -> None:
+def test_a_picture_that_is_not_finite_fails_the_gate(value):
     other = TorchDrawer.__new__(TorchDrawer)
     other.pipeline = lambda **_: SimpleNamespace(images=np.full((3, 8, 8, 3), value))
     with pytest.raises(GateError, match=r"NaN or infinity in \[0, 1, 2\]"):
         other.draw(BATCH)
 
 
-def test_the_scheduler_keeps_the_pipelines_noise_schedule(drawer: TorchDrawer) -> None:
+def test_the_scheduler_keeps_the_pipelines_noise_schedule(drawer):
     holder = SimpleNamespace(scheduler=drawer.pipeline.scheduler)
     set_scheduler(holder, "EulerDiscreteScheduler")
     assert type(holder.scheduler).__name__ == "EulerDiscreteScheduler"
@@ -74,7 +72,7 @@ def test_the_scheduler_keeps_the_pipelines_noise_schedule(drawer: TorchDrawer) -
 
 
 @pytest.mark.parametrize("made_by", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
-def test_latents_are_not_clipped_where_the_config_does_not_say(made_by: str) -> None:
+def test_latents_are_not_clipped_where_the_config_does_not_say(made_by):
     holder = SimpleNamespace(scheduler=getattr(diffusers, made_by)(beta_schedule="scaled_linear"))
     assert "clip_sample" not in holder.scheduler.config
     set_scheduler(holder, "DDIMScheduler")
@@ -84,7 +82,7 @@ def test_latents_are_not_clipped_where_the_config_does_not_say(made_by: str) -> 
     assert holder.scheduler.config.clip_sample is True
 
 
-def test_recording_leaves_no_trace(drawer: TorchDrawer) -> None:
+def test_recording_leaves_no_trace(drawer):
     with record_calls(drawer.pipeline):
         assert "forward" in vars(drawer.pipeline.unet)
     assert "forward" not in vars(drawer.pipeline.unet)

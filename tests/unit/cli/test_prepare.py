@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,13 +13,7 @@ from edgekd.data.sources import STARTER_PARQUET
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_prepare_says_what_was_kept(
-    as_json: bool,
-    tiny_teacher: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_prepare_says_what_was_kept(as_json, tiny_teacher, tmp_path, monkeypatch, capsys):
     images = tmp_path / "few.parquet"
     pq.write_table(pq.read_table(STARTER_PARQUET).slice(2000, 60), images)
     options = ["--teacher", str(tiny_teacher), "--data", str(images), "--out", str(tmp_path / "o")]

@@ -132,10 +132,7 @@ CASES: dict[str, tuple[Callable[[Path], dict], str]] = {
         "1 unreadable caption",
     ),
     "no captions": (folder_of(a__png=image_bytes(), b__png=image_bytes(1)), "2 no caption"),
-    "captions too short": (
-        both(few(2), filters={"min_caption_chars": 99}),
-        "2 caption too short",
-    ),
+    "captions too short": (both(few(2), filters={"min_caption_chars": 99}), "2 caption too short"),
     "no image": (folder_of(a__png=b"GIF89a", a__txt="a cat"), "1 "),
     "images too small": (few(2, filters={"min_side": 65}), "2 smaller than min_side"),
     "bombs": (few(2, filters={"max_pixels": 4_000}), "2 too many pixels"),

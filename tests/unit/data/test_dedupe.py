@@ -108,10 +108,7 @@ def test_validation_gives_way_to_a_dropped_training_image():
 
 
 @settings(deadline=None, max_examples=60)
-@given(
-    st.lists(st.tuples(st.integers(0, 63), st.booleans()), max_size=30),
-    st.integers(0, 3),
-)
+@given(st.lists(st.tuples(st.integers(0, 63), st.booleans()), max_size=30), st.integers(0, 3))
 def test_nothing_kept_is_near_anything_kept_or_across_the_split(samples, distance):
     hashes = [value for value, _ in samples]
     validation = [side for _, side in samples]

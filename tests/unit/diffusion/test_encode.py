@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ CAPTIONS = ["a red apple", "grinning cat, fluent flat", "rocket " * 40]
 @pytest.mark.parametrize(
     "fixture", ["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher", "starter_teacher"]
 )
-def test_equals_the_pipelines_encode_prompt(fixture: str, request: pytest.FixtureRequest) -> None:
+def test_equals_the_pipelines_encode_prompt(fixture, request):
     """Captions, and the empty caption as the pipeline's guidance embeds it."""
     import torch
 
@@ -40,9 +39,7 @@ def test_equals_the_pipelines_encode_prompt(fixture: str, request: pytest.Fixtur
         assert captions.pooled is None
 
 
-def test_sdxl_without_forced_zeros_encodes_the_empty_prompt(
-    tiny_sdxl_teacher: Path, tmp_path: Path
-) -> None:
+def test_sdxl_without_forced_zeros_encodes_the_empty_prompt(tiny_sdxl_teacher, tmp_path):
     import json
     import shutil
 
@@ -80,7 +77,7 @@ def _starter_image() -> Any:
     return pixels.permute(2, 0, 1)[None] / 127.5 - 1
 
 
-def test_latents_decode_to_the_image_they_came_from(starter_teacher: Path) -> None:
+def test_latents_decode_to_the_image_they_came_from(starter_teacher):
     """Encode, scale, and decode as the pipeline does: the starter VAE gives the image back."""
     import torch
 
@@ -98,7 +95,7 @@ def test_latents_decode_to_the_image_they_came_from(starter_teacher: Path) -> No
     assert (decoded - image).abs().mean() < 0.06
 
 
-def test_sample_is_the_stock_posterior(tiny_teacher: Path) -> None:
+def test_sample_is_the_stock_posterior(tiny_teacher):
     import torch
 
     from edgekd.diffusion.encode import encode_images, sample_latents
@@ -115,7 +112,7 @@ def test_sample_is_the_stock_posterior(tiny_teacher: Path) -> None:
     assert torch.equal(sample_latents(mean, logvar, teacher.vae.config, None), mean * 0.5)
 
 
-def test_shift_and_per_channel_statistics() -> None:
+def test_shift_and_per_channel_statistics():
     import torch
 
     from edgekd.diffusion.encode import sample_latents
@@ -133,7 +130,7 @@ def test_shift_and_per_channel_statistics() -> None:
     assert sample_latents(mean, logvar, statistics, None).flatten().tolist() == [0.5, 1.0]
 
 
-def test_added_conditions_only_for_sdxl(tiny_teacher: Path, tiny_sdxl_teacher: Path) -> None:
+def test_added_conditions_only_for_sdxl(tiny_teacher, tiny_sdxl_teacher):
     import torch
 
     from edgekd.diffusion.encode import added_conditions

@@ -21,11 +21,11 @@ def check(path: Path) -> None:
 @pytest.mark.parametrize(
     "fixture", ["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher", "tiny_lcm_student"]
 )
-def test_random_weights_are_alive(fixture: str, request: pytest.FixtureRequest) -> None:
+def test_random_weights_are_alive(fixture, request):
     check(request.getfixturevalue(fixture))
 
 
-def test_the_starter_takes_no_second(starter_teacher: Path) -> None:
+def test_the_starter_takes_no_second(starter_teacher):
     info = inspect_folder(starter_teacher)
     check_parts(info)  # the first run of a process loads kernels
     started = time.process_time()
@@ -49,9 +49,7 @@ def test_the_starter_takes_no_second(starter_teacher: Path) -> None:
         ("vae", "decoder.conv_in.weight", float("nan"), "must be finite"),
     ],
 )
-def test_dead_parts_are_named(
-    component: str, tensors: str, factor: float, said: str, tiny_sdxl_teacher: Path, tmp_path: Path
-) -> None:
+def test_dead_parts_are_named(component, tensors, factor, said, tiny_sdxl_teacher, tmp_path):
     folder = Path(shutil.copytree(tiny_sdxl_teacher, tmp_path / "teacher"))
     (file,) = (folder / component).glob("*.safetensors")
     state = load_file(file)

@@ -47,7 +47,7 @@ def same(first: dict[str, Tensors], second: dict[str, Tensors]) -> bool:
 
 
 @pytest.mark.parametrize("fixture", FAMILIES)
-def test_pipeline_equals_diffusers(fixture: str, request: pytest.FixtureRequest) -> None:
+def test_pipeline_equals_diffusers(fixture, request):
     """Every weight, and the image from the same noise, as loaded by diffusers itself."""
     import torch
 
@@ -79,7 +79,7 @@ def test_pipeline_equals_diffusers(fixture: str, request: pytest.FixtureRequest)
     torch.testing.assert_close(images[1], images[0], atol=1e-4, rtol=0)
 
 
-def test_teacher_is_frozen_and_converted(tiny_sdxl_teacher: Path) -> None:
+def test_teacher_is_frozen_and_converted(tiny_sdxl_teacher):
     import torch
 
     from edgekd.diffusion.load import load_teacher
@@ -190,9 +190,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize("respell", SPELLINGS, ids=[f.__name__[1:] for f in SPELLINGS])
-def test_other_spellings_load_the_same_teacher(
-    respell: Callable[[Path], None], original: Any, tiny_teacher: Path, tmp_path: Path
-) -> None:
+def test_other_spellings_load_the_same_teacher(respell, original, tiny_teacher, tmp_path):
     from edgekd.diffusion.encode import encode_prompts
     from edgekd.diffusion.load import load_teacher
 
@@ -207,7 +205,7 @@ def test_other_spellings_load_the_same_teacher(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_must_be_finite(value: float, tiny_teacher: Path, tmp_path: Path) -> None:
+def test_weights_must_be_finite(value, tiny_teacher, tmp_path):
     from edgekd.diffusion.load import load_teacher
 
     root = tmp_path / "teacher"
@@ -222,7 +220,7 @@ def test_weights_must_be_finite(value: float, tiny_teacher: Path, tmp_path: Path
         load_teacher(root)
 
 
-def test_loaded_weights_do_not_follow_the_file(tiny_teacher: Path, tmp_path: Path) -> None:
+def test_loaded_weights_do_not_follow_the_file(tiny_teacher, tmp_path):
     """A mapped file that changes under a run would change the teacher."""
     from edgekd.diffusion.load import load_model
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -15,9 +13,7 @@ from edgekd.student.resolve import resolve_arch
 
 
 @pytest.mark.parametrize("name", ["tiny_teacher", "tiny_sdxl_teacher"])
-def test_everything_that_is_built_from_it_has_its_size(
-    request: pytest.FixtureRequest, tmp_path: Path, name: str
-) -> None:
+def test_everything_that_is_built_from_it_has_its_size(request, tmp_path, name):
     source = request.getfixturevalue(name)
     before = hash_tree(source)
     teacher = teacher_of_size(inspect_teacher(source), 64, tmp_path / "teacher")
@@ -44,13 +40,13 @@ def test_everything_that_is_built_from_it_has_its_size(
     assert hash_tree(source) == before
 
 
-def test_a_teacher_of_that_size_is_taken_as_it_is(tiny_teacher: Path, tmp_path: Path) -> None:
+def test_a_teacher_of_that_size_is_taken_as_it_is(tiny_teacher, tmp_path):
     teacher = inspect_teacher(tiny_teacher)
     assert teacher_of_size(teacher, 32, tmp_path / "teacher") is teacher
     assert not list(tmp_path.iterdir())
 
 
-def test_folders_that_are_links_are_followed(tiny_teacher: Path, tmp_path: Path) -> None:
+def test_folders_that_are_links_are_followed(tiny_teacher, tmp_path):
     (tmp_path / "cache").mkdir()
     for path in tiny_teacher.iterdir():
         (tmp_path / "cache" / path.name).symlink_to(path)

@@ -33,7 +33,7 @@ def hook_count(model: Any) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
-def test_points_are_named_by_module_path(teacher: Any) -> None:
+def test_points_are_named_by_module_path(teacher):
     from edgekd.diffusion.taps import list_points
 
     points = list_points(teacher.unet)
@@ -52,7 +52,7 @@ def test_points_are_named_by_module_path(teacher: Any) -> None:
     assert len(set(points)) == len(points)
 
 
-def test_taps_do_not_change_the_output(teacher: Any, inputs: Any) -> None:
+def test_taps_do_not_change_the_output(teacher, inputs):
     import torch
 
     from edgekd.diffusion.taps import Taps, list_points
@@ -66,7 +66,7 @@ def test_taps_do_not_change_the_output(teacher: Any, inputs: Any) -> None:
     assert hook_count(teacher.unet) == 0
 
 
-def test_features_are_the_blocks_outputs(teacher: Any, inputs: Any) -> None:
+def test_features_are_the_blocks_outputs(teacher, inputs):
     import torch
 
     from edgekd.diffusion.taps import Taps
@@ -84,9 +84,7 @@ def test_features_are_the_blocks_outputs(teacher: Any, inputs: Any) -> None:
 
 
 @pytest.mark.parametrize(("leaf", "keys"), [("attn1", 64), ("attn2", 24)])
-def test_maps_equal_the_models_own_attention(
-    leaf: str, keys: int, teacher: Any, inputs: Any
-) -> None:
+def test_maps_equal_the_models_own_attention(leaf, keys, teacher, inputs):
     import torch
 
     from edgekd.diffusion.taps import Taps
@@ -115,7 +113,7 @@ def test_maps_equal_the_models_own_attention(
     torch.testing.assert_close(maps.sum(-1), torch.ones(2, 2, 64))
 
 
-def test_wrapped_models_have_the_same_points(teacher: Any, inputs: Any) -> None:
+def test_wrapped_models_have_the_same_points(teacher, inputs):
     import torch
 
     from edgekd.diffusion.taps import Taps, list_points
@@ -136,7 +134,7 @@ def test_wrapped_models_have_the_same_points(teacher: Any, inputs: Any) -> None:
     assert taps.features("mid_block").shape == (2, 64, 1, 1)
 
 
-def test_gradients_with_and_without_checkpointing(tiny_sd2_teacher: Path, inputs: Any) -> None:
+def test_gradients_with_and_without_checkpointing(tiny_sd2_teacher, inputs):
     """A loss on taps has the same value and gradients when activations are recomputed."""
     import torch
 
@@ -167,7 +165,7 @@ def test_gradients_with_and_without_checkpointing(tiny_sd2_teacher: Path, inputs
         assert torch.equal(gradient, gradients_again[name]), name
 
 
-def test_unknown_point_lists_close_names(teacher: Any) -> None:
+def test_unknown_point_lists_close_names(teacher):
     from edgekd.diffusion.taps import Taps
 
     with pytest.raises(InputError) as caught:
@@ -176,7 +174,7 @@ def test_unknown_point_lists_close_names(teacher: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_hooks_go_when_the_model_fails(teacher: Any, inputs: Any) -> None:
+def test_hooks_go_when_the_model_fails(teacher, inputs):
     import torch
 
     from edgekd.diffusion.taps import Taps
@@ -186,9 +184,7 @@ def test_hooks_go_when_the_model_fails(teacher: Any, inputs: Any) -> None:
     assert hook_count(teacher.unet) == 0
 
 
-def test_record_embeddings_writes_what_it_returns(
-    teacher: Any, inputs: Any, tmp_path: Path
-) -> None:
+def test_record_embeddings_writes_what_it_returns(teacher, inputs, tmp_path):
     import torch
     from safetensors.torch import load_file
 
@@ -204,7 +200,7 @@ def test_record_embeddings_writes_what_it_returns(
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_sdxl_embeddings(tiny_sdxl_teacher: Path) -> None:
+def test_sdxl_embeddings(tiny_sdxl_teacher):
     """Depth two gives two attention points; size conditions change the prediction."""
     import torch
 

@@ -35,9 +35,7 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
 
 
-def test_facts_of_each_family(
-    tiny_teacher: Path, tiny_sd2_teacher: Path, tiny_sdxl_teacher: Path, starter_teacher: Path
-) -> None:
+def test_facts_of_each_family(tiny_teacher, tiny_sd2_teacher, tiny_sdxl_teacher, starter_teacher):
     sd1, sd2, sdxl, starter = map(
         inspect, (tiny_teacher, tiny_sd2_teacher, tiny_sdxl_teacher, starter_teacher)
     )
@@ -52,7 +50,7 @@ def test_facts_of_each_family(
     assert len({info.key for info in (sd1, sd2, sdxl, starter)}) == 4
 
 
-def test_key_is_of_loaded_content(tiny_teacher: Path, tmp_path: Path) -> None:
+def test_key_is_of_loaded_content(tiny_teacher, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(tiny_teacher, copy)
     key = inspect(tiny_teacher).key
@@ -175,10 +173,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 BAD: list[tuple[Spoil, str]] = [
     (_without("model_index.json"), "with `model_index.json`"),
     (_with("model_index.json", "{"), "must be JSON"),
-    (
-        _in("model_index.json", _class_name="StableDiffusion3Pipeline"),
-        "'StableDiffusion3Pipeline'",
-    ),
+    (_in("model_index.json", _class_name="StableDiffusion3Pipeline"), "'StableDiffusion3Pipeline'"),
     (
         _in("model_index.json", unet=["my_unet", "UNet2DConditionModel"]),
         "UNet2DConditionModel of my_unet. edgekd runs no code",
@@ -204,10 +199,7 @@ BAD: list[tuple[Spoil, str]] = [
     ),
     (_in("vae/config.json", latent_channels=8), "in_channels=4, latent_channels=8"),
     (_in("unet/config.json", out_channels=8), "out_channels=8, in_channels=4"),
-    (
-        _in("unet/config.json", num_class_embeds=10),
-        "`num_class_embeds` of the U-Net must be null",
-    ),
+    (_in("unet/config.json", num_class_embeds=10), "`num_class_embeds` of the U-Net must be null"),
     (_in("unet/config.json", down_block_types=["MyBlock2D"] * 4), "MyBlock2D"),
     (_in("unet/config.json", sample_size=[8, 16]), "one side of a square, but got [8, 16]"),
     (_in("vae/config.json", shift_factor=0.1), "`shift_factor` of the VAE must be null"),
@@ -274,8 +266,8 @@ SDXL_BAD = [
 
 
 def test_a_latent_consistency_student_can_be_exported_but_not_distilled(
-    tiny_lcm_student: Path, tiny_teacher: Path, tmp_path: Path
-) -> None:
+    tiny_lcm_student, tiny_teacher, tmp_path
+):
     from edgekd.diffusion.load import load_pipeline
     from edgekd.diffusion.validate import inspect_teacher
 
@@ -320,9 +312,7 @@ def test_bad_folder_of_another_family(fixture, file, change, message, request, t
 
 
 @pytest.mark.parametrize("only", [(), ("unet",), ("vae", "text_encoder")])
-def test_models_that_are_not_asked_for_take_no_memory(
-    only: tuple[str, ...], tiny_teacher: Path
-) -> None:
+def test_models_that_are_not_asked_for_take_no_memory(only, tiny_teacher):
     from edgekd.diffusion.load import load_pipeline
 
     pipeline = load_pipeline(tiny_teacher, only=only)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +14,7 @@ def _batches(bench: Any) -> Batches:
     return Batches(bench.train, bench.teacher.info, bench.teacher.vae.config, schedule)
 
 
-def test_training_batch_is_made_of_its_positions(bench: Any) -> None:
+def test_training_batch_is_made_of_its_positions(bench):
     batches, plan = _batches(bench), BatchPlan(4)
     batch = batches.training(7, range(8, 12), plan, 0.0)
     drawn = draw(7, range(8, 12), 4, 1000, 0.0, (4, 8, 8))
@@ -30,7 +28,7 @@ def test_training_batch_is_made_of_its_positions(bench: Any) -> None:
     assert batch.added is None
 
 
-def test_dropped_captions_are_the_empty_caption(bench: Any) -> None:
+def test_dropped_captions_are_the_empty_caption(bench):
     batch = _batches(bench).training(0, range(64), BatchPlan(64), 0.5)
     empty, _ = bench.train.empty()
     kept = draw(0, range(64), 64, 1000, 0.5, (4, 8, 8)).keep_caption
@@ -38,7 +36,7 @@ def test_dropped_captions_are_the_empty_caption(bench: Any) -> None:
     assert torch.equal(dropped, ~kept)
 
 
-def test_pooled_text_is_dropped_with_its_caption() -> None:
+def test_pooled_text_is_dropped_with_its_caption():
     keep = torch.tensor([True, False])
     states, pooled = drop_captions(
         torch.ones(2, 3, 4), torch.ones(2, 5), (torch.zeros(1, 3, 4), torch.zeros(1, 5)), keep
@@ -48,9 +46,7 @@ def test_pooled_text_is_dropped_with_its_caption() -> None:
     assert pooled.sum(dim=1).tolist() == [5.0, 0.0]
 
 
-def test_sdxl_gets_its_added_conditions(
-    make_bench: Callable[[Path], Any], tiny_sdxl_teacher: Path
-) -> None:
+def test_sdxl_gets_its_added_conditions(make_bench, tiny_sdxl_teacher):
     bench = make_bench(tiny_sdxl_teacher)
     batch = _batches(bench).training(0, range(2), BatchPlan(2), 0.0)
     assert batch.added is not None
@@ -58,7 +54,7 @@ def test_sdxl_gets_its_added_conditions(
     assert batch.added["text_embeds"].shape == (2, 32)
 
 
-def test_validation_is_fixed_and_stratified(bench: Any) -> None:
+def test_validation_is_fixed_and_stratified(bench):
     batches = _batches(bench)
     whole, cut = batches.validation(10, 10), batches.validation(10, 3)
     assert torch.equal(whole[0].noisy_latents, torch.cat([b.noisy_latents for b in cut]))
@@ -67,5 +63,5 @@ def test_validation_is_fixed_and_stratified(bench: Any) -> None:
     assert timesteps.tolist() != sorted(timesteps.tolist())
 
 
-def test_validation_takes_no_more_than_there_is(bench: Any) -> None:
+def test_validation_takes_no_more_than_there_is(bench):
     assert sum(len(b.timesteps) for b in _batches(bench).validation(10_000, 5)) == 12

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +12,13 @@ from edgekd.distill.sources import CachedTeacher
 from edgekd.errors import InputError
 
 
-def test_a_cache_of_another_teacher_is_refused(tiny_teacher: Path, tmp_path: Path) -> None:
+def test_a_cache_of_another_teacher_is_refused(tiny_teacher, tmp_path):
     cache = TeacherCache(tmp_path / "cache", "key", "another teacher")
     with pytest.raises(InputError, match="cache must be of this teacher"):
         CachedTeacher(tiny_teacher, cache).load(torch.device("cpu"))
 
 
-def test_processes_that_cannot_join_are_refused(bench: Any, monkeypatch: Any) -> None:
+def test_processes_that_cannot_join_are_refused(bench, monkeypatch):
     """Each would believe to be the first and write the same files."""
     section = bench.section()
     alone = make_accelerator(section)
@@ -29,7 +28,7 @@ def test_processes_that_cannot_join_are_refused(bench: Any, monkeypatch: Any) ->
         make_accelerator(section)
 
 
-def test_threads_are_given_back(bench: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_threads_are_given_back(bench, tmp_path, monkeypatch):
     used = []
 
     class StopError(Exception):

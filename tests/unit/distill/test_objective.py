@@ -34,7 +34,7 @@ def small(bench: Any) -> Setup:
     return Setup(bench, bench.arch())
 
 
-def test_terms_are_what_their_formulas_say(small: Setup) -> None:
+def test_terms_are_what_their_formulas_say(small):
     terms = small.terms(task=1, output=1, feature=1, min_snr_gamma=None)
     with torch.no_grad():
         ours = predict(small.student, small.batch, None)
@@ -44,7 +44,7 @@ def test_terms_are_what_their_formulas_say(small: Setup) -> None:
     assert terms["feature"].item() > 0
 
 
-def test_a_full_student_has_no_distance_to_its_teacher(bench: Any) -> None:
+def test_a_full_student_has_no_distance_to_its_teacher(bench):
     setup = Setup(bench, full(dict(bench.teacher.unet.config)))
     terms = setup.terms(task=1, output=1, feature=1)
     assert terms["output"].item() == 0.0
@@ -52,7 +52,7 @@ def test_a_full_student_has_no_distance_to_its_teacher(bench: Any) -> None:
     assert terms["task"].item() > 0
 
 
-def test_without_kd_the_teacher_does_not_run(small: Setup) -> None:
+def test_without_kd_the_teacher_does_not_run(small):
     calls = []
     handle = small.teacher.register_forward_pre_hook(lambda *_: calls.append(1))
     try:
@@ -64,7 +64,7 @@ def test_without_kd_the_teacher_does_not_run(small: Setup) -> None:
         handle.remove()
 
 
-def test_the_teacher_gets_no_gradient_and_every_student_weight_does(small: Setup) -> None:
+def test_the_teacher_gets_no_gradient_and_every_student_weight_does(small):
     total(
         small.terms(task=1, output=1, feature=1), {"task": 1, "output": 1, "feature": 1}
     ).backward()
@@ -72,7 +72,7 @@ def test_the_teacher_gets_no_gradient_and_every_student_weight_does(small: Setup
     assert all(p.grad is not None for p in small.student.parameters())
 
 
-def test_gradient_checkpointing_changes_no_gradient(small: Setup) -> None:
+def test_gradient_checkpointing_changes_no_gradient(small):
     gradients = []
     for enable in (
         small.student.disable_gradient_checkpointing,
@@ -86,13 +86,13 @@ def test_gradient_checkpointing_changes_no_gradient(small: Setup) -> None:
     assert any(g.abs().max() > 0 for g in gradients[1])
 
 
-def test_no_hook_stays(small: Setup) -> None:
+def test_no_hook_stays(small):
     small.terms(task=1, output=1, feature=1)
     for unet in (small.student, small.teacher):
         assert not any(m._forward_hooks for m in unet.modules())
 
 
-def test_bf16_autocast_leaves_losses_in_fp32(small: Setup) -> None:
+def test_bf16_autocast_leaves_losses_in_fp32(small):
     section = LossSection(task=1, output=1, feature=1)
     with Objective(small.nets, section, small.schedule, torch.bfloat16) as objective:
         terms = objective.terms(small.batch)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ class Captions:
         return self._captions[i]
 
 
-def test_prompts_are_different_and_spread() -> None:
+def test_prompts_are_different_and_spread():
     latents: Any = Captions([f"caption {i // 2}" for i in range(100)])
     prompts = spread_captions(latents, 5)
     assert prompts == [f"caption {i}" for i in (0, 10, 20, 30, 40)]
@@ -31,12 +30,12 @@ def test_prompts_are_different_and_spread() -> None:
     assert sorted(spread_captions(few, 3)) == ["a", "b"]
 
 
-def test_prompts_of_the_recipe_are_taken_as_they_are(bench: Any) -> None:
+def test_prompts_of_the_recipe_are_taken_as_they_are(bench):
     assert choose_prompts(bench.section(sample_prompts=["x", "x"]), bench.train) == ["x", "x"]
     assert len(choose_prompts(bench.section(sample_prompts=[]), bench.train)) == 3
 
 
-def test_grid_places_rows_and_columns() -> None:
+def test_grid_places_rows_and_columns():
     pictures = [[np.full((2, 3, 3), 10 * r + c, np.uint8) for c in range(2)] for r in range(2)]
     sheet = grid(pictures)
     assert sheet.shape == (2 * 2 + 4, 2 * 3 + 4, 3)
@@ -47,7 +46,7 @@ def test_grid_places_rows_and_columns() -> None:
 
 
 @pytest.mark.parametrize("share", [1, 2])
-def test_rows_share_their_noise(share: int, bench: Any, tmp_path: Path) -> None:
+def test_rows_share_their_noise(share, bench, tmp_path):
     from edgekd.student.resolve import full
 
     teacher = bench.teacher

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ def _weights(model: Any) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def test_a_run_leaves_a_student_and_its_records(bench: Any, tmp_path: Path) -> None:
+def test_a_run_leaves_a_student_and_its_records(bench, tmp_path):
     from edgekd.diffusion.load import load_teacher
 
     result = bench.run(tmp_path / "run")
@@ -48,7 +47,7 @@ def test_a_run_leaves_a_student_and_its_records(bench: Any, tmp_path: Path) -> N
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_weights_scale_terms(bench: Any, tmp_path: Path) -> None:
+def test_weights_scale_terms(bench, tmp_path):
     trainer = bench.trainer(tmp_path, losses={"task": 0.5, "output": 0, "feature": 2})
     with trainer._objective:
         row = trainer._step(0)
@@ -57,9 +56,7 @@ def test_weights_scale_terms(bench: Any, tmp_path: Path) -> None:
     assert "output" not in row
 
 
-def test_a_stopped_run_goes_on_with_the_same_bits(
-    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_run_goes_on_with_the_same_bits(bench, tmp_path, monkeypatch):
     whole = bench.trainer(tmp_path / "whole", checkpoint_every=3, steps=7)
     whole.run(Silent())
 
@@ -84,9 +81,7 @@ def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
-def test_a_finished_run_is_not_run_again(
-    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_run_is_not_run_again(bench, tmp_path, monkeypatch):
     first = bench.run(tmp_path)
     before = first.metrics_path.read_bytes()
     monkeypatch.setattr(loop, "Trainer", lambda *args: _interrupt())
@@ -94,7 +89,7 @@ def test_a_finished_run_is_not_run_again(
     assert first.metrics_path.read_bytes() == before
 
 
-def test_another_key_starts_anew(bench: Any, tmp_path: Path) -> None:
+def test_another_key_starts_anew(bench, tmp_path):
     bench.trainer(tmp_path, key="one", steps=2).run(Silent())
     (tmp_path / "samples" / "step-00000001.png").touch()
     (tmp_path / "samples" / "mine.png").touch()
@@ -110,8 +105,8 @@ def test_another_key_starts_anew(bench: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_term_that_is_not_finite_stops_before_the_weights_change(
-    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
-) -> None:
+    bench, tmp_path, monkeypatch, value
+):
     trainer = bench.trainer(tmp_path, checkpoint_every=2)
     terms = Objective.terms
     calls = []
@@ -138,9 +133,7 @@ def test_a_term_that_is_not_finite_stops_before_the_weights_change(
     assert RunFolder(tmp_path, "key").checkpoints.latest(Silent()).step == 2
 
 
-def test_a_gradient_that_is_not_finite_stops_too(
-    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gradient_that_is_not_finite_stops_too(bench, tmp_path, monkeypatch):
     trainer = bench.trainer(tmp_path)
     monkeypatch.setattr(
         torch.nn.utils, "clip_grad_norm_", lambda *a, **k: torch.tensor(float("nan"))
@@ -149,7 +142,7 @@ def test_a_gradient_that_is_not_finite_stops_too(
         trainer.run(Silent())
 
 
-def test_accumulated_micro_batches_equal_one_batch(bench: Any, tmp_path: Path) -> None:
+def test_accumulated_micro_batches_equal_one_batch(bench, tmp_path):
     trainers = [
         bench.trainer(tmp_path, steps=1, batch_size=4, gradient_accumulation=1),
         bench.trainer(tmp_path, steps=1, batch_size=1, gradient_accumulation=4),
@@ -162,7 +155,7 @@ def test_accumulated_micro_batches_equal_one_batch(bench: Any, tmp_path: Path) -
     assert rows[0]["grad_norm"] == pytest.approx(rows[1]["grad_norm"], rel=1e-4)
 
 
-def test_random_start_is_seeded_and_not_the_teachers(bench: Any, tmp_path: Path) -> None:
+def test_random_start_is_seeded_and_not_the_teachers(bench, tmp_path):
     before = torch.get_rng_state()
     one, two = (bench.trainer(tmp_path, initialise="random").student for _ in range(2))
     other = bench.trainer(tmp_path, initialise="random", seed=1).student
@@ -174,7 +167,7 @@ def test_random_start_is_seeded_and_not_the_teachers(bench: Any, tmp_path: Path)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_empty_splits_are_refused(bench: Any, tmp_path: Path) -> None:
+def test_empty_splits_are_refused(bench, tmp_path):
     empty = type(bench.train)(bench.teacher, 0, 0)
     for changed, name in (("train", "training"), ("validation", "validation")):
         with pytest.raises(InputError, match=f"the {name} split"):
@@ -182,19 +175,14 @@ def test_empty_splits_are_refused(bench: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_out_folder_that_cannot_be_written(bench: Any, tmp_path: Path) -> None:
+def test_an_out_folder_that_cannot_be_written(bench, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="must be writable"):
         bench.run(tmp_path / "file" / "run")
 
 
 @pytest.mark.parametrize("family", ["tiny_sd2_teacher", "tiny_sdxl_teacher"])
-def test_v_prediction_and_sdxl_teachers_train(
-    make_bench: Callable[[Path], Any],
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    family: str,
-) -> None:
+def test_v_prediction_and_sdxl_teachers_train(make_bench, request, tmp_path, family):
     bench = make_bench(request.getfixturevalue(family))
     result = bench.run(tmp_path, steps=6, validate_every=6)
     rows = [row for row in read_rows(result.metrics_path) if "validation_output" in row]

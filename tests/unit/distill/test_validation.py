@@ -18,14 +18,14 @@ def _validation(bench: Any, batch_size: int) -> Validation:
     return Validation(batches.validation(6, batch_size), bench.teacher.unet, None)
 
 
-def test_a_full_student_is_as_good_as_its_teacher(bench: Any) -> None:
+def test_a_full_student_is_as_good_as_its_teacher(bench):
     unet = bench.teacher.unet
     losses = _validation(bench, 6).measure(build_student(unet, full(dict(unet.config))))
     assert losses["validation_output"] == 0.0
     assert losses["validation_task"] == losses["validation_teacher_task"] > 0
 
 
-def test_losses_are_plain_mean_squared_errors(bench: Any) -> None:
+def test_losses_are_plain_mean_squared_errors(bench):
     student = build_student(bench.teacher.unet, bench.arch())
     validation = _validation(bench, 6)
     losses = validation.measure(student)
@@ -34,13 +34,13 @@ def test_losses_are_plain_mean_squared_errors(bench: Any) -> None:
     assert losses["validation_task"] == pytest.approx(error, rel=1e-5)
 
 
-def test_losses_do_not_depend_on_the_batch_size(bench: Any) -> None:
+def test_losses_do_not_depend_on_the_batch_size(bench):
     student = build_student(bench.teacher.unet, bench.arch())
     one, three = _validation(bench, 6).measure(student), _validation(bench, 4).measure(student)
     assert one == pytest.approx(three, rel=1e-5)
 
 
-def test_the_teacher_runs_once(bench: Any) -> None:
+def test_the_teacher_runs_once(bench):
     student = build_student(bench.teacher.unet, bench.arch())
     validation = _validation(bench, 6)
     first = validation.measure(student)

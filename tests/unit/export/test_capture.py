@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +16,7 @@ def _unet_config(**changes: Any) -> Any:
     return SimpleNamespace(**{**plain, **changes})
 
 
-def test_names_are_those_of_optimum(tiny_sdxl_teacher: Path) -> None:
+def test_names_are_those_of_optimum(tiny_sdxl_teacher):
     pipeline = load_pipeline(tiny_sdxl_teacher)
     assert component_names(pipeline)[-1] == "unet"  # the largest, when all others are released
     names = {
@@ -38,13 +37,13 @@ def test_names_are_those_of_optimum(tiny_sdxl_teacher: Path) -> None:
     }
 
 
-def test_captures_carry_no_machine_paths(tiny_teacher: Path) -> None:
+def test_captures_carry_no_machine_paths(tiny_teacher):
     pipeline = load_pipeline(tiny_teacher)
     for name in component_names(pipeline):
         assert str(tiny_teacher.parent) not in str(capture(pipeline, name).config)
 
 
-def test_guidance_conditioned_unets_have_a_further_input() -> None:
+def test_guidance_conditioned_unets_have_a_further_input():
     assert unet_inputs(_unet_config(time_cond_proj_dim=256))[3:] == ("timestep_cond",)
 
 
@@ -57,11 +56,11 @@ def test_guidance_conditioned_unets_have_a_further_input() -> None:
         {"num_class_embeds": 10},
     ],
 )
-def test_unknown_conditioning_is_refused(condition: dict[str, Any]) -> None:
+def test_unknown_conditioning_is_refused(condition):
     ((name, value),) = condition.items()
     with pytest.raises(InputError, match=f"{name}={value}"):
         unet_inputs(_unet_config(**condition))
 
 
-def test_picture_sides_follow_stages_and_decoder(tiny_teacher: Path) -> None:
+def test_picture_sides_follow_stages_and_decoder(tiny_teacher):
     assert picture_multiple(load_pipeline(tiny_teacher)) == 4 * 8

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from edgekd.errors import GateError, InputError
@@ -17,14 +14,14 @@ from edgekd.progress import Silent
 SMALL = {"unet": 10_000_000, "vae": 1_000_000}
 
 
-def test_small_pipelines_stay_and_large_or_limited_ones_move_to_children() -> None:
+def test_small_pipelines_stay_and_large_or_limited_ones_move_to_children():
     exporter = OnnxExporter()
     assert not make_worker(exporter, SMALL, None).isolated
     assert make_worker(exporter, {"unet": 600_000_000}, None).isolated
     assert make_worker(exporter, SMALL, 64 * 10**9).isolated
 
 
-def test_limit_below_what_any_export_needs_is_refused_with_the_values() -> None:
+def test_limit_below_what_any_export_needs_is_refused_with_the_values():
     with pytest.raises(InputError, match=r"0\.02 GB for weights.*but got 0\.03 GB") as error:
         make_worker(OnnxExporter(), SMALL, 30_000_000)
     assert error.value.exit_code == 2
@@ -34,9 +31,7 @@ def test_limit_below_what_any_export_needs_is_refused_with_the_values() -> None:
         )
 
 
-def test_limit_that_a_step_passes_ends_it_and_leaves_nothing(
-    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_limit_that_a_step_passes_ends_it_and_leaves_nothing(tiny_teacher, tmp_path, monkeypatch):
     # No child that imports torch fits beside this process in 50 MB more.
     monkeypatch.setattr(isolate, "check_limit", lambda *_: None)
     options = ExportOptions(("cat",), memory_limit_bytes=resident_bytes() + 50_000_000)
@@ -49,7 +44,7 @@ def test_limit_that_a_step_passes_ends_it_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("worker", [InProcess, Isolated])
-def test_errors_for_the_user_come_back_from_both(worker: Any, tmp_path: Path) -> None:
+def test_errors_for_the_user_come_back_from_both(worker, tmp_path):
     order = PartOrder(tmp_path, tmp_path / "none", tmp_path, "fp32", "unet", Floor(1, ""))
     with pytest.raises(InputError, match="none"):
         worker(OnnxExporter()).run(check, order)

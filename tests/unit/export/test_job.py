@@ -61,7 +61,7 @@ def exported(
     return out
 
 
-def test_layout_is_the_one_that_optimum_loads(exported: Path) -> None:
+def test_layout_is_the_one_that_optimum_loads(exported):
     files = {path.relative_to(exported).as_posix() for path in exported.rglob("*.*")}
     parts = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
     assert {f"{part}/{name}" for part in parts for name in ("model.onnx", "config.json")} <= files
@@ -70,9 +70,7 @@ def test_layout_is_the_one_that_optimum_loads(exported: Path) -> None:
     assert not [name for name in files if name.endswith((".safetensors", ".tmp"))]
 
 
-def test_children_write_the_same_files(
-    exported: Path, tiny_teacher: Path, trajectory: Trajectory, tmp_path: Path
-) -> None:
+def test_children_write_the_same_files(exported, tiny_teacher, trajectory, tmp_path):
     """A memory limit puts each step into a process of its own."""
     out = tmp_path / "out"
     _export(tiny_teacher, out, trajectory, memory_limit_bytes=10**11)
@@ -91,9 +89,7 @@ def test_children_write_the_same_files(
     ("change", "said"),
     [({"precisions": ("fp64",)}, "fp64"), ({"accepts_tiny_decoder": False}, "AutoencoderTiny")],
 )
-def test_what_the_exporter_does_not_declare_is_refused(
-    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
-) -> None:
+def test_what_the_exporter_does_not_declare_is_refused(monkeypatch, change, said):
     from edgekd.libraries import diffusers
 
     ((name, value),) = change.items()
@@ -103,7 +99,7 @@ def test_what_the_exporter_does_not_declare_is_refused(
         check_capabilities(OnnxExporter(), pipeline, "fp32")
 
 
-def test_stock_optimum_loads_it_without_edgekd(exported: Path) -> None:
+def test_stock_optimum_loads_it_without_edgekd(exported):
     from optimum.onnxruntime import ORTStableDiffusionPipeline
 
     pipeline = ORTStableDiffusionPipeline.from_pretrained(exported)
@@ -111,7 +107,7 @@ def test_stock_optimum_loads_it_without_edgekd(exported: Path) -> None:
     assert images.shape == (1, 32, 32, 3)
 
 
-def test_manifest_tells_clients_what_to_use(exported: Path) -> None:
+def test_manifest_tells_clients_what_to_use(exported):
     manifest = read_manifest(exported)
     assert manifest.recommended == GENERATION
     assert manifest.scheduler == "DDIMScheduler"
@@ -121,7 +117,7 @@ def test_manifest_tells_clients_what_to_use(exported: Path) -> None:
     assert "onnxruntime" in manifest.components["unet"].parity.executed_by
 
 
-def test_no_file_names_the_machine(exported: Path, tiny_teacher: Path) -> None:
+def test_no_file_names_the_machine(exported, tiny_teacher):
     for path in exported.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
@@ -129,12 +125,7 @@ def test_no_file_names_the_machine(exported: Path, tiny_teacher: Path) -> None:
             assert str(exported.parent).encode() not in content, path
 
 
-def test_full_disk_is_one_clear_line(
-    tmp_path: Path,
-    tiny_teacher: Path,
-    trajectory: Trajectory,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_full_disk_is_one_clear_line(tmp_path, tiny_teacher, trajectory, monkeypatch):
     def full(captured: Any, path: Path) -> None:
         path.write_bytes(b"some of it")
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -146,9 +137,7 @@ def test_full_disk_is_one_clear_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_disk_that_is_too_small_is_seen_before_the_work(
-    tmp_path: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_that_is_too_small_is_seen_before_the_work(tmp_path, tiny_teacher, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=3_000_000))
     monkeypatch.setattr(OnnxExporter, "convert", None)  # must not get this far
     with pytest.raises(InputError, match=r"must have \d\d MB free, but got 3 MB"):
@@ -158,9 +147,7 @@ def test_disk_that_is_too_small_is_seen_before_the_work(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_with_other_things_is_never_replaced(
-    tmp_path: Path, tiny_teacher: Path, trajectory: Trajectory
-) -> None:
+def test_a_folder_with_other_things_is_never_replaced(tmp_path, tiny_teacher, trajectory):
     (tmp_path / "holiday.txt").write_text("sun", encoding="utf-8")
     with pytest.raises(InputError, match="--out"):
         _export(tiny_teacher, tmp_path, trajectory)
@@ -168,12 +155,11 @@ def test_a_folder_with_other_things_is_never_replaced(
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"source": ELSEWHERE}, {"precision": "int8"}, {"versions": {"torch": "1.0"}}],
+    "change", [{"source": ELSEWHERE}, {"precision": "int8"}, {"versions": {"torch": "1.0"}}]
 )
 def test_base_of_another_source_precision_or_version_is_not_used(
-    tmp_path: Path, tiny_teacher: Path, exported: Path, change: dict[str, Any]
-) -> None:
+    tmp_path, tiny_teacher, exported, change
+):
     source = source_hash(tiny_teacher)
     assert usable_base(OnnxExporter(), exported, source) == exported
     manifest = read_manifest(exported)
@@ -181,22 +167,17 @@ def test_base_of_another_source_precision_or_version_is_not_used(
     assert usable_base(OnnxExporter(), tmp_path, source) is None
 
 
-def test_nan_from_torch_is_no_export(
-    tmp_path: Path, tiny_teacher: Path, trajectory: Trajectory
-) -> None:
+def test_nan_from_torch_is_no_export(tmp_path, tiny_teacher, trajectory):
     broken = trajectory.recordings["vae_decoder"][0]
     outputs = {"sample": np.full_like(broken.outputs["sample"], np.nan)}
-    recordings = {
-        **trajectory.recordings,
-        "vae_decoder": [type(broken)(broken.inputs, outputs)],
-    }
+    recordings = {**trajectory.recordings, "vae_decoder": [type(broken)(broken.inputs, outputs)]}
     spoiled = replace(trajectory, recordings=recordings)
     with pytest.raises(GateError, match="component=vae_decoder"):
         _export(tiny_teacher, tmp_path / "out", spoiled)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_scheduler_that_clients_know_needs_no_warning() -> None:
+def test_scheduler_that_clients_know_needs_no_warning():
     assert scheduler_warning("DDIMScheduler", ("DDIMScheduler",)) is None
 
 
@@ -209,18 +190,14 @@ def test_scheduler_that_clients_know_needs_no_warning() -> None:
         ({}, None),
     ],
 )
-def test_licence_comes_from_card_or_file(
-    tmp_path: Path, files: dict[str, str], licence: str | None
-) -> None:
+def test_licence_comes_from_card_or_file(tmp_path, files, licence):
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     assert find_licence(tmp_path) == licence
 
 
 @pytest.mark.parametrize("missing", ["model_index.json", "unet/model.onnx"])
-def test_incomplete_folder_is_refused_without_a_download(
-    tmp_path: Path, exported: Path, missing: str
-) -> None:
+def test_incomplete_folder_is_refused_without_a_download(tmp_path, exported, missing):
     copy = shutil.copytree(exported, tmp_path / "copy")
     (copy / missing).unlink()
     with pytest.raises(InputError, match=missing):

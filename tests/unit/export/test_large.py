@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +14,7 @@ from edgekd.export.onnx.pipeline import session_options
 PREPACKING = "session.disable_prepacking"
 
 
-def test_a_part_is_large_by_the_size_of_all_its_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_is_large_by_the_size_of_all_its_files(tmp_path, monkeypatch):
     monkeypatch.setattr(large, "LARGE_PART_BYTES", 100)
     (tmp_path / "inner").mkdir()
     (tmp_path / "model.onnx").write_bytes(bytes(60))
@@ -26,7 +23,7 @@ def test_a_part_is_large_by_the_size_of_all_its_files(
     assert is_large(tmp_path)
 
 
-def test_only_one_part_is_open_and_it_stays_open_while_it_works() -> None:
+def test_only_one_part_is_open_and_it_stays_open_while_it_works():
     events: list[str] = []
     turns = Turns(
         lambda part: events.append(f"open {part.name}"),
@@ -46,7 +43,7 @@ def test_only_one_part_is_open_and_it_stays_open_while_it_works() -> None:
     ]
 
 
-def test_thrifty_session_differs_from_the_deployed_one_in_memory_alone() -> None:
+def test_thrifty_session_differs_from_the_deployed_one_in_memory_alone():
     deployed, thrifty = (session_options(2, thrifty=value) for value in (False, True))
     assert thrifty.get_session_config_entry(PREPACKING) == "1"
     assert (deployed.enable_cpu_mem_arena, thrifty.enable_cpu_mem_arena) == (True, False)
@@ -55,9 +52,7 @@ def test_thrifty_session_differs_from_the_deployed_one_in_memory_alone() -> None
 
 
 @pytest.mark.parametrize("is_large_part", [False, True])
-def test_parity_opens_large_parts_thriftily(
-    is_large_part: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parity_opens_large_parts_thriftily(is_large_part, tmp_path, monkeypatch):
     monkeypatch.setattr(large, "LARGE_PART_BYTES", 5 if is_large_part else 500)
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "model.onnx").write_bytes(bytes(100))
@@ -68,9 +63,7 @@ def test_parity_opens_large_parts_thriftily(
 
 
 @pytest.mark.parametrize("is_large_export", [False, True])
-def test_pictures_of_a_large_export_are_drawn_part_by_part(
-    is_large_export: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_of_a_large_export_are_drawn_part_by_part(is_large_export, tmp_path, monkeypatch):
     monkeypatch.setattr(large, "LARGE_PART_BYTES", 5 if is_large_export else 500)
     (tmp_path / "model.onnx").write_bytes(bytes(100))
     exporter: Any = OnnxExporter()

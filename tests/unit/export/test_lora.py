@@ -34,9 +34,7 @@ def _export(source: Path, out: Path, lora: Path) -> Any:
     return OnnxExporter().export(source, out, "fp32", Silent(), options)
 
 
-def test_export_equals_torch_with_the_lora_beside_it(
-    tiny_teacher: Path, lora: Path, tmp_path: Path
-) -> None:
+def test_export_equals_torch_with_the_lora_beside_it(tiny_teacher, lora, tmp_path):
     exported = _export(tiny_teacher, tmp_path / "out", lora)
     reference = load_pipeline(tiny_teacher)
     plain = draw(reference, SESSION)
@@ -50,7 +48,7 @@ def test_export_equals_torch_with_the_lora_beside_it(
     assert source.hash != source_hash(tiny_teacher)
 
 
-def test_fused_pipeline_is_a_plain_one(tiny_teacher: Path, lora: Path, tmp_path: Path) -> None:
+def test_fused_pipeline_is_a_plain_one(tiny_teacher, lora, tmp_path):
     fuse_lora(load_pipeline(tiny_teacher), lora, tmp_path / "fused")
     fused = load_pipeline(tmp_path / "fused")
     reference = load_pipeline(tiny_teacher)
@@ -82,9 +80,7 @@ def _no_lora(path: Path, lora: Path) -> Path:
         (_no_lora, "must hold LoRA tensors"),
     ],
 )
-def test_files_that_are_no_lora_are_refused(
-    tmp_path: Path, lora: Path, tiny_teacher: Path, make: Any, said: str
-) -> None:
+def test_files_that_are_no_lora_are_refused(tmp_path, lora, tiny_teacher, make, said):
     with pytest.raises(InputError, match=said) as error:
         _export(tiny_teacher, tmp_path / "out", make(tmp_path, lora))
     assert "\n" not in str(error.value)
@@ -108,9 +104,7 @@ def _not_finite(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("change", [_other_names, _other_width, _other_prefix, _not_finite])
-def test_a_lora_of_another_model_is_one_line(
-    tmp_path: Path, lora: Path, tiny_teacher: Path, change: Any
-) -> None:
+def test_a_lora_of_another_model_is_one_line(tmp_path, lora, tiny_teacher, change):
     other = tmp_path / "other.safetensors"
     save_file(change(load_file(lora)), other)
     with pytest.raises(InputError, match="LoRA") as error:
@@ -119,9 +113,7 @@ def test_a_lora_of_another_model_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_package_names_its_install_command(
-    lora: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_names_its_install_command(lora, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'edgekd\[lora\]'"):
         check_lora(lora)

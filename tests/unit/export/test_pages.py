@@ -36,7 +36,7 @@ def large_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_what_was_read_of_a_mapped_file_does_not_stay_resident(large_file: Path) -> None:
+def test_what_was_read_of_a_mapped_file_does_not_stay_resident(large_file):
     if not sys.platform.startswith("linux"):
         with pages.returned_pages():
             assert not pages.return_pages()
@@ -60,9 +60,7 @@ def test_what_was_read_of_a_mapped_file_does_not_stay_resident(large_file: Path)
         assert returned < 10 << 20
 
 
-def test_only_large_read_only_mappings_of_files_are_meant(
-    large_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_large_read_only_mappings_of_files_are_meant(large_file, monkeypatch):
     if not sys.platform.startswith("linux"):
         return
     with large_file.open("rb") as file:

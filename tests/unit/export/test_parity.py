@@ -55,7 +55,7 @@ def check(*results: Any, references: tuple[Any, ...] = (X,)) -> Any:
     return check_component("unet", "fp32", FakeRunner(*results), recordings, FLOOR)
 
 
-def test_snr_is_ten_log_of_the_power_ratio() -> None:
+def test_snr_is_ten_log_of_the_power_ratio():
     reference = np.ones(100, np.float32)
     assert snr_db(reference, reference * 1.1) == pytest.approx(20.0, abs=1e-4)
     assert snr_db(reference, reference) == EXACT_DB
@@ -63,13 +63,13 @@ def test_snr_is_ten_log_of_the_power_ratio() -> None:
     assert np.isnan(snr_db(reference, np.full(100, np.nan)))
 
 
-def test_psnr_takes_a_peak_of_one() -> None:
+def test_psnr_takes_a_peak_of_one():
     black = np.zeros((2, 2, 3), np.float32)
     assert psnr_db(black, black + 0.01) == pytest.approx(40.0, abs=1e-4)
     assert psnr_db(black, black) == EXACT_DB
 
 
-def test_worst_call_decides() -> None:
+def test_worst_call_decides():
     noise = X * 1e-3
     good = X + noise  # 60 dB
     assert check(good, X, references=(X, X)).snr_db == pytest.approx(60, abs=0.1)
@@ -77,7 +77,7 @@ def test_worst_call_decides() -> None:
         check(X, X, X, X * 1.1, references=(X, X, X, X))
 
 
-def test_message_names_part_precision_snr_and_floor() -> None:
+def test_message_names_part_precision_snr_and_floor():
     with pytest.raises(GateError) as failure:
         check(X * 1.1)
     for text in ("component=unet", "precision=fp32", "snr_db=20.0", "floor_db=40", "because"):
@@ -98,23 +98,23 @@ def test_message_names_part_precision_snr_and_floor() -> None:
         (RuntimeError("no\nkernel"), "no kernel"),
     ],
 )
-def test_bad_outputs_fail(result: Any, problem: str) -> None:
+def test_bad_outputs_fail(result, problem):
     with pytest.raises(GateError, match=problem):
         check(result)
 
 
-def test_a_reference_that_is_not_finite_fails() -> None:
+def test_a_reference_that_is_not_finite_fails():
     broken = np.where(X > 0.9, np.nan, X).astype(np.float32)
     with pytest.raises(GateError, match="torch's output must be finite"):
         check(broken, references=(broken,))
 
 
-def test_a_part_that_was_never_recorded_fails() -> None:
+def test_a_part_that_was_never_recorded_fails():
     with pytest.raises(GateError, match="at least once"):
         check(references=())
 
 
-def test_other_names_fail() -> None:
+def test_other_names_fail():
     runner = FakeRunner(X)
     runner.outputs = ("z",)
     with pytest.raises(GateError, match="z"):
@@ -122,7 +122,7 @@ def test_other_names_fail() -> None:
 
 
 @pytest.mark.parametrize("partial", [False, True])
-def test_only_a_partial_runner_may_leave_outputs_out(partial: bool) -> None:
+def test_only_a_partial_runner_may_leave_outputs_out(partial):
     runner = FakeRunner(X)
     runner.partial = partial
     recordings = [Recording({"x": X}, {"y": X, "unread": X}, 7.0)]
@@ -150,7 +150,7 @@ class DeployedElsewhere:
         return Floors(FLOOR, FLOOR, deployed={"unet": Floor(30.0, "bf16")})
 
 
-def test_what_is_deployed_has_a_figure_of_its_own() -> None:
+def test_what_is_deployed_has_a_figure_of_its_own():
     recordings = [Recording({"x": X}, {"y": X}, 7.0)]
     parity = check(X)
     args: Any = (Path(), recordings, "unet", "fp32")
@@ -164,7 +164,7 @@ def test_what_is_deployed_has_a_figure_of_its_own() -> None:
     assert check_deployed(parity, OnnxExporter(), *args) is parity
 
 
-def test_no_prompts_are_refused() -> None:
+def test_no_prompts_are_refused():
     with pytest.raises(InputError, match="prompt"):
         record_for_parity(None, [], Generation())
 
@@ -215,7 +215,7 @@ def _check(folder: Path, precision: str, trajectory: Trajectory) -> PictureParit
     return check_pictures(drawer, precision, trajectory, floors.picture)
 
 
-def test_undamaged_export_passes(exported: tuple[Path, str], trajectory: Trajectory) -> None:
+def test_undamaged_export_passes(exported, trajectory):
     assert set(trajectory.recordings) == {"text_encoder", "unet", "vae_encoder", "vae_decoder"}
     pictures = _check(*exported, trajectory)
     assert pictures.psnr_db >= pictures.floor_db
@@ -284,12 +284,7 @@ def _remove(folder: Path) -> str:
     ],
     ids=["bias", "nan", "transposed", "sign", "rows", "swapped", "exchanged", "cut", "missing"],
 )
-def test_damaged_export_fails(
-    tmp_path: Path,
-    exported: tuple[Path, str],
-    trajectory: Trajectory,
-    damage: Callable[[Path], str],
-) -> None:
+def test_damaged_export_fails(tmp_path, exported, trajectory, damage):
     folder, precision = exported
     copy = shutil.copytree(folder, tmp_path / "copy")
     part = damage(copy)
@@ -297,9 +292,7 @@ def test_damaged_export_fails(
         _check(copy, precision, trajectory)
 
 
-def test_wrong_scheduler_fails_by_its_pictures(
-    tmp_path: Path, exported: tuple[Path, str], trajectory: Trajectory
-) -> None:
+def test_wrong_scheduler_fails_by_its_pictures(tmp_path, exported, trajectory):
     """Each part is right, the whole is not."""
     folder, precision = exported
     copy = shutil.copytree(folder, tmp_path / "copy")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ def pipeline(request: pytest.FixtureRequest) -> Any:
     return load_pipeline(request.getfixturevalue(request.param))
 
 
-def test_every_call_is_recorded_and_the_drawing_is_untouched(pipeline: Any) -> None:
+def test_every_call_is_recorded_and_the_drawing_is_untouched(pipeline):
     expected = draw(pipeline, session(3, seed=5))
     trajectory = record_denoising_inputs(pipeline, session(3, seed=5))
     np.testing.assert_array_equal(trajectory.images, expected)
@@ -45,7 +44,7 @@ def test_every_call_is_recorded_and_the_drawing_is_untouched(pipeline: Any) -> N
     np.testing.assert_allclose(unet[3].inputs["sample"][:1], noise.numpy(), atol=1e-6)
 
 
-def test_nothing_stays_on_the_pipeline(pipeline: Any) -> None:
+def test_nothing_stays_on_the_pipeline(pipeline):
     trajectory = record_denoising_inputs(pipeline, session(2, guidance_scale=1.0))
     before = {name: len(calls) for name, calls in trajectory.recordings.items()}
     draw(pipeline, session(2, guidance_scale=1.0))
@@ -54,7 +53,7 @@ def test_nothing_stays_on_the_pipeline(pipeline: Any) -> None:
     assert not pipeline.unet._forward_hooks
 
 
-def test_captures_give_the_recorded_outputs(pipeline: Any) -> None:
+def test_captures_give_the_recorded_outputs(pipeline):
     """The wrapped part is the pipeline's own part: same names, same values."""
     trajectory = record_denoising_inputs(pipeline, session(2))
     for name, calls in trajectory.recordings.items():
@@ -69,7 +68,7 @@ def test_captures_give_the_recorded_outputs(pipeline: Any) -> None:
                 np.testing.assert_array_equal(result.numpy(), call.outputs[output])
 
 
-def test_part_that_fails_leaves_no_hooks(tiny_teacher: Path) -> None:
+def test_part_that_fails_leaves_no_hooks(tiny_teacher):
     pipeline = load_pipeline(tiny_teacher)
     with pytest.raises(ValueError, match="prompt"):
         record_denoising_inputs(pipeline, session(2).model_copy(update={"prompts": (3,)}))
@@ -77,7 +76,7 @@ def test_part_that_fails_leaves_no_hooks(tiny_teacher: Path) -> None:
     assert "decode" not in vars(pipeline.vae)
 
 
-def test_other_size_and_batch_are_recorded_beside_the_pipelines_own(pipeline: Any) -> None:
+def test_other_size_and_batch_are_recorded_beside_the_pipelines_own(pipeline):
     trajectory = record_for_parity(pipeline, list(PROMPTS), Generation(3, 4.0), other_shapes=True)
     other = trajectory.other
     assert other is not None
@@ -86,10 +85,7 @@ def test_other_size_and_batch_are_recorded_beside_the_pipelines_own(pipeline: An
     assert (height, width) != (32, 32)
     assert other.images.shape == (3, height, width, 3)
     assert other.recordings["unet"][0].inputs["sample"].shape == (3, 4, height // 4, width // 4)
-    np.testing.assert_array_equal(
-        other.images[1],
-        draw(pipeline, other.session)[1],
-    )
+    np.testing.assert_array_equal(other.images[1], draw(pipeline, other.session)[1])
     calls = trajectory.calls("unet")
     assert len(calls) == len(trajectory.recordings["unet"]) + len(other.recordings["unet"])
 
@@ -97,7 +93,7 @@ def test_other_size_and_batch_are_recorded_beside_the_pipelines_own(pipeline: An
 @pytest.mark.parametrize(
     "class_name", ["StableDiffusionPipeline", "LatentConsistencyModelPipeline"]
 )
-def test_guidance_that_the_unet_takes_is_recorded(class_name: str, tiny_teacher: Path) -> None:
+def test_guidance_that_the_unet_takes_is_recorded(class_name, tiny_teacher):
     """Luo et al. 2023: the U-Net is conditioned on w = guidance_scale - 1, in one pass."""
     from edgekd.libraries import diffusers
 

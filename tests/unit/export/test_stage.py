@@ -33,12 +33,7 @@ class FakeExporter:
         return {}
 
     def export(
-        self,
-        pipeline_path: Path,
-        out: Path,
-        precision: str,
-        progress: Any,
-        options: ExportOptions,
+        self, pipeline_path: Path, out: Path, precision: str, progress: Any, options: ExportOptions
     ) -> ExportedPipeline:
         self.calls.append((precision, options))
         assert options.key is not None
@@ -51,7 +46,7 @@ def _target(**changes: object) -> Target:
     return load_target("onnx").model_copy(update=changes)
 
 
-def test_precisions_follow_the_targets_order() -> None:
+def test_precisions_follow_the_targets_order():
     target = _target(precisions=["int8", "fp32"])
     assert chosen_precisions(target, ExportSection()) == ["int8", "fp32"]
     section = ExportSection(precisions=["fp32", "int8"])
@@ -59,14 +54,12 @@ def test_precisions_follow_the_targets_order() -> None:
     assert chosen_precisions(target, ExportSection(precisions=["fp32"])) == ["fp32"]
 
 
-def test_precision_that_the_target_does_not_list_is_refused() -> None:
+def test_precision_that_the_target_does_not_list_is_refused():
     with pytest.raises(InputError, match=r"fp32, int8.*int4"):
         chosen_precisions(_target(), ExportSection(precisions=["fp32", "int4"]))
 
 
-def test_finished_precisions_are_kept_until_the_key_changes(
-    tmp_path: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_precisions_are_kept_until_the_key_changes(tmp_path, tiny_teacher, monkeypatch):
     exporter = FakeExporter()
     monkeypatch.setattr(stage, "get_exporter", lambda name: exporter)
     prompts = ["red apple", "cat", "never used"]

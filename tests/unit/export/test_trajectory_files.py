@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +21,7 @@ def _trajectory() -> Trajectory:
     return Trajectory(calls, images, SESSION)
 
 
-def test_a_trajectory_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_trajectory_comes_back_as_it_was(tmp_path):
     elsewhere = SESSION.model_copy(update={"size": (32, 64), "images_per_prompt": 3})
     other = replace(_trajectory(), session=elsewhere)
     trajectory = replace(_trajectory(), other=other)

@@ -26,7 +26,7 @@ def check(floor: dict[str, Any], budgets: dict[str, Any]) -> None:
     check_gates(made, HEADLINE, Path("report"))
 
 
-def test_what_is_within_its_bounds_passes() -> None:
+def test_what_is_within_its_bounds_passes():
     check({"max_fd_ratio": 1.2, "min_score_ratio": 0.9, "max_kid_ratio": None}, {"latency_ms": 50})
 
 
@@ -42,7 +42,7 @@ def test_what_is_within_its_bounds_passes() -> None:
         ({"max_kid_ratio": 1}, {}, "no measurement"),
     ],
 )
-def test_what_is_not_fails(floor: Any, budgets: Any, said: str) -> None:
+def test_what_is_not_fails(floor, budgets, said):
     with pytest.raises(GateError, match=said):
         check(floor, budgets)
 
@@ -51,6 +51,6 @@ def test_what_is_not_fails(floor: Any, budgets: Any, said: str) -> None:
     ("floor", "budgets"),
     [({"min_fd_ratio": 1}, {}), ({"max_fid_ratio": 1}, {}), ({}, {"latency": 1})],
 )
-def test_a_bound_on_what_is_no_metric_is_refused(floor: Any, budgets: Any) -> None:
+def test_a_bound_on_what_is_no_metric_is_refused(floor, budgets):
     with pytest.raises(InputError, match=r"takes .*fd.* unknown key"):
         check(floor, budgets)

@@ -1,6 +1,5 @@
 import json
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,13 +31,8 @@ class Drawer:
     ],
 )
 def test_steps_and_guidance_are_the_folders_unless_they_are_given(
-    said: dict[str, Any] | None,
-    given: dict[str, Any],
-    drawn: tuple[int, float],
-    tiny_teacher: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    said, given, drawn, tiny_teacher, tmp_path, monkeypatch
+):
     drawer = Drawer()
     monkeypatch.setattr(generate, "_open_export", lambda folder: drawer)
     folder = tmp_path / "export"

@@ -1,5 +1,4 @@
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ from edgekd.target import load_target
 CARD = "---\ninference:\n  parameters: {num_inference_steps: 4, guidance_scale: 1}\n---\n"
 
 
-def test_exports_draw_as_the_model_they_were_made_from(tiny_teacher: Path, tmp_path: Path) -> None:
+def test_exports_draw_as_the_model_they_were_made_from(tiny_teacher, tmp_path):
     settings = [f"teacher.path={tiny_teacher}"]
     recipe = load_recipe(data_root() / "configs" / "starter.yaml", settings)
     plan = make_plan(recipe, load_target("onnx"), tmp_path)
@@ -36,9 +35,7 @@ def test_exports_draw_as_the_model_they_were_made_from(tiny_teacher: Path, tmp_p
     ]
 
 
-def test_a_students_folder_must_be_diffusers_or_an_export(
-    tiny_teacher: Path, tmp_path: Path
-) -> None:
+def test_a_students_folder_must_be_diffusers_or_an_export(tiny_teacher, tmp_path):
     assert student_case("s", tiny_teacher).runtime == "torch"
     (tmp_path / "manifest.json").write_text('{"format": 7}')
     with pytest.raises(InputError, match="manifest of format 1"):

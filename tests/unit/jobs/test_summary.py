@@ -19,14 +19,14 @@ def result(**metrics: Any) -> dict[str, Any]:
     return {**paths, "metrics": {**plain, "rows": rows, **metrics}}
 
 
-def test_every_figure_has_a_line() -> None:
+def test_every_figure_has_a_line():
     lines = summary_lines(result())
     assert len(lines) == 1 + len(FIGURES) + 3
     assert lines[2].split() == ["latency", "p50", "100", "ms", "100", "ms", "1.00"]
     assert any(line.startswith("1000 KID ↓") and "100" in line for line in lines)
 
 
-def test_what_was_not_run_says_so_and_shows_torch_beside_it() -> None:
+def test_what_was_not_run_says_so_and_shows_torch_beside_it():
     absent = {**FIGURES, "latency_ms": None, "peak_bytes": None}
     ratios = {**dict.fromkeys(FIGURES, 1.0), "latency_ms": None, "peak_bytes": None}
     lines = summary_lines(

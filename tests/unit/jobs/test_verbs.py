@@ -21,7 +21,7 @@ from edgekd.resources import data_root
 from edgekd.target import load_target
 
 
-def test_students_of_one_name_are_called_by_their_paths() -> None:
+def test_students_of_one_name_are_called_by_their_paths():
     runs = [Path(f"runs/{name}/distill/student") for name in "ab"]
     assert student_names(runs, []) == [f"student {path}" for path in runs]
     assert student_names([Path("small"), *runs[:1]], []) == ["student small", "student student"]
@@ -29,7 +29,7 @@ def test_students_of_one_name_are_called_by_their_paths() -> None:
     assert student_names([Path()], []) == [f"student {Path.cwd().name}"]
 
 
-def test_one_student_twice_is_refused() -> None:
+def test_one_student_twice_is_refused():
     with pytest.raises(InputError, match=r"must be another folder, but got a/\.\./b twice"):
         student_names([Path("a/../b"), Path("b")], [])
 
@@ -39,9 +39,7 @@ def recipe(tiny_teacher: Path) -> Recipe:
     return load_recipe(data_root() / "configs" / "starter.yaml", [f"teacher.path={tiny_teacher}"])
 
 
-def test_pictures_have_the_teachers_size_unless_the_recipe_says_another(
-    recipe: Recipe, tmp_path: Path
-) -> None:
+def test_pictures_have_the_teachers_size_unless_the_recipe_says_another(recipe, tmp_path):
     assert recipe.data.resolution is None
     target = load_target("onnx")
     assert make_plan(recipe, target, tmp_path).recipe.data.side == 32
@@ -52,9 +50,7 @@ def test_pictures_have_the_teachers_size_unless_the_recipe_says_another(
     assert with_sized_teacher(plan).teacher.resolution == 64
 
 
-def test_a_student_is_named_by_what_makes_it(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_student_is_named_by_what_makes_it(recipe, tmp_path, monkeypatch):
     """Its resolved architecture among it, which is handed on; how often it is saved is not."""
     given: list[tuple[Any, ...]] = []
     monkeypatch.setattr(loop, "distill", lambda *args: given.append(args))
@@ -75,9 +71,7 @@ def test_a_student_is_named_by_what_makes_it(
     assert key("student", preset=None, arch=written) == first
 
 
-def test_an_export_fills_the_folder_that_one_stands_in(
-    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_fills_the_folder_that_one_stands_in(tiny_teacher, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     request = ExportRequest(
@@ -88,16 +82,14 @@ def test_an_export_fills_the_folder_that_one_stands_in(
     assert manifest["recommended"] == {"steps": 3, "guidance_scale": 1.5}
 
 
-def test_a_mount_point_is_refused_before_the_export(
-    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mount_point_is_refused_before_the_export(tiny_teacher, tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
     with pytest.raises(InputError, match="a mount point"):
         export_run(ExportRequest(tiny_teacher, load_target("onnx"), tmp_path), Silent())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_variant_ends_the_suite_before_it_begins(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_wrong_variant_ends_the_suite_before_it_begins(recipe, tmp_path):
     suite = tmp_path / "suite.yaml"
     suite.write_text(
         "name: two\nvariants:\n- {name: good}\n"

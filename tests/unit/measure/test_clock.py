@@ -6,14 +6,14 @@ from edgekd.errors import InputError
 from edgekd.measure.clock import Latency, time_calls, time_interleaved
 
 
-def test_a_known_sleep_is_timed_in_milliseconds() -> None:
+def test_a_known_sleep_is_timed_in_milliseconds():
     latency = time_calls(lambda: time.sleep(0.02), warmup=1, runs=5)
     # A sleep may be longer than asked for on a busy machine, never shorter.
     assert min(latency.samples_ms) >= 20.0
     assert latency.p50_ms < 60.0
 
 
-def test_first_call_is_kept_apart_from_the_samples() -> None:
+def test_first_call_is_kept_apart_from_the_samples():
     seconds = iter([0.1, 0.0, 0.0, 0.0])
     latency = time_calls(lambda: time.sleep(next(seconds)), warmup=1, runs=3)
     assert len(latency.samples_ms) == 3
@@ -21,7 +21,7 @@ def test_first_call_is_kept_apart_from_the_samples() -> None:
     assert latency.p90_ms < 50.0
 
 
-def test_processor_time_counts_work_and_not_waiting() -> None:
+def test_processor_time_counts_work_and_not_waiting():
     def work() -> None:
         until = time.process_time() + 0.02
         while time.process_time() < until:
@@ -34,7 +34,7 @@ def test_processor_time_counts_work_and_not_waiting() -> None:
     assert busy.to_dict()["cpu_p50_ms"] == sorted(busy.cpu_ms)[1]
 
 
-def test_rounds_take_turns_and_rotate_their_start() -> None:
+def test_rounds_take_turns_and_rotate_their_start():
     order: list[str] = []
     calls = {name: (lambda name=name: order.append(name)) for name in "abc"}
     latencies = time_interleaved(calls, warmup=1, runs=2)
@@ -42,7 +42,7 @@ def test_rounds_take_turns_and_rotate_their_start() -> None:
     assert all(len(latency.samples_ms) == 2 for latency in latencies.values())
 
 
-def test_interleaving_spreads_a_slow_phase_over_all_callables() -> None:
+def test_interleaving_spreads_a_slow_phase_over_all_callables():
     """A machine that slows down midway must not change the ratio of equal callables."""
     started = time.perf_counter()
 
@@ -54,7 +54,7 @@ def test_interleaving_spreads_a_slow_phase_over_all_callables() -> None:
     assert ratio == pytest.approx(1.0, abs=0.15)
 
 
-def test_percentiles_interpolate_linearly() -> None:
+def test_percentiles_interpolate_linearly():
     latency = Latency(samples_ms=(4.0, 1.0, 3.0, 2.0), warmup_ms=())
     assert latency.p50_ms == 2.5
     assert latency.p90_ms == pytest.approx(3.7)
@@ -62,6 +62,6 @@ def test_percentiles_interpolate_linearly() -> None:
 
 
 @pytest.mark.parametrize(("warmup", "runs"), [(0, 0), (-1, 1)])
-def test_bad_counts_are_refused(warmup: int, runs: int) -> None:
+def test_bad_counts_are_refused(warmup, runs):
     with pytest.raises(InputError, match="runs >= 1"):
         time_calls(lambda: None, warmup=warmup, runs=runs)

@@ -7,7 +7,7 @@ from edgekd.measure.memory import forget_peak, peak_resident_bytes
 MIB = 1024**2
 
 
-def test_a_forgotten_peak_is_counted_anew() -> None:
+def test_a_forgotten_peak_is_counted_anew():
     ballast = np.ones(300 * MIB // 8)
     before = peak_resident_bytes()
     del ballast

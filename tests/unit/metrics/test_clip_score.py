@@ -83,7 +83,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_clip_folder_scores_as_the_formula_says(clip_folder: Path):
+def test_clip_folder_scores_as_the_formula_says(clip_folder):
     from edgekd.libraries import transformers
 
     images = np.random.default_rng(0).integers(0, 256, (3, 40, 48, 3), dtype=np.uint8)
@@ -104,7 +104,7 @@ def test_clip_folder_scores_as_the_formula_says(clip_folder: Path):
     assert scorer.name == f"clip-{clip_folder.name}"
 
 
-def test_incomplete_clip_folders_are_refused(clip_folder: Path, tmp_path: Path):
+def test_incomplete_clip_folders_are_refused(clip_folder, tmp_path):
     import shutil
 
     from safetensors.torch import load_file, save_file
@@ -123,6 +123,6 @@ def test_incomplete_clip_folders_are_refused(clip_folder: Path, tmp_path: Path):
         ClipScorer(other)
 
 
-def test_missing_scorer_files_are_named(tmp_path: Path):
+def test_missing_scorer_files_are_named(tmp_path):
     with pytest.raises(InputError, match=r"config\.json"):
         Scorer(tmp_path)

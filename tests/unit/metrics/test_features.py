@@ -20,7 +20,7 @@ def pictures(count: int, side: int = 64) -> np.ndarray:
     return coarse.repeat(side // 8, axis=1).repeat(side // 8, axis=2)
 
 
-def test_shipped_file_computes_what_the_torch_trunk_computes(extractor: FeatureExtractor):
+def test_shipped_file_computes_what_the_torch_trunk_computes(extractor):
     images = np.stack([resize(image, extractor.size) for image in pictures(3)])
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     output = load_trunk()(x)
@@ -40,7 +40,7 @@ def test_features_do_not_depend_on_the_batch():
     np.testing.assert_allclose(one, five, atol=1e-5)
 
 
-def test_sizes_may_differ_and_are_resized(extractor: FeatureExtractor):
+def test_sizes_may_differ_and_are_resized(extractor):
     big = pictures(1, 256)[0]
     features = extractor([big, big[:96], resize(big, extractor.size)])
     assert features.shape == (3, extractor.dimensions) == (3, 1280)
@@ -65,7 +65,7 @@ def test_resize_is_antialiased():
         np.zeros((8, 8, 3), np.uint8),
     ],
 )
-def test_other_input_is_refused(extractor: FeatureExtractor, images: np.ndarray):
+def test_other_input_is_refused(extractor, images):
     with pytest.raises(InputError, match="image"):
         extractor(images)
 

@@ -14,7 +14,7 @@ def install(monkeypatch: pytest.MonkeyPatch, *values: tuple[str, str]) -> None:
     monkeypatch.setattr(entries, "entry_points", lambda group: found)
 
 
-def test_metrics_come_in_the_order_of_their_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_come_in_the_order_of_their_ranks(monkeypatch):
     install(monkeypatch, ("kid", KID), ("fd", FD), ("fd", FD))  # metadata may be there twice
     assert [metric.descriptor.name for metric in registry.load_metrics()] == ["fd", "kid"]
 
@@ -28,9 +28,7 @@ def test_metrics_come_in_the_order_of_their_ranks(monkeypatch: pytest.MonkeyPatc
         ([], "no entry point"),
     ],
 )
-def test_what_is_no_set_of_metrics_is_refused(
-    monkeypatch: pytest.MonkeyPatch, values: list[tuple[str, str]], said: str
-) -> None:
+def test_what_is_no_set_of_metrics_is_refused(monkeypatch, values, said):
     install(monkeypatch, *values)
     with pytest.raises(InputError, match=said):
         registry.load_metrics()

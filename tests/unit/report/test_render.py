@@ -7,9 +7,7 @@ import pytest
 
 from edgekd.benchmark.headline import headline
 from edgekd.report import tables
-from edgekd.report.pictures import Gallery
 from edgekd.report.render import escape_markdown, render
-from edgekd.report.schema import Report
 
 TakeAway = Callable[..., None]
 
@@ -63,17 +61,17 @@ def markdown(rendered: Path) -> str:
     return (rendered / "report.md").read_text()
 
 
-def test_html_is_well_formed(page: Checker) -> None:
+def test_html_is_well_formed(page):
     assert page.problems == []
     assert page.stack == []
 
 
-def test_ids_are_unique_on_the_page(page: Checker) -> None:
+def test_ids_are_unique_on_the_page(page):
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
 
 
-def test_page_loads_nothing_from_outside(page: Checker) -> None:
+def test_page_loads_nothing_from_outside(page):
     for tag, attributes in page.elements:
         assert tag not in {"script", "link", "iframe", "object", "base"}
         for name in ("src", "href", "xlink:href", "srcset"):
@@ -82,21 +80,19 @@ def test_page_loads_nothing_from_outside(page: Checker) -> None:
         assert "url(" not in (attributes.get("style") or "").replace("url(#", "")
 
 
-def test_styles_load_nothing_from_outside(html: str) -> None:
+def test_styles_load_nothing_from_outside(html):
     assert "@import" not in html
     assert re.findall(r"url\((?!#)[^)]*\)", html) == []
 
 
-def test_captions_cannot_inject_markup(page: Checker) -> None:
+def test_captions_cannot_inject_markup(page):
     assert all(tag != "script" for tag, _ in page.elements)
     assert "<script>alert('x')</script>" in page.text
     alts = [attributes.get("alt") for tag, attributes in page.elements if tag == "img"]
     assert "teacher: <script>alert('x')</script>" in alts
 
 
-def test_names_in_plots_are_escaped_and_not_typeset(
-    report: Report, gallery: Gallery, tmp_path: Path
-) -> None:
+def test_names_in_plots_are_escaped_and_not_typeset(report, gallery, tmp_path):
     report.rows[0].name = "<b>$\\frac{1}{2}$ & co"
     render(report, tmp_path, gallery)
     checker = Checker()
@@ -106,7 +102,7 @@ def test_names_in_plots_are_escaped_and_not_typeset(
     assert checker.problems == []
 
 
-def test_every_picture_and_plot_says_what_it_shows(page: Checker) -> None:
+def test_every_picture_and_plot_says_what_it_shows(page):
     images = [attributes for tag, attributes in page.elements if tag == "img"]
     plots = [attributes for tag, attributes in page.elements if tag == "svg"]
     assert len(images) == 4 * 6  # captions x (real + rows that were executed)
@@ -115,7 +111,7 @@ def test_every_picture_and_plot_says_what_it_shows(page: Checker) -> None:
     assert all(a.get("aria-label") and a.get("role") == "img" for a in plots)
 
 
-def test_plots_follow_the_theme(html: str) -> None:
+def test_plots_follow_the_theme(html):
     assert "prefers-color-scheme: dark" in html
     svg = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
     assert "var(--series-0)" in svg
@@ -124,13 +120,13 @@ def test_plots_follow_the_theme(html: str) -> None:
     assert fixed == set(), "colours that one of the themes would hide"
 
 
-def test_teacher_and_real_images_are_always_in_the_matrix(page: Checker, markdown: str) -> None:
+def test_teacher_and_real_images_are_always_in_the_matrix(page, markdown):
     for text in (page.text, markdown):
         assert "real images" in text
         assert "teacher ONNX" in text
 
 
-def test_a_teacher_alone_is_a_report_too(report: Report, gallery: Gallery, tmp_path: Path) -> None:
+def test_a_teacher_alone_is_a_report_too(report, gallery, tmp_path):
     report.rows = report.rows[:1]
     report.metrics = headline(report.rows, report.descriptors, None)
     report.curves = {}
@@ -140,9 +136,7 @@ def test_a_teacher_alone_is_a_report_too(report: Report, gallery: Gallery, tmp_p
     assert "Training</h2>" not in text
 
 
-def test_without_times_quality_is_plotted_alone(
-    report: Report, gallery: Gallery, take_away: TakeAway, tmp_path: Path
-) -> None:
+def test_without_times_quality_is_plotted_alone(report, gallery, take_away, tmp_path):
     report.suite.speed, report.suite.memory = None, False
     for row in report.rows:
         take_away(row, "latency", "memory")
@@ -155,7 +149,7 @@ def test_without_times_quality_is_plotted_alone(
     assert "Peak memory</h3>" not in text
 
 
-def test_what_was_not_executed_is_labelled_with_its_reason(page: Checker, markdown: str) -> None:
+def test_what_was_not_executed_is_labelled_with_its_reason(page, markdown):
     reason = "evaluated from the package on Linux, not executed by Core ML"
     for text in (page.text, markdown):
         assert "not executed here" in text
@@ -163,8 +157,8 @@ def test_what_was_not_executed_is_labelled_with_its_reason(page: Checker, markdo
 
 
 def test_a_row_that_was_evaluated_has_quality_and_says_why_it_has_no_times(
-    report: Report, gallery: Gallery, take_away: TakeAway, tmp_path: Path
-) -> None:
+    report, gallery, take_away, tmp_path
+):
     row = next(row for row in report.rows if row.name == "student ONNX int8")
     row.evaluated = "drawn from the package"
     take_away(row, "latency", "memory")
@@ -180,8 +174,8 @@ def test_a_row_that_was_evaluated_has_quality_and_says_why_it_has_no_times(
 
 
 def test_torchs_latency_stands_beside_a_headline_that_was_not_executed(
-    report: Report, gallery: Gallery, take_away: TakeAway, tmp_path: Path
-) -> None:
+    report, gallery, take_away, tmp_path
+):
     student = report.rows[3]
     student.evaluated = "no Mac"
     take_away(student, "latency")
@@ -193,7 +187,7 @@ def test_torchs_latency_stands_beside_a_headline_that_was_not_executed(
         assert "nothing certain about the device" in text
 
 
-def test_metric_names_and_environment_are_on_the_page(page: Checker, markdown: str) -> None:
+def test_metric_names_and_environment_are_on_the_page(page, markdown):
     flat = markdown.replace("\\", "")
     for text in (page.text, flat):
         assert "FD-efficientnet_lite0-r128-n64" in text
@@ -202,13 +196,13 @@ def test_metric_names_and_environment_are_on_the_page(page: Checker, markdown: s
         assert "590 other held-out images" in text
 
 
-def test_parity_and_percentiles_are_on_the_page(page: Checker) -> None:
+def test_parity_and_percentiles_are_on_the_page(page):
     assert "84.2 dB" in page.text
     assert "≥ 60.0" in page.text
     assert "Latency in ms, p50 / p90" in page.text
 
 
-def test_parity_in_the_arithmetic_that_is_deployed_stands_beside(report: Report) -> None:
+def test_parity_in_the_arithmetic_that_is_deployed_stands_beside(report):
     row = next(row for row in report.rows if row.parity)
     unet = row.parity["unet"]
     unet.deployed_snr_db, unet.deployed_floor_db = 31.4, 24.0
@@ -220,7 +214,7 @@ def test_parity_in_the_arithmetic_that_is_deployed_stands_beside(report: Report)
     assert line[-1] == "onnxruntime 1.32 CPU, openvino 2026 CPU bf16"
 
 
-def test_markdown_tables_have_as_many_cells_as_heads(markdown: str) -> None:
+def test_markdown_tables_have_as_many_cells_as_heads(markdown):
     block: list[int] = []
     tables = 0
     for line in [*markdown.splitlines(), ""]:
@@ -234,14 +228,12 @@ def test_markdown_tables_have_as_many_cells_as_heads(markdown: str) -> None:
     assert tables >= 6
 
 
-def test_markdown_shows_captions_as_they_are() -> None:
+def test_markdown_shows_captions_as_they_are():
     assert escape_markdown("a | b *c*\n<i>") == r"a \| b \*c\* &lt;i&gt;"
     assert escape_markdown("![x](http://y)").startswith(r"\!\[x\]")
 
 
-def test_report_is_reproducible(
-    report: Report, gallery: Gallery, html: str, tmp_path: Path
-) -> None:
+def test_report_is_reproducible(report, gallery, html, tmp_path):
     """Equal figures give equal bytes: no dates or random ids beyond the report's own."""
     before = report.model_dump_json()
     render(report, tmp_path, gallery)

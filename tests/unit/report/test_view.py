@@ -4,12 +4,11 @@ import pytest
 
 from edgekd.recipe import RowGeneration
 from edgekd.report import tables, view
-from edgekd.report.schema import Report
 
 TakeAway = Callable[..., None]
 
 
-def test_better_and_worse_follow_each_figures_direction(report: Report) -> None:
+def test_better_and_worse_follow_each_figures_direction(report):
     verdicts = {card.title: card.verdict for card in view.cards(report)}
     assert verdicts["Latency per picture, p50"] == "better"
     assert verdicts["FD to real images"] == "worse"
@@ -19,7 +18,7 @@ def test_better_and_worse_follow_each_figures_direction(report: Report) -> None:
     assert {c.title: c.verdict for c in view.cards(report)}["Caption score"] == "better"
 
 
-def test_tables_have_a_cell_for_every_head(report: Report) -> None:
+def test_tables_have_a_cell_for_every_head(report):
     makers = (
         view.matrix_table,
         view.agreement_table,
@@ -35,12 +34,12 @@ def test_tables_have_a_cell_for_every_head(report: Report) -> None:
         assert len(table.kinds) == len(table.rows)
 
 
-def test_the_teacher_is_always_in_the_matrix(report: Report) -> None:
+def test_the_teacher_is_always_in_the_matrix(report):
     assert "teacher" in view.matrix_table(report).kinds
 
 
 @pytest.mark.parametrize(("factor", "warned"), [(1.0, False), (3.0, True)])
-def test_a_busy_machine_is_admitted(report: Report, factor: float, warned: bool) -> None:
+def test_a_busy_machine_is_admitted(report, factor, warned):
     for row in report.rows:
         if row.speed:
             image = row.speed["image"]
@@ -48,18 +47,14 @@ def test_a_busy_machine_is_admitted(report: Report, factor: float, warned: bool)
     assert (view.busy_warning(report) is not None) == warned
 
 
-def test_with_several_threads_processor_time_says_nothing_of_waiting(
-    report: Report,
-) -> None:
+def test_with_several_threads_processor_time_says_nothing_of_waiting(report):
     assert report.suite.speed is not None
     report.suite.speed.threads = 2
     report.rows[0].speed["image"].cpu_p50_ms = 1.0
     assert view.busy_warning(report) is None
 
 
-def test_students_are_compared_with_the_first_one_where_there_are_several(
-    report: Report,
-) -> None:
+def test_students_are_compared_with_the_first_one_where_there_are_several(report):
     table = view.agreement_table(report)
     assert table is not None
     assert "score - first student's" not in table.head
@@ -73,7 +68,7 @@ def test_students_are_compared_with_the_first_one_where_there_are_several(
     assert "+2.50 ± 0.41" in [row[column] for row in table.rows]
 
 
-def test_columns_without_a_figure_are_left_out(report: Report, take_away: TakeAway) -> None:
+def test_columns_without_a_figure_are_left_out(report, take_away):
     for row in report.rows:
         take_away(row, "latency", "memory")
     head = view.matrix_table(report).head
@@ -82,7 +77,7 @@ def test_columns_without_a_figure_are_left_out(report: Report, take_away: TakeAw
     assert "FD ↓" in head
 
 
-def test_how_rows_draw_is_shown_where_they_differ(report: Report) -> None:
+def test_how_rows_draw_is_shown_where_they_differ(report):
     assert "generation" not in view.matrix_table(report).head
     report.rows[2].generation = RowGeneration("LCMScheduler", 4, 1.0)
     table = view.matrix_table(report)

@@ -51,7 +51,7 @@ def backend(folder: Path, runtime: str, threads: int = 1) -> Backend:
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 @pytest.mark.parametrize("element", [TensorProto.FLOAT, TensorProto.FLOAT16])
-def test_values_are_cast_both_ways(folder: Path, runtime: str, element: int) -> None:
+def test_values_are_cast_both_ways(folder, runtime, element):
     write_part(folder, runtime, element)
     opened = backend(folder, runtime)
     first = opened.run("unet", CALL)["out_sample"]
@@ -62,7 +62,7 @@ def test_values_are_cast_both_ways(folder: Path, runtime: str, element: int) -> 
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_openvino_takes_fractions_of_timesteps(folder: Path, rank: int) -> None:
+def test_openvino_takes_fractions_of_timesteps(folder, rank):
     """Exports for OpenVINO's own clients have an integer timestep, converted before its use."""
     opset = openvino.opset13
     sample = opset.parameter([-1, 3], openvino.Type.f32, name="sample")
@@ -77,7 +77,7 @@ def test_openvino_takes_fractions_of_timesteps(folder: Path, rank: int) -> None:
     np.testing.assert_array_equal(found, np.full((2, 3), 0.625, np.float32))
 
 
-def test_the_mobile_format_is_taken_where_it_is_alone(folder: Path) -> None:
+def test_the_mobile_format_is_taken_where_it_is_alone(folder):
     import onnxruntime
 
     write_part(folder, "onnx", TensorProto.FLOAT)
@@ -95,7 +95,7 @@ def test_the_mobile_format_is_taken_where_it_is_alone(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("runtime", "file"), [("onnx", "model.onnx"), ("openvino", "openvino_model.xml")]
 )
-def test_parts_that_cannot_be_opened(folder: Path, runtime: str, file: str) -> None:
+def test_parts_that_cannot_be_opened(folder, runtime, file):
     with pytest.raises(InputError, match=f"must hold {file}"):
         backend(folder, runtime).run("unet", CALL)
     (folder / "unet" / file).write_text("no model", encoding="utf-8")
@@ -105,7 +105,7 @@ def test_parts_that_cannot_be_opened(folder: Path, runtime: str, file: str) -> N
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
-def test_parts_of_another_place_or_pipeline(folder: Path, runtime: str) -> None:
+def test_parts_of_another_place_or_pipeline(folder, runtime):
     write_part(folder, runtime, TensorProto.FLOAT)
     (folder / "unet" / "config.json").rename(folder / "config.json")
     shutil.copytree(folder / "unet", folder / "vae_decoder", dirs_exist_ok=True)
@@ -119,14 +119,12 @@ def test_parts_of_another_place_or_pipeline(folder: Path, runtime: str) -> None:
         opened.run("unet", {**CALL, "sample": np.zeros((2, 5), np.float32)})
 
 
-def test_runtimes_without_a_backend(folder: Path) -> None:
+def test_runtimes_without_a_backend(folder):
     with pytest.raises(InputError, match="must be one of onnx, openvino, coreml, but got tflite"):
         backend(folder, "tflite")
 
 
-def test_core_ml_is_looked_for_when_a_folder_is_opened(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_core_ml_is_looked_for_when_a_folder_is_opened(folder, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(InputError, match="must be run on macOS, but got linux"):
         backend(folder, "coreml")
@@ -136,7 +134,7 @@ def test_core_ml_is_looked_for_when_a_folder_is_opened(
         backend(folder, "coreml")
 
 
-def test_measured_options_reach_the_session(folder: Path) -> None:
+def test_measured_options_reach_the_session(folder):
     write_part(folder, "onnx", TensorProto.FLOAT)
     options = RuntimeOptions(threads=2, optimization="basic", memory_pattern=False, arena=False)
     opened = OnnxBackend(folder, options)
@@ -147,7 +145,7 @@ def test_measured_options_reach_the_session(folder: Path) -> None:
     assert "BASIC" in str(found.graph_optimization_level)
 
 
-def test_measured_options_reach_openvino(folder: Path) -> None:
+def test_measured_options_reach_openvino(folder):
     write_part(folder, "openvino", TensorProto.FLOAT)
     opened = OpenVinoBackend(folder, RuntimeOptions(threads=1, arithmetic="f32"))
     opened.run("unet", CALL)
@@ -158,14 +156,12 @@ def test_measured_options_reach_openvino(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("own", "exact"), [("f32", True), ("bf16", False)])
-def test_float32_rounds_no_inputs_where_openvino_chooses_it(
-    own: str, exact: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_float32_rounds_no_inputs_where_openvino_chooses_it(own, exact, folder, monkeypatch):
     monkeypatch.setattr(OpenVinoBackend, "_own_arithmetic", lambda self: own)
     opened = OpenVinoBackend(folder, RuntimeOptions())
     assert ("DYNAMIC_QUANTIZATION_GROUP_SIZE" in opened._options) == exact
 
 
-def test_threads(folder: Path) -> None:
+def test_threads(folder):
     with pytest.raises(InputError, match="threads >= 0"):
         backend(folder, "onnx", -1)

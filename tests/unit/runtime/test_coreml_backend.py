@@ -53,7 +53,7 @@ def call(count: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_any_batch_is_run_in_pairs(exported: Path, count: int) -> None:
+def test_any_batch_is_run_in_pairs(exported, count):
     opened: list[Doubles] = []
 
     def open_package(path: Path) -> Doubles:
@@ -78,19 +78,19 @@ def test_any_batch_is_run_in_pairs(exported: Path, count: int) -> None:
     )
 
 
-def test_a_missing_package(exported: Path) -> None:
+def test_a_missing_package(exported):
     (exported / "unet" / "Unet.mlpackage").rmdir()
     with pytest.raises(InputError, match=r"must hold Unet\.mlpackage"):
         CoreMlBackend(exported, Doubles).run("unet", call(1))
 
 
-def test_a_package_of_other_names(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_of_other_names(exported, monkeypatch):
     monkeypatch.setattr(Doubles, "outputs", ("other",))
     with pytest.raises(InputError, match="`Unet` must have the inputs and outputs"):
         CoreMlBackend(exported, Doubles).run("unet", call(1))
 
 
-def test_what_core_ml_is_asked(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_core_ml_is_asked(exported, monkeypatch):
     """A stand-in with coremltools' interface: Core ML itself is not executed here."""
     package = exported / "unet" / "Unet.mlpackage"
 

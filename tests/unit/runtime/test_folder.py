@@ -20,7 +20,7 @@ def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps({**found, **values}), encoding="utf-8")
 
 
-def test_what_a_folder_says(folder: Path) -> None:
+def test_what_a_folder_says(folder):
     found = read_folder(folder)
     assert (found.runtime, found.precision) == ("onnx", "fp32")
     assert (found.steps, found.guidance_scale) == (3, 2.0)
@@ -30,7 +30,7 @@ def test_what_a_folder_says(folder: Path) -> None:
     assert found.scheduler.name == "DDIMScheduler"
 
 
-def test_the_format_is_the_exporters() -> None:
+def test_the_format_is_the_exporters():
     assert module.FORMAT == manifest.FORMAT
 
 
@@ -43,13 +43,13 @@ def test_the_format_is_the_exporters() -> None:
         ("LatentConsistencyModelPipeline", False),
     ],
 )
-def test_pipeline_classes(folder: Path, prefix: str, name: str, is_sdxl: bool) -> None:
+def test_pipeline_classes(folder, prefix, name, is_sdxl):
     change(folder / "model_index.json", _class_name=prefix + name)
     found = read_folder(folder)
     assert (found.is_sdxl, found.zero_negative) == (is_sdxl, is_sdxl)
 
 
-def test_xl_latents_with_means(folder: Path) -> None:
+def test_xl_latents_with_means(folder):
     rows = {"latents_mean": [1, 2, 3, 4], "latents_std": [5, 6, 7, 8]}
     change(folder / "vae_decoder" / "config.json", **rows)
     assert read_folder(folder).latents.mean is None
@@ -63,7 +63,7 @@ def test_xl_latents_with_means(folder: Path) -> None:
     assert not found.zero_negative
 
 
-def test_a_tiny_decoder(folder: Path) -> None:
+def test_a_tiny_decoder(folder):
     config = dict(diffusers.AutoencoderTiny(decoder_block_out_channels=(8, 8, 8, 8)).config)
     (folder / "vae_decoder" / "config.json").write_text(
         json.dumps({key: value for key, value in config.items() if not key.startswith("_")}),
@@ -73,7 +73,7 @@ def test_a_tiny_decoder(folder: Path) -> None:
     assert (found.scale, found.factor) == (8, 1.0)
 
 
-def test_a_guidance_distilled_unet(folder: Path) -> None:
+def test_a_guidance_distilled_unet(folder):
     change(folder / "unet" / "config.json", time_cond_proj_dim=256)
     assert read_folder(folder).guidance_width == 256
 
@@ -105,9 +105,7 @@ def test_a_guidance_distilled_unet(folder: Path) -> None:
         ("scheduler/scheduler_config.json", {"_class_name": "X"}, "the scheduler must be one of"),
     ],
 )
-def test_folders_that_are_refused(
-    folder: Path, name: str, values: dict[str, Any], message: str
-) -> None:
+def test_folders_that_are_refused(folder, name, values, message):
     change(folder / name, **values)
     with pytest.raises(InputError, match=message):
         read_folder(folder)
@@ -118,7 +116,7 @@ FILES += ["unet/config.json", "scheduler/scheduler_config.json"]
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_missing_files_are_named(folder: Path, name: str) -> None:
+def test_missing_files_are_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(InputError, match=f"must exist, but got .*{name}"):
         read_folder(folder)
@@ -128,14 +126,14 @@ def test_missing_files_are_named(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "content", ["", "[]", "3", "{}", "[" * 100_000, '{"a":' * 200 + "1" + "}" * 200]
 )
-def test_other_content_is_one_line(folder: Path, name: str, content: str) -> None:
+def test_other_content_is_one_line(folder, name, content):
     (folder / name).write_text(content, encoding="utf-8")
     with pytest.raises(InputError) as caught:
         read_folder(folder)
     assert "\n" not in str(caught.value)
 
 
-def test_xl_folders_need_their_second_tokenizer(folder: Path) -> None:
+def test_xl_folders_need_their_second_tokenizer(folder):
     change(folder / "model_index.json", _class_name="StableDiffusionXLPipeline")
     with pytest.raises(InputError, match="must have `tokenizer_2`, but got none"):
         open_encoders(read_folder(folder), None)
@@ -145,18 +143,18 @@ def test_xl_folders_need_their_second_tokenizer(folder: Path) -> None:
         open_encoders(read_folder(folder), None)
 
 
-def test_ids_are_those_of_the_text_encoder(folder: Path) -> None:
+def test_ids_are_those_of_the_text_encoder(folder):
     change(folder / "text_encoder" / "config.json", vocab_size=4000)
     with pytest.raises(InputError, match="0 <= id < 4000"):
         open_encoders(read_folder(folder), None)
 
 
-def test_no_folder(tmp_path: Path) -> None:
+def test_no_folder(tmp_path):
     with pytest.raises(InputError, match="must be a folder"):
         read_folder(tmp_path / "absent")
 
 
-def test_another_sampler_keeps_the_noise_schedule_and_clips_nothing(folder: Path) -> None:
+def test_another_sampler_keeps_the_noise_schedule_and_clips_nothing(folder):
     path = folder / "scheduler" / "scheduler_config.json"
     values = json.loads(path.read_text())
     del values["clip_sample"]

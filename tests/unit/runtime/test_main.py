@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from edgekd.runtime.__main__ import main
 
 
-def test_pictures_are_never_replaced(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pictures_are_never_replaced(folder, tmp_path, capsys):
     (tmp_path / "0001.png").write_bytes(b"mine")
     assert main([str(folder), "red apple", "blue car", "--out", str(tmp_path)]) == 2
     out, error = capsys.readouterr()
@@ -19,9 +15,7 @@ def test_pictures_are_never_replaced(
     assert (tmp_path / "0001.png").read_bytes() == b"mine"
 
 
-def test_errors_end_in_one_line(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_errors_end_in_one_line(folder, tmp_path, capsys):
     out = tmp_path / "pictures"
     assert main([str(folder), "red apple", "--out", str(out), "--steps", "0"]) == 2
     assert "1 <= steps <= 1000" in capsys.readouterr().err
@@ -32,7 +26,7 @@ def test_errors_end_in_one_line(
     assert not out.exists()
 
 
-def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage(capsys):
     with pytest.raises(SystemExit) as end:
         main(["folder"])
     assert end.value.code == 2

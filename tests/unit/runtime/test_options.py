@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from edgekd.errors import InputError
@@ -39,7 +37,7 @@ from edgekd.runtime.options import RuntimeOptions, read_options
         ),
     ],
 )
-def test_measured_options(values: dict[str, Any], expected: RuntimeOptions) -> None:
+def test_measured_options(values, expected):
     manifest = Fields("manifest.json", {"runtime": "onnx", "precision": "fp32", **values})
     assert read_options(manifest) == expected
 
@@ -56,7 +54,7 @@ def test_measured_options(values: dict[str, Any], expected: RuntimeOptions) -> N
         ({"arithmetic": "f8"}, "must be usable"),
     ],
 )
-def test_options_that_are_refused(chosen: dict[str, Any], message: str) -> None:
+def test_options_that_are_refused(chosen, message):
     manifest = Fields("manifest.json", {"precision": "fp32", "tuning": {"chosen": chosen}})
     with pytest.raises(InputError, match=message):
         read_options(manifest)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +9,9 @@ import pytest
 from edgekd.errors import GateError, InputError
 from edgekd.runtime.folder import Shapes
 from edgekd.runtime.options import RuntimeOptions
-from edgekd.runtime.pipeline import Pipeline
 
 
-def test_defaults_come_from_the_folder(pipeline: Pipeline, parts: Any) -> None:
+def test_defaults_come_from_the_folder(pipeline, parts):
     pictures = pipeline.generate(["red apple", "blue car"])
     assert (pictures.shape, pictures.dtype) == ((2, 64, 64, 3), np.uint8)
     assert (pictures == round(0.75 * 255)).all()  # 0.5 in [-1, 1]
@@ -23,7 +21,7 @@ def test_defaults_come_from_the_folder(pipeline: Pipeline, parts: Any) -> None:
     assert parts.shapes("vae_decoder", "latent_sample") == [(1, 4, 16, 16)] * 2
 
 
-def test_guidance_in_two_calls(pipeline: Pipeline, parts: Any) -> None:
+def test_guidance_in_two_calls(pipeline, parts):
     pipeline.generate(["red apple"], negative_prompt="blue", steps=2, fuse_guidance=False)
     assert parts.shapes("unet", "sample") == [(1, 4, 16, 16)] * 4
     away, to, *_ = (
@@ -34,13 +32,13 @@ def test_guidance_in_two_calls(pipeline: Pipeline, parts: Any) -> None:
         np.testing.assert_array_equal(states[..., 0], tokenizer([prompt])[0])
 
 
-def test_guidance_as_the_folder_says(pipeline: Pipeline, parts: Any) -> None:
+def test_guidance_as_the_folder_says(pipeline, parts):
     folder = replace(pipeline.folder, options=RuntimeOptions(fused_guidance=False))
     replace(pipeline, folder=folder).generate(["red apple"], steps=2)
     assert parts.shapes("unet", "sample") == [(1, 4, 16, 16)] * 4
 
 
-def test_no_guidance_at_one(pipeline: Pipeline, parts: Any) -> None:
+def test_no_guidance_at_one(pipeline, parts):
     pipeline.generate(["red apple"], guidance_scale=1.0, steps=2)
     assert parts.shapes("unet", "sample") == [(1, 4, 16, 16)] * 2
     assert parts.shapes("text_encoder", "input_ids") == [
@@ -48,7 +46,7 @@ def test_no_guidance_at_one(pipeline: Pipeline, parts: Any) -> None:
     ]
 
 
-def test_a_picture_does_not_depend_on_its_company(pipeline: Pipeline, parts: Any) -> None:
+def test_a_picture_does_not_depend_on_its_company(pipeline, parts):
     pipeline.generate(["red apple", "blue car"], seed=5, steps=1, guidance_scale=1.0)
     pipeline.generate(["blue car"], seed=6, steps=1, guidance_scale=1.0)
     together, alone = (inputs["sample"] for part, inputs in parts.calls if part == "unet")
@@ -56,9 +54,7 @@ def test_a_picture_does_not_depend_on_its_company(pipeline: Pipeline, parts: Any
     assert (together[0] != together[1]).any()
 
 
-def test_prompts_that_are_too_long_are_named(
-    pipeline: Pipeline, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_prompts_that_are_too_long_are_named(pipeline, caplog):
     with caplog.at_level(logging.WARNING, "edgekd.runtime"):
         pipeline.generate(["apple " * 40, "apple"], steps=1)
     (message,) = caplog.messages
@@ -80,15 +76,13 @@ def test_prompts_that_are_too_long_are_named(
         ({"width": 0}, "multiples of 16"),
     ],
 )
-def test_requests_that_are_refused(
-    pipeline: Pipeline, parts: Any, options: dict[str, Any], message: str
-) -> None:
+def test_requests_that_are_refused(pipeline, parts, options, message):
     with pytest.raises(InputError, match=message):
         pipeline.generate(**{"prompts": ["red apple"], **options})
     assert not [part for part, _ in parts.calls if part == "unet"]
 
 
-def test_each_picture_may_have_its_own_seed(pipeline: Pipeline, parts: Any) -> None:
+def test_each_picture_may_have_its_own_seed(pipeline, parts):
     pipeline.generate(["a", "b"], steps=1, guidance_scale=1, seed=[7, 3])
     for seed in (7, 3):
         pipeline.generate(["a"], steps=1, guidance_scale=1, seed=seed)
@@ -96,14 +90,14 @@ def test_each_picture_may_have_its_own_seed(pipeline: Pipeline, parts: Any) -> N
     assert (together == np.concatenate(apart)).all()
 
 
-def test_fixed_shapes(pipeline: Pipeline) -> None:
+def test_fixed_shapes(pipeline):
     fixed = replace(pipeline, folder=replace(pipeline.folder, shapes=Shapes((64, 64), 16, False)))
     assert fixed.generate(["red apple"], height=64).shape == (1, 64, 64, 3)
     with pytest.raises(InputError, match="must be 64 by 64 pixels, but got height=80, width=64"):
         fixed.generate(["red apple"], height=80)
 
 
-def test_pictures_that_are_not_finite(pipeline: Pipeline, parts: Any) -> None:
+def test_pictures_that_are_not_finite(pipeline, parts):
     parts.noise = float("nan")
     with pytest.raises(GateError, match="pictures must be finite"):
         pipeline.generate(["red apple"], steps=1)
@@ -120,9 +114,7 @@ def test_pictures_that_are_not_finite(pipeline: Pipeline, parts: Any) -> None:
         ("vae_decoder", {"sample": np.zeros((1, 3, 32, 32))}, r"\[1, 3, 64, 64\].* got \[1, 3, 32"),
     ],
 )
-def test_outputs_of_other_models(
-    part: str, outputs: dict[str, Any], message: str, pipeline: Pipeline, parts: Any
-) -> None:
+def test_outputs_of_other_models(part, outputs, message, pipeline, parts):
     run = parts.run
     parts.run = lambda name, inputs: outputs if name == part else run(name, inputs)
     with pytest.raises(InputError, match=message):

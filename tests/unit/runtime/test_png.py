@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,7 +9,7 @@ from edgekd.runtime.png import write_png
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 13), (64, 64)])
-def test_pillow_reads_the_same_picture(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_pillow_reads_the_same_picture(tmp_path, size):
     picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     write_png(tmp_path / "p.png", picture)
     with Image.open(tmp_path / "p.png") as image:
@@ -26,12 +24,12 @@ def test_pillow_reads_the_same_picture(tmp_path: Path, size: tuple[int, int]) ->
     "picture",
     [np.zeros((2, 2, 3), np.float32), np.zeros((2, 2), np.uint8), np.zeros((0, 2, 3), np.uint8)],
 )
-def test_no_picture(tmp_path: Path, picture: np.ndarray) -> None:
+def test_no_picture(tmp_path, picture):
     with pytest.raises(InputError, match=r"uint8 \[H,W,3\]"):
         write_png(tmp_path / "p.png", picture)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_is_not_there(tmp_path: Path) -> None:
+def test_a_place_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="must be writable"):
         write_png(tmp_path / "absent" / "p.png", np.zeros((2, 2, 3), np.uint8))

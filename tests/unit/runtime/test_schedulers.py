@@ -57,7 +57,7 @@ def diffusers_scheduler(config: dict[str, Any]) -> Any:
 
 @settings(max_examples=250, deadline=None)
 @given(st.sampled_from(NAMES), st.fixed_dictionaries(common), st.sampled_from([1, 2, 4, 7, 25]))
-def test_every_step_is_diffusers(name: str, config: dict[str, Any], steps: int) -> None:
+def test_every_step_is_diffusers(name, config, steps):
     config = {"_class_name": name, **config}
     # No picture follows from a noise prediction at a level of noise alone: 0 / 0 there and here.
     assume(not (config["rescale_betas_zero_snr"] and config["prediction_type"] == "epsilon"))
@@ -101,7 +101,7 @@ def close(found: np.ndarray, expected: torch.Tensor, before: torch.Tensor, scale
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear"])
 @pytest.mark.parametrize("zero_snr", [False, True])
-def test_tables_are_torchs(name: str, schedule: str, zero_snr: bool) -> None:
+def test_tables_are_torchs(name, schedule, zero_snr):
     config = {"beta_schedule": schedule, "rescale_betas_zero_snr": zero_snr}
     expected = getattr(diffusers, name)(**config).alphas_cumprod.numpy()
     known = {"_class_name": name, "prediction_type": "v_prediction", **config}
@@ -115,7 +115,7 @@ def test_tables_are_torchs(name: str, schedule: str, zero_snr: bool) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_defaults_are_diffusers(name: str) -> None:
+def test_defaults_are_diffusers(name):
     expected = dict(getattr(diffusers, name)().config)
     found = parse_config({"_class_name": name})
     for key in scheduler_config._OBEYED[name]:
@@ -123,7 +123,7 @@ def test_defaults_are_diffusers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_setting_of_diffusers_has_a_place(name: str) -> None:
+def test_every_setting_of_diffusers_has_a_place(name):
     own = set(inspect.signature(getattr(diffusers, name).__init__).parameters) - {"self"}
     obeyed = scheduler_config._OBEYED[name] | set(scheduler_config._NEUTRAL[name])
     # What diffusers obeys is never passed over, except where it has no effect by itself.
@@ -164,7 +164,7 @@ def test_every_setting_of_diffusers_has_a_place(name: str) -> None:
         ),
     ],
 )
-def test_settings_that_are_refused(values: dict[str, Any], message: str) -> None:
+def test_settings_that_are_refused(values, message):
     with pytest.raises(InputError, match=message):
         parse_config({"_class_name": "DDIMScheduler", **values})
 
@@ -178,12 +178,12 @@ def test_settings_that_are_refused(values: dict[str, Any], message: str) -> None
         ("EulerDiscreteScheduler", 0, "1 <= steps"),
     ],
 )
-def test_steps_that_are_refused(name: str, steps: int, message: str) -> None:
+def test_steps_that_are_refused(name, steps, message):
     with pytest.raises(InputError, match=message):
         make_scheduler(parse_config({"_class_name": name}), steps)
 
 
-def test_a_timestep_past_the_last_is_refused() -> None:
+def test_a_timestep_past_the_last_is_refused():
     config = parse_config({"_class_name": "DDIMScheduler", "steps_offset": 1})
     with pytest.raises(InputError, match="the first timestep must be below 1000"):
         make_scheduler(config, 1000)

@@ -99,12 +99,12 @@ REFERENCE = reference(FOLDER)
 @example("a photo of a RED apple,  on   a table")
 @example("word " * 200)
 @example("x" * 500)
-def test_same_ids_as_transformers(prompt: str) -> None:
+def test_same_ids_as_transformers(prompt):
     ids, _ = OWN([prompt])
     assert ids.tolist() == expected_ids(REFERENCE, [prompt])
 
 
-def test_other_padding_and_learned_tokens(padded_with_zero: Path) -> None:
+def test_other_padding_and_learned_tokens(padded_with_zero):
     own, theirs = ClipTokenizer(padded_with_zero, SIZE + 3), reference(padded_with_zero)
     prompts = ["hello!", "", "a <my-cat> and <my-cat>s!!", "<MY-CAT>", "red apple"]
     prompts += ["a  <my-dog> and<my-dog>  s", "<my-dog> <my-cat>"]
@@ -113,7 +113,7 @@ def test_other_padding_and_learned_tokens(padded_with_zero: Path) -> None:
     assert ids[1, -1] == 0
 
 
-def test_long_prompts_are_cut_and_counted() -> None:
+def test_long_prompts_are_cut_and_counted():
     ids, cut = OWN(["red apple", "apple " * 40])
     assert ids.shape == (2, OWN.max_length)
     whole = REFERENCE("apple " * 40).input_ids
@@ -160,6 +160,6 @@ def damaged(tmp_path: Path, name: str, change: Any) -> Path:
         ),
     ],
 )
-def test_damaged_folders(tmp_path: Path, name: str, change: Any, message: str) -> None:
+def test_damaged_folders(tmp_path, name, change, message):
     with pytest.raises(InputError, match=message):
         ClipTokenizer(damaged(tmp_path, name, change), SIZE)

@@ -20,7 +20,7 @@ PLAIN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_an_arch_survives_json_and_is_a_value() -> None:
+def test_an_arch_survives_json_and_is_a_value():
     arch = validate(StudentArch, PLAIN, "arch")
     again = StudentArch.model_validate_json(arch.model_dump_json())
     assert again == arch
@@ -48,7 +48,7 @@ def test_an_arch_survives_json_and_is_a_value() -> None:
         ({"stages": [{"up_transformers": [None]}]}, "(got None)"),
     ],
 )
-def test_what_is_no_arch_is_refused_in_one_line(values: dict[str, Any], rule: str) -> None:
+def test_what_is_no_arch_is_refused_in_one_line(values, rule):
     with pytest.raises(InputError) as error:
         validate(StudentArch, values, "`student.arch`")
     assert rule in str(error.value)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from edgekd.artifacts import read_json, write_json
 from edgekd.diffusion.load import load_model
@@ -27,9 +25,7 @@ def _load(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("fixture", TEACHERS)
-def test_a_full_student_is_the_teacher_bit_for_bit(
-    fixture: str, request: pytest.FixtureRequest, predict: Callable[[Any], Tensor]
-) -> None:
+def test_a_full_student_is_the_teacher_bit_for_bit(fixture, request, predict):
     teacher = _load(request.getfixturevalue(fixture))
     student = build_student(teacher, full(teacher.config))
     expected, state = teacher.state_dict(), student.state_dict()
@@ -43,7 +39,7 @@ def test_a_full_student_is_the_teacher_bit_for_bit(
     }
 
 
-def test_students_share_no_memory_with_the_teacher_and_train(tiny_teacher: Path) -> None:
+def test_students_share_no_memory_with_the_teacher_and_train(tiny_teacher):
     teacher = _load(tiny_teacher)
     teacher.requires_grad_(False)
     student = build_student(teacher, preset("bk-sdm-small", teacher.config))
@@ -56,7 +52,7 @@ def test_students_share_no_memory_with_the_teacher_and_train(tiny_teacher: Path)
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
 
 
-def test_dtype_is_the_teachers_and_no_random_number_is_drawn(tiny_teacher: Path) -> None:
+def test_dtype_is_the_teachers_and_no_random_number_is_drawn(tiny_teacher):
     teacher = _load(tiny_teacher).half()
     stages = (*(StageArch(),) * 2, StageArch(width=48), StageArch(width=32))
     state = torch.random.get_rng_state()
@@ -78,7 +74,7 @@ def saved(tiny_teacher: Path, tmp_path: Path) -> tuple[Path, Path]:
     return teacher, tmp_path / "out" / "student"
 
 
-def test_other_components_are_copied_unchanged(saved: tuple[Path, Path]) -> None:
+def test_other_components_are_copied_unchanged(saved):
     teacher, student = saved
     kept = {
         path.relative_to(teacher)
@@ -97,9 +93,7 @@ def test_other_components_are_copied_unchanged(saved: tuple[Path, Path]) -> None
     assert [path.name for path in student.parent.iterdir()] == ["student"]
 
 
-def test_a_safety_checker_that_is_only_listed_is_left_out(
-    tiny_teacher: Path, tmp_path: Path
-) -> None:
+def test_a_safety_checker_that_is_only_listed_is_left_out(tiny_teacher, tmp_path):
     teacher = shutil.copytree(tiny_teacher, tmp_path / "teacher")
     index = read_json(teacher / "model_index.json")
     listed = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
@@ -118,9 +112,7 @@ def test_a_safety_checker_that_is_only_listed_is_left_out(
         ([], "must list a `unet`"),
     ],
 )
-def test_nothing_is_left_behind_by_a_failed_save(
-    index: Any, rule: str, tiny_teacher: Path, tmp_path: Path
-) -> None:
+def test_nothing_is_left_behind_by_a_failed_save(index, rule, tiny_teacher, tmp_path):
     teacher = shutil.copytree(tiny_teacher, tmp_path / "teacher")
     shutil.rmtree(teacher / "vae")
     if index is not None:

@@ -51,9 +51,7 @@ def _meta(config: dict[str, Any]) -> dict[str, torch.Tensor]:
         (SD21, "bk-sdm-tiny", {**TINY, "attention_head_dim": [5, 10, 20]}, 326_825_604),
     ],
 )
-def test_presets_give_the_published_configs(
-    teacher: dict[str, Any], name: str, published: dict[str, Any], parameters: int
-) -> None:
+def test_presets_give_the_published_configs(teacher, name, published, parameters):
     config = to_unet_config(preset(name, teacher), teacher)
     assert config == {**teacher, **published}
     state = _meta(config)
@@ -64,13 +62,13 @@ def test_presets_give_the_published_configs(
     assert all(source.kept == (None,) * state[t].dim() for t, source in sources.items())
 
 
-def test_a_full_arch_has_the_teachers_config(unet_config: dict[str, Any]) -> None:
+def test_a_full_arch_has_the_teachers_config(unet_config):
     config = to_unet_config(full(unet_config), {**unet_config, "_name_or_path": "somewhere"})
     del unet_config["_diffusers_version"]
     assert config == unet_config
 
 
-def test_old_configs_get_no_key_they_do_not_need() -> None:
+def test_old_configs_get_no_key_they_do_not_need():
     assert set(to_unet_config(preset("bk-sdm-tiny", SD15), SD15)) == set(SD15)
 
 
@@ -100,9 +98,7 @@ def test_old_configs_get_no_key_they_do_not_need() -> None:
     ids=["depths that differ up and down are written for both ways",
          "a stage that lost its attention is plain", "heads keep their size"],
 )  # fmt: skip
-def test_what_an_arch_changes(
-    teacher: dict[str, Any], arch: dict[str, Any], expected: dict[str, Any]
-) -> None:
+def test_what_an_arch_changes(teacher, arch, expected):
     config = to_unet_config(StudentArch.model_validate(arch), teacher)
     assert {key: config[key] for key in expected} == expected
 
@@ -136,7 +132,7 @@ def _random_arch(config: dict[str, Any], rng: random.Random) -> StudentArch:
     return StudentArch.model_validate({"stages": stages, "mid": mid, "mid_transformers": kept_mid})
 
 
-def test_every_accepted_arch_builds_and_inherits(unet_config: dict[str, Any]) -> None:
+def test_every_accepted_arch_builds_and_inherits(unet_config):
     """Names and shapes of the stock model are those of the map, for random archs."""
     config = unet_config
     teacher = {name: torch.ones(value.shape) for name, value in _meta(config).items()}
@@ -171,7 +167,7 @@ def test_every_accepted_arch_builds_and_inherits(unet_config: dict[str, Any]) ->
     assert chosen >= 2
 
 
-def test_presets_fit_sdxl_too() -> None:
+def test_presets_fit_sdxl_too():
     """Tiny removes the stage that holds most of SDXL's transformers."""
     parameters = []
     for name in PRESETS:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,7 +46,7 @@ def count_unet(config: dict[str, Any], size: tuple[int, int], tokens: int) -> Co
 
 
 @pytest.mark.parametrize("name", [None, "bk-sdm-tiny"])
-def test_unet(unet_config: dict[str, Any], name: str | None) -> None:
+def test_unet(unet_config, name):
     config = unet_config
     arch = full(config) if name is None else preset(name, config)
     student = to_unet_config(arch, config)
@@ -55,7 +54,7 @@ def test_unet(unet_config: dict[str, Any], name: str | None) -> None:
     assert unet_cost(arch, config, (9, 14), 7) == count_unet(student, (9, 14), 7)
 
 
-def test_a_narrow_unet() -> None:
+def test_a_narrow_unet():
     config = ARCHITECTURES["sd15"]["unet"]
     stages = (StageArch(), StageArch(width=320), *(StageArch(width=640),) * 2)
     arch = StudentArch(stages=stages, mid=False)
@@ -64,14 +63,14 @@ def test_a_narrow_unet() -> None:
     )
 
 
-def test_the_starter(starter_teacher: Path) -> None:
+def test_the_starter(starter_teacher):
     config = json.loads((starter_teacher / "unet" / "config.json").read_text())
     cost = unet_cost(full(config), config, (16, 16), 32)
     assert cost == count_unet(config, (16, 16), 32)
     assert cost.parameters == 12_759_556
 
 
-def test_sd15_unet_agrees_with_published_figures() -> None:
+def test_sd15_unet_agrees_with_published_figures():
     """859.5 M parameters; 339 G MACs by a counter that leaves attention's products out."""
     config = ARCHITECTURES["sd15"]["unet"]
     cost = unet_cost(full(config), config, (64, 64), 77)
@@ -86,7 +85,7 @@ def test_sd15_unet_agrees_with_published_figures() -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"mid_block_add_attention": False, "in_channels": 1}])
-def test_vae(changes: dict[str, Any]) -> None:
+def test_vae(changes):
     config = {
         **ARCHITECTURES["sd15"]["vae"],
         "block_out_channels": [16, 32, 32],
@@ -104,7 +103,7 @@ def test_vae(changes: dict[str, Any]) -> None:
     assert vae_cost(config, (6, 10)) == (encoder, decoder)
 
 
-def test_published_vae_and_text_encoders() -> None:
+def test_published_vae_and_text_encoders():
     encoder, decoder = vae_cost(ARCHITECTURES["sd15"]["vae"], (64, 64))
     assert encoder.parameters + decoder.parameters == 83_653_863
     for arch, name, parameters in (
@@ -117,7 +116,7 @@ def test_published_vae_and_text_encoders() -> None:
 
 
 @pytest.mark.parametrize("projection", [False, True])
-def test_text_encoder(projection: bool) -> None:
+def test_text_encoder(projection):
     config = {
         **ARCHITECTURES["sd15"]["text_encoder"],
         "hidden_size": 24,
@@ -142,7 +141,7 @@ def test_text_encoder(projection: bool) -> None:
         ("text_encoder", {"hidden_size": None}),
     ],
 )
-def test_bad_configs(part: str, change: dict[str, Any]) -> None:
+def test_bad_configs(part, change):
     config = {**ARCHITECTURES["sd15"][part], **change}
     with pytest.raises(InputError, match=next(iter(change))):
         vae_cost(config, (64, 64)) if part == "vae" else text_encoder_cost(config, False)

@@ -27,7 +27,7 @@ SIZE = (16, 16)  # the starter's native latents
         ("sdxl", 2_567_463_684, 3_468_837_867),
     ],
 )
-def test_published_architectures(arch: str, unet: int, total: int) -> None:
+def test_published_architectures(arch, unet, total):
     found = inspect_components(arch=arch)
     assert found["components"]["unet"]["parameters"] == unet
     assert found["components"]["unet"]["bytes"] == 4 * unet
@@ -39,14 +39,14 @@ def test_published_architectures(arch: str, unet: int, total: int) -> None:
     assert ("text_encoder_2" in found["components"]) == (arch == "sdxl")
 
 
-def test_native_latent_size_decides_the_macs() -> None:
+def test_native_latent_size_decides_the_macs():
     sizes = {
         arch: inspect_components(arch=arch)["latent_size"] for arch in ("sd15", "sd21", "sdxl")
     }
     assert sizes == {"sd15": [64, 64], "sd21": [96, 96], "sdxl": [128, 128]}
 
 
-def test_a_student_replaces_the_unet_alone() -> None:
+def test_a_student_replaces_the_unet_alone():
     teacher = inspect_components(arch="sd15")["components"]
     student = inspect_components(arch="sd15", preset="bk-sdm-tiny")["components"]
     assert student["unet"]["parameters"] == 323_384_964
@@ -59,7 +59,7 @@ def test_a_student_replaces_the_unet_alone() -> None:
 @pytest.mark.parametrize(
     "fixture", ["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher", "starter_teacher"]
 )
-def test_folders_agree_with_their_files(fixture: str, request: pytest.FixtureRequest) -> None:
+def test_folders_agree_with_their_files(fixture, request):
     path: Path = request.getfixturevalue(fixture)
     found = inspect_components(path)["components"]
     for name in found:
@@ -78,7 +78,7 @@ def folder(tiny_teacher: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_teacher, tmp_path / "copy"))
 
 
-def test_bytes_are_of_the_stored_precision(folder: Path) -> None:
+def test_bytes_are_of_the_stored_precision(folder):
     file = folder / "unet" / "diffusion_pytorch_model.safetensors"
     state = {name: value.half() for name, value in load_file(file).items()}
     save_file(state, file)
@@ -88,7 +88,7 @@ def test_bytes_are_of_the_stored_precision(folder: Path) -> None:
     assert student["bytes"] == 2 * student["parameters"] < unet["bytes"]
 
 
-def test_sharded_weights_are_added_up(folder: Path) -> None:
+def test_sharded_weights_are_added_up(folder):
     file = folder / "unet" / "diffusion_pytorch_model.safetensors"
     whole = inspect_components(folder)["components"]["unet"]
     items = sorted(load_file(file).items())
@@ -104,13 +104,13 @@ def test_sharded_weights_are_added_up(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"\xff" * 64, b"\x02" + bytes(7) + b"[]"])
-def test_broken_weight_files(folder: Path, content: bytes) -> None:
+def test_broken_weight_files(folder, content):
     (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(content)
     with pytest.raises(InputError, match="whole safetensors file"):
         inspect_components(folder)
 
 
-def test_bad_requests(folder: Path, tmp_path: Path) -> None:
+def test_bad_requests(folder, tmp_path):
     with pytest.raises(InputError, match="exactly one"):
         inspect_components()
     with pytest.raises(InputError, match="exactly one"):
@@ -121,7 +121,7 @@ def test_bad_requests(folder: Path, tmp_path: Path) -> None:
         inspect_components(arch="sd15", preset="bk-sdm")
 
 
-def test_folders_are_judged_as_by_every_other_verb(folder: Path, tmp_path: Path) -> None:
+def test_folders_are_judged_as_by_every_other_verb(folder, tmp_path):
     from edgekd.diffusion.validate import inspect_folder
 
     def same(path: Path) -> str:
@@ -148,7 +148,7 @@ def test_folders_are_judged_as_by_every_other_verb(folder: Path, tmp_path: Path)
     "change", [{"mid_block_type": "UNetMidBlock2D"}, {"only_cross_attention": True},
                {"resnet_time_scale_shift": "scale_shift"}]
 )  # fmt: skip
-def test_unets_of_other_layouts(change: dict[str, object], folder: Path) -> None:
+def test_unets_of_other_layouts(change, folder):
     from edgekd.libraries import diffusers
 
     config = json.loads((folder / "unet" / "config.json").read_text())
@@ -159,13 +159,13 @@ def test_unets_of_other_layouts(change: dict[str, object], folder: Path) -> None
     assert found["macs"] > 0
 
 
-def test_a_latent_consistency_student(tiny_lcm_student: Path) -> None:
+def test_a_latent_consistency_student(tiny_lcm_student):
     found = inspect_components(tiny_lcm_student)["components"]
     for key, value in found["vae"].items():
         assert value == found["vae_encoder"][key] + found["vae_decoder"][key]
 
 
-def test_folders_and_shapes_are_counted_alike(starter_teacher: Path) -> None:
+def test_folders_and_shapes_are_counted_alike(starter_teacher):
     configs = {
         name: json.loads((starter_teacher / name / "config.json").read_text())
         for name in ("text_encoder", "unet", "vae")

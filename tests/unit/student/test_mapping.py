@@ -54,9 +54,7 @@ WIDE_TAIL = {**THREE, "block_out_channels": (16, 32, 32), "attention_head_dim": 
     ("name", "shift"), [("bk-sdm-base", 0), ("bk-sdm-small", 0), ("bk-sdm-tiny", 1)]
 )
 @pytest.mark.parametrize("fixture", ["tiny_teacher", "tiny_sd2_teacher"])
-def test_bk_sdm_mapping(
-    fixture: str, name: str, shift: int, request: pytest.FixtureRequest
-) -> None:
+def test_bk_sdm_mapping(fixture, name, shift, request):
     path: Path = request.getfixturevalue(fixture)
     teacher = load_model(path, "unet")
     student = build_student(teacher, preset(name, teacher.config))
@@ -97,9 +95,7 @@ def remove_bk(unet: Any, name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", ["bk-sdm-base", "bk-sdm-small", "bk-sdm-tiny"])
-def test_students_compute_what_the_teacher_without_those_blocks_computes(
-    name: str, make_unet: MakeUNet, predict: Predict
-) -> None:
+def test_students_compute_what_the_teacher_without_those_blocks_computes(name, make_unet, predict):
     teacher = make_unet(**FOUR)
     student = build_student(teacher, preset(name, teacher.config))
     expected = predict(remove_bk(teacher, name))
@@ -115,8 +111,8 @@ class _Pass(nn.Module):
 
 
 def test_shallower_transformers_equal_the_teacher_with_those_blocks_bypassed(
-    tiny_sdxl_teacher: Path, make_unet: MakeUNet, predict: Predict
-) -> None:
+    tiny_sdxl_teacher, make_unet, predict
+):
     config = json.loads((tiny_sdxl_teacher / "unet" / "config.json").read_text())
     config["transformer_layers_per_block"] = [1, 2, 3]
     config = {key: value for key, value in config.items() if not key.startswith("_")}
@@ -141,7 +137,7 @@ def test_shallower_transformers_equal_the_teacher_with_those_blocks_bypassed(
     assert torch.equal(predict(student), predict(teacher))
 
 
-def test_an_empty_down_block_passes_its_input_on(make_unet: MakeUNet, predict: Predict) -> None:
+def test_an_empty_down_block_passes_its_input_on(make_unet, predict):
     teacher = make_unet(**FOUR)
     stages = (*(StageArch(),) * 3, StageArch(down=(), up=(0,)))
     student = build_student(teacher, StudentArch(stages=stages))
@@ -152,7 +148,7 @@ def test_an_empty_down_block_passes_its_input_on(make_unet: MakeUNet, predict: P
     assert torch.equal(predict(student), predict(teacher))
 
 
-def test_selection_keeps_units_whole_and_groups_even() -> None:
+def test_selection_keeps_units_whole_and_groups_even():
     score = torch.tensor([9.0, 8, 7, 6, 1, 2, 3, 4])
     assert select(score, Space("", 8, 4)).tolist() == [0, 1, 2, 3]
     assert select(score, Space("", 8, 4, groups=2)).tolist() == [0, 1, 6, 7]
@@ -161,7 +157,7 @@ def test_selection_keeps_units_whole_and_groups_even() -> None:
     assert select(torch.zeros(8), Space("", 8, 3)).tolist() == [0, 1, 2]
 
 
-def test_importance_decides(make_unet: MakeUNet) -> None:
+def test_importance_decides(make_unet):
     """Reversed importance keeps the other half."""
     teacher = make_unet(**THREE)
     arch = StudentArch(stages=(StageArch(), StageArch(width=16), StageArch()))
@@ -175,7 +171,7 @@ def test_importance_decides(make_unet: MakeUNet) -> None:
     assert not torch.equal(best, worst)
 
 
-def test_a_removed_stage_leaves_its_most_important_channels(make_unet: MakeUNet) -> None:
+def test_a_removed_stage_leaves_its_most_important_channels(make_unet):
     """The first up pair read 48 channels from the stage that is gone; 32 come instead."""
     teacher = make_unet(**THREE)
     arch = preset("bk-sdm-tiny", teacher.config)
@@ -199,9 +195,7 @@ def test_a_removed_stage_leaves_its_most_important_channels(make_unet: MakeUNet)
     assert {name.rsplit(".", 2)[0] for name in chosen} == {"up_blocks.0.resnets.0"}
 
 
-def test_a_kept_mid_block_follows_the_stage_it_now_belongs_to(
-    make_unet: MakeUNet, predict: Predict
-) -> None:
+def test_a_kept_mid_block_follows_the_stage_it_now_belongs_to(make_unet, predict):
     teacher = make_unet(**THREE)
     arch = StudentArch(stages=(StageArch(), StageArch()), mid=True)
     student = build_student(teacher, arch)
@@ -213,19 +207,19 @@ def test_a_kept_mid_block_follows_the_stage_it_now_belongs_to(
     assert student.mid_block.attentions[0].transformer_blocks[0].attn1.heads == 4
 
 
-def test_channels_cannot_be_chosen_by_nothing() -> None:
+def test_channels_cannot_be_chosen_by_nothing():
     with pytest.raises(ValueError, match="importance"):
         tensor_map(StudentArch(stages=NARROW), THREE)
 
 
-def test_importance_must_be_finite(make_unet: MakeUNet) -> None:
+def test_importance_must_be_finite(make_unet):
     state = dict(make_unet(**THREE).state_dict())
     state["down_blocks.1.resnets.1.conv1.bias"][3] = float("nan")
     with pytest.raises(ValueError, match="finite"):
         tensor_map(StudentArch(stages=NARROW), THREE, magnitude_importance(state))
 
 
-def test_a_new_shortcut_is_cut_out_of_the_identity(make_unet: MakeUNet) -> None:
+def test_a_new_shortcut_is_cut_out_of_the_identity(make_unet):
     teacher = make_unet(**WIDE_TAIL)
     arch = StudentArch(stages=(StageArch(), StageArch(), StageArch(width=16)))
     sources = tensor_map(arch, teacher.config, magnitude_importance(teacher.state_dict()))
@@ -240,9 +234,7 @@ def test_a_new_shortcut_is_cut_out_of_the_identity(make_unet: MakeUNet) -> None:
 
 @pytest.mark.parametrize("name", ["bk-sdm-base", "bk-sdm-small", "bk-sdm-tiny"])
 @pytest.mark.parametrize("config", [FOUR, THREE], ids=["four stages", "three stages"])
-def test_feature_pairs_have_equal_shapes(
-    config: dict[str, Any], name: str, make_unet: MakeUNet, predict: Predict
-) -> None:
+def test_feature_pairs_have_equal_shapes(config, name, make_unet, predict):
     teacher = make_unet(**config)
     arch = preset(name, teacher.config)
     student = build_student(teacher, arch)
@@ -258,7 +250,7 @@ def test_feature_pairs_have_equal_shapes(
     assert len(pairs) == len(set(pairs)) == count
 
 
-def test_feature_pairs_leave_narrowed_stages_out() -> None:
+def test_feature_pairs_leave_narrowed_stages_out():
     arch = StudentArch(stages=(StageArch(), StageArch(width=16), StageArch()))
     assert feature_pairs(arch, THREE) == [
         ("down_blocks.0", "down_blocks.0"),

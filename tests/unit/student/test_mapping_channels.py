@@ -166,13 +166,8 @@ WIDE_TAIL = {**THREE, "block_out_channels": (16, 32, 32), "attention_head_dim": 
          "identity shortcut cut", "tied stages", "tied stages, pairs moved"],
 )  # fmt: skip
 def test_the_order_of_the_teachers_channels_does_not_matter(
-    config: dict[str, Any],
-    tied: dict[str, str],
-    stages: tuple[StageArch, ...],
-    mid: bool,
-    make_unet: MakeUNet,
-    predict: Predict,
-) -> None:
+    config, tied, stages, mid, make_unet, predict
+):
     # One GroupNorm group: the order of channels then means nothing to the norms either.
     teacher = make_unet(**{**config, "norm_num_groups": 1})
     other = permuted(teacher, tied, head_size=8)
@@ -184,13 +179,12 @@ def test_the_order_of_the_teachers_channels_does_not_matter(
     torch.testing.assert_close(predict(twin), predict(student), rtol=1e-4, atol=1e-5)
 
 
-def test_a_small_net_inside_a_big_one_is_found_again(make_unet: MakeUNet) -> None:
+def test_a_small_net_inside_a_big_one_is_found_again(make_unet):
     """Weak weights everywhere but in the places of the small net: exactly those are chosen."""
     widths, small_widths, groups, head_size = (16, 32, 48), (16, 24, 32), 4, 8
     big = make_unet(1, **{**THREE, "block_out_channels": widths})
     small = make_unet(
-        2,
-        **{**THREE, "block_out_channels": small_widths, "attention_head_dim": (2, 3, 4)},
+        2, **{**THREE, "block_out_channels": small_widths, "attention_head_dim": (2, 3, 4)}
     )
     smaller = {32: 24, 48: 32, 128: 96, 192: 128}
     generator = torch.Generator().manual_seed(3)

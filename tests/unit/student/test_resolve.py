@@ -26,13 +26,13 @@ SMALL = {
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("config", [SD15, SDXL, SMALL], ids=["sd15", "sdxl", "three stages"])
-def test_presets_survive_a_round_trip_and_are_explicit(name: str, config: dict[str, Any]) -> None:
+def test_presets_survive_a_round_trip_and_are_explicit(name, config):
     arch = preset(name, config)
     assert StudentArch.model_validate_json(arch.model_dump_json()) == arch
     assert resolve(arch, config) == arch
 
 
-def test_bk_sdm_presets_of_sd15() -> None:
+def test_bk_sdm_presets_of_sd15():
     base, small, tiny = (preset(name, SD15) for name in PRESETS)
     assert [stage.down for stage in base.stages] == [(0,)] * 4
     assert [stage.up for stage in base.stages] == [(0, 2)] * 4
@@ -41,13 +41,13 @@ def test_bk_sdm_presets_of_sd15() -> None:
     assert tiny.stages == base.stages[:3]
 
 
-def test_what_is_left_open_is_the_teachers() -> None:
+def test_what_is_left_open_is_the_teachers():
     arch = StudentArch(stages=(StageArch(),) * 4)
     assert resolve(arch, SD15) == full(SD15)
     assert resolve(StudentArch(stages=(StageArch(),) * 3), SDXL) == full(SDXL)
 
 
-def test_a_recipe_names_a_preset_or_writes_an_arch() -> None:
+def test_a_recipe_names_a_preset_or_writes_an_arch():
     named = resolve_arch(StudentSection(preset="bk-sdm-small", arch=None), SMALL)
     stage = {"down": [0], "up": [0, 2]}
     written = StudentSection(preset=None, arch={"stages": [stage] * 3, "mid": False})
@@ -90,14 +90,14 @@ def _arch(**changes: Any) -> dict[str, Any]:
         (_arch(stages=_arch()["stages"][:2]), "in heads of 48 channels"),
     ],
 )  # fmt: skip
-def test_bad_archs_are_refused(values: dict[str, Any], rule: str) -> None:
+def test_bad_archs_are_refused(values, rule):
     with pytest.raises(InputError) as error:
         resolve_arch(StudentSection(preset=None, arch=values), SMALL)
     assert rule in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_the_mid_block_is_as_deep_as_the_last_stage() -> None:
+def test_the_mid_block_is_as_deep_as_the_last_stage():
     shallow = full(SDXL).model_copy(update={"mid_transformers": (0, 1)})
     with pytest.raises(InputError, match="one number for both"):
         resolve(shallow, SDXL)
@@ -121,7 +121,7 @@ def test_the_mid_block_is_as_deep_as_the_last_stage() -> None:
         ("bk-sdm-base", {**SD15, "in_channels": None}, "in_channels"),
     ],
 )
-def test_teachers_that_do_not_fit_are_refused(name: str, config: dict[str, Any], rule: str) -> None:
+def test_teachers_that_do_not_fit_are_refused(name, config, rule):
     with pytest.raises(InputError) as error:
         preset(name, config)
     assert rule in str(error.value)

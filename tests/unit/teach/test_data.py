@@ -41,9 +41,7 @@ def test_starter_split_is_the_projects_own():
         record.fields["label"]
         for record in iter_records(SourcesSection())
         if holdout(
-            record.fields["label"],
-            hashlib.sha256(record.image_bytes).hexdigest(),
-            SplitSection(),
+            record.fields["label"], hashlib.sha256(record.image_bytes).hexdigest(), SplitSection()
         )
         == "group"
     }

@@ -9,13 +9,7 @@ import torch
 from fixtures.toy import PHASES, losses, place, run, section, task
 
 from edgekd.errors import GateError, InputError
-from edgekd.teach.loop import (
-    Keys,
-    Trainer,
-    rate_schedule,
-    run_task,
-    step_at,
-)
+from edgekd.teach.loop import Keys, Trainer, rate_schedule, run_task, step_at
 from edgekd.teach.ranks import Ranks
 from edgekd.training.ema import decay_at
 from edgekd.training.log import METRICS_FILE

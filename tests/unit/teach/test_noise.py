@@ -12,12 +12,7 @@ from edgekd.diffusion.noise_schedule import build_scheduler
 from edgekd.libraries import diffusers
 from edgekd.resources import STARTER
 from edgekd.teach.data import generator
-from edgekd.teach.noise import (
-    Batch,
-    NoisePredictor,
-    draw_timesteps,
-    low_snr_weights,
-)
+from edgekd.teach.noise import Batch, NoisePredictor, draw_timesteps, low_snr_weights
 from edgekd.teach.recipe import load_teach_recipe
 
 TINY = Path(__file__).parents[2] / "tiny-teacher.yaml"

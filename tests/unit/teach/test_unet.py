@@ -12,11 +12,7 @@ from edgekd.resources import STARTER, find_yaml
 from edgekd.teach.loop import step_at
 from edgekd.teach.ranks import Ranks
 from edgekd.teach.recipe import load_teach_recipe
-from edgekd.teach.unet import (
-    _draw_noise,
-    build_unet,
-    compiled,
-)
+from edgekd.teach.unet import _draw_noise, build_unet, compiled
 
 TINY = Path(__file__).parents[2] / "tiny-teacher.yaml"
 

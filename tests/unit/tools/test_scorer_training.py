@@ -68,9 +68,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("work")
 
 
-def test_training_twice_gives_one_scorer_that_matches_its_pictures(
-    recipe: ScorerRecipe, work: Path, tmp_path: Path
-):
+def test_training_twice_gives_one_scorer_that_matches_its_pictures(recipe, work, tmp_path):
     before = torch.get_rng_state()
     for name in ("a", "b"):
         train_scorer(recipe, work, tmp_path / name, Silent())
@@ -98,7 +96,7 @@ def test_training_twice_gives_one_scorer_that_matches_its_pictures(
     assert matched.mean() > scorer.score(images, other).mean() + 20
 
 
-def test_image_inputs_are_kept_and_depend_on_the_recipe(recipe: ScorerRecipe, work: Path):
+def test_image_inputs_are_kept_and_depend_on_the_recipe(recipe, work):
     corpus = load_corpus(recipe.data)
     first = renderings(corpus, recipe, work, Silent())
     files = sorted(work.iterdir())
@@ -113,7 +111,7 @@ def test_image_inputs_are_kept_and_depend_on_the_recipe(recipe: ScorerRecipe, wo
     assert len(list(work.iterdir())) == 2 * len(files)
 
 
-def test_batches_are_functions_of_the_step(recipe: ScorerRecipe, work: Path):
+def test_batches_are_functions_of_the_step(recipe, work):
     corpus = load_corpus(recipe.data)
     rendered = renderings(corpus, recipe, work, Silent())
     one, two = (Sampler(corpus, rendered, recipe) for _ in range(2))

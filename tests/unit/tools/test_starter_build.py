@@ -119,10 +119,7 @@ def test_slug(label, slug):
 def test_icons_are_centred_in_a_square():
     icons = {
         "icons": {"wide": {"body": "<path/>", "width": 40}, "plain": {"body": "<g/>"}},
-        "aliases": {
-            "other": {"parent": "plain"},
-            "mirrored": {"parent": "plain", "hFlip": True},
-        },
+        "aliases": {"other": {"parent": "plain"}, "mirrored": {"parent": "plain", "hFlip": True}},
         "width": 32,
         "height": 32,
     }

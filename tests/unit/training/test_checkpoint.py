@@ -14,12 +14,7 @@ from torch import nn
 from edgekd.disk import writing
 from edgekd.errors import InputError
 from edgekd.progress import Silent
-from edgekd.training.checkpoint import (
-    Checkpoints,
-    load_optimizers,
-    load_weights,
-    optimizer_tensors,
-)
+from edgekd.training.checkpoint import Checkpoints, load_optimizers, load_weights, optimizer_tensors
 
 
 class Lines(Silent):
@@ -68,7 +63,7 @@ def _restored(checkpoints: Checkpoints) -> float | None:
     return None if latest is None else latest.load("model")["x"].item()
 
 
-def test_a_restored_optimiser_goes_on_with_the_same_bits(checkpoints: Checkpoints) -> None:
+def test_a_restored_optimiser_goes_on_with_the_same_bits(checkpoints):
     model, other = _model(0), _model(2)
     optimizer, other_optimizer = _optimizer(model), _optimizer(other)
     _train(model, optimizer, 3)
@@ -81,7 +76,7 @@ def test_a_restored_optimiser_goes_on_with_the_same_bits(checkpoints: Checkpoint
         assert torch.equal(ours, theirs)
 
 
-def test_an_optimiser_takes_only_what_is_its_own(checkpoints: Checkpoints) -> None:
+def test_an_optimiser_takes_only_what_is_its_own(checkpoints):
     """Parameters without a gradient have no state, and another optimiser's is not taken."""
     model = _model(0)
     parameters = dict(model.named_parameters())
@@ -95,9 +90,7 @@ def test_an_optimiser_takes_only_what_is_its_own(checkpoints: Checkpoints) -> No
     assert not other.state
 
 
-def test_the_last_two_are_kept(
-    checkpoints: Checkpoints, save: Callable[[int], Any], tmp_path: Path
-) -> None:
+def test_the_last_two_are_kept(checkpoints, save, tmp_path):
     for step in (5, 10, 15):
         save(step)
     names = sorted(p.name for p in checkpoints.folder.iterdir())
@@ -107,7 +100,7 @@ def test_the_last_two_are_kept(
     assert _restored(Checkpoints(checkpoints.folder, "other")) is None
 
 
-def test_nothing_is_pickled_and_the_settings_come_back(checkpoints: Checkpoints) -> None:
+def test_nothing_is_pickled_and_the_settings_come_back(checkpoints):
     saved = checkpoints.save(1, {"model": {"x": torch.ones(1)}}, settings="abc")
     assert {p.suffix for p in saved.path.iterdir()} == {".safetensors", ".json"}
     assert checkpoints.latest(Silent()) == saved
@@ -139,9 +132,7 @@ def _folder(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_cut, _flip, _empty, _folder, Path.unlink])
 @pytest.mark.parametrize("name", ["model.safetensors", "artifact.json"])
-def test_a_damaged_one_is_passed_over_and_said(
-    checkpoints: Checkpoints, save: Callable[[int], Any], damage: Callable[[Path], Any], name: str
-) -> None:
+def test_a_damaged_one_is_passed_over_and_said(checkpoints, save, damage, name):
     save(5)
     damage(save(10).path / name)
     said = Lines()
@@ -153,18 +144,14 @@ def test_a_damaged_one_is_passed_over_and_said(
 
 
 @pytest.mark.parametrize("text", ["[]", '{"key": "key"}', "null", "\ud800"])
-def test_an_odd_state_is_damage(
-    checkpoints: Checkpoints, save: Callable[[int], Any], text: str
-) -> None:
+def test_an_odd_state_is_damage(checkpoints, save, text):
     save(5).path.joinpath("artifact.json").write_text(text, errors="surrogatepass")
     said = Lines()
     assert checkpoints.latest(said) is None
     assert "continuing from the start" in said.lines[0]
 
 
-def test_a_state_of_another_step_is_damage(
-    checkpoints: Checkpoints, save: Callable[[int], Any]
-) -> None:
+def test_a_state_of_another_step_is_damage(checkpoints, save):
     save(5)
     _another_step(save(10).path / "artifact.json")
     assert _restored(checkpoints) == 5
@@ -173,9 +160,7 @@ def test_a_state_of_another_step_is_damage(
     assert _restored(checkpoints) == 5
 
 
-def test_what_is_no_checkpoint_is_left_alone(
-    checkpoints: Checkpoints, save: Callable[[int], Any]
-) -> None:
+def test_what_is_no_checkpoint_is_left_alone(checkpoints, save):
     save(5)
     (checkpoints.folder / ".step-00000015.1.tmp").mkdir()
     (checkpoints.folder / "step-00000020").write_text("a file")
@@ -187,9 +172,7 @@ def test_what_is_no_checkpoint_is_left_alone(
     assert (checkpoints.folder / "step-00000020").is_file()
 
 
-def test_a_damaged_later_one_does_not_outlive_the_steps_that_are_made_again(
-    checkpoints: Checkpoints, save: Callable[[int], Any]
-) -> None:
+def test_a_damaged_later_one_does_not_outlive_the_steps_that_are_made_again(checkpoints, save):
     save(5)
     _cut(save(100).path / "model.safetensors")
     save(6)
@@ -197,11 +180,11 @@ def test_a_damaged_later_one_does_not_outlive_the_steps_that_are_made_again(
     assert names == ["step-00000005", "step-00000006"]
 
 
-def test_errors_of_the_disk_are_named(tmp_path: Path) -> None:
+def test_errors_of_the_disk_are_named(tmp_path):
     with pytest.raises(InputError, match="No space left"), writing(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_other_errors_keep_their_traceback(tmp_path: Path) -> None:
+def test_other_errors_keep_their_traceback(tmp_path):
     with pytest.raises(SafetensorError, match="header"), writing(tmp_path):
         raise SafetensorError("header too small")

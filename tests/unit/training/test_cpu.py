@@ -21,7 +21,7 @@ def step() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-def test_a_step_takes_over_the_memory_of_the_step_before() -> None:
+def test_a_step_takes_over_the_memory_of_the_step_before():
     with kept_heap():
         # The first ones still move between the gaps that smaller blocks leave.
         kept = [step() for _ in range(5)][-1]
@@ -31,7 +31,7 @@ def test_a_step_takes_over_the_memory_of_the_step_before() -> None:
         assert given_back > PAGES / 2
 
 
-def test_threads_are_set_for_a_while() -> None:
+def test_threads_are_set_for_a_while():
     before = torch.get_num_threads()
     with training_cpu(before + 1):
         assert torch.get_num_threads() == before + 1

@@ -13,13 +13,13 @@ def _layer(value: float) -> nn.Linear:
     return layer
 
 
-def test_decay_grows_to_its_limit() -> None:
+def test_decay_grows_to_its_limit():
     assert decay_at(0, 0.995) == pytest.approx(0.1)
     assert decay_at(90, 0.995) == pytest.approx(0.91)
     assert decay_at(10_000, 0.995) == 0.995
 
 
-def test_starts_as_the_student_and_follows_the_formula() -> None:
+def test_starts_as_the_student_and_follows_the_formula():
     model = _layer(2.0)
     ema = Ema(model, 0.995)
     assert ema.model.weight.item() == 2.0
@@ -31,7 +31,7 @@ def test_starts_as_the_student_and_follows_the_formula() -> None:
     assert ema.model.weight.item() == pytest.approx(0.995 * 2.9 + 0.005 * 3.0)
 
 
-def test_no_decay_copies_exactly() -> None:
+def test_no_decay_copies_exactly():
     model = _layer(2.0)
     ema = Ema(model, 0.0)
     nn.init.constant_(model.weight, 0.1)
@@ -39,5 +39,5 @@ def test_no_decay_copies_exactly() -> None:
     assert torch.equal(ema.model.weight, model.weight)
 
 
-def test_average_is_frozen() -> None:
+def test_average_is_frozen():
     assert not any(p.requires_grad for p in Ema(_layer(1.0), 0.9).model.parameters())

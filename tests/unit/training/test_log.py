@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from edgekd.training.log import MetricsLog, read_rows
 
 
-def test_rows_after_the_checkpoint_are_forgotten(tmp_path: Path) -> None:
+def test_rows_after_the_checkpoint_are_forgotten(tmp_path):
     with MetricsLog(tmp_path, -1) as log:
         for step in range(5):
             log.write({"step": step, "loss": 1.0 / (step + 1)})
@@ -22,19 +21,19 @@ def test_rows_after_the_checkpoint_are_forgotten(tmp_path: Path) -> None:
     assert read_rows(path)[-1]["loss"] == 9.0
 
 
-def test_rows_can_be_read_at_once(tmp_path: Path) -> None:
+def test_rows_can_be_read_at_once(tmp_path):
     with MetricsLog(tmp_path, -1) as log:
         log.write({"step": 0, "loss": 0.1})
         text = (tmp_path / "metrics.jsonl").read_text()
         assert json.loads(text) == {"step": 0, "loss": 0.1}
 
 
-def test_what_is_not_finite_is_not_written(tmp_path: Path) -> None:
+def test_what_is_not_finite_is_not_written(tmp_path):
     with MetricsLog(tmp_path, -1) as log, pytest.raises(ValueError, match="JSON compliant"):
         log.write({"step": 0, "loss": float("nan")})
 
 
-def test_tensorboard_shows_scalars_and_pictures(tmp_path: Path) -> None:
+def test_tensorboard_shows_scalars_and_pictures(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with MetricsLog(tmp_path, -1, tmp_path / "tensorboard") as log:

@@ -11,7 +11,7 @@ from edgekd.training.precision import autocast_dtype, training_attention
 CPU = torch.device("cpu")
 
 
-def test_auto_precision_asks_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_precision_asks_the_hardware(monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
@@ -54,16 +54,14 @@ def _uses_products(unet: Any) -> bool:
         ({}, torch.device("cuda"), torch.bfloat16, False),
     ],
 )
-def test_attention_by_hardware_and_size(
-    values: dict[str, Any], device: torch.device, dtype: torch.dtype | None, expected: bool
-) -> None:
+def test_attention_by_hardware_and_size(values, device, dtype, expected):
     unet = _unet(**values)
     with training_attention(unet, device, dtype):
         assert _uses_products(unet) == expected
     assert not _uses_products(unet)
 
 
-def test_both_attentions_are_one_function() -> None:
+def test_both_attentions_are_one_function():
     unet = _unet()
     inputs = torch.randn(2, 4, 8, 8), torch.tensor([10, 500]), torch.randn(2, 5, 16)
     with torch.no_grad():

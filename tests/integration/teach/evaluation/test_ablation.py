@@ -49,7 +49,7 @@ def write(path: Path, values: Any) -> Path:
     return path
 
 
-def test_the_shipped_suite_fits_the_starter_recipe() -> None:
+def test_the_shipped_suite_fits_the_starter_recipe():
     suite = load_ablation(find_yaml("benchmarks", "teacher-ablation"))
     base = base_recipe(suite, find_yaml("configs", "starter-teacher"), [])
     recipes = {v.name: variant_recipe(base, v) for v in suite.variants}
@@ -69,7 +69,7 @@ def test_the_shipped_suite_fits_the_starter_recipe() -> None:
     assert set(same_text) == set(keys) - changed
 
 
-def test_the_suite_for_a_half_trained_teacher_fits_too() -> None:
+def test_the_suite_for_a_half_trained_teacher_fits_too():
     suite = load_ablation(find_yaml("benchmarks", "teacher-continued"))
     base = base_recipe(suite, find_yaml("configs", "starter-teacher"), [])
     recipes = {v.name: variant_recipe(base, v) for v in suite.variants}
@@ -95,13 +95,13 @@ BAD = {
 
 
 @pytest.mark.parametrize(("variant", "message"), BAD.values(), ids=BAD)
-def test_bad_variants(variant: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_bad_variants(variant, message, tmp_path):
     values = {**SUITE, "variants": [variant]}
     with pytest.raises(InputError, match=message):
         load_ablation(write(tmp_path / "suite.yaml", values))
 
 
-def test_bad_suites(tmp_path: Path, recipe: TeachRecipe) -> None:
+def test_bad_suites(tmp_path, recipe):
     values = {**SUITE, "variants": [{"name": "a"}, {"name": "a"}]}
     with pytest.raises(InputError, match="`a` twice"):
         load_ablation(write(tmp_path / "suite.yaml", values))
@@ -127,7 +127,7 @@ def out(recipe_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def test_every_variant_has_a_row(out: Path) -> None:
+def test_every_variant_has_a_row(out):
     result = json.loads((out / "ablation.json").read_text())
     rows = {row["name"]: row for row in result["rows"]}
     assert list(rows) == NAMES
@@ -144,7 +144,7 @@ def test_every_variant_has_a_row(out: Path) -> None:
     assert all(f"| {name} |" in table for name in rows)
 
 
-def test_finished_stages_are_shared(out: Path) -> None:
+def test_finished_stages_are_shared(out):
     trained = {
         name: [
             stage
@@ -160,9 +160,7 @@ def test_finished_stages_are_shared(out: Path) -> None:
     }
 
 
-def test_second_run_trains_nothing(
-    out: Path, recipe_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_second_run_trains_nothing(out, recipe_path, monkeypatch):
     from edgekd.teach import run as teach
 
     def refuse(*arguments: object) -> None:
@@ -174,7 +172,7 @@ def test_second_run_trains_nothing(
     assert (out / "ablation.json").read_text() == before
 
 
-def test_a_folder_of_other_settings_is_refused(out: Path, recipe_path: Path) -> None:
+def test_a_folder_of_other_settings_is_refused(out, recipe_path):
     before = {path: path.read_bytes() for path in out.rglob("*.json*")}
     with pytest.raises(InputError, match=r"asked for, but got other `seed` in .*base"):
         run_ablation(out.parent / "suite.yaml", recipe_path, ["seed=1"], out, Silent())
@@ -184,7 +182,7 @@ def test_a_folder_of_other_settings_is_refused(out: Path, recipe_path: Path) -> 
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_the_loss_of_all_is_the_base_recipes(out: Path, recipe_path: Path) -> None:
+def test_the_loss_of_all_is_the_base_recipes(out, recipe_path):
     suite = TeachAblation.model_validate(SUITE)
     base = base_recipe(suite, recipe_path, [])
     corpus = load_corpus(base.data)

@@ -44,14 +44,12 @@ def result(out: Path) -> dict[str, Any]:
     return dict(read_json(out / "evaluation.json"))
 
 
-def test_a_tiny_autoencoder_is_refused(
-    tiny_lcm_student: Path, recipe: TeachRecipe, tmp_path: Path
-) -> None:
+def test_a_tiny_autoencoder_is_refused(tiny_lcm_student, recipe, tmp_path):
     with pytest.raises(InputError, match="must have an AutoencoderKL"):
         evaluate(recipe, tiny_lcm_student, tmp_path / "out", Silent())
 
 
-def test_every_figure_has_its_floors_and_counts(result: dict[str, Any]) -> None:
+def test_every_figure_has_its_floors_and_counts(result):
     for kind, count in zip(KINDS, (24, 16, 16), strict=True):
         chosen = result["sets"][kind]
         assert chosen["prompts"] == chosen["reference"] == count
@@ -69,7 +67,7 @@ def test_every_figure_has_its_floors_and_counts(result: dict[str, Any]) -> None:
     assert {"held_out_real", "autoencoder_copies"} <= set(result["copying"]["rows"])
 
 
-def test_pictures_are_there(out: Path, result: dict[str, Any]) -> None:
+def test_pictures_are_there(out, result):
     for name in SHEETS:
         with Image.open(out / name) as image:
             image.verify()
@@ -83,12 +81,8 @@ def test_pictures_are_there(out: Path, result: dict[str, Any]) -> None:
 
 
 def test_second_run_draws_nothing_and_gives_the_same(
-    out: Path,
-    result: dict[str, Any],
-    recipe: TeachRecipe,
-    tiny_teacher: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    out, result, recipe, tiny_teacher, monkeypatch
+):
     def refuse(*arguments: object) -> None:
         raise AssertionError("it drew again")
 
@@ -98,14 +92,8 @@ def test_second_run_draws_nothing_and_gives_the_same(
 
 
 def test_the_verb_prints_what_the_file_holds(
-    out: Path,
-    result: dict[str, Any],
-    recipe: TeachRecipe,
-    tiny_teacher: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    out, result, recipe, tiny_teacher, tmp_path, monkeypatch, capsys
+):
     config = tmp_path / "recipe.yaml"
     config.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     options = ["evaluate", str(tiny_teacher), "--config", str(config), "--out", str(out)]
@@ -117,9 +105,7 @@ def test_the_verb_prints_what_the_file_holds(
     assert json.loads(capsys.readouterr().out) == result
 
 
-def test_a_missing_batch_is_drawn_again_alike(
-    out: Path, result: dict[str, Any], recipe: TeachRecipe, tiny_teacher: Path
-) -> None:
+def test_a_missing_batch_is_drawn_again_alike(out, result, recipe, tiny_teacher):
     kept = sorted((out / "cache").glob("pictures-*"))
     before = {path: path.read_bytes() for path in kept}
     kept[0].unlink()
@@ -127,14 +113,12 @@ def test_a_missing_batch_is_drawn_again_alike(
     assert {path: path.read_bytes() for path in kept} == before
 
 
-def test_a_busy_folder_is_refused(out: Path, recipe: TeachRecipe, tiny_teacher: Path) -> None:
+def test_a_busy_folder_is_refused(out, recipe, tiny_teacher):
     with run_lock(out), pytest.raises(InputError, match="one process"):
         evaluate(recipe, tiny_teacher, out, Silent())
 
 
-def test_another_resolution_is_refused(
-    recipe: TeachRecipe, starter_teacher: Path, tmp_path: Path
-) -> None:
+def test_another_resolution_is_refused(recipe, starter_teacher, tmp_path):
     with pytest.raises(InputError, match=r"`data.resolution`.*64 and 32"):
         evaluate(recipe, starter_teacher, tmp_path / "out", Silent())
     assert not (tmp_path / "out").exists()
@@ -151,13 +135,7 @@ def test_another_resolution_is_refused(
         (["ablation", "nothing"], "`SUITE` must name"),
     ],
 )
-def test_bad_usage_ends_in_one_line(
-    options: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_bad_usage_ends_in_one_line(options, message, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     monkeypatch.setattr(sys, "argv", ["edgekd", "teach", *options, "--out", str(out)])
     monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
@@ -178,7 +156,7 @@ TRAIN = TrainSection.model_validate(
 )
 
 
-def test_stage_facts_by_hand() -> None:
+def test_stage_facts_by_hand():
     assert [images_until(step, TRAIN) for step in (0, 3, 4, 6)] == [0, 24, 32, 64]
     rows = [
         {"step": 4, "images_per_s": 8.0},
@@ -208,9 +186,7 @@ def run(recipe: TeachRecipe, tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_card_follows_the_figures(
-    out: Path, result: dict[str, Any], run: Path, tmp_path: Path
-) -> None:
+def test_the_card_follows_the_figures(out, result, run, tmp_path):
     card = write_card(out, run, tmp_path / "card")
     text = card.read_text()
     for name in SHEETS:
@@ -224,7 +200,7 @@ def test_the_card_follows_the_figures(
     assert "98.8 %" not in text
 
 
-def test_a_card_says_where_the_run_started(result: dict[str, Any], run: Path) -> None:
+def test_a_card_says_where_the_run_started(result, run):
     assert "earlier teacher" not in render_card(result, training_facts(run))
     recipe = json.loads((run / "recipe.json").read_text())
     (run / "recipe.json").write_text(json.dumps({**recipe, "start_from": "starter"}))
@@ -239,9 +215,7 @@ def test_a_card_says_where_the_run_started(result: dict[str, Any], run: Path) ->
     )
 
 
-def test_a_card_tells_what_was_tried(
-    out: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_card_tells_what_was_tried(out, run, tmp_path, capsys):
     notes = tmp_path / "notes.md"
     arguments = [str(out), str(run), "--out", str(tmp_path / "card"), "--notes", str(notes)]
     assert main(arguments) != 0
@@ -254,6 +228,6 @@ def test_a_card_tells_what_was_tried(
     assert "What was tried" not in write_card(out, run, tmp_path / "other").read_text()
 
 
-def test_a_card_needs_figures_of_this_version(result: dict[str, Any], run: Path) -> None:
+def test_a_card_needs_figures_of_this_version(result, run):
     with pytest.raises(InputError, match="format 1"):
         render_card({**result, "format": 0}, training_facts(run))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -50,9 +49,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     return make
 
 
-def test_a_term_from_outside_is_trained_logged_and_plotted(
-    install: Install, bench: Any, tmp_path: Path
-) -> None:
+def test_a_term_from_outside_is_trained_logged_and_plotted(install, bench, tmp_path):
     install("middle", "extra_terms:TERM")
     losses = {"task": 0, "output": 1, "feature": 0, "middle": 0.5}
     result = bench.run(tmp_path / "run", losses=losses, steps=2)
@@ -67,7 +64,7 @@ def test_a_term_from_outside_is_trained_logged_and_plotted(
     assert "middle: by strangers" in str(loss_curves({"student": curve}))
 
 
-def test_what_a_term_needs_is_asked_of_it(install: Install, bench: Any) -> None:
+def test_what_a_term_needs_is_asked_of_it(install, bench):
     install("middle", "extra_terms:TERM")
     alone = bench.section(losses={"task": 0, "output": 0, "feature": 0, "middle": 1})
     assert alone.losses.weights == {"middle": 1.0}
@@ -80,18 +77,18 @@ def test_what_a_term_needs_is_asked_of_it(install: Install, bench: Any) -> None:
         assert make_accelerator(section).ddp_handler.find_unused_parameters == unused
 
 
-def test_every_term_has_its_entry_points_name() -> None:
+def test_every_term_has_its_entry_points_name():
     assert [get_term(name).name for name in entries(TERMS)] == list(entries(TERMS))
     assert list(titles({"task", "feature", "output", "lr"})) == ["task", "output", "feature"]
 
 
-def test_two_terms_of_one_name_are_refused(install: Install) -> None:
+def test_two_terms_of_one_name_are_refused(install):
     install("feature", "extra_terms:TERM")
     with pytest.raises(InputError, match=r"`feature` from .*extra_terms:TERM"):
         get_term("feature")
 
 
-def test_what_is_no_term_of_its_name_is_refused(install: Install) -> None:
+def test_what_is_no_term_of_its_name_is_refused(install):
     install("nobody", "extra_terms:middle")
     install("other", "extra_terms:TERM")
     for name in ("nobody", "other"):
@@ -101,7 +98,7 @@ def test_what_is_no_term_of_its_name_is_refused(install: Install) -> None:
         get_term("absent")
 
 
-def test_weights_name_installed_terms_and_one_is_on() -> None:
+def test_weights_name_installed_terms_and_one_is_on():
     with pytest.raises(ValueError, match="`outptu` must be a loss term: feature, output, task"):
         LossSection.model_validate({"outptu": 1})
     with pytest.raises(ValueError, match="at least one loss weight"):
@@ -109,7 +106,7 @@ def test_weights_name_installed_terms_and_one_is_on() -> None:
     assert not is_recipe_field("distill.losses.outptu")
 
 
-def test_a_term_that_hides_its_need_of_the_teacher_is_told() -> None:
+def test_a_term_that_hides_its_need_of_the_teacher_is_told():
     zeros = torch.zeros(1, 1, 2, 2)
     with pytest.raises(ValueError, match="must have `needs_teacher`"):
         _ = Forward(zeros, zeros, torch.ones(1)).teacher_prediction

@@ -26,7 +26,7 @@ def brute_force(options: list[list[Option]]) -> list[Option]:
 @given(OPTIONS, st.floats(0, 3e-3))
 @example([[Option(1, 0.0), Option(1, 9e-4)]], 1.2e-38)
 @example([[Option(1, 0.0), Option(1, 9e-4)]], 5e-324)
-def test_smallest_is_that_of_brute_force(options: list[list[Option]], noise: float) -> None:
+def test_smallest_is_that_of_brute_force(options, noise):
     fitting = [found for found in brute_force(options) if found.noise <= noise]
     chosen = smallest(options, noise)
     if not fitting:
@@ -42,7 +42,7 @@ def test_smallest_is_that_of_brute_force(options: list[list[Option]], noise: flo
 
 @settings(max_examples=60, deadline=None)
 @given(OPTIONS, st.integers(1, 30_000))
-def test_quietest_is_that_of_brute_force(options: list[list[Option]], size: int) -> None:
+def test_quietest_is_that_of_brute_force(options, size):
     fitting = [found for found in brute_force(options) if found.bytes <= size]
     chosen = quietest(options, size)
     if not fitting:
@@ -57,7 +57,7 @@ def test_quietest_is_that_of_brute_force(options: list[list[Option]], size: int)
     assert found.noise <= min(inside, default=found.noise) * (1 + 1e-5) + 1e-6 * scale
 
 
-def test_a_case_by_hand() -> None:
+def test_a_case_by_hand():
     # Floats cost 4 bytes a unit. The first unit is ten times as sensitive as the second.
     options = [
         [Option(400, 0.0), Option(100, 1e-5), Option(50, 1e-3)],
@@ -69,7 +69,7 @@ def test_a_case_by_hand() -> None:
     assert quietest(options, 99) is None
 
 
-def test_realistic_size_is_exact_and_repeatable() -> None:
+def test_realistic_size_is_exact_and_repeatable():
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -93,12 +93,12 @@ def test_realistic_size_is_exact_and_repeatable() -> None:
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
-def test_nothing_to_choose(noise: float) -> None:
+def test_nothing_to_choose(noise):
     assert smallest([], noise) == []
     assert smallest([[Option(1, 0.0)]], noise) == [0]
 
 
-def test_solver_says_nothing_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+def test_solver_says_nothing_on_stdout(capfd):
     print("before")
     test_realistic_size_is_exact_and_repeatable()
     print("after")

@@ -56,7 +56,7 @@ def size(pipeline: Any, bits: dict[str, Bits]) -> int:
 
 
 @pytest.mark.parametrize("drop", [0.0, 3.0, 9.0])
-def test_smallest_choice_within_the_drop(tiny_pipeline: Any, cache: Path, drop: float) -> None:
+def test_smallest_choice_within_the_drop(tiny_pipeline, cache, drop):
     recipe = choose(tiny_pipeline, cache, max_drop_db=drop)
     measured = recipe.measured
     assert measured is not None
@@ -72,7 +72,7 @@ def test_smallest_choice_within_the_drop(tiny_pipeline: Any, cache: Path, drop: 
     assert encoder <= {8, None}
 
 
-def test_drop_on_held_out_pictures_is_that_of_a_drawing(tiny_pipeline: Any, cache: Path) -> None:
+def test_drop_on_held_out_pictures_is_that_of_a_drawing(tiny_pipeline, cache):
     """Measured again, from the recipe and the prompts and the seed that it tells."""
     recipe = choose(tiny_pipeline, cache, max_drop_db=9.0)
     assert recipe.measured is not None
@@ -101,9 +101,7 @@ def test_drop_on_held_out_pictures_is_that_of_a_drawing(tiny_pipeline: Any, cach
     assert drops.std(ddof=1) / 4 == pytest.approx(told.drop_standard_error_db, abs=0.01)
 
 
-def test_loss_on_held_out_pictures_gives_bits_back(
-    tiny_pipeline: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_loss_on_held_out_pictures_gives_bits_back(tiny_pipeline, cache, tmp_path, monkeypatch):
     """Held-out pictures that lose 2 dB more than those that the choice was made on."""
     shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
     before = choose(tiny_pipeline, tmp_path, max_drop_db=6.0).measured
@@ -115,9 +113,7 @@ def test_loss_on_held_out_pictures_gives_bits_back(
     assert before.weights_bytes <= after.weights_bytes <= after.uniform_weights_bytes
 
 
-def test_choice_that_no_bits_save_is_uniform(
-    tiny_pipeline: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_choice_that_no_bits_save_is_uniform(tiny_pipeline, cache, tmp_path, monkeypatch):
     shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
     worse_by(monkeypatch, 60.0)
     measured = choose(tiny_pipeline, tmp_path, max_drop_db=3.0).measured
@@ -146,7 +142,7 @@ def worse_by(monkeypatch: pytest.MonkeyPatch, more_db: float) -> None:
     monkeypatch.setattr(HeldOut, "measure", measure)
 
 
-def test_more_drop_is_smaller(tiny_pipeline: Any, cache: Path) -> None:
+def test_more_drop_is_smaller(tiny_pipeline, cache):
     sizes = []
     for drop in (0.0, 3.0, 9.0):
         measured = choose(tiny_pipeline, cache, max_drop_db=drop).measured
@@ -156,9 +152,7 @@ def test_more_drop_is_smaller(tiny_pipeline: Any, cache: Path) -> None:
     assert sizes[2] < sizes[0]
 
 
-def test_quietest_choice_is_not_above_the_budget_and_beats_uniform(
-    tiny_pipeline: Any, cache: Path
-) -> None:
+def test_quietest_choice_is_not_above_the_budget_and_beats_uniform(tiny_pipeline, cache):
     uniform = {
         name: {key: 6 if value else None for key, value in part.items()}
         for name, part in resolve(
@@ -173,7 +167,7 @@ def test_quietest_choice_is_not_above_the_budget_and_beats_uniform(
     assert measured.psnr_db >= noise_db(noise.pictures)
 
 
-def test_noises_of_units_add_up(tiny_pipeline: Any, cache: Path) -> None:
+def test_noises_of_units_add_up(tiny_pipeline, cache):
     """The assumption of the knapsack, and of the noise of many bits taken from that of few."""
     made = choices.Choices(tiny_pipeline, SOURCE, STORAGE, PROMPTS, GENERATION, cache, Silent())
     options = made.options()
@@ -192,14 +186,12 @@ def test_noises_of_units_add_up(tiny_pipeline: Any, cache: Path) -> None:
     assert np.std(differences) < 3
 
 
-def test_same_input_same_recipe(tiny_pipeline: Any, cache: Path, tmp_path: Path) -> None:
+def test_same_input_same_recipe(tiny_pipeline, cache, tmp_path):
     first = choose(tiny_pipeline, cache, max_drop_db=3.0)
     assert choose(tiny_pipeline, tmp_path, max_drop_db=3.0) == first
 
 
-def test_killed_choice_resumes(
-    tiny_pipeline: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_choice_resumes(tiny_pipeline, cache, tmp_path, monkeypatch):
     expected = choose(tiny_pipeline, cache, max_drop_db=3.0)
     # Of the measured prompts and of the held-out ones.
     for known in cache.glob("*.jsonl"):
@@ -228,7 +220,7 @@ class Breaking(LinearStorage):
         return np.full_like(weight, np.nan) if broken else super().rounded(weight, bits)
 
 
-def test_bits_that_leave_no_picture_are_chosen_never(tiny_pipeline: Any, tmp_path: Path) -> None:
+def test_bits_that_leave_no_picture_are_chosen_never(tiny_pipeline, tmp_path):
     def choose_of(**wish: Any) -> QuantizationRecipe:
         return choose_bits(
             tiny_pipeline, SOURCE, Breaking(STORAGE.bits), PROMPTS, GENERATION, Wish(**wish),
@@ -242,14 +234,14 @@ def test_bits_that_leave_no_picture_are_chosen_never(tiny_pipeline: Any, tmp_pat
         choose_of(size_budget_bytes=1_700_000)
 
 
-def test_budget_below_the_smallest_choice_fails(tiny_pipeline: Any, cache: Path) -> None:
+def test_budget_below_the_smallest_choice_fails(tiny_pipeline, cache):
     with pytest.raises(
         GateError, match=r"fit in --size-budget 1000 bytes, but got at least \d+ bytes"
     ):
         choose(tiny_pipeline, cache, size_budget_bytes=1000)
 
 
-def test_budget_that_needs_more_drop_fails(tiny_pipeline: Any, cache: Path) -> None:
+def test_budget_that_needs_more_drop_fails(tiny_pipeline, cache):
     least = choose(tiny_pipeline, cache, max_drop_db=0.0).measured
     assert least is not None
     with pytest.raises(
@@ -267,6 +259,6 @@ def test_budget_that_needs_more_drop_fails(tiny_pipeline: Any, cache: Path) -> N
         ({"size_budget_bytes": 0}, "`--size-budget > 0` must hold, but got 0"),
     ],
 )
-def test_wish_that_makes_no_sense(wish: dict[str, Any], problem: str) -> None:
+def test_wish_that_makes_no_sense(wish, problem):
     with pytest.raises(InputError, match=problem):
         Wish(**wish)

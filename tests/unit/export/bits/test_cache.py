@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from edgekd.export.bits.cache import Measurements, Noise
 
 
-def test_measurements_are_found_again(tmp_path: Path) -> None:
+def test_measurements_are_found_again(tmp_path):
     first = Measurements(tmp_path, {"source": "a"})
     first.add({"unet": {"w": 4}}, Noise(1e-3, 2e-3))
     first.add({"unet": {"w": 2}}, Noise(math.inf, math.inf))
@@ -16,12 +15,12 @@ def test_measurements_are_found_again(tmp_path: Path) -> None:
     assert again.get({"unet": {"w": 6}}) is None
 
 
-def test_other_circumstances_have_other_measurements(tmp_path: Path) -> None:
+def test_other_circumstances_have_other_measurements(tmp_path):
     Measurements(tmp_path, {"source": "a"}).add(1, Noise(1.0, 1.0))
     assert Measurements(tmp_path, {"source": "b"}).get(1) is None
 
 
-def test_torn_line_of_a_killed_process_is_cut_off(tmp_path: Path) -> None:
+def test_torn_line_of_a_killed_process_is_cut_off(tmp_path):
     first = Measurements(tmp_path, "x")
     first.add(1, Noise(1.0, 1.0))
     with open(first.path, "a", encoding="utf-8") as stream:

@@ -20,7 +20,7 @@ def numbers(model: nn.Module, index: int) -> np.ndarray:
     return model[index].weight.detach().numpy()
 
 
-def test_weight_is_found_as_it_is_and_transposed(model: nn.Module) -> None:
+def test_weight_is_found_as_it_is_and_transposed(model):
     content = ContentMap(model, {"0.weight": 4, "2.weight": 6})
     assert content.find(numbers(model, 0)) == 4
     assert content.find(numbers(model, 0).T) == 4
@@ -38,9 +38,7 @@ def test_weight_is_found_as_it_is_and_transposed(model: nn.Module) -> None:
         ({"0.weight": 4}, None),
     ],
 )
-def test_equal_weights_get_the_most_bits(
-    model: nn.Module, bits: dict[str, int], expected: int | None
-) -> None:
+def test_equal_weights_get_the_most_bits(model, bits, expected):
     with torch.no_grad():
         model[1].weight.copy_(model[0].weight)
     content = ContentMap(model, bits)
@@ -49,7 +47,7 @@ def test_equal_weights_get_the_most_bits(
     assert content.missing([numbers(model, 0)], "unet") == []
 
 
-def test_fused_weights_fail_but_a_small_one_may_be_missing(model: nn.Module) -> None:
+def test_fused_weights_fail_but_a_small_one_may_be_missing(model):
     large = nn.Sequential(nn.Linear(100, 100), nn.Linear(10, 10))
     content = ContentMap(large, {"0.weight": 4, "1.weight": 4})
     assert content.missing([numbers(large, 0)], "unet") == ["1.weight"]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,14 +39,11 @@ def with_unet(**values: Any) -> dict[str, Any]:
         (with_unet(default=True), r"1 to 8 bits or `float` \(got True\)"),
         (with_unet(default=4.0), r"1 to 8 bits or `float` \(got 4.0\)"),
         (with_unet(bits={"a.weight": "half"}), r"`components.unet.bits.a.weight`: .*got 'half'"),
-        (
-            with_unet(bits=["a.weight"]),
-            "`components.unet.bits`: .*valid dictionary",
-        ),
+        (with_unet(bits=["a.weight"]), "`components.unet.bits`: .*valid dictionary"),
         (with_unet(defualt=4), "unknown key `components.unet.defualt`"),
     ],
 )
-def test_bad_recipe_is_one_clear_line(tmp_path: Path, values: Any, problem: str) -> None:
+def test_bad_recipe_is_one_clear_line(tmp_path, values, problem):
     path = tmp_path / "q.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(InputError, match=problem) as caught:
@@ -57,20 +53,20 @@ def test_bad_recipe_is_one_clear_line(tmp_path: Path, values: Any, problem: str)
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "!!python/object/apply:os.getcwd []"])
-def test_what_is_no_recipe_at_all(tmp_path: Path, text: str) -> None:
+def test_what_is_no_recipe_at_all(tmp_path, text):
     path = tmp_path / "q.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"q\.yaml"):
         load_quantization(path)
 
 
-def test_saved_recipe_is_read_again(tmp_path: Path) -> None:
+def test_saved_recipe_is_read_again(tmp_path):
     recipe = QuantizationRecipe.model_validate(GOOD)
     save_quantization(recipe, tmp_path / "q.yaml")
     assert load_quantization(tmp_path / "q.yaml") == recipe
 
 
-def test_bits_of_every_weight(tiny_pipeline: Any) -> None:
+def test_bits_of_every_weight(tiny_pipeline):
     recipe = QuantizationRecipe.model_validate(
         with_unet(default=6, bits={"conv_out.weight": 4, "conv_norm_out.weight": 8})
     )
@@ -103,13 +99,13 @@ def test_bits_of_every_weight(tiny_pipeline: Any) -> None:
         ),
     ],
 )
-def test_recipe_that_does_not_fit(tiny_pipeline: Any, bits: dict[str, int], problem: str) -> None:
+def test_recipe_that_does_not_fit(tiny_pipeline, bits, problem):
     recipe = QuantizationRecipe.model_validate(with_unet(bits=bits))
     with pytest.raises(InputError, match=problem):
         resolve(recipe, models(tiny_pipeline), STORAGE)
 
 
-def test_component_that_does_not_exist(tiny_pipeline: Any) -> None:
+def test_component_that_does_not_exist(tiny_pipeline):
     recipe = QuantizationRecipe.model_validate(
         {**GOOD, "components": {"text_encoder_2": {"default": 8}}}
     )
@@ -117,7 +113,7 @@ def test_component_that_does_not_exist(tiny_pipeline: Any) -> None:
         resolve(recipe, models(tiny_pipeline), STORAGE)
 
 
-def test_method_that_the_runtime_does_not_have() -> None:
+def test_method_that_the_runtime_does_not_have():
     recipe = QuantizationRecipe.model_validate({**GOOD, "method": "palette"})
     with pytest.raises(InputError, match=r"one that `onnx` has \(linear\), but got 'palette'"):
         find_storage(recipe, "onnx", (STORAGE,))

@@ -40,7 +40,7 @@ def starters(starter_teacher: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
-def test_shipped_recipe_fits_its_pipeline(path: Path, starters: dict[str, Any]) -> None:
+def test_shipped_recipe_fits_its_pipeline(path, starters):
     target = load_target(path.parts[-3])
     assert recipe_file(path.stem, target.name) == path
     recipe = load_quantization(path)
@@ -54,11 +54,11 @@ def test_shipped_recipe_fits_its_pipeline(path: Path, starters: dict[str, Any]) 
     assert max(recipe.measured.drop_db, recipe.measured.held_out.drop_db) <= 1.005
 
 
-def test_targets_ship_recipes() -> None:
+def test_targets_ship_recipes():
     assert SHIPPED
 
 
-def test_file_and_unknown_name(tmp_path: Path) -> None:
+def test_file_and_unknown_name(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("format: 1\n", encoding="utf-8")
     assert recipe_file(str(path), "openvino") == path

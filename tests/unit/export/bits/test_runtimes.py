@@ -59,8 +59,8 @@ def bits_of(pipeline: Any, storage: WeightStorage) -> Any:
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("runtime", ["openvino", "coreml"])
 def test_part_computes_what_torch_does_with_rounded_weights(
-    pipeline: Any, recordings: Any, tmp_path: Path, runtime: str, part: str
-) -> None:
+    pipeline, recordings, tmp_path, runtime, part
+):
     exporter: Any = get_exporter(runtime)
     (storage,) = exporter.weight_storages
     bits = bits_of(pipeline, storage)

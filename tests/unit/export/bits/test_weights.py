@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from edgekd.export.bits.storage import LinearStorage
@@ -10,7 +8,7 @@ from edgekd.export.bits.weights import make_units, models, of_part, stored_bytes
 STORAGE = LinearStorage(dict.fromkeys(("conv", "linear", "embedding"), (8, 4)))
 
 
-def test_every_matrix_and_kernel_is_a_weight(tiny_pipeline: Any) -> None:
+def test_every_matrix_and_kernel_is_a_weight(tiny_pipeline):
     found = weights(tiny_pipeline.unet)
     expected = {name for name, tensor in tiny_pipeline.unet.named_parameters() if tensor.ndim >= 2}
     assert set(found) == expected
@@ -21,7 +19,7 @@ def test_every_matrix_and_kernel_is_a_weight(tiny_pipeline: Any) -> None:
     ].kind == ("embedding")
 
 
-def test_units_hold_every_weight_once_at_any_limit(tiny_pipeline: Any) -> None:
+def test_units_hold_every_weight_once_at_any_limit(tiny_pipeline):
     unet = tiny_pipeline.unet
     able = {
         name for name, weight in weights(unet).items() if STORAGE.choices(weight.kind, weight.shape)
@@ -39,7 +37,7 @@ def test_units_hold_every_weight_once_at_any_limit(tiny_pipeline: Any) -> None:
     assert counts[2] <= 30
 
 
-def test_projections_of_an_attention_come_together_first(tiny_pipeline: Any) -> None:
+def test_projections_of_an_attention_come_together_first(tiny_pipeline):
     units = make_units("unet", tiny_pipeline.unet, STORAGE, 150)
     name = "mid_block.attentions.0.transformer_blocks.0.attn1"
     (unit,) = [unit for unit in units if unit.name == name]
@@ -51,14 +49,14 @@ def test_projections_of_an_attention_come_together_first(tiny_pipeline: Any) -> 
     }
 
 
-def test_weights_with_other_choices_make_their_own_units(tiny_pipeline: Any) -> None:
+def test_weights_with_other_choices_make_their_own_units(tiny_pipeline):
     storage = LinearStorage({"conv": (8,), "linear": (8, 4)})
     for unit in make_units("unet", tiny_pipeline.unet, storage, 1):
         kinds = {weight.kind for weight in unit.weights}
         assert kinds == ({"conv"} if unit.choices == (8,) else {"linear"})
 
 
-def test_encoder_of_a_vae_is_in_no_unit_but_in_its_part(tiny_pipeline: Any) -> None:
+def test_encoder_of_a_vae_is_in_no_unit_but_in_its_part(tiny_pipeline):
     units = make_units("vae", tiny_pipeline.vae, STORAGE, 1000)
     names = {weight.name for unit in units for weight in unit.weights}
     assert names
@@ -71,7 +69,7 @@ def test_encoder_of_a_vae_is_in_no_unit_but_in_its_part(tiny_pipeline: Any) -> N
 
 
 @pytest.mark.parametrize("component", ["unet", "vae", "text_encoder"])
-def test_float_size_is_that_of_the_parameters(tiny_pipeline: Any, component: str) -> None:
+def test_float_size_is_that_of_the_parameters(tiny_pipeline, component):
     model = models(tiny_pipeline)[component]
     parameters = sum(tensor.numel() for tensor in model.parameters())
     assert stored_bytes(model, {}, STORAGE) == 4 * parameters

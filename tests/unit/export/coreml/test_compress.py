@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -32,7 +30,7 @@ def gaussian(tails: float) -> Halfs:
 
 @pytest.mark.parametrize("tails", [5, 1000])
 @pytest.mark.parametrize("bits", [4, 6, 8])
-def test_a_palette_is_nearly_as_good_as_exact_clustering(bits: int, tails: float) -> None:
+def test_a_palette_is_nearly_as_good_as_exact_clustering(bits, tails):
     """coremltools' kmeans1d is optimal in one dimension, and the outside reference here."""
     from coremltools.models.neural_network.quantization_utils import (
         _get_kmeans_lookup_table_and_weight,
@@ -47,11 +45,8 @@ def test_a_palette_is_nearly_as_good_as_exact_clustering(bits: int, tails: float
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.lists(st.floats(-8, 8, width=16), min_size=1, max_size=300),
-    st.sampled_from([4, 6, 8]),
-)
-def test_every_weight_gets_its_nearest_level(values: list[float], bits: int) -> None:
+@given(st.lists(st.floats(-8, 8, width=16), min_size=1, max_size=300), st.sampled_from([4, 6, 8]))
+def test_every_weight_gets_its_nearest_level(values, bits):
     weight = np.array(values, np.float16)
     table, indices = palette(weight, bits)
     assert table.shape == (2**bits,)
@@ -63,20 +58,20 @@ def test_every_weight_gets_its_nearest_level(values: list[float], bits: int) -> 
 
 
 @given(st.lists(st.floats(width=16, allow_nan=False), min_size=1, max_size=50))
-def test_counted_bit_patterns_are_what_numpy_finds_by_sorting(values: list[float]) -> None:
+def test_counted_bit_patterns_are_what_numpy_finds_by_sorting(values):
     weights = np.array([*values, 0.0, -0.0], np.float16)
     expected = np.unique(weights, return_inverse=True, return_counts=True)
     for found, of_numpy in zip(_distinct(weights), expected, strict=True):
         np.testing.assert_array_equal(found, of_numpy)
 
 
-def test_few_values_are_kept_exactly() -> None:
+def test_few_values_are_kept_exactly():
     weight = np.array([[0.5, -1.0, 0.5], [2.0, 0.0, -1.0]], np.float16)
     table, indices = palette(weight, 4)
     np.testing.assert_array_equal(table[indices].reshape(2, 3), weight)
 
 
-def test_the_first_rule_that_matches_counts() -> None:
+def test_the_first_rule_that_matches_counts():
     four, eight = Storage("palette", 4), Storage("palette", 8)
     recipe = WeightRecipe((("conv_in.*", None), ("*attn?.to_q.*", four), ("*", eight)), 100)
     assert recipe.storage("conv_in.weight", 5000) is None
@@ -85,7 +80,7 @@ def test_the_first_rule_that_matches_counts() -> None:
     assert recipe.storage("mid_block.attn2.to_v.weight", 99) is None
 
 
-def test_the_mixed_recipe_gives_bits_by_tensor() -> None:
+def test_the_mixed_recipe_gives_bits_by_tensor():
     recipe = PRECISIONS["mixed"].recipe
     assert recipe is not None
     names = {
@@ -110,7 +105,7 @@ class Wide(nn.Module):
         return (self.vae(latents),)
 
 
-def test_large_tensors_are_pruned_too(tmp_path: Path) -> None:
+def test_large_tensors_are_pruned_too(tmp_path):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = Wide().requires_grad_(False)

@@ -5,7 +5,6 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -41,7 +40,7 @@ def captured() -> Capture:
     return Capture("vae_decoder", module, {"sample": torch.zeros(1, 2)}, ("out",), {}, {})
 
 
-def test_the_largest_activation_is_that_of_any_layer(captured: Capture) -> None:
+def test_the_largest_activation_is_that_of_any_layer(captured):
     assert largest_activation(captured, [recording(1, -7), recording(3, 2)]) == 7
 
 
@@ -49,18 +48,18 @@ def test_the_largest_activation_is_that_of_any_layer(captured: Capture) -> None:
     ("largest", "needed"),
     [(1000.0, False), (32_000.0, False), (33_000.0, True), (70_000.0, True), (math.nan, True)],
 )
-def test_float16_needs_headroom(largest: float, needed: bool) -> None:
+def test_float16_needs_headroom(largest, needed):
     assert needs_float32(largest) is needed
 
 
-def test_scales_come_from_all_recorded_calls(captured: Capture) -> None:
+def test_scales_come_from_all_recorded_calls(captured):
     scales = calibrate(captured, [recording(1, -12.7), recording(3, 2)])
     assert scales == {"linear": pytest.approx(0.1)}
     with pytest.raises(GateError, match=r"finite.*linear"):
         calibrate(captured, [recording(math.inf, 1)])
 
 
-def test_inputs_are_rounded_only_while_the_context_is_open(captured: Capture) -> None:
+def test_inputs_are_rounded_only_while_the_context_is_open(captured):
     sample = torch.tensor([[0.26, -99.0]])
     with rounded_inputs(captured.module, {"linear": 0.1}):
         (rounded,) = captured.module(sample)
@@ -68,9 +67,7 @@ def test_inputs_are_rounded_only_while_the_context_is_open(captured: Capture) ->
     torch.testing.assert_close(captured.module(sample)[0], sample / 2)
 
 
-def test_resources_hold_the_tokenizer_and_a_script_for_the_rest(
-    tiny_teacher: Path, tmp_path: Path
-) -> None:
+def test_resources_hold_the_tokenizer_and_a_script_for_the_rest(tiny_teacher, tmp_path):
     (tmp_path / "tokenizer").symlink_to(tiny_teacher / "tokenizer")
     write_resources(tmp_path)
     vocabulary = json.loads((tmp_path / "Resources/vocab.json").read_text(encoding="utf-8"))
@@ -93,13 +90,13 @@ def test_resources_hold_the_tokenizer_and_a_script_for_the_rest(
     assert done.stdout == "coremlcompiler compile unet/Unet.mlpackage Resources/\n"
 
 
-def test_a_tokenizer_that_swift_cannot_read_is_refused(tmp_path: Path) -> None:
+def test_a_tokenizer_that_swift_cannot_read_is_refused(tmp_path):
     (tmp_path / "tokenizer").mkdir()
     with pytest.raises(InputError, match=r"vocab\.json"):
         write_resources(tmp_path)
 
 
-def test_only_a_mac_executes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_mac_executes(monkeypatch):
     exporter = CoreMlExporter()
     assert isinstance(exporter, MayOnlyEvaluate)
     monkeypatch.setattr(sys, "platform", "linux")
@@ -108,7 +105,7 @@ def test_only_a_mac_executes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert exporter.not_executed_here() == ""
 
 
-def test_importing_the_exporter_prints_nothing() -> None:
+def test_importing_the_exporter_prints_nothing():
     done = subprocess.run(
         [sys.executable, "-c", "import edgekd.export.coreml.exporter"],
         capture_output=True,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,11 +24,7 @@ EXPECTED = {
         "vae_decoder": ("VAEDecoder", {"z": (1, 4, 8, 8)}, ["image"]),
         "unet": (
             "Unet",
-            {
-                "sample": (2, 4, 8, 8),
-                "timestep": (2,),
-                "encoder_hidden_states": (2, 32, 1, 24),
-            },
+            {"sample": (2, 4, 8, 8), "timestep": (2,), "encoder_hidden_states": (2, 32, 1, 24)},
             ["noise_pred"],
         ),
     },
@@ -62,9 +57,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("teacher", EXPECTED)
-def test_names_and_shapes_are_those_of_apples_package(
-    request: pytest.FixtureRequest, teacher: str
-) -> None:
+def test_names_and_shapes_are_those_of_apples_package(request, teacher):
     pipeline = load_pipeline(request.getfixturevalue(teacher))
     assert set(component_names(pipeline)) == set(EXPECTED[teacher])
     for name, (package, inputs, outputs) in EXPECTED[teacher].items():
@@ -78,9 +71,7 @@ def test_names_and_shapes_are_those_of_apples_package(
 
 
 @pytest.mark.parametrize("teacher", EXPECTED)
-def test_apples_inputs_give_what_the_pipelines_parts_give(
-    request: pytest.FixtureRequest, teacher: str
-) -> None:
+def test_apples_inputs_give_what_the_pipelines_parts_give(request, teacher):
     pipeline = load_pipeline(request.getfixturevalue(teacher))
     for name in component_names(pipeline):
         captured = capture(pipeline, name)
@@ -94,7 +85,7 @@ def test_apples_inputs_give_what_the_pipelines_parts_give(
             torch.testing.assert_close(tensor, expected[key], rtol=0, atol=1e-6)
 
 
-def test_sdxl_reads_the_last_but_one_hidden_state_and_each_encoders_own_pooling() -> None:
+def test_sdxl_reads_the_last_but_one_hidden_state_and_each_encoders_own_pooling():
     hidden = tuple(f"hidden_states.{index}" for index in range(13))
     first = make_layout(
         "text_encoder", ("input_ids",), ("last_hidden_state", "pooler_output", *hidden)
@@ -106,7 +97,7 @@ def test_sdxl_reads_the_last_but_one_hidden_state_and_each_encoders_own_pooling(
     assert second.outputs == {"hidden_states.11": "hidden_embeds", "text_embeds": "pooled_outputs"}
 
 
-def test_token_ids_survive_as_floats(tiny_teacher: Path) -> None:
+def test_token_ids_survive_as_floats(tiny_teacher):
     """CLIP's largest id is not a float16 number; a float32 holds every one."""
     layout = make_layout("text_encoder", ("input_ids",), ("last_hidden_state", "pooler_output"))
     ids: Any = np.arange(49408, dtype=np.int64).reshape(-1, 1)

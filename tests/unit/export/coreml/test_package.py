@@ -126,7 +126,7 @@ def snr(folder: Path, recordings: list[Recording], floor: float = -300.0) -> flo
     return check_component("unet", "p", runner, recordings, Floor(floor, "r")).snr_db
 
 
-def test_any_batch_runs_through_the_fixed_one(export: Export, recordings: list[Recording]) -> None:
+def test_any_batch_runs_through_the_fixed_one(export, recordings):
     """Batches 2, 1 and 3, and timesteps near 1000 rad, where float16 has steps of half a rad."""
     assert snr(export("fp16"), recordings) > 55
     runner = PackageRunner(export("fp16") / "unet", "unet")
@@ -150,9 +150,7 @@ def test_any_batch_runs_through_the_fixed_one(export: Export, recordings: list[R
         ("int4-ios18", 12, 4.8),
     ],
 )
-def test_compressed_weights_are_smaller_and_near(
-    export: Export, recordings: list[Recording], precision: str, least_db: float, bits: float
-) -> None:
+def test_compressed_weights_are_smaller_and_near(export, recordings, precision, least_db, bits):
     folder = export(precision)
     facts = json.loads((folder / "facts.json").read_text())["quantization"]
     assert {"to_q.weight", "to_kv.weight", "conv.weight"} <= set(facts["bits_by_tensor"])
@@ -166,9 +164,7 @@ def test_compressed_weights_are_smaller_and_near(
     assert least_db < value < 60
 
 
-def test_w8a8_rounds_activations_in_the_program(
-    export: Export, recordings: list[Recording]
-) -> None:
+def test_w8a8_rounds_activations_in_the_program(export, recordings):
     folder = export("w8a8")
     facts = json.loads((folder / "facts.json").read_text())
     assert facts["activations"] == {"bits": 8, "layers": 4, "calls": 4}
@@ -187,14 +183,12 @@ def program(folder: Path) -> Any:
     return block.operations
 
 
-def test_ios18_packages_use_its_operations(export: Export) -> None:
+def test_ios18_packages_use_its_operations(export):
     types = {o.type for name in ("palette4-ios18", "int4-ios18") for o in program(export(name))}
     assert {"constexpr_lut_to_dense", "constexpr_blockwise_shift_scale"} <= types
 
 
-def test_equal_parts_give_equal_files(
-    captured: Capture, recordings: list[Recording], export: Export, tmp_path: Path
-) -> None:
+def test_equal_parts_give_equal_files(captured, recordings, export, tmp_path):
     again = tmp_path / "unet"
     CoreMlExporter().convert(
         Conversion(captured, again, recordings), "palette6"
@@ -202,7 +196,7 @@ def test_equal_parts_give_equal_files(
     assert hash_tree(again) == hash_tree(export("palette6") / "unet")
 
 
-def test_unknown_precision_is_refused(captured: Capture, tmp_path: Path) -> None:
+def test_unknown_precision_is_refused(captured, tmp_path):
     with pytest.raises(InputError, match="fp3"):
         CoreMlExporter().convert(Conversion(captured, tmp_path / "unet"), "fp3")
     assert list(tmp_path.iterdir()) == []
@@ -216,9 +210,7 @@ def test_unknown_precision_is_refused(captured: Capture, tmp_path: Path) -> None
         ('"outputs"', '"results"', "must name the inputs"),
     ],
 )
-def test_a_layout_of_other_names_is_refused(
-    export: Export, tmp_path: Path, old: str, new: str, said: str
-) -> None:
+def test_a_layout_of_other_names_is_refused(export, tmp_path, old, new, said):
     folder = shutil.copytree(export("fp16"), tmp_path / "copy")
     path = folder / "unet" / LAYOUT_FILE
     assert old in path.read_text()
@@ -242,7 +234,7 @@ def refused(folder: Path, recordings: list[Recording]) -> str:
     return str(failure.value)
 
 
-def test_undamaged_packages_pass(export: Export, recordings: list[Recording]) -> None:
+def test_undamaged_packages_pass(export, recordings):
     for precision in ("fp16", "palette6"):
         assert snr(export(precision), recordings, FLOOR.db) > FLOOR.db
 
@@ -278,9 +270,7 @@ def overwrite(path: Path, offset: int, data: bytes) -> None:
     path.write_bytes(bytes(content))
 
 
-def test_a_flipped_palette_fails(
-    export: Export, recordings: list[Recording], tmp_path: Path
-) -> None:
+def test_a_flipped_palette_fails(export, recordings, tmp_path):
     folder, weights = damaged(export, "palette6", tmp_path)
     offset = stored(folder, "constexpr_lut_to_dense", "lut", "conv_weight")
     table = np.frombuffer(weights.read_bytes()[offset : offset + 128], np.float16)
@@ -289,9 +279,7 @@ def test_a_flipped_palette_fails(
     assert "snr_db" in refused(folder, recordings)
 
 
-def test_a_single_wrong_palette_entry_fails(
-    export: Export, recordings: list[Recording], tmp_path: Path
-) -> None:
+def test_a_single_wrong_palette_entry_fails(export, recordings, tmp_path):
     folder, weights = damaged(export, "palette6", tmp_path)
     offset = stored(folder, "constexpr_lut_to_dense", "lut", "conv_weight")
     # The middle entry, the commonest, with its exponent's top bit flipped.
@@ -301,16 +289,14 @@ def test_a_single_wrong_palette_entry_fails(
     assert "snr_db" in refused(folder, recordings)
 
 
-def test_a_nan_weight_fails(export: Export, recordings: list[Recording], tmp_path: Path) -> None:
+def test_a_nan_weight_fails(export, recordings, tmp_path):
     folder, weights = damaged(export, "fp16", tmp_path)
     offset = stored(folder, "const", "val", "conv_in_weight")
     overwrite(weights, offset + 20, np.array([np.nan], np.float16).tobytes())
     assert "finite" in refused(folder, recordings) or "NaN" in refused(folder, recordings)
 
 
-def test_a_nan_in_torch_never_becomes_a_package(
-    captured: Capture, recordings: list[Recording], export: Export, tmp_path: Path
-) -> None:
+def test_a_nan_in_torch_never_becomes_a_package(captured, recordings, export, tmp_path):
     part = Conversion(captured, tmp_path / "unet", recordings, export("fp16") / "unet")
     weight = captured.module.get_parameter("unet.conv.weight")
     kept = weight.clone()
@@ -322,9 +308,7 @@ def test_a_nan_in_torch_never_becomes_a_package(
         weight.copy_(kept)
 
 
-def test_a_wrong_transpose_fails(
-    export: Export, recordings: list[Recording], tmp_path: Path
-) -> None:
+def test_a_wrong_transpose_fails(export, recordings, tmp_path):
     """Width and height exchanged on the way back from attention: every shape still fits."""
     from edgekd.export.coreml.library import coremltools
 

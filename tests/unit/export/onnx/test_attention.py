@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_exported_attention_equals_diffusers(case: str, tmp_path: Path) -> None:
+def test_exported_attention_equals_diffusers(case, tmp_path):
     options, shapes, fused = CASES[case]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -60,7 +59,7 @@ def test_exported_attention_equals_diffusers(case: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(output, expected, atol=2e-6)
 
 
-def test_the_source_is_left_as_it_was() -> None:
+def test_the_source_is_left_as_it_was():
     module = Layer()
     before = module.attention.processor
     with fused_attention(module) as count:

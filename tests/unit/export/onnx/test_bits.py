@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,7 @@ def run(model: Any, x: Any) -> Any:
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("columns", [8, 9, 11])  # whole bytes, and planes that need padding
-def test_stored_weight_is_the_rounded_one_exactly(bits: int, columns: int) -> None:
+def test_stored_weight_is_the_rounded_one_exactly(bits, columns):
     weight = RNG.normal(size=(7, columns)).astype(np.float32)
     model = graph(weight.T.copy(), "MatMul")
     facts = store_bits(model, Weights(w=weight), {"w": bits})
@@ -64,7 +63,7 @@ def test_stored_weight_is_the_rounded_one_exactly(bits: int, columns: int) -> No
 
 
 @pytest.mark.parametrize("bits", [4, 6, 8])
-def test_file_is_as_small_as_declared(bits: int) -> None:
+def test_file_is_as_small_as_declared(bits):
     weight = RNG.normal(size=(64, 640)).astype(np.float32)
     model = graph(weight.T.copy(), "MatMul")
     store_bits(model, Weights(w=weight), {"w": bits})
@@ -77,7 +76,7 @@ def test_file_is_as_small_as_declared(bits: int) -> None:
     ("kind", "shape", "attributes"),
     [("Conv", (6, 4, 3, 3), {}), ("Gemm", (6, 4), {"transB": 1}), ("Gather", (6, 4), {})],
 )
-def test_every_kind_of_operator(kind: str, shape: tuple[int, ...], attributes: Any) -> None:
+def test_every_kind_of_operator(kind, shape, attributes):
     weight = RNG.normal(size=shape).astype(np.float32)
     x: Any = {
         "Conv": RNG.normal(size=(1, 4, 5, 5)).astype(np.float32),
@@ -90,7 +89,7 @@ def test_every_kind_of_operator(kind: str, shape: tuple[int, ...], attributes: A
     np.testing.assert_array_equal(run(model, x), expected)
 
 
-def test_nothing_is_restored_at_run_time(tmp_path: Path) -> None:
+def test_nothing_is_restored_at_run_time(tmp_path):
     """The optimised graph that the session runs has the plain operator alone."""
     weight = RNG.normal(size=(6, 4, 3, 3)).astype(np.float32)
     model = graph(weight, "Conv")
@@ -106,7 +105,7 @@ def test_nothing_is_restored_at_run_time(tmp_path: Path) -> None:
     assert kinds <= {"Conv", "ReorderInput", "ReorderOutput"}
 
 
-def test_fused_weight_fails() -> None:
+def test_fused_weight_fails():
     weight = RNG.normal(size=(6, 4)).astype(np.float32)
     fused = graph(np.concatenate([weight, weight]).T.copy(), "MatMul")
     with pytest.raises(GateError, match="converted unet must hold the weights"):

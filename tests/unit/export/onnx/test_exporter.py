@@ -42,9 +42,7 @@ def captured() -> Capture:
     )
 
 
-def test_model_is_the_same_wherever_and_whenever_it_is_made(
-    captured: Capture, tmp_path: Path
-) -> None:
+def test_model_is_the_same_wherever_and_whenever_it_is_made(captured, tmp_path):
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
     paths = [tmp_path / name / "model.onnx" for name in ("here", "there")]
@@ -57,7 +55,7 @@ def test_model_is_the_same_wherever_and_whenever_it_is_made(
         assert trace not in first
 
 
-def test_texts_with_machine_paths_are_removed_in_inner_graphs_too() -> None:
+def test_texts_with_machine_paths_are_removed_in_inner_graphs_too():
     inner = onnx.helper.make_graph([], "inner", [], [])
     inner.doc_string = "/home/me/model.py"
     node = onnx.helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)
@@ -67,9 +65,7 @@ def test_texts_with_machine_paths_are_removed_in_inner_graphs_too() -> None:
     assert b"/home/me" not in graph.SerializeToString()
 
 
-def test_large_models_keep_their_weights_in_one_file_beside(
-    captured: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_models_keep_their_weights_in_one_file_beside(captured, tmp_path, monkeypatch):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     write_onnx(captured, tmp_path / "one" / "model.onnx")
@@ -86,9 +82,7 @@ def test_large_models_keep_their_weights_in_one_file_beside(
     np.testing.assert_allclose(first, expected, atol=1e-6)
 
 
-def test_weights_in_files_of_their_own_are_joined_without_loading_them(
-    captured: Capture, tmp_path: Path
-) -> None:
+def test_weights_in_files_of_their_own_are_joined_without_loading_them(captured, tmp_path):
     """What torch writes for a model above 2 GB."""
     for name in ("one", "many", "joined"):
         (tmp_path / name).mkdir()
@@ -123,7 +117,7 @@ def test_weights_in_files_of_their_own_are_joined_without_loading_them(
     np.testing.assert_allclose(first, second, atol=1e-6)
 
 
-def test_int8_from_a_finished_float_export_is_the_same(captured: Capture, tmp_path: Path) -> None:
+def test_int8_from_a_finished_float_export_is_the_same(captured, tmp_path):
     onnx_exporter = OnnxExporter()
     onnx_exporter.convert(Conversion(captured, tmp_path / "fp32"), "fp32")
     onnx_exporter.convert(Conversion(captured, tmp_path / "direct"), "int8")

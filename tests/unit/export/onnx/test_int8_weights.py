@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,7 +59,7 @@ def _run(model: Any, **inputs: Any) -> Any:
     ),
     st.integers(0, 1),
 )
-def test_rounding_error_is_at_most_half_a_scale(weight: Any, axis: int) -> None:
+def test_rounding_error_is_at_most_half_a_scale(weight, axis):
     codes, scale = linear_codes(weight, 8, axis)
     assert codes.shape == weight.shape
     assert scale.shape[axis] == weight.shape[axis]
@@ -69,7 +68,7 @@ def test_rounding_error_is_at_most_half_a_scale(weight: Any, axis: int) -> None:
     assert (error <= scale * 0.5001 + 1e-30).all()
 
 
-def test_each_channel_has_its_own_scale() -> None:
+def test_each_channel_has_its_own_scale():
     weight = np.array([[127.0, -1.0], [0.0, 0.0], [1e-3, -0.127]], np.float32)
     codes, scale = linear_codes(weight, 8)
     np.testing.assert_array_equal(codes, [[127, -1], [0, 0], [1, -127]])
@@ -77,7 +76,7 @@ def test_each_channel_has_its_own_scale() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_weight_that_is_not_finite_stops_the_export(bad: float) -> None:
+def test_a_weight_that_is_not_finite_stops_the_export(bad):
     with pytest.raises(GateError, match=r"blocks\.3"):
         linear_codes(np.array([[1.0, bad]], np.float32), 8, 0, "blocks.3")
 
@@ -108,9 +107,7 @@ def _scaled(shape: tuple[int, ...], axis: int) -> Any:
     ],
     ids=["conv", "matmul", "gemm", "gemm-transposed", "gather"],
 )
-def test_every_output_channel_keeps_its_precision(
-    node: Any, axis: int, shape: tuple[int, ...], inputs: dict[str, Any], channel: int
-) -> None:
+def test_every_output_channel_keeps_its_precision(node, axis, shape, inputs, channel):
     weight = _scaled(shape, axis)
     model = _model([node], {name: list(size) for name, size in inputs.items()}, w=weight)
     feeds = {
@@ -128,7 +125,7 @@ def test_every_output_channel_keeps_its_precision(
     assert error.max() < 0.02
 
 
-def test_weights_are_restored_once_when_the_session_loads(tmp_path: Path) -> None:
+def test_weights_are_restored_once_when_the_session_loads(tmp_path):
     model = _model([CONV], {"x": [1, 8, 5, 5]}, w=_scaled((16, 8, 3, 3), 0))
     quantize_weights(model, EVERYTHING)
     assert [node.op_type for node in model.graph.node] == ["Cast", "Mul", "Conv"]
@@ -140,14 +137,14 @@ def test_weights_are_restored_once_when_the_session_loads(tmp_path: Path) -> Non
     assert not {"Cast", "Mul"} & set(left)
 
 
-def test_file_shrinks_to_a_quarter() -> None:
+def test_file_shrinks_to_a_quarter():
     model = _model([MATMUL], {"x": [1, 256]}, w=_scaled((256, 256), 1).astype(np.float32))
     before = model.ByteSize()
     quantize_weights(model, EVERYTHING)
     assert model.ByteSize() < before * 0.27
 
 
-def test_what_stays_float() -> None:
+def test_what_stays_float():
     nodes = [
         helper.make_node("Conv", ["x", "unet.conv_in.weight"], ["a"]),
         helper.make_node("Conv", ["a", "small"], ["b"]),

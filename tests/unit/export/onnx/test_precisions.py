@@ -84,13 +84,11 @@ def _kinds(model: Any) -> dict[str, str]:
     return {node.name: node.op_type for node in model.graph.node}
 
 
-def test_finest_stage_is_the_first_down_and_the_last_up_block(source: Path) -> None:
+def test_finest_stage_is_the_first_down_and_the_last_up_block(source):
     assert finest_stage(onnx.load(source)) == ("down_blocks.0", "up_blocks.1")
 
 
-def test_static_convolutions_below_the_finest_stage(
-    source: Path, recordings: list[Recording], tmp_path: Path
-) -> None:
+def test_static_convolutions_below_the_finest_stage(source, recordings, tmp_path):
     model, facts = quantize_arithmetic(source, recordings, tmp_path, static=True)
     producers = {name: node.op_type for node in model.graph.node for name in node.output}
     inputs = {
@@ -108,9 +106,7 @@ def test_static_convolutions_below_the_finest_stage(
     assert 30 < _worst(model, recordings, tmp_path) < 100
 
 
-def test_dynamic_products_below_the_finest_stage(
-    source: Path, recordings: list[Recording], tmp_path: Path
-) -> None:
+def test_dynamic_products_below_the_finest_stage(source, recordings, tmp_path):
     model, _ = quantize_arithmetic(source, recordings, tmp_path, dynamic=True)
     kinds = list(_kinds(model).values())
     assert (kinds.count("MatMulInteger"), kinds.count("MatMul")) == (1, 2)
@@ -126,9 +122,7 @@ def _has_seven_bits(model: Any, name: str) -> None:
     assert 60 <= np.abs(codes.astype(int)).max() <= 64
 
 
-def test_four_bits_but_eight_in_the_finest_stage(
-    source: Path, recordings: list[Recording], tmp_path: Path
-) -> None:
+def test_four_bits_but_eight_in_the_finest_stage(source, recordings, tmp_path):
     snr = {}
     for bits in (4, 8):
         model, facts = quantize_matmul_weights(source, bits)
@@ -143,9 +137,7 @@ def test_four_bits_but_eight_in_the_finest_stage(
     assert 18 < snr[4] < 30 < snr[8] < 100
 
 
-def test_half_keeps_inputs_and_outputs_and_wide_values_in_float32(
-    tmp_path: Path, recordings: list[Recording]
-) -> None:
+def test_half_keeps_inputs_and_outputs_and_wide_values_in_float32(tmp_path, recordings):
     weights = {"a": np.full((4, 4, 1, 1), 1e5), "b": np.full((4, 4, 1, 1), 1e-4)}
     nodes = [
         _node("Conv", ["sample", "b"], "small"),
@@ -175,9 +167,7 @@ def test_half_keeps_inputs_and_outputs_and_wide_values_in_float32(
     assert _worst(model, calls, tmp_path) > 40  # infinities would give NaN
 
 
-def test_half_of_weights_in_a_file_of_their_own(
-    source: Path, recordings: list[Recording], tmp_path: Path
-) -> None:
+def test_half_of_weights_in_a_file_of_their_own(source, recordings, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     onnx.save_model(onnx.load(source), tmp_path / "one" / MODEL_FILE)
@@ -195,9 +185,7 @@ def test_half_of_weights_in_a_file_of_their_own(
     assert TensorProto.FLOAT16 in {tensor.data_type for tensor in two.graph.initializer}
 
 
-def test_ort_format_runs_and_refuses_what_does_not_fit(
-    source: Path, recordings: list[Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ort_format_runs_and_refuses_what_does_not_fit(source, recordings, tmp_path, monkeypatch):
     to_ort_format(source, tmp_path / "model.ort")
     assert (tmp_path / "model.ort").read_bytes()[4:8] == b"ORTM"
     output = OnnxRunner(tmp_path / "model.ort", 1)(recordings[0].inputs)["out_sample"]

@@ -24,7 +24,7 @@ def exported(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return OnnxExporter().export(tiny_teacher, out, "fp32", Silent(), options).path
 
 
-def test_choice_is_stored_with_its_figures_and_changes_no_file(exported: Path) -> None:
+def test_choice_is_stored_with_its_figures_and_changes_no_file(exported):
     before = content_hash(exported)
     result = tune(exported, 1, warmup=1, runs=2)
     manifest = read_manifest(exported)
@@ -36,7 +36,7 @@ def test_choice_is_stored_with_its_figures_and_changes_no_file(exported: Path) -
     assert content_hash(exported) == before == manifest.content_hash
 
 
-def test_two_calls_draw_what_one_call_draws(exported: Path) -> None:
+def test_two_calls_draw_what_one_call_draws(exported):
     manifest = read_json(exported / "manifest.json")
     session = Session(prompts=("red apple",), steps=2, guidance_scale=4.0)
     images = []
@@ -48,7 +48,7 @@ def test_two_calls_draw_what_one_call_draws(exported: Path) -> None:
     np.testing.assert_allclose(*images, atol=1e-4)
 
 
-def test_wrong_options_are_refused(exported: Path) -> None:
+def test_wrong_options_are_refused(exported):
     manifest = read_json(exported / "manifest.json")
     write_json(
         exported / "manifest.json", {**manifest, "tuning": {"chosen": {"optimization": "most"}}}
@@ -61,7 +61,7 @@ def test_wrong_options_are_refused(exported: Path) -> None:
 
 
 @pytest.mark.parametrize(("factor", "best"), [(0.5, "other"), (0.99, "default"), (1.5, "default")])
-def test_default_stays_unless_another_is_clearly_faster(factor: float, best: str) -> None:
+def test_default_stays_unless_another_is_clearly_faster(factor, best):
     samples = (10.0, 40.0, 20.0)  # the machine slows down in the second round, for both
     latencies = {
         "default": Latency(samples, ()),

@@ -53,18 +53,14 @@ def _draw(drawer: Callable[..., Any]) -> Any:
     return drawer(PROMPT, num_inference_steps=2, generator=noise, output_type="np").images[0]
 
 
-def test_optimum_draws_torchs_picture_from_the_folder_unchanged(
-    pipeline: Any, exported: Path
-) -> None:
+def test_optimum_draws_torchs_picture_from_the_folder_unchanged(pipeline, exported):
     from optimum.intel import OVStableDiffusionPipeline
 
     drawer = OVStableDiffusionPipeline.from_pretrained(exported, ov_config=properties("f32", 1))
     assert psnr_db(_draw(pipeline), _draw(drawer)) > 60
 
 
-def test_genai_draws_torchs_picture_from_the_folder_unchanged(
-    pipeline: Any, exported: Path
-) -> None:
+def test_genai_draws_torchs_picture_from_the_folder_unchanged(pipeline, exported):
     import openvino_genai
 
     drawer = openvino_genai.Text2ImagePipeline(
@@ -84,7 +80,7 @@ def test_genai_draws_torchs_picture_from_the_folder_unchanged(
     assert psnr_db(reference, draw(1)) < 20
 
 
-def test_openvino_tokenizer_gives_the_tokenizers_tokens(pipeline: Any, exported: Path) -> None:
+def test_openvino_tokenizer_gives_the_tokenizers_tokens(pipeline, exported):
     import openvino_genai
 
     tokenizer = openvino_genai.Tokenizer(str(exported / "tokenizer"))
@@ -93,16 +89,14 @@ def test_openvino_tokenizer_gives_the_tokenizers_tokens(pipeline: Any, exported:
         assert tokenizer.encode(text).input_ids.data[0].tolist() == expected
 
 
-def test_tokenizers_are_the_same_whenever_they_are_made(pipeline: Any, tmp_path: Path) -> None:
+def test_tokenizers_are_the_same_whenever_they_are_made(pipeline, tmp_path):
     for name in ("first", "second"):
         pipeline.tokenizer.save_pretrained(tmp_path / name / "tokenizer")
         convert_tokenizers(tmp_path / name)
     assert hash_tree(tmp_path / "first") == hash_tree(tmp_path / "second")
 
 
-def test_timestep_is_whole_in_the_file_and_may_be_a_fraction_here(
-    pipeline: Any, exported: Path
-) -> None:
+def test_timestep_is_whole_in_the_file_and_may_be_a_fraction_here(pipeline, exported):
     port = read_model(exported / "unet").input("timestep")
     assert (port.get_element_type(), str(port.get_partial_shape())) == (openvino.Type.i64, "[?]")
     inputs = {**unet_noise(exported, 2), "timestep": np.array(500.5, np.float32)}
@@ -112,9 +106,7 @@ def test_timestep_is_whole_in_the_file_and_may_be_a_fraction_here(
     assert snr_db(reference, output) > 80
 
 
-def test_number_of_tokens_is_the_tokenizers_and_other_sizes_are_free(
-    exported: Path, pipeline: Any
-) -> None:
+def test_number_of_tokens_is_the_tokenizers_and_other_sizes_are_free(exported, pipeline):
     tokens, width = pipeline.tokenizer.model_max_length, pipeline.unet.config.cross_attention_dim
     shapes = {
         port.get_any_name(): port.get_partial_shape()
@@ -124,7 +116,7 @@ def test_number_of_tokens_is_the_tokenizers_and_other_sizes_are_free(
     assert shapes["sample"] == openvino.PartialShape([-1, 4, -1, -1])
 
 
-def test_conversion_does_not_depend_on_what_came_before(decoder: Capture, tmp_path: Path) -> None:
+def test_conversion_does_not_depend_on_what_came_before(decoder, tmp_path):
     for name in ("first", "second"):
         save_model(to_openvino(decoder), tmp_path / name / "vae_decoder", "fp32")
     assert hash_tree(tmp_path / "first") == hash_tree(tmp_path / "second")
@@ -137,8 +129,8 @@ def test_conversion_does_not_depend_on_what_came_before(decoder: Capture, tmp_pa
     ("precision", "share"), [("fp16", 0.55), ("int8", 0.5), ("int8_full", 0.6)]
 )
 def test_fewer_bits_make_smaller_files_near_the_original(
-    decoder: Capture, exported: Path, tmp_path: Path, precision: str, share: float
-) -> None:
+    decoder, exported, tmp_path, precision, share
+):
     exporter = OpenVinoExporter()
     latents = np.random.default_rng(0).standard_normal((1, 4, 8, 8), np.float32)
     with torch.inference_mode():
@@ -197,9 +189,7 @@ def small_calls(small_unet: Capture) -> list[Recording]:
 
 
 @pytest.mark.parametrize("precision", ["int4", "int8_full", "hybrid"])
-def test_quantized_unets_stay_near_the_original(
-    small_unet: Capture, small_calls: list[Recording], tmp_path: Path, precision: str
-) -> None:
+def test_quantized_unets_stay_near_the_original(small_unet, small_calls, tmp_path, precision):
     exporter = OpenVinoExporter()
     folder = tmp_path / "unet"
     facts = exporter.convert(Conversion(small_unet, folder, small_calls), precision)["quantization"]
@@ -216,9 +206,7 @@ def test_quantized_unets_stay_near_the_original(
     assert ("FakeQuantize" in kinds) == integers
 
 
-def test_quantized_unet_depends_on_its_source_alone(
-    small_unet: Capture, small_calls: list[Recording], tmp_path: Path
-) -> None:
+def test_quantized_unet_depends_on_its_source_alone(small_unet, small_calls, tmp_path):
     exporter = OpenVinoExporter()
     exporter.convert(Conversion(small_unet, tmp_path / "fp32" / "unet"), "fp32")
     for name, base in (("direct", None), ("derived", tmp_path / "fp32" / "unet")):
@@ -227,20 +215,20 @@ def test_quantized_unet_depends_on_its_source_alone(
     assert hash_tree(tmp_path / "direct") == hash_tree(tmp_path / "derived")
 
 
-def test_weighted_products_are_torchs_linear_layers(exported: Path, pipeline: Any) -> None:
+def test_weighted_products_are_torchs_linear_layers(exported, pipeline):
     """`hybrid` leaves their activations in floating point."""
     products = weighted_products(read_model(exported / "unet"))
     linear = [m for m in pipeline.unet.modules() if isinstance(m, torch.nn.Linear)]
     assert len(products) == len(linear)
 
 
-def test_an_fp32_export_computes_in_float32(exported: Path) -> None:
+def test_an_fp32_export_computes_in_float32(exported):
     assert stored_options(exported) == RuntimeOptions(arithmetic="f32")
     runner = OpenVinoExporter().open_deployed(exported, "text_encoder")
     assert runner.executed_by.endswith("f32")
 
 
-def test_measured_options_are_stored_and_used(exported: Path) -> None:
+def test_measured_options_are_stored_and_used(exported):
     before = read_manifest(exported)
     tuning = tune(exported, threads=1)
     assert read_manifest(exported) == before.model_copy(update={"tuning": tuning})
@@ -250,7 +238,7 @@ def test_measured_options_are_stored_and_used(exported: Path) -> None:
     write_manifest(exported, before)
 
 
-def test_the_default_stays_unless_another_is_clearly_faster() -> None:
+def test_the_default_stays_unless_another_is_clearly_faster():
     slow, fast = ({"arithmetic": "f32", "streams": streams} for streams in (1, 2))
     assert choose([slow, fast], {"f32 1": 100.0, "f32 2": 99.0}) is slow
     assert choose([slow, fast], {"f32 1": 100.0, "f32 2": 90.0}) is fast

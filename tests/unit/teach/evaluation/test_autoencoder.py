@@ -7,9 +7,7 @@ import pytest
 
 from edgekd.benchmark.cache import Cache
 from edgekd.diffusion.validate import inspect_folder
-from edgekd.teach.data import Corpus
 from edgekd.teach.evaluation.autoencoder import Autoencoder, detail, measure_autoencoder, quality
-from edgekd.teach.recipe import TeachRecipe
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +15,7 @@ def autoencoder(tiny_teacher: Path, cache: Cache) -> Autoencoder:
     return Autoencoder(tiny_teacher, inspect_folder(tiny_teacher).key, cache)
 
 
-def test_psnr_of_a_known_error() -> None:
+def test_psnr_of_a_known_error():
     images = np.full((2, 32, 32, 3), 100, np.uint8)
     other = images.copy()
     other[1] += 10
@@ -28,7 +26,7 @@ def test_psnr_of_a_known_error() -> None:
     assert similarity[0] == pytest.approx(1)
 
 
-def test_lines_have_more_detail_than_areas() -> None:
+def test_lines_have_more_detail_than_areas():
     images = np.full((3, 32, 32, 3), 255, np.uint8)
     images[1, 8:24, 8:24] = 0
     images[2, ::4] = 0
@@ -37,9 +35,7 @@ def test_lines_have_more_detail_than_areas() -> None:
     assert lines > area > 0
 
 
-def test_figures_of_a_random_autoencoder(
-    corpus: Corpus, recipe: TeachRecipe, autoencoder: Autoencoder
-) -> None:
+def test_figures_of_a_random_autoencoder(corpus, recipe, autoencoder):
     figures, pairs = measure_autoencoder(corpus, recipe, autoencoder)
     new = figures["new_label"]
     assert 0 < new["psnr_p10_db"] <= new["psnr_db"] < 20
@@ -54,7 +50,7 @@ def test_figures_of_a_random_autoencoder(
     assert ratio.tolist() == pytest.approx(worst, abs=0.01)
 
 
-def test_reconstructions_are_kept(autoencoder: Autoencoder) -> None:
+def test_reconstructions_are_kept(autoencoder):
     images = np.full((2, 32, 32, 3), 7, np.uint8)
     first = autoencoder.reconstruct(images)
     again = Autoencoder(Path("gone"), autoencoder.key, autoencoder.cache)

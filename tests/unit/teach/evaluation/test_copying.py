@@ -24,7 +24,7 @@ def training(corpus: Corpus, cache: Cache) -> TrainingImages:
     return TrainingImages.of(corpus.train, ImageExtractor(cache))
 
 
-def test_copies_are_found(corpus: Corpus, training: TrainingImages) -> None:
+def test_copies_are_found(corpus, training):
     near = training.nearest(training.images)
     rows = np.arange(len(training.images))
     assert np.array_equal(near.feature_row, rows)
@@ -38,7 +38,7 @@ def test_copies_are_found(corpus: Corpus, training: TrainingImages) -> None:
     assert own_share(near, training, turned, "label") == 1
 
 
-def test_held_out_images_are_farther_away(corpus: Corpus, training: TrainingImages) -> None:
+def test_held_out_images_are_farther_away(corpus, training):
     natural = training.nearest(on_white(corpus.validation))
     copies = training.nearest(training.images)
     assert natural.feature.min() > copies.feature.max()
@@ -48,7 +48,7 @@ def test_held_out_images_are_farther_away(corpus: Corpus, training: TrainingImag
     assert row_figures(natural, natural, copies)["feature"]["within_copies_p95"] == 0
 
 
-def test_quantiles_of_a_row() -> None:
+def test_quantiles_of_a_row():
     values = np.linspace(0, 1, 101, dtype=np.float32)
     rows = np.zeros(101, np.intp)
     row = Nearest(values, rows, 100 * values, rows)
@@ -58,6 +58,6 @@ def test_quantiles_of_a_row() -> None:
     assert figures["pixel"]["p95"] == pytest.approx(95)
 
 
-def test_large_images_are_compared_small() -> None:
+def test_large_images_are_compared_small():
     large = np.zeros((1, 256, 256, 3), np.uint8)
     assert flat_pixels(large).shape == (1, 64 * 64 * 3)

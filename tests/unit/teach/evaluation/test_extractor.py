@@ -1,12 +1,10 @@
-from pathlib import Path
-
 import numpy as np
 
 from edgekd.benchmark.cache import Cache
 from edgekd.teach.evaluation.extractor import ImageExtractor
 
 
-def test_one_pass_gives_what_extractor_and_scorer_give(tmp_path: Path) -> None:
+def test_one_pass_gives_what_extractor_and_scorer_give(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     extractor = ImageExtractor(Cache(tmp_path))
     seen = extractor.extract(images)

@@ -26,16 +26,14 @@ def tools(corpus: Corpus, recipe: TeachRecipe, cache: Cache) -> MetricTools:
     return MetricTools(ImageExtractor(cache), fit_probes(corpus, recipe, cache)[0], recipe.evaluate)
 
 
-def test_recall_by_hand() -> None:
+def test_recall_by_hand():
     similarity = np.array([[0.9, 0.1, 0.0], [0.5, 0.4, 0.3], [0.2, 0.2, 0.2]], np.float32)
     own = np.array([0, 1, 2])
     assert recall(similarity, own)["r1"].tolist() == pytest.approx([1, 0, 1 / 3])
     assert recall(similarity, own)["r5"].tolist() == pytest.approx([1, 1, 1])
 
 
-def test_noise_is_told_from_real_images(
-    corpus: Corpus, recipe: TeachRecipe, tools: MetricTools
-) -> None:
+def test_noise_is_told_from_real_images(corpus, recipe, tools):
     chosen = known_set(corpus, recipe)
     real = chosen.real_images(recipe)
     noise = np.random.default_rng(0).integers(0, 256, real.shape, dtype=np.uint8)
@@ -50,9 +48,7 @@ def test_noise_is_told_from_real_images(
     assert figures["rows"]["generated"]["style"]["accuracy"] < 0.9
 
 
-def test_perfect_copies_have_the_figures_of_real_images(
-    corpus: Corpus, recipe: TeachRecipe, tools: MetricTools
-) -> None:
+def test_perfect_copies_have_the_figures_of_real_images(corpus, recipe, tools):
     chosen = known_set(corpus, recipe)
     real = chosen.real_images(recipe)
     rows = dict.fromkeys(("generated", "real", "autoencoder"), real)
@@ -61,9 +57,7 @@ def test_perfect_copies_have_the_figures_of_real_images(
     assert figures["r1_over_real"] in (1, None)
 
 
-def test_real_images_are_no_ceiling_for_labels_that_the_scorer_does_not_know(
-    corpus: Corpus, recipe: TeachRecipe, tools: MetricTools
-) -> None:
+def test_real_images_are_no_ceiling_for_labels_that_the_scorer_does_not_know(corpus, recipe, tools):
     chosen = held_out_set(corpus, recipe, "new_label")
     rows = dict.fromkeys(("generated", "real", "autoencoder"), chosen.real_images(recipe))
     figures = set_figures(rows, chosen, chosen.reference_images(recipe), tools)
@@ -71,9 +65,7 @@ def test_real_images_are_no_ceiling_for_labels_that_the_scorer_does_not_know(
     assert figures["fd_over_real"] == 1
 
 
-def test_retrieval_depends_on_the_gallery_order_in_nothing(
-    corpus: Corpus, recipe: TeachRecipe, tools: MetricTools
-) -> None:
+def test_retrieval_depends_on_the_gallery_order_in_nothing(corpus, recipe, tools):
     chosen = known_set(corpus, recipe)
     seen = tools.extractor.extract(chosen.real_images(recipe))
     scorer = tools.extractor.scorer
@@ -85,7 +77,7 @@ def test_retrieval_depends_on_the_gallery_order_in_nothing(
     assert retrieval_figures(hits, chosen.prompts)["r5"] > 5 / 12
 
 
-def test_guidance_is_chosen_by_fd_among_the_best_in_retrieval() -> None:
+def test_guidance_is_chosen_by_fd_among_the_best_in_retrieval():
     def row(scale: float, r1: float, fd: float) -> dict[str, object]:
         retrieval = {"r1": r1, "r1_standard_error": 0.05}
         return {"guidance_scale": scale, "fd": fd, "retrieval": retrieval}
@@ -95,7 +87,7 @@ def test_guidance_is_chosen_by_fd_among_the_best_in_retrieval() -> None:
     assert choose([*rows, row(6, 0.9, 60)]) == 6
 
 
-def test_ratio_and_targets() -> None:
+def test_ratio_and_targets():
     assert ratio(3, 2) == 1.5
     assert ratio(3, 0) is None
     assert target("a", 0.7, low=0.7).reached is True

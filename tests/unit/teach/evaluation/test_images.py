@@ -2,15 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgekd.teach.data import Corpus
 from edgekd.teach.evaluation.images import on_white_and_colour
 from edgekd.teach.evaluation.prompts import of_kind
-from edgekd.teach.recipe import TeachRecipe
 
 
-def test_held_out_images_are_rendered_on_white_and_on_a_colour(
-    corpus: Corpus, recipe: TeachRecipe
-) -> None:
+def test_held_out_images_are_rendered_on_white_and_on_a_colour(corpus, recipe):
     subjects = of_kind(corpus, "new_label")
     assert {subject.split for subject in subjects} == {"group"}
     found = on_white_and_colour(subjects, recipe, "test")

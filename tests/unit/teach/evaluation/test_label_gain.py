@@ -45,14 +45,14 @@ def gains(recipe: TeachRecipe, corpus: Corpus, share: Callable[[Tensor], Tensor]
     return list(found.values())
 
 
-def test_the_share_is_of_the_squared_error(recipe: TeachRecipe, corpus: Corpus) -> None:
+def test_the_share_is_of_the_squared_error(recipe, corpus):
     # Half of the noise is predicted with the label and none without: a quarter of the error stays.
     assert gains(recipe, corpus, lambda hidden: 0.5 * hidden) == pytest.approx([0.75] * 3, rel=1e-5)
 
 
-def test_labels_that_mislead_count_below_zero(recipe: TeachRecipe, corpus: Corpus) -> None:
+def test_labels_that_mislead_count_below_zero(recipe, corpus):
     assert gains(recipe, corpus, lambda hidden: -hidden) == pytest.approx([-3.0] * 3, rel=1e-5)
 
 
-def test_a_unet_that_does_not_listen_gains_nothing(recipe: TeachRecipe, corpus: Corpus) -> None:
+def test_a_unet_that_does_not_listen_gains_nothing(recipe, corpus):
     assert gains(recipe, corpus, lambda hidden: 0.3 + 0 * hidden) == [0.0] * 3

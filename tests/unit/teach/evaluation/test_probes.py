@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +17,7 @@ def probes(corpus: Corpus, recipe: TeachRecipe, cache: Cache) -> Probes:
     return fit_probes(corpus, recipe, cache)[0]
 
 
-def test_ceilings_are_those_of_held_out_images(
-    corpus: Corpus, recipe: TeachRecipe, cache: Cache
-) -> None:
+def test_ceilings_are_those_of_held_out_images(corpus, recipe, cache):
     _, ceilings = fit_probes(corpus, recipe, cache)
     assert ceilings["images"] == 2 * len(corpus.validation)
     # Few images to learn two styles from, far from chance all the same; colours are easy.
@@ -29,9 +26,7 @@ def test_ceilings_are_those_of_held_out_images(
     assert set(ceilings["style"]["by"]) == {"solid", "outline"}
 
 
-def test_pictures_of_the_other_style_are_wrong(
-    probes: Probes, corpus: Corpus, recipe: TeachRecipe
-) -> None:
+def test_pictures_of_the_other_style_are_wrong(probes, corpus, recipe):
     chosen = known_set(corpus, recipe)
     images = chosen.real_images(recipe)
     accuracy = probes.style_figures(images, chosen.prompts)["accuracy"]
@@ -45,9 +40,7 @@ def test_pictures_of_the_other_style_are_wrong(
     assert probes.style_figures(images, wrong)["accuracy"] == pytest.approx(1 - accuracy)
 
 
-def test_background_accuracy_counts_named_backgrounds_only(
-    probes: Probes, corpus: Corpus, recipe: TeachRecipe
-) -> None:
+def test_background_accuracy_counts_named_backgrounds_only(probes, corpus, recipe):
     chosen = known_set(corpus, recipe)
     white = np.full((len(chosen.prompts), 32, 32, 3), 255, np.uint8)
     figures = probes.background_figures(white, chosen.prompts)
@@ -61,7 +54,7 @@ def test_background_accuracy_counts_named_backgrounds_only(
     assert probes.background_figures(white[: len(silent)], silent)["accuracy"] is None
 
 
-def test_histogram_and_border() -> None:
+def test_histogram_and_border():
     images = np.zeros((1, 8, 8, 3), np.uint8)
     images[0, 2:6, 2:6] = 255
     histogram = color_histogram(images)
@@ -71,7 +64,7 @@ def test_histogram_and_border() -> None:
     assert border_color(images).tolist() == [[0, 0, 0]]
 
 
-def test_features_are_kept(corpus: Corpus, recipe: TeachRecipe, tmp_path: Path) -> None:
+def test_features_are_kept(corpus, recipe, tmp_path):
     fit_probes(corpus, recipe, Cache(tmp_path))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     fit_probes(corpus, recipe, Cache(tmp_path))

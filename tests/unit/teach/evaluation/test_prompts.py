@@ -29,9 +29,7 @@ def with_section(recipe: TeachRecipe, **changes: object) -> TeachRecipe:
     return recipe.model_copy(update={"evaluate": section})
 
 
-def test_known_prompts_are_pairs_of_training_and_the_reference_is_held_out(
-    corpus: Corpus, recipe: TeachRecipe
-) -> None:
+def test_known_prompts_are_pairs_of_training_and_the_reference_is_held_out(corpus, recipe):
     chosen = known_set(corpus, recipe)
     assert len(chosen.prompts) == len(chosen.reference) == 24
     assert {p.subject.split for p in chosen.prompts} == {"train"}
@@ -41,9 +39,7 @@ def test_known_prompts_are_pairs_of_training_and_the_reference_is_held_out(
 
 
 @pytest.mark.parametrize("kind", HELD_OUT)
-def test_held_out_content_and_reference_share_no_image(
-    corpus: Corpus, recipe: TeachRecipe, kind: str
-) -> None:
+def test_held_out_content_and_reference_share_no_image(corpus, recipe, kind):
     chosen = held_out_set(corpus, recipe, kind)  # type: ignore[arg-type]
     content = {id(p.subject) for p in chosen.prompts}
     reference = {id(p.subject) for p in chosen.reference}
@@ -57,7 +53,7 @@ def test_held_out_content_and_reference_share_no_image(
     assert len(set(chosen.gallery)) == len(chosen.gallery) == max(12, len(labels))
 
 
-def test_a_larger_sample_begins_with_the_smaller_one(corpus: Corpus, recipe: TeachRecipe) -> None:
+def test_a_larger_sample_begins_with_the_smaller_one(corpus, recipe):
     small = known_set(corpus, recipe)
     large = known_set(corpus, with_section(recipe, samples=100))
     assert picture_requests(large.prompts)[:24] == picture_requests(small.prompts)
@@ -65,14 +61,14 @@ def test_a_larger_sample_begins_with_the_smaller_one(corpus: Corpus, recipe: Tea
     assert picture_requests(large.prompts) != picture_requests(other.prompts)
 
 
-def test_no_two_pictures_share_noise(corpus: Corpus, recipe: TeachRecipe) -> None:
+def test_no_two_pictures_share_noise(corpus, recipe):
     sets = [known_set(corpus, recipe), sweep_set(corpus, recipe)]
     sets += [held_out_set(corpus, recipe, kind) for kind in HELD_OUT]
     noise = [prompt.noise for chosen in sets for prompt in chosen.prompts]
     assert len(noise) == len(set(noise))
 
 
-def test_colours_are_always_named_and_white_sometimes(corpus: Corpus, recipe: TeachRecipe) -> None:
+def test_colours_are_always_named_and_white_sometimes(corpus, recipe):
     prompts = known_set(corpus, with_section(recipe, samples=400)).prompts
     colored = [p for p in prompts if p.background != WHITE]
     assert 0.4 < len(colored) / 400 < 0.6
@@ -82,7 +78,7 @@ def test_colours_are_always_named_and_white_sometimes(corpus: Corpus, recipe: Te
     assert all("background" not in p.text for p in prompts if not p.named)
 
 
-def test_the_real_image_is_what_the_prompt_says(corpus: Corpus, recipe: TeachRecipe) -> None:
+def test_the_real_image_is_what_the_prompt_says(corpus, recipe):
     chosen = known_set(corpus, recipe)
     prompt = next(p for p in chosen.prompts if p.background == "blue")
     assert prompt.text.startswith(f"{prompt.subject.label}, {prompt.subject.style} style, on a")
@@ -90,7 +86,7 @@ def test_the_real_image_is_what_the_prompt_says(corpus: Corpus, recipe: TeachRec
     assert chosen.real_images(recipe).shape == (24, 32, 32, 3)
 
 
-def test_the_shipped_sheet_is_the_one_that_the_rule_gives() -> None:
+def test_the_shipped_sheet_is_the_one_that_the_rule_gives():
     recipe = load_teach_recipe(STARTER)
     corpus = load_corpus(recipe.data)
     assert recipe.evaluate.sheet == choose_sheet(corpus, recipe)
@@ -99,19 +95,19 @@ def test_the_shipped_sheet_is_the_one_that_the_rule_gives() -> None:
     assert len(set(labels)) == len(labels)
 
 
-def test_data_without_styles_are_refused(corpus: Corpus, recipe: TeachRecipe) -> None:
+def test_data_without_styles_are_refused(corpus, recipe):
     bare = Corpus([replace(s, style="") for s in corpus.train], corpus.validation, "")
     with pytest.raises(InputError, match="a `label` and a `style`"):
         check_corpus(bare, recipe)
 
 
-def test_data_without_a_held_out_kind_are_refused(corpus: Corpus, recipe: TeachRecipe) -> None:
+def test_data_without_a_held_out_kind_are_refused(corpus, recipe):
     one_kind = [s for s in corpus.validation if s.split == "image"]
     with pytest.raises(InputError, match="holdout: group"):
         check_corpus(Corpus(corpus.train, one_kind, ""), recipe)
 
 
-def test_opaque_images_are_refused(corpus: Corpus, recipe: TeachRecipe) -> None:
+def test_opaque_images_are_refused(corpus, recipe):
     opaque = [replace(s, transparent=False) for s in corpus.train]
     with pytest.raises(InputError, match="transparent"):
         check_corpus(Corpus(opaque, corpus.validation, ""), recipe)
@@ -125,6 +121,6 @@ def test_opaque_images_are_refused(corpus: Corpus, recipe: TeachRecipe) -> None:
         check_corpus(Corpus(known, corpus.validation, ""), recipe)
 
 
-def test_labels_must_be_left_for_the_probes(corpus: Corpus, recipe: TeachRecipe) -> None:
+def test_labels_must_be_left_for_the_probes(corpus, recipe):
     with pytest.raises(InputError, match="leave training labels of every style"):
         check_corpus(corpus, with_section(recipe, labels=100))

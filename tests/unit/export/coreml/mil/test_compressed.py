@@ -219,9 +219,7 @@ FORMS = [
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.label)
-def test_compressed_weight_equals_its_dense_form(
-    form: Form, save_package: Callable[..., Path]
-) -> None:
+def test_compressed_weight_equals_its_dense_form(form, save_package):
     package = save_package(lambda mb, x: mb.linear(x=x, weight=form.build(mb)), (X,), form.target)
     evaluator = PackageEvaluator(package)
     (output,) = evaluator({"x": X.numpy()}).values()
@@ -253,7 +251,7 @@ def palette_package(save_package: Callable[..., Path]) -> tuple[Path, np.ndarray
     return package, output
 
 
-def test_flipped_palette_byte_changes_the_output(save_package: Callable[..., Path]) -> None:
+def test_flipped_palette_byte_changes_the_output(save_package):
     package, before = palette_package(save_package)
     offset = next(offset for code, offset, _ in blobs(package) if code == 2)
     # The exponent of the first entry.
@@ -263,7 +261,7 @@ def test_flipped_palette_byte_changes_the_output(save_package: Callable[..., Pat
     assert np.abs(after - before).max() > 0.1
 
 
-def test_flipped_index_byte_changes_the_output(save_package: Callable[..., Path]) -> None:
+def test_flipped_index_byte_changes_the_output(save_package):
     package, before = palette_package(save_package)
     offset = next(offset for code, offset, _ in blobs(package) if code == 11)
     overwrite(package, offset, bytes([(package / WEIGHTS).read_bytes()[offset] ^ 0xFF]))
@@ -271,7 +269,7 @@ def test_flipped_index_byte_changes_the_output(save_package: Callable[..., Path]
     assert np.abs(after - before).max() > 0.01
 
 
-def test_nan_in_a_palette_fails(save_package: Callable[..., Path]) -> None:
+def test_nan_in_a_palette_fails(save_package):
     package, _ = palette_package(save_package)
     for code, offset, size in blobs(package):
         if code == 2:
@@ -280,7 +278,7 @@ def test_nan_in_a_palette_fails(save_package: Callable[..., Path]) -> None:
         PackageEvaluator(package)({"x": X.numpy()})
 
 
-def test_nan_in_an_unused_row_fails(save_package: Callable[..., Any]) -> None:
+def test_nan_in_an_unused_row_fails(save_package):
     table = RNG.standard_normal((50, 8)).astype(np.float32)
     table[49, 3] = np.nan
     indices = torch.tensor([0, 1], dtype=torch.int32)

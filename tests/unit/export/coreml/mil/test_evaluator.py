@@ -50,7 +50,7 @@ def moved(save_package: Callable[..., Path]) -> Path:
     )
 
 
-def test_inputs_outputs_and_who_executes(save_package: Callable[..., Path]) -> None:
+def test_inputs_outputs_and_who_executes(save_package):
     evaluator = PackageEvaluator(
         save_package(
             lambda mb, x, y: (mb.relu(x=x), mb.cast(x=y, dtype="fp32")),
@@ -71,15 +71,13 @@ def test_inputs_outputs_and_who_executes(save_package: Callable[..., Path]) -> N
         ({"x": X.double().numpy()}, "but got float64"),
     ],
 )
-def test_wrong_inputs_are_refused(
-    save_package: Callable[..., Path], inputs: dict[str, Any], message: str
-) -> None:
+def test_wrong_inputs_are_refused(save_package, inputs, message):
     evaluator = PackageEvaluator(save_package(lambda mb, x: mb.relu(x=x), (X,)))
     with pytest.raises(InputError, match=message):
         evaluator(inputs)
 
 
-def test_fp16_outputs_overflow_to_infinity(save_package: Callable[..., Path]) -> None:
+def test_fp16_outputs_overflow_to_infinity(save_package):
     package = save_package(lambda mb, x: mb.mul(x=x, y=np.float16(300)), (X.half() * 100,))
     evaluator = PackageEvaluator(package)
     (output,) = evaluator({"x": X.half().numpy() * np.float16(100)}).values()
@@ -88,9 +86,7 @@ def test_fp16_outputs_overflow_to_infinity(save_package: Callable[..., Path]) ->
     assert output[0, 0, 1] == np.float16(np.float32((X.half() * 100)[0, 0, 1]) * 300)
 
 
-def test_two_calls_give_the_same_and_leave_inputs_alone(
-    save_package: Callable[..., Path],
-) -> None:
+def test_two_calls_give_the_same_and_leave_inputs_alone(save_package):
     evaluator = PackageEvaluator(
         save_package(lambda mb, x: mb.cumsum(x=mb.identity(x=x), exclusive=True), (X,))
     )
@@ -100,9 +96,7 @@ def test_two_calls_give_the_same_and_leave_inputs_alone(
     assert np.array_equal(given, X.numpy())
 
 
-def test_intermediates_are_released_after_their_last_use(
-    save_package: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_intermediates_are_released_after_their_last_use(save_package, monkeypatch):
     alive: list[weakref.ref[torch.Tensor]] = []
     most = 0
     original = PackageEvaluator._run
@@ -127,9 +121,7 @@ def test_intermediates_are_released_after_their_last_use(
 
 
 @pytest.mark.parametrize(("keep_bytes", "kept"), [(0, 0), (16384, 1), (1 << 20, 2)])
-def test_decoded_constants_are_kept_up_to_the_limit(
-    save_package: Callable[..., Path], keep_bytes: int, kept: int
-) -> None:
+def test_decoded_constants_are_kept_up_to_the_limit(save_package, keep_bytes, kept):
     package = save_package(
         lambda mb, x: mb.linear(x=mb.linear(x=x, weight=WEIGHT), weight=WEIGHT + 1),
         (torch.zeros(1, 64),),
@@ -141,7 +133,7 @@ def test_decoded_constants_are_kept_up_to_the_limit(
     assert (len(names), same) == (2, kept)
 
 
-def test_swapped_permutation_changes_the_output(save_package: Callable[..., Path]) -> None:
+def test_swapped_permutation_changes_the_output(save_package):
     package = moved(save_package)
     x = np.arange(18, dtype=np.float32).reshape(2, 3, 3)
     (before,) = PackageEvaluator(package)({"x": x}).values()
@@ -156,7 +148,7 @@ def test_swapped_permutation_changes_the_output(save_package: Callable[..., Path
     assert np.array_equal(after, x + 1)
 
 
-def test_result_of_another_shape_is_refused(save_package: Callable[..., Path]) -> None:
+def test_result_of_another_shape_is_refused(save_package):
     package = save_package(lambda mb, x: mb.transpose(x=x, perm=[0, 2, 1]), (X,))
 
     def swap(model: Any) -> None:
@@ -233,12 +225,7 @@ def constant_of_another_count(model: Any) -> None:
         (constant_of_another_count, InputError, "must have 3 elements, but got 4"),
     ],
 )
-def test_damaged_program_is_refused(
-    save_package: Callable[..., Path],
-    damage: Callable[[Any], None],
-    error: type[Exception],
-    message: str,
-) -> None:
+def test_damaged_program_is_refused(save_package, damage, error, message):
     package = edit(moved(save_package), damage)
     with pytest.raises(error, match=message):
         PackageEvaluator(package)

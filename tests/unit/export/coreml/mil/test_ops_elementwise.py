@@ -138,32 +138,32 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-def test_operation_equals_torch(case: Case, save_package: Callable[..., Any]) -> None:
+def test_operation_equals_torch(case, save_package):
     check(case, save_package)
 
 
-def test_every_operation_has_a_case() -> None:
+def test_every_operation_has_a_case():
     assert {case.kind for case in CASES} == kinds(ops_elementwise)
 
 
-def test_unknown_operation_is_refused(save_package: Callable[..., Any]) -> None:
+def test_unknown_operation_is_refused(save_package):
     with pytest.raises(GateError, match="known to the evaluator, but got operation atanh"):
         run(save_package, lambda mb, x: mb.atanh(x=x), draw(3))
 
 
-def test_integer_division_is_refused(save_package: Callable[..., Any]) -> None:
+def test_integer_division_is_refused(save_package):
     with pytest.raises(GateError, match=r"operation real_div .*integer arguments"):
         run(save_package, lambda mb, x, y: mb.real_div(x=x, y=y), whole(3), whole(3) + 1)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 3e9, -3e9])
-def test_cast_to_integer_must_fit(save_package: Callable[..., Any], value: float) -> None:
+def test_cast_to_integer_must_fit(save_package, value):
     with pytest.raises(GateError, match="a value cast to int32 must fit"):
         run(save_package, lambda mb, x: mb.cast(x=x, dtype="int32"), torch.tensor([0.0, value]))
 
 
 @pytest.mark.parametrize("kind", ["relu", "thresholded_relu", "clip", "max_pool", "reduce_max"])
-def test_nan_is_not_swallowed(save_package: Callable[..., Any], kind: str) -> None:
+def test_nan_is_not_swallowed(save_package, kind):
     settings: dict[str, dict[str, Any]] = {
         "thresholded_relu": {"alpha": 0.1},
         "clip": {"alpha": -1.0, "beta": 1.0},

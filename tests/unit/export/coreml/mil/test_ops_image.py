@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -103,9 +102,9 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-def test_operation_equals_torch(case: Case, save_package: Callable[..., Any]) -> None:
+def test_operation_equals_torch(case, save_package):
     check(case, save_package)
 
 
-def test_every_operation_has_a_case() -> None:
+def test_every_operation_has_a_case():
     assert {case.kind for case in CASES} == kinds(ops_image)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -82,16 +79,16 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-def test_operation_equals_torch(case: Case, save_package: Callable[..., Any]) -> None:
+def test_operation_equals_torch(case, save_package):
     check(case, save_package)
 
 
-def test_every_operation_has_a_case() -> None:
+def test_every_operation_has_a_case():
     assert {case.kind for case in CASES} == kinds(ops_indexing)
 
 
 @pytest.mark.parametrize("index", [-1, 7])
-def test_index_out_of_range_is_refused(save_package: Callable[..., Any], index: int) -> None:
+def test_index_out_of_range_is_refused(save_package, index):
     indices = torch.tensor([0, index], dtype=torch.int32)
     with pytest.raises(GateError, match="indices must be from 0 to 6"):
         run(save_package, lambda mb, x, y: mb.gather(x=x, indices=y, axis=0), TABLE, indices)

@@ -212,15 +212,15 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-def test_operation_equals_torch(case: Case, save_package: Callable[..., Any]) -> None:
+def test_operation_equals_torch(case, save_package):
     check(case, save_package)
 
 
-def test_every_operation_has_a_case() -> None:
+def test_every_operation_has_a_case():
     assert {case.kind for case in CASES} == kinds(ops_linear)
 
 
-def test_unknown_setting_is_refused(save_package: Callable[..., Any]) -> None:
+def test_unknown_setting_is_refused(save_package):
     with pytest.raises(GateError, match=r"operation avg_pool .*ceil_mode=True"):
         run(
             save_package,

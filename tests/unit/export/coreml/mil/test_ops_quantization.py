@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,18 +75,16 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-def test_operation_equals_torch(case: Case, save_package: Callable[..., Any]) -> None:
+def test_operation_equals_torch(case, save_package):
     check(case, save_package)
 
 
-def test_every_operation_has_a_case() -> None:
+def test_every_operation_has_a_case():
     assert {case.kind for case in CASES} == kinds(ops_quantization)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_quantized_activations_must_be_finite(
-    save_package: Callable[..., Any], value: float
-) -> None:
+def test_quantized_activations_must_be_finite(save_package, value):
     def build(mb: Any, x: Any) -> Any:
         levels = mb.quantize(input=x, scale=np.float32(0.1), output_dtype="int8")
         return mb.dequantize(input=levels, scale=np.float32(0.1))

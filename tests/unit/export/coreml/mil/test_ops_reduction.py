@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -31,11 +30,7 @@ CASES = [
     *reduction("reduce_sum", torch.sum),
     *reduction("reduce_max", torch.amax),
     *reduction("reduce_min", torch.amin),
-    *reduction(
-        "reduce_prod",
-        lambda x, axes, keep: (x.log().sum(axes, keep)).exp(),
-        POSITIVE,
-    ),
+    *reduction("reduce_prod", lambda x, axes, keep: (x.log().sum(axes, keep)).exp(), POSITIVE),
     *reduction("reduce_sum_square", lambda x, axes, keep: x.square().sum(axes, keep)),
     *reduction("reduce_l1_norm", lambda x, axes, keep: torch.linalg.vector_norm(x, 1, axes, keep)),
     *reduction("reduce_l2_norm", lambda x, axes, keep: torch.linalg.vector_norm(x, 2, axes, keep)),
@@ -91,9 +86,9 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-def test_operation_equals_torch(case: Case, save_package: Callable[..., Any]) -> None:
+def test_operation_equals_torch(case, save_package):
     check(case, save_package)
 
 
-def test_every_operation_has_a_case() -> None:
+def test_every_operation_has_a_case():
     assert {case.kind for case in CASES} == kinds(ops_reduction)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -140,11 +139,7 @@ CASES = [
     ),
     with_x("topk", lambda x: tuple(_narrow(x.topk(2))), k=2),
     with_x(
-        "topk",
-        lambda x: tuple(_narrow(x.topk(2, 1, largest=False))),
-        k=2,
-        axis=1,
-        ascending=True,
+        "topk", lambda x: tuple(_narrow(x.topk(2, 1, largest=False))), k=2, axis=1, ascending=True
     ),
     with_x("topk", lambda x: x.topk(1).values, k=1, return_indices=False),
     with_x("argsort", lambda x: x.argsort(-1).int(), ascending=True),
@@ -168,9 +163,9 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-def test_operation_equals_torch(case: Case, save_package: Callable[..., Any]) -> None:
+def test_operation_equals_torch(case, save_package):
     check(case, save_package)
 
 
-def test_every_operation_has_a_case() -> None:
+def test_every_operation_has_a_case():
     assert {case.kind for case in CASES} == kinds(ops_shape)

@@ -55,13 +55,13 @@ def blob_value(model: Any) -> Any:
     raise AssertionError("the package must store a weight in its file")
 
 
-def test_complete_package_opens(package: Path) -> None:
+def test_complete_package_opens(package):
     x = np.ones((1, 64), np.float32)
     (output,) = PackageEvaluator(package)({"x": x}).values()
     np.testing.assert_allclose(output, x @ WEIGHT.T, rtol=1e-5, atol=1e-5)
 
 
-def test_not_a_package(tmp_path: Path) -> None:
+def test_not_a_package(tmp_path):
     with pytest.raises(InputError, match=r"must have a Manifest\.json"):
         PackageEvaluator(tmp_path)
 
@@ -69,14 +69,14 @@ def test_not_a_package(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"rootModelIdentifier": "a", "itemInfoEntries": {}}', "\ud800"]
 )
-def test_malformed_manifest(package: Path, content: str) -> None:
+def test_malformed_manifest(package, content):
     (package / "Manifest.json").write_bytes(content.encode("utf-8", "surrogatepass"))
     with pytest.raises(InputError, match="must name its root model"):
         PackageEvaluator(package)
 
 
 @pytest.mark.parametrize("way", ["../../model.mlmodel", "/etc/passwd", "a/../../../x", "\0"])
-def test_manifest_must_stay_inside(package: Path, way: str) -> None:
+def test_manifest_must_stay_inside(package, way):
     (package.parent / "model.mlmodel").write_bytes((package / MODEL).read_bytes())
 
     def change(content: Any) -> None:
@@ -87,7 +87,7 @@ def test_manifest_must_stay_inside(package: Path, way: str) -> None:
         PackageEvaluator(package)
 
 
-def test_linked_model_must_stay_inside(package: Path, tmp_path: Path) -> None:
+def test_linked_model_must_stay_inside(package, tmp_path):
     outside = tmp_path / "outside.mlmodel"
     shutil.move(package / MODEL, outside)
     (package / MODEL).symlink_to(outside)
@@ -95,31 +95,31 @@ def test_linked_model_must_stay_inside(package: Path, tmp_path: Path) -> None:
         PackageEvaluator(package)
 
 
-def test_missing_model(package: Path) -> None:
+def test_missing_model(package):
     (package / MODEL).unlink()
     with pytest.raises(InputError, match=r"model file must exist, but got .* missing"):
         PackageEvaluator(package)
 
 
-def test_model_that_is_none(package: Path) -> None:
+def test_model_that_is_none(package):
     (package / MODEL).write_bytes(b"\xff" * 100)
     with pytest.raises(InputError, match="must be a Core ML model"):
         PackageEvaluator(package)
 
 
-def test_empty_model(package: Path) -> None:
+def test_empty_model(package):
     (package / MODEL).write_bytes(b"")
     with pytest.raises(InputError, match="must be an ML program, but got a model of type None"):
         PackageEvaluator(package)
 
 
-def test_model_of_another_type(package: Path) -> None:
+def test_model_of_another_type(package):
     edit_model(package, lambda model: model.neuralNetwork.SetInParent())
     with pytest.raises(InputError, match=r"must be an ML program, but got .* neuralNetwork"):
         PackageEvaluator(package)
 
 
-def test_more_than_one_function(package: Path) -> None:
+def test_more_than_one_function(package):
     def change(model: Any) -> None:
         model.mlProgram.functions["other"].CopyFrom(model.mlProgram.functions["main"])
 
@@ -128,7 +128,7 @@ def test_more_than_one_function(package: Path) -> None:
         PackageEvaluator(package)
 
 
-def test_unknown_operation_set(package: Path) -> None:
+def test_unknown_operation_set(package):
     def change(model: Any) -> None:
         model.mlProgram.functions["main"].opset = "CoreML5"
 
@@ -140,21 +140,21 @@ def test_unknown_operation_set(package: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["@model_path/../../../secret.bin", "@model_path//etc/passwd", "weights/weight.bin"]
 )
-def test_weights_must_stay_inside(package: Path, name: str) -> None:
+def test_weights_must_stay_inside(package, name):
     (package.parent / "secret.bin").write_bytes((package / WEIGHTS).read_bytes())
     edit_model(package, lambda model: setattr(blob_value(model), "fileName", name))
     with pytest.raises(InputError, match=r"must (stay inside|start with)"):
         PackageEvaluator(package)
 
 
-def test_missing_weights(package: Path) -> None:
+def test_missing_weights(package):
     (package / WEIGHTS).unlink()
     with pytest.raises(InputError, match="weight file must exist"):
         PackageEvaluator(package)
 
 
 @pytest.mark.parametrize("size", [0, 63, 100, 128, 5000, -1])
-def test_truncated_weights(package: Path, size: int) -> None:
+def test_truncated_weights(package, size):
     data = (package / WEIGHTS).read_bytes()
     (package / WEIGHTS).write_bytes(data[:size])
     with pytest.raises(InputError, match=r"must hold bytes .*truncated or damaged"):
@@ -165,7 +165,7 @@ def test_truncated_weights(package: Path, size: int) -> None:
     ("offset", "message"),
     [(0, "a blob must start"), (65, "a blob must start"), (2**63, "must hold bytes")],
 )
-def test_wrong_blob_offset(package: Path, offset: int, message: str) -> None:
+def test_wrong_blob_offset(package, offset, message):
     edit_model(package, lambda model: setattr(blob_value(model), "offset", offset))
     with pytest.raises(InputError, match=message):
         PackageEvaluator(package)
@@ -180,7 +180,7 @@ def test_wrong_blob_offset(package: Path, offset: int, message: str) -> None:
         (64 + 16, 2**62, "must hold bytes"),
     ],
 )
-def test_damaged_weight_file(package: Path, at: int, value: int, message: str) -> None:
+def test_damaged_weight_file(package, at, value, message):
     data = bytearray((package / WEIGHTS).read_bytes())
     width = 4 if at in (4, 68) else 8
     data[at : at + width] = value.to_bytes(width, "little")

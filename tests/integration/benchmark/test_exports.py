@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,21 +49,19 @@ def suite(**changes: Any) -> ExportSuite:
     return ExportSuite.model_validate({**values, **changes})
 
 
-def test_shipped_suite_is_one_of_exports_and_no_other() -> None:
+def test_shipped_suite_is_one_of_exports_and_no_other():
     path = find_yaml("benchmarks", "export-sd15")
     assert isinstance(load_any_suite(path), ExportSuite)
     with pytest.raises(InputError, match="architecture"):
         load_suite(path)
 
 
-def test_precision_that_the_runtime_does_not_have_is_refused() -> None:
+def test_precision_that_the_runtime_does_not_have_is_refused():
     with pytest.raises(InputError, match="fp7"):
         choose_targets(suite(targets={"onnx": ["fp7"]}), [load_target("onnx")])
 
 
-def test_rows_tell_cost_and_parity_also_of_what_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_tell_cost_and_parity_also_of_what_failed(tmp_path, monkeypatch):
     def call_here(self: Child, function: Any, *arguments: Any) -> None:
         """A fresh process would not know of the small architecture."""
         function(*arguments)
