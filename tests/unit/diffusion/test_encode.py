@@ -139,7 +139,6 @@ def test_added_conditions_only_for_sdxl(tiny_teacher, tiny_sdxl_teacher):
     pooled, time_ids = torch.zeros(1, 32), torch.tensor([[32, 32, 0, 0, 32, 32]])
     assert added_conditions(inspect_folder(tiny_teacher), None, time_ids) is None
     added = added_conditions(inspect_folder(tiny_sdxl_teacher), pooled, time_ids)
-    assert added is not None
     assert set(added) == {"text_embeds", "time_ids"}
     assert added["time_ids"].dtype == pooled.dtype
     with pytest.raises(ValueError, match="pooled"):

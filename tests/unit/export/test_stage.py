@@ -77,7 +77,6 @@ def test_finished_precisions_are_kept_until_the_key_changes(tmp_path, tiny_teach
     assert run("a", "fp32") == ["fp32"]
     _, options = exporter.calls[0]
     assert options.prompts == ("red apple", "cat")
-    assert options.trajectory is not None
     assert options.trajectory.session.prompts == ("red apple", "cat")
     assert options.schedulers == tuple(_target().schedulers)
     assert options.base is None

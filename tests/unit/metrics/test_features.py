@@ -79,7 +79,6 @@ def test_trunk_is_frozen_and_differentiable_in_its_input():
     assert [m.shape[1] for m in maps] == list(LEVEL_CHANNELS)
     assert [m.shape[-1] for m in maps] == [32, 16, 8, 4, 2]
     sum([m.square().mean() for m in maps], pooled.square().mean()).backward()
-    assert images.grad is not None
     assert images.grad.abs().max() > 0
 
 

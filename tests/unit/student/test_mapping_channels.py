@@ -50,7 +50,6 @@ def axes_of(name: str, widths: tuple[int, ...]) -> list[list[str]]:
     if name.startswith(("time_embedding", "add_embedding")):
         return [[""], [""]]  # the sinusoid's order is fixed
     match = re.match(r"(down|up|mid)_blocks?\.(\d+\.)?(.*)", name)
-    assert match is not None
     way, number, rest = match.groups()
     stage = last
     if way != "mid":

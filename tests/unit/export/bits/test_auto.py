@@ -59,7 +59,6 @@ def size(pipeline: Any, bits: dict[str, Bits]) -> int:
 def test_smallest_choice_within_the_drop(tiny_pipeline, cache, drop):
     recipe = choose(tiny_pipeline, cache, max_drop_db=drop)
     measured = recipe.measured
-    assert measured is not None
     assert measured.drop_db <= drop + 0.005  # rounded to 0.01 dB
     assert measured.held_out.drop_db <= drop + 0.005
     assert measured.weights_bytes <= measured.uniform_weights_bytes
@@ -75,7 +74,6 @@ def test_smallest_choice_within_the_drop(tiny_pipeline, cache, drop):
 def test_drop_on_held_out_pictures_is_that_of_a_drawing(tiny_pipeline, cache):
     """Measured again, from the recipe and the prompts and the seed that it tells."""
     recipe = choose(tiny_pipeline, cache, max_drop_db=9.0)
-    assert recipe.measured is not None
     told = recipe.measured.held_out
     assert not set(told.prompts) & set(PROMPTS)
     found = models(tiny_pipeline)
@@ -107,8 +105,6 @@ def test_loss_on_held_out_pictures_gives_bits_back(tiny_pipeline, cache, tmp_pat
     before = choose(tiny_pipeline, tmp_path, max_drop_db=6.0).measured
     worse_by(monkeypatch, 2.0)
     after = choose(tiny_pipeline, tmp_path, max_drop_db=6.0).measured
-    assert before is not None
-    assert after is not None
     assert after.drop_db + 2.0 <= 6.0 + 0.005
     assert before.weights_bytes <= after.weights_bytes <= after.uniform_weights_bytes
 
@@ -117,7 +113,6 @@ def test_choice_that_no_bits_save_is_uniform(tiny_pipeline, cache, tmp_path, mon
     shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
     worse_by(monkeypatch, 60.0)
     measured = choose(tiny_pipeline, tmp_path, max_drop_db=3.0).measured
-    assert measured is not None
     assert measured.weights_bytes == measured.uniform_weights_bytes
     assert measured.drop_db == 0
 
@@ -146,7 +141,6 @@ def test_more_drop_is_smaller(tiny_pipeline, cache):
     sizes = []
     for drop in (0.0, 3.0, 9.0):
         measured = choose(tiny_pipeline, cache, max_drop_db=drop).measured
-        assert measured is not None
         sizes.append(measured.weights_bytes)
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[2] < sizes[0]
@@ -161,7 +155,6 @@ def test_quietest_choice_is_not_above_the_budget_and_beats_uniform(tiny_pipeline
     }
     budget = size(tiny_pipeline, uniform)
     measured = choose(tiny_pipeline, cache, size_budget_bytes=budget).measured
-    assert measured is not None
     assert measured.weights_bytes <= budget
     noise = Drawing(tiny_pipeline, PROMPTS, GENERATION, STORAGE).noise(uniform)
     assert measured.psnr_db >= noise_db(noise.pictures)
@@ -228,7 +221,6 @@ def test_bits_that_leave_no_picture_are_chosen_never(tiny_pipeline, tmp_path):
         )  # fmt: skip
 
     measured = choose_of(size_budget_bytes=2_300_000).measured
-    assert measured is not None
     assert measured.psnr_db > 0
     with pytest.raises(GateError, match=r"finite pictures in --size-budget 1700000 bytes, but got"):
         choose_of(size_budget_bytes=1_700_000)
@@ -243,7 +235,6 @@ def test_budget_below_the_smallest_choice_fails(tiny_pipeline, cache):
 
 def test_budget_that_needs_more_drop_fails(tiny_pipeline, cache):
     least = choose(tiny_pipeline, cache, max_drop_db=0.0).measured
-    assert least is not None
     with pytest.raises(
         GateError, match=rf"0 dB below uniform 8-bit weights .* got {least.weights_bytes} bytes"
     ):

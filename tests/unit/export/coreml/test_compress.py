@@ -82,7 +82,6 @@ def test_the_first_rule_that_matches_counts():
 
 def test_the_mixed_recipe_gives_bits_by_tensor():
     recipe = PRECISIONS["mixed"].recipe
-    assert recipe is not None
     names = {
         "conv_in.weight": 8,
         "time_embedding.linear_1.weight": 8,
