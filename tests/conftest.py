@@ -223,13 +223,10 @@ def _scheduler(prediction_type: str) -> Any:
     )
 
 
-def _stable_diffusion(
-    unet: dict[str, Any], prediction_type: str = "epsilon", hidden_act: str = "quick_gelu"
-) -> Any:
-    from edgekd.libraries import diffusers, transformers
+def _unet(**changes: Any) -> Any:
+    from edgekd.libraries import diffusers
 
-    tokenizer = _tokenizer()
-    unet_config = {
+    config = {
         "sample_size": 8,
         "block_out_channels": (32, 32, 64, 64),
         "layers_per_block": 2,
@@ -239,15 +236,26 @@ def _stable_diffusion(
         "norm_num_groups": 8,
         "cross_attention_dim": 32,
     }
+    return diffusers.UNet2DConditionModel(**{**config, **changes})
+
+
+# A pipeline that checks nothing of what it draws.
+UNCHECKED = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+
+
+def _stable_diffusion(
+    unet: dict[str, Any], prediction_type: str = "epsilon", hidden_act: str = "quick_gelu"
+) -> Any:
+    from edgekd.libraries import diffusers, transformers
+
+    tokenizer = _tokenizer()
     return diffusers.StableDiffusionPipeline(
-        unet=diffusers.UNet2DConditionModel(**{**unet_config, **unet}),
+        unet=_unet(**unet),
         vae=_vae(),
         text_encoder=transformers.CLIPTextModel(_text_config(32, tokenizer, hidden_act)),
         tokenizer=tokenizer,
         scheduler=_scheduler(prediction_type),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        **UNCHECKED,
     )
 
 
@@ -255,28 +263,24 @@ def _stable_diffusion_xl(unet: dict[str, Any]) -> Any:
     from edgekd.libraries import diffusers, transformers
 
     tokenizer = _tokenizer()
-    unet_config = {
-        "sample_size": 8,
+    own = {
         "block_out_channels": (32, 64, 64),
-        "layers_per_block": 2,
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         "transformer_layers_per_block": (1, 1, 2),
         "attention_head_dim": (2, 4, 8),
-        "norm_num_groups": 8,
         "use_linear_projection": True,
         "cross_attention_dim": 32 + 48,
         "addition_embed_type": "text_time",
         "addition_time_embed_dim": 8,
         "projection_class_embeddings_input_dim": 6 * 8 + 32,
     }
+    second = _text_config(48, tokenizer, "gelu")
     return diffusers.StableDiffusionXLPipeline(
-        unet=diffusers.UNet2DConditionModel(**{**unet_config, **unet}),
+        unet=_unet(**{**own, **unet}),
         vae=_vae(),
         text_encoder=transformers.CLIPTextModel(_text_config(32, tokenizer, "quick_gelu")),
-        text_encoder_2=transformers.CLIPTextModelWithProjection(
-            _text_config(48, tokenizer, "gelu")
-        ),
+        text_encoder_2=transformers.CLIPTextModelWithProjection(second),
         tokenizer=tokenizer,
         tokenizer_2=_tokenizer(),
         scheduler=_scheduler("epsilon"),
@@ -289,17 +293,7 @@ def _latent_consistency() -> Any:
 
     tokenizer = _tokenizer()
     return diffusers.LatentConsistencyModelPipeline(
-        unet=diffusers.UNet2DConditionModel(
-            sample_size=8,
-            block_out_channels=(32, 64),
-            layers_per_block=1,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            attention_head_dim=4,
-            norm_num_groups=8,
-            cross_attention_dim=32,
-            time_cond_proj_dim=16,
-        ),
+        unet=_unet(**SHALLOW, time_cond_proj_dim=16),
         vae=diffusers.AutoencoderTiny(
             encoder_block_out_channels=(8, 8, 8),
             decoder_block_out_channels=(8, 8, 8),
@@ -309,7 +303,5 @@ def _latent_consistency() -> Any:
         text_encoder=transformers.CLIPTextModel(_text_config(32, tokenizer, "quick_gelu")),
         tokenizer=tokenizer,
         scheduler=diffusers.LCMScheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        **UNCHECKED,
     )

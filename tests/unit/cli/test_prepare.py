@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pyarrow.parquet as pq
 import pytest
 
-from edgekd.cli import app as cli
 from edgekd.data.sources import STARTER_PARQUET
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_prepare_says_what_was_kept(as_json, tiny_teacher, tmp_path, monkeypatch, capsys):
+def test_prepare_says_what_was_kept(as_json, tiny_teacher, tmp_path, run_cli):
     images = tmp_path / "few.parquet"
     pq.write_table(pq.read_table(STARTER_PARQUET).slice(2000, 60), images)
     options = ["--teacher", str(tiny_teacher), "--data", str(images), "--out", str(tmp_path / "o")]
-    arguments = ["edgekd", "prepare", *options, "--set", "data.workers=1"]
-    monkeypatch.setattr(sys, "argv", [*arguments, "--json"] if as_json else arguments)
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code
-    said = capsys.readouterr().out
+    options += ["--set", "data.workers=1", *(["--json"] if as_json else [])]
+    code, said, _ = run_cli("prepare", *options)
+    assert code == 0
     summary = json.loads((tmp_path / "o" / "prepared" / "summary.json").read_text())
     kept = summary["kept"]
     assert kept["train"] + kept["validation"] + sum(summary["skipped"].values()) == 60

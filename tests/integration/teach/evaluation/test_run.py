@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import yaml
 from PIL import Image
 
 from edgekd.artifacts import finish, read_json, run_lock
-from edgekd.cli import app as cli
 from edgekd.errors import InputError
 from edgekd.processes.pool import Pool
 from edgekd.progress import Silent
@@ -91,18 +89,13 @@ def test_second_run_draws_nothing_and_gives_the_same(
     assert json.loads(json.dumps(again)) == result
 
 
-def test_the_verb_prints_what_the_file_holds(
-    out, result, recipe, tiny_teacher, tmp_path, monkeypatch, capsys
-):
+def test_the_verb_prints_what_the_file_holds(out, result, recipe, tiny_teacher, tmp_path, run_cli):
     config = tmp_path / "recipe.yaml"
     config.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-    options = ["evaluate", str(tiny_teacher), "--config", str(config), "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", ["edgekd", "teach", *options, "--json"])
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code
-    assert json.loads(capsys.readouterr().out) == result
+    options = [str(tiny_teacher), "--config", str(config), "--out", str(out), "--json"]
+    code, said, _ = run_cli("teach", "evaluate", *options)
+    assert code == 0
+    assert json.loads(said) == result
 
 
 def test_a_missing_batch_is_drawn_again_alike(out, result, recipe, tiny_teacher):
@@ -135,14 +128,10 @@ def test_another_resolution_is_refused(recipe, starter_teacher, tmp_path):
         (["ablation", "nothing"], "`SUITE` must name"),
     ],
 )
-def test_bad_usage_ends_in_one_line(options, message, tmp_path, monkeypatch, capsys):
+def test_bad_usage_ends_in_one_line(options, message, tmp_path, run_cli):
     out = tmp_path / "out"
-    monkeypatch.setattr(sys, "argv", ["edgekd", "teach", *options, "--out", str(out)])
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    errors = capsys.readouterr().err
+    code, _, errors = run_cli("teach", *options, "--out", str(out))
+    assert code == 2
     assert message in errors
     assert len(errors.strip().splitlines()) == 1
     assert not out.exists()
