@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
 
 from edgekd.data import cache_writer as cache_module
 from edgekd.data.cache import iter_captions
@@ -24,29 +23,16 @@ from edgekd.progress import Silent
 from edgekd.recipe import DataSection
 
 
-def picture(seed: int) -> bytes:
-    import io
-
-    noise = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(noise).resize((40, 50)).save(stream, "PNG")
-    return stream.getvalue()
-
-
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory, encode, picture):
     """30 images with 10 captions in shards of 8."""
     folder = tmp_path_factory.mktemp("cache")
-    rows = [{"image": picture(i), "text": f"thing {i % 10}", "label": str(i)} for i in range(30)]
+    images = [encode(picture(i, (40, 50))) for i in range(30)]
+    rows = [{"image": x, "text": f"thing {i % 10}", "label": f"{i}"} for i, x in enumerate(images)]
     pq.write_table(pa.Table.from_pylist(rows), folder / "data.parquet")
     split = {"group_fraction": 0.2, "image_fraction": 0.1}
-    section = DataSection(
-        sources=[str(folder / "data.parquet")],
-        resolution=32,
-        shard_samples=8,
-        workers=1,
-        split=split,
-    )
+    values = {"resolution": 32, "shard_samples": 8, "workers": 1, "split": split}
+    section = DataSection(sources=[str(folder / "data.parquet")], **values)
     return prepare(section, folder / "prepared", Silent())
 
 

@@ -79,32 +79,30 @@ def duplicates(hashes, validation, digests=None, distance=2):
     )
 
 
-def test_first_of_equal_images_stays():
-    found = duplicates([0, 0xFF << 40, 0b1], [False] * 3)
-    assert found.twin.tolist() == [-1, -1, 0]
-    assert not found.exact.any()
+COPIES = [b"a", b"a", b"b"]
 
 
-def test_exact_copies_are_told_apart_from_near_ones():
-    found = duplicates([7, 7, 7], [False] * 3, [b"a", b"a", b"b"])
-    assert found.twin.tolist() == [-1, 0, 0]
-    assert found.exact.tolist() == [False, True, False]
-
-
-def test_off_leaves_near_duplicates_and_drops_exact_ones():
-    found = duplicates([7, 7, 7], [False] * 3, [b"a", b"a", b"b"], distance=-1)
-    assert found.twin.tolist() == [-1, 0, -1]
-
-
-def test_validation_gives_way_to_training_even_when_it_comes_first():
-    assert duplicates([0, 0b1], [True, False]).twin.tolist() == [1, -1]
-
-
-def test_validation_gives_way_to_a_dropped_training_image():
-    # 0b11 falls to 0; 0b1111 is near 0b11 only. Training data used without deduplication
-    # would hold 0b11, so 0b1111 is no longer unseen.
-    assert duplicates([0, 0b11, 0b1111], [False, False, True]).twin.tolist() == [-1, 0, 1]
-    assert duplicates([0, 0b11, 0b1111], [False] * 3).twin.tolist() == [-1, 0, -1]
+@pytest.mark.parametrize(
+    ("hashes", "validation", "digests", "distance", "twin"),
+    [
+        # The first of equal images stays.
+        ([0, 0xFF << 40, 0b1], [False] * 3, None, 2, [-1, -1, 0]),
+        ([7, 7, 7], [False] * 3, COPIES, 2, [-1, 0, 0]),
+        # Off leaves near duplicates and drops exact ones.
+        ([7, 7, 7], [False] * 3, COPIES, -1, [-1, 0, -1]),
+        # Validation gives way to training, even when it comes first.
+        ([0, 0b1], [True, False], None, 2, [1, -1]),
+        # 0b11 falls to 0; 0b1111 is near 0b11 only. Training data used without deduplication
+        # would hold 0b11, so 0b1111 is no longer unseen.
+        ([0, 0b11, 0b1111], [False, False, True], None, 2, [-1, 0, 1]),
+        ([0, 0b11, 0b1111], [False] * 3, None, 2, [-1, 0, -1]),
+        ([], [], None, 2, []),
+    ],
+)
+def test_which_of_two_stays(hashes, validation, digests, distance, twin):
+    found = duplicates(hashes, validation, digests, distance)
+    assert found.twin.tolist() == twin
+    assert found.exact.tolist() == [digests is COPIES and place == 1 for place in range(len(twin))]
 
 
 @settings(deadline=None, max_examples=60)
@@ -119,10 +117,6 @@ def test_nothing_kept_is_near_anything_kept_or_across_the_split(samples, distanc
                 continue
             assert not kept[j]
             assert not (validation[i] and not validation[j])
-
-
-def test_no_images():
-    assert duplicates([], []).twin.tolist() == []
 
 
 @pytest.mark.parametrize("size", [(640, 480), (33, 90)])

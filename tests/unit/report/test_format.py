@@ -4,39 +4,20 @@ from edgekd.report import format as fmt
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
+    ("shown", "values"),
     [
-        (0, "0"),
-        (1234.5, "1234"),
-        (99.96, "100"),
-        (12.345, "12.3"),
-        (0.012345, "0.0123"),
-        (-3.0, "-3.00"),
+        # Three significant digits.
+        (fmt.significant, {0: "0", 1234.5: "1234", 99.96: "100", 12.345: "12.3", -3.0: "-3.00"}),
+        (fmt.significant, {0.012345: "0.0123"}),
+        (fmt.count, {12_800_000: "12.8 M", 859_500_000: "860 M", 26 * 10**8: "2.60 G", 7: "7.00"}),
+        # Decimal sizes.
+        (fmt.size, {2 * 10**8: "200 MB", 15 * 10**8: "1.50 GB", 70_000: "70.0 kB", 100: "100 B"}),
+        # The unit changes at a second.
+        (fmt.milliseconds, {999: "999 ms", 1234.5: "1.23 s", 0.5: "0.500 ms"}),
     ],
 )
-def test_three_significant_digits(value, text):
-    assert fmt.significant(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(12_800_000, "12.8 M"), (859_500_000, "860 M"), (2_600_000_000, "2.60 G"), (7, "7.00")],
-)
-def test_counts(value, text):
-    assert fmt.count(value) == text
-
-
-def test_sizes_are_decimal():
-    assert fmt.size(200 * 10**6) == "200 MB"
-    assert fmt.size(1_500_000_000) == "1.50 GB"
-    assert fmt.size(70_000) == "70.0 kB"
-    assert fmt.size(100) == "100 B"
-
-
-def test_times_change_unit_at_a_second():
-    assert fmt.milliseconds(999) == "999 ms"
-    assert fmt.milliseconds(1234.5) == "1.23 s"
-    assert fmt.milliseconds(0.5) == "0.500 ms"
+def test_figures_as_they_are_shown(shown, values):
+    assert {value: shown(value) for value in values} == values
 
 
 def test_error_has_the_decimals_of_its_value():

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.unets import FOUR, NARROW, THREE, WIDE_TAIL
 from torch import Tensor, nn
 
 from edgekd.diffusion.load import load_model
@@ -26,26 +27,6 @@ from edgekd.student.resolve import full, preset
 
 MakeUNet = Callable[..., Any]
 Predict = Callable[[Any], Tensor]
-
-FOUR = {
-    "sample_size": 8,
-    "block_out_channels": (16, 16, 32, 32),
-    "layers_per_block": 2,
-    "attention_head_dim": 2,
-    "norm_num_groups": 4,
-    "cross_attention_dim": 8,
-}
-THREE = {
-    **FOUR,
-    "block_out_channels": (16, 32, 48),
-    "attention_head_dim": (2, 4, 6),
-    "down_block_types": (*("CrossAttnDownBlock2D",) * 2, "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 2),
-}
-
-
-NARROW = (StageArch(), StageArch(width=24), StageArch(width=32))
-WIDE_TAIL = {**THREE, "block_out_channels": (16, 32, 32), "attention_head_dim": (2, 4, 4)}
 
 
 # BK-SDM's mapping, by hand: student up pairs 0 and 1 are the teacher's 0 and 2; in Tiny the

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.unets import NARROW, THREE, WIDE_TAIL
 from torch import Tensor
 
 from edgekd.student.arch import StageArch, StudentArch
@@ -23,17 +24,6 @@ from edgekd.student.build import build_student
 
 MakeUNet = Callable[..., Any]
 Predict = Callable[[Any], Tensor]
-
-THREE = {
-    "sample_size": 8,
-    "block_out_channels": (16, 32, 48),
-    "layers_per_block": 2,
-    "attention_head_dim": (2, 4, 6),
-    "down_block_types": (*("CrossAttnDownBlock2D",) * 2, "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 2),
-    "norm_num_groups": 4,
-    "cross_attention_dim": 8,
-}
 
 
 def axes_of(name: str, widths: tuple[int, ...]) -> list[list[str]]:
@@ -145,9 +135,7 @@ def permuted(unet: Any, tied: dict[str, str], head_size: int) -> Any:
 
 
 WHOLE = StageArch()
-NARROW = (WHOLE, StageArch(width=24), StageArch(width=32))
 SHORT = StageArch(down=(0,), up=(0, 2))
-WIDE_TAIL = {**THREE, "block_out_channels": (16, 32, 32), "attention_head_dim": (2, 4, 4)}
 
 
 @pytest.mark.parametrize(
