@@ -47,9 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="module")
-def entries(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Any]:
+def entries(request, tmp_path_factory) -> Iterator[Any]:
     """The source `ENTRIES` of a test's module as a module that child processes can import too."""
     name = f"entries_of_{request.module.__name__.rpartition('.')[2]}"
     folder = tmp_path_factory.mktemp("entries")
@@ -66,19 +64,19 @@ def starter_teacher() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_teacher(tmp_path_factory) -> Path:
     """SD 1.x layout: four stages, epsilon, 32x32 images, 8x8 latents."""
     return _save(tmp_path_factory.mktemp("teachers") / "sd1", _stable_diffusion, unet={})
 
 
 @pytest.fixture(scope="session")
-def shallow_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shallow_teacher(tmp_path_factory) -> Path:
     """As `tiny_teacher`, two stages of one layer."""
     return _save(tmp_path_factory.mktemp("teachers") / "shallow", _stable_diffusion, unet=SHALLOW)
 
 
 @pytest.fixture(scope="session")
-def tiny_sd2_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_sd2_teacher(tmp_path_factory) -> Path:
     """SD 2.x layout: linear projections, heads per stage, v-prediction."""
     return _save(
         tmp_path_factory.mktemp("teachers") / "sd2",
@@ -89,7 +87,7 @@ def tiny_sd2_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shallow_sd2_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shallow_sd2_teacher(tmp_path_factory) -> Path:
     """As `tiny_sd2_teacher`, two stages of one layer."""
     return _save(
         tmp_path_factory.mktemp("teachers") / "shallow-sd2",
@@ -100,13 +98,13 @@ def shallow_sd2_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_sdxl_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_sdxl_teacher(tmp_path_factory) -> Path:
     """SDXL layout: two text encoders, size conditioning, transformers of depth 1 and 2."""
     return _save(tmp_path_factory.mktemp("teachers") / "sdxl", _stable_diffusion_xl, unet={})
 
 
 @pytest.fixture(scope="session")
-def shallow_sdxl_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shallow_sdxl_teacher(tmp_path_factory) -> Path:
     """As `tiny_sdxl_teacher`, two stages of one layer."""
     return _save(
         tmp_path_factory.mktemp("teachers") / "shallow-sdxl",
@@ -122,13 +120,13 @@ def shallow_sdxl_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_lcm_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_lcm_student(tmp_path_factory) -> Path:
     """Latent consistency: the guidance scale as an input of the U-Net, and an AutoencoderTiny."""
     return _save(tmp_path_factory.mktemp("students") / "lcm", _latent_consistency)
 
 
 @pytest.fixture(scope="session")
-def tiny_lora(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_lora(tiny_teacher, tmp_path_factory) -> Path:
     """Random factors beside attention of U-Net and text encoder; alpha is twice the rank."""
     import torch
     from peft import LoraConfig

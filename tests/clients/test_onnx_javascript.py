@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def node_modules(tmp_path_factory) -> Path:
     """Both packages, from the npm registry alone: no install scripts, which fetch GPU builds."""
     folder = tmp_path_factory.mktemp("npm")
     (folder / "package.json").write_text('{"private": true}', encoding="utf-8")
@@ -46,7 +46,7 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def parts(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def parts(tiny_teacher, tmp_path_factory) -> dict[str, Any]:
     """Recordings, and folders by (part, precision)."""
     from edgekd.diffusion.load import load_pipeline
 

@@ -85,7 +85,7 @@ Export = Callable[[str, str, str], tuple[Path, ExportedPipeline]]
 
 
 @pytest.fixture(scope="module")
-def tiny_cut_student(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_cut_student(tiny_teacher, tmp_path_factory) -> Path:
     """No mid block, three stages, one residual pair in each, transformers of unequal depth, and a
     scheduler whose timesteps are fractions."""
     import torch
@@ -121,7 +121,7 @@ def tiny_cut_student(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def export(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Export:
+def export(request, tmp_path_factory) -> Export:
     """Source and export of a case; each is made once."""
     made: dict[tuple[str, str, str], tuple[Path, ExportedPipeline]] = {}
 

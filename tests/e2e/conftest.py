@@ -11,7 +11,7 @@ Export = Callable[[Path], Path]  # pipeline folder -> its export
 
 
 @pytest.fixture(scope="session")
-def export_to(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str, str], Path]:
+def export_to(tmp_path_factory) -> Callable[[Path, str, str], Path]:
     """Pipeline folder, runtime, precision -> what `edgekd export` makes, two steps of parity."""
     made: dict[tuple[Path, str, str], Path] = {}
 
@@ -32,12 +32,12 @@ def export_to(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str, 
 
 
 @pytest.fixture(scope="session")
-def export_onnx(export_to: Callable[[Path, str, str], Path]) -> Export:
+def export_onnx(export_to) -> Export:
     """For onnxruntime in float32."""
     return lambda source: export_to(source, "onnx", "fp32")
 
 
 @pytest.fixture(scope="session")
-def starter_export(starter_teacher: Path, export_onnx: Export) -> Path:
+def starter_export(starter_teacher, export_onnx) -> Path:
     """The starter teacher for onnxruntime, float32."""
     return export_onnx(starter_teacher)

@@ -207,7 +207,7 @@ def test_help_and_version_are_no_errors(run_cli):
 
 
 def test_ctrl_c_is_one_line(run_cli, monkeypatch):
-    def interrupted() -> None:
+    def interrupted():
         raise KeyboardInterrupt
 
     monkeypatch.setattr(doctor, "examine", interrupted)
@@ -275,7 +275,7 @@ def test_locked_run_folder(tmp_path, tiny_teacher, run_cli):
 
 
 def test_full_disk_is_one_line(tmp_path, tiny_teacher, run_cli, monkeypatch):
-    def full(*_: object) -> None:
+    def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(distill, "prepare_data", full)

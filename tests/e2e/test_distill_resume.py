@@ -102,7 +102,7 @@ _SECTION = {
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory, tiny_teacher: Path) -> dict[str, Any]:
+def work(tmp_path_factory, tiny_teacher) -> dict[str, Any]:
     """A few of the starter's images, cached for the tiny teacher."""
     from edgekd.data.cache_writer import build_cache
     from edgekd.data.prepare import prepare

@@ -57,14 +57,12 @@ def recipe() -> QuantizationRecipe:
 
 
 @pytest.fixture(scope="module")
-def exported(
-    shallow_teacher: Path, recipe: QuantizationRecipe, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def exported(shallow_teacher, recipe, tmp_path_factory) -> Path:
     return export(shallow_teacher, tmp_path_factory.mktemp("mixed") / "out", recipe)
 
 
 @pytest.fixture(scope="module")
-def fine_tune(shallow_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fine_tune(shallow_teacher, tmp_path_factory) -> Path:
     """The same architecture, other weights."""
     path = tmp_path_factory.mktemp("fine-tune") / "teacher"
     shutil.copytree(shallow_teacher, path)
@@ -151,7 +149,7 @@ def run(*arguments: Any) -> Any:
 
 
 @pytest.fixture
-def few_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_drawings(monkeypatch) -> None:
     monkeypatch.setattr(choices, "UNITS_PER_COMPONENT", 4)
     monkeypatch.setattr(held_out, "HELD_OUT_PROMPTS", held_out.HELD_OUT_PROMPTS[:3])
 

@@ -36,7 +36,7 @@ OpenCase = Callable[[str], Case]
 
 
 @pytest.fixture(scope="module")
-def guidance_distilled(shallow_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def guidance_distilled(shallow_teacher, tmp_path_factory) -> Path:
     """A latent consistency student: its U-Net is told the guidance scale."""
     path = tmp_path_factory.mktemp("students") / "lcm"
     shutil.copytree(shallow_teacher, path)
@@ -54,7 +54,7 @@ def guidance_distilled(shallow_teacher: Path, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
-def opened(request: pytest.FixtureRequest, export_onnx: Callable[[Path], Path]) -> OpenCase:
+def opened(request, export_onnx) -> OpenCase:
     made: dict[str, Case] = {}
 
     def make(name: str) -> Case:

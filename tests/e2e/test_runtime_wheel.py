@@ -32,7 +32,7 @@ def build(project: Path, out: Path, *options: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(tmp_path_factory) -> Path:
     """By way of the source archive, as `python -m build` makes both."""
     return build(SOURCE / "runtime", tmp_path_factory.mktemp("dist"))
 
@@ -76,7 +76,7 @@ def test_metadata_asks_for_little(wheel):
 
 
 @pytest.fixture(scope="module")
-def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def python(wheel, tmp_path_factory) -> Path:
     """Python of a new environment with `edgekd-runtime[onnx]` from the registry's packages."""
     environment = tmp_path_factory.mktemp("device") / "venv"
     venv.create(environment, with_pip=True)

@@ -53,7 +53,7 @@ def test_verbs_work_from_a_clean_environment(wheel, tmp_path):
     dependencies = Path(paths) / "dependencies.pth"
     dependencies.write_text(sysconfig.get_path("purelib") + "\n")
 
-    def run(*arguments: str) -> str:
+    def run(*arguments):
         command = [str(environment / "bin" / "edgekd"), *arguments]
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr

@@ -46,7 +46,7 @@ def reference(module: nn.Module, inputs: Inputs) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def nets(convert: Convert) -> dict[str, Any]:
+def nets(convert) -> dict[str, Any]:
     return {target: convert(*net(), target, "FLOAT32") for target in ("iOS17", "iOS18")}
 
 

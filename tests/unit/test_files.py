@@ -94,7 +94,7 @@ def test_a_file_is_replaced_whole_or_stays(tmp_path, error):
     path = tmp_path / "a.json"
     write_text(path, "old")
 
-    def fail() -> None:
+    def fail():
         with atomic_file(path) as temporary:
             temporary.write_text("new")
             raise error

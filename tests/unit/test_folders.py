@@ -35,7 +35,7 @@ def test_a_folder_is_replaced(tmp_path):
 def test_the_old_folder_stays_on_an_error(tmp_path):
     final = make(tmp_path / "out", a="old")
 
-    def fail_half_way() -> None:
+    def fail_half_way():
         with atomic_folder(final) as folder:
             (folder / "a").write_text("new")
             raise RuntimeError("half way")
@@ -172,7 +172,7 @@ def test_work_for_another_key_is_thrown_away_and_nothing_else(tmp_path):
     final, mine = tmp_path / "out", tmp_path / f".out.{'c' * 16}.partial"
     mine.mkdir()
 
-    def stop(key: str) -> None:
+    def stop(key):
         with resumable_folder(final, key * 16) as folder:
             (folder / "part").write_text(key)
             raise KeyboardInterrupt

@@ -21,7 +21,7 @@ def test_lock_in_a_place_that_is_no_folder(tmp_path):
 def test_a_failed_run_leaves_only_what_is_worth_keeping(tmp_path, made, kept):
     run = tmp_path / "runs" / "mine"
 
-    def fail() -> None:
+    def fail():
         with open_run(run, worth_keeping=("artifact.json", "checkpoint*")):
             if made:
                 (run / made).parent.mkdir(exist_ok=True)
@@ -37,7 +37,7 @@ def test_a_failed_run_leaves_only_what_is_worth_keeping(tmp_path, made, kept):
 def test_work_that_can_go_on_is_worth_keeping(tmp_path, error):
     run = tmp_path / "runs" / "mine"
 
-    def stop() -> None:
+    def stop():
         with open_run(run):
             (run / ".prepared.0123.partial").mkdir()
             raise error

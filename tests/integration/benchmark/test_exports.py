@@ -62,13 +62,13 @@ def test_precision_that_the_runtime_does_not_have_is_refused():
 
 
 def test_rows_tell_cost_and_parity_also_of_what_failed(tmp_path, monkeypatch):
-    def call_here(self: Child, function: Any, *arguments: Any) -> None:
+    def call_here(self, function, *arguments):
         """A fresh process would not know of the small architecture."""
         function(*arguments)
 
     real_floors = OnnxExporter.floors
 
-    def floors(self: OnnxExporter, precision: str) -> Floors:
+    def floors(self, precision):
         if precision == "int8":
             return Floors(Floor(1e9, "out of reach"), Floor(0, "none"))
         return real_floors(self, precision)

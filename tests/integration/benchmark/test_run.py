@@ -59,7 +59,7 @@ class ToyExtractors:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+def data(tmp_path_factory) -> PreparedData:
     source = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     for index in range(30):
@@ -77,7 +77,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 
 
 @pytest.fixture(scope="module")
-def cases(tiny_teacher: Path) -> list[Case]:
+def cases(tiny_teacher) -> list[Case]:
     teacher = Case("teacher", "teacher", "torch", "fp32", tiny_teacher)
     absent = replace(teacher, name="phone", role="student", runtime="coreml", not_executed="no Mac")
     twin = replace(teacher, name="twin", role="student")
@@ -87,19 +87,19 @@ def cases(tiny_teacher: Path) -> list[Case]:
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("report")
 
 
 @pytest.fixture(scope="module")
-def metrics_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def metrics_path(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("curves") / "metrics.jsonl"
     path.write_text("".join(json.dumps({"step": i, "loss": 1 / i}) + "\n" for i in range(1, 9)))
     return path
 
 
 @pytest.fixture(scope="module")
-def report(data: PreparedData, cases: list[Case], out: Path, metrics_path: Path) -> BenchmarkReport:
+def report(data, cases, out, metrics_path) -> BenchmarkReport:
     return run(cases, data, out, "k1", {"twin": metrics_path})
 
 
@@ -116,7 +116,7 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def content(report: BenchmarkReport) -> Report:
+def content(report) -> Report:
     return read_report(report.json_path)
 
 
@@ -205,7 +205,7 @@ def test_real_images_and_counts_are_stated(content, data):
 def test_a_second_run_measures_nothing_again(report, data, cases, monkeypatch):
     """Another key (another recipe, say), the same rows: only the report is written."""
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_):
         raise AssertionError("a worker was started")
 
     before = json.loads(report.json_path.read_text())
@@ -225,7 +225,7 @@ def test_a_killed_drawing_goes_on_at_its_batch(report, data, cases, monkeypatch)
     batches[1].unlink()
     asked = []
 
-    def take(self: Pool, function: Any, orders: Any) -> Any:
+    def take(self, function, orders):
         asked.extend(orders)
         batches[1].write_bytes(lost)
         return []
@@ -238,7 +238,7 @@ def test_a_killed_drawing_goes_on_at_its_batch(report, data, cases, monkeypatch)
 
 
 @pytest.fixture
-def brightness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def brightness(monkeypatch, tmp_path) -> None:
     """A package from outside with one metric: a file and its entry point."""
     (tmp_path / "outside_brightness.py").write_text(
         "from edgekd.metrics.metric import Descriptor, Figure, Metric, of_pictures\n"

@@ -32,7 +32,7 @@ ODD = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def folder(shallow_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(shallow_teacher, tmp_path_factory) -> Path:
     return Path(shutil.copytree(shallow_teacher, tmp_path_factory.mktemp("mutated") / "teacher"))
 
 

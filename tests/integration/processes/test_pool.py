@@ -71,7 +71,7 @@ def test_results_keep_the_order_and_few_tasks_wait():
             started.append(i)
             yield i, i
 
-    def work(i: int) -> int:
+    def work(i):
         if i == 0:
             blocked.wait(10)  # the first is the slowest
         return i * i

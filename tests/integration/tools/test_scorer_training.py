@@ -34,7 +34,7 @@ def draw(color: str, style: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def parquet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def parquet(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "shapes.parquet"
     rows = [
         {
@@ -52,7 +52,7 @@ def parquet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def recipe(parquet: Path) -> ScorerRecipe:
+def recipe(parquet) -> ScorerRecipe:
     values = {
         "name": "shapes",
         "data": {"sources": [str(parquet)], "split": {"image_fraction": 0.2, "seed": 3}},
@@ -64,7 +64,7 @@ def recipe(parquet: Path) -> ScorerRecipe:
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def work(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("work")
 
 

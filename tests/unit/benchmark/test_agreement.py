@@ -35,7 +35,7 @@ def test_metrics_with_a_value_for_each_picture_are_paired():
     features = np.ones((3, 4), np.float32)
     pictures = Pictures(images(1), ("a", "b", "c"), features, np.zeros(3, np.float32))
 
-    def figures(shift: float) -> dict[str, Figure | None]:
+    def figures(shift):
         score = Figure(value=30 + shift, samples=[shift + value for value in (10, 20, 60)])
         return {"score": score, "fd": Figure(value=1), "none": None}
 

@@ -11,7 +11,7 @@ from edgekd.errors import InputError
 def test_an_entry_is_measured_once(tmp_path):
     calls = []
 
-    def measure() -> dict[str, int]:
+    def measure():
         calls.append(1)
         return {"value": 3}
 

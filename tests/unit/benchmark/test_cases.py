@@ -1,6 +1,5 @@
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +9,7 @@ from edgekd.recipe import RowGeneration
 
 
 @pytest.fixture
-def teacher(tiny_teacher: Path) -> Case:
+def teacher(tiny_teacher) -> Case:
     return Case("teacher", "teacher", "torch", "fp32", tiny_teacher)
 
 

@@ -12,7 +12,7 @@ CARD = "---\nlicense: mit\ninference:\n  parameters:\n    num_inference_steps: 4
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path) -> Path:
     (tmp_path / "scheduler").mkdir()
     _schedule(tmp_path, "LCMScheduler")
     return tmp_path

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,17 +12,17 @@ GENERATION = RowGeneration("DDIMScheduler", 2, 3.0)
 
 
 @pytest.fixture(scope="module")
-def case(tiny_sdxl_teacher: Path) -> Case:
+def case(tiny_sdxl_teacher) -> Case:
     return Case("a", "teacher", "torch", "fp32", tiny_sdxl_teacher, generation=GENERATION)
 
 
 @pytest.fixture(scope="module")
-def drawer(case: Case) -> Drawer:
+def drawer(case) -> Drawer:
     return open_drawer(case, threads=1)
 
 
 @pytest.fixture
-def batch(case: Case) -> Batch:
+def batch(case) -> Batch:
     return Batch(case, 1, ["red apple"], [0], 32, seed=0)
 
 

@@ -20,7 +20,7 @@ BATCH = Batch(CASE, 1, ["red apple", "crab", "sun"], [4, 5, 6], 32, seed=0)
 
 
 @pytest.fixture(scope="module")
-def drawer(tiny_teacher: Path) -> TorchDrawer:
+def drawer(tiny_teacher) -> TorchDrawer:
     return TorchDrawer(replace(CASE, path=tiny_teacher), threads=1)
 
 
@@ -45,7 +45,7 @@ def test_pictures_are_reproducible_and_follow_their_seed(drawer):
 def test_noise_is_that_of_the_seed_whatever_the_pipeline(drawer):
     given: list[Any] = []
 
-    def pipeline(**arguments: Any) -> Any:
+    def pipeline(**arguments):
         given.extend(torch.randn(8, generator=one) for one in arguments["generator"])
         return SimpleNamespace(images=np.zeros((3, 8, 8, 3)))
 

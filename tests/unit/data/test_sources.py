@@ -161,7 +161,7 @@ def test_heic_is_read_with_a_plugin(tmp_path, formats, encode, picture):
 
     class Plugin:
         @staticmethod
-        def register_heif_opener() -> None:
+        def register_heif_opener():
             Image.register_open("HEIF", PngImagePlugin.PngImageFile)
             Image.register_extension("HEIF", ".heic")
 

@@ -31,7 +31,7 @@ def weights(teacher: Any) -> dict[str, Tensors]:
 
 
 @pytest.fixture(scope="module")
-def original(tiny_teacher: Path) -> Any:
+def original(tiny_teacher) -> Any:
     from edgekd.diffusion.load import load_teacher
 
     return load_teacher(tiny_teacher)
@@ -211,7 +211,7 @@ def test_weights_must_be_finite(value, tiny_teacher, tmp_path):
     root = tmp_path / "teacher"
     shutil.copytree(tiny_teacher, root)
 
-    def spoil(tensors: Tensors) -> Tensors:
+    def spoil(tensors):
         tensors["mid_block.resnets.0.conv1.weight"][3, 1, 0, 0] = value
         return tensors
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ ATTENTION = "down_blocks.0.attentions.0.transformer_blocks.0."
 
 
 @pytest.fixture(scope="module")
-def teacher(tiny_sd2_teacher: Path) -> Any:
+def teacher(tiny_sd2_teacher) -> Any:
     from edgekd.diffusion.load import load_teacher
 
     return load_teacher(tiny_sd2_teacher)
@@ -119,11 +118,11 @@ def test_wrapped_models_have_the_same_points(teacher, inputs):
     from edgekd.diffusion.taps import Taps, list_points
 
     class Wrapper(torch.nn.Module):
-        def __init__(self, module: torch.nn.Module) -> None:
+        def __init__(self, module):
             super().__init__()
             self.module = module
 
-        def forward(self, *args: Any) -> Any:
+        def forward(self, *args):
             return self.module(*args)
 
     wrapped = Wrapper(Wrapper(teacher.unet))

@@ -30,7 +30,7 @@ class Setup:
 
 
 @pytest.fixture
-def small(bench: Any) -> Setup:
+def small(bench) -> Setup:
     return Setup(bench, bench.arch())
 
 

@@ -36,7 +36,7 @@ ELSEWHERE = Origin(hash="0" * 64, licence=None, lora=None, pipeline="StableDiffu
 
 
 @pytest.fixture(scope="module")
-def trajectory(tiny_teacher: Path) -> Trajectory:
+def trajectory(tiny_teacher) -> Trajectory:
     from edgekd.diffusion.load import load_pipeline
 
     return record_for_parity(load_pipeline(tiny_teacher), ["cat"], GENERATION)
@@ -53,9 +53,7 @@ def _export(source: Path, out: Path, trajectory: Trajectory, **options: Any) -> 
 
 
 @pytest.fixture(scope="module")
-def exported(
-    tiny_teacher: Path, trajectory: Trajectory, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def exported(tiny_teacher, trajectory, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("export") / "fp32"
     _export(tiny_teacher, out, trajectory, schedulers=("LCMScheduler",))
     return out
@@ -126,7 +124,7 @@ def test_no_file_names_the_machine(exported, tiny_teacher):
 
 
 def test_full_disk_is_one_clear_line(tmp_path, tiny_teacher, trajectory, monkeypatch):
-    def full(captured: Any, path: Path) -> None:
+    def full(captured, path):
         path.write_bytes(b"some of it")
         raise OSError(errno.ENOSPC, "No space left on device")
 

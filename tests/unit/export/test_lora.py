@@ -25,7 +25,7 @@ SESSION = Session(prompts=("red apple",), steps=2, guidance_scale=3.0)
 
 
 @pytest.fixture(scope="module")
-def lora(tiny_lora: Path) -> Path:
+def lora(tiny_lora) -> Path:
     return tiny_lora
 
 

@@ -30,7 +30,7 @@ with open(sys.argv[1], "rb") as file, how:
 
 
 @pytest.fixture(scope="module")
-def large_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def large_file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "weights.bin"
     path.write_bytes(b"\7" * (80 << 20))
     return path

@@ -173,7 +173,7 @@ def test_no_prompts_are_refused():
 
 
 @pytest.fixture(scope="module")
-def trajectory(tiny_teacher: Path) -> Trajectory:
+def trajectory(tiny_teacher) -> Trajectory:
     from edgekd.diffusion.load import load_pipeline
 
     return record_for_parity(load_pipeline(tiny_teacher), ["red apple"], Generation(steps=2))
@@ -184,9 +184,7 @@ PRECISIONS = ("fp32", "int8")
 
 
 @pytest.fixture(scope="module")
-def exported_folders(
-    tiny_teacher: Path, trajectory: Trajectory, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+def exported_folders(tiny_teacher, trajectory, tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("exported")
     base = None
     for precision in PRECISIONS:
@@ -200,7 +198,7 @@ def exported_folders(
 
 
 @pytest.fixture(scope="module", params=PRECISIONS)
-def exported(request: pytest.FixtureRequest, exported_folders: dict[str, Path]) -> tuple[Path, str]:
+def exported(request, exported_folders) -> tuple[Path, str]:
     return exported_folders[request.param], request.param
 
 

@@ -21,7 +21,7 @@ def session(steps: int, guidance_scale: float = 4.0, seed: int = 0) -> Session:
 
 
 @pytest.fixture(scope="module", params=["tiny_teacher", "tiny_sdxl_teacher"])
-def pipeline(request: pytest.FixtureRequest) -> Any:
+def pipeline(request) -> Any:
     return load_pipeline(request.getfixturevalue(request.param))
 
 

@@ -64,7 +64,7 @@ def test_finished_precisions_are_kept_until_the_key_changes(tmp_path, tiny_teach
     monkeypatch.setattr(stage, "get_exporter", lambda name: exporter)
     prompts = ["red apple", "cat", "never used"]
 
-    def run(key: str, *precisions: str) -> list[str]:
+    def run(key, *precisions):
         """What had to be exported."""
         exporter.calls.clear()
         section = ExportSection(precisions=list(precisions))

@@ -35,7 +35,7 @@ def test_one_student_twice_is_refused():
 
 
 @pytest.fixture
-def recipe(tiny_teacher: Path) -> Recipe:
+def recipe(tiny_teacher) -> Recipe:
     return load_recipe(data_root() / "configs" / "starter.yaml", [f"teacher.path={tiny_teacher}"])
 
 
@@ -56,7 +56,7 @@ def test_a_student_is_named_by_what_makes_it(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "distill", lambda *args: given.append(args))
     cache = TeacherCache(tmp_path, "key", "teacher")
 
-    def key(section: str, **changed: object) -> object:
+    def key(section, **changed):
         values = {**recipe.model_dump(), section: {**recipe.model_dump()[section], **changed}}
         plan = make_plan(Recipe.model_validate(values), load_target("onnx"), tmp_path)
         train_student(plan, cache, tmp_path, Silent())

@@ -22,7 +22,7 @@ def test_first_call_is_kept_apart_from_the_samples():
 
 
 def test_processor_time_counts_work_and_not_waiting():
-    def work() -> None:
+    def work():
         until = time.process_time() + 0.02
         while time.process_time() < until:
             pass
@@ -46,7 +46,7 @@ def test_interleaving_spreads_a_slow_phase_over_all_callables():
     """A machine that slows down midway must not change the ratio of equal callables."""
     started = time.perf_counter()
 
-    def work() -> None:
+    def work():
         time.sleep(0.002 if time.perf_counter() - started < 0.08 else 0.02)
 
     latencies = time_interleaved({"first": work, "second": work}, warmup=0, runs=30)

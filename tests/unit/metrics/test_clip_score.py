@@ -50,7 +50,7 @@ def test_pairs_must_match_and_be_finite():
 
 
 @pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip_folder(tmp_path_factory) -> Path:
     """A random CLIPModel with a byte-level vocabulary."""
     from edgekd.libraries import transformers
 

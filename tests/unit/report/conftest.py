@@ -217,12 +217,12 @@ def report() -> Report:
 
 
 @pytest.fixture
-def gallery(report: Report) -> Gallery:
+def gallery(report) -> Gallery:
     return make_gallery(report)
 
 
 @pytest.fixture(scope="session")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rendered(tmp_path_factory) -> Path:
     """Folder with the unchanged report, rendered."""
     folder = tmp_path_factory.mktemp("report")
     report = make_report()

@@ -1,7 +1,7 @@
 import pytest
 
 from edgekd.report.plots import curve_colors, curve_terms, loss_curves, smooth
-from edgekd.report.schema import Report, Row
+from edgekd.report.schema import Row
 from edgekd.report.svg import row_colors, row_series
 
 
@@ -52,7 +52,7 @@ def test_no_curves_no_plot():
 
 
 @pytest.fixture
-def rows(report: Report) -> list[Row]:
+def rows(report) -> list[Row]:
     student = report.rows[2]
     others = [student.model_copy(update={"name": f"student {name}"}) for name in ("kd", "scratch")]
     return [others[0], report.rows[0], others[1]]

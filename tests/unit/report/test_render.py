@@ -1,7 +1,6 @@
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -44,12 +43,12 @@ class Checker(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def html(rendered: Path) -> str:
+def html(rendered) -> str:
     return (rendered / "report.html").read_text()
 
 
 @pytest.fixture(scope="module")
-def page(html: str) -> Checker:
+def page(html) -> Checker:
     checker = Checker()
     checker.feed(html)
     checker.close()
@@ -57,7 +56,7 @@ def page(html: str) -> Checker:
 
 
 @pytest.fixture(scope="module")
-def markdown(rendered: Path) -> str:
+def markdown(rendered) -> str:
     return (rendered / "report.md").read_text()
 
 

@@ -15,7 +15,7 @@ from edgekd.runtime.pipeline import Pipeline
 
 
 @pytest.fixture
-def folder(starter_teacher: Path, tmp_path: Path) -> Path:
+def folder(starter_teacher, tmp_path) -> Path:
     """What an export of the starter holds, without its models."""
     out = tmp_path / "export"
     for name in ("tokenizer", "scheduler"):
@@ -62,6 +62,6 @@ def parts() -> Parts:
 
 
 @pytest.fixture
-def pipeline(folder: Path, parts: Parts) -> Pipeline:
+def pipeline(folder, parts) -> Pipeline:
     described = read_folder(folder)
     return Pipeline(described, parts, tuple(open_encoders(described, parts)))

@@ -38,7 +38,7 @@ class Doubles:
 
 
 @pytest.fixture
-def exported(tmp_path: Path) -> Path:
+def exported(tmp_path) -> Path:
     (tmp_path / "unet" / "Unet.mlpackage").mkdir(parents=True)
     (tmp_path / "unet" / "layout.json").write_text(json.dumps(UNET), encoding="utf-8")
     return tmp_path
@@ -56,7 +56,7 @@ def call(count: int) -> dict[str, Any]:
 def test_any_batch_is_run_in_pairs(exported, count):
     opened: list[Doubles] = []
 
-    def open_package(path: Path) -> Doubles:
+    def open_package(path):
         opened.append(Doubles(path))
         return opened[-1]
 
@@ -95,20 +95,20 @@ def test_what_core_ml_is_asked(exported, monkeypatch):
     package = exported / "unet" / "Unet.mlpackage"
 
     class MLModel:
-        def __init__(self, path: str, compute_units: str) -> None:
+        def __init__(self, path, compute_units):
             if not Path(path).is_dir():
                 raise RuntimeError("no\nmodel")
             assert compute_units == "all"
 
-        def get_spec(self) -> Any:
-            def feature(name: str, *shape: int) -> Any:
+        def get_spec(self):
+            def feature(name, *shape):
                 array = SimpleNamespace(shape=shape)
                 return SimpleNamespace(name=name, type=SimpleNamespace(multiArrayType=array))
 
             description = SimpleNamespace(input=[feature("z", 1, 4)], output=[feature("image", 1)])
             return SimpleNamespace(description=description)
 
-        def predict(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        def predict(self, inputs):
             return {"image": inputs["z"].astype(np.float16), "more": inputs["z"]}
 
     fake = SimpleNamespace(

@@ -43,7 +43,7 @@ def expected_ids(tokenizer: Any, prompts: list[str]) -> list[list[int]]:
 
 
 @pytest.fixture(scope="module")
-def padded_with_zero(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def padded_with_zero(tmp_path_factory) -> Path:
     """As SDXL's second tokenizer: padded with `!`, which is an added token then, and one learned
     concept."""
     folder = tmp_path_factory.mktemp("tokenizer") / "second"

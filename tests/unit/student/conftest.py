@@ -15,7 +15,7 @@ from edgekd.libraries import diffusers
 
 
 @pytest.fixture(params=["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher"])
-def unet_config(request: pytest.FixtureRequest) -> dict[str, Any]:
+def unet_config(request) -> dict[str, Any]:
     """The stored config of each kind of teacher's U-Net."""
     path = request.getfixturevalue(request.param) / "unet" / "config.json"
     return dict(json.loads(path.read_text()))

@@ -62,7 +62,7 @@ def test_dtype_is_the_teachers_and_no_random_number_is_drawn(tiny_teacher):
 
 
 @pytest.fixture
-def saved(tiny_teacher: Path, tmp_path: Path) -> tuple[Path, Path]:
+def saved(tiny_teacher, tmp_path) -> tuple[Path, Path]:
     """A teacher with a licence and pickled leftovers, and a student saved from it."""
     teacher = shutil.copytree(tiny_teacher, tmp_path / "teacher")
     (teacher / "LICENSE.md").write_text("terms")

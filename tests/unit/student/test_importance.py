@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edgekd.student.importance import magnitude_importance, taylor_importance, taylor_term
 
@@ -31,7 +31,7 @@ def test_taylor_importance_adds_up_over_batches():
         model.weight.copy_(torch.tensor([[1.0, -2.0, 0.5]]))
     batches = [torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([[-1.0, 2.0, 0.0]])]
 
-    def loss(batch: Tensor) -> Tensor:
+    def loss(batch):
         return torch.as_tensor(model(batch).sum())
 
     total = taylor_importance(model, loss, iter(batches))

@@ -74,7 +74,7 @@ def test_folders_agree_with_their_files(fixture, request):
 
 
 @pytest.fixture
-def folder(tiny_teacher: Path, tmp_path: Path) -> Path:
+def folder(tiny_teacher, tmp_path) -> Path:
     return Path(shutil.copytree(tiny_teacher, tmp_path / "copy"))
 
 
@@ -124,7 +124,7 @@ def test_bad_requests(folder, tmp_path):
 def test_folders_are_judged_as_by_every_other_verb(folder, tmp_path):
     from edgekd.diffusion.validate import inspect_folder
 
-    def same(path: Path) -> str:
+    def same(path):
         said = []
         for judge in (inspect_components, inspect_folder):
             with pytest.raises(InputError) as caught:

@@ -48,12 +48,12 @@ def _groups(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any
 
 
 @pytest.fixture
-def checkpoints(tmp_path: Path) -> Checkpoints:
+def checkpoints(tmp_path) -> Checkpoints:
     return Checkpoints(tmp_path / "checkpoints", "key")
 
 
 @pytest.fixture
-def save(checkpoints: Checkpoints) -> Callable[[int], Any]:
+def save(checkpoints) -> Callable[[int], Any]:
     """Save the tensor `x` whose value is the step."""
     return lambda step: checkpoints.save(step, {"model": {"x": torch.tensor([float(step)])}})
 

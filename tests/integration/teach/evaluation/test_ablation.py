@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from edgekd.teach.evaluation.ablation_suite import (
     load_ablation,
     variant_recipe,
 )
-from edgekd.teach.recipe import TeachRecipe
 from edgekd.teach.start import find_start
 from edgekd.training.log import read_rows
 
@@ -112,15 +110,13 @@ def test_bad_suites(tmp_path, recipe):
 
 
 @pytest.fixture(scope="module")
-def recipe_path(
-    make_recipe: Callable[..., TeachRecipe], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def recipe_path(make_recipe, tmp_path_factory) -> Path:
     recipe = make_recipe(guidance_scales=[2.0], samples=16).model_dump(mode="json")
     return write(tmp_path_factory.mktemp("recipe") / "recipe.yaml", recipe)
 
 
 @pytest.fixture(scope="module")
-def out(recipe_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(recipe_path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ablation")
     suite = write(folder / "suite.yaml", SUITE)
     run_ablation(suite, recipe_path, [], folder / "out", Silent())
@@ -163,7 +159,7 @@ def test_finished_stages_are_shared(out):
 def test_second_run_trains_nothing(out, recipe_path, monkeypatch):
     from edgekd.teach import run as teach
 
-    def refuse(*arguments: object) -> None:
+    def refuse(*arguments):
         raise AssertionError("it trained again")
 
     before = (out / "ablation.json").read_text()

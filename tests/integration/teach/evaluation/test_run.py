@@ -23,7 +23,7 @@ from edgekd.teach.evaluation.card import (
     write_card,
 )
 from edgekd.teach.evaluation.run import evaluate
-from edgekd.teach.recipe import TeachRecipe, TrainSection
+from edgekd.teach.recipe import TrainSection
 
 KINDS = ("known", "new_style", "new_label")
 SHEETS = ["samples.png", "sweep.png", "lowest.png", "autoencoder_worst.png"]
@@ -31,14 +31,14 @@ SHEETS += ["autoencoder_finest.png", *(f"nearest_{kind}.png" for kind in KINDS)]
 
 
 @pytest.fixture(scope="module")
-def out(tiny_teacher: Path, recipe: TeachRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(tiny_teacher, recipe, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation")
     evaluate(recipe, tiny_teacher, folder, Silent())
     return folder
 
 
 @pytest.fixture(scope="module")
-def result(out: Path) -> dict[str, Any]:
+def result(out) -> dict[str, Any]:
     return dict(read_json(out / "evaluation.json"))
 
 
@@ -81,7 +81,7 @@ def test_pictures_are_there(out, result):
 def test_second_run_draws_nothing_and_gives_the_same(
     out, result, recipe, tiny_teacher, monkeypatch
 ):
-    def refuse(*arguments: object) -> None:
+    def refuse(*arguments):
         raise AssertionError("it drew again")
 
     monkeypatch.setattr(Pool, "submit", refuse)
@@ -163,7 +163,7 @@ def test_stage_facts_by_hand():
 
 
 @pytest.fixture
-def run(recipe: TeachRecipe, tmp_path: Path) -> Path:
+def run(recipe, tmp_path) -> Path:
     """What the card reads of a training run."""
     folder = tmp_path / "run"
     folder.mkdir()

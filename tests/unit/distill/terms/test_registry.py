@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -35,7 +34,7 @@ Install = Callable[[str, str], None]
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+def install(tmp_path, monkeypatch) -> Install:
     """Install a package that brings one term, as pip would."""
     (tmp_path / "extra_terms.py").write_text(_TERM)
     monkeypatch.syspath_prepend(str(tmp_path))

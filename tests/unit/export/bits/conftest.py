@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +8,6 @@ from edgekd.diffusion.load import load_pipeline
 
 
 @pytest.fixture(scope="session")
-def tiny_pipeline(tiny_teacher: Path) -> Any:
+def tiny_pipeline(tiny_teacher) -> Any:
     """Shared: a test that changes weights puts them back."""
     return load_pipeline(tiny_teacher)

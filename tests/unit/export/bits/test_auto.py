@@ -39,7 +39,7 @@ def few_units() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(tmp_path_factory) -> Path:
     """Shared by the tests: measurements are made once."""
     return tmp_path_factory.mktemp("sensitivity")
 
@@ -196,7 +196,7 @@ def test_killed_choice_resumes(tiny_pipeline, cache, tmp_path, monkeypatch):
     drawn = []
     noise = Drawing.noise
 
-    def counted(self: Drawing, bits: Any) -> Any:
+    def counted(self, bits):
         drawn.append(bits)
         return noise(self, bits)
 
@@ -214,7 +214,7 @@ class Breaking(LinearStorage):
 
 
 def test_bits_that_leave_no_picture_are_chosen_never(tiny_pipeline, tmp_path):
-    def choose_of(**wish: Any) -> QuantizationRecipe:
+    def choose_of(**wish):
         return choose_bits(
             tiny_pipeline, SOURCE, Breaking(STORAGE.bits), PROMPTS, GENERATION, Wish(**wish),
             tmp_path, Silent(),

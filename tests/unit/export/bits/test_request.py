@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ SHIPPED = sorted((data_root() / "export_targets").glob("*/quantization/*.yaml"))
 
 
 @pytest.fixture(scope="module")
-def starters(starter_teacher: Path) -> dict[str, Any]:
+def starters(starter_teacher) -> dict[str, Any]:
     """The teacher, and the student of the default recipe, without weights."""
     from edgekd.libraries import diffusers
     from edgekd.student.config import to_unet_config

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,12 +31,12 @@ FEW = {
 
 
 @pytest.fixture(scope="module")
-def pipeline(shallow_teacher: Path) -> Any:
+def pipeline(shallow_teacher) -> Any:
     return load_pipeline(shallow_teacher)
 
 
 @pytest.fixture(scope="module")
-def recordings(pipeline: Any) -> Any:
+def recordings(pipeline) -> Any:
     session = Session(prompts=("red apple",), steps=2, guidance_scale=3.0)
     return record_denoising_inputs(pipeline, session).recordings
 

@@ -19,7 +19,7 @@ PROMPTS = ["red apple", "a boat"]
 
 
 @pytest.fixture(scope="module")
-def drawing(tiny_pipeline: Any) -> Drawing:
+def drawing(tiny_pipeline) -> Drawing:
     return Drawing(tiny_pipeline, PROMPTS, GENERATION, STORAGE)
 
 

@@ -79,7 +79,7 @@ def captured() -> Capture:
 
 
 @pytest.fixture(scope="module")
-def recordings(captured: Capture) -> list[Recording]:
+def recordings(captured) -> list[Recording]:
     """Two guided calls, one without guidance, one of an odd batch; a timestep between integers."""
     generator = torch.Generator().manual_seed(1)
     made = []
@@ -99,9 +99,7 @@ Export = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def export(
-    captured: Capture, recordings: list[Recording], tmp_path_factory: pytest.TempPathFactory
-) -> Export:
+def export(captured, recordings, tmp_path_factory) -> Export:
     """Folder of a precision's export, made once; all but the first start from the first."""
     made: dict[str, Path] = {}
     facts: dict[str, dict[str, Any]] = {}

@@ -30,7 +30,7 @@ def _node(kind: str, inputs: list[str], name: str, **options: Any) -> Any:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
+def source(tmp_path) -> Path:
     """A convolution and a product in the finest stage (down 0, up 1), the same below (down 1)."""
     rng = np.random.default_rng(0)
     nodes, weights, last = [], {}, "sample"
@@ -65,7 +65,7 @@ def _save(path: Path, nodes: list[Any], weights: dict[str, Any]) -> Path:
 
 
 @pytest.fixture
-def recordings(source: Path) -> list[Recording]:
+def recordings(source) -> list[Recording]:
     rng = np.random.default_rng(1)
     runner = OnnxRunner(source, 1)
     samples = [rng.standard_normal((2, 4, 6, 6), np.float32) for _ in range(2)]
@@ -153,7 +153,7 @@ def test_half_keeps_inputs_and_outputs_and_wide_values_in_float32(tmp_path, reco
     producers = {name: node for node in model.graph.node for name in node.output}
     convolutions = {node.name: node for node in model.graph.node if node.op_type == "Conv"}
 
-    def weight_type(name: str) -> int:
+    def weight_type(name):
         weight = convolutions[name].input[1]
         if weight in producers:  # float16 weights, brought back for a float32 node
             return next(item.i for item in producers[weight].attribute if item.name == "to")

@@ -18,7 +18,7 @@ from edgekd.progress import Silent
 
 
 @pytest.fixture(scope="module")
-def exported(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tiny_teacher, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tune") / "fp32"
     options = ExportOptions(("cat",), generation=Generation(steps=2))
     return OnnxExporter().export(tiny_teacher, out, "fp32", Silent(), options).path

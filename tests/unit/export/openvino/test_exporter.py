@@ -31,12 +31,12 @@ PROMPT = "red apple"
 
 
 @pytest.fixture(scope="module")
-def pipeline(tiny_teacher: Path) -> Any:
+def pipeline(tiny_teacher) -> Any:
     return load_pipeline(tiny_teacher)
 
 
 @pytest.fixture(scope="module")
-def exported(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tiny_teacher, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("openvino") / "fp32"
     options = ExportOptions((PROMPT,), generation=Generation(2, 4.0))
     OpenVinoExporter().export(tiny_teacher, out, "fp32", Silent(), options)
@@ -44,7 +44,7 @@ def exported(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="module")
-def decoder(pipeline: Any) -> Capture:
+def decoder(pipeline) -> Capture:
     return capture(pipeline, "vae_decoder")
 
 
@@ -67,7 +67,7 @@ def test_genai_draws_torchs_picture_from_the_folder_unchanged(pipeline, exported
         str(exported), "CPU", INFERENCE_PRECISION_HINT="f32", INFERENCE_NUM_THREADS=1
     )
 
-    def draw(seed: int) -> Any:
+    def draw(seed):
         generator = openvino_genai.TorchGenerator(seed)
         options: dict[str, Any] = {"width": 32, "height": 32, "num_inference_steps": 2}
         options |= {"guidance_scale": 7.5, "generator": generator}
@@ -155,7 +155,7 @@ def test_fewer_bits_make_smaller_files_near_the_original(
 
 
 @pytest.fixture(scope="module")
-def small_unet(pipeline: Any) -> Capture:
+def small_unet(pipeline) -> Capture:
     """Two stages of one residual pair each: quickly quantized."""
     from edgekd.libraries import diffusers
 
@@ -176,7 +176,7 @@ def small_unet(pipeline: Any) -> Capture:
 
 
 @pytest.fixture(scope="module")
-def small_calls(small_unet: Capture) -> list[Recording]:
+def small_calls(small_unet) -> list[Recording]:
     """Noise at both ends of a trajectory."""
     calls = []
     for timestep in (999.0, 1.0):

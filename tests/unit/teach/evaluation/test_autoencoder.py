@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd.benchmark.cache import Cache
 from edgekd.diffusion.validate import inspect_folder
 from edgekd.teach.evaluation.autoencoder import Autoencoder, detail, measure_autoencoder, quality
 
 
 @pytest.fixture(scope="module")
-def autoencoder(tiny_teacher: Path, cache: Cache) -> Autoencoder:
+def autoencoder(tiny_teacher, cache) -> Autoencoder:
     return Autoencoder(tiny_teacher, inspect_folder(tiny_teacher).key, cache)
 
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgekd.benchmark.cache import Cache
-from edgekd.teach.data import WHITE, Corpus
+from edgekd.teach.data import WHITE
 from edgekd.teach.evaluation.copying import (
     Nearest,
     TrainingImages,
@@ -20,7 +19,7 @@ from edgekd.teach.evaluation.prompts import Prompt
 
 
 @pytest.fixture(scope="module")
-def training(corpus: Corpus, cache: Cache) -> TrainingImages:
+def training(corpus, cache) -> TrainingImages:
     return TrainingImages.of(corpus.train, ImageExtractor(cache))
 
 

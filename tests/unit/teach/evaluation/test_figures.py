@@ -3,9 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.benchmark.cache import Cache
 from edgekd.metrics.clip_score import recall
-from edgekd.teach.data import Corpus
 from edgekd.teach.evaluation.extractor import ImageExtractor
 from edgekd.teach.evaluation.figures import (
     MetricTools,
@@ -18,11 +16,10 @@ from edgekd.teach.evaluation.probes import fit_probes
 from edgekd.teach.evaluation.prompts import held_out_set, known_set
 from edgekd.teach.evaluation.sweep import choose
 from edgekd.teach.evaluation.targets import target
-from edgekd.teach.recipe import TeachRecipe
 
 
 @pytest.fixture(scope="module")
-def tools(corpus: Corpus, recipe: TeachRecipe, cache: Cache) -> MetricTools:
+def tools(corpus, recipe, cache) -> MetricTools:
     return MetricTools(ImageExtractor(cache), fit_probes(corpus, recipe, cache)[0], recipe.evaluate)
 
 
@@ -78,7 +75,7 @@ def test_retrieval_depends_on_the_gallery_order_in_nothing(corpus, recipe, tools
 
 
 def test_guidance_is_chosen_by_fd_among_the_best_in_retrieval():
-    def row(scale: float, r1: float, fd: float) -> dict[str, object]:
+    def row(scale, r1, fd):
         retrieval = {"r1": r1, "r1_standard_error": 0.05}
         return {"guidance_scale": scale, "fd": fd, "retrieval": retrieval}
 

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 
 from edgekd.benchmark.cache import Cache
-from edgekd.teach.data import Corpus
 from edgekd.teach.evaluation.probes import Probes, border_color, color_histogram, fit_probes
 from edgekd.teach.evaluation.prompts import known_set
-from edgekd.teach.recipe import TeachRecipe
 
 
 @pytest.fixture(scope="module")
-def probes(corpus: Corpus, recipe: TeachRecipe, cache: Cache) -> Probes:
+def probes(corpus, recipe, cache) -> Probes:
     return fit_probes(corpus, recipe, cache)[0]
 
 

@@ -32,7 +32,7 @@ def quick_collections() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def save_package(tmp_path_factory: pytest.TempPathFactory, quick_collections: None) -> SavePackage:
+def save_package(tmp_path_factory, quick_collections) -> SavePackage:
     """`save_package(build, inputs, target="iOS17")`: the program that `build(mb, *variables)`
     returns, saved as it is, without any optimisation."""
     logging.getLogger("coremltools").setLevel(logging.ERROR)

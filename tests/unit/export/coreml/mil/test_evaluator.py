@@ -101,14 +101,14 @@ def test_intermediates_are_released_after_their_last_use(save_package, monkeypat
     most = 0
     original = PackageEvaluator._run
 
-    def watched(self: PackageEvaluator, *arguments: Any) -> Any:
+    def watched(self, *arguments):
         nonlocal most
         result = original(self, *arguments)
         alive.extend(weakref.ref(tensor) for tensor in result.values())
         most = max(most, sum(reference() is not None for reference in alive))
         return result
 
-    def chain(mb: Any, x: Any) -> Any:
+    def chain(mb, x):
         for _ in range(20):
             x = mb.sin(x=x)
         return x
@@ -138,7 +138,7 @@ def test_swapped_permutation_changes_the_output(save_package):
     x = np.arange(18, dtype=np.float32).reshape(2, 3, 3)
     (before,) = PackageEvaluator(package)({"x": x}).values()
 
-    def swap(model: Any) -> None:
+    def swap(model):
         name = find(model, "transpose").inputs["perm"].arguments[0].name
         constant = next(item for item in block(model).operations if item.outputs[0].name == name)
         constant.attributes["val"].immediateValue.tensor.ints.values[:] = [0, 1, 2]
@@ -151,7 +151,7 @@ def test_swapped_permutation_changes_the_output(save_package):
 def test_result_of_another_shape_is_refused(save_package):
     package = save_package(lambda mb, x: mb.transpose(x=x, perm=[0, 2, 1]), (X,))
 
-    def swap(model: Any) -> None:
+    def swap(model):
         name = find(model, "transpose").inputs["perm"].arguments[0].name
         constant = next(item for item in block(model).operations if item.outputs[0].name == name)
         constant.attributes["val"].immediateValue.tensor.ints.values[:] = [0, 1, 2]

@@ -21,12 +21,12 @@ WEIGHT = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def saved(save_package: Callable[..., Path]) -> Path:
+def saved(save_package) -> Path:
     return save_package(lambda mb, x: mb.linear(x=x, weight=WEIGHT), (torch.zeros(1, 64),))
 
 
 @pytest.fixture
-def package(saved: Path, tmp_path: Path) -> Path:
+def package(saved, tmp_path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "copy.mlpackage"))
 
 
@@ -79,7 +79,7 @@ def test_malformed_manifest(package, content):
 def test_manifest_must_stay_inside(package, way):
     (package.parent / "model.mlmodel").write_bytes((package / MODEL).read_bytes())
 
-    def change(content: Any) -> None:
+    def change(content):
         content["itemInfoEntries"][content["rootModelIdentifier"]]["path"] = way
 
     edit_manifest(package, change)
@@ -120,7 +120,7 @@ def test_model_of_another_type(package):
 
 
 def test_more_than_one_function(package):
-    def change(model: Any) -> None:
+    def change(model):
         model.mlProgram.functions["other"].CopyFrom(model.mlProgram.functions["main"])
 
     edit_model(package, change)
@@ -129,7 +129,7 @@ def test_more_than_one_function(package):
 
 
 def test_unknown_operation_set(package):
-    def change(model: Any) -> None:
+    def change(model):
         model.mlProgram.functions["main"].opset = "CoreML5"
 
     edit_model(package, change)
