@@ -4,8 +4,6 @@ Each `*_teacher` fixture is the path of an ordinary diffusers pipeline folder.
 They are made once per session: copy a folder before you change it.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Exports in the JavaScript runtimes: onnxruntime-node, and onnxruntime-web's WebAssembly build."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

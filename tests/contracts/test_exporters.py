@@ -1,7 +1,5 @@
 """What every exporter owes, whatever its runtime, on every kind of pipeline."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What every metric keeps to, whichever it is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +38,7 @@ class Networks:
     scorer: Scorer
 
     @classmethod
-    def make(cls, batch_size: int) -> Networks:
+    def make(cls, batch_size: int) -> "Networks":
         extract = FeatureExtractor(batch_size=batch_size, threads=1)
         return cls(extract, Scorer(extractor=extract, threads=1))
 

@@ -1,7 +1,5 @@
 """Exports that several tests draw with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

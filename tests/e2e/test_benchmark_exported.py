@@ -1,7 +1,5 @@
 """Rows of exported folders: drawn and timed by `edgekd.runtime`, as an app would run them."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

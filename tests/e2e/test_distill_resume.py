@@ -1,7 +1,5 @@
 """Distillation on real cached images: killed at any point, in one process and in two."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Quantization recipes from the command line to the exported folder, and on to a fine-tune."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The runtime draws diffusers' pictures: same prompts and seeds, no torch on its side."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """`edgekd-runtime` draws in an environment that has no torch, diffusers or transformers."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Conversion to Core ML, shared by the tests of evaluated packages."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import warnings

@@ -1,7 +1,5 @@
 """FD and KID against closed forms, scipy and torch-fidelity."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import scipy.linalg

@@ -1,7 +1,5 @@
 """Compressed Core ML packages, evaluated, against torch with the compressed weights."""
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections.abc import Callable

@@ -4,8 +4,6 @@ What converts, compresses and evaluates here is what an export does: torch's
 tracer, coremltools, the saved package. Core ML itself does not run on Linux.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

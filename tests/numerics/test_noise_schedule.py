@@ -1,7 +1,5 @@
 """Noise, targets and SNR against diffusers' own schedulers."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

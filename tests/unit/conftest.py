@@ -1,7 +1,5 @@
 """The inner loop: no test in here starts a process."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess

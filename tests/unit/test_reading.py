@@ -1,7 +1,5 @@
 """Files of any kind and content end in a value or in one line."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

@@ -1,7 +1,5 @@
 """Preparation by several processes, killed or failed: the same bytes, and nothing made twice."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

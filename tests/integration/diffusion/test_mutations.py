@@ -1,7 +1,5 @@
 """Whatever is done to a folder's JSON, it is accepted or refused in one line."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

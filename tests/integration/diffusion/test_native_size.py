@@ -1,7 +1,5 @@
 """A teacher of another size is loaded, drawn with and distilled from."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -10,7 +10,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from edgekd.data.records import STARTER_PARQUET
+from edgekd.data.sources import STARTER_PARQUET
 
 
 def wait_until(condition, seconds=60):

@@ -1,7 +1,5 @@
 """A saved student in a process without edgekd."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """A published architecture needs no torch."""
 
-from __future__ import annotations
-
 import time
 
 

@@ -1,7 +1,5 @@
 """The scorer's training on a handful of drawn pictures."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The rebuild of the starter without its packages."""
 
-from __future__ import annotations
-
 
 def test_without_resvg_it_imports_and_says_what_to_install(tmp_path, run_python):
     code = (

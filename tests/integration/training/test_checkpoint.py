@@ -1,7 +1,5 @@
 """A disk that is full while a checkpoint is written."""
 
-from __future__ import annotations
-
 from edgekd.progress import Silent
 from edgekd.training.checkpoint import Checkpoints
 

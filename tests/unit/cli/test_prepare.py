@@ -1,7 +1,5 @@
 """The verbs that train and prepare, as they are called."""
 
-from __future__ import annotations
-
 import json
 
 import pyarrow.parquet as pq

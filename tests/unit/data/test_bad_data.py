@@ -1,7 +1,5 @@
 """What can be wrong with data: one clear line each, and nothing left behind."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """The cache says what the teacher says, sample by sample, and is made once."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Prepare: what is kept, what is skipped and why, and that nothing is done twice."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections import Counter

@@ -1,7 +1,5 @@
 """Data of other tools as it is: all is used or listed, and nothing of the starter's is assumed."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from pathlib import Path

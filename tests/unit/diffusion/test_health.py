@@ -1,7 +1,5 @@
 """Dead parts are named before any training; random ones are alive."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from pathlib import Path

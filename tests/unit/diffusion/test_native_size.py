@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from edgekd.diffusion.native_size import teacher_of_size
 from edgekd.diffusion.validate import inspect_teacher
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import mmap
 import subprocess
 import sys

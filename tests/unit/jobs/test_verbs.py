@@ -1,7 +1,5 @@
 """Single stages: what they call their students, and what they check before the first long one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

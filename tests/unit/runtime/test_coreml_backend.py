@@ -1,7 +1,5 @@
 """Packages under edgekd's names: fixed batches, files, names. Core ML itself runs on a Mac only."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from edgekd.runtime.__main__ import main

@@ -1,7 +1,5 @@
 """Every sampler against diffusers' class of the same name, over their settings."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

@@ -1,7 +1,5 @@
 """U-Nets for tests of weights: no two weights alike, so that a wrong index shows."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """StudentArch as data: it survives JSON, is a value, and holds to its schema."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Building and saving students: a full one is the teacher, and a folder is a stock pipeline."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

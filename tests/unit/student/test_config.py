@@ -1,7 +1,5 @@
 """Student configs are stock configs: published ones, and any arch at all builds and loads."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

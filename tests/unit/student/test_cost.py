@@ -1,7 +1,5 @@
 """Costs counted from shapes equal what torch counts on the stock models."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

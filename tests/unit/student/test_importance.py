@@ -1,7 +1,5 @@
 """Importance of weights: the formulas, the sum over batches, and no trace left on the model."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """`inspect_components`: what users read, for folders and for published architectures."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import asdict
@@ -12,9 +10,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from edgekd.errors import InputError
-from edgekd.student.arch import full
 from edgekd.student.cost import text_encoder_cost, unet_cost, vae_cost
 from edgekd.student.inspect import inspect_components
+from edgekd.student.resolve import full
 
 SIZE = (16, 16)  # the starter's native latents
 

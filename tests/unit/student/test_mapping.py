@@ -3,8 +3,6 @@
 Removing blocks must equal removing the same modules from the stock teacher.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Callable

@@ -7,8 +7,6 @@
 The permutation and the hiding are written here from the layer names, apart from the code.
 """
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Presets and archs fitted to their teachers, and what is refused."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The rebuild of the starter's images, without network and without resvg."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

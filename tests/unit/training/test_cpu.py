@@ -1,7 +1,5 @@
 """Threads and memory of training on a CPU."""
 
-from __future__ import annotations
-
 import ctypes
 import resource
 

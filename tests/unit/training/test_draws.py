@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import torch
 
 from edgekd.training.draws import BatchPlan, draw, sample_indices, step_positions

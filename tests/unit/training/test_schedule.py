@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from edgekd.distill.trainer import rate_schedule as distill_rates

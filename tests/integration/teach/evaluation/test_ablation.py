@@ -1,7 +1,5 @@
 """The ablation of a teacher's recipe, on the tiny recipe."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

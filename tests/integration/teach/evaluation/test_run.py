@@ -1,7 +1,5 @@
 """A whole evaluation of a random teacher, on few pictures."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

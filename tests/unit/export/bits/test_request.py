@@ -1,7 +1,5 @@
 """Recipes by name: those that ship with targets fit the starter's own pipelines."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """What OpenVINO and Core ML store and compute, against torch with rounded weights."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Real packages of a small part: written, opened, compressed, damaged."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

@@ -1,7 +1,5 @@
 """Every precision's graph, on models small enough to write down."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import replace
 
 from edgekd.teach.evaluation.images import on_white_and_colour

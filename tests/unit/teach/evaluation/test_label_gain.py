@@ -1,7 +1,5 @@
 """The share of the noise-prediction error that labels take away, with U-Nets of known error."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import SimpleNamespace
 

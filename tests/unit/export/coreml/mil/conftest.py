@@ -1,7 +1,5 @@
 """Builds small Core ML packages from MIL programs."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import sys

@@ -1,7 +1,5 @@
 """What the tests of the operations share: a program and the same in torch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType

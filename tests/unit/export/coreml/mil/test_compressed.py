@@ -1,7 +1,5 @@
 """Compressed constants in packages, as iOS 17 and iOS 18 store them."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass

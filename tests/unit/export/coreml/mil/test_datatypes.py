@@ -1,7 +1,5 @@
 """Stored elements and casts."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Compressed weights, by hand and against coremltools on good cases."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The evaluator as a whole: inputs, types, memory, damaged programs."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Resizing pictures against torch, through saved packages."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

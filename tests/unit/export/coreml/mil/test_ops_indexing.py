@@ -1,7 +1,5 @@
 """Gathering and scattering against torch, through saved packages."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

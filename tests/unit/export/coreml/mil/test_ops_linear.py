@@ -1,7 +1,5 @@
 """Matrix products, attention, convolution and pooling against torch, through saved packages."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Quantized activations against torch, through saved packages."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Reductions and normalizations against torch, through saved packages."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

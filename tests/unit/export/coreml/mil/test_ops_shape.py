@@ -1,7 +1,5 @@
 """Operations that move elements against torch, through saved packages."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Reading packages: nothing outside of them, nothing incomplete."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable
