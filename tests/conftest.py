@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from fixtures.commands import run_cli, run_python
+from fixtures.outside import install
 
 from edgekd import resources
 
-__all__ = ["run_cli", "run_python"]
+__all__ = ["install", "run_cli", "run_python"]
 
 # One test process per core: more threads in each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,6 +1,3 @@
-import sys
-from pathlib import Path
-
 import pytest
 
 from edgekd.doctor import examine
@@ -9,39 +6,27 @@ from edgekd.measure.environment import environment
 from edgekd.runtime.declared import Runtime
 from edgekd.runtime.registry import GROUP, runtimes
 
-
-def install(folder: Path, monkeypatch: pytest.MonkeyPatch, declared: str) -> None:
-    """A package from elsewhere that brings a runtime, as pip lays it out."""
-    (folder / "elsewhere.py").write_text(declared, encoding="utf-8")
-    info = folder / "elsewhere-2.5.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 2.5\n")
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\ntpu = elsewhere:TPU\n")
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.delitem(sys.modules, "elsewhere", raising=False)
-
-
 IMPORT = "from edgekd.runtime.declared import Runtime\n"
 
 
-def test_a_runtime_from_outside_is_examined_and_its_version_is_in_reports(tmp_path, monkeypatch):
-    packages = '("elsewhere", "no-such-package")'
-    install(tmp_path, monkeypatch, f"{IMPORT}TPU = Runtime('tpu', {packages}, 'elsewhere[run]')\n")
+def test_a_runtime_from_outside_is_examined_and_its_version_is_in_reports(install):
+    packages = '("outside_tpu", "no-such-package")'
+    install(GROUP, "tpu", f"{IMPORT}VALUE = Runtime('tpu', {packages}, 'elsewhere[run]')\n")
     (row,) = (row for row in examine() if row["name"] == "tpu")
     assert row["detail"] == "no no-such-package; run: pip install 'elsewhere[run]'"
     assert not row["ok"]
-    assert environment()["versions"]["elsewhere"] == "2.5"
+    assert environment()["versions"]["outside_tpu"] == "2.5"
 
 
 @pytest.mark.parametrize(
     ("declared", "said"),
     [
-        (f"{IMPORT}TPU = Runtime('onnx', ('elsewhere',))\n", "unique, but got `onnx` twice"),
-        ("TPU = 'no runtime'\n", "elsewhere:TPU` must be a Runtime, but got str"),
+        (f"{IMPORT}VALUE = Runtime('onnx', ('elsewhere',))\n", "unique, but got `onnx` twice"),
+        ("VALUE = 'no runtime'\n", "outside_tpu:VALUE` must be a Runtime, but got str"),
     ],
 )
-def test_what_cannot_be_a_runtime_is_refused(declared, said, tmp_path, monkeypatch):
-    install(tmp_path, monkeypatch, declared)
+def test_what_cannot_be_a_runtime_is_refused(declared, said, install):
+    install(GROUP, "tpu", declared)
     with pytest.raises(InputError, match=said):
         runtimes()
 

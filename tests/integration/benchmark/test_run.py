@@ -237,27 +237,19 @@ def test_a_killed_drawing_goes_on_at_its_batch(report, data, cases, monkeypatch)
     assert all(order.indices == [4, 5] for order in asked)
 
 
-@pytest.fixture
-def brightness(monkeypatch, tmp_path) -> None:
-    """A package from outside with one metric: a file and its entry point."""
-    (tmp_path / "outside_brightness.py").write_text(
-        "from edgekd.metrics.metric import Descriptor, Figure, Metric, of_pictures\n"
-        "METRIC = Metric(\n"
-        "    Descriptor(name='brightness', label='Brightness', title='Mean grey', unit='levels',\n"
-        "               direction='higher', source='pictures', full_name='grey-n{samples}',\n"
-        "               places=('column', 'card', 'summary', 'plot'), note='mean of all pixels'),\n"
-        "    of_pictures(lambda pictures, _: Figure(value=float(pictures.images.mean()))),\n"
-        ")\n"
-    )
-    metadata = tmp_path / "outside-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
-    entry = "[edgekd.metrics]\nbrightness = outside_brightness:METRIC\n"
-    (metadata / "entry_points.txt").write_text(entry)
-    monkeypatch.syspath_prepend(str(tmp_path))
+BRIGHTNESS = """
+from edgekd.metrics.metric import Descriptor, Figure, Metric, of_pictures
+VALUE = Metric(
+    Descriptor(name="brightness", label="Brightness", title="Mean grey", unit="levels",
+               direction="higher", source="pictures", full_name="grey-n{samples}",
+               places=("column", "card", "summary", "plot"), note="mean of all pixels"),
+    of_pictures(lambda pictures, _: Figure(value=float(pictures.images.mean()))),
+)
+"""
 
 
-def test_a_metric_from_outside_is_in_every_part_of_the_report(brightness, report, data, cases):
+def test_a_metric_from_outside_is_in_every_part_of_the_report(install, report, data, cases):
+    install("edgekd.metrics", "brightness", BRIGHTNESS)
     again = run(cases, data, report.root, "k1")
     found = read_report(again.json_path)
     value = row_of(found, "twin").value("brightness")

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from edgekd.artifacts import TeacherCache, read_json
+from edgekd.artifacts import TeacherCache
 from edgekd.distill import loop
 from edgekd.errors import InputError
-from edgekd.export.protocol import Generation
 from edgekd.jobs.benchmark import benchmark_run, student_names
 from edgekd.jobs.distill import train_student
 from edgekd.jobs.export import ExportRequest, export_run
@@ -67,17 +66,6 @@ def test_a_student_is_named_by_what_makes_it(recipe, tmp_path, monkeypatch):
     assert key("student", preset="bk-sdm-base") != first
     written = given[0][1].model_dump(mode="json")
     assert key("student", preset=None, arch=written) == first
-
-
-def test_an_export_fills_the_folder_that_one_stands_in(tiny_teacher, tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    request = ExportRequest(
-        tiny_teacher, load_target("onnx"), Path(), "fp32", generation=Generation(3, 1.5)
-    )
-    assert export_run(request, Silent()).path == tmp_path / "here"
-    manifest = read_json(tmp_path / "here" / "manifest.json")
-    assert manifest["recommended"] == {"steps": 3, "guidance_scale": 1.5}
 
 
 def test_a_mount_point_is_refused_before_the_export(tiny_teacher, tmp_path, monkeypatch):

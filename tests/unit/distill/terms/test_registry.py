@@ -1,9 +1,7 @@
-from collections.abc import Callable
-
 import pytest
 import torch
+from fixtures.outside import TERM
 
-from edgekd.benchmark.curves import load_curve
 from edgekd.benchmark.suite import is_recipe_field
 from edgekd.distill.loop import make_accelerator
 from edgekd.distill.terms.registry import get_term, needs_teacher, titles
@@ -12,57 +10,10 @@ from edgekd.entries import TERMS, entries
 from edgekd.errors import InputError
 from edgekd.jobs.forecast import distill_macs
 from edgekd.recipe import LossSection
-from edgekd.report.plots import curve_terms, loss_curves
-
-_TERM = """
-from edgekd.distill.terms.term import Pair, Term
-
-def distance(forward):
-    (tapped,) = forward.tapped
-    student, teacher = tapped.features()
-    return (student - teacher.detach()).float().abs().mean()
-
-def middle(arch, teacher_config):
-    return [Pair("up_blocks.0", "up_blocks.0")]
-
-TERM = Term("middle", "middle: by strangers", True, False, distance, middle)
-"""
-
-Install = Callable[[str, str], None]
-
-
-@pytest.fixture
-def install(tmp_path, monkeypatch) -> Install:
-    """Install a package that brings one term, as pip would."""
-    (tmp_path / "extra_terms.py").write_text(_TERM)
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def make(name: str, value: str) -> None:
-        facts = tmp_path / f"extra_{name}-1.0.dist-info"
-        facts.mkdir()
-        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: extra-{name}\n")
-        (facts / "entry_points.txt").write_text(f"[{TERMS}]\n{name} = {value}\n")
-
-    return make
-
-
-def test_a_term_from_outside_is_trained_logged_and_plotted(install, bench, tmp_path):
-    install("middle", "extra_terms:TERM")
-    losses = {"task": 0, "output": 1, "feature": 0, "middle": 0.5}
-    result = bench.run(tmp_path / "run", losses=losses, steps=2)
-    curve = load_curve(result.metrics_path)
-    first = {name: points[0][1] for name, points in curve.items()}
-    assert first["loss"] == pytest.approx(first["output"] + 0.5 * first["middle"])
-    assert curve_terms({"student": curve})[:3] == [
-        ("loss", "loss (sum of weighted terms)"),
-        ("output", "output: teacher's prediction"),
-        ("middle", "middle: by strangers"),
-    ]
-    assert "middle: by strangers" in str(loss_curves({"student": curve}))
 
 
 def test_what_a_term_needs_is_asked_of_it(install, bench):
-    install("middle", "extra_terms:TERM")
+    install(TERMS, "middle", TERM)
     alone = bench.section(losses={"task": 0, "output": 0, "feature": 0, "middle": 1})
     assert alone.losses.weights == {"middle": 1.0}
     assert is_recipe_field("distill.losses.middle")
@@ -80,14 +31,14 @@ def test_every_term_has_its_entry_points_name():
 
 
 def test_two_terms_of_one_name_are_refused(install):
-    install("feature", "extra_terms:TERM")
-    with pytest.raises(InputError, match=r"`feature` from .*extra_terms:TERM"):
+    install(TERMS, "feature", TERM)
+    with pytest.raises(InputError, match=r"`feature` from .*outside_feature:VALUE"):
         get_term("feature")
 
 
 def test_what_is_no_term_of_its_name_is_refused(install):
-    install("nobody", "extra_terms:middle")
-    install("other", "extra_terms:TERM")
+    install(TERMS, "nobody", TERM, "middle")
+    install(TERMS, "other", TERM)
     for name in ("nobody", "other"):
         with pytest.raises(InputError, match="must lead to a Term of that name"):
             get_term(name)
