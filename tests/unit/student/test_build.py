@@ -10,6 +10,7 @@ import torch
 from edgekd.artifacts import read_json, write_json
 from edgekd.diffusion.load import load_model
 from edgekd.errors import InputError
+from edgekd.file_record import ARTIFACT_FILE
 from edgekd.libraries import diffusers
 from edgekd.student.arch import StageArch, StudentArch
 from edgekd.student.build import build_student, save_student
@@ -84,7 +85,7 @@ def test_other_components_are_copied_unchanged(saved):
     }
     mine = {path.relative_to(student) for path in student.rglob("*") if path.is_file()}
     unet = {Path("unet/config.json"), Path("unet/diffusion_pytorch_model.safetensors")}
-    assert mine == kept | unet | {Path("model_index.json")}
+    assert mine == kept | unet | {Path("model_index.json"), Path(ARTIFACT_FILE)}
     for path in kept:
         assert (student / path).read_bytes() == (teacher / path).read_bytes()
     assert str(teacher) not in (student / "unet" / "config.json").read_text()
