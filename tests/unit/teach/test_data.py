@@ -1,6 +1,5 @@
 """Captioned renderings: stateless, true to their captions, never held-out ones."""
 
-import hashlib
 import io
 import json
 
@@ -8,10 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.data.records import iter_records
-from edgekd.data.split import holdout
 from edgekd.errors import InputError
-from edgekd.recipe import SourcesSection, SplitSection
 from edgekd.teach.data import (
     Subject,
     Variant,
@@ -33,22 +29,6 @@ def subject(label="red apple", transparent=True, tags=("fruit", "health", "snack
     if not transparent:
         pixels[..., 3] = 255
     return Subject(pixels, label, "3d", tags, transparent, "train")
-
-
-def test_starter_split_is_the_projects_own():
-    corpus = load_corpus(TeachDataSection(resolution=16))
-    held_out = {
-        record.fields["label"]
-        for record in iter_records(SourcesSection())
-        if holdout(
-            record.fields["label"], hashlib.sha256(record.image_bytes).hexdigest(), SplitSection()
-        )
-        == "group"
-    }
-    assert held_out
-    assert not held_out & {s.label for s in corpus.train}
-    assert held_out == {s.label for s in corpus.validation if s.split == "group"}
-    assert len(corpus.train) + len(corpus.validation) == 6661
 
 
 def test_opaque_images_without_labels(tmp_path):

@@ -11,45 +11,26 @@ from edgekd.export.outline import component_names
 
 # From swift/StableDiffusion/pipeline/*.swift of apple/ml-stable-diffusion, at the sizes of the tiny
 # teachers: 8x8 latents, 24 tokens, text widths 32 and 48.
+IDS = {"input_ids": (1, 24)}
+VAE = {
+    "vae_encoder": ("VAEEncoder", {"x": (1, 3, 32, 32)}, ["latent"]),
+    "vae_decoder": ("VAEDecoder", {"z": (1, 4, 8, 8)}, ["image"]),
+}
+CALL = {"sample": (2, 4, 8, 8), "timestep": (2,)}
+UNET = {**CALL, "encoder_hidden_states": (2, 32, 1, 24)}
+UNET_XL = {**CALL, "encoder_hidden_states": (2, 80, 1, 24)}
+UNET_XL |= {"text_embeds": (2, 32), "time_ids": (2, 6)}
 EXPECTED = {
     "tiny_teacher": {
-        "text_encoder": (
-            "TextEncoder",
-            {"input_ids": (1, 24)},
-            ["last_hidden_state", "pooled_outputs"],
-        ),
-        "vae_encoder": ("VAEEncoder", {"x": (1, 3, 32, 32)}, ["latent"]),
-        "vae_decoder": ("VAEDecoder", {"z": (1, 4, 8, 8)}, ["image"]),
-        "unet": (
-            "Unet",
-            {"sample": (2, 4, 8, 8), "timestep": (2,), "encoder_hidden_states": (2, 32, 1, 24)},
-            ["noise_pred"],
-        ),
+        "text_encoder": ("TextEncoder", IDS, ["last_hidden_state", "pooled_outputs"]),
+        **VAE,
+        "unet": ("Unet", UNET, ["noise_pred"]),
     },
     "tiny_sdxl_teacher": {
-        "text_encoder": (
-            "TextEncoder",
-            {"input_ids": (1, 24)},
-            ["pooled_outputs", "hidden_embeds"],
-        ),
-        "text_encoder_2": (
-            "TextEncoder2",
-            {"input_ids": (1, 24)},
-            ["pooled_outputs", "hidden_embeds"],
-        ),
-        "vae_encoder": ("VAEEncoder", {"x": (1, 3, 32, 32)}, ["latent"]),
-        "vae_decoder": ("VAEDecoder", {"z": (1, 4, 8, 8)}, ["image"]),
-        "unet": (
-            "Unet",
-            {
-                "sample": (2, 4, 8, 8),
-                "timestep": (2,),
-                "encoder_hidden_states": (2, 80, 1, 24),
-                "text_embeds": (2, 32),
-                "time_ids": (2, 6),
-            },
-            ["noise_pred"],
-        ),
+        "text_encoder": ("TextEncoder", IDS, ["pooled_outputs", "hidden_embeds"]),
+        "text_encoder_2": ("TextEncoder2", IDS, ["pooled_outputs", "hidden_embeds"]),
+        **VAE,
+        "unet": ("Unet", UNET_XL, ["noise_pred"]),
     },
 }
 

@@ -15,6 +15,7 @@ from edgekd.export.coreml.mil import ops_linear
 
 W2, W1, W3 = draw(6, 4, 3, 3, seed=2), draw(6, 4, 3, seed=2), draw(6, 4, 2, 3, 3, seed=2)
 BIAS = draw(6, seed=3)
+AROUND = {"pad_type": "custom", "pad": [1] * 4}
 PICTURE, ODD = draw(2, 4, 8, 7), draw(1, 4, 7, 9)
 
 
@@ -59,8 +60,7 @@ CASES = [
         lambda x: F.conv2d(x, W2, BIAS, stride=(2, 1), padding=1),
         bias=BIAS.numpy(),
         strides=[2, 1],
-        pad_type="custom",
-        pad=[1, 1, 1, 1],
+        **AROUND,
     ),
     conv(
         PICTURE,
@@ -101,15 +101,13 @@ CASES = [
         lambda x: F.conv_transpose2d(x, T2, BIAS, stride=2, padding=1),
         bias=BIAS.numpy(),
         strides=[2, 2],
-        pad_type="custom",
-        pad=[1, 1, 1, 1],
+        **AROUND,
     ),
     conv_transpose(
         T2,
         lambda x: F.conv_transpose2d(x, T2, stride=2, padding=1, output_padding=1),
         strides=[2, 2],
-        pad_type="custom",
-        pad=[1, 1, 1, 1],
+        **AROUND,
         output_shape=[1, 6, 14, 18],
     ),
     conv_transpose(
@@ -183,16 +181,14 @@ CASES = [
         lambda x: F.avg_pool2d(x, 3, 2, padding=1),
         kernel_sizes=[3, 3],
         strides=[2, 2],
-        pad_type="custom",
-        pad=[1, 1, 1, 1],
+        **AROUND,
     ),
     pool(
         "avg_pool",
         lambda x: F.avg_pool2d(x, 3, 2, padding=1, count_include_pad=False),
         kernel_sizes=[3, 3],
         strides=[2, 2],
-        pad_type="custom",
-        pad=[1, 1, 1, 1],
+        **AROUND,
         exclude_padding_from_average=True,
     ),
     pool(
@@ -203,8 +199,7 @@ CASES = [
         lambda x: F.max_pool2d(x, 3, 2, padding=1),
         kernel_sizes=[3, 3],
         strides=[2, 2],
-        pad_type="custom",
-        pad=[1, 1, 1, 1],
+        **AROUND,
     ),
 ]
 
