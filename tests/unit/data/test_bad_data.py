@@ -4,13 +4,13 @@ import io
 import json
 import os
 import random
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fixtures.captioned import make_tar
 from PIL import Image
 
 from edgekd.data.prepare import prepare
@@ -53,15 +53,7 @@ def parquet(table: dict) -> Callable[[Path], dict]:
 
 
 def tar(members: dict[str, bytes]) -> Callable[[Path], dict]:
-    def make(tmp: Path) -> dict:
-        with tarfile.open(tmp / "set.tar", "w") as archive:
-            for name, content in members.items():
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-        return {"sources": [str(tmp / "set.tar")]}
-
-    return make
+    return lambda tmp: {"sources": [str(make_tar(tmp / "set.tar", members))]}
 
 
 def pipe(tmp: Path) -> dict:

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.errors import InputError
 from edgekd.libraries import diffusers
 from edgekd.resources import STARTER, find_yaml
 from edgekd.teach.loop import step_at
 from edgekd.teach.ranks import Ranks
 from edgekd.teach.recipe import load_teach_recipe
-from edgekd.teach.unet import _draw_noise, build_unet, compiled
+from edgekd.teach.unet import _draw_noise, build_unet
 
 TINY = Path(__file__).parents[2] / "tiny-teacher.yaml"
 
@@ -49,26 +48,3 @@ def test_shipped_recipe_builds_the_teacher_that_is_asked_for():
     for name in ("down_block_types", "up_block_types", "block_out_channels", "sample_size"):
         assert list(np.atleast_1d(unet.config[name])) == list(np.atleast_1d(known[name]))
     assert 12e6 < sum(p.numel() for p in unet.parameters()) < 14e6
-
-
-def _small_net() -> torch.nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 4))
-
-
-def test_compiled_net_trains_the_same_weights():
-    net, inputs = _small_net(), torch.linspace(-1, 1, 8).reshape(2, 4)
-    net(inputs).square().sum().backward()
-    expected = [parameter.grad.clone() for parameter in net.parameters()]
-    net.zero_grad()
-    compiled(net)(inputs).square().sum().backward()
-    torch.testing.assert_close([parameter.grad for parameter in net.parameters()], expected)
-
-
-def test_compiling_without_a_compiler_is_refused(monkeypatch, tmp_path):
-    torch._dynamo.reset()
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing compiled before
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(tmp_path / "none"),))
-    with pytest.raises(InputError, match=r"`unet\.compile` needs a compiler that torch can use"):
-        compiled(_small_net())(torch.zeros(2, 4))

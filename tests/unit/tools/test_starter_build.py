@@ -4,12 +4,11 @@ import base64
 import hashlib
 import io
 import json
-import stat
-import tarfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from fixtures.captioned import make_tar
 from PIL import Image
 
 from edgekd.errors import InputError
@@ -19,7 +18,6 @@ from tools.starter.build import (
     Emoji,
     IconSet,
     compare,
-    fetch,
     list_emoji,
     read_members,
     render,
@@ -28,53 +26,13 @@ from tools.starter.build import (
 from tools.starter.packages import EMOJIBASE, STYLES, Package
 
 
-def tarball(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
-
-
 def pinned(path: Path) -> Package:
     digest = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
     return Package("some", "1.0.0", digest)
 
 
-@pytest.fixture
-def fake_npm(tmp_path, monkeypatch):
-    """An `npm` that packs a prepared tarball, or fails."""
-
-    def install(script: str) -> None:
-        npm = tmp_path / "bin" / "npm"
-        npm.parent.mkdir(exist_ok=True)
-        npm.write_text(f"#!/bin/sh\n{script}\n")
-        npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setenv("PATH", f"{npm.parent}:/usr/bin:/bin")
-
-    return install
-
-
-def test_fetch_verifies_what_npm_brings(tmp_path, fake_npm):
-    path = tarball(tmp_path / "some-1.0.0.tgz", {"package/a.json": b"{}"})
-    fake_npm('echo "[{\\"filename\\": \\"some-1.0.0.tgz\\"}]"')
-    assert fetch(pinned(path), tmp_path) == path
-    with pytest.raises(InputError, match=r"some@1.0.0 must have SHA-512 AAAA"):
-        fetch(Package("some", "1.0.0", "AAAA"), tmp_path)
-
-
-def test_npm_that_fails_or_is_missing(tmp_path, fake_npm, monkeypatch):
-    fake_npm("echo 'npm warn x' >&2; echo 'npm error 404 not found' >&2; exit 1")
-    with pytest.raises(InputError, match="exit code 1 npm error 404 not found"):
-        fetch(EMOJIBASE, tmp_path)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match="`npm` must be installed"):
-        fetch(EMOJIBASE, tmp_path)
-
-
 def test_one_changed_byte_is_seen(tmp_path):
-    path = tarball(tmp_path / "a.tgz", {"package/a.json": b"{}"})
+    path = make_tar(tmp_path / "a.tgz", {"package/a.json": b"{}"}, "w:gz")
     package = pinned(path)
     verify(path, package)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -84,7 +42,7 @@ def test_one_changed_byte_is_seen(tmp_path):
 
 def test_only_wanted_members_are_read(tmp_path):
     members = {"package/a.json": b"1", "package/b.json": b"2", "../package/a.json": b"3"}
-    assert read_members(tarball(tmp_path / "a.tgz", members), r"package/a\.json") == {
+    assert read_members(make_tar(tmp_path / "a.tgz", members, "w:gz"), r"package/a\.json") == {
         "a.json": b"1"
     }
 
