@@ -1,7 +1,4 @@
-import json
 import math
-import os
-import subprocess
 import sys
 
 import pytest
@@ -65,29 +62,6 @@ def test_inputs_are_rounded_only_while_the_context_is_open(captured):
     torch.testing.assert_close(captured.module(sample)[0], sample / 2)
 
 
-def test_resources_hold_the_tokenizer_and_a_script_for_the_rest(tiny_teacher, tmp_path):
-    (tmp_path / "tokenizer").symlink_to(tiny_teacher / "tokenizer")
-    write_resources(tmp_path)
-    vocabulary = json.loads((tmp_path / "Resources/vocab.json").read_text(encoding="utf-8"))
-    assert "<|startoftext|>" in vocabulary
-    assert (tmp_path / "Resources/merges.txt").read_text(encoding="utf-8")
-    # Run the script against a compiler that records what it is asked.
-    (tmp_path / "unet/Unet.mlpackage").mkdir(parents=True)
-    (tmp_path / "bin").mkdir()
-    fake = tmp_path / "bin/xcrun"
-    fake.write_text('#!/bin/sh\necho "$@"\n')
-    fake.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["sh", str(tmp_path / "compile.sh")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "coremlcompiler compile unet/Unet.mlpackage Resources/\n"
-
-
 def test_a_tokenizer_that_swift_cannot_read_is_refused(tmp_path):
     (tmp_path / "tokenizer").mkdir()
     with pytest.raises(InputError, match=r"vocab\.json"):
@@ -101,14 +75,3 @@ def test_only_a_mac_executes(monkeypatch):
     assert "not executed by Core ML" in exporter.not_executed_here()
     monkeypatch.setattr(sys, "platform", "darwin")
     assert exporter.not_executed_here() == ""
-
-
-def test_importing_the_exporter_prints_nothing():
-    done = subprocess.run(
-        [sys.executable, "-c", "import edgekd.export.coreml.exporter"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "coremltools" not in done.stderr + done.stdout
-    assert "libcoremlpython" not in done.stderr

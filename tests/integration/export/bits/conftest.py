@@ -1,0 +1,3 @@
+from fixtures.pipelines import tiny_pipeline
+
+__all__ = ["tiny_pipeline"]
