@@ -34,21 +34,13 @@ def large_file(tmp_path_factory) -> Path:
     return path
 
 
-def test_what_was_read_of_a_mapped_file_does_not_stay_resident(large_file):
+def test_what_was_read_of_a_mapped_file_does_not_stay_resident(large_file, run_python):
     if not sys.platform.startswith("linux"):
         with pages.returned_pages():
             assert not pages.return_pages()
         return
     kept, returned = (
-        int(
-            subprocess.run(
-                [sys.executable, "-c", SCRIPT, str(large_file), how],
-                check=True,
-                capture_output=True,
-                text=True,
-            ).stdout
-        )
-        for how in ("kept", "returned")
+        int(run_python(SCRIPT, large_file, how).stdout) for how in ("kept", "returned")
     )
     assert kept > 75 << 20
     how = subprocess.run(["stat", "-f", "-c", "%T", large_file], capture_output=True, text=True)
