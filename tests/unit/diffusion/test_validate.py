@@ -178,6 +178,8 @@ BAD: list[tuple[Spoil, str]] = [
     ),
     (_in("model_index.json", text_encoder=[None, None]), "must name the class of `text_encoder`"),
     (_without("vae"), "must have a `vae` folder"),
+    (_without("tokenizer"), "tokenizer"),
+    (_without("scheduler"), "scheduler"),
     (_without("unet/config.json"), "must have `unet/config.json`"),
     (
         lambda root: (root / UNET).rename(root / "unet" / "diffusion_pytorch_model.bin"),
