@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import InputError
-from edgekd.reading import read_json as read_json
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -133,12 +132,34 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
-    """Write named numpy arrays as safetensors, whole or not at all."""
+    """Write named numpy arrays as safetensors, whole or not at all, with a hash of them."""
     import numpy as np
     from safetensors.numpy import save_file
 
+    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     with atomic_file(path) as temporary:
-        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, temporary)
+        save_file(arrays, temporary, {"sha256": _hash_arrays(arrays)})
+
+
+def read_tensors(path: Path) -> dict[str, Any] | None:
+    """What `write_tensors` wrote; None: it is missing or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            sealed = (file.metadata() or {}).get("sha256")
+    except (OSError, SafetensorError, ValueError, TypeError):
+        return None
+    return arrays if sealed == _hash_arrays(arrays) else None
+
+
+def _hash_arrays(arrays: dict[str, Any]) -> str:
+    rows = [
+        [name, str(array.dtype), list(array.shape), hashlib.sha256(array).hexdigest()]
+        for name, array in sorted(arrays.items())
+    ]
+    return hash_value(rows)
 
 
 def disk_problem(error: OSError, folder: Path) -> InputError | None:

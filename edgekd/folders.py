@@ -11,7 +11,6 @@ edgekd's mark in it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -20,76 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import EdgekdError, InputError
-from edgekd.files import hash_file, hash_value, is_running, making, write_json, writing
-
-ARTIFACT_FILE = "artifact.json"
-# What `artifact.json` holds while a folder grows.
-_GROWING = {"growing": True}
-# Desktops drop these into any folder that somebody looks at.
-_DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
-_RECORD_BYTES = 64 << 20
+from edgekd.file_record import (
+    ARTIFACT_FILE,
+    GROWING,
+    damage,
+    finish,
+    foreign_entry,
+    read_mark,
+    read_record,
+)
+from edgekd.files import is_running, making, write_json, writing
 
 
 def _silent(text: str) -> None:
     del text
-
-
-def finish(root: Path, key: str, only: tuple[str, ...] = (), **facts: Any) -> None:
-    """Mark a folder as whole: write its key, its facts and the record of its files.
-
-    Args:
-        only: names of the files and folders in it that are the result; () is all there is. A
-            folder with more in it than its result cannot be replaced as a whole.
-    """
-    names = [root / name for name in only] or [root]
-    files = [file for name in names for file in _files(name)]
-    record = {file.relative_to(root).as_posix(): _stamp(file) for file in files}
-    record.pop(ARTIFACT_FILE, None)
-    content = {"key": key, **facts, "whole": not only, "files": record}
-    write_json(root / ARTIFACT_FILE, {**content, "seal": hash_value(content)})
-
-
-def restamp(root: Path, name: str) -> None:
-    """Renew the record of one file that was changed after the folder was finished."""
-    record = read_record(root)
-    if record is not None:
-        content = {**record, "files": {**record["files"], name: _stamp(root / name)}}
-        write_json(root / ARTIFACT_FILE, {**content, "seal": hash_value(content)})
-
-
-def _files(path: Path) -> list[Path]:
-    """Files and links at or below a path; links are not followed."""
-    if path.is_symlink() or not path.is_dir():
-        return [path]
-    return [
-        Path(folder) / name
-        for folder, folders, files in os.walk(path)
-        for name in sorted([*files, *(f for f in folders if (Path(folder) / f).is_symlink())])
-    ]
-
-
-def _stamp(path: Path) -> dict[str, Any]:
-    if path.is_symlink():
-        return {"link": os.readlink(path)}
-    return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
-
-
-def read_record(root: Path) -> dict[str, Any] | None:
-    """The content of a folder's `artifact.json`; None: there is none, or it is damaged."""
-    record = _read(root)
-    if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
-        return None
-    return record if record.pop("seal", None) == hash_value(record) else None
-
-
-def _read(root: Path) -> Any:
-    path = root / ARTIFACT_FILE
-    try:
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > _RECORD_BYTES:
-            return None
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 def finished(root: Path, key: str, say: Callable[[str], None] = _silent) -> dict[str, Any] | None:
@@ -110,46 +53,6 @@ def finished(root: Path, key: str, say: Callable[[str], None] = _silent) -> dict
         say(f"  `{root / harmed}` is missing or damaged: it is made again")
         return None
     return record
-
-
-def damage(root: Path, record: dict[str, Any], thorough: bool = False) -> str:
-    """The first file that is not as the record says, or "".
-
-    Names and sizes are always compared, hashes where a file was written or renamed after the
-    record: short of a failing disk, nothing else can have changed a content.
-
-    Args:
-        thorough: compare all hashes.
-    """
-    written = (root / ARTIFACT_FILE).stat().st_ctime_ns
-    for name, stamp in record["files"].items():
-        path = root / name
-        try:
-            state = path.lstat()
-            if "link" in stamp:
-                intact = path.is_symlink() and os.readlink(path) == stamp["link"]
-            else:
-                intact = not path.is_symlink() and state.st_size == stamp["bytes"]
-                if intact and (thorough or state.st_ctime_ns >= written):
-                    intact = hash_file(path) == stamp["sha256"]
-        except (OSError, KeyError, TypeError, ValueError):
-            intact = False
-        if not intact:
-            return str(name)
-    return ""
-
-
-def foreign_entry(root: Path) -> Path | None:
-    """Something in a folder that its record does not list; None: there is nothing else.
-
-    A folder without a readable record is foreign itself, unless it is empty.
-    """
-    record = read_record(root)
-    if record is None or not record.get("whole"):
-        return next(iter(sorted(root.iterdir())), None) and root
-    known = {root / name for name in record["files"]} | {root / ARTIFACT_FILE}
-    entries = (path for path in _files(root) if path.name not in _DESKTOP)
-    return next((path for path in entries if path not in known), None)
 
 
 def check_replaceable(path: Path, option: str = "--out") -> None:
@@ -206,7 +109,7 @@ def temporary_folder(final: Path) -> Iterator[Path]:
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
     try:
-        write_json(temporary / ARTIFACT_FILE, _GROWING)
+        write_json(temporary / ARTIFACT_FILE, GROWING)
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -250,7 +153,7 @@ def resumable_folder(final: Path, key: str) -> Iterator[Path]:
             if other.fullmatch(path.name) and path != partial and _is_growing(path):
                 shutil.rmtree(path, ignore_errors=True)
         partial.mkdir(parents=True, exist_ok=True)
-        write_json(partial / ARTIFACT_FILE, _GROWING)
+        write_json(partial / ARTIFACT_FILE, GROWING)
         for temporary in (*partial.rglob(".*.tmp*"), *partial.rglob(".tmp??????")):
             temporary.unlink(missing_ok=True)  # the second pattern is safetensors' own
         try:
@@ -264,7 +167,7 @@ def resumable_folder(final: Path, key: str) -> Iterator[Path]:
 def _is_growing(folder: Path) -> bool:
     """Whether a folder under a temporary name is one of edgekd's."""
     ours = folder.is_dir() and not folder.is_symlink()
-    return ours and (_read(folder) == _GROWING or read_record(folder) is not None)
+    return ours and (read_mark(folder) == GROWING or read_record(folder) is not None)
 
 
 def _replace(final: Path, new: Path) -> None:

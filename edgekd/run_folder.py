@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import InputError
+from edgekd.file_record import ARTIFACT_FILE, foreign_entry, read_record
 from edgekd.files import making, write_json
-from edgekd.folders import ARTIFACT_FILE, foreign_entry, read_record
 from edgekd.resources import STARTER_NAME
 
 # Folders of work that a later call goes on with: see `edgekd.folders.resumable_folder`.

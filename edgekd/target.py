@@ -8,16 +8,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from edgekd.errors import InputError
-from edgekd.recipe import Section, load_yaml, validate
+from edgekd.recipe import Bounds
 from edgekd.resources import data_root
-
-
-class Budgets(Section):
-    """Upper bounds for the exported student on this target; null: none."""
-
-    latency_ms: float | None = Field(None, gt=0)
-    peak_bytes: int | None = Field(None, gt=0)
-    size_bytes: int | None = Field(None, gt=0)
+from edgekd.schema import Section, load_yaml, validate
 
 
 class Target(Section):
@@ -28,7 +21,9 @@ class Target(Section):
     deploy: str = Field(..., description="the precision that the headline figures speak of")
     batch_sizes: Literal["dynamic"] | list[int] = "dynamic"
     schedulers: list[str] = Field(..., min_length=1, description="schedulers its clients know")
-    budgets: Budgets = Budgets()
+    budgets: Bounds = Field(
+        {}, description="bounds of the exported student by metric: `latency_ms`, `size_bytes`, ..."
+    )
 
     @model_validator(mode="after")
     def _deploy_is_exported(self) -> Target:

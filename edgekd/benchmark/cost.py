@@ -1,18 +1,18 @@
-"""Time and memory of every subject, measured once per content and machine."""
+"""Time and memory of every row, measured once per content and machine."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import Any
 
-from edgekd.artifacts import read_json, write_json
-from edgekd.benchmark.drawing import Bench
-from edgekd.benchmark.subjects import TORCH
-from edgekd.benchmark.suite import GenerationSection
-from edgekd.benchmark.workers import Batch, Timing, draw_batch, time_subjects
+from edgekd.benchmark.cases import TORCH, Case
+from edgekd.benchmark.draw import preload
+from edgekd.benchmark.matrix import Matrix
+from edgekd.benchmark.speed import SpeedOrder, SpeedResult, measure_speed
+from edgekd.benchmark.workers import draw_batch
 from edgekd.measure.environment import cpu, versions
-from edgekd.measure.memory import measured
+from edgekd.measure.memory import PeakMemory, measured
+from edgekd.processes.child import Child
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 
@@ -20,80 +20,62 @@ from edgekd.progress import Progress
 _AT_ONCE = 2
 
 
-def speed_of_all(bench: Bench, pool: Pool, progress: Progress) -> dict[str, Any] | None:
-    """Latencies of all subjects; one process times them in turns while the others rest."""
-    speed = bench.suite.speed
-    if speed is None:
+def speed_of_all(matrix: Matrix, progress: Progress) -> SpeedResult | None:
+    """Latencies of all rows: exported ones in turns in a process without torch, those of torch in
+    turns in another."""
+    if matrix.suite.speed is None:
         return None
-    subjects = bench.timed
-    settings = {
-        "generation": bench.suite.generation.model_dump(),
-        "speed": speed.model_dump(),
-        "resolution": bench.data.resolution,
-        "caption": bench.prompts.captions[0],
-    }
+    groups: dict[bool, list[Case]] = {False: [], True: []}
+    for case in matrix.timed:
+        groups[case.runtime == TORCH].append(case)
+    found = [_timed(matrix, group, progress) for group in groups.values() if group]
+    loads = [one.load_average for one in found if one.load_average is not None]
+    timings = {name: parts for one in found for name, parts in one.timings.items()}
+    return SpeedResult(load_average=min(loads, default=None), timings=timings)
 
-    timing = Timing(
-        subjects, bench.prompts.captions[0], bench.suite.generation, speed, bench.data.resolution
-    )
+
+def _timed(matrix: Matrix, cases: list[Case], progress: Progress) -> SpeedResult:
+    speed, caption = matrix.suite.speed, matrix.prompts.captions[0]
+    assert speed is not None
+    order = SpeedOrder(cases, caption, matrix.data.resolution, speed)
 
     def measure() -> Any:
-        progress.info(f"timing {len(subjects)} subjects in turns on {speed.threads} thread(s)")
-        return pool.submit(time_subjects, timing).result()
+        progress.info(f"timing {len(cases)} rows in turns on {speed.threads} thread(s)")
+        with Child("time rows", speed.threads) as child:
+            return child.call(measure_speed, order).model_dump()
 
-    names = [[subject.name, bench.keys[subject.name]] for subject in subjects]
-    found: dict[str, Any] = bench.cache.json("speed", [names, settings, cpu(), versions()], measure)
-    return found
+    names = [[case.name, matrix.keys[case.name]] for case in cases]
+    settings = [caption, matrix.data.resolution, speed.model_dump()]
+    found = matrix.cache.json("speed", [names, settings, cpu(), versions()], measure)
+    return SpeedResult.model_validate(found)
 
 
-def memory_of_all(bench: Bench, progress: Progress) -> dict[str, Any] | None:
-    """Peak memory of each subject in a fresh process: load and draw one picture.
+def memory_of_all(matrix: Matrix, progress: Progress) -> dict[str, PeakMemory]:
+    """Peak memory of each row in a fresh process: load and draw one picture.
 
     One denoising step is drawn: the second needs no more than the first.
     """
-    if not bench.suite.memory:
-        return None
-    threads = bench.suite.speed.threads if bench.suite.speed else 1
-    paths = {
-        subject.name: bench.cache.path("memory", [bench.drawing_key(subject), threads], ".json")
-        for subject in bench.timed
-    }
-    orders = [
-        replace(bench.batch(subject, range(1), threads), generation=_one_step(bench))
-        for subject in bench.timed
-        if not paths[subject.name].is_file()
+    if not matrix.suite.memory:
+        return {}
+    threads = matrix.suite.speed.threads if matrix.suite.speed else 1
+    keys = {case.name: [matrix.drawing_key(case), threads] for case in matrix.timed}
+    kept = {name: matrix.cache.known("memory", key) for name, key in keys.items()}
+    batches = [
+        matrix.batch(case, range(1), threads).drawn_with(steps=1)
+        for case in matrix.timed
+        if kept[case.name] is None
     ]
-    if orders:
-        work = functools.partial(measured, draw_batch, preload=_preload)
+    if batches:
+        work = functools.partial(measured, draw_batch, preload=preload)
         with (
-            progress.track("peak memory in fresh processes", len(orders)) as advance,
+            progress.track("peak memory in fresh processes", len(batches)) as advance,
             Pool("measure peak memory", _AT_ONCE, threads, fresh=True) as pool,
         ):
-            for order, found in pool.each(work, orders):
-                write_json(paths[order.subject.name], found.memory.to_dict())
+            for batch, found in pool.each(work, batches):
+                name, memory = batch.case.name, found.memory.to_dict()
+                kept[name] = matrix.cache.keep("memory", keys[name], memory)
                 advance(1)
-    return {name: read_json(path) for name, path in paths.items()}
-
-
-def _one_step(bench: Bench) -> GenerationSection:
-    return bench.suite.generation.model_copy(update={"steps": 1})
-
-
-def _preload(batch: Batch) -> None:
-    """Import a subject's libraries (see `measured`)."""
-    from edgekd.libraries import diffusers
-
-    runtime = batch.subject.runtime
-    for name in ("StableDiffusionPipeline", "StableDiffusionXLPipeline"):
-        getattr(diffusers, name)
-    if runtime == TORCH:
-        import edgekd.diffusion.load  # noqa: F401
-
-        return
-    from edgekd.export.registry import get_exporter
-
-    get_exporter(runtime)
-    if runtime == "onnx":
-        from optimum.onnxruntime import ORTDiffusionPipeline  # noqa: F401
-    if runtime == "openvino":
-        from optimum.intel import OVDiffusionPipeline  # noqa: F401
+    return {
+        name: PeakMemory(values["baseline_bytes"], values["peak_bytes"])
+        for name, values in kept.items()
+    }

@@ -1,4 +1,4 @@
-"""Every subject's pictures and their features, kept on disk by the content they depend on.
+"""Every row's pictures and their features, kept on disk by the content they depend on.
 
 A killed benchmark goes on at the batch where it stopped; a teacher that has
 not changed is not drawn again for the next student.
@@ -6,102 +6,29 @@ not changed is not drawn again for the next student.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgekd.artifacts import PreparedData, hash_value
-from edgekd.benchmark.cache import Cache
-from edgekd.benchmark.prompts import Prompts, iter_validation
-from edgekd.benchmark.quality import Floats, Judge, Pictures
-from edgekd.benchmark.subjects import Subject, folder_bytes
-from edgekd.benchmark.suite import Suite
-from edgekd.benchmark.workers import Batch, draw_all, read_images
+from edgekd.benchmark.cases import Case
+from edgekd.benchmark.extract import Extractors
+from edgekd.benchmark.matrix import Matrix
+from edgekd.benchmark.prompts import iter_validation
+from edgekd.benchmark.workers import draw_all, read_images
 from edgekd.errors import GateError
-from edgekd.measure.environment import versions
+from edgekd.metrics.metric import Floats, Pictures
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What all parts of one benchmark share.
-
-    Attributes:
-        keys: subject name -> hash of what decides its pictures.
-        cache: everything already measured.
-    """
-
-    suite: Suite
-    subjects: tuple[Subject, ...]
-    keys: dict[str, str]
-    data: PreparedData
-    prompts: Prompts
-    cache: Cache
-
-    @property
-    def runnable(self) -> tuple[Subject, ...]:
-        return tuple(subject for subject in self.subjects if not subject.not_executed)
-
-    @property
-    def timed(self) -> tuple[Subject, ...]:
-        """Rows whose times and memory are those of their runtime."""
-        return tuple(subject for subject in self.runnable if not subject.evaluated)
-
-    @property
-    def largest_bytes(self) -> int:
-        return max(folder_bytes(subject.path) for subject in self.runnable)
-
-    def drawing_key(self, subject: Subject) -> str:
-        """Hash of all that decides the pictures of a subject."""
-        quality = self.suite.quality
-        return hash_value(
-            [
-                self.keys[subject.name],
-                self.suite.generation.model_dump(),
-                [quality.seed, quality.batch_size],
-                [self.data.key, self.data.resolution, self.prompts.captions],
-                versions(),
-            ]
-        )
-
-    def batches(self) -> list[range]:
-        """Prompt indices of each batch: the same however many workers draw."""
-        size, count = self.suite.quality.batch_size, len(self.prompts)
-        return [range(start, min(start + size, count)) for start in range(0, count, size)]
-
-    def batch_path(self, subject: Subject, number: int) -> Path:
-        folder = self.cache.path("pictures", self.drawing_key(subject))
-        return folder / f"batch-{number:05d}.safetensors"
-
-    def batch(
-        self, subject: Subject, indices: Sequence[int], threads: int, out: Path | None = None
-    ) -> Batch:
-        """The order to draw these prompts."""
-        return Batch(
-            subject,
-            threads,
-            self.suite.generation,
-            [self.prompts.captions[index] for index in indices],
-            list(indices),
-            self.data.resolution,
-            self.suite.quality.seed,
-            out,
-        )
-
-
-def draw_missing(bench: Bench, pool: Pool, progress: Progress) -> None:
-    """Draw what is not on disk yet, sorted by subject."""
+def draw_missing(matrix: Matrix, pool: Pool, progress: Progress) -> None:
+    """Draw what is not on disk yet, sorted by case."""
     missing = []
-    for subject in bench.runnable:
-        for number, indices in enumerate(bench.batches()):
-            path = bench.batch_path(subject, number)
-            if not path.is_file():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                missing.append(bench.batch(subject, indices, pool.threads or 1, path.absolute()))
+    for case in matrix.runnable:
+        for number, indices in enumerate(matrix.batches()):
+            path = matrix.batch_path(case, number)
+            if read_images(path) is None:
+                missing.append(matrix.batch(case, indices, pool.threads or 1, path.absolute()))
     draw_all(pool, missing, "drawing pictures", progress)
 
 
@@ -110,36 +37,38 @@ def _check_features(row: str, features: Floats) -> None:
         raise GateError("every image feature must be finite", f"NaN or infinity in row `{row}`")
 
 
-def judged(bench: Bench, judge: Judge, subject: Subject) -> Pictures:
-    """A subject's pictures with features and scores."""
-    paths = [bench.batch_path(subject, number) for number in range(len(bench.batches()))]
+def drawn_pictures(matrix: Matrix, extractors: Extractors, case: Case) -> Pictures:
+    """A row's pictures with features and scores."""
+    paths = [matrix.batch_path(case, number) for number in range(len(matrix.batches()))]
     images = np.concatenate([read_images(path) for path in paths])
+    captions = matrix.prompts.captions
 
-    def judge_images() -> dict[str, Any]:
-        features = judge.features(images)
-        _check_features(subject.name, features)
-        return {"features": features, "scores": judge.scores(images, bench.prompts.captions)}
+    def extract() -> dict[str, Any]:
+        features = extractors.features(images)
+        _check_features(case.name, features)
+        return {"features": features, "scores": extractors.scores(images, captions)}
 
-    key = [bench.drawing_key(subject), judge.key]
-    tensors = bench.cache.tensors("features", key, judge_images)
-    return Pictures(images, tensors["features"], tensors["scores"])
+    key = [matrix.drawing_key(case), extractors.key]
+    tensors = matrix.cache.tensors("features", key, extract)
+    return Pictures(images, captions, tensors["features"], tensors["scores"])
 
 
-def judged_real(bench: Bench, judge: Judge) -> tuple[Pictures, Floats]:
+def real_pictures(matrix: Matrix, extractors: Extractors) -> tuple[Pictures, Floats]:
     """The prompts' own images as a row, and the features of all other validation images."""
-    key = [bench.data.key, bench.prompts.keys, judge.key]
-    tensors = bench.cache.tensors("real", key, lambda: _real_tensors(bench, judge))
-    real = Pictures(tensors["images"], tensors["features"], tensors["scores"])
-    return real, tensors["reference"]
+    key = [matrix.data.key, matrix.prompts.keys, extractors.key]
+    found = matrix.cache.tensors("real", key, lambda: _real_tensors(matrix, extractors))
+    captions = matrix.prompts.captions
+    real = Pictures(found["images"], captions, found["features"], found["scores"])
+    return real, found["reference"]
 
 
-def _real_tensors(bench: Bench, judge: Judge) -> dict[str, Any]:
-    place = {key: index for index, key in enumerate(bench.prompts.keys)}
+def _real_tensors(matrix: Matrix, extractors: Extractors) -> dict[str, Any]:
+    place = {key: index for index, key in enumerate(matrix.prompts.keys)}
     images: dict[int, Any] = {}
     features: dict[int, Any] = {}
     reference = []
-    for keys, batch in iter_validation(bench.data, batch_size=64):
-        for key, image, row in zip(keys, batch, judge.features(batch), strict=True):
+    for keys, batch in iter_validation(matrix.data, batch_size=64):
+        for key, image, row in zip(keys, batch, extractors.features(batch), strict=True):
             if key in place:
                 images[place[key]], features[place[key]] = image, row
             else:
@@ -148,7 +77,7 @@ def _real_tensors(bench: Bench, judge: Judge) -> dict[str, Any]:
     tensors = {
         "images": ordered,
         "features": np.stack([features[index] for index in range(len(place))]),
-        "scores": judge.scores(ordered, bench.prompts.captions),
+        "scores": extractors.scores(ordered, matrix.prompts.captions),
         "reference": np.stack(reference),
     }
     _check_features("real images", tensors["features"])

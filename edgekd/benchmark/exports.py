@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import write_json
 from edgekd.benchmark.random_pipeline import make_pipeline
 from edgekd.benchmark.suite import ExportSuite
 from edgekd.errors import EdgekdError, InputError
@@ -16,6 +15,7 @@ from edgekd.export.manifest import Manifest, read_manifest
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.registry import get_exporter
 from edgekd.export.stage import record_trajectory
+from edgekd.files import write_json
 from edgekd.folders import temporary_folder
 from edgekd.measure.environment import environment
 from edgekd.processes.child import Child

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-from edgekd.benchmark.subjects import TORCH
+from edgekd.benchmark.cases import TORCH
+from edgekd.metrics.metric import Descriptor
+from edgekd.report.schema import Headline, HeadlineRows, Row, TorchLatency, Values
 
-METRICS = (
-    "parameters",
-    "latency_ms",
-    "peak_bytes",
-    "peak_above_baseline_bytes",
-    "size_bytes",
-    "fd",
-    "kid",
-    "score",
-)
-Row = dict[str, Any]
+LATENCY = "latency_ms"
 
 
 def choose_student(rows: list[Row], deploy: tuple[str, str] | None) -> Row | None:
@@ -25,9 +17,9 @@ def choose_student(rows: list[Row], deploy: tuple[str, str] | None) -> Row | Non
     Args:
         deploy: runtime and precision that the target deploys, or None.
     """
-    students = [row for row in rows if row["role"] == "student" and not row["not_executed"]]
+    students = [row for row in rows if row.role == "student" and row.drawn]
     for row in students:
-        if deploy == (row["runtime"], row["precision"]):
+        if deploy == (row.runtime, row.precision):
             return row
     return students[0] if students else None
 
@@ -37,44 +29,26 @@ def choose_teacher(rows: list[Row], student: Row | None) -> Row:
 
     Comparing runtimes at once with models would credit distillation with what a runtime does.
     """
-    teachers = [row for row in rows if row["role"] == "teacher" and not row["not_executed"]]
 
     def distance(row: Row) -> int:
         if student is None:
-            return int(row["runtime"] != TORCH)
-        if row["runtime"] == student["runtime"]:
-            return int(row["precision"] != student["precision"])
-        return 2 if row["runtime"] == TORCH else 3
+            return int(row.runtime != TORCH)
+        if row.runtime == student.runtime:
+            return int(row.precision != student.precision)
+        return 2 if row.runtime == TORCH else 3
 
-    return min(teachers, key=distance)
-
-
-def row_metrics(row: Row) -> dict[str, float | None]:
-    """The headline figures of a row; None where the suite did not ask for one."""
-    quality, speed, memory = row["quality"] or {}, row["speed"] or {}, row["memory"] or {}
-    return {
-        "parameters": row["parameters"],
-        "latency_ms": speed.get("image", {}).get("p50_ms"),
-        "peak_bytes": memory.get("peak_bytes"),
-        "peak_above_baseline_bytes": memory.get("above_baseline_bytes"),
-        "size_bytes": row["size_bytes"],
-        "fd": quality.get("fd"),
-        "kid": quality.get("kid"),
-        "score": quality.get("score"),
-    }
+    return min((row for row in rows if row.role == "teacher" and row.drawn), key=distance)
 
 
-def torch_latency(rows: list[Row]) -> dict[str, float] | None:
+def torch_latency(rows: list[Row]) -> TorchLatency | None:
     """Latencies of the torch rows and their ratio, where the deployed runtime is not here."""
     found = {
-        row["role"]: row_metrics(row)["latency_ms"]
-        for row in reversed(rows)
-        if row["runtime"] == TORCH and not row["not_executed"]
+        row.role: row.value(LATENCY) for row in reversed(rows) if row.runtime == TORCH and row.drawn
     }
     teacher, student = found.get("teacher"), found.get("student")
     if not teacher or student is None:
         return None
-    return {"teacher": teacher, "student": student, "ratio": student / teacher}
+    return TorchLatency(teacher=teacher, student=student, ratio=student / teacher)
 
 
 def ratio(student: float | None, teacher: float | None) -> float | None:
@@ -89,36 +63,42 @@ def _same_storage(student: Row, teacher: Row) -> bool:
 
     An export is stored in its own precision, which is what it is compared for.
     """
-    if student["stored_dtype"] is None and teacher["stored_dtype"] is None:
+    if student.stored_dtype is None and teacher.stored_dtype is None:
         return True
-    stored = [row["stored_dtype"] or row["precision"] for row in (student, teacher)]
-    return bool(stored[0] == stored[1])
+    stored = [row.stored_dtype or row.precision for row in (student, teacher)]
+    return stored[0] == stored[1]
 
 
-def headline(rows: list[Row], deploy: tuple[str, str] | None) -> dict[str, Any]:
-    """`{"teacher": …, "student": …, "ratios": …, "rows": {"teacher": name, "student": name}}`.
+def headline(
+    rows: list[Row], descriptors: Sequence[Descriptor], deploy: tuple[str, str] | None
+) -> Headline:
+    """The pair of rows that is compared, with its values and ratios.
 
-    Without a measured student, `student` and `ratios` are None. Sizes of weights that are stored in
-    different types have no ratio. A student that was evaluated, not
-    executed, adds `evaluated`, the reason why it has no times, and `torch_latency_ms`, what torch
-    needs for both models here: no statement on the device.
+    Without a measured student, `student` and `ratios` are None. A student that was evaluated, not
+    executed, adds the reason why it has no times, and what torch needs for both models here: no
+    statement on the device.
     """
     student = choose_student(rows, deploy)
     teacher = choose_teacher(rows, student)
-    result: dict[str, Any] = {
-        "teacher": row_metrics(teacher),
-        "student": None,
-        "ratios": None,
-        "rows": {"teacher": teacher["name"], "student": student["name"] if student else None},
+    names = HeadlineRows(teacher=teacher.name, student=student.name if student else None)
+    if student is None:
+        values = _values(teacher, descriptors)
+        return Headline(teacher=values, student=None, ratios=None, rows=names)
+    ratios = {
+        one.name: ratio(student.value(one.name), teacher.value(one.name))
+        if _same_storage(student, teacher) or not one.per_stored_type
+        else None
+        for one in descriptors
     }
-    if student is not None:
-        result["student"] = row_metrics(student)
-        result["ratios"] = {
-            name: ratio(result["student"][name], result["teacher"][name]) for name in METRICS
-        }
-        if not _same_storage(student, teacher):
-            result["ratios"]["size_bytes"] = None
-        if student["evaluated"]:
-            result["evaluated"] = student["evaluated"]
-            result["torch_latency_ms"] = torch_latency(rows)
-    return result
+    return Headline(
+        teacher=_values(teacher, descriptors),
+        student=_values(student, descriptors),
+        ratios=ratios,
+        rows=names,
+        evaluated=student.evaluated,
+        torch_latency_ms=torch_latency(rows) if student.evaluated else None,
+    )
+
+
+def _values(row: Row, descriptors: Sequence[Descriptor]) -> Values:
+    return {one.name: row.value(one.name) for one in descriptors}

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgekd.artifacts import PreparedData
 from edgekd.errors import InputError
+from edgekd.metrics.metric import Images
 
-Images = npt.NDArray[np.uint8]
 _KINDS = {"image": 0, "group": 1}
 
 

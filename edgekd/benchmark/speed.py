@@ -1,4 +1,4 @@
-"""Latency per component and per picture, all subjects in turns in one process.
+"""Latency per component and per picture, all given rows in turns in one process.
 
 The inputs of a component are those it gets in a real drawing: one short run
 of each pipeline is recorded and then replayed.
@@ -6,106 +6,65 @@ of each pipeline is recorded and then replayed.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from edgekd.benchmark.generate import draw, set_scheduler
-from edgekd.benchmark.suite import GenerationSection, SpeedSection
+from edgekd.benchmark.cases import Case
+from edgekd.benchmark.draw import Batch, Call, Drawer, open_drawer
+from edgekd.benchmark.suite import SpeedSection
 from edgekd.measure.clock import time_interleaved
 from edgekd.measure.environment import load_average
+from edgekd.report.schema import Record, Timing
 
 IMAGE = "image"
-_METHODS = {
-    "text_encoder": ("text_encoder", "forward"),
-    "text_encoder_2": ("text_encoder_2", "forward"),
-    "unet": ("unet", "forward"),
-    "vae_decoder": ("vae", "decode"),
-}
 
 
-@contextlib.contextmanager
-def record_calls(pipeline: Any) -> Iterator[dict[str, Callable[[], Any]]]:
-    """Yield a mapping that fills with each component's last call, ready to be repeated."""
-    calls: dict[str, Callable[[], Any]] = {}
-    patched = []
-    for component, (attribute, method) in _METHODS.items():
-        owner = getattr(pipeline, attribute, None)
-        if owner is None:
-            continue
-        setattr(owner, method, _recorder(calls, component, getattr(owner, method)))
-        patched.append((owner, method))
-    try:
-        yield calls
-    finally:
-        for owner, method in patched:
-            delattr(owner, method)  # uncovers the class's own
+@dataclass(frozen=True)
+class SpeedOrder:
+    """Cases to time in turns."""
+
+    cases: Sequence[Case]
+    caption: str
+    resolution: int
+    speed: SpeedSection
 
 
-def _recorder(
-    calls: dict[str, Callable[[], Any]], component: str, original: Callable[..., Any]
-) -> Callable[..., Any]:
-    def recorded(*args: Any, **kwargs: Any) -> Any:
-        calls[component] = lambda: original(*args, **kwargs)
-        return original(*args, **kwargs)
+class SpeedResult(Record):
+    """Times by case and component; `image` is the whole picture."""
 
-    return recorded
+    load_average: float | None
+    timings: dict[str, dict[str, Timing]]
 
 
-def component_calls(
-    pipeline: Any, caption: str, generation: GenerationSection, resolution: int
-) -> dict[str, Callable[[], Any]]:
-    """Repeatable calls: each text encoder, `unet` at batch 1, `unet_guided` at batch 2, decoder."""
-    short = generation.model_copy(update={"steps": 1, "guidance_scale": 1.0})
-    with record_calls(pipeline) as plain:
-        draw(pipeline, [caption], [0], short, resolution, seed=0)
-    if not generation.guided:
+def component_calls(drawer: Drawer, batch: Batch) -> dict[str, Call]:
+    """Repeatable calls: each text encoder, `unet` of a step without guidance, `unet_guided` of one
+    with it, decoder."""
+    plain = drawer.step_calls(batch.drawn_with(steps=1, guidance_scale=1.0))
+    if not batch.generation.guided:
         return plain
-    short = generation.model_copy(update={"steps": 1})
-    with record_calls(pipeline) as guided:
-        draw(pipeline, [caption], [0], short, resolution, seed=0)
-    return {**plain, "unet_guided": guided["unet"]}
+    return {**plain, "unet_guided": drawer.step_calls(batch.drawn_with(steps=1))["unet"]}
 
 
-def measure_speed(
-    pipelines: dict[str, Any],
-    caption: str,
-    generation: GenerationSection,
-    speed: SpeedSection,
-    resolution: int,
-) -> dict[str, Any]:
-    """Time all subjects in turns.
-
-    Returns:
-        `{"load_average": before, "subjects": {name: {"image": latency, "unet": latency, …}}}`,
-        latencies as `Latency.to_dict`.
-    """
-    import torch
-
-    torch.set_num_threads(speed.threads)
-    load = load_average()
-    results: dict[str, dict[str, Any]] = {name: {} for name in pipelines}
-    whole = {}
-    for name, pipeline in pipelines.items():
-        set_scheduler(pipeline, generation.scheduler)
-        whole[name] = _draw_once(pipeline, caption, generation, resolution)
-    # Whole pictures first: their warm-up is then the true first call of each runtime.
-    for name, latency in time_interleaved(whole, 1, speed.image_runs).items():
-        results[name][IMAGE] = latency.to_dict()
-    calls = {
-        name: component_calls(pipeline, caption, generation, resolution)
-        for name, pipeline in pipelines.items()
+def measure_speed(order: SpeedOrder) -> SpeedResult:
+    """Time all cases of an order in turns."""
+    load, speed = load_average(), order.speed
+    drawers = {case.name: open_drawer(case, speed.threads) for case in order.cases}
+    batches = {
+        case.name: Batch(case, speed.threads, [order.caption], [0], order.resolution, seed=0)
+        for case in order.cases
     }
-    with torch.inference_mode():
-        for component in sorted({part for parts in calls.values() for part in parts}):
-            same = {name: parts[component] for name, parts in calls.items() if component in parts}
-            timed = time_interleaved(same, speed.warmup, speed.component_runs)
-            for name, latency in timed.items():
-                results[name][component] = latency.to_dict()
-    return {"load_average": load, "subjects": results}
+    timings: dict[str, dict[str, Timing]] = {name: {} for name in drawers}
 
+    def time_all(component: str, calls: Mapping[str, Call], warmup: int, runs: int) -> None:
+        for name, latency in time_interleaved(calls, warmup, runs).items():
+            timings[name][component] = Timing.model_validate(latency.to_dict())
 
-def _draw_once(
-    pipeline: Any, caption: str, generation: GenerationSection, resolution: int
-) -> Callable[[], Any]:
-    return lambda: draw(pipeline, [caption], [0], generation, resolution, seed=0)
+    # Whole pictures first: their warm-up is then the true first call of each runtime.
+    whole = {name: functools.partial(one.draw, batches[name]) for name, one in drawers.items()}
+    time_all(IMAGE, whole, 1, speed.image_runs)
+    calls = {name: component_calls(drawer, batches[name]) for name, drawer in drawers.items()}
+    for component in sorted({part for parts in calls.values() for part in parts}):
+        same = {name: parts[component] for name, parts in calls.items() if component in parts}
+        time_all(component, same, speed.warmup, speed.component_runs)
+    return SpeedResult(load_average=load, timings=timings)

@@ -8,16 +8,16 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from edgekd.recipe import LossSection, Recipe, Section, is_loss_term, load_yaml, validate
+from edgekd.recipe import LossSection, Recipe, is_loss_term
+from edgekd.schema import Section, load_yaml, validate
 
-# Schedulers that add no noise of their own: same latents in, same picture out.
-Scheduler = Literal[
-    "DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "PNDMScheduler"
-]
+# Schedulers that add no noise of their own (same latents in, same picture out) and that devices
+# run: see `edgekd.runtime`.
+Scheduler = Literal["DDIMScheduler", "EulerDiscreteScheduler"]
 
 
 class GenerationSection(Section):
-    """How every subject draws, in quality, speed and memory alike."""
+    """How rows draw whose folders do not say it, in quality, speed and memory alike."""
 
     scheduler: Scheduler = Field("DDIMScheduler", description="diffusers class, deterministic")
     steps: int = Field(20, ge=1, le=1_000, description="denoising steps")
@@ -89,7 +89,7 @@ class Suite(Section):
     generation: GenerationSection = GenerationSection()
     quality: QualitySection = QualitySection()
     speed: SpeedSection | None = Field(SpeedSection(), description="null: no times are measured")
-    memory: bool = Field(True, description="peak memory of each subject in a fresh process")
+    memory: bool = Field(True, description="peak memory of each row in a fresh process")
     pictures: int = Field(8, ge=1, le=64, description="prompts shown side by side in the report")
     variants: list[Variant] = Field([], description="students to train first; empty: none")
 

@@ -23,8 +23,8 @@ from edgekd.cli.options import help_without_verb
 from edgekd.cli.prepare import prepare
 from edgekd.cli.targets import targets
 from edgekd.cli.teach import teach
-from edgekd.disk import disk_problem
 from edgekd.errors import EdgekdError
+from edgekd.files import disk_problem
 
 # Newer versions of Typer carry Click's exceptions within, older ones import them from Click.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]

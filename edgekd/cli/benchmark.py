@@ -32,7 +32,7 @@ def benchmark(
     data: DataOption = None,
     student: Annotated[
         list[Path] | None,
-        typer.Option("--student", help="Student folder to compare with the teacher; repeatable."),
+        typer.Option("--student", help="Student to compare, diffusers or exported; repeatable."),
     ] = None,
     out: OutOption = None,
     assignments: SetOption = None,

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 
-from edgekd.artifacts import PreparedData, TeacherCache, finish, finished, hash_value, write_json
+from edgekd.artifacts import PreparedData, TeacherCache
 from edgekd.data.cache import CachedLatents, samples_path
 from edgekd.data.dataset import PreparedSample, iter_shard, list_shards
 from edgekd.data.images import to_tensor
@@ -23,8 +23,9 @@ from edgekd.diffusion.encode import TextEmbeddings, encode_images, encode_prompt
 from edgekd.diffusion.load import Teacher
 from edgekd.diffusion.validate import TeacherInfo
 from edgekd.errors import InputError
-from edgekd.files import atomic_file, code_key
-from edgekd.folders import resumable_folder
+from edgekd.file_record import finish
+from edgekd.files import atomic_file, code_key, hash_value, write_json
+from edgekd.folders import finished, resumable_folder
 from edgekd.processes.pool import ordered_map
 from edgekd.progress import Advance, Progress
 

@@ -17,16 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import (
-    PreparedData,
-    canonical_json,
-    finish,
-    finished,
-    hash_file,
-    hash_value,
-    read_json,
-    write_json,
-)
+from edgekd.artifacts import PreparedData
 from edgekd.data.images import Color, parse_background
 from edgekd.data.metadata import find_dialect
 from edgekd.data.records import iter_records
@@ -40,11 +31,12 @@ from edgekd.data.sources import (
     list_sources,
 )
 from edgekd.data.workers import worker_count, worker_pool
-from edgekd.disk import disk_errors
 from edgekd.errors import InputError
-from edgekd.files import code_key
-from edgekd.folders import resumable_folder
+from edgekd.file_record import finish
+from edgekd.files import canonical_json, code_key, hash_file, hash_value, write_json, writing
+from edgekd.folders import finished, resumable_folder
 from edgekd.progress import Progress
+from edgekd.reading import read_json
 from edgekd.recipe import DataSection
 
 SKIPPED_FILE = "skipped.jsonl"
@@ -66,7 +58,7 @@ def prepare(section: DataSection, out: Path, progress: Progress) -> PreparedData
             disk that is full or read-only.
     """
     background, resolution = parse_background(section.background), section.side
-    with disk_errors(out):
+    with writing(out):
         known = _known_hashes(out)
         hashes = _hash_sources(section.sources, known, progress)
         key = _content_key(section, hashes)

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.artifacts import canonical_json, write_text
 from edgekd.data.dedupe import THUMBNAIL_BYTES, find_duplicates, fingerprint
 from edgekd.data.images import BadImageError, Color, open_image, to_rgb
 from edgekd.data.records import Record
 from edgekd.data.split import group_of, holdout
+from edgekd.files import canonical_json, write_text
 from edgekd.processes.pool import ordered_map
 from edgekd.progress import Advance
 from edgekd.recipe import FilterSection, SplitSection

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgekd.artifacts import canonical_json
 from edgekd.data.images import BadImageError, Color, decode, resize_and_crop
 from edgekd.data.records import Record, iter_records
 from edgekd.data.scan import SKIPPED, TRAIN, VALIDATION, Decision, chunks
 from edgekd.data.split import group_of, holdout
 from edgekd.data.tars import ShardWriter
 from edgekd.errors import InputError
+from edgekd.files import canonical_json
 from edgekd.processes.pool import ordered_map
 from edgekd.progress import Advance
 from edgekd.recipe import DataSection

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from edgekd.artifacts import ARTIFACT_FILE
 from edgekd.data.images import image_suffixes, unread_format
 from edgekd.data.metadata import FILE_COLUMN, METADATA_NAMES
 from edgekd.data.parquet import columns_of, image_column, row_count
 from edgekd.errors import InputError
+from edgekd.file_record import ARTIFACT_FILE
 from edgekd.resources import STARTER, STARTER_NAME
 
 STARTER_PARQUET = STARTER / "emoji-64.parquet"

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekd.artifacts import atomic_folder, read_json, write_json
 from edgekd.diffusion.validate import TeacherInfo, inspect_teacher
+from edgekd.files import write_json
+from edgekd.folders import atomic_folder
+from edgekd.reading import read_json
 
 
 def teacher_of_size(teacher: TeacherInfo, side: int, folder: Path) -> TeacherInfo:

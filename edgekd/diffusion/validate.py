@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from edgekd.artifacts import hash_file, hash_value
 from edgekd.diffusion.components import (
     INDEX_FILE,
     MODELS,
@@ -44,6 +43,7 @@ from edgekd.diffusion.rules import (
 from edgekd.diffusion.scheduler_rules import check_scheduler
 from edgekd.diffusion.weights import find_weights, match_tensors, read_headers
 from edgekd.errors import InputError
+from edgekd.files import hash_file, hash_value
 
 Family = Literal["sd1", "sd2", "sdxl"]
 Prediction = Literal["epsilon", "v_prediction"]

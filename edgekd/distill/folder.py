@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgekd.file_record import ARTIFACT_FILE
 from edgekd.files import writing
-from edgekd.folders import ARTIFACT_FILE
 from edgekd.training.checkpoint import CHECKPOINTS, Checkpoints
 from edgekd.training.log import METRICS_FILE
 

@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 
-from edgekd.artifacts import StudentCheckpoint, finish, finished
-from edgekd.disk import writing
+from edgekd.artifacts import StudentCheckpoint
 from edgekd.distill.folder import STUDENT, RunFolder
 from edgekd.distill.sources import Source
 from edgekd.distill.terms.registry import weighted_terms
 from edgekd.distill.trainer import Trainer
 from edgekd.errors import InputError
+from edgekd.file_record import finish
+from edgekd.files import writing
+from edgekd.folders import finished
 from edgekd.progress import Progress, Silent
 from edgekd.recipe import DistillSection
 from edgekd.student.arch import StudentArch

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.diffusion.noise_schedule import read_schedule
-from edgekd.disk import writing
 from edgekd.distill.batches import Batches
 from edgekd.distill.folder import BOARD, RunFolder
 from edgekd.distill.objective import Nets, Objective, total
@@ -25,6 +24,7 @@ from edgekd.distill.sampling import SampleSheet, choose_prompts, save_png
 from edgekd.distill.sources import Sources
 from edgekd.distill.validation import Validation
 from edgekd.errors import GateError, InputError
+from edgekd.files import writing
 from edgekd.libraries import diffusers
 from edgekd.progress import Progress
 from edgekd.recipe import DistillSection

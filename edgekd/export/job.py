@@ -8,12 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import (
-    ExportedPipeline,
-    atomic_folder,
-    finish,
-)
-from edgekd.disk import check_writable, disk_errors
+from edgekd.artifacts import ExportedPipeline
 from edgekd.export.bits.apply import AppliedRecipe, apply_recipe
 from edgekd.export.checks import check_capabilities, check_room
 from edgekd.export.isolate import Worker, make_worker
@@ -48,7 +43,9 @@ from edgekd.export.steps import (
     record,
 )
 from edgekd.export.trajectory_files import save_trajectory
-from edgekd.folders import check_replaceable
+from edgekd.file_record import finish
+from edgekd.files import check_writable, writing
+from edgekd.folders import atomic_folder, check_replaceable
 from edgekd.progress import Progress
 from edgekd.runtime.folder import FORMAT
 
@@ -96,7 +93,7 @@ def export_pipeline(
         applied=applied,
     )
     # An earlier export stays if this one fails: it passed its own gates.
-    with disk_errors(out), atomic_folder(out) as folder:
+    with writing(out), atomic_folder(out) as folder:
         _write_whole(job, folder)
     return ExportedPipeline(out, job.key, exporter.name, precision)
 

@@ -17,8 +17,9 @@ from edgekd.errors import InputError
 from edgekd.export.bits.recipe import Measured
 from edgekd.export.parity import ComponentParity, PictureParity
 from edgekd.export.protocol import Generation
-from edgekd.files import hash_file, hash_tree, hash_value, read_json, write_json
-from edgekd.folders import ARTIFACT_FILE, restamp
+from edgekd.file_record import ARTIFACT_FILE, restamp
+from edgekd.files import hash_file, hash_tree, hash_value, write_json
+from edgekd.reading import read_json
 from edgekd.runtime.declared import Runtime
 from edgekd.runtime.folder import FORMAT, Shapes
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgekd.files import read_json, write_json
+from edgekd.files import write_json
+from edgekd.reading import read_json
 
 
 def write_shared_files(pipeline: Any, pipeline_path: Path, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgekd.artifacts import ExportedPipeline, finished
+from edgekd.artifacts import ExportedPipeline
 from edgekd.errors import InputError
 from edgekd.export.isolate import make_worker
 from edgekd.export.keys import export_key
@@ -15,6 +15,7 @@ from edgekd.export.record import Trajectory
 from edgekd.export.registry import get_exporter
 from edgekd.export.steps import RecordOrder, record
 from edgekd.export.trajectory_files import load_trajectory
+from edgekd.folders import finished
 from edgekd.processes.scratch import scratch_folder
 from edgekd.progress import Progress
 from edgekd.recipe import ExportSection

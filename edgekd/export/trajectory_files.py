@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.artifacts import read_json, write_json
 from edgekd.export.record import Arrays, Recording, Session, Trajectory
+from edgekd.files import write_json
+from edgekd.reading import read_json
 
 INDEX_FILE = "trajectory.json"
 _OTHER = "other"

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.artifacts import read_json
 from edgekd.export.record import Arrays
+from edgekd.reading import read_json
 
 
 def unet_noise(path: Path, batch: int) -> Arrays:

@@ -6,20 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.artifacts import PreparedData, finish, hash_value, open_run, read_json
+from edgekd.artifacts import PreparedData
 from edgekd.errors import InputError
-from edgekd.files import code_key
+from edgekd.file_record import finish
+from edgekd.files import code_key, hash_value
 from edgekd.jobs.distill import train_student
+from edgekd.jobs.matrix import student_case
 from edgekd.jobs.plan import Plan, make_plan, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress
-from edgekd.recipe import Recipe, override, validate
+from edgekd.reading import read_json
+from edgekd.recipe import Recipe
 from edgekd.resources import find_yaml, resolve_pipeline
-from edgekd.run_folder import check_place
+from edgekd.run_folder import check_place, open_run
+from edgekd.schema import override, validate
 from edgekd.target import Target
 
 if TYPE_CHECKING:
-    from edgekd.benchmark.subjects import Subject
+    from edgekd.benchmark.cases import Case
     from edgekd.benchmark.suite import ExportSuite
 
 
@@ -54,24 +58,24 @@ def student_names(paths: list[Path], variants: list[str]) -> list[str]:
     ]
 
 
-def _trained_subjects(
+def _trained_cases(
     plan: Plan, variants: dict[str, Plan], progress: Progress
-) -> tuple[list[Subject], dict[str, Path], PreparedData]:
+) -> tuple[list[Case], dict[str, Path], PreparedData]:
     """Prepare data and train every variant of the suite."""
+    from edgekd.benchmark.cases import TORCH, Case
     from edgekd.benchmark.prompts import check_count
-    from edgekd.benchmark.subjects import TORCH, Subject
 
     data, cache = prepare_data(plan.recipe, plan.teacher.path, plan.run, progress)
     check_count(data.validation)
-    subjects, curves = [], {}
+    cases, curves = [], {}
     for variant in plan.suite.variants:
         progress.info(f"[variant {variant.name}] {variant.description}")
         out = plan.run / "variants" / variant.name
         mine = replace(variants[variant.name], teacher=plan.teacher)
         student = train_student(mine, cache, out, progress)
-        subjects.append(Subject(f"student {variant.name}", "student", TORCH, "fp32", student.path))
+        cases.append(Case(f"student {variant.name}", "student", TORCH, "fp32", student.path))
         curves[variant.name] = student.metrics_path
-    return subjects, curves, data
+    return cases, curves, data
 
 
 def benchmark_run(
@@ -82,7 +86,8 @@ def benchmark_run(
     run: Path,
     progress: Progress,
 ) -> dict[str, Any]:
-    """`edgekd benchmark`: the teacher, given students and the suite's own variants, in torch."""
+    """`edgekd benchmark`: the teacher and the suite's own variants in torch, given students in the
+    runtime of their folder."""
     from edgekd.benchmark.suite import load_suite
 
     if not students and not load_suite(find_yaml("benchmarks", suite_name)).variants:
@@ -91,36 +96,32 @@ def benchmark_run(
         )
     students = [resolve_pipeline(str(student), "student") for student in students]
     check_place(run, "distill", [("--student", student) for student in students])
-    from edgekd.benchmark.run import benchmark
-    from edgekd.benchmark.subjects import TORCH, Subject
-    from edgekd.diffusion.validate import inspect_folder
+    from edgekd.benchmark.cases import TORCH, Case
+    from edgekd.benchmark.run import MatrixRequest, benchmark
+    from edgekd.report.schema import read_report
 
     chosen = validate(
         Recipe, override(recipe.model_dump(), [f"benchmark.suite={suite_name}"]), "recipe"
     )
     plan = make_plan(chosen, target, run)
-    for student in students:
-        inspect_folder(student)
     variants = _variant_plans(plan)
     names = student_names(students, list(variants))
+    given = [student_case(name, path) for name, path in zip(names, students, strict=True)]
     with open_run(run):
         plan = with_sized_teacher(plan)
-        subjects, curves, data = _trained_subjects(plan, variants, progress)
-        teacher = Subject("teacher torch fp32", "teacher", TORCH, "fp32", plan.teacher.path)
-        given = [
-            Subject(name, "student", TORCH, "fp32", path)
-            for name, path in zip(names, students, strict=True)
-        ]
-        rows = [teacher, *subjects, *given]
+        cases, curves, data = _trained_cases(plan, variants, progress)
+        teacher = Case("teacher torch fp32", "teacher", TORCH, "fp32", plan.teacher.path)
+        rows = [teacher, *cases, *given]
         key = hash_value(
             [code_key(), plan.suite.model_dump(), data.key, [[s.name, s.key()] for s in rows]]
         )
-        report = benchmark(plan.suite, rows, data, run / "report", progress, key, curves)
-    content = read_json(report.json_path)
+        request = MatrixRequest(plan.suite, tuple(rows), data, key, curves)
+        report = benchmark(request, run / "report", progress)
+    content = read_report(report.json_path)
     return {
         "report": report.html_path,
-        "rows": {row["name"]: row["quality"] for row in content["rows"]},
-        "metrics": content["metrics"],
+        "rows": {row.name: row.model_dump(include={"figures"})["figures"] for row in content.rows},
+        "metrics": content.metrics.model_dump(),
     }
 
 

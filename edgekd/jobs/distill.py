@@ -10,26 +10,18 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from edgekd.artifacts import (
-    ExportedPipeline,
-    PreparedData,
-    StudentCheckpoint,
-    TeacherCache,
-    hash_value,
-    open_run,
-    read_json,
-)
-from edgekd.errors import GateError
-from edgekd.files import code_key
+from edgekd.artifacts import ExportedPipeline, PreparedData, StudentCheckpoint, TeacherCache
+from edgekd.files import code_key, hash_value
+from edgekd.jobs.gates import check_gates
+from edgekd.jobs.matrix import matrix
 from edgekd.jobs.plan import Plan, describe, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress, format_seconds
-from edgekd.target import Target
+from edgekd.run_folder import open_run
 
 if TYPE_CHECKING:
-    from edgekd.benchmark.subjects import Subject
     from edgekd.jobs.forecast import Forecast
 
 
@@ -89,6 +81,8 @@ def export_roles(
     plan: Plan, student: StudentCheckpoint, data: PreparedData, progress: Progress
 ) -> dict[str, dict[str, ExportedPipeline]]:
     """Export the student in all precisions, and the teacher in the deployed one to compare with."""
+    from edgekd.benchmark.generation import stated_generation
+    from edgekd.export.protocol import Generation
     from edgekd.export.stage import ExportPlan, export_all
 
     section = plan.recipe.export
@@ -102,49 +96,11 @@ def export_roles(
     for role, (path, source_key, chosen) in made_from.items():
         key = hash_value([code_key(), source_key, plan.target.model_dump()])
         out = plan.run / "export" / role
-        exports[role] = export_all(
-            path, ExportPlan(plan.target, chosen, prompts), out, key, progress
-        )
+        said = stated_generation(path)
+        generation = Generation(said.steps, said.guidance_scale) if said else Generation()
+        asked = ExportPlan(plan.target, chosen, prompts, generation)
+        exports[role] = export_all(path, asked, out, key, progress)
     return exports
-
-
-def matrix(
-    plan: Plan, student: StudentCheckpoint, exports: dict[str, dict[str, ExportedPipeline]]
-) -> list[Subject]:
-    """The rows of the main job's report: both models in torch and in every exported precision."""
-    from edgekd.benchmark.subjects import TORCH, Subject
-
-    sources: dict[Literal["teacher", "student"], Path] = {
-        "teacher": plan.teacher.path,
-        "student": student.path,
-    }
-    evaluated = not_executed_here(plan.target)
-    rows = []
-    for role, source in sources.items():
-        rows.append(Subject(f"{role} torch fp32", role, TORCH, "fp32", source))
-        for precision, exported in exports[role].items():
-            name = f"{role} {exported.runtime} {precision}"
-            rows.append(
-                Subject(
-                    name,
-                    role,
-                    exported.runtime,
-                    precision,
-                    exported.path,
-                    source,
-                    evaluated=evaluated,
-                )
-            )
-    return rows
-
-
-def not_executed_here(target: Target) -> str:
-    """Why this machine cannot execute a target's runtime, only evaluate its exports; else empty."""
-    from edgekd.export.protocol import MayOnlyEvaluate
-    from edgekd.export.registry import get_exporter
-
-    exporter = get_exporter(target.runtime)
-    return exporter.not_executed_here() if isinstance(exporter, MayOnlyEvaluate) else ""
 
 
 def report_key(
@@ -160,33 +116,6 @@ def report_key(
     )
 
 
-def check_gates(plan: Plan, metrics: dict[str, Any]) -> None:
-    """Hold the deployed student against the recipe's quality floor and the target's budgets.
-
-    Raises:
-        GateError: the first that is not met.
-    """
-    floor, budgets = plan.recipe.quality_floor, plan.target.budgets
-    student, ratios = metrics["student"], metrics["ratios"]
-    bounds = [
-        ("quality_floor.max_fd_ratio", ratios["fd"], floor.max_fd_ratio, 1),
-        ("quality_floor.min_score_ratio", ratios["score"], floor.min_score_ratio, -1),
-        ("budgets.latency_ms", student["latency_ms"], budgets.latency_ms, 1),
-        ("budgets.peak_bytes", student["peak_bytes"], budgets.peak_bytes, 1),
-        ("budgets.size_bytes", student["size_bytes"], budgets.size_bytes, 1),
-    ]
-    for name, value, bound, sign in bounds:
-        if bound is None:
-            continue
-        if value is None or not sign * value <= sign * bound:
-            relation = "<=" if sign > 0 else ">="
-            raise GateError(
-                f"`{name}`: {relation} {bound} must hold",
-                "no measurement" if value is None else f"{value:.6g}",
-                f"The report is in {plan.run / 'report'}.",
-            )
-
-
 def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
     """Run every stage of the main job.
 
@@ -199,9 +128,10 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
         GateError: parity, a loss that is not finite, the quality floor or a budget.
     """
     from edgekd.benchmark.prompts import check_count
-    from edgekd.benchmark.run import benchmark
+    from edgekd.benchmark.run import MatrixRequest, benchmark
     from edgekd.diffusion.health import check_parts
     from edgekd.jobs.forecast import forecast
+    from edgekd.report.schema import read_report
 
     clock = StageClock(["prepare", "distill", "export", "benchmark"], progress)
     recipe, run = plan.recipe, plan.run
@@ -219,22 +149,21 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
         with clock.stage("export"):
             exports = export_roles(plan, student, data, progress)
         with clock.stage("benchmark"):
-            report = benchmark(
+            request = MatrixRequest(
                 plan.suite,
                 matrix(plan, student, exports),
                 data,
-                run / "report",
-                progress,
                 key=report_key(plan, data, student.key, exports),
                 curves={"student": student.metrics_path},
                 deploy=(plan.target.runtime, plan.target.deploy),
             )
-        metrics = read_json(report.json_path)["metrics"]
-        check_gates(plan, metrics)
+            report = benchmark(request, run / "report", progress)
+        headline = read_report(report.json_path).metrics
+        check_gates(plan.gates, headline, run / "report")
     return {
         "student": student.path,
         "export": exports["student"][plan.target.deploy].path,
         "report": report.html_path,
         "teacher": plan.teacher.path,
-        "metrics": metrics,
+        "metrics": headline.model_dump(),
     }

@@ -118,9 +118,9 @@ def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.
 
 def forecast(plan: Plan) -> Forecast:
     """Expected seconds of the stages after `prepare`, at this machine's measured pace."""
-    from edgekd.artifacts import read_json
     from edgekd.diffusion.load import load_model
     from edgekd.distill.sampling import DEFAULT_PROMPTS
+    from edgekd.reading import read_json
     from edgekd.student.cost import unet_cost
     from edgekd.student.resolve import full
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgekd.artifacts import atomic_folder
-from edgekd.disk import check_writable
 from edgekd.errors import InputError
+from edgekd.files import check_writable
+from edgekd.folders import atomic_folder
 from edgekd.jobs.prompts import check_prompts
 from edgekd.resources import resolve_pipeline
+
+if TYPE_CHECKING:
+    from edgekd.export.protocol import Generation
 
 
 def _check_steps(drawer: Any, steps: int) -> None:
@@ -49,10 +52,27 @@ def _open_export(folder: Path) -> Any:
         ) from error
 
 
+def recommended(folder: Path) -> Generation:
+    """Steps and guidance of an export's manifest or a student's model card, else edgekd's own."""
+    from edgekd.benchmark.generation import stated_generation
+    from edgekd.export.protocol import Generation
+
+    said = stated_generation(folder)
+    return Generation(said.steps, said.guidance_scale) if said else Generation()
+
+
 def generate_run(
-    pipeline: Path, prompts: list[str], out: Path, steps: int, guidance_scale: float, seed: int
+    pipeline: Path,
+    prompts: list[str],
+    out: Path,
+    seed: int,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
 ) -> list[Path]:
     """`edgekd generate`: one PNG for each prompt; picture i draws its noise from `seed + i`.
+
+    Args:
+        steps, guidance_scale: None: as the folder recommends, see `recommended`.
 
     Raises:
         InputError: an empty prompt, a folder that is neither pipeline nor export or is damaged, an
@@ -62,7 +82,7 @@ def generate_run(
     if os.path.lexists(out):
         raise InputError("`--out` must be a new folder", str(out))
     check_prompts(prompts)
-    if not math.isfinite(guidance_scale):
+    if guidance_scale is not None and not math.isfinite(guidance_scale):
         raise InputError("`--guidance` must be finite", str(guidance_scale))
     source = resolve_pipeline(str(pipeline))
     import torch
@@ -73,6 +93,9 @@ def generate_run(
         from edgekd.diffusion.load import load_pipeline
 
         drawer = load_pipeline(source)
+    generation = recommended(source)
+    steps = generation.steps if steps is None else steps
+    guidance_scale = generation.guidance_scale if guidance_scale is None else guidance_scale
     _check_steps(drawer, steps)
     generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
     pictures = drawer(

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekd.artifacts import read_json, write_json, write_text
 from edgekd.errors import InputError
+from edgekd.files import write_json, write_text
+from edgekd.reading import read_json
 from edgekd.recipe import Recipe
 from edgekd.resources import find_yaml, resolve_pipeline
 from edgekd.run_folder import check_place
@@ -16,6 +17,7 @@ from edgekd.target import Target
 if TYPE_CHECKING:
     from edgekd.benchmark.suite import Suite
     from edgekd.diffusion.validate import TeacherInfo
+    from edgekd.jobs.gates import Gate
     from edgekd.student.arch import StudentArch
 
 
@@ -29,6 +31,7 @@ class Plan:
     teacher: TeacherInfo
     arch: StudentArch
     run: Path
+    gates: tuple[Gate, ...] = ()
 
     @property
     def precisions(self) -> list[str]:
@@ -47,15 +50,18 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     from edgekd.data.sources import check_sources
     from edgekd.diffusion.validate import inspect_teacher
     from edgekd.export.registry import get_exporter
+    from edgekd.jobs.gates import gates
+    from edgekd.metrics.registry import load_metrics
     from edgekd.student.resolve import resolve_arch
 
     check_sources(recipe.data.sources)
     suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
     exporter = get_exporter(target.runtime)
     teacher = inspect_teacher(path)
+    bounds = gates(recipe, target, [metric.descriptor for metric in load_metrics()])
     config = read_json(teacher.path / "unet" / "config.json")
     arch = resolve_arch(recipe.student, config)
-    plan = Plan(at_resolution(recipe, teacher), target, suite, teacher, arch, run)
+    plan = Plan(at_resolution(recipe, teacher), target, suite, teacher, arch, run, tuple(bounds))
     for precision in plan.precisions:
         if precision not in exporter.precisions:
             raise InputError(

@@ -5,17 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import (
-    PreparedData,
-    TeacherCache,
-    open_run,
-    read_json,
-)
+from edgekd.artifacts import PreparedData, TeacherCache
 from edgekd.jobs.plan import at_resolution
 from edgekd.progress import Progress
+from edgekd.reading import read_json
 from edgekd.recipe import Recipe
 from edgekd.resources import resolve_pipeline
-from edgekd.run_folder import check_place
+from edgekd.run_folder import check_place, open_run
 
 
 def prepare_data(

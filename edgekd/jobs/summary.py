@@ -4,52 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-_LABELS = {
-    "parameters": "parameters",
-    "latency_ms": "latency (one image)",
-    "peak_bytes": "peak memory",
-    "fd": "FD (lower is better)",
-    "kid": "KID (lower is better)",
-    "score": "score (higher is better)",
-}
-
-
-def _value(name: str, value: float | None) -> str:
-    if value is None:
-        return "not run"
-    if name == "parameters":
-        return f"{value / 1e6:.2f} M"
-    if name == "latency_ms":
-        return f"{value:.0f} ms"
-    if name == "peak_bytes":
-        return f"{value / 1e6:.0f} MB"
-    return f"{value:.3f}"
-
-
-def _without_runtime(metrics: dict[str, Any]) -> list[str]:
-    """Why there are no times, and what torch needs instead."""
-    if "evaluated" not in metrics:
-        return []
-    lines = [f"not run: {metrics['evaluated']}"]
-    torch = metrics["torch_latency_ms"]
-    if torch is not None:
-        lines.append(
-            f"{'in torch, on this machine':<26}{_value('latency_ms', torch['teacher']):>12}"
-            f"{_value('latency_ms', torch['student']):>12}{torch['ratio']:>8.2f}"
-        )
-    return lines
-
 
 def summary_lines(result: dict[str, Any]) -> list[str]:
     """Lines for people from the object that `edgekd distill --json` prints."""
-    metrics = result["metrics"]
-    lines = [f"{'':<26}{'teacher':>12}{'student':>12}{'ratio':>8}"]
-    for name, label in _LABELS.items():
-        teacher, student = metrics["teacher"][name], metrics["student"][name]
-        ratio = metrics["ratios"].get(name)
-        shown = f"{ratio:.2f}" if ratio is not None else "-"
-        lines.append(f"{label:<26}{_value(name, teacher):>12}{_value(name, student):>12}{shown:>8}")
-    lines += _without_runtime(metrics)
+    from edgekd.metrics.registry import load_metrics
+    from edgekd.report.format import head, significant, value_text
+    from edgekd.report.schema import Headline
+
+    headline = Headline.model_validate(result["metrics"])
+    lines = [_line("", ["teacher", "student"], "ratio")]
+    for one in (metric.descriptor for metric in load_metrics()):
+        if not one.shown("summary"):
+            continue
+        values = [(part or {}).get(one.name) for part in (headline.teacher, headline.student)]
+        texts = ["not run" if value is None else value_text(one, value) for value in values]
+        ratio = (headline.ratios or {}).get(one.name)
+        lines.append(_line(head(one), texts, "-" if ratio is None else f"{ratio:.2f}"))
+    if headline.evaluated:
+        lines.append(f"not run: {headline.evaluated}")
+    torch = headline.torch_latency_ms
+    if torch is not None:
+        times = [f"{significant(value)} ms" for value in (torch.teacher, torch.student)]
+        lines.append(_line("in torch, on this machine", times, f"{torch.ratio:.2f}"))
     for name in ("student", "export", "report"):
         lines.append(f"{name + ':':<10}{result[name]}")
     return lines
+
+
+def _line(label: str, values: list[str], ratio: str) -> str:
+    return f"{label:<26}{values[0]:>12}{values[1]:>12}{ratio:>8}"

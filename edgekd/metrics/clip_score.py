@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.artifacts import read_json
 from edgekd.errors import InputError
 from edgekd.metrics.features import (
     FeatureExtractor,
@@ -26,6 +25,7 @@ from edgekd.metrics.features import (
     check_images,
     open_session,
 )
+from edgekd.reading import read_json
 from edgekd.resources import STARTER
 
 SCORER_FOLDER = STARTER / "scorers" / "scorer"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from edgekd.metrics.metric import Descriptor, Format
+
 MISSING = "\N{EM DASH}"
 _LARGE = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -66,3 +70,25 @@ def with_error(value: float | None, error: float | None) -> str:
 
 def decibel(value: float | None) -> str:
     return MISSING if value is None else f"{value:.1f} dB"
+
+
+_FORMATS: dict[Format, Callable[[float | None], str]] = {
+    "number": number,
+    "count": count,
+    "bytes": size,
+    "milliseconds": milliseconds,
+}
+
+
+def head(metric: Descriptor) -> str:
+    """Head of a metric's column: `1000 KID ↓`. Where fewer is plainly better there is no arrow."""
+    scale = f"{metric.scale:g} " if metric.scale != 1 else ""
+    arrow = {"lower": " ↓", "higher": " ↑"}[metric.direction]
+    return f"{scale}{metric.label}{arrow if metric.source == 'pictures' else ''}"
+
+
+def value_text(metric: Descriptor, value: float | None, error: float | None = None) -> str:
+    """A metric's value as people read it, with its error where it has one."""
+    if value is not None and error is not None:
+        return with_error(metric.scale * value, metric.scale * error)
+    return _FORMATS[metric.format](None if value is None else metric.scale * value)

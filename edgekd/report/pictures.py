@@ -15,6 +15,8 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 # Larger pictures are reduced: the page stays one file of a few megabytes.
+from edgekd.files import atomic_file
+
 MAX_SIDE = 256
 _GAP, _LABEL_HEIGHT = 6, 16
 
@@ -67,6 +69,5 @@ def sheet(gallery: Gallery) -> Image.Image:
 
 def write_sheet(gallery: Gallery, path: Path) -> None:
     """Write the sheet as PNG, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    sheet(gallery).save(temporary, format="PNG", optimize=True)
-    temporary.replace(path)
+    with atomic_file(path) as temporary:
+        sheet(gallery).save(temporary, format="PNG", optimize=True)

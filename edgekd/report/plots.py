@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from edgekd.metrics.metric import Descriptor
+from edgekd.metrics.metric import Figure as Value
+from edgekd.report.schema import Report, Row
 from edgekd.report.svg import (
     GRID,
     INK,
@@ -22,91 +25,97 @@ from edgekd.report.svg import (
 if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Points = Sequence[Sequence[float]]
 
 
 @styled
-def latency_quality(report: Mapping[str, Any]) -> Markup | None:
-    """FD and score over the latency of one picture; None where no times were measured."""
-    rows = [row for row in report["rows"] if row["speed"] and row["quality"]]
+def latency_quality(report: Report) -> Markup | None:
+    """Metrics of pictures over the latency of one; None where no times were measured."""
+    rows = [row for row in report.rows if row.speed]
     if not rows:
         return None
-    colors = row_colors(report["rows"])
-    figure, axes = new_figure(2, 1, (8.6, 3.5))
-    for panel, metric, arrow in zip(axes, ("fd", "score"), ("lower", "higher"), strict=True):
+    colors = row_colors(report.rows)
+    figure, panels = _metric_panels(report, 3.5)
+    for panel, metric in panels:
         for index, row in enumerate(rows):
-            latency = row["speed"]["image"]
-            low, high = latency["p50_ms"], latency["p90_ms"]
-            panel.plot(
-                [low, high], [row["quality"][metric]] * 2, color=colors[row["name"]], linewidth=1
-            )
-            panel.plot(
-                low,
-                row["quality"][metric],
-                MARKERS[index % len(MARKERS)],
-                color=colors[row["name"]],
-                markersize=8,
-                label=row["name"],
-            )
-        panel.axhline(report["real"][metric], color=REAL, linestyle=":", linewidth=1.5)
-        panel.annotate(
-            "real images",
-            (1, report["real"][metric]),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right",
-            color=MUTED,
-        )
+            value = row.value(metric.name)
+            if value is None:
+                continue
+            low, high = row.speed["image"].p50_ms, row.speed["image"].p90_ms
+            color, marker = colors[row.name], MARKERS[index % len(MARKERS)]
+            panel.plot([low, high], [value] * 2, color=color, linewidth=1)
+            panel.plot(low, value, marker, color=color, markersize=8, label=row.name)
+        _mark_real(panel, report.real.get(metric.name))
         panel.set_xlim(left=0)
         panel.set_xlabel("latency per picture in ms: p50, whisker to p90")
-        name = "FD" if metric == "fd" else "score"
-        panel.set_title(f"{name} ({arrow} is better)")
-    legend_above(figure, axes[0])
-    return to_markup(figure, "latency-quality", "FD and caption score over latency for each row")
+        panel.set_title(f"{metric.label} ({metric.direction} is better)")
+    legend_above(figure, panels[0][0])
+    names = " and ".join(metric.label for _, metric in panels)
+    return to_markup(figure, "latency-quality", f"{names} over latency for each row")
+
+
+def _metric_panels(report: Report, height: float) -> tuple[Figure, list[tuple[Axes, Descriptor]]]:
+    """A figure with a panel for each metric of pictures that is plotted."""
+    metrics = [one for one in report.shown("plot") if one.source == "pictures"]
+    figure, axes = new_figure(len(metrics), 1, (4.3 * len(metrics), height))
+    return figure, list(zip(axes, metrics, strict=True))
+
+
+def _mark_real(panel: Axes, real: Value | None) -> None:
+    """A dotted line at the value of real images."""
+    if real is None:
+        return
+    panel.axhline(real.value, color=REAL, linestyle=":", linewidth=1.5)
+    panel.annotate(
+        "real images",
+        (1, real.value),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right",
+        color=MUTED,
+    )
 
 
 @styled
-def quality_dots(report: Mapping[str, Any]) -> Markup:
-    """FD and score of each row as dots with error bars, for suites that time nothing."""
-    rows = [row for row in report["rows"] if row["quality"]]
-    colors = row_colors(report["rows"])
-    figure, axes = new_figure(2, 1, (8.6, 0.9 + 0.42 * len(rows)))
-    for panel, metric, arrow in zip(axes, ("fd", "score"), ("lower", "higher"), strict=True):
+def quality_dots(report: Report) -> Markup:
+    """Metrics of pictures as dots with error bars, for suites that time nothing."""
+    rows = [row for row in report.rows if row.drawn]
+    colors = row_colors(report.rows)
+    figure, panels = _metric_panels(report, 0.9 + 0.42 * len(rows))
+    for panel, metric in panels:
         for index, row in enumerate(rows):
-            error = row["quality"]["score_standard_error"] if metric == "score" else None
-            panel.errorbar(
-                row["quality"][metric],
-                -index,
-                xerr=error,
-                fmt="o",
-                color=colors[row["name"]],
-                markersize=8,
-            )
-        panel.axvline(report["real"][metric], color=REAL, linestyle=":", linewidth=1.5)
-        panel.set_yticks([-index for index in range(len(rows))], [row["name"] for row in rows])
+            found = row.figures.get(metric.name)
+            if found is not None:
+                color = colors[row.name]
+                panel.errorbar(found.value, -index, None, found.error, "o", color=color, ms=8)
+        real = report.real.get(metric.name)
+        if real is not None:
+            panel.axvline(real.value, color=REAL, linestyle=":", linewidth=1.5)
+        panel.set_yticks([-index for index in range(len(rows))], [row.name for row in rows])
         panel.set_ylim(-len(rows) + 0.4, 0.6)
-        name = "FD" if metric == "fd" else "score"
-        panel.set_title(f"{name} ({arrow} is better; dotted: real images)")
-    return to_markup(figure, "quality-dots", "FD and caption score of each row")
+        panel.set_title(f"{metric.label} ({metric.direction} is better; dotted: real images)")
+    names = " and ".join(metric.label for _, metric in panels)
+    return to_markup(figure, "quality-dots", f"{names} of each row")
 
 
 @styled
-def raw_latencies(report: Mapping[str, Any]) -> Markup | None:
+def raw_latencies(report: Report) -> Markup | None:
     """Every measured picture of every row, and the p50; None where no times were measured."""
-    rows = [row for row in report["rows"] if row["speed"]]
+    rows = [row for row in report.rows if row.speed]
     if not rows:
         return None
-    colors = row_colors(report["rows"])
+    colors = row_colors(report.rows)
     figure, (panel,) = new_figure(1, 1, (8.6, 0.8 + 0.36 * len(rows)))
     for index, row in enumerate(rows):
-        latency = row["speed"]["image"]
-        samples = latency["samples_ms"]
-        color = colors[row["name"]]
+        latency = row.speed["image"]
+        samples = latency.samples_ms
+        color = colors[row.name]
         panel.plot(samples, [-index] * len(samples), "o", color=color, alpha=0.55, markersize=5)
-        panel.plot([latency["p50_ms"]] * 2, [-index - 0.3, -index + 0.3], color=color, linewidth=2)
-    panel.set_yticks([-index for index in range(len(rows))], [row["name"] for row in rows])
+        panel.plot([latency.p50_ms] * 2, [-index - 0.3, -index + 0.3], color=color, linewidth=2)
+    panel.set_yticks([-index for index in range(len(rows))], [row.name for row in rows])
     panel.set_xlim(left=0)
     panel.set_xlabel("ms per picture: every sample; bar: p50")
     return to_markup(figure, "raw-latencies", "All measured latencies of each row")
@@ -134,7 +143,7 @@ def curve_terms(curves: Mapping[str, Mapping[str, Points]]) -> list[tuple[str, s
     return shown + [(term, term.replace("_", " ")) for term in extra]
 
 
-def curve_colors(curves: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def curve_colors(curves: Sequence[str], rows: Sequence[Row]) -> dict[str, str]:
     """A run has the colour of the first row whose name holds the run's name as a word."""
     of_row = row_colors(rows)
     left = iter([color for color in SERIES if color not in of_row.values()])
@@ -147,7 +156,7 @@ def curve_colors(curves: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> di
 
 @styled
 def loss_curves(
-    curves: Mapping[str, Mapping[str, Points]], rows: Sequence[Mapping[str, Any]] = ()
+    curves: Mapping[str, Mapping[str, Points]], rows: Sequence[Row] = ()
 ) -> Markup | None:
     """Small multiples, one per term, all runs in each; logarithmic where the values allow it.
 
@@ -238,10 +247,10 @@ def _moving_average(values: Sequence[float], keep: float) -> list[float]:
 
 
 @styled
-def projection(report: Mapping[str, Any]) -> Markup:
+def projection(report: Report) -> Markup:
     """Features of reference images (grey), the prompts' images, teacher and student."""
-    points: Mapping[str, Points] = report["projection"]["points"]
-    colors = {"real": REAL, **row_colors(report["rows"])}
+    points: Mapping[str, Points] = report.projection.points
+    colors = {"real": REAL, **row_colors(report.rows)}
     figure, (panel,) = new_figure(1, 1, (6.2, 4.6))
     for index, (name, pairs) in enumerate(points.items()):
         background = index == 0
@@ -258,5 +267,5 @@ def projection(report: Mapping[str, Any]) -> Markup:
     panel.set_yticks([])
     panel.grid(visible=False)
     legend_above(figure, panel)
-    method = report["projection"]["method"]
+    method = report.projection.method
     return to_markup(figure, "projection", f"{method} of image features: real, teacher, student")

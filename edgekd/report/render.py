@@ -10,20 +10,21 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import write_text
+from edgekd.files import write_text
 from edgekd.report import format as fmt
-from edgekd.report import notes, plots, view
+from edgekd.report import notes, plots, tables, view
 from edgekd.report.pictures import Gallery, data_uri, write_sheet
+from edgekd.report.schema import Report
 from edgekd.report.svg import row_series
 
 PICTURES_FILE = "pictures.png"
 
 
-def render(report: dict[str, Any], out: Path, gallery: Gallery) -> None:
+def render(report: Report, out: Path, gallery: Gallery) -> None:
     """Write `report.html`, `report.md` and the picture sheet that Markdown shows.
 
     Args:
-        report: what `report.json` holds (see `edgekd.benchmark.run.make_report`).
+        report: what `report.json` holds.
         gallery: pictures of the same prompts for every row.
     """
     environment = _environment()
@@ -56,29 +57,29 @@ def escape_markdown(text: Any) -> str:
     return re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", flat)
 
 
-def page_context(report: dict[str, Any], gallery: Gallery, with_plots: bool) -> dict[str, Any]:
+def page_context(report: Report, gallery: Gallery, with_plots: bool) -> dict[str, Any]:
     """Everything the templates show, as texts, tables and plots."""
-    tables = [
+    shown = [
         view.agreement_table(report),
-        view.speed_table(report),
-        view.memory_table(report),
-        view.component_table(report),
-        view.parity_table(report),
+        tables.speed_table(report),
+        tables.memory_table(report),
+        tables.component_table(report),
+        tables.parity_table(report),
     ]
     context: dict[str, Any] = {
         "report": report,
-        "headline": report["metrics"]["rows"],
+        "headline": report.metrics.rows,
         "cards": view.cards(report),
         "matrix": view.matrix_table(report),
-        "tables": [table for table in tables if table is not None],
-        "absent": [row for row in report["rows"] if row["not_executed"]],
-        "evaluated": [row for row in report["rows"] if row["evaluated"]],
+        "tables": [table for table in shown if table is not None],
+        "absent": [row for row in report.rows if row.not_executed],
+        "evaluated": [row for row in report.rows if row.evaluated],
         "torch_latency": view.torch_latency(report),
         "busy": view.busy_warning(report),
         "environment": notes.environment_items(report),
         "notes": notes.notes(report),
         "gallery": gallery,
-        "series": row_series(report["rows"]),
+        "series": row_series(report.rows),
         "pictures_file": PICTURES_FILE,
         "fmt": fmt,
     }
@@ -88,7 +89,7 @@ def page_context(report: dict[str, Any], gallery: Gallery, with_plots: bool) -> 
             "quality": plots.quality_dots(report) if latency is None else latency,
             "quality_title": "Quality of each row" if latency is None else "Latency and quality",
             "raw": plots.raw_latencies(report),
-            "curves": plots.loss_curves(report["curves"], report["rows"]),
+            "curves": plots.loss_curves(report.curves, report.rows),
             "projection": plots.projection(report),
         }
     return context

@@ -10,11 +10,13 @@ import functools
 import io
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from markupsafe import Markup
+
+from edgekd.report.schema import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,13 +69,13 @@ def styled(plot: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def row_series(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def row_series(rows: Sequence[Row]) -> dict[str, int]:
     """Number of each row's colour: blues for teachers, the others for students, in order."""
     free = {"teacher": itertools.cycle(TEACHER_SERIES), "student": itertools.cycle(STUDENT_SERIES)}
-    return {row["name"]: next(free[row["role"]]) for row in rows}
+    return {row.name: next(free[row.role]) for row in rows}
 
 
-def row_colors(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def row_colors(rows: Sequence[Row]) -> dict[str, str]:
     """Stand-in colour of each row."""
     return {name: SERIES[number] for name, number in row_series(rows).items()}
 

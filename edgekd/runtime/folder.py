@@ -86,8 +86,11 @@ class ExportedFolder:
     scheduler: SchedulerConfig
 
 
-def read_folder(path: Path) -> ExportedFolder:
+def read_folder(path: Path, sampler: str | None = None) -> ExportedFolder:
     """Read an exported folder.
+
+    Args:
+        sampler: another scheduler class than the folder's, on the noise schedule of its own.
 
     Raises:
         InputError: a file is missing or damaged, or something is of a kind unknown here.
@@ -117,8 +120,16 @@ def read_folder(path: Path) -> ExportedFolder:
         guidance_width=unet.integer(width, 4, _MAX_SIDE) if unet.has(width) else None,
         shapes=_shapes(manifest.inner("shapes")),
         latents=_latents(decoder, unet, is_sdxl),
-        scheduler=parse_config(read_object(path / "scheduler" / "scheduler_config.json")),
+        scheduler=_scheduler(path, sampler),
     )
+
+
+def _scheduler(path: Path, sampler: str | None) -> SchedulerConfig:
+    config = read_object(path / "scheduler" / "scheduler_config.json")
+    if sampler is not None and sampler != config.get("_class_name"):
+        # Only DDIM clips by default, and a config of another class does not say that it must not.
+        config = {"clip_sample": False, **config, "_class_name": sampler}
+    return parse_config(config)
 
 
 def _is_sdxl(name: str) -> bool:

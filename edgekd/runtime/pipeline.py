@@ -41,17 +41,18 @@ class Pipeline:
     encoders: tuple[TextEncoder, ...]
 
     @classmethod
-    def open(cls, path: Path | str, threads: int = 0) -> Pipeline:
+    def open(cls, path: Path | str, threads: int = 0, sampler: str | None = None) -> Pipeline:
         """Open a folder that `edgekd export` wrote; its models are loaded when first used.
 
         Args:
             threads: threads inside an operator; 0: as measured when the folder was exported, else
                 what the runtime chooses.
+            sampler: another scheduler class than the folder's, by its name in diffusers.
 
         Raises:
             InputError: the folder is no export, or its runtime is not installed.
         """
-        folder = read_folder(Path(path))
+        folder = read_folder(Path(path), sampler)
         backend = open_backend(folder, threads)
         return cls(folder, backend, tuple(open_encoders(folder, backend)))
 
@@ -61,21 +62,22 @@ class Pipeline:
         negative_prompt: str | Sequence[str] | None = None,
         steps: int | None = None,
         guidance_scale: float | None = None,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         height: int | None = None,
         width: int | None = None,
         fuse_guidance: bool | None = None,
     ) -> Pictures:
         """Draw one picture for each prompt, uint8 [N,H,W,3].
 
-        Picture i is the one that diffusers draws from `torch.Generator().manual_seed(seed + i)`,
-        whatever the other prompts are.
+        Picture i is the one that diffusers draws from `torch.Generator().manual_seed(seed + i)`, or
+        from its own seed, whatever the other prompts are.
 
         Args:
             negative_prompt: what to lead away from; one for all or one for each.
             steps, guidance_scale: None: as recommended in the folder's manifest. Above 1, guidance
                 runs the U-Net on two inputs for each picture, unless the U-Net was distilled with
                 its guidance.
+            seed: of the first picture, or one for each.
             height, width: in pixels; None: the student's own.
             fuse_guidance: both inputs in one call, else one after the other, which halves the
                 memory of the U-Net's activations; None: as measured when the folder was exported.
@@ -97,7 +99,7 @@ class Pipeline:
         negative: str | Sequence[str] | None,
         steps: int | None,
         guidance_scale: float | None,
-        seed: int,
+        seed: int | Sequence[int],
         height: int | None,
         width: int | None,
     ) -> _Request:
@@ -108,6 +110,11 @@ class Pipeline:
             raise InputError(
                 f"`negative_prompt` must be one, or {len(prompts)} as the prompts are",
                 str(len(negatives)),
+            )
+        seeds = range(seed, seed + len(prompts)) if isinstance(seed, int) else seed
+        if len(seeds) != len(prompts):
+            raise InputError(
+                f"`seed` must be one, or {len(prompts)} as the prompts are", f"{len(seeds)}"
             )
         scale = self.folder.guidance_scale if guidance_scale is None else float(guidance_scale)
         if not 0 <= scale < float("inf"):
@@ -120,7 +127,7 @@ class Pipeline:
             negatives=None if negatives is None else list(negatives),
             steps=self.folder.steps if steps is None else steps,
             guidance_scale=scale,
-            generators=[TorchGenerator(seed + index) for index in range(len(prompts))],
+            generators=[TorchGenerator(one) for one in seeds],
             size=size,
         )
 

@@ -66,6 +66,7 @@ _OBEYED = {
     "EulerDiscreteScheduler": _COMMON | {"final_sigmas_type"},
     "EulerAncestralDiscreteScheduler": _COMMON,
 }
+SAMPLERS = tuple(_OBEYED)
 # Where diffusers' defaults differ from those above.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "DDIMScheduler": {"clip_sample": True},

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
-from edgekd.recipe import Section
+from edgekd.schema import Section
 
 Indices = tuple[StrictInt, ...]
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
-from edgekd.artifacts import atomic_folder, read_json, write_json
 from edgekd.errors import InputError
+from edgekd.files import write_json
+from edgekd.folders import atomic_folder
 from edgekd.libraries import diffusers
+from edgekd.reading import read_json
 from edgekd.student.arch import StudentArch
 from edgekd.student.config import to_unet_config
 from edgekd.student.importance import Importance, magnitude_importance

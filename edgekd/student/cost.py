@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StrictBool
 
-from edgekd.recipe import validate
+from edgekd.schema import validate
 from edgekd.student.arch import StudentArch
 from edgekd.student.layout import Tokens, unet_layers
 from edgekd.student.plan import plan_student

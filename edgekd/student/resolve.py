@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from edgekd.errors import InputError
-from edgekd.recipe import StudentSection, validate
+from edgekd.recipe import StudentSection
+from edgekd.schema import validate
 from edgekd.student.arch import StageArch, StudentArch
 from edgekd.student.plan import plan_student, to_arch
 from edgekd.student.shape import read_shape

@@ -12,19 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgekd.artifacts import (
-    ARTIFACT_FILE,
-    atomic_folder,
-    hash_tree,
-    hash_value,
-    read_json,
-    write_text,
-)
 from edgekd.diffusion.noise_schedule import build_scheduler
-from edgekd.disk import check_writable
 from edgekd.errors import InputError
+from edgekd.file_record import ARTIFACT_FILE
+from edgekd.files import check_writable, hash_tree, hash_value, write_text
+from edgekd.folders import atomic_folder
 from edgekd.progress import Silent
-from edgekd.recipe import validate
+from edgekd.reading import read_json
+from edgekd.schema import validate
 from edgekd.teach.plots import write_grid
 from edgekd.teach.recipe import SampleSection, TeachRecipe
 from edgekd.teach.unet import build_unet

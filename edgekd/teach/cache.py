@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgekd.artifacts import atomic_folder, finish, finished
+from edgekd.file_record import finish
 from edgekd.files import atomic_file
+from edgekd.folders import atomic_folder, finished
 from edgekd.metrics.efficientnet import load_trunk
 from edgekd.progress import Progress
 from edgekd.teach.data import cached_variant, render, to_batch

@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageColor
 
-from edgekd.artifacts import hash_value
 from edgekd.data.images import BadImageError, open_image, resize_and_crop, to_rgba
 from edgekd.data.records import Record, iter_records
 from edgekd.data.split import group_of, holdout
 from edgekd.errors import InputError
+from edgekd.files import hash_value
 from edgekd.teach.recipe import AugmentSection, CaptionSection, TeachDataSection
 
 Pixels = npt.NDArray[np.uint8]

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from edgekd.recipe import Section, SourcesSection, SplitSection, load_yaml, override, validate
+from edgekd.recipe import SourcesSection, SplitSection
 from edgekd.resources import STARTER_NAME
+from edgekd.schema import Section, load_yaml, override, validate
 
 PALETTE = {
     "black": "#212121",

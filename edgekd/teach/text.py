@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekd.artifacts import write_text
 from edgekd.errors import InputError
+from edgekd.files import write_text
 from edgekd.metrics.efficientnet import POOLED_CHANNELS
 from edgekd.processes.scratch import scratch_folder
 from edgekd.resources import STARTER, STARTER_NAME

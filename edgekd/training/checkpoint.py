@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekd.file_record import damage, finish, read_record
 from edgekd.files import writing
-from edgekd.folders import atomic_folder, damage, finish, read_record, remove_folder
+from edgekd.folders import atomic_folder, remove_folder
 from edgekd.progress import Progress
 from edgekd.training.log import METRICS_FILE
 

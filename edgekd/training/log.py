@@ -9,8 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from edgekd.artifacts import write_text
-from edgekd.disk import writing
+from edgekd.files import write_text, writing
 
 METRICS_FILE = "metrics.jsonl"
 Row = dict[str, Any]  # `step`, and numbers by name

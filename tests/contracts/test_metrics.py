@@ -11,9 +11,11 @@ import pytest
 
 from edgekd.data.images import open_image, to_rgb
 from edgekd.data.records import iter_records
+from edgekd.measure.memory import PeakMemory
 from edgekd.metrics.clip_score import Scorer, retrieval
 from edgekd.metrics.features import FeatureExtractor
-from edgekd.metrics.fid import fd, kid
+from edgekd.metrics.metric import Figure, Measurements, Metric, Pictures, Reference
+from edgekd.metrics.registry import load_metrics
 from edgekd.recipe import SourcesSection
 
 COUNT = 48
@@ -33,46 +35,52 @@ def images(samples: Samples) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Judges:
+class Networks:
     extract: FeatureExtractor
     scorer: Scorer
 
     @classmethod
-    def make(cls, batch_size: int) -> Judges:
+    def make(cls, batch_size: int) -> Networks:
         extract = FeatureExtractor(batch_size=batch_size, threads=1)
         return cls(extract, Scorer(extractor=extract, threads=1))
 
 
-def frechet(judges: Judges, samples: Samples, reference: Samples) -> float:
-    return fd(judges.extract(images(samples)), judges.extract(images(reference)))
+def measurements(networks: Networks, samples: Samples, reference: Samples) -> Measurements:
+    drawn, captions = images(samples), tuple(sample.caption for sample in samples)
+    pictures = Pictures(
+        drawn, captions, networks.extract(drawn), networks.scorer.score(drawn, captions)
+    )
+    others = networks.extract(images(reference))
+    held_against = Reference(others, networks.extract.name, networks.scorer.name, 1, 10**6, 0)
+    return Measurements(held_against, pictures, (2.0, 1.0, 4.0), PeakMemory(1, 3), 5, 7)
 
 
-def kernel(judges: Judges, samples: Samples, reference: Samples) -> float:
-    a, b = judges.extract(images(samples)), judges.extract(images(reference))
-    return kid(a, b, subsets=1, subset_size=len(samples))[0]
+def value(metric: Metric, networks: Networks, samples: Samples, reference: Samples) -> float:
+    """In the sense "lower is better"."""
+    figure = metric.measure(measurements(networks, samples, reference))
+    assert figure is not None
+    return figure.value if metric.descriptor.direction == "lower" else -figure.value
 
 
-def score(judges: Judges, samples: Samples, reference: Samples) -> float:
+def misses(networks: Networks, samples: Samples, reference: Samples, rank: str) -> float:
     del reference
-    return -float(judges.scorer.score(images(samples), [s.caption for s in samples]).mean())
+    texts = networks.scorer.text_embeddings([s.caption for s in samples])
+    return 1 - retrieval(networks.scorer.image_embeddings(images(samples)), texts)[rank]
 
 
-def misses(judges: Judges, samples: Samples, reference: Samples, rank: str) -> float:
-    del reference
-    texts = judges.scorer.text_embeddings([s.caption for s in samples])
-    return 1 - retrieval(judges.scorer.image_embeddings(images(samples)), texts)[rank]
-
-
-# All in the sense "lower is better".
-Metric = Callable[[Judges, Samples, Samples], float]
-METRICS: dict[str, Metric] = {
-    "fd": frechet,
-    "kid": kernel,
-    "score": score,
+INSTALLED = {metric.descriptor.name: metric for metric in load_metrics()}
+# All in the sense "lower is better": the installed ones and those of an evaluation of a teacher.
+Value = Callable[[Networks, Samples, Samples], float]
+OF_PICTURES: dict[str, Value] = {
+    **{
+        name: partial(value, metric)
+        for name, metric in INSTALLED.items()
+        if metric.descriptor.source == "pictures"
+    },
     "r1": partial(misses, rank="r1"),
     "r5": partial(misses, rank="r5"),
 }
-every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS.keys())
+every_metric = pytest.mark.parametrize("metric", OF_PICTURES.values(), ids=OF_PICTURES.keys())
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +94,8 @@ def real() -> list[Sample]:
 
 
 @pytest.fixture(scope="module")
-def judges() -> Judges:
-    return Judges.make(batch_size=16)
+def networks() -> Networks:
+    return Networks.make(batch_size=16)
 
 
 def noisy(samples: Samples, amount: float) -> list[Sample]:
@@ -105,42 +113,76 @@ def noisy(samples: Samples, amount: float) -> list[Sample]:
 
 
 @every_metric
-def test_batch_size_does_not_matter(metric: Metric, judges: Judges, real: list[Sample]):
+def test_batch_size_does_not_matter(metric: Value, networks: Networks, real: list[Sample]):
     few, reference = real[:10], real[10:20]
-    assert metric(Judges.make(3), few, reference) == pytest.approx(
-        metric(judges, few, reference), rel=1e-4, abs=1e-6
+    assert metric(Networks.make(3), few, reference) == pytest.approx(
+        metric(networks, few, reference), rel=1e-4, abs=1e-6
     )
 
 
 @every_metric
-def test_order_does_not_matter(metric: Metric, judges: Judges, real: list[Sample]):
+def test_order_does_not_matter(metric: Value, networks: Networks, real: list[Sample]):
     few, reference = real[:10], real[10:20]
-    assert metric(judges, few[::-1], reference[::-1]) == pytest.approx(
-        metric(judges, few, reference), rel=1e-4, abs=1e-6
+    assert metric(networks, few[::-1], reference[::-1]) == pytest.approx(
+        metric(networks, few, reference), rel=1e-4, abs=1e-6
     )
 
 
 @every_metric
-def test_worse_pictures_get_worse_figures(metric: Metric, judges: Judges, real: list[Sample]):
+def test_worse_pictures_get_worse_figures(metric: Value, networks: Networks, real: list[Sample]):
     half, reference = real[:COUNT], real[COUNT:]
-    figures = [metric(judges, noisy(half, amount), reference) for amount in (0, 30, 90)]
+    figures = [metric(networks, noisy(half, amount), reference) for amount in (0, 30, 90)]
     assert figures == sorted(figures)
     assert figures[2] > figures[0]
 
 
-@pytest.mark.parametrize("metric", [frechet, kernel])
-def test_no_set_is_nearer_than_the_set_itself(metric: Metric, judges: Judges, real: list[Sample]):
+@pytest.mark.parametrize("metric", [OF_PICTURES[name] for name in ("fd", "kid")])
+def test_no_set_is_nearer_than_the_set_itself(
+    metric: Value, networks: Networks, real: list[Sample]
+):
     half = real[:COUNT]
-    itself = metric(judges, half, half)
+    itself = metric(networks, half, half)
     assert itself <= 1e-6
-    assert metric(judges, real[COUNT:], half) > itself
-    assert metric(judges, noisy(half, 10), half) > itself
+    assert metric(networks, real[COUNT:], half) > itself
+    assert metric(networks, noisy(half, 10), half) > itself
 
 
-@pytest.mark.parametrize("metric", [score, METRICS["r1"], METRICS["r5"]])
-def test_shuffled_captions_are_noticed(metric: Metric, judges: Judges, real: list[Sample]):
+@pytest.mark.parametrize("metric", [OF_PICTURES[name] for name in ("score", "r1", "r5")])
+def test_shuffled_captions_are_noticed(metric: Value, networks: Networks, real: list[Sample]):
     half = real[:COUNT]
     shuffled = [
         Sample(s.image, other.caption) for s, other in zip(half, half[7:] + half[:7], strict=True)
     ]
-    assert metric(judges, shuffled, []) > metric(judges, half, [])
+    others = real[COUNT:]
+    assert metric(networks, shuffled, others) > metric(networks, half, others)
+
+
+@pytest.mark.parametrize("metric", INSTALLED.values(), ids=INSTALLED.keys())
+def test_a_metric_says_what_it_measures(metric: Metric, networks: Networks, real: list[Sample]):
+    """Without its source it has no value; with it, a finite one, and texts without gaps."""
+    found = measurements(networks, real[:10], real[10:20])
+    assert metric.measure(Measurements(found.reference)) is None
+    figure = metric.measure(found)
+    assert isinstance(figure, Figure)
+    assert np.isfinite([figure.value, figure.error or 0, *(figure.samples or ())]).all()
+    assert figure.samples is None or len(figure.samples) == 10
+    shown = metric.descriptor.with_reference(found.reference, 10)
+    assert "{" not in shown.full_name + shown.note
+    if shown.source == "pictures":
+        assert "n10" in shown.full_name
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("latency_ms", 2.0),
+        ("peak_bytes", 3),
+        ("peak_above_baseline_bytes", 2),
+        ("parameters", 5),
+        ("size_bytes", 7),
+    ],
+)
+def test_what_is_not_of_pictures_is_taken_as_it_was_measured(name: str, expected: float):
+    reference = Reference(np.zeros((2, 2), np.float32), "e", "s", 1, 2, 0)
+    found = Measurements(reference, None, (2.0, 1.0, 4.0), PeakMemory(1, 3), 5, 7)
+    assert INSTALLED[name].measure(found) == Figure(value=expected)

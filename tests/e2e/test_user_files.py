@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgekd.folders import ARTIFACT_FILE
+from edgekd.file_record import ARTIFACT_FILE
 from edgekd.resources import STARTER
 from edgekd.run_folder import MARKER
 

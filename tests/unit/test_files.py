@@ -13,11 +13,11 @@ from edgekd.files import (
     code_key,
     hash_tree,
     hash_value,
-    read_json,
     write_json,
     write_text,
     writing,
 )
+from edgekd.reading import read_json
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import InputError
-from edgekd.folders import (
-    ARTIFACT_FILE,
-    atomic_folder,
-    check_replaceable,
-    finish,
-    finished,
-    resumable_folder,
-    tidy,
-)
+from edgekd.file_record import ARTIFACT_FILE, finish
+from edgekd.folders import atomic_folder, check_replaceable, finished, resumable_folder, tidy
 
 GONE = 2**22 + 1  # no process has this number
 

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from edgekd.artifacts import hash_file
 from edgekd.errors import GateError, InputError
+from edgekd.files import hash_file
 from edgekd.metrics.efficientnet import (
     LEVEL_BLOCKS,
     LEVEL_CHANNELS,

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from edgekd.artifacts import write_text
 from edgekd.errors import InputError
+from edgekd.files import write_text
 from edgekd.metrics.clip_score import Scorer, clip_score, normalise, retrieval
 from edgekd.metrics.features import FeatureExtractor, FloatArray, Pixels
 from edgekd.metrics.fid import fd

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageColor, ImageFilter
 
-from edgekd.artifacts import hash_file, hash_value
+from edgekd.files import hash_file, hash_value
 from edgekd.metrics.clip_score import thumbnails
 from edgekd.metrics.features import FEATURES_ONNX, FeatureExtractor, FloatArray, Pixels
 from edgekd.progress import Progress

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from edgekd.recipe import Section, load_yaml, override, validate
+from edgekd.schema import Section, load_yaml, override, validate
 from edgekd.teach.recipe import TeachDataSection
 
 

@@ -21,8 +21,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from edgekd.artifacts import atomic_folder, write_json
 from edgekd.errors import GateError
+from edgekd.files import write_json
+from edgekd.folders import atomic_folder
 from edgekd.metrics.clip_score import SCORER_FOLDER
 from edgekd.metrics.features import open_session
 from edgekd.progress import Progress, console

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgekd.artifacts import canonical_json, hash_value
+from edgekd.files import canonical_json, hash_value
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ import yaml
 from pydantic import Field, PlainValidator
 from torch import nn
 
-from edgekd.artifacts import write_text
 from edgekd.errors import InputError
 from edgekd.export.bits.storage import WeightStorage
 from edgekd.export.bits.weights import Bits, weights
-from edgekd.recipe import Section, load_yaml, validate
+from edgekd.files import write_text
+from edgekd.schema import Section, load_yaml, validate
 
 FLOAT = "float"
 _NAMED = 3  # how many names an error lists

@@ -10,9 +10,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import read_json, write_json
 from edgekd.export.coreml.library import coremltools, quiet
 from edgekd.export.coreml.mil.evaluator import PackageEvaluator
+from edgekd.files import write_json
+from edgekd.reading import read_json
 from edgekd.runtime.coreml_backend import COREML, CoreMlPackage, OpenPackage, PackagedPart
 from edgekd.runtime.coreml_layout import LAYOUT_FILE, Layout, package_path
 

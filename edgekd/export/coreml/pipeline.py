@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.artifacts import read_json
 from edgekd.errors import InputError
 from edgekd.export.coreml.package import PackageRunner
 from edgekd.export.outline import PIPELINE_ATTRIBUTES
 from edgekd.libraries import diffusers, transformers
+from edgekd.reading import read_json
 from edgekd.runtime.coreml_layout import LAYOUT_FILE
 
 

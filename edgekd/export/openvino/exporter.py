@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from edgekd.artifacts import write_json
 from edgekd.export.bits.apply import MIXED, MIXED_FLOORS
 from edgekd.export.bits.storage import PartBits
 from edgekd.export.bits.weights import captured_model
@@ -38,6 +37,7 @@ from edgekd.export.openvino.precisions import PRECISIONS
 from edgekd.export.openvino.tokenizer import convert_tokenizers
 from edgekd.export.openvino.tune import tune
 from edgekd.export.protocol import Conversion, Facts, Floors
+from edgekd.files import write_json
 from edgekd.runtime.openvino_backend import OPENVINO
 
 

@@ -21,24 +21,19 @@ from typing import Any
 
 import torch
 
-from edgekd.artifacts import (
-    atomic_folder,
-    hash_value,
-    open_run,
-    read_json,
-    write_json,
-    write_text,
-)
 from edgekd.benchmark.cache import Cache
 from edgekd.diffusion.load import load_teacher
 from edgekd.diffusion.validate import inspect_folder
 from edgekd.errors import InputError
+from edgekd.files import hash_value, write_json, write_text
+from edgekd.folders import atomic_folder
 from edgekd.measure.environment import environment
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
-from edgekd.recipe import validate
+from edgekd.reading import read_json
 from edgekd.report.format import significant
-from edgekd.run_folder import check_place
+from edgekd.run_folder import check_place, open_run
+from edgekd.schema import validate
 from edgekd.teach.assemble import RECIPE_FILE
 from edgekd.teach.cache import latent_encoder
 from edgekd.teach.data import Corpus, load_corpus

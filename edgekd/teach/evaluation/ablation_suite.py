@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from edgekd.errors import InputError
-from edgekd.recipe import Section, load_yaml, override, validate
+from edgekd.schema import Section, load_yaml, override, validate
 from edgekd.teach.recipe import TeachRecipe
 
 # With another autoencoder or other images the losses could not be compared.

@@ -15,11 +15,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import ARTIFACT_FILE, atomic_folder, read_json, write_text
 from edgekd.errors import EdgekdError, InputError
-from edgekd.recipe import validate
+from edgekd.file_record import ARTIFACT_FILE
+from edgekd.files import write_text
+from edgekd.folders import atomic_folder
+from edgekd.reading import read_json
 from edgekd.report import format as fmt
 from edgekd.resources import STARTER
+from edgekd.schema import validate
 from edgekd.teach.assemble import RECIPE_FILE
 from edgekd.teach.evaluation import markdown
 from edgekd.teach.evaluation.run import EVALUATION_FILE, FORMAT

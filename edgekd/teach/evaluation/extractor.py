@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.artifacts import hash_tree
 from edgekd.benchmark.cache import Cache
 from edgekd.errors import GateError
+from edgekd.files import hash_tree
 from edgekd.metrics.clip_score import Scorer
 from edgekd.metrics.features import FeatureExtractor, FloatArray
 from edgekd.resources import STARTER

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import write_text
+from edgekd.files import write_text
 from edgekd.report.format import MISSING, significant
 from edgekd.report.render import escape_markdown
 

@@ -7,19 +7,20 @@ draws only what is new.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from edgekd.benchmark.cache import Cache
-from edgekd.benchmark.subjects import TORCH, Subject
-from edgekd.benchmark.suite import GenerationSection
-from edgekd.benchmark.workers import Batch, draw_all, pool_size, read_images
+from edgekd.benchmark.cases import TORCH, Case
+from edgekd.benchmark.draw import Batch
+from edgekd.benchmark.workers import draw_all, pool_size, read_images
 from edgekd.measure.environment import versions
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
+from edgekd.recipe import RowGeneration
 from edgekd.teach.evaluation.images import Images
 from edgekd.teach.evaluation.prompts import Prompt
 from edgekd.teach.recipe import TeachRecipe
@@ -64,28 +65,25 @@ class TeacherSampler:
         missing = [
             self._batch(batch, guidance_scale, path)
             for batch, path in zip(batches, paths, strict=True)
-            if not path.is_file()
+            if read_images(path) is None
         ]
         draw_all(self.pool, missing, label, self.progress)
         return np.concatenate([read_images(path) for path in paths])
 
-    def _generation(self, guidance_scale: float) -> GenerationSection:
-        steps = self.recipe.samples.steps
-        return GenerationSection(
-            scheduler="DDIMScheduler", steps=steps, guidance_scale=guidance_scale
-        )
+    def _generation(self, guidance_scale: float) -> RowGeneration:
+        return RowGeneration("DDIMScheduler", self.recipe.samples.steps, guidance_scale)
 
     def _path(self, batch: list[PictureRequest], guidance_scale: float) -> Path:
         section, generation = self.recipe.evaluate, self._generation(guidance_scale)
-        key: list[Any] = [self.key, generation.model_dump(), self.recipe.data.resolution]
+        key: list[Any] = [self.key, asdict(generation), self.recipe.data.resolution]
         key += [section.seed, batch, versions()]
-        return self.cache.path("pictures", key, ".safetensors")
+        return self.cache.path("pictures", key)
 
     def _batch(self, batch: list[PictureRequest], guidance_scale: float, path: Path) -> Batch:
+        generation = self._generation(guidance_scale)
         return Batch(
-            Subject("teacher", "teacher", TORCH, "fp32", self.teacher),
+            Case("teacher", "teacher", TORCH, "fp32", self.teacher, generation=generation),
             self.pool.threads or 1,
-            self._generation(guidance_scale),
             [request.text for request in batch],
             [request.noise for request in batch],
             self.recipe.data.resolution,

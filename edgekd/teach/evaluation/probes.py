@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.artifacts import hash_tree
 from edgekd.benchmark.cache import Cache
+from edgekd.files import hash_tree
 from edgekd.metrics.features import FloatArray, resize
 from edgekd.resources import STARTER
 from edgekd.teach.data import Corpus, to_batch

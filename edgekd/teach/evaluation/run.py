@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.artifacts import write_json
 from edgekd.benchmark.cache import Cache
-from edgekd.benchmark.subjects import component_parameters, folder_bytes
+from edgekd.benchmark.facts import component_parameters, folder_bytes
 from edgekd.diffusion.validate import TeacherInfo, inspect_folder
 from edgekd.errors import InputError
+from edgekd.files import write_json
 from edgekd.measure.environment import environment
 from edgekd.metrics.fid import fd_name, kid_name
 from edgekd.progress import Progress

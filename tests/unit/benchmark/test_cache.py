@@ -1,5 +1,6 @@
 import resource
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,23 @@ def test_strided_arrays_come_back_as_they_were(tmp_path: Path) -> None:
 def test_pruning_removes_what_this_run_did_not_ask_for(tmp_path: Path) -> None:
     old = Cache(tmp_path)
     old.json("speed", "old", dict)
-    old.path("pictures", "old").mkdir()
+    old.tensors("pictures", "old", lambda: {"x": np.zeros(1)})
+    for name in ("mine.json", f"mine-{'a' * 24}.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / f"speed-{'a' * 24}.json").mkdir()
     new = Cache(tmp_path)
     new.json("speed", "new", dict)
     new.prune()
-    assert [path.name for path in tmp_path.iterdir()] == [new.path("speed", "new", ".json").name]
+    kept = {new.path("speed", "new", ".json").name, "mine.json", f"mine-{'a' * 24}.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, f"speed-{'a' * 24}.json"}
+
+
+@pytest.mark.parametrize("harm", [lambda text: text[:-9], lambda text: text.replace(b"3", b"4")])
+def test_a_damaged_entry_is_measured_again(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
+    cache = Cache(tmp_path)
+    for _ in range(2):
+        assert cache.json("speed", "k", lambda: {"value": 3}) == {"value": 3}
+        found = cache.tensors("features", "k", lambda: {"x": np.frombuffer(b"12345678", np.uint8)})
+        assert found["x"].tobytes() == b"12345678"
+        for path in tmp_path.iterdir():
+            path.write_bytes(harm(path.read_bytes()))

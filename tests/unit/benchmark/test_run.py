@@ -1,4 +1,4 @@
-"""A whole benchmark of two tiny torch subjects, drawn, timed and weighed by real processes."""
+"""A whole benchmark of two tiny torch rows, drawn, timed and weighed by real processes."""
 
 import json
 from dataclasses import replace
@@ -10,14 +10,26 @@ import pytest
 from PIL import Image
 
 from edgekd.artifacts import BenchmarkReport, PreparedData, finished
-from edgekd.benchmark.run import benchmark
-from edgekd.benchmark.subjects import Subject
+from edgekd.benchmark.cases import Case
+from edgekd.benchmark.run import MatrixRequest, benchmark
 from edgekd.benchmark.suite import Suite
 from edgekd.data.prepare import prepare
 from edgekd.errors import GateError, InputError
+from edgekd.jobs.gates import check_gates, gates
+from edgekd.jobs.summary import summary_lines
+from edgekd.processes.child import Child
 from edgekd.processes.pool import Pool
 from edgekd.progress import Silent
-from edgekd.recipe import DataSection, FilterSection, SplitSection
+from edgekd.recipe import (
+    DataSection,
+    DistillSection,
+    FilterSection,
+    Recipe,
+    RowGeneration,
+    SplitSection,
+)
+from edgekd.report.schema import Report, Row, read_report
+from edgekd.target import load_target
 
 SUITE = Suite(
     name="tiny",
@@ -28,27 +40,22 @@ SUITE = Suite(
 )
 
 
-class ToyJudge:
+FEW = RowGeneration("EulerDiscreteScheduler", 1, 1.0)
+
+
+class ToyExtractors:
     """Mean colour as features: enough to see that figures reach the report."""
 
     extractor, scorer = "toy-r1", "toy"
 
-    def __init__(self, fd: float | None = None, key: str = "toy") -> None:
+    def __init__(self, key: str = "toy") -> None:
         self.key = key
-        self._fd = fd
 
     def features(self, images: Any) -> Any:
         return images.mean(axis=(1, 2)).astype(np.float32)
 
     def scores(self, images: Any, captions: Any) -> Any:
         return images.std(axis=(1, 2, 3)).astype(np.float32)
-
-    def fd(self, generated: Any, reference: Any) -> float:
-        distance = np.abs(generated.mean(axis=0) - reference.mean(axis=0)).sum()
-        return float(distance) if self._fd is None else self._fd
-
-    def kid(self, a: Any, b: Any, subsets: int, subset_size: int, seed: int) -> Any:
-        return 0.1, 0.01
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +77,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 
 
 @pytest.fixture(scope="module")
-def subjects(tiny_teacher: Path) -> list[Subject]:
-    teacher = Subject("teacher", "teacher", "torch", "fp32", tiny_teacher)
+def cases(tiny_teacher: Path) -> list[Case]:
+    teacher = Case("teacher", "teacher", "torch", "fp32", tiny_teacher)
     absent = replace(teacher, name="phone", role="student", runtime="coreml", not_executed="no Mac")
     twin = replace(teacher, name="twin", role="student")
     drawn = replace(teacher, name="evaluated", role="student", evaluated="by its files")
-    return [teacher, twin, absent, drawn]
+    few = replace(drawn, name="few", generation=FEW)
+    return [teacher, twin, absent, drawn, few]
 
 
 @pytest.fixture(scope="module")
@@ -91,87 +99,118 @@ def metrics_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(
-    data: PreparedData, subjects: list[Subject], out: Path, metrics_path: Path
+def report(data: PreparedData, cases: list[Case], out: Path, metrics_path: Path) -> BenchmarkReport:
+    return run(cases, data, out, "k1", {"twin": metrics_path})
+
+
+def run(
+    cases: list[Case],
+    data: PreparedData,
+    out: Path,
+    key: str,
+    curves: dict[str, Path] | None = None,
+    extractors: Any = None,
 ) -> BenchmarkReport:
-    curves = {"twin": metrics_path}
-    return benchmark(SUITE, subjects, data, out, Silent(), "k1", curves, judge=ToyJudge())
+    request = MatrixRequest(SUITE, tuple(cases), data, key, curves or {})
+    return benchmark(request, out, Silent(), extractors or ToyExtractors())
 
 
 @pytest.fixture(scope="module")
-def content(report: BenchmarkReport) -> Any:
-    return json.loads(report.json_path.read_text())
+def content(report: BenchmarkReport) -> Report:
+    return read_report(report.json_path)
 
 
-def row_of(content: Any, name: str) -> Any:
-    return next(row for row in content["rows"] if row["name"] == name)
+def row_of(content: Report, name: str) -> Row:
+    return next(row for row in content.rows if row.name == name)
+
+
+def scores_of(content: Report, name: str) -> list[float] | None:
+    figure = row_of(content, name).figures["score"]
+    assert figure is not None
+    return figure.samples
 
 
 def test_all_three_forms_of_the_report_are_there(report: BenchmarkReport) -> None:
-    assert finished(report.root, "k1") is not None
+    assert finished(report.root, report.key) is not None
     assert report.html_path.is_file()
     assert (report.root / "report.md").is_file()
 
 
-def test_headline_has_the_names_of_the_main_job(content: Any) -> None:
+def test_headline_has_the_names_of_the_main_job(content: Report) -> None:
     names = {"parameters", "latency_ms", "peak_bytes", "fd", "kid", "score"}
-    for part in ("teacher", "student", "ratios"):
-        assert names <= set(content["metrics"][part])
-    assert content["metrics"]["rows"] == {"teacher": "teacher", "student": "twin"}
+    for part in (content.metrics.teacher, content.metrics.student, content.metrics.ratios):
+        assert part is not None
+        assert names <= set(part)
+    assert (content.metrics.rows.teacher, content.metrics.rows.student) == ("teacher", "twin")
 
 
-def test_equal_subjects_draw_equal_pictures_from_equal_noise(content: Any) -> None:
+def test_equal_cases_draw_equal_pictures_from_equal_noise(content: Report) -> None:
     twin, teacher = row_of(content, "twin"), row_of(content, "teacher")
-    assert twin["quality"]["to_teacher"]["psnr_db"] == 100
-    assert teacher["quality"]["to_teacher"] is teacher["quality"]["to_student"] is None
-    assert twin["quality"]["scores"] == teacher["quality"]["scores"]
-    assert content["metrics"]["ratios"]["fd"] == 1
+    assert twin.to_teacher is not None
+    assert twin.to_teacher.psnr_db == 100
+    assert teacher.to_teacher is teacher.to_student is None
+    assert scores_of(content, "twin") == scores_of(content, "teacher")
+    assert content.metrics.ratios is not None
+    assert content.metrics.ratios["fd"] == 1
     # Different prompts have different noise: not one picture over and over.
-    assert len(set(teacher["quality"]["scores"])) == 6
+    assert len(set(scores_of(content, "teacher") or ())) == 6
 
 
-def test_every_raw_sample_is_kept(content: Any) -> None:
+def test_a_row_of_few_steps_stands_beside_others(content: Report, report: BenchmarkReport) -> None:
+    twin, few = row_of(content, "twin"), row_of(content, "few")
+    assert twin.generation == RowGeneration("DDIMScheduler", 2, 3.0)
+    assert few.generation == FEW
+    assert few.to_teacher is not None
+    assert few.to_teacher.psnr_db < 100  # one folder, drawn in another way
+    assert str(FEW) in report.html_path.read_text()
+
+
+def test_every_raw_sample_is_kept(content: Report) -> None:
     for name in ("teacher", "twin"):
-        speed = row_of(content, name)["speed"]
-        assert len(speed["image"]["samples_ms"]) == 3
+        speed = row_of(content, name).speed
+        assert len(speed["image"].samples_ms) == 3
         assert {"text_encoder", "unet", "unet_guided", "vae_decoder", "image"} == set(speed)
 
 
-def test_memory_is_that_of_a_process_that_loaded_the_subject(
-    content: Any, tiny_teacher: Path
+def test_memory_is_that_of_a_process_that_loaded_the_row(
+    content: Report, tiny_teacher: Path
 ) -> None:
-    memory = row_of(content, "teacher")["memory"]
+    memory = row_of(content, "teacher").memory
+    assert memory is not None
     # torch and diffusers alone need hundreds of MB; the tiny models some more.
-    assert memory["baseline_bytes"] > 100 * 2**20
-    assert memory["above_baseline_bytes"] > 2**20
+    assert memory.baseline_bytes > 100 * 2**20
+    assert memory.above_baseline_bytes > 2**20
 
 
-def test_what_cannot_run_here_has_facts_and_a_reason_but_no_figures(content: Any) -> None:
+def test_what_cannot_run_here_has_facts_and_a_reason_but_no_figures(content: Report) -> None:
     phone = row_of(content, "phone")
-    assert phone["not_executed"] == "no Mac"
-    assert phone["size_bytes"] > 0
-    assert phone["quality"] is phone["speed"] is phone["memory"] is None
+    assert phone.not_executed == "no Mac"
+    assert (phone.value("size_bytes") or 0) > 0
+    assert phone.value("fd") is phone.value("latency_ms") is phone.memory is None
+    assert phone.speed == {}
 
 
-def test_what_is_evaluated_has_quality_but_neither_times_nor_memory(content: Any) -> None:
+def test_what_is_evaluated_has_quality_but_neither_times_nor_memory(content: Report) -> None:
     drawn = row_of(content, "evaluated")
-    assert drawn["evaluated"] == "by its files"
-    assert drawn["quality"]["scores"] == row_of(content, "twin")["quality"]["scores"]
-    assert drawn["speed"] is drawn["memory"] is None
-    assert row_of(content, "twin")["evaluated"] is None
+    assert drawn.evaluated == "by its files"
+    assert scores_of(content, "evaluated") == scores_of(content, "twin")
+    assert (drawn.speed, drawn.memory, drawn.value("peak_bytes")) == ({}, None, None)
+    assert row_of(content, "twin").evaluated is None
 
 
-def test_real_images_and_counts_are_stated(content: Any, data: PreparedData) -> None:
-    assert content["data"]["prompts"] == 6
-    assert content["data"]["reference"] == data.validation - 6
-    assert content["metric_names"]["fd"] == "FD-toy-r1-n6"
-    assert content["real"]["fd"] >= 0
-    assert content["environment"]["versions"]["torch"]
-    assert content["curves"]["twin"]["loss"][0] == [1.0, 1.0]
+def test_real_images_and_counts_are_stated(content: Report, data: PreparedData) -> None:
+    assert content.data.prompts == 6
+    assert content.data.reference == data.validation - 6
+    names = {one.name: one.full_name for one in content.descriptors}
+    # KID's subsets shrink to the smaller set.
+    assert (names["fd"], names["kid"]) == ("FD-toy-r1-n6", "KID-toy-r1-n6-s2x2")
+    assert content.real["fd"] is not None
+    assert content.environment.versions["torch"]
+    assert content.curves["twin"]["loss"][0] == (1.0, 1.0)
 
 
 def test_a_second_run_measures_nothing_again(
-    report: BenchmarkReport, data: PreparedData, subjects: list[Subject], monkeypatch: Any
+    report: BenchmarkReport, data: PreparedData, cases: list[Case], monkeypatch: Any
 ) -> None:
     """Another key (another recipe, say), the same rows: only the report is written."""
 
@@ -180,14 +219,15 @@ def test_a_second_run_measures_nothing_again(
 
     before = json.loads(report.json_path.read_text())
     monkeypatch.setattr(Pool, "submit", refuse)
-    again = benchmark(SUITE, subjects, data, report.root, Silent(), "k2", {}, judge=ToyJudge())
+    monkeypatch.setattr(Child, "call", refuse)
+    again = run(cases, data, report.root, "k2")
     after = json.loads(again.json_path.read_text())
     assert after["rows"] == before["rows"]
     assert after["prompts"] == before["prompts"]
 
 
 def test_a_killed_drawing_goes_on_at_its_batch(
-    report: BenchmarkReport, data: PreparedData, subjects: list[Subject], monkeypatch: Any
+    report: BenchmarkReport, data: PreparedData, cases: list[Case], monkeypatch: Any
 ) -> None:
     folder = next((report.root / "cache").glob("pictures-*"))
     batches = sorted(folder.iterdir())
@@ -202,39 +242,75 @@ def test_a_killed_drawing_goes_on_at_its_batch(
         return []
 
     monkeypatch.setattr(Pool, "each", take)
-    benchmark(SUITE, subjects, data, report.root, Silent(), "k3", {}, judge=ToyJudge())
+    run(cases, data, report.root, "k3")
+    # Rows of one content share their pictures.
     assert {order.out for order in asked} == {batches[1].absolute()}
-    assert {tuple(order.indices) for order in asked} == {(4, 5)}
+    assert all(order.indices == [4, 5] for order in asked)
 
 
-def test_a_metric_that_is_nan_fails_and_leaves_nothing_that_looks_finished(
-    report: BenchmarkReport, data: PreparedData, subjects: list[Subject]
+@pytest.fixture
+def brightness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A package from outside with one metric: a file and its entry point."""
+    (tmp_path / "outside_brightness.py").write_text(
+        "from edgekd.metrics.metric import Descriptor, Figure, Metric, of_pictures\n"
+        "METRIC = Metric(\n"
+        "    Descriptor(name='brightness', label='Brightness', title='Mean grey', unit='levels',\n"
+        "               direction='higher', source='pictures', full_name='grey-n{samples}',\n"
+        "               places=('column', 'card', 'summary', 'plot'), note='mean of all pixels'),\n"
+        "    of_pictures(lambda pictures, _: Figure(value=float(pictures.images.mean()))),\n"
+        ")\n"
+    )
+    metadata = tmp_path / "outside-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
+    entry = "[edgekd.metrics]\nbrightness = outside_brightness:METRIC\n"
+    (metadata / "entry_points.txt").write_text(entry)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_a_metric_from_outside_is_in_every_part_of_the_report(
+    brightness: None, report: BenchmarkReport, data: PreparedData, cases: list[Case]
 ) -> None:
-    judge = ToyJudge(fd=float("nan"))
-    with pytest.raises(GateError, match="`fd` of `teacher` is nan"):
-        benchmark(SUITE, subjects, data, report.root, Silent(), "k4", {}, judge=judge)
-    assert finished(report.root, "k4") is None
-    assert not (report.root / "artifact.json").exists()
+    again = run(cases, data, report.root, "k1")
+    found = read_report(again.json_path)
+    value = row_of(found, "twin").value("brightness")
+    assert value is not None
+    assert found.metrics.ratios is not None
+    assert found.metrics.ratios["brightness"] == 1
+    texts = [again.html_path.read_text(), (again.root / "report.md").read_text()]
+    for text in texts:
+        for part in ("Brightness ↑", "Mean grey", "mean of all pixels", f"{value:.0f}"):
+            assert part in text
+    assert "Brightness (higher is better)" in texts[0]  # its plot
+    assert any("grey-n6" in text.replace("\\", "") for text in texts)
+    result = {"metrics": found.metrics.model_dump(), "student": "", "export": "", "report": ""}
+    assert any(line.startswith("Brightness ↑") for line in summary_lines(result))
+    bounds = {"max_fd_ratio": 1.0, "min_brightness_ratio": 2.0}
+    recipe = Recipe(name="r", distill=DistillSection(steps=1), quality_floor=bounds)
+    floor = gates(recipe, load_target("onnx"), found.descriptors)
+    with pytest.raises(GateError, match=r"`quality_floor.min_brightness_ratio`: >= 2.0 must hold"):
+        check_gates(floor, found.metrics, again.root)
 
 
-def test_features_that_are_nan_fail_and_are_not_kept(
-    report: BenchmarkReport, data: PreparedData, subjects: list[Subject], monkeypatch: Any
+def test_features_that_are_nan_fail_and_leave_nothing_that_looks_finished(
+    report: BenchmarkReport, data: PreparedData, cases: list[Case], monkeypatch: Any
 ) -> None:
-    judge = ToyJudge(key="broken")
-    monkeypatch.setattr(judge, "features", lambda images: np.full((len(images), 3), np.nan))
+    extractors = ToyExtractors(key="broken")
+    monkeypatch.setattr(extractors, "features", lambda images: np.full((len(images), 3), np.nan))
     with pytest.raises(GateError, match="every image feature must be finite"):
-        benchmark(SUITE, subjects, data, report.root, Silent(), "k5", {}, judge=judge)
+        run(cases, data, report.root, "k5", extractors=extractors)
+    assert not (report.root / "artifact.json").exists()
     monkeypatch.undo()
-    benchmark(SUITE, subjects, data, report.root, Silent(), "k5", {}, judge=judge)
+    run(cases, data, report.root, "k5", extractors=extractors)
 
 
 def test_bad_input_is_found_before_anything_is_written(
-    data: PreparedData, subjects: list[Subject], tmp_path: Path
+    data: PreparedData, cases: list[Case], tmp_path: Path
 ) -> None:
     out = tmp_path / "report"
     with pytest.raises(InputError, match="must have a teacher row"):
-        benchmark(SUITE, subjects[1:], data, out, Silent(), "k", {}, judge=ToyJudge())
+        run(cases[1:], data, out, "k")
     curves = {"twin": tmp_path / "none.jsonl"}
     with pytest.raises(InputError, match="training metrics must exist"):
-        benchmark(SUITE, subjects, data, out, Silent(), "k", curves, judge=ToyJudge())
+        run(cases, data, out, "k", curves)
     assert not out.exists()

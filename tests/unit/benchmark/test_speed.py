@@ -1,45 +1,52 @@
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from edgekd.benchmark.speed import component_calls, measure_speed, record_calls
-from edgekd.benchmark.subjects import Subject, open_pipeline
-from edgekd.benchmark.suite import GenerationSection, SpeedSection
+from edgekd.benchmark.cases import Case
+from edgekd.benchmark.draw import Batch, Drawer, open_drawer
+from edgekd.benchmark.speed import SpeedOrder, component_calls, measure_speed
+from edgekd.benchmark.suite import SpeedSection
+from edgekd.recipe import RowGeneration
 
-GENERATION = GenerationSection(steps=2, guidance_scale=3.0)
+GENERATION = RowGeneration("DDIMScheduler", 2, 3.0)
 
 
 @pytest.fixture(scope="module")
-def pipeline(tiny_sdxl_teacher: Path) -> Any:
-    return open_pipeline(Subject("t", "teacher", "torch", "fp32", tiny_sdxl_teacher), threads=1)
+def case(tiny_sdxl_teacher: Path) -> Case:
+    return Case("a", "teacher", "torch", "fp32", tiny_sdxl_teacher, generation=GENERATION)
 
 
-def test_components_are_replayed_with_the_inputs_of_a_real_drawing(pipeline: Any) -> None:
-    calls = component_calls(pipeline, "red apple", GENERATION, 32)
+@pytest.fixture(scope="module")
+def drawer(case: Case) -> Drawer:
+    return open_drawer(case, threads=1)
+
+
+@pytest.fixture
+def batch(case: Case) -> Batch:
+    return Batch(case, 1, ["red apple"], [0], 32, seed=0)
+
+
+def test_components_are_replayed_with_the_inputs_of_a_real_drawing(
+    drawer: Drawer, batch: Batch
+) -> None:
+    calls = component_calls(drawer, batch)
     assert set(calls) == {"text_encoder", "text_encoder_2", "unet", "unet_guided", "vae_decoder"}
     assert calls["unet"]()[0].shape[0] == 1
     assert calls["unet_guided"]()[0].shape[0] == 2
     assert calls["vae_decoder"]()[0].shape[1:] == (3, 32, 32)
 
 
-def test_without_guidance_there_is_no_guided_step(pipeline: Any) -> None:
-    plain = GENERATION.model_copy(update={"guidance_scale": 1.0})
-    assert "unet_guided" not in component_calls(pipeline, "red apple", plain, 32)
+def test_without_guidance_there_is_no_guided_step(drawer: Drawer, batch: Batch) -> None:
+    assert "unet_guided" not in component_calls(drawer, batch.drawn_with(guidance_scale=1.0))
 
 
-def test_recording_leaves_no_trace(pipeline: Any) -> None:
-    with record_calls(pipeline):
-        assert "forward" in vars(pipeline.unet)
-    assert "forward" not in vars(pipeline.unet)
-    assert "decode" not in vars(pipeline.vae)
-
-
-def test_all_subjects_have_all_samples(pipeline: Any) -> None:
+def test_all_cases_have_all_samples(case: Case) -> None:
     speed = SpeedSection(threads=1, warmup=1, component_runs=2, image_runs=3)
-    found = measure_speed({"a": pipeline, "b": pipeline}, "crab", GENERATION, speed, 32)
-    for parts in found["subjects"].values():
-        assert len(parts["image"]["samples_ms"]) == 3
-        assert len(parts["image"]["warmup_ms"]) == 1
-        assert len(parts["unet"]["samples_ms"]) == 2
-        assert len(parts["unet_guided"]["samples_ms"]) == 2
+    found = measure_speed(SpeedOrder([case, replace(case, name="b")], "crab", 32, speed))
+    assert set(found.timings) == {"a", "b"}
+    for parts in found.timings.values():
+        assert len(parts["image"].samples_ms) == 3
+        assert len(parts["image"].warmup_ms) == 1
+        assert len(parts["unet"].samples_ms) == 2
+        assert len(parts["unet_guided"].samples_ms) == 2

@@ -13,33 +13,32 @@ FIGURES = {
 
 
 def result(**metrics: Any) -> dict[str, Any]:
+    rows = {"teacher": "t", "student": "s"}
     plain = {"teacher": FIGURES, "student": FIGURES, "ratios": dict.fromkeys(FIGURES, 1.0)}
     paths = {"student": "s", "export": "e", "report": "r"}
-    return {**paths, "metrics": {**plain, **metrics}}
+    return {**paths, "metrics": {**plain, "rows": rows, **metrics}}
 
 
 def test_every_figure_has_a_line() -> None:
     lines = summary_lines(result())
     assert len(lines) == 1 + len(FIGURES) + 3
-    assert "100 ms" in lines[2]
-    assert "1.00" in lines[2]
+    assert lines[2].split() == ["latency", "p50", "100", "ms", "100", "ms", "1.00"]
+    assert any(line.startswith("1000 KID ↓") and "100" in line for line in lines)
 
 
 def test_what_was_not_run_says_so_and_shows_torch_beside_it() -> None:
     absent = {**FIGURES, "latency_ms": None, "peak_bytes": None}
     ratios = {**dict.fromkeys(FIGURES, 1.0), "latency_ms": None, "peak_bytes": None}
-    torch = {"teacher": 100.0, "student": 60.0, "ratio": 0.6}
     lines = summary_lines(
         result(
             teacher=absent,
             student=absent,
             ratios=ratios,
             evaluated="drawn from the package",
-            torch_latency_ms=torch,
+            torch_latency_ms={"teacher": 100.0, "student": 60.0, "ratio": 0.6},
         )
     )
     assert sum("not run" in line for line in lines) == 3
     assert "not run: drawn from the package" in lines
     (beside,) = (line for line in lines if "in torch" in line)
-    assert "60 ms" in beside
-    assert "0.60" in beside
+    assert beside.split()[-5:] == ["100", "ms", "60.0", "ms", "0.60"]

@@ -1,6 +1,7 @@
 import pytest
 
 from edgekd.report.plots import curve_colors, curve_terms, loss_curves, smooth
+from edgekd.report.schema import Report, Row
 from edgekd.report.svg import row_colors, row_series
 
 
@@ -50,26 +51,26 @@ def test_no_curves_no_plot() -> None:
     assert loss_curves({}) is None
 
 
-ROWS = [
-    {"name": "student kd", "role": "student"},
-    {"name": "teacher torch fp32", "role": "teacher"},
-    {"name": "student scratch", "role": "student"},
-]
+@pytest.fixture
+def rows(report: Report) -> list[Row]:
+    student = report.rows[2]
+    others = [student.model_copy(update={"name": f"student {name}"}) for name in ("kd", "scratch")]
+    return [others[0], report.rows[0], others[1]]
 
 
-def test_a_run_has_its_rows_colour() -> None:
-    colors = curve_colors(["kd", "scratch", "other"], ROWS)
-    assert colors["kd"] == row_colors(ROWS)["student kd"]
-    assert colors["scratch"] == row_colors(ROWS)["student scratch"]
-    assert colors["other"] not in row_colors(ROWS).values()
+def test_a_run_has_its_rows_colour(rows: list[Row]) -> None:
+    colors = curve_colors(["kd", "scratch", "other"], rows)
+    assert colors["kd"] == row_colors(rows)["student kd"]
+    assert colors["scratch"] == row_colors(rows)["student scratch"]
+    assert colors["other"] not in row_colors(rows).values()
 
 
-def test_teachers_are_blue_wherever_they_stand() -> None:
-    assert row_series(ROWS) == {"student kd": 2, "teacher torch fp32": 0, "student scratch": 3}
+def test_teachers_are_blue_wherever_they_stand(rows: list[Row]) -> None:
+    assert row_series(rows) == {"student kd": 2, "teacher": 0, "student scratch": 3}
 
 
-def test_more_rows_than_colours_begin_again() -> None:
-    rows = [{"name": str(index), "role": "student"} for index in range(20)]
+def test_more_rows_than_colours_begin_again(rows: list[Row]) -> None:
+    rows = [rows[0].model_copy(update={"name": str(index)}) for index in range(20)]
     assert set(row_series(rows).values()) == {2, 3, 4, 5, 6, 7}
 
 

@@ -1,14 +1,17 @@
-import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from edgekd.report import view
+from edgekd.benchmark.headline import headline
+from edgekd.report import tables
 from edgekd.report.pictures import Gallery
 from edgekd.report.render import escape_markdown, render
+from edgekd.report.schema import Report
+
+TakeAway = Callable[..., None]
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "use", "path", "rect", "circle", "line"}
 
@@ -92,9 +95,9 @@ def test_captions_cannot_inject_markup(page: Checker) -> None:
 
 
 def test_names_in_plots_are_escaped_and_not_typeset(
-    report: dict[str, Any], gallery: Gallery, tmp_path: Path
+    report: Report, gallery: Gallery, tmp_path: Path
 ) -> None:
-    report["rows"][0]["name"] = "<b>$\\frac{1}{2}$ & co"
+    report.rows[0].name = "<b>$\\frac{1}{2}$ & co"
     render(report, tmp_path, gallery)
     checker = Checker()
     checker.feed((tmp_path / "report.html").read_text())
@@ -127,13 +130,10 @@ def test_teacher_and_real_images_are_always_in_the_matrix(page: Checker, markdow
         assert "teacher ONNX" in text
 
 
-def test_a_teacher_alone_is_a_report_too(
-    report: dict[str, Any], gallery: Gallery, tmp_path: Path
-) -> None:
-    report["rows"] = report["rows"][:1]
-    report["metrics"] |= {"student": None, "ratios": None}
-    report["metrics"]["rows"] = {"teacher": "teacher", "student": None}
-    report["curves"] = {}
+def test_a_teacher_alone_is_a_report_too(report: Report, gallery: Gallery, tmp_path: Path) -> None:
+    report.rows = report.rows[:1]
+    report.metrics = headline(report.rows, report.descriptors, None)
+    report.curves = {}
     render(report, tmp_path, gallery)
     text = (tmp_path / "report.html").read_text()
     assert "Student / teacher" not in text
@@ -141,15 +141,13 @@ def test_a_teacher_alone_is_a_report_too(
 
 
 def test_without_times_quality_is_plotted_alone(
-    report: dict[str, Any], gallery: Gallery, tmp_path: Path
+    report: Report, gallery: Gallery, take_away: TakeAway, tmp_path: Path
 ) -> None:
-    report["suite"] |= {"speed": None, "memory": False}
-    for row in report["rows"]:
-        row |= {"speed": None, "memory": None}
-    report["load_average_before_timing"] = None
-    for figures in ("teacher", "student", "ratios"):
-        for name in ("latency_ms", "peak_bytes", "peak_above_baseline_bytes"):
-            report["metrics"][figures][name] = None
+    report.suite.speed, report.suite.memory = None, False
+    for row in report.rows:
+        take_away(row, "latency", "memory")
+    report.load_average_before_timing = None
+    report.metrics = headline(report.rows, report.descriptors, None)
     render(report, tmp_path, gallery)
     text = (tmp_path / "report.html").read_text()
     assert "Quality of each row" in text
@@ -165,10 +163,11 @@ def test_what_was_not_executed_is_labelled_with_its_reason(page: Checker, markdo
 
 
 def test_a_row_that_was_evaluated_has_quality_and_says_why_it_has_no_times(
-    report: dict[str, Any], gallery: Gallery, tmp_path: Path
+    report: Report, gallery: Gallery, take_away: TakeAway, tmp_path: Path
 ) -> None:
-    row = next(row for row in report["rows"] if row["name"] == "student ONNX int8")
-    row |= {"evaluated": "drawn from the package", "speed": None, "memory": None}
+    row = next(row for row in report.rows if row.name == "student ONNX int8")
+    row.evaluated = "drawn from the package"
+    take_away(row, "latency", "memory")
     render(report, tmp_path, gallery)
     for name in ("report.html", "report.md"):
         text = (tmp_path / name).read_text()
@@ -181,12 +180,12 @@ def test_a_row_that_was_evaluated_has_quality_and_says_why_it_has_no_times(
 
 
 def test_torchs_latency_stands_beside_a_headline_that_was_not_executed(
-    report: dict[str, Any], gallery: Gallery, tmp_path: Path
+    report: Report, gallery: Gallery, take_away: TakeAway, tmp_path: Path
 ) -> None:
-    report["metrics"]["evaluated"] = "no Mac"
-    report["metrics"]["torch_latency_ms"] = {"teacher": 620.0, "student": 360.0, "ratio": 0.58}
-    for figures in ("teacher", "student", "ratios"):
-        report["metrics"][figures]["latency_ms"] = None
+    student = report.rows[3]
+    student.evaluated = "no Mac"
+    take_away(student, "latency")
+    report.metrics = headline(report.rows, report.descriptors, ("onnx", "fp32"))
     render(report, tmp_path, gallery)
     for name in ("report.html", "report.md"):
         text = (tmp_path / name).read_text()
@@ -209,16 +208,14 @@ def test_parity_and_percentiles_are_on_the_page(page: Checker) -> None:
     assert "Latency in ms, p50 / p90" in page.text
 
 
-def test_parity_in_the_arithmetic_that_is_deployed_stands_beside(report: dict[str, Any]) -> None:
-    row = next(row for row in report["rows"] if row["parity"])
-    row["parity"]["unet"] |= {
-        "deployed_snr_db": 31.4,
-        "deployed_floor_db": 24.0,
-        "deployed_executed_by": "openvino 2026 CPU bf16",
-    }
-    shown = view.parity_table(report)
+def test_parity_in_the_arithmetic_that_is_deployed_stands_beside(report: Report) -> None:
+    row = next(row for row in report.rows if row.parity)
+    unet = row.parity["unet"]
+    unet.deployed_snr_db, unet.deployed_floor_db = 31.4, 24.0
+    unet.deployed_executed_by = "openvino 2026 CPU bf16"
+    shown = tables.parity_table(report)
     assert shown is not None
-    line = next(cells for cells in shown.rows if cells[0] == row["name"])
+    line = next(cells for cells in shown.rows if cells[0] == row.name)
     assert "84.2 dB (≥ 60.0); as deployed 31.4 dB (≥ 24.0)" in line
     assert line[-1] == "onnxruntime 1.32 CPU, openvino 2026 CPU bf16"
 
@@ -243,10 +240,10 @@ def test_markdown_shows_captions_as_they_are() -> None:
 
 
 def test_report_is_reproducible(
-    report: dict[str, Any], gallery: Gallery, html: str, tmp_path: Path
+    report: Report, gallery: Gallery, html: str, tmp_path: Path
 ) -> None:
     """Equal figures give equal bytes: no dates or random ids beyond the report's own."""
-    before = json.dumps(report)
+    before = report.model_dump_json()
     render(report, tmp_path, gallery)
     assert (tmp_path / "report.html").read_text() == html
-    assert json.dumps(report) == before
+    assert report.model_dump_json() == before

@@ -154,3 +154,15 @@ def test_ids_are_those_of_the_text_encoder(folder: Path) -> None:
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must be a folder"):
         read_folder(tmp_path / "absent")
+
+
+def test_another_sampler_keeps_the_noise_schedule_and_clips_nothing(folder: Path) -> None:
+    path = folder / "scheduler" / "scheduler_config.json"
+    values = json.loads(path.read_text())
+    del values["clip_sample"]
+    path.write_text(json.dumps({**values, "_class_name": "PNDMScheduler", "skip_prk_steps": True}))
+    with pytest.raises(InputError, match="PNDMScheduler"):
+        read_folder(folder)
+    config = read_folder(folder, "DDIMScheduler").scheduler
+    assert (config.name, config.clip_sample) == ("DDIMScheduler", False)
+    assert config.beta_start == values["beta_start"]

@@ -75,6 +75,7 @@ def test_prompts_that_are_too_long_are_named(
         ({"guidance_scale": -1.0}, "0 <= guidance_scale"),
         ({"guidance_scale": float("nan")}, "0 <= guidance_scale"),
         ({"seed": -1}, "0 <= seed"),
+        ({"seed": [1, 2]}, "`seed` must be one, or 1"),
         ({"height": 70}, "multiples of 16, but got height=70, width=64"),
         ({"width": 0}, "multiples of 16"),
     ],
@@ -85,6 +86,14 @@ def test_requests_that_are_refused(
     with pytest.raises(InputError, match=message):
         pipeline.generate(**{"prompts": ["red apple"], **options})
     assert not [part for part, _ in parts.calls if part == "unet"]
+
+
+def test_each_picture_may_have_its_own_seed(pipeline: Pipeline, parts: Any) -> None:
+    pipeline.generate(["a", "b"], steps=1, guidance_scale=1, seed=[7, 3])
+    for seed in (7, 3):
+        pipeline.generate(["a"], steps=1, guidance_scale=1, seed=seed)
+    together, *apart = (inputs["sample"] for part, inputs in parts.calls if part == "unet")
+    assert (together == np.concatenate(apart)).all()
 
 
 def test_fixed_shapes(pipeline: Pipeline) -> None:

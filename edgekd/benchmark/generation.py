@@ -1,0 +1,65 @@
+"""How each row draws: as its folder says, else as the suite says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgekd.benchmark.suite import GenerationSection
+from edgekd.reading import read_json
+from edgekd.recipe import RowGeneration
+from edgekd.runtime.scheduler_config import SAMPLERS
+
+MANIFEST = "manifest.json"
+# Names of diffusers, under `inference: parameters:` of a model card's header.
+_STEPS, _GUIDANCE = "num_inference_steps", "guidance_scale"
+
+
+def row_generation(folder: Path, suite: GenerationSection) -> RowGeneration:
+    """The generation of a pipeline folder.
+
+    A manifest says it of an export, and the model card of a student that is made for few steps.
+    Other diffusers folders leave it open: the suite's is theirs, and so is its sampler where a
+    device could not run the folder's own.
+    """
+    said = stated_generation(folder)
+    if said is None:
+        return RowGeneration(suite.scheduler, suite.steps, suite.guidance_scale)
+    return said if said.sampler in SAMPLERS else replace(said, sampler=suite.scheduler)
+
+
+def stated_generation(folder: Path) -> RowGeneration | None:
+    """What a folder itself says; its sampler is that of its scheduler config."""
+    if (folder / MANIFEST).is_file():
+        values = _inner(read_json(folder / MANIFEST), "recommended")
+        steps, guidance_scale = values.get("steps"), values.get("guidance_scale")
+    else:
+        values = card_parameters(folder / "README.md")
+        steps, guidance_scale = values.get(_STEPS), values.get(_GUIDANCE, 1.0)
+    if not isinstance(steps, int) or not isinstance(guidance_scale, int | float):
+        return None
+    sampler = read_json(folder / "scheduler" / "scheduler_config.json")["_class_name"]
+    return RowGeneration(str(sampler), steps, float(guidance_scale))
+
+
+def card_parameters(card: Path) -> Mapping[str, Any]:
+    """Inference parameters of a model card's YAML header; empty where there are none."""
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    header = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+    try:
+        values: Any = yaml.safe_load(header.group(1)) if header else {}
+    except yaml.YAMLError:
+        return {}
+    return _inner(values, "inference", "parameters")
+
+
+def _inner(values: Any, *names: str) -> Mapping[str, Any]:
+    """The mapping under these names; empty where something else stands there."""
+    for name in names:
+        values = values.get(name) if isinstance(values, Mapping) else None
+    return values if isinstance(values, Mapping) else {}

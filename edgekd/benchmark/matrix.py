@@ -1,0 +1,90 @@
+"""What is measured: the rows of a report, their prompts, and everything already measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekd.artifacts import PreparedData
+from edgekd.benchmark.cache import Cache
+from edgekd.benchmark.cases import TORCH, Case, Role
+from edgekd.benchmark.draw import Batch
+from edgekd.benchmark.facts import folder_bytes
+from edgekd.benchmark.prompts import Prompts
+from edgekd.benchmark.suite import Suite
+from edgekd.files import hash_value
+from edgekd.measure.environment import versions
+from edgekd.metrics.metric import Metric
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What all parts of one benchmark share.
+
+    Attributes:
+        cases: each with a generation.
+        keys: case name -> hash of what decides its pictures.
+        cache: everything already measured.
+    """
+
+    suite: Suite
+    metrics: tuple[Metric, ...]
+    cases: tuple[Case, ...]
+    keys: dict[str, str]
+    data: PreparedData
+    prompts: Prompts
+    cache: Cache
+
+    @property
+    def runnable(self) -> tuple[Case, ...]:
+        return tuple(case for case in self.cases if not case.not_executed)
+
+    @property
+    def timed(self) -> tuple[Case, ...]:
+        """Rows whose times and memory are those of their runtime."""
+        return tuple(case for case in self.runnable if not case.evaluated)
+
+    @property
+    def largest_bytes(self) -> int:
+        return max(folder_bytes(case.path) for case in self.runnable)
+
+    def drawing_key(self, case: Case) -> str:
+        """Hash of all that decides the pictures of a case."""
+        quality = self.suite.quality
+        return hash_value(
+            [
+                self.keys[case.name],
+                [quality.seed, quality.batch_size],
+                [self.data.key, self.data.resolution, self.prompts.captions],
+                versions(),
+            ]
+        )
+
+    def batches(self) -> list[range]:
+        """Prompt indices of each batch: the same however many workers draw."""
+        size, count = self.suite.quality.batch_size, len(self.prompts)
+        return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+    def batch_path(self, case: Case, number: int) -> Path:
+        return self.cache.path("pictures", [self.drawing_key(case), number])
+
+    def batch(
+        self, case: Case, indices: Sequence[int], threads: int, out: Path | None = None
+    ) -> Batch:
+        """The order to draw these prompts."""
+        captions = [self.prompts.captions[index] for index in indices]
+        seed = self.suite.quality.seed
+        return Batch(case, threads, captions, list(indices), self.data.resolution, seed, out)
+
+    def torch_case(self, role: Role) -> Case | None:
+        """The row of a role that others are compared with: torch where there is one."""
+        of_role = [case for case in self.runnable if case.role == role]
+        return min(of_role, key=lambda case: case.runtime != TORCH, default=None)
+
+    def original(self, case: Case) -> Case | None:
+        """The torch row of the folder that an exported case was made from."""
+        if case.runtime == TORCH or case.source is None:
+            return None
+        same = (one for one in self.runnable if one.runtime == TORCH and one.path == case.source)
+        return next(same, None)

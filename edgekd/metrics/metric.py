@@ -1,0 +1,158 @@
+"""What a metric is: one figure of a report, declared in one object.
+
+A metric is a file with a `Metric` and its entry point in the group `edgekd.metrics`. Headline,
+columns, cards, ratios, gates, summary lines, plots and `report.json` follow from its descriptor.
+
+Shapes: N pictures; images uint8 [N,H,W,3]; features [N,D]; scores [N].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from edgekd.measure.memory import PeakMemory
+
+Images = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+Direction = Literal["lower", "higher"]
+Source = Literal["pictures", "latency", "memory", "files"]
+Place = Literal["column", "card", "summary", "plot"]
+Format = Literal["number", "count", "bytes", "milliseconds"]
+
+
+class Descriptor(BaseModel):
+    """All that a report must know of a metric to show it and to hold it against a bound."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(
+        ..., pattern=r"^[a-z][a-z0-9_]{0,63}$", description="key in figures and gates"
+    )
+    label: str = Field(..., description="head of its column, line of the summary")
+    title: str = Field(..., description="of its card")
+    direction: Direction = Field(..., description="which values are better")
+    unit: str = Field("", description="of the value as it is stored; empty: none")
+    format: Format = Field("number", description="how people read it")
+    scale: float = Field(1.0, gt=0, description="values are shown multiplied by this")
+    source: Source = Field(..., description="what it is measured on; rows without it have no value")
+    places: tuple[Place, ...] = Field(
+        ("column", "card", "summary"), description="where it is shown; plots take pictures' only"
+    )
+    rank: int = Field(1000, description="its place among the others, small ones first")
+    per_stored_type: bool = Field(
+        False, description="depends on the type of the stored weights: ratios need equal types"
+    )
+    full_name: str = Field("", description="with extractor and sample counts, where it needs them")
+    note: str = Field("", description="how it was measured, for the report")
+
+    def shown(self, place: Place) -> bool:
+        return place in self.places
+
+    def with_reference(self, reference: Reference, samples: int) -> Descriptor:
+        """The placeholders of `full_name` and `note` filled in."""
+        facts = reference.facts(samples)
+        texts = {name: getattr(self, name).format(**facts) for name in ("full_name", "note")}
+        return self.model_copy(update=texts)
+
+
+class Figure(BaseModel):
+    """One value of a metric.
+
+    Attributes:
+        error: standard error or deviation, shown after `±`.
+        samples: one value for each picture; rows that draw from the same noise are paired by them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: float
+    error: float | None = None
+    samples: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A row's pictures, and what the extractors make of them."""
+
+    images: Images
+    captions: tuple[str, ...]
+    features: Floats
+    scores: Floats
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What pictures are held against.
+
+    Attributes:
+        features: of real images that are not prompts.
+        extractor, scorer: names, part of the metrics' names.
+        subsets, subset_size, seed: of distances that are averaged over random subsets.
+    """
+
+    features: Floats
+    extractor: str
+    scorer: str
+    subsets: int
+    subset_size: int
+    seed: int
+
+    def fitting_subset(self, samples: int) -> int:
+        return min(self.subset_size, samples, len(self.features))
+
+    def facts(self, samples: int) -> dict[str, Any]:
+        """Values of the placeholders in full names and notes."""
+        return {
+            "extractor": self.extractor,
+            "scorer": self.scorer,
+            "samples": samples,
+            "reference": len(self.features),
+            "subsets": self.subsets,
+            "subset_size": self.fitting_subset(samples),
+        }
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured of one row; None: was not asked for, or cannot be had here.
+
+    Attributes:
+        latency_ms: every whole picture that was timed.
+    """
+
+    reference: Reference
+    pictures: Pictures | None = None
+    latency_ms: tuple[float, ...] | None = None
+    memory: PeakMemory | None = None
+    parameters: int | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A descriptor, and how the value comes from what was measured; None: there is no value."""
+
+    descriptor: Descriptor
+    measure: Callable[[Measurements], Figure | None]
+
+
+def of_pictures(measure: Callable[[Pictures, Reference], Figure]) -> Callable[..., Figure | None]:
+    """The `measure` of a metric whose source is pictures."""
+
+    def measured(found: Measurements) -> Figure | None:
+        return None if found.pictures is None else measure(found.pictures, found.reference)
+
+    return measured
+
+
+def plain(value: float | None) -> Figure | None:
+    """A figure without error, where there is a value."""
+    return None if value is None else Figure(value=value)

@@ -1,0 +1,101 @@
+"""Rows of exported folders: drawn and timed by `edgekd.runtime`, as an app would run them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekd.benchmark.agreement import psnr_db
+from edgekd.benchmark.cases import Case
+from edgekd.benchmark.draw import Batch, open_drawer, preload
+from edgekd.benchmark.speed import SpeedOrder, component_calls, measure_speed
+from edgekd.benchmark.suite import SpeedSection
+from edgekd.benchmark.workers import draw_batch
+from edgekd.jobs.matrix import not_executed_here, student_case
+from edgekd.measure.memory import measured
+from edgekd.processes.child import Child
+from edgekd.recipe import RowGeneration
+
+# The floor of float32 exports, for their reason: the error stays below one grey level of 255.
+FLOOR_DB = 50.0
+CAPTIONS = ("red apple", "a smiling cat face")
+
+
+def pair(source: Path, export: Path, generation: RowGeneration) -> tuple[Case, Case]:
+    """A teacher in torch and its export."""
+    torch = Case("t", "teacher", "torch", "fp32", source, generation=generation)
+    return torch, replace(student_case("e", export), generation=generation)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "runtime", "precision", "generation"),
+    [
+        ("starter_teacher", "onnx", "fp32", RowGeneration("DDIMScheduler", 4, 4.0)),
+        ("starter_teacher", "onnx", "fp32", RowGeneration("EulerDiscreteScheduler", 3, 1.0)),
+        # Adds noise between its steps: the same generator goes on in both.
+        ("starter_teacher", "onnx", "fp32", RowGeneration("LCMScheduler", 4, 4.0)),
+        ("shallow_sdxl_teacher", "onnx", "fp32", RowGeneration("DDIMScheduler", 2, 4.0)),
+        ("starter_teacher", "openvino", "fp32", RowGeneration("DDIMScheduler", 2, 4.0)),
+        ("shallow_teacher", "coreml", "fp16", RowGeneration("DDIMScheduler", 2, 4.0)),
+    ],
+)
+def test_the_same_noise_gives_diffusers_picture(
+    teacher: str,
+    runtime: str,
+    precision: str,
+    generation: RowGeneration,
+    request: pytest.FixtureRequest,
+    export_to: Callable[[Path, str, str], Path],
+) -> None:
+    source = request.getfixturevalue(teacher)
+    cases = pair(source, export_to(source, runtime, precision), generation)
+    assert cases[1].evaluated == not_executed_here(runtime)
+    side = json.loads((cases[1].path / "manifest.json").read_text())["shapes"]["native"][0]
+    theirs, ours = (
+        open_drawer(case, threads=1).draw(Batch(case, 1, CAPTIONS, [3, 8], side, seed=0))
+        for case in cases
+    )
+    assert theirs.std() > 1  # no constant picture
+    assert psnr_db(ours, theirs).min() >= FLOOR_DB
+
+
+HEAVY = "{'torch', 'diffusers', 'transformers', 'optimum'} & set(__import__('sys').modules)"
+
+
+def test_time_and_memory_are_those_of_a_process_without_torch(starter_export: Path) -> None:
+    generation = RowGeneration("DDIMScheduler", 1, 4.0)
+    case = replace(student_case("e", starter_export), generation=generation)
+    speed = SpeedSection(threads=1, warmup=1, component_runs=1, image_runs=1)
+    with Child("measure", 1) as child:
+        batch = Batch(case, 1, CAPTIONS[:1], [0], 64, seed=0)
+        found = child.call(measured, draw_batch, batch, preload)
+        timings = child.call(measure_speed, SpeedOrder([case], CAPTIONS[0], 64, speed)).timings
+        assert child.call(eval, HEAVY) == set()
+    parts = {"text_encoder", "unet", "unet_guided", "vae_decoder", "image"}
+    assert set(timings["e"]) == parts
+    # onnxruntime and numpy before, the starter's 58 MB of weights after.
+    assert found.memory.baseline_bytes < 150 * 2**20
+    assert found.memory.above_baseline_bytes > 58 * 10**6
+
+
+@pytest.mark.parametrize(("fused", "batches"), [(True, [2]), (False, [1, 1])])
+def test_a_guided_step_is_replayed_as_the_folder_runs_it(
+    starter_export: Path, fused: bool, batches: list[int]
+) -> None:
+    generation = RowGeneration("DDIMScheduler", 2, 4.0)
+    case = replace(student_case("e", starter_export), generation=generation)
+    drawer: Any = open_drawer(case, threads=1)
+    options = replace(drawer.pipeline.folder.options, fused_guidance=fused)
+    drawer.pipeline = replace(
+        drawer.pipeline, folder=replace(drawer.pipeline.folder, options=options)
+    )
+    calls = component_calls(drawer, Batch(case, 1, CAPTIONS[:1], [3], 64, seed=0))
+    assert [len(found["out_sample"]) for found in calls["unet_guided"]()] == batches
+    assert [len(found["out_sample"]) for found in calls["unet"]()] == [1]
+    assert np.isfinite(calls["vae_decoder"]()[0]["sample"]).all()

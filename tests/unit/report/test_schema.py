@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+import edgekd
+from edgekd.errors import InputError
+from edgekd.report.schema import Report, json_schema, read_report
+
+
+def test_the_published_schema_is_that_of_the_code() -> None:
+    published = Path(edgekd.__file__).parents[1] / "docs" / "report.schema.json"
+    assert published.read_text(encoding="utf-8") == json_schema(), (
+        "run `python -m edgekd.report.schema > docs/report.schema.json`"
+    )
+
+
+def test_a_report_survives_its_file(report: Report, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(report.model_dump_json(indent=2))
+    assert read_report(path) == report
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    with pytest.raises(InputError, match="schema_version"):
+        read_report(path)
+
+
+def test_no_figure_is_nan(report: Report) -> None:
+    values = report.model_dump()
+    values["metrics"]["student"]["fd"] = float("nan")
+    with pytest.raises(ValidationError, match="finite"):
+        Report.model_validate(values)
