@@ -4,4 +4,4 @@ Importing this package loads neither torch nor any other heavy library; each
 verb of the command line imports what it needs.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -34,10 +34,15 @@ def _declare_missing_operators() -> Any:
 
 
 _TORCHVISION_OPERATORS = _declare_missing_operators()
-# optimum and optimum-onnx share a package name: diffusers warns of that at every import.
+# optimum and optimum-onnx share a package name: diffusers warns of that while it is imported.
 logging.getLogger("diffusers.utils.import_utils").setLevel(logging.ERROR)
 
 import diffusers  # noqa: E402
 import transformers  # noqa: E402
+
+# Their warnings are for whoever writes code with them: of settings that edgekd knows about, of
+# prompts that are cut, which edgekd says itself.
+for _library in (diffusers, transformers):
+    _library.utils.logging.set_verbosity_error()
 
 __all__ = ["diffusers", "transformers"]

@@ -30,8 +30,9 @@ def generate(
 ) -> None:
     """Draw pictures with a teacher, a student or an exported pipeline."""
     from edgekd.jobs.generate import generate_run
+    from edgekd.progress import console
 
-    paths = generate_run(pipeline, prompts, out, seed, steps, guidance_scale)
+    paths = generate_run(pipeline, prompts, out, seed, steps, guidance_scale, console())
     if as_json:
         print_json({"images": paths})
     else:

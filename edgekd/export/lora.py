@@ -22,6 +22,15 @@ _FIRST_FACTORS = (
     "_lora.down.",
     ".lora_linear_layer.down.",
 )
+# What belongs to a pair beside it: its second factor, and the scale of both.
+_COMPANIONS = (
+    ".lora_B.",
+    ".lora.up.",
+    ".lora_up.",
+    "_lora.up.",
+    ".lora_linear_layer.up.",
+    ".alpha",
+)
 _COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
 
 
@@ -38,6 +47,13 @@ def check_lora(path: Path) -> None:
         )
     if _count_pairs(path) == 0:
         raise InputError("`--lora` must hold LoRA tensors", f"none in {path}")
+    # DoRA's scales, LoHa, LoKr: diffusers would drop them and fuse the rest.
+    if other := _unread(path):
+        raise InputError(
+            "every tensor of `--lora` must be a LoRA's",
+            f"`{other[0]}` and {len(other) - 1} others in {path.name}",
+            "Convert it to a plain LoRA first.",
+        )
     if importlib.util.find_spec("peft") is None:
         raise InputError(
             "`--lora` needs the package peft",
@@ -51,6 +67,13 @@ def _count_pairs(path: Path) -> int:
 
     names = read_headers([path])
     return sum(any(mark in name for mark in _FIRST_FACTORS) for name in names)
+
+
+def _unread(path: Path) -> list[str]:
+    from edgekd.diffusion.weights import read_headers
+
+    known = (*_FIRST_FACTORS, *_COMPANIONS)
+    return [name for name in read_headers([path]) if not any(mark in name for mark in known)]
 
 
 def fuse_lora(pipeline: Any, path: Path, out: Path) -> None:

@@ -16,6 +16,11 @@ from edgekd.export.record import Session, Trajectory, record_denoising_inputs
 PARITY_STEPS = 8
 
 
+def parity_session(prompts: Sequence[str], generation: Generation, seed: int = 0) -> Session:
+    steps, scale = min(generation.steps, PARITY_STEPS), generation.guidance_scale
+    return Session(prompts=tuple(prompts), steps=steps, guidance_scale=scale, seed=seed)
+
+
 def record_for_parity(
     pipeline: Any, prompts: Sequence[str], generation: Generation, other_shapes: bool = False
 ) -> Trajectory:
@@ -30,15 +35,14 @@ def record_for_parity(
     """
     if not prompts:
         raise InputError("parity needs at least one prompt", "none")
-    steps = min(generation.steps, PARITY_STEPS)
-    session = Session(prompts=tuple(prompts), steps=steps, guidance_scale=generation.guidance_scale)
+    session = parity_session(prompts, generation)
     trajectory = record_denoising_inputs(pipeline, session)
     if not other_shapes:
         return trajectory
     # Without guidance, so that the U-Net's batch is the odd number itself.
     other = Session(
         prompts=session.prompts[:1],
-        steps=min(steps, 2),
+        steps=min(session.steps, 2),
         guidance_scale=1.0,
         size=other_size(pipeline),
         images_per_prompt=3,

@@ -12,7 +12,7 @@ from edgekd.errors import InputError
 from edgekd.export.protocol import ExportOptions, Generation, Tunes
 from edgekd.files import check_writable
 from edgekd.folders import check_replaceable
-from edgekd.jobs.prompts import check_prompts
+from edgekd.jobs.prompts import check_prompts, say_what_is_cut
 from edgekd.progress import Progress
 from edgekd.resources import resolve_pipeline
 from edgekd.run_folder import check_apart
@@ -98,6 +98,7 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
     if request.tune and not isinstance(exporter, Tunes):
         raise InputError("--tune needs a runtime that has options to measure", exporter.name)
     check_parts(inspect_folder(pipeline))
+    say_what_is_cut(pipeline, options.prompts, progress)
     precision = request.precision or target.deploy
     if request.quantize is not None:
         precision = mixed_precision(request.precision)

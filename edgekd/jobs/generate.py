@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from edgekd.errors import InputError
 from edgekd.files import check_writable
 from edgekd.folders import atomic_folder
-from edgekd.jobs.prompts import check_prompts
+from edgekd.jobs.prompts import check_prompts, say_what_is_cut
+from edgekd.progress import Progress, Silent
 from edgekd.resources import resolve_pipeline
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def generate_run(
     seed: int,
     steps: int | None = None,
     guidance_scale: float | None = None,
+    progress: Progress = Silent(),  # noqa: B008 (it has no state)
 ) -> list[Path]:
     """`edgekd generate`: one PNG for each prompt; picture i draws its noise from `seed + i`.
 
@@ -93,6 +95,7 @@ def generate_run(
         from edgekd.diffusion.load import load_pipeline
 
         drawer = load_pipeline(source)
+    say_what_is_cut(source, prompts, progress)
     generation = recommended(source)
     steps = generation.steps if steps is None else steps
     guidance_scale = generation.guidance_scale if guidance_scale is None else guidance_scale

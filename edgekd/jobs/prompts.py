@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from pathlib import Path
 
 from edgekd.errors import InputError
-
-if TYPE_CHECKING:
-    pass
+from edgekd.progress import Progress
 
 
 def check_prompts(prompts: list[str]) -> None:
     """Empty captions are for guidance, not for drawing."""
     if not all(prompt.strip() for prompt in prompts):
         raise InputError("a prompt must not be empty", repr(prompts))
+
+
+def say_what_is_cut(pipeline: Path, prompts: Iterable[str], progress: Progress) -> None:
+    """One line for each prompt that is longer than a pipeline's text encoder reads."""
+    from edgekd.diffusion.components import load_tokenizer
+
+    tokenizer = load_tokenizer(pipeline / "tokenizer")
+    for prompt in prompts:
+        count = len(tokenizer(prompt).input_ids) - tokenizer.model_max_length
+        if count > 0:
+            shown = prompt if len(prompt) <= 60 else f"{prompt[:57]}..."
+            progress.info(f"  {count} tokens do not fit and are left out: {shown!r}")

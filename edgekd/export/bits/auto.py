@@ -27,20 +27,18 @@ import numpy as np
 
 from edgekd.errors import GateError, InputError
 from edgekd.export.bits.allocate import Option, quietest, smallest, total
-from edgekd.export.bits.choices import Choices
+from edgekd.export.bits.choices import Choices, MeasuredPipeline
 from edgekd.export.bits.held_out import HeldOut
 from edgekd.export.bits.recipe import (
     FLOAT,
     ComponentRecipe,
     Measured,
     QuantizationRecipe,
-    Source,
     resolve,
 )
 from edgekd.export.bits.sensitivity import noise_db
 from edgekd.export.bits.storage import WeightStorage
 from edgekd.export.bits.weights import Bits
-from edgekd.export.protocol import Generation
 from edgekd.progress import Progress
 
 # How often an allowance is corrected, and when the result is as good as it needs to be.
@@ -52,7 +50,7 @@ _BACK_OFF_DB = 0.5
 
 
 @dataclass(frozen=True)
-class Wish:
+class Bounds:
     """What is asked of a choice; at least one of the two.
 
     Attributes:
@@ -77,43 +75,35 @@ class Wish:
 
 
 def choose_bits(
-    pipeline: Any,
-    source: Source,
-    storage: WeightStorage,
-    prompts: list[str],
-    generation: Generation,
-    wish: Wish,
-    cache_folder: Path,
-    progress: Progress,
+    measured: MeasuredPipeline, bounds: Bounds, cache_folder: Path, progress: Progress
 ) -> QuantizationRecipe:
     """Measure a pipeline and choose the bits of its weights.
 
-    The same pipeline, prompts and wish give the same recipe.
+    The same pipeline, session and bounds give the same recipe.
 
     Args:
-        pipeline: diffusers pipeline in float32.
-        source: its content hash and class; measurements of another one are not used.
-        prompts: what is drawn, one picture each.
         cache_folder: keeps measurements; those that are there are not made again.
 
     Raises:
         GateError: no choice does what is asked.
     """
-    choices = Choices(pipeline, source, storage, prompts, generation, cache_folder, progress)
+    choices = Choices(measured, cache_folder, progress)
     # Uniform bits are choices like any other: none that is worse than they are can be the result.
     candidates = [choices.uniform(bits) for bits in choices.all_choices()]
     # Before minutes of measurements, which make nothing smaller than the fewest bits.
-    _check_least(min(choices.bytes(bits) for bits in candidates), wish)
-    held_out = HeldOut(choices, pipeline, generation, cache_folder)
+    _check_least(min(choices.bytes(bits) for bits in candidates), bounds)
+    held_out = HeldOut(choices, cache_folder)
     options = choices.options()
     uniform = choices.measure(choices.uniform(8)).pictures
     if not math.isfinite(uniform):
         raise GateError("uniform 8-bit weights must draw finite pictures", "NaN or infinity")
-    if wish.max_drop_db is not None:
-        best = _smallest_proven(choices, held_out, options, candidates, wish.max_drop_db, progress)
+    if bounds.max_drop_db is not None:
+        best = _smallest_proven(
+            choices, held_out, options, candidates, bounds.max_drop_db, progress
+        )
     else:
-        best = _quietest_within(choices, options, candidates, wish.size_budget_bytes or 0)
-    _check_budget(choices.bytes(best), wish)
+        best = _quietest_within(choices, options, candidates, bounds.size_budget_bytes or 0)
+    _check_budget(choices.bytes(best), bounds)
     return _recipe(choices, held_out, options, best)
 
 
@@ -194,19 +184,19 @@ def _quietest_within(
     return best
 
 
-def _check_least(least: int, wish: Wish) -> None:
-    if wish.size_budget_bytes is not None and least > wish.size_budget_bytes:
+def _check_least(least: int, bounds: Bounds) -> None:
+    if bounds.size_budget_bytes is not None and least > bounds.size_budget_bytes:
         raise GateError(
-            f"the weights must fit in --size-budget {wish.size_budget_bytes} bytes",
+            f"the weights must fit in --size-budget {bounds.size_budget_bytes} bytes",
             f"at least {least} bytes in the fewest bits",
         )
 
 
-def _check_budget(size: int, wish: Wish) -> None:
-    if wish.size_budget_bytes is not None and size > wish.size_budget_bytes:
+def _check_budget(size: int, bounds: Bounds) -> None:
+    if bounds.size_budget_bytes is not None and size > bounds.size_budget_bytes:
         raise GateError(
-            f"the weights must fit in --size-budget {wish.size_budget_bytes} bytes with the "
-            f"pictures at most {wish.max_drop_db:g} dB below uniform 8-bit weights (--max-drop), "
+            f"the weights must fit in --size-budget {bounds.size_budget_bytes} bytes with the "
+            f"pictures at most {bounds.max_drop_db:g} dB below uniform 8-bit weights (--max-drop), "
             "on held-out prompts too",
             f"{size} bytes, the smallest choice that keeps --max-drop",
             "Raise one of the two.",
@@ -216,7 +206,7 @@ def _check_budget(size: int, wish: Wish) -> None:
 def _recipe(
     choices: Choices, held_out: HeldOut, options: list[list[Option]], chosen: list[int]
 ) -> QuantizationRecipe:
-    drawing = choices.drawing
+    drawing, session = choices.drawing, choices.measured.session
     bits = choices.all_bits(chosen)
     noise, uniform = choices.measure(chosen), choices.measure(choices.uniform(8))
     return QuantizationRecipe(
@@ -226,7 +216,7 @@ def _recipe(
             name: _component_recipe(name, bits[name], model, choices.storage)
             for name, model in drawing.models.items()
         },
-        source=choices.source,
+        source=choices.measured.source,
         measured=Measured(
             psnr_db=_db(noise.pictures),
             predicted_psnr_db=_db(total(options, chosen).noise),
@@ -237,10 +227,10 @@ def _recipe(
             uniform_weights_bytes=choices.bytes(choices.uniform(8)),
             float_weights_bytes=choices.bytes([0] * len(chosen)),
             units=len(chosen),
-            prompts=drawing.prompts,
-            steps=drawing.steps,
-            guidance_scale=drawing.guidance_scale,
-            seed=drawing.seed,
+            prompts=list(session.prompts),
+            steps=session.steps,
+            guidance_scale=session.guidance_scale,
+            seed=session.seed,
             held_out=held_out.measure(chosen),
         ),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from edgekd.export.bits.sensitivity import Drawing
 from edgekd.export.bits.storage import WeightStorage
 from edgekd.export.bits.weights import Bits, Unit, draws, make_units, stored_bytes, weights
 from edgekd.export.manifest import versions
-from edgekd.export.protocol import Generation
+from edgekd.export.record import Session
 from edgekd.progress import Progress, format_seconds
 
 # Units of one component: the starter's U-Net keeps each attention and each residual block apart,
@@ -34,33 +35,38 @@ _MEASURED_SHARE = 0.9
 _WORST = 1.0
 
 
+@dataclass(frozen=True)
+class MeasuredPipeline:
+    """What bits are chosen for, and the pictures that judge them.
+
+    Attributes:
+        pipeline: diffusers pipeline in float32.
+        source: its content hash and class; measurements of another one are not used.
+        session: one picture for each prompt.
+    """
+
+    pipeline: Any
+    source: Source
+    storage: WeightStorage
+    session: Session
+
+
 class Choices:
     """The units of a pipeline, the drawing that measures them, and what was measured."""
 
-    def __init__(
-        self,
-        pipeline: Any,
-        source: Source,
-        storage: WeightStorage,
-        prompts: list[str],
-        generation: Generation,
-        cache_folder: Path,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, measured: MeasuredPipeline, cache_folder: Path, progress: Progress) -> None:
         self._progress = progress
-        self.storage = storage
-        self.source = source
+        self.measured = measured
+        self.storage = measured.storage
         started = time.monotonic()
-        self.drawing = Drawing(pipeline, prompts, generation, storage)
+        self.drawing = Drawing(measured.pipeline, measured.session, measured.storage)
         self._draw_seconds = time.monotonic() - started
         self.units = [
             unit
             for component, model in self.drawing.models.items()
-            for unit in make_units(component, model, storage, UNITS_PER_COMPONENT)
+            for unit in make_units(component, model, self.storage, UNITS_PER_COMPONENT)
         ]
-        self._measurements = Measurements(
-            cache_folder, self.circumstances(self.drawing.prompts, self.drawing.seed)
-        )
+        self._measurements = Measurements(cache_folder, self.circumstances(measured.session))
 
     def options(self) -> list[list[Option]]:
         """Bytes and noise of every option of every unit; what is not known yet is measured."""
@@ -116,7 +122,8 @@ class Choices:
         drawn = sum(unit.component != "vae" for unit in open_ones)
         self._progress.info(
             f"  sensitivity: {len(self.units)} units of weights, {drawn} drawings of "
-            f"{len(self.drawing.prompts)} pictures in {self.drawing.steps} steps, about "
+            f"{len(self.measured.session.prompts)} pictures in {self.measured.session.steps} "
+            f"steps, about "
             f"{format_seconds(drawn * self._draw_seconds)}, and {len(open_ones) - drawn} decodings "
             f"({len(wanted) - len(open_ones)} known from before)"
         )
@@ -198,15 +205,11 @@ class Choices:
         floats = [0] * len(self.units)
         return self.bytes(floats) - sum(self._unit_bytes(unit, None) for unit in self.units)
 
-    def circumstances(self, prompts: list[str], seed: int) -> dict[str, Any]:
+    def circumstances(self, session: Session) -> dict[str, object]:
         """Everything that a measurement depends on beyond what is rounded."""
-        drawing = self.drawing
         return {
-            "source": self.source.hash,
+            "source": self.measured.source.hash,
             "method": self.storage.method,
-            "prompts": prompts,
-            "steps": drawing.steps,
-            "guidance_scale": drawing.guidance_scale,
-            "seed": seed,
+            "session": session.model_dump(),
             "versions": versions(),
         }

@@ -28,7 +28,6 @@ from edgekd.export.bits.cache import Measurements
 from edgekd.export.bits.choices import Choices
 from edgekd.export.bits.recipe import HeldOutMeasured
 from edgekd.export.bits.sensitivity import Drawing, noise_db
-from edgekd.export.protocol import Generation
 
 # Things, beings, scenes, styles; of different lengths. Any text will do for any pipeline.
 HELD_OUT_PROMPTS = (
@@ -58,34 +57,26 @@ class HeldOut:
 
     Args:
         choices: what was measured, and how; prompts that it used are left out here.
-        pipeline, generation: as of `choices`.
         cache_folder: keeps what is measured here.
     """
 
-    def __init__(
-        self, choices: Choices, pipeline: Any, generation: Generation, cache_folder: Path
-    ) -> None:
-        used = choices.drawing.prompts
+    def __init__(self, choices: Choices, cache_folder: Path) -> None:
         self._choices = choices
-        self._pipeline = pipeline
-        self._generation = generation
-        self.prompts = [prompt for prompt in HELD_OUT_PROMPTS if prompt not in used]
-        circumstances = choices.circumstances(self.prompts, HELD_OUT_SEED)
-        self._measurements = Measurements(cache_folder, circumstances)
+        used = choices.measured.session
+        self.prompts = [prompt for prompt in HELD_OUT_PROMPTS if prompt not in used.prompts]
+        changed = {"prompts": tuple(self.prompts), "seed": HELD_OUT_SEED}
+        self._session = used.model_copy(update=changed)
+        self._measurements = Measurements(cache_folder, choices.circumstances(self._session))
 
     @cached_property
     def _drawings(self) -> list[Drawing]:
         """One picture each: each has its own loss."""
-        return [
-            Drawing(
-                self._pipeline,
-                [prompt],
-                self._generation,
-                self._choices.storage,
-                HELD_OUT_SEED + index,
-            )
+        measured = self._choices.measured
+        sessions = (
+            self._session.model_copy(update={"prompts": (prompt,), "seed": HELD_OUT_SEED + index})
             for index, prompt in enumerate(self.prompts)
-        ]
+        )
+        return [Drawing(measured.pipeline, one, measured.storage) for one in sessions]
 
     def _psnr_db(self, chosen: list[int]) -> list[float]:
         """Of each picture, drawn with a choice, to the untouched one."""

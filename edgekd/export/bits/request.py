@@ -11,12 +11,14 @@ from typing import Any
 
 from edgekd.errors import InputError
 from edgekd.export.bits.apply import storages
-from edgekd.export.bits.auto import Wish, choose_bits
+from edgekd.export.bits.auto import Bounds, choose_bits
+from edgekd.export.bits.choices import MeasuredPipeline
 from edgekd.export.bits.recipe import QuantizationRecipe, Source, load_quantization
 from edgekd.export.checks import check_capabilities
 from edgekd.export.lora import check_lora, fuse_lora
 from edgekd.export.manifest import trace_origin
 from edgekd.export.protocol import Exporter, ExportOptions
+from edgekd.export.trajectory import parity_session
 from edgekd.files import check_writable
 from edgekd.folders import check_replaceable
 from edgekd.processes.scratch import scratch_folder
@@ -32,7 +34,7 @@ class Quantize:
 
     Attributes:
         recipe: `auto`, a recipe's file, or the name of one that ships with the target.
-        max_drop_db, size_budget_bytes: for `auto`; see `Wish`.
+        max_drop_db, size_budget_bytes: for `auto`; see `Bounds`.
     """
 
     recipe: str
@@ -41,15 +43,15 @@ class Quantize:
 
     def __post_init__(self) -> None:
         if self.recipe == AUTO:
-            self.wish()
+            self.bounds()
         elif self.max_drop_db is not None or self.size_budget_bytes is not None:
             raise InputError(
                 "--max-drop and --size-budget go with `--quantize auto`",
                 f"`--quantize {self.recipe}`",
             )
 
-    def wish(self) -> Wish:
-        return Wish(self.max_drop_db, self.size_budget_bytes)
+    def bounds(self) -> Bounds:
+        return Bounds(self.max_drop_db, self.size_budget_bytes)
 
 
 def recipe_file(recipe: str, target: str) -> Path:
@@ -98,16 +100,14 @@ def quantization_recipe(
     _check_early(exporter, pipeline_path, out, options)
     with _pipeline(pipeline_path, options) as pipeline:
         origin = trace_origin(pipeline_path, options.lora, type(pipeline).__name__)
-        recipe = choose_bits(
+        measured_pipeline = MeasuredPipeline(
             pipeline,
             Source(hash=origin.hash, pipeline=origin.pipeline),
             storage,
-            list(options.prompts),
-            options.generation,
-            quantize.wish(),
-            out.with_name(f"{out.name}-sensitivity"),
-            progress,
+            parity_session(options.prompts, options.generation),
         )
+        cache_folder = out.with_name(f"{out.name}-sensitivity")
+        recipe = choose_bits(measured_pipeline, quantize.bounds(), cache_folder, progress)
     gc.collect()  # the export starts with its own copy of the weights
     measured = recipe.measured
     assert measured is not None

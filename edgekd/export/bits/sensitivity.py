@@ -24,8 +24,7 @@ from edgekd.export.bits.cache import Noise
 from edgekd.export.bits.storage import WeightStorage
 from edgekd.export.bits.weights import Bits, models
 from edgekd.export.parity import EXACT_DB
-from edgekd.export.protocol import Generation
-from edgekd.export.trajectory import PARITY_STEPS
+from edgekd.export.record import Session
 
 Array = npt.NDArray[Any]
 
@@ -42,9 +41,7 @@ class Drawing:
 
     Args:
         pipeline: diffusers pipeline in float32; its weights are put back after every measurement.
-        prompts: one picture each, drawn as one batch.
-        generation: the pipeline's own steps and guidance.
-        seed: picture i starts from the noise of `seed + i`.
+        session: one picture for each prompt, drawn as one batch.
 
     Raises:
         GateError: the untouched pipeline gives NaN or infinity.
@@ -53,15 +50,10 @@ class Drawing:
     def __init__(
         self,
         pipeline: Any,
-        prompts: list[str],
-        generation: Generation,
+        session: Session,
         storage: WeightStorage,
-        seed: int = 0,
     ) -> None:
-        self.prompts = prompts
-        self.steps = min(generation.steps, PARITY_STEPS)
-        self.guidance_scale = generation.guidance_scale
-        self.seed = seed
+        self.session = session
         self.models = models(pipeline)
         self.storage = storage
         self._pipeline = pipeline
@@ -85,15 +77,14 @@ class Drawing:
 
     def _draw(self) -> tuple[Array, Array]:
         """Latents [N,c,h,w] as the decoder gets them, pictures [N,H,W,3] in [0,1]."""
-        generators = [
-            torch.Generator().manual_seed(self.seed + i) for i in range(len(self.prompts))
-        ]
+        how = self.session
+        seeds = range(how.seed, how.seed + len(how.prompts))
         with torch.inference_mode(), _listening(self._pipeline.vae) as decoded:
             pictures = self._pipeline(
-                self.prompts,
-                num_inference_steps=self.steps,
-                guidance_scale=self.guidance_scale,
-                generator=generators,
+                list(how.prompts),
+                num_inference_steps=how.steps,
+                guidance_scale=how.guidance_scale,
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 output_type="np",
             ).images
         return torch.cat(decoded).numpy(), pictures

@@ -64,6 +64,13 @@ def _pickle_with_another_name(path: Path, lora: Path) -> Path:
     return path / "lora.safetensors"
 
 
+def _dora(path: Path, lora: Path) -> Path:
+    state = load_file(lora)
+    name = next(iter(state)).split(".lora_A.")[0].split(".lora.")[0]
+    save_file({**state, f"{name}.dora_scale": torch.ones(1)}, path / "dora.safetensors")
+    return path / "dora.safetensors"
+
+
 def _no_lora(path: Path, lora: Path) -> Path:
     save_file({"unet.weight": torch.zeros(2)}, path / "other.safetensors")
     return path / "other.safetensors"
@@ -76,6 +83,7 @@ def _no_lora(path: Path, lora: Path) -> Path:
         (_pickled, "pickles are never loaded"),
         (_pickle_with_another_name, "whole safetensors file"),
         (_no_lora, "must hold LoRA tensors"),
+        (_dora, r"must be a LoRA's, but got `.*dora_scale` and 0 others"),
     ],
 )
 def test_files_that_are_no_lora_are_refused(tmp_path, lora, tiny_teacher, make, said):

@@ -5,9 +5,7 @@ import hashlib
 from edgekd.data.records import iter_records
 from edgekd.data.split import holdout
 from edgekd.recipe import SourcesSection, SplitSection
-from edgekd.teach.data import (
-    load_corpus,
-)
+from edgekd.teach.data import load_corpus
 from edgekd.teach.recipe import TeachDataSection
 
 

@@ -9,9 +9,7 @@ import pytest
 from fixtures.captioned import make_tar
 
 from edgekd.errors import InputError
-from tools.starter.build import (
-    fetch,
-)
+from tools.starter.build import fetch
 from tools.starter.packages import EMOJIBASE, Package
 
 

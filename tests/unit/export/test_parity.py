@@ -6,13 +6,7 @@ import pytest
 
 from edgekd.errors import GateError, InputError
 from edgekd.export.onnx.exporter import OnnxExporter
-from edgekd.export.parity import (
-    EXACT_DB,
-    check_component,
-    check_deployed,
-    psnr_db,
-    snr_db,
-)
+from edgekd.export.parity import EXACT_DB, check_component, check_deployed, psnr_db, snr_db
 from edgekd.export.protocol import Floor, Floors, Generation
 from edgekd.export.record import Recording
 from edgekd.export.trajectory import record_for_parity

@@ -8,7 +8,8 @@ import pytest
 
 from edgekd.errors import GateError, InputError
 from edgekd.export.bits import choices
-from edgekd.export.bits.auto import Wish, choose_bits
+from edgekd.export.bits.auto import Bounds, choose_bits
+from edgekd.export.bits.choices import MeasuredPipeline
 from edgekd.export.bits.held_out import HeldOut
 from edgekd.export.bits.recipe import (
     ComponentRecipe,
@@ -21,11 +22,13 @@ from edgekd.export.bits.sensitivity import Drawing, noise_db
 from edgekd.export.bits.storage import Array, LinearStorage
 from edgekd.export.bits.weights import Bits, models, stored_bytes
 from edgekd.export.protocol import Generation
+from edgekd.export.trajectory import parity_session
 from edgekd.progress import Silent
 
 STORAGE = LinearStorage(dict.fromkeys(("conv", "linear", "embedding"), (8, 6, 4)))
 GENERATION = Generation(steps=2, guidance_scale=3.0)
 PROMPTS = ["red apple"]
+SESSION = parity_session(PROMPTS, GENERATION)
 SOURCE = Source(hash="0" * 64, pipeline="StableDiffusionPipeline")
 
 
@@ -42,10 +45,9 @@ def cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("sensitivity")
 
 
-def choose(pipeline: Any, cache: Path, **wish: Any) -> QuantizationRecipe:
-    return choose_bits(
-        pipeline, SOURCE, STORAGE, PROMPTS, GENERATION, Wish(**wish), cache, Silent()
-    )
+def choose(pipeline: Any, cache: Path, **bounds: Any) -> QuantizationRecipe:
+    measured = MeasuredPipeline(pipeline, SOURCE, STORAGE, SESSION)
+    return choose_bits(measured, Bounds(**bounds), cache, Silent())
 
 
 def size(pipeline: Any, bits: dict[str, Bits]) -> int:
@@ -63,7 +65,7 @@ def test_smallest_choice_within_the_drop(tiny_pipeline, cache, drop):
     bits = resolve(recipe, models(tiny_pipeline), STORAGE)
     assert size(tiny_pipeline, bits) == measured.weights_bytes
     # Measured again from the recipe alone.
-    noise = Drawing(tiny_pipeline, PROMPTS, GENERATION, STORAGE).noise(bits)
+    noise = Drawing(tiny_pipeline, SESSION, STORAGE).noise(bits)
     assert noise_db(noise.pictures) == pytest.approx(measured.psnr_db, abs=0.01)
     encoder = {value for name, value in bits["vae"].items() if name.startswith("encoder.")}
     assert encoder <= {8, None}
@@ -81,7 +83,9 @@ def test_drop_on_held_out_pictures_is_that_of_a_drawing(tiny_pipeline, cache):
     psnr = {
         name: [
             noise_db(
-                Drawing(tiny_pipeline, [prompt], GENERATION, STORAGE, told.seed + index)
+                Drawing(
+                    tiny_pipeline, parity_session([prompt], GENERATION, told.seed + index), STORAGE
+                )
                 .noise(resolve(bits, found, STORAGE))
                 .pictures
             )
@@ -154,13 +158,15 @@ def test_quietest_choice_is_not_above_the_budget_and_beats_uniform(tiny_pipeline
     budget = size(tiny_pipeline, uniform)
     measured = choose(tiny_pipeline, cache, size_budget_bytes=budget).measured
     assert measured.weights_bytes <= budget
-    noise = Drawing(tiny_pipeline, PROMPTS, GENERATION, STORAGE).noise(uniform)
+    noise = Drawing(tiny_pipeline, SESSION, STORAGE).noise(uniform)
     assert measured.psnr_db >= noise_db(noise.pictures)
 
 
 def test_noises_of_units_add_up(tiny_pipeline, cache):
     """The assumption of the knapsack, and of the noise of many bits taken from that of few."""
-    made = choices.Choices(tiny_pipeline, SOURCE, STORAGE, PROMPTS, GENERATION, cache, Silent())
+    made = choices.Choices(
+        MeasuredPipeline(tiny_pipeline, SOURCE, STORAGE, SESSION), cache, Silent()
+    )
     options = made.options()
     for bits, index in ((8, 1), (6, 2)):
         whole = made.measure(made.uniform(bits)).pictures
@@ -212,11 +218,9 @@ class Breaking(LinearStorage):
 
 
 def test_bits_that_leave_no_picture_are_chosen_never(tiny_pipeline, tmp_path):
-    def choose_of(**wish):
-        return choose_bits(
-            tiny_pipeline, SOURCE, Breaking(STORAGE.bits), PROMPTS, GENERATION, Wish(**wish),
-            tmp_path, Silent(),
-        )  # fmt: skip
+    def choose_of(**bounds):
+        measured = MeasuredPipeline(tiny_pipeline, SOURCE, Breaking(STORAGE.bits), SESSION)
+        return choose_bits(measured, Bounds(**bounds), tmp_path, Silent())
 
     measured = choose_of(size_budget_bytes=2_300_000).measured
     assert measured.psnr_db > 0
@@ -240,7 +244,7 @@ def test_budget_that_needs_more_drop_fails(tiny_pipeline, cache):
 
 
 @pytest.mark.parametrize(
-    ("wish", "problem"),
+    ("bounds", "problem"),
     [
         ({}, "needs --max-drop or --size-budget, but got neither"),
         ({"max_drop_db": -1.0}, "`--max-drop >= 0` dB must hold, but got -1.0"),
@@ -248,6 +252,6 @@ def test_budget_that_needs_more_drop_fails(tiny_pipeline, cache):
         ({"size_budget_bytes": 0}, "`--size-budget > 0` must hold, but got 0"),
     ],
 )
-def test_wish_that_makes_no_sense(wish, problem):
+def test_bounds_that_make_no_sense(bounds, problem):
     with pytest.raises(InputError, match=problem):
-        Wish(**wish)
+        Bounds(**bounds)

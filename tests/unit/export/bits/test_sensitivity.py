@@ -10,6 +10,7 @@ from edgekd.export.bits.storage import LinearStorage
 from edgekd.export.bits.weights import Bits, weights
 from edgekd.export.protocol import Generation
 from edgekd.export.record import Session, draw
+from edgekd.export.trajectory import parity_session
 
 STORAGE = LinearStorage(dict.fromkeys(("conv", "linear", "embedding"), (8, 6, 4)))
 GENERATION = Generation(steps=2, guidance_scale=3.0)
@@ -18,7 +19,7 @@ PROMPTS = ["red apple", "a boat"]
 
 @pytest.fixture(scope="module")
 def drawing(tiny_pipeline) -> Drawing:
-    return Drawing(tiny_pipeline, PROMPTS, GENERATION, STORAGE)
+    return Drawing(tiny_pipeline, parity_session(PROMPTS, GENERATION), STORAGE)
 
 
 def decoder(pipeline: Any, bits: int) -> Bits:
