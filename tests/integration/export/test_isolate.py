@@ -2,10 +2,12 @@
 
 import pytest
 
-from edgekd.errors import GateError
+from edgekd.errors import GateError, InputError
 from edgekd.export import isolate
+from edgekd.export.isolate import InProcess, Isolated
 from edgekd.export.onnx.exporter import OnnxExporter
-from edgekd.export.protocol import ExportOptions
+from edgekd.export.protocol import ExportOptions, Floor
+from edgekd.export.steps import PartOrder, check
 from edgekd.measure.memory import resident_bytes
 from edgekd.progress import Silent
 
@@ -20,3 +22,10 @@ def test_limit_that_a_step_passes_ends_it_and_leaves_nothing(tiny_teacher, tmp_p
     assert "step `record`" in str(error.value)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("worker", [InProcess, Isolated])
+def test_errors_for_the_user_come_back_from_both(worker, tmp_path):
+    order = PartOrder(tmp_path, tmp_path / "none", tmp_path, "fp32", "unet", Floor(1, ""))
+    with pytest.raises(InputError, match="none"):
+        worker(OnnxExporter()).run(check, order)

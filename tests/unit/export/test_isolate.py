@@ -1,10 +1,8 @@
 import pytest
 
 from edgekd.errors import InputError
-from edgekd.export.isolate import InProcess, Isolated, make_worker
+from edgekd.export.isolate import make_worker
 from edgekd.export.onnx.exporter import OnnxExporter
-from edgekd.export.protocol import Floor
-from edgekd.export.steps import PartOrder, check
 
 SMALL = {"unet": 10_000_000, "vae": 1_000_000}
 
@@ -24,10 +22,3 @@ def test_limit_below_what_any_export_needs_is_refused_with_the_values():
         make_worker(
             OnnxExporter(), {"unet": 5 * 10**9, "text_encoder": 4 * 10**9, "vae": 3 * 10**9}, 10**10
         )
-
-
-@pytest.mark.parametrize("worker", [InProcess, Isolated])
-def test_errors_for_the_user_come_back_from_both(worker, tmp_path):
-    order = PartOrder(tmp_path, tmp_path / "none", tmp_path, "fp32", "unet", Floor(1, ""))
-    with pytest.raises(InputError, match="none"):
-        worker(OnnxExporter()).run(check, order)
