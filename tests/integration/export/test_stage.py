@@ -1,13 +1,12 @@
+"""Finished precisions of a run are kept."""
+
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from edgekd.artifacts import ExportedPipeline, atomic_folder, finish
-from edgekd.errors import InputError
 from edgekd.export import stage
 from edgekd.export.protocol import ExportOptions, Generation
-from edgekd.export.stage import ExportPlan, chosen_precisions, export_all
+from edgekd.export.stage import ExportPlan, export_all
 from edgekd.progress import Silent
 from edgekd.recipe import ExportSection
 from edgekd.runtime.declared import Runtime
@@ -42,19 +41,6 @@ class FakeExporter:
 
 def _target(**changes: object) -> Target:
     return load_target("onnx").model_copy(update=changes)
-
-
-def test_precisions_follow_the_targets_order():
-    target = _target(precisions=["int8", "fp32"])
-    assert chosen_precisions(target, ExportSection()) == ["int8", "fp32"]
-    section = ExportSection(precisions=["fp32", "int8"])
-    assert chosen_precisions(target, section) == ["int8", "fp32"]
-    assert chosen_precisions(target, ExportSection(precisions=["fp32"])) == ["fp32"]
-
-
-def test_precision_that_the_target_does_not_list_is_refused():
-    with pytest.raises(InputError, match=r"fp32, int8.*int4"):
-        chosen_precisions(_target(), ExportSection(precisions=["fp32", "int4"]))
 
 
 def test_finished_precisions_are_kept_until_the_key_changes(tmp_path, tiny_teacher, monkeypatch):
