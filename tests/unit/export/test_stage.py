@@ -3,11 +3,13 @@ from typing import Any
 
 import pytest
 
-from edgekd.artifacts import ExportedPipeline, atomic_folder, finish
+from edgekd.artifacts import ExportedPipeline
 from edgekd.errors import InputError
 from edgekd.export import stage
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.stage import ExportPlan, chosen_precisions, export_all
+from edgekd.file_record import finish
+from edgekd.folders import atomic_folder
 from edgekd.progress import Silent
 from edgekd.recipe import ExportSection
 from edgekd.runtime.declared import Runtime
