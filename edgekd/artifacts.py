@@ -9,20 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekd.file_record import ARTIFACT_FILE as ARTIFACT_FILE
-from edgekd.file_record import finish as finish
-from edgekd.files import canonical_json as canonical_json
-from edgekd.files import hash_file as hash_file
-from edgekd.files import hash_tree as hash_tree
-from edgekd.files import hash_value as hash_value
-from edgekd.files import write_json as write_json
-from edgekd.files import write_text as write_text
-from edgekd.folders import atomic_folder as atomic_folder
-from edgekd.folders import finished as finished
-from edgekd.reading import read_json as read_json
-from edgekd.run_folder import open_run as open_run
-from edgekd.run_folder import run_lock as run_lock
-
 
 @dataclass(frozen=True)
 class PreparedData:

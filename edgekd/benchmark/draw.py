@@ -22,7 +22,7 @@ Call = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class Batch:
+class DrawingBatch:
     """Pictures of one case, which has a generation, to draw together.
 
     Attributes:
@@ -49,7 +49,7 @@ class Batch:
         """Of each picture's noise."""
         return [noise_seed(self.seed, index) for index in self.indices]
 
-    def drawn_with(self, **changes: Any) -> Batch:
+    def drawn_with(self, **changes: Any) -> DrawingBatch:
         """This batch with another generation."""
         generation = replace(self.generation, **changes)
         return replace(self, case=replace(self.case, generation=generation))
@@ -58,14 +58,14 @@ class Batch:
 class Drawer(Protocol):
     """A row's pipeline, opened."""
 
-    def draw(self, batch: Batch) -> Images:
+    def draw(self, batch: DrawingBatch) -> Images:
         """Pictures of a batch.
 
         Raises:
             GateError: a picture holds NaN or infinity.
         """
 
-    def step_calls(self, batch: Batch) -> dict[str, Call]:
+    def step_calls(self, batch: DrawingBatch) -> dict[str, Call]:
         """Draw a batch, and give each component's calls, ready to be repeated on their inputs."""
 
 
@@ -90,7 +90,7 @@ def open_drawer(case: Case, threads: int) -> Drawer:
     return ExportedDrawer(case, threads)
 
 
-def preload(batch: Batch) -> None:
+def preload(batch: DrawingBatch) -> None:
     """Import the libraries of a batch's case (see `edgekd.measure.memory.measured`)."""
     if batch.case.runtime == TORCH:
         from edgekd.benchmark.torch_drawer import import_libraries

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.draw import Batch, Call
+from edgekd.benchmark.draw import Call, DrawingBatch
 from edgekd.metrics.metric import Images
 from edgekd.runtime import Pipeline
 from edgekd.runtime.backend import Array, Arrays, Backend
@@ -32,17 +32,17 @@ class ExportedDrawer:
     def __init__(self, case: Case, threads: int) -> None:
         self.pipeline = open_pipeline(case, threads)
 
-    def draw(self, batch: Batch) -> Images:
+    def draw(self, batch: DrawingBatch) -> Images:
         return _draw(self.pipeline, batch)
 
-    def step_calls(self, batch: Batch) -> dict[str, Call]:
+    def step_calls(self, batch: DrawingBatch) -> dict[str, Call]:
         recorder = Recorder(self.pipeline.backend)
         encoders = tuple(replace(one, backend=recorder) for one in self.pipeline.encoders)
         _draw(replace(self.pipeline, backend=recorder, encoders=encoders), batch)
         return {name: recorder.repeat(name) for name in recorder.inputs}
 
 
-def _draw(pipeline: Pipeline, batch: Batch) -> Images:
+def _draw(pipeline: Pipeline, batch: DrawingBatch) -> Images:
     return pipeline.generate(
         batch.captions,
         steps=batch.generation.steps,

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgekd.artifacts import PreparedData
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import TORCH, Case, Role
-from edgekd.benchmark.draw import Batch
+from edgekd.benchmark.draw import DrawingBatch
 from edgekd.benchmark.facts import folder_bytes
 from edgekd.benchmark.prompts import Prompts
 from edgekd.benchmark.suite import Suite
@@ -71,11 +71,11 @@ class Matrix:
 
     def batch(
         self, case: Case, indices: Sequence[int], threads: int, out: Path | None = None
-    ) -> Batch:
+    ) -> DrawingBatch:
         """The order to draw these prompts."""
         captions = [self.prompts.captions[index] for index in indices]
         seed = self.suite.quality.seed
-        return Batch(case, threads, captions, list(indices), self.data.resolution, seed, out)
+        return DrawingBatch(case, threads, captions, list(indices), self.data.resolution, seed, out)
 
     def torch_case(self, role: Role) -> Case | None:
         """The row of a role that others are compared with: torch where there is one."""

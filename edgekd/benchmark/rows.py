@@ -24,7 +24,7 @@ from edgekd.report.schema import Agreement, Memory, Row
 
 
 @dataclass(frozen=True)
-class Measured:
+class MatrixFigures:
     """All that was measured, before it is put into rows.
 
     Attributes:
@@ -69,7 +69,7 @@ def figures_of(
     return figures
 
 
-def make_rows(matrix: Matrix, measured: Measured) -> list[Row]:
+def make_rows(matrix: Matrix, measured: MatrixFigures) -> list[Row]:
     """One row per case, in the given order.
 
     Raises:
@@ -90,7 +90,7 @@ def make_rows(matrix: Matrix, measured: Measured) -> list[Row]:
 
 def _row(
     matrix: Matrix,
-    measured: Measured,
+    measured: MatrixFigures,
     case: Case,
     parameters: dict[str, int],
     figures: dict[str, Figures],

@@ -22,7 +22,7 @@ from edgekd.benchmark.headline import headline
 from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.projection import project
 from edgekd.benchmark.prompts import select_prompts
-from edgekd.benchmark.rows import Measured, figures_of, make_rows
+from edgekd.benchmark.rows import MatrixFigures, figures_of, make_rows
 from edgekd.benchmark.suite import Suite
 from edgekd.benchmark.workers import pool_size
 from edgekd.file_record import ARTIFACT_FILE, finish
@@ -106,7 +106,7 @@ def make_matrix(request: MatrixRequest, metrics: tuple[Metric, ...], out: Path) 
     )
 
 
-def measure(matrix: Matrix, extractors: Extractors, progress: Progress) -> Measured:
+def measure(matrix: Matrix, extractors: Extractors, progress: Progress) -> MatrixFigures:
     """Draw, time and weigh all cases that run here, and extract what metrics are made of."""
     quality = matrix.suite.quality
     count, threads = pool_size(
@@ -118,7 +118,7 @@ def measure(matrix: Matrix, extractors: Extractors, progress: Progress) -> Measu
     memory = memory_of_all(matrix, progress)
     progress.info("comparing pictures with real images, captions and the teacher's")
     real, features = real_pictures(matrix, extractors)
-    return Measured(
+    return MatrixFigures(
         pictures={case.name: drawn_pictures(matrix, extractors, case) for case in matrix.runnable},
         real=real,
         reference=Reference(
@@ -136,7 +136,7 @@ def measure(matrix: Matrix, extractors: Extractors, progress: Progress) -> Measu
 
 def make_report(
     matrix: Matrix,
-    measured: Measured,
+    measured: MatrixFigures,
     rows: list[Row],
     curves: Curves,
     deploy: tuple[str, str] | None,
@@ -187,7 +187,7 @@ def make_report(
     )
 
 
-def make_gallery(matrix: Matrix, measured: Measured) -> Gallery:
+def make_gallery(matrix: Matrix, measured: MatrixFigures) -> Gallery:
     """Pictures from the same noise, side by side, with the real image of each prompt."""
     indices = matrix.prompts.spread(matrix.suite.pictures)
     rows = {REAL_ROW: measured.real} | measured.pictures

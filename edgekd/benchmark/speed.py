@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.draw import Batch, Call, Drawer, open_drawer
+from edgekd.benchmark.draw import Call, Drawer, DrawingBatch, open_drawer
 from edgekd.benchmark.suite import SpeedSection
 from edgekd.measure.clock import time_interleaved
 from edgekd.measure.environment import load_average
-from edgekd.report.schema import Record, Timing
+from edgekd.report.schema import ReportPart, Timing
 
 IMAGE = "image"
 
@@ -30,14 +30,14 @@ class SpeedOrder:
     speed: SpeedSection
 
 
-class SpeedResult(Record):
+class SpeedResult(ReportPart):
     """Times by case and component; `image` is the whole picture."""
 
     load_average: float | None
     timings: dict[str, dict[str, Timing]]
 
 
-def component_calls(drawer: Drawer, batch: Batch) -> dict[str, Call]:
+def component_calls(drawer: Drawer, batch: DrawingBatch) -> dict[str, Call]:
     """Repeatable calls: each text encoder, `unet` of a step without guidance, `unet_guided` of one
     with it, decoder."""
     plain = drawer.step_calls(batch.drawn_with(steps=1, guidance_scale=1.0))
@@ -51,7 +51,7 @@ def measure_speed(order: SpeedOrder) -> SpeedResult:
     load, speed = load_average(), order.speed
     drawers = {case.name: open_drawer(case, speed.threads) for case in order.cases}
     batches = {
-        case.name: Batch(case, speed.threads, [order.caption], [0], order.resolution, seed=0)
+        case.name: DrawingBatch(case, speed.threads, [order.caption], [0], order.resolution, seed=0)
         for case in order.cases
     }
     timings: dict[str, dict[str, Timing]] = {name: {} for name in drawers}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.draw import Batch, Call
+from edgekd.benchmark.draw import Call, DrawingBatch
 from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import GateError
 from edgekd.libraries import diffusers
@@ -47,7 +47,7 @@ class TorchDrawer:
         assert case.generation is not None
         set_scheduler(self.pipeline, case.generation.sampler)
 
-    def draw(self, batch: Batch) -> Images:
+    def draw(self, batch: DrawingBatch) -> Images:
         with torch.inference_mode():
             pictures = self.pipeline(
                 prompt=list(batch.captions),
@@ -63,7 +63,7 @@ class TorchDrawer:
             raise GateError("every generated picture must be finite", f"NaN or infinity in {bad}")
         return np.asarray(np.round(np.clip(pictures, 0, 1) * 255), dtype=np.uint8)
 
-    def step_calls(self, batch: Batch) -> dict[str, Call]:
+    def step_calls(self, batch: DrawingBatch) -> dict[str, Call]:
         with record_calls(self.pipeline) as calls:
             self.draw(batch)
         return {name: _without_gradients(call) for name, call in calls.items()}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekd.benchmark.draw import Batch, Drawer, open_drawer
+from edgekd.benchmark.draw import Drawer, DrawingBatch, open_drawer
 from edgekd.files import read_tensors, write_tensors
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
@@ -21,7 +21,7 @@ from edgekd.recipe import RowGeneration
 _loaded: dict[tuple[Path, RowGeneration, int], Drawer] = {}
 
 
-def draw_batch(batch: Batch) -> None:
+def draw_batch(batch: DrawingBatch) -> None:
     """Draw one batch and write it."""
     loaded = (batch.case.path, batch.generation, batch.threads)
     if loaded not in _loaded:
@@ -32,7 +32,7 @@ def draw_batch(batch: Batch) -> None:
         write_tensors(batch.out, {"images": images})
 
 
-def draw_all(pool: Pool, batches: Sequence[Batch], label: str, progress: Progress) -> None:
+def draw_all(pool: Pool, batches: Sequence[DrawingBatch], label: str, progress: Progress) -> None:
     """Draw all batches, shared among the processes of a pool.
 
     Raises:

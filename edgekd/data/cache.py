@@ -38,7 +38,7 @@ from edgekd.data.split import Holdout
 
 
 @dataclass(frozen=True)
-class Batch:
+class CachedBatch:
     """Cached samples, float32 on the CPU; B samples.
 
     Attributes:
@@ -91,7 +91,7 @@ class CachedLatents:
         number = bisect.bisect_right(self._starts, index) - 1
         return self._shards[number], index - self._starts[number]
 
-    def batch(self, indices: torch.Tensor) -> Batch:
+    def batch(self, indices: torch.Tensor) -> CachedBatch:
         """Gather samples in the order of `indices` [B], repetitions allowed.
 
         Raises:
@@ -100,7 +100,7 @@ class CachedLatents:
         places = [self._locate(int(index)) for index in indices]
         rows = [int(shard.tensors["caption_index"][local]) for shard, local in places]
         captions = list(zip((shard for shard, _ in places), rows, strict=True))
-        return Batch(
+        return CachedBatch(
             mean=_gather("mean", places),
             logvar=_gather("logvar", places),
             encoder_hidden_states=_gather("encoder_hidden_states", captions),

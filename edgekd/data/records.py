@@ -14,7 +14,7 @@ from pathlib import Path
 from edgekd.data import metadata, parquet
 from edgekd.data.captions import decode_text, find_caption, parse_json, text_fields
 from edgekd.data.images import image_suffixes
-from edgekd.data.sources import Source, SourceFile, Unused, list_sources
+from edgekd.data.sources import DataSource, SourceFile, Unused, list_sources
 from edgekd.data.tars import Sample, iter_samples
 from edgekd.errors import InputError
 from edgekd.recipe import SourcesSection
@@ -57,7 +57,7 @@ def iter_records(section: SourcesSection) -> Iterator[Record]:
             yield replace(record, group_key=source.group_key) if source.group_key else record
 
 
-def _iter_source(source: Source, section: SourcesSection) -> Iterator[Record]:
+def _iter_source(source: DataSource, section: SourcesSection) -> Iterator[Record]:
     folder = _Folder(source, section)
     for item in source.files:
         if item.kind == "metadata":
@@ -75,7 +75,7 @@ def _iter_source(source: Source, section: SourcesSection) -> Iterator[Record]:
 class _Folder:
     """The image files of one source, with the texts beside them and rows of metadata."""
 
-    def __init__(self, source: Source, section: SourcesSection) -> None:
+    def __init__(self, source: DataSource, section: SourcesSection) -> None:
         self._source, self._section = source, section
         self._images = {item.name: item for item in source.files if item.kind == "image"}
         self._beside: dict[str, list[SourceFile]] = {}

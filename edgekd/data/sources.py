@@ -55,7 +55,7 @@ class Unused:
 
 
 @dataclass
-class Source:
+class DataSource:
     """A folder, or files of one folder, in order of their names."""
 
     root: Path
@@ -72,7 +72,7 @@ class Source:
         return PurePosixPath(self.name, path.relative_to(self.root)).as_posix()
 
 
-def list_sources(sources: list[str]) -> list[Source]:
+def list_sources(sources: list[str]) -> list[DataSource]:
     """All files of all sources.
 
     Raises:
@@ -113,10 +113,10 @@ def count_images(sources: list[str]) -> int | None:
     return count
 
 
-def _find(source: str) -> Iterator[Source]:
+def _find(source: str) -> Iterator[DataSource]:
     if source == STARTER_NAME:
         file = SourceFile(STARTER_PARQUET, STARTER_PARQUET.name, "parquet")
-        yield Source(STARTER_PARQUET.parent, [file], group_key=STARTER_GROUP_KEY)
+        yield DataSource(STARTER_PARQUET.parent, [file], group_key=STARTER_GROUP_KEY)
         return
     for parent, group in itertools.groupby(_expand(source), _parent_of_file):
         paths = list(group)
@@ -172,9 +172,9 @@ def _kind(path: Path) -> str:
     return {FIELDS_SUFFIX: "fields", ".parquet": "parquet"}.get(suffix, "")
 
 
-def _named_files(parent: Path, paths: list[Path]) -> Source:
+def _named_files(parent: Path, paths: list[Path]) -> DataSource:
     """Files that the user named, with what lies beside them."""
-    source = Source(parent, [SourceFile(path, path.name, _kind(path)) for path in paths])
+    source = DataSource(parent, [SourceFile(path, path.name, _kind(path)) for path in paths])
     stems = {file.stem for file in source.files if file.kind == "image"}
     if stems:
         beside = (path for path in parent.iterdir() if path.stem in stems)
@@ -187,8 +187,8 @@ def _named_files(parent: Path, paths: list[Path]) -> Source:
     return source
 
 
-def _walk(root: Path) -> Source:
-    source = Source(root)
+def _walk(root: Path) -> DataSource:
+    source = DataSource(root)
     allowed = _allowed(root.resolve())
     visited: set[str] = set()
     folders, links = deque([root]), deque[Path]()
@@ -219,7 +219,7 @@ def _allowed(root: Path) -> list[Path]:
     return [root, *(folder for folder in blobs if folder.is_dir())]
 
 
-def _entries(folder: Path, source: Source) -> list[os.DirEntry[str]]:
+def _entries(folder: Path, source: DataSource) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             found = [entry for entry in entries if not entry.name.startswith(".")]
@@ -243,7 +243,7 @@ def _refusal(entry: os.DirEntry[str], allowed: list[Path]) -> str:
     return "" if entry.is_file() or entry.is_dir() else "not a regular file"
 
 
-def _add(path: Path, name: str, source: Source) -> None:
+def _add(path: Path, name: str, source: DataSource) -> None:
     kind = _kind(path)
     if kind == "parquet" and (columns := columns_of(path)) and not image_column(columns):
         source.unused.append(Unused(name, "parquet file without an image column"))
@@ -253,7 +253,7 @@ def _add(path: Path, name: str, source: Source) -> None:
         source.unused.append(Unused(name, unread_format(path.suffix)))
 
 
-def _drop_lone_texts(source: Source) -> None:
+def _drop_lone_texts(source: DataSource) -> None:
     """Leave texts out that no image has, so that a note in the folder changes no key."""
     stems = {file.stem for file in source.files if file.kind == "image"}
     kept = []

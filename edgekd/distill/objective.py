@@ -15,7 +15,7 @@ from edgekd.diffusion.noise_schedule import NoiseSchedule
 from edgekd.diffusion.taps import Taps
 from edgekd.distill.batches import Batch
 from edgekd.distill.terms.registry import weighted_terms
-from edgekd.distill.terms.term import Forward, Pair, Tapped
+from edgekd.distill.terms.term import Forward, TapPair, Tapped
 from edgekd.recipe import LossSection
 from edgekd.student.arch import StudentArch
 from edgekd.training.min_snr import min_snr_weights
@@ -108,7 +108,7 @@ class Objective:
             for term, pairs in self._terms
         }
 
-    def _tapped(self, pairs: Sequence[Pair]) -> list[Tapped]:
+    def _tapped(self, pairs: Sequence[TapPair]) -> list[Tapped]:
         return [
             Tapped(self._student_taps[pair.student], self._teacher_taps[pair.teacher])
             for pair in pairs

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgekd import __version__
 from edgekd.errors import InputError
-from edgekd.export.bits.recipe import Measured
+from edgekd.export.bits.recipe import ChoiceFigures
 from edgekd.export.parity import ComponentParity, PictureParity
 from edgekd.export.protocol import Generation
 from edgekd.file_record import ARTIFACT_FILE, restamp
@@ -96,7 +96,7 @@ class RecipeFacts(BaseModel):
 
     recipe: str
     method: str
-    measured: Measured | None
+    measured: ChoiceFigures | None
 
 
 class Tuning(BaseModel):

@@ -21,13 +21,13 @@ Points = list[tuple[float, float]]
 Curves = dict[str, dict[str, Points]]
 
 
-class Record(BaseModel):
+class ReportPart(BaseModel):
     """A part of the report: no field but its own, and no NaN."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Timing(Record):
+class Timing(ReportPart):
     """Times of one call: percentiles and every raw sample.
 
     Attributes:
@@ -43,7 +43,7 @@ class Timing(Record):
     cpu_ms: list[float]
 
 
-class Memory(Record):
+class Memory(ReportPart):
     """Resident memory of a fresh process that loads a row and draws one picture."""
 
     baseline_bytes: int
@@ -51,7 +51,7 @@ class Memory(Record):
     above_baseline_bytes: int
 
 
-class Parity(Record):
+class Parity(ReportPart):
     """Worst SNR of an exported component to torch, and the floor it had to reach."""
 
     model_config = ConfigDict(extra="ignore")
@@ -64,14 +64,14 @@ class Parity(Record):
     deployed_executed_by: str | None = None
 
 
-class Difference(Record):
+class Difference(ReportPart):
     """Mean of paired differences and its standard error."""
 
     value: float
     error: float
 
 
-class Agreement(Record):
+class Agreement(ReportPart):
     """How alike two rows draw from the same noise.
 
     Attributes:
@@ -85,7 +85,7 @@ class Agreement(Record):
     differences: dict[str, Difference]
 
 
-class Row(Record):
+class Row(ReportPart):
     """One pipeline in one runtime and precision.
 
     Attributes:
@@ -123,12 +123,12 @@ class Row(Record):
         return None if figure is None else figure.value
 
 
-class HeadlineRows(Record):
+class HeadlineRows(ReportPart):
     teacher: str
     student: str | None
 
 
-class TorchLatency(Record):
+class TorchLatency(ReportPart):
     """What torch needs for one picture, where the deployed runtime is not here."""
 
     teacher: float
@@ -139,7 +139,7 @@ class TorchLatency(Record):
 Values = dict[str, float | None]
 
 
-class Headline(Record):
+class Headline(ReportPart):
     """One teacher row against one student row; values and ratios by metric."""
 
     teacher: Values
@@ -150,14 +150,14 @@ class Headline(Record):
     torch_latency_ms: TorchLatency | None = None
 
 
-class SuiteSpeed(Record):
+class SuiteSpeed(ReportPart):
     threads: int
     warmup: int
     component_runs: int
     image_runs: int
 
 
-class SuiteRecord(Record):
+class SuiteRecord(ReportPart):
     """What was asked for; see `edgekd.benchmark.suite`."""
 
     name: str
@@ -167,12 +167,12 @@ class SuiteRecord(Record):
     memory: bool
 
 
-class Cpu(Record):
+class Cpu(ReportPart):
     model: str
     instruction_sets: list[str]
 
 
-class Environment(Record):
+class Environment(ReportPart):
     cpu: Cpu
     cores: int
     ram_bytes: int
@@ -182,7 +182,7 @@ class Environment(Record):
     versions: dict[str, str]
 
 
-class DataRecord(Record):
+class DataRecord(ReportPart):
     key: str
     resolution: int
     validation: int
@@ -191,14 +191,14 @@ class DataRecord(Record):
     reference: int
 
 
-class Projection(Record):
+class Projection(ReportPart):
     """Image features in two dimensions, by set."""
 
     method: str
     points: dict[str, Points]
 
 
-class Report(Record):
+class Report(ReportPart):
     """Everything.
 
     Attributes:

@@ -19,7 +19,7 @@ from edgekd.runtime.declared import Runtime
 from edgekd.runtime.options import RuntimeOptions
 
 
-class Package(Protocol):
+class RunnablePackage(Protocol):
     """An opened package: inputs and outputs by their names in it, one full batch a call.
 
     Attributes:
@@ -40,7 +40,7 @@ class Package(Protocol):
     def __call__(self, inputs: Arrays) -> Arrays: ...
 
 
-OpenPackage = Callable[[Path], Package]
+OpenPackage = Callable[[Path], RunnablePackage]
 
 
 def require_core_ml() -> Any:

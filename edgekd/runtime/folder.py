@@ -42,7 +42,7 @@ class Shapes:
 
 
 @dataclass(frozen=True)
-class Latents:
+class LatentCoding:
     """How pictures are coded.
 
     Attributes:
@@ -82,7 +82,7 @@ class ExportedFolder:
     zero_negative: bool
     guidance_width: int | None
     shapes: Shapes
-    latents: Latents
+    latents: LatentCoding
     scheduler: SchedulerConfig
 
 
@@ -149,11 +149,11 @@ def _shapes(values: Fields) -> Shapes:
     )
 
 
-def _latents(decoder: Fields, unet: Fields, is_sdxl: bool) -> Latents:
+def _latents(decoder: Fields, unet: Fields, is_sdxl: bool) -> LatentCoding:
     channels = unet.integer("in_channels", 1, 64)
     # The other pipelines take no notice of means and deviations.
     centred = is_sdxl and decoder.has("latents_mean") and decoder.has("latents_std")
-    return Latents(
+    return LatentCoding(
         channels=channels,
         scale=int(2 ** (len(decoder.entries("block_out_channels", range(1, 9))) - 1)),
         factor=decoder.number("scaling_factor", 1e-6, 1e6),

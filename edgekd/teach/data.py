@@ -44,7 +44,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Variant:
+class Placement:
     """How a subject is rendered: background name, shift in pixels, scale, mirrored or not."""
 
     background: str
@@ -137,20 +137,20 @@ def _decode(image_bytes: bytes, resolution: int) -> Pixels:
 
 def draw_variant(
     subject: Subject, section: AugmentSection, rng: np.random.Generator, plain: bool = False
-) -> Variant:
+) -> Placement:
     """A random rendering; `plain`: on white, unmoved. Opaque images keep their background."""
     if plain:
-        return Variant(WHITE)
+        return Placement(WHITE)
     white, moved, mirrored = rng.random(3)
     background = WHITE
     if white >= section.white_fraction and subject.transparent:
         background = str(rng.choice(sorted(section.backgrounds)))
     flip = bool(mirrored < section.flip_fraction and _may_flip(subject.label, section))
     if moved >= section.jitter_fraction:
-        return Variant(background, flip=flip)
+        return Placement(background, flip=flip)
     limit = int(section.max_shift * subject.pixels.shape[0])
     y, x = (int(v) for v in rng.integers(-limit, limit + 1, 2))
-    return Variant(background, (y, x), float(rng.uniform(section.min_scale, 1.0)), flip)
+    return Placement(background, (y, x), float(rng.uniform(section.min_scale, 1.0)), flip)
 
 
 def _may_flip(label: str, section: AugmentSection) -> bool:
@@ -159,12 +159,12 @@ def _may_flip(label: str, section: AugmentSection) -> bool:
 
 def cached_variant(
     subject: Subject, section: AugmentSection, seed: int, index: int, number: int
-) -> Variant:
+) -> Placement:
     """Rendering `number` of subject `index` in the caches; number 0 is the plain one."""
     return draw_variant(subject, section, generator(seed, "variant", index, number), number == 0)
 
 
-def render(subject: Subject, variant: Variant, backgrounds: dict[str, str]) -> Pixels:
+def render(subject: Subject, variant: Placement, backgrounds: dict[str, str]) -> Pixels:
     """Compose a subject on a background, uint8 [R,R,3]."""
     pixels = subject.pixels
     if variant.flip:
@@ -177,11 +177,11 @@ def render(subject: Subject, variant: Variant, backgrounds: dict[str, str]) -> P
     return (mixed + 0.5).astype(np.uint8)
 
 
-def _rgb(backgrounds: dict[str, str], variant: Variant) -> tuple[int, ...]:
+def _rgb(backgrounds: dict[str, str], variant: Placement) -> tuple[int, ...]:
     return ImageColor.getrgb(backgrounds[variant.background])
 
 
-def _moved(pixels: Pixels, variant: Variant, transparent: bool) -> Pixels:
+def _moved(pixels: Pixels, variant: Placement, transparent: bool) -> Pixels:
     """Scale about the centre and shift. Opaque images fill the rim with their edge colours."""
     side = pixels.shape[0]
     size = max(1, round(side * variant.scale))

@@ -126,7 +126,7 @@ def rate_schedule(section: TrainSection) -> RateSchedule:
     return RateSchedule(1.0, section.warmup_steps, section.steps - fall, fall)
 
 
-class Trainer:
+class StageTrainer:
     """Weights, averaged weights and optimisers of a task, and their checkpoint."""
 
     def __init__(self, task: Task, section: TrainSection, place: Place):
@@ -246,11 +246,11 @@ def run_task(task: Task, section: TrainSection, place: Place) -> dict[str, nn.Mo
 
     Raises:
         GateError: the loss, its gradient or a figure of validation is not finite.
-        InputError: as `Trainer.restore`.
+        InputError: as `StageTrainer.restore`.
     """
     progress = place.progress
     place.folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(task, section, place)
+    trainer = StageTrainer(task, section, place)
     restored = trainer.restore()
     # Rank 0 may write or move a checkpoint only after all have read.
     place.ranks.wait()

@@ -48,7 +48,7 @@ def draw_timesteps(
     return np.minimum((quantiles * train_steps).astype(np.int64), train_steps - 1)
 
 
-class Batch(NamedTuple):
+class CaptionBatch(NamedTuple):
     """Scaled latents and token numbers."""
 
     latents: Tensor
@@ -67,7 +67,7 @@ class NoisePredictor:
     def losses(
         self,
         modules: Mapping[str, Callable[..., Any]],
-        batch: Batch,
+        batch: CaptionBatch,
         noise: Tensor,
         timesteps: Tensor,
     ) -> tuple[Tensor, Tensor]:

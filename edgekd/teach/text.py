@@ -28,8 +28,8 @@ from edgekd.processes.scratch import scratch_folder
 from edgekd.resources import STARTER, STARTER_NAME
 from edgekd.teach.cache import Encoder, Half
 from edgekd.teach.data import (
+    Placement,
     Subject,
-    Variant,
     cached_variant,
     draw_caption,
     generator,
@@ -229,7 +229,7 @@ def make_text_task(setup: Setup, features: Half, encode_features: Encoder, token
 
 @torch.no_grad()
 def _plain_features(subjects: list[Subject], encode_features: Encoder) -> Tensor:
-    images = [render(subject, Variant("white"), {}) for subject in subjects]
+    images = [render(subject, Placement("white"), {}) for subject in subjects]
     parts = [encode_features(to_batch(images[i : i + 16])) for i in range(0, len(images), 16)]
     return torch.cat(parts)
 

@@ -33,7 +33,7 @@ from edgekd.teach.data import (
     to_batch,
 )
 from edgekd.teach.loop import Step, Task
-from edgekd.teach.noise import Batch, NoisePredictor, draw_timesteps
+from edgekd.teach.noise import CaptionBatch, NoisePredictor, draw_timesteps
 from edgekd.teach.recipe import TeachRecipe, UNetSection
 from edgekd.teach.setup import Setup
 from edgekd.teach.text import TextModel, tokenize
@@ -143,7 +143,7 @@ def make_unet_task(setup: Setup, latents: LatentImages, text: TextModel) -> Task
             rows.append(row)
             captions.append(caption)
         clean = torch.from_numpy(np.stack(rows)).float().mul(latents.scaling_factor)
-        batch = Batch(clean.to(device), tokenize(text.tokenizer, captions).to(device))
+        batch = CaptionBatch(clean.to(device), tokenize(text.tokenizer, captions).to(device))
         noise, timesteps = _draw_noise(section, recipe.seed, step, tuple(clean.shape[1:]))
         weighted, raw = predictor.losses(trained, batch, noise.to(device), timesteps.to(device))
         return weighted.mean(), {"mse": raw.mean()}
@@ -194,11 +194,11 @@ def _draw_noise(
 
 def validation_batches(
     recipe: TeachRecipe, corpus: Corpus, scaling_factor: float, encode: Encoder, tokenizer: Any
-) -> dict[str, list[Batch]]:
+) -> dict[str, list[CaptionBatch]]:
     """Held-out images apart for known labels (`image`) and unseen ones (`group`)."""
     section = recipe.data.augment
     rows = validation_rows(corpus, recipe, recipe.unet.train.validation_samples)
-    result: dict[str, list[Batch]] = {}
+    result: dict[str, list[CaptionBatch]] = {}
     for kind in ("image", "group"):
         chosen = [row for row in rows if corpus.validation[row].split == kind]
         batches = []
@@ -215,7 +215,7 @@ def validation_batches(
                 captions.append(", ".join(words))
             with torch.no_grad():
                 clean = encode(to_batch(images)) * scaling_factor
-            batches.append(Batch(clean, tokenize(tokenizer, captions)))
+            batches.append(CaptionBatch(clean, tokenize(tokenizer, captions)))
         result[kind] = batches
     return result
 
@@ -224,7 +224,7 @@ def validation_batches(
 def validation_losses(
     predictor: NoisePredictor,
     averaged: dict[str, nn.Module],
-    checks: dict[str, list[Batch]],
+    checks: dict[str, list[CaptionBatch]],
     recipe: TeachRecipe,
     device: torch.device,
 ) -> dict[str, float]:
@@ -242,7 +242,7 @@ def validation_losses(
             step = Step(number, len(batch.ids), slice(None), np.empty(0, np.int64))
             shape = tuple(batch.latents.shape[1:])
             noise, timesteps = _draw_noise(uniform, recipe.seed, step, shape)
-            on_device = Batch(batch.latents.to(device), batch.ids.to(device))
+            on_device = CaptionBatch(batch.latents.to(device), batch.ids.to(device))
             weighted, _ = predictor.losses(
                 averaged, on_device, noise.to(device), timesteps.to(device)
             )

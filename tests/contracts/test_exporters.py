@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd.artifacts import ExportedPipeline, hash_tree
+from edgekd.artifacts import ExportedPipeline
 from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import GateError, InputError
 from edgekd.export.capture import capture
@@ -26,6 +26,7 @@ from edgekd.export.protocol import (
 )
 from edgekd.export.record import Session, draw
 from edgekd.export.registry import exporters, get_exporter
+from edgekd.files import hash_tree
 from edgekd.progress import Silent
 from edgekd.target import list_targets
 

@@ -12,10 +12,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from edgekd import doctor
-from edgekd.artifacts import run_lock
 from edgekd.diffusion import validate
 from edgekd.jobs import distill
 from edgekd.resources import STARTER
+from edgekd.run_folder import run_lock
 
 TEACHER = str(STARTER / "teacher")
 Setup = Callable[[Path, Path], list[str]]

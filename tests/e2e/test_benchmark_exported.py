@@ -10,7 +10,7 @@ import pytest
 
 from edgekd.benchmark.agreement import psnr_db
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.draw import Batch, open_drawer, preload
+from edgekd.benchmark.draw import DrawingBatch, open_drawer, preload
 from edgekd.benchmark.speed import SpeedOrder, component_calls, measure_speed
 from edgekd.benchmark.suite import SpeedSection
 from edgekd.benchmark.workers import draw_batch
@@ -50,7 +50,7 @@ def test_the_same_noise_gives_diffusers_picture(
     assert cases[1].evaluated == not_executed_here(runtime)
     side = json.loads((cases[1].path / "manifest.json").read_text())["shapes"]["native"][0]
     theirs, ours = (
-        open_drawer(case, threads=1).draw(Batch(case, 1, CAPTIONS, [3, 8], side, seed=0))
+        open_drawer(case, threads=1).draw(DrawingBatch(case, 1, CAPTIONS, [3, 8], side, seed=0))
         for case in cases
     )
     assert theirs.std() > 1  # no constant picture
@@ -65,7 +65,7 @@ def test_time_and_memory_are_those_of_a_process_without_torch(starter_export):
     case = replace(student_case("e", starter_export), generation=generation)
     speed = SpeedSection(threads=1, warmup=1, component_runs=1, image_runs=1)
     with Child("measure", 1) as child:
-        batch = Batch(case, 1, CAPTIONS[:1], [0], 64, seed=0)
+        batch = DrawingBatch(case, 1, CAPTIONS[:1], [0], 64, seed=0)
         found = child.call(measured, draw_batch, batch, preload)
         timings = child.call(measure_speed, SpeedOrder([case], CAPTIONS[0], 64, speed)).timings
         assert child.call(eval, HEAVY) == set()
@@ -85,7 +85,7 @@ def test_a_guided_step_is_replayed_as_the_folder_runs_it(starter_export, fused, 
     drawer.pipeline = replace(
         drawer.pipeline, folder=replace(drawer.pipeline.folder, options=options)
     )
-    calls = component_calls(drawer, Batch(case, 1, CAPTIONS[:1], [3], 64, seed=0))
+    calls = component_calls(drawer, DrawingBatch(case, 1, CAPTIONS[:1], [3], 64, seed=0))
     assert [len(found["out_sample"]) for found in calls["unet_guided"]()] == batches
     assert [len(found["out_sample"]) for found in calls["unet"]()] == [1]
     assert np.isfinite(calls["vae_decoder"]()[0]["sample"]).all()

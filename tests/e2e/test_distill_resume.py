@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from edgekd import resources
-from edgekd.artifacts import TeacherCache, read_json
+from edgekd.artifacts import TeacherCache
 from edgekd.progress import Silent
+from edgekd.reading import read_json
 from edgekd.recipe import DataSection
 from edgekd.training.log import read_rows
 
@@ -26,7 +27,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from edgekd.artifacts import TeacherCache
-from edgekd.artifacts import read_json
+from edgekd.reading import read_json
 from edgekd.distill.folder import RunFolder
 from edgekd.distill.loop import distill
 from edgekd.distill.sources import CachedTeacher

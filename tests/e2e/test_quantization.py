@@ -11,7 +11,6 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from edgekd.artifacts import hash_tree
 from edgekd.cli.app import app
 from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import InputError
@@ -25,6 +24,7 @@ from edgekd.export.onnx.bits import ONNX_STORAGE
 from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.parity import snr_db
 from edgekd.export.protocol import ExportOptions, Generation
+from edgekd.files import hash_tree
 from edgekd.progress import Silent
 
 PROMPTS = ["red apple"]

@@ -15,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from edgekd.artifacts import run_lock
 from edgekd.data.sources import STARTER_PARQUET
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers
 from edgekd.progress import Silent
+from edgekd.run_folder import run_lock
 from edgekd.teach.assemble import assemble, assemble_run
 from edgekd.teach.recipe import load_teach_recipe
 from edgekd.teach.run import STAGES, run_teach

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import InputError
-from edgekd.recipe import Recipe, load_recipe, load_yaml, override, validate
+from edgekd.recipe import Recipe, load_recipe
 from edgekd.resources import data_root, find_yaml
+from edgekd.schema import load_yaml, override, validate
 
 MINIMAL = {"name": "small", "distill": {"steps": 1}}
 

@@ -26,8 +26,8 @@ from edgekd.resources import STARTER
 from edgekd.teach.data import (
     WHITE,
     Corpus,
+    Placement,
     Subject,
-    Variant,
     background_phrase,
     load_corpus,
     plain_caption,
@@ -52,7 +52,7 @@ class HeldOut:
 
 def held_out(corpus: Corpus, kind: str) -> HeldOut:
     subjects = [s for s in corpus.validation if s.split == kind]
-    images = [render(s, Variant(WHITE), {}) for s in subjects]
+    images = [render(s, Placement(WHITE), {}) for s in subjects]
     return HeldOut(subjects, images, [plain_caption(s) for s in subjects])
 
 
@@ -101,7 +101,7 @@ def background_accuracy(scorer: Scorer, data: HeldOut, colors: dict[str, str]) -
     names = [WHITE, *sorted(colors)]
     subjects = [s for s in data.subjects if s.transparent]
     truth = np.random.default_rng(0).integers(0, len(names), len(subjects)).tolist()
-    images = [render(s, Variant(names[t]), colors) for s, t in zip(subjects, truth, strict=True)]
+    images = [render(s, Placement(names[t]), colors) for s, t in zip(subjects, truth, strict=True)]
     captions = [[f"{plain_caption(s)}, {background_phrase(n)}" for n in names] for s in subjects]
     return choice_accuracy(scorer, scorer.image_embeddings(images), captions, truth)
 

@@ -22,8 +22,8 @@ from edgekd.progress import Progress
 from edgekd.teach.data import (
     WHITE,
     Corpus,
+    Placement,
     Subject,
-    Variant,
     background_phrase,
     draw_caption,
     draw_variant,
@@ -86,7 +86,7 @@ def shifted_colors(backgrounds: dict[str, str], limit: int, rng: Rng) -> dict[st
 
 def scorer_variant(
     subject: Subject, recipe: ScorerRecipe, index: int, number: int
-) -> tuple[Variant, Rng]:
+) -> tuple[Placement, Rng]:
     """How rendering `number` of subject `index` looks, and the generator for the rest of it."""
     rng = generator(recipe.seed, "scorer variant", index, number)
     return draw_variant(subject, recipe.data.augment, rng, plain=number == 0), rng

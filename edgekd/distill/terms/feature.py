@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgekd.distill.terms.term import Forward, Pair, Term
+from edgekd.distill.terms.term import Forward, TapPair, Term
 from edgekd.student.arch import StudentArch
 from edgekd.student.mapping import feature_pairs
 
@@ -68,9 +68,9 @@ def feature(forward: Forward) -> Tensor:
     return torch.stack([feature_distance(*at.features()) for at in forward.tapped]).mean()
 
 
-def blocks(arch: StudentArch, teacher_config: Mapping[str, Any]) -> list[Pair]:
+def blocks(arch: StudentArch, teacher_config: Mapping[str, Any]) -> list[TapPair]:
     """The outputs of blocks: see `feature_pairs`."""
-    return [Pair(ours, theirs) for theirs, ours in feature_pairs(arch, teacher_config)]
+    return [TapPair(ours, theirs) for theirs, ours in feature_pairs(arch, teacher_config)]
 
 
 TERM = Term(

@@ -16,7 +16,7 @@ from edgekd.student.arch import StudentArch
 
 
 @dataclass(frozen=True)
-class Pair:
+class TapPair:
     """Points of the two U-Nets that mean the same: see `edgekd.diffusion.taps`."""
 
     student: str
@@ -71,7 +71,7 @@ class Forward:
         return self.taught
 
 
-def no_pairs(arch: StudentArch, teacher_config: Mapping[str, Any]) -> Sequence[Pair]:
+def no_pairs(arch: StudentArch, teacher_config: Mapping[str, Any]) -> Sequence[TapPair]:
     """Taps nothing."""
     return ()
 
@@ -95,7 +95,7 @@ class Term:
     needs_teacher: bool
     uses_prediction: bool
     value: Callable[[Forward], Tensor]
-    pairs: Callable[[StudentArch, Mapping[str, Any]], Sequence[Pair]] = no_pairs
+    pairs: Callable[[StudentArch, Mapping[str, Any]], Sequence[TapPair]] = no_pairs
 
     def __call__(self, forward: Forward) -> Tensor:
         return self.value(forward)

@@ -31,8 +31,8 @@ from edgekd.export.bits.choices import Choices, MeasuredPipeline
 from edgekd.export.bits.held_out import HeldOut
 from edgekd.export.bits.recipe import (
     FLOAT,
+    ChoiceFigures,
     ComponentRecipe,
-    Measured,
     QuantizationRecipe,
     resolve,
 )
@@ -217,7 +217,7 @@ def _recipe(
             for name, model in drawing.models.items()
         },
         source=choices.measured.source,
-        measured=Measured(
+        measured=ChoiceFigures(
             psnr_db=_db(noise.pictures),
             predicted_psnr_db=_db(total(options, chosen).noise),
             latents_psnr_db=_db(noise.latents, drawing.latents_peak),

@@ -18,7 +18,7 @@ class Noise:
     latents: float
 
 
-class Measurements:
+class NoiseMeasurements:
     """A file of JSON lines, one per measurement, for one set of circumstances.
 
     Args:

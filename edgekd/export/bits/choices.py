@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from edgekd.export.bits.allocate import Option
-from edgekd.export.bits.cache import Measurements, Noise
-from edgekd.export.bits.recipe import Source
+from edgekd.export.bits.cache import Noise, NoiseMeasurements
+from edgekd.export.bits.recipe import RecipeSource
 from edgekd.export.bits.sensitivity import Drawing
 from edgekd.export.bits.storage import WeightStorage
 from edgekd.export.bits.weights import Bits, Unit, draws, make_units, stored_bytes, weights
@@ -46,7 +46,7 @@ class MeasuredPipeline:
     """
 
     pipeline: Any
-    source: Source
+    source: RecipeSource
     storage: WeightStorage
     session: Session
 
@@ -66,7 +66,7 @@ class Choices:
             for component, model in self.drawing.models.items()
             for unit in make_units(component, model, self.storage, UNITS_PER_COMPONENT)
         ]
-        self._measurements = Measurements(cache_folder, self.circumstances(measured.session))
+        self._measurements = NoiseMeasurements(cache_folder, self.circumstances(measured.session))
 
     def options(self) -> list[list[Option]]:
         """Bytes and noise of every option of every unit; what is not known yet is measured."""

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.export.bits.cache import Measurements
+from edgekd.export.bits.cache import NoiseMeasurements
 from edgekd.export.bits.choices import Choices
 from edgekd.export.bits.recipe import HeldOutMeasured
 from edgekd.export.bits.sensitivity import Drawing, noise_db
@@ -66,7 +66,7 @@ class HeldOut:
         self.prompts = [prompt for prompt in HELD_OUT_PROMPTS if prompt not in used.prompts]
         changed = {"prompts": tuple(self.prompts), "seed": HELD_OUT_SEED}
         self._session = used.model_copy(update=changed)
-        self._measurements = Measurements(cache_folder, choices.circumstances(self._session))
+        self._measurements = NoiseMeasurements(cache_folder, choices.circumstances(self._session))
 
     @cached_property
     def _drawings(self) -> list[Drawing]:

@@ -45,7 +45,7 @@ class ComponentRecipe(Section):
     bits: dict[str, StoredBits] = Field({}, description="torch tensor name -> bits or `float`")
 
 
-class Source(Section):
+class RecipeSource(Section):
     hash: str
     pipeline: str
 
@@ -66,7 +66,7 @@ class HeldOutMeasured(Section):
     seed: int
 
 
-class Measured(Section):
+class ChoiceFigures(Section):
     """What the choice was measured at. PSNR in dB of all pictures together, peak 1.
 
     `drop_db` is below `uniform_psnr_db`, that of all weights in 8 bits. `predicted_psnr_db`
@@ -93,8 +93,8 @@ class QuantizationRecipe(Section):
     format: Literal[1]
     method: str = Field(..., description="a method of the runtime, such as `linear` or `palette`")
     components: dict[str, ComponentRecipe] = Field(..., min_length=1)
-    source: Source | None = None
-    measured: Measured | None = None
+    source: RecipeSource | None = None
+    measured: ChoiceFigures | None = None
 
 
 def load_quantization(path: Path) -> QuantizationRecipe:

@@ -13,7 +13,7 @@ from edgekd.errors import InputError
 from edgekd.export.bits.apply import storages
 from edgekd.export.bits.auto import Bounds, choose_bits
 from edgekd.export.bits.choices import MeasuredPipeline
-from edgekd.export.bits.recipe import QuantizationRecipe, Source, load_quantization
+from edgekd.export.bits.recipe import QuantizationRecipe, RecipeSource, load_quantization
 from edgekd.export.checks import check_capabilities
 from edgekd.export.lora import check_lora, fuse_lora
 from edgekd.export.manifest import trace_origin
@@ -102,7 +102,7 @@ def quantization_recipe(
         origin = trace_origin(pipeline_path, options.lora, type(pipeline).__name__)
         measured_pipeline = MeasuredPipeline(
             pipeline,
-            Source(hash=origin.hash, pipeline=origin.pipeline),
+            RecipeSource(hash=origin.hash, pipeline=origin.pipeline),
             storage,
             parity_session(options.prompts, options.generation),
         )

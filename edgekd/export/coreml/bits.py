@@ -17,7 +17,7 @@ from edgekd.export.bits.mapping import ContentMap
 from edgekd.export.bits.storage import Array
 from edgekd.export.bits.weights import captured_model
 from edgekd.export.capture import Capture
-from edgekd.export.coreml.compress import Storage, WeightRecipe, compress, palette
+from edgekd.export.coreml.compress import CompressionRules, Storage, compress, palette
 from edgekd.export.protocol import Facts
 
 
@@ -62,5 +62,5 @@ def compress_bits(model: Any, capture: Capture, bits: Mapping[str, int]) -> tupl
         count = content.find(parameters[name].detach().cpu().numpy())
         if count is not None:
             rules.append((glob.escape(name), Storage("palette", count)))
-    recipe = WeightRecipe((*rules, ("*", None)), min_elements=1)
+    recipe = CompressionRules((*rules, ("*", None)), min_elements=1)
     return compress(model, capture.module, recipe)

@@ -46,7 +46,7 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class WeightRecipe:
+class CompressionRules:
     """Storage by tensor name.
 
     Attributes:
@@ -67,7 +67,7 @@ class WeightRecipe:
         return None
 
 
-def compress(model: Any, module: nn.Module, recipe: WeightRecipe) -> tuple[Any, Facts]:
+def compress(model: Any, module: nn.Module, recipe: CompressionRules) -> tuple[Any, Facts]:
     """Store the weights of a converted model as a recipe says.
 
     Args:

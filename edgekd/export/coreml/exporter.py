@@ -27,7 +27,7 @@ from edgekd.export.coreml.layout import make_layout
 from edgekd.export.coreml.mil.evaluator import PackageEvaluator
 from edgekd.export.coreml.package import PackageRunner, load_model, write_package
 from edgekd.export.coreml.pipeline import load_coreml_pipeline
-from edgekd.export.coreml.precisions import PRECISIONS, Precision
+from edgekd.export.coreml.precisions import PRECISIONS, CoreMlPrecision
 from edgekd.export.job import export_pipeline
 from edgekd.export.protocol import Conversion, Facts, Floors
 from edgekd.runtime.coreml_backend import COREML
@@ -100,7 +100,7 @@ class CoreMlExporter:
 
 
 def _write_part(
-    part: Conversion, chosen: Precision, store: Callable[[Any], tuple[Any, Facts]] | None
+    part: Conversion, chosen: CoreMlPrecision, store: Callable[[Any], tuple[Any, Facts]] | None
 ) -> Facts:
     """Write a part; `store` puts the weights of the converted model in fewer bits."""
     capture = part.capture
@@ -122,7 +122,7 @@ def _write_part(
 
 
 def _model(
-    part: Conversion, layout: Layout, chosen: Precision, in_float32: bool
+    part: Conversion, layout: Layout, chosen: CoreMlPrecision, in_float32: bool
 ) -> tuple[Any, Facts]:
     """The converted part before its weights are compressed, and facts on it."""
     first = next(iter(PRECISIONS.values()))

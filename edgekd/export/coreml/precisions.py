@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgekd.export.coreml.compress import Storage, WeightRecipe
+from edgekd.export.coreml.compress import CompressionRules, Storage
 from edgekd.export.protocol import Floor, Floors
 
 # They carry the latents and the timestep, a thousandth of the weights.
@@ -12,7 +12,7 @@ SENSITIVE = ("*conv_in.*", "*conv_out.*", "*time_embedding*", "*add_embedding*",
 
 
 @dataclass(frozen=True)
-class Precision:
+class CoreMlPrecision:
     """One precision.
 
     Attributes:
@@ -22,13 +22,13 @@ class Precision:
     """
 
     floors: Floors
-    recipe: WeightRecipe | None = None
+    recipe: CompressionRules | None = None
     activations: bool = False
     target: str = "iOS17"
 
 
-def _recipe(storage: Storage, sensitive: Storage | None = None) -> WeightRecipe:
-    return WeightRecipe((*((pattern, sensitive) for pattern in SENSITIVE), ("*", storage)))
+def _recipe(storage: Storage, sensitive: Storage | None = None) -> CompressionRules:
+    return CompressionRules((*((pattern, sensitive) for pattern in SENSITIVE), ("*", storage)))
 
 
 _INT8 = Storage("linear", 8)
@@ -36,7 +36,7 @@ _PALETTE8 = Storage("palette", 8)
 _PALETTE6 = Storage("palette", 6)
 _PALETTE4 = Storage("palette", 4)
 # Attention and feed-forward layers bear 4 bits better than convolutions; embeddings get 8.
-_MIXED = WeightRecipe(
+_MIXED = CompressionRules(
     (
         *((pattern, _PALETTE8) for pattern in SENSITIVE),
         ("*embedding*", _PALETTE8),
@@ -68,13 +68,13 @@ _FLOAT16_FLOORS = Floors(_FLOAT16, _NEAR)
 _EIGHT_FLOORS = Floors(_EIGHT, _ALIKE)
 _FOUR_FLOORS = Floors(_FOUR, _CLOSE)
 
-PRECISIONS: dict[str, Precision] = {
-    "fp16": Precision(_FLOAT16_FLOORS),
-    "int8": Precision(_EIGHT_FLOORS, _recipe(_INT8)),
-    "palette8": Precision(_EIGHT_FLOORS, _recipe(_PALETTE8)),
-    "palette6": Precision(Floors(_SIX, _ALIKE), _recipe(_PALETTE6)),
-    "palette4": Precision(_FOUR_FLOORS, _recipe(_PALETTE4)),
-    "mixed": Precision(
+PRECISIONS: dict[str, CoreMlPrecision] = {
+    "fp16": CoreMlPrecision(_FLOAT16_FLOORS),
+    "int8": CoreMlPrecision(_EIGHT_FLOORS, _recipe(_INT8)),
+    "palette8": CoreMlPrecision(_EIGHT_FLOORS, _recipe(_PALETTE8)),
+    "palette6": CoreMlPrecision(Floors(_SIX, _ALIKE), _recipe(_PALETTE6)),
+    "palette4": CoreMlPrecision(_FOUR_FLOORS, _recipe(_PALETTE4)),
+    "mixed": CoreMlPrecision(
         Floors(
             Floor(
                 12.0, "4 bits in attention and 6 elsewhere keep 12.3 to 17 dB, the median call 35"
@@ -84,14 +84,14 @@ PRECISIONS: dict[str, Precision] = {
         _MIXED,
     ),
     # Half the weights left out without further training gives other pictures: 14 dB.
-    "pruned25": Precision(
+    "pruned25": CoreMlPrecision(
         Floors(
             Floor(5.0, "the smallest quarter of the weights holds 1 % of their energy: 9 dB"),
             _CLOSE,
         ),
         _recipe(Storage("sparse", 16, sparsity=0.25)),
     ),
-    "w8a8": Precision(
+    "w8a8": CoreMlPrecision(
         Floors(
             Floor(13.0, "8-bit inputs of each layer keep 13.5 to 20 dB, the median call 39"),
             Floor(25.0, "33 dB were measured"),
@@ -99,10 +99,12 @@ PRECISIONS: dict[str, Precision] = {
         _recipe(_INT8),
         activations=True,
     ),
-    "fp16-ios18": Precision(_FLOAT16_FLOORS, target="iOS18"),
-    "palette8-ios18": Precision(_EIGHT_FLOORS, _recipe(_PALETTE8), target="iOS18"),
-    "palette4-ios18": Precision(
+    "fp16-ios18": CoreMlPrecision(_FLOAT16_FLOORS, target="iOS18"),
+    "palette8-ios18": CoreMlPrecision(_EIGHT_FLOORS, _recipe(_PALETTE8), target="iOS18"),
+    "palette4-ios18": CoreMlPrecision(
         _FOUR_FLOORS, _recipe(Storage("palette", 4, group=16)), target="iOS18"
     ),
-    "int4-ios18": Precision(_FOUR_FLOORS, _recipe(Storage("linear", 4, group=32)), target="iOS18"),
+    "int4-ios18": CoreMlPrecision(
+        _FOUR_FLOORS, _recipe(Storage("linear", 4, group=32)), target="iOS18"
+    ),
 }

@@ -76,7 +76,7 @@ def _blocks(bits: int) -> Method:
 
 
 @dataclass(frozen=True)
-class Precision:
+class OnnxPrecision:
     """One precision.
 
     Attributes:
@@ -127,16 +127,16 @@ _INTEGER_FLOORS = Floors(_EIGHT_BITS, _SIMILAR_PICTURE, {"unet": _INTEGERS})
 _FOUR_BIT_FLOORS = Floors(_EIGHT_BITS, _SIMILAR_PICTURE, {"unet": _FOUR_BITS})
 
 PRECISIONS = {
-    "fp32": Precision(_FLOAT32_FLOORS),
-    "fp16": Precision(_HALF_FLOORS, to_half, to_half),
-    "int8": Precision(_INTEGER_FLOORS, int8_weights, int8_weights),
-    "int8-dynamic": Precision(_WEIGHT_FLOORS, _integer(dynamic=True), int8_weights),
-    "int8-static": Precision(_INTEGER_FLOORS, _integer(static=True), int8_weights),
-    "int8-mixed": Precision(_INTEGER_FLOORS, _integer(static=True, dynamic=True), int8_weights),
-    "int8-matmul": Precision(_WEIGHT_FLOORS, _blocks(8), int8_weights),
-    "int4-matmul": Precision(_FOUR_BIT_FLOORS, _blocks(4), int8_weights),
-    "ort-fp32": Precision(_FLOAT32_FLOORS, ort_format=True),
-    "ort-int8": Precision(
+    "fp32": OnnxPrecision(_FLOAT32_FLOORS),
+    "fp16": OnnxPrecision(_HALF_FLOORS, to_half, to_half),
+    "int8": OnnxPrecision(_INTEGER_FLOORS, int8_weights, int8_weights),
+    "int8-dynamic": OnnxPrecision(_WEIGHT_FLOORS, _integer(dynamic=True), int8_weights),
+    "int8-static": OnnxPrecision(_INTEGER_FLOORS, _integer(static=True), int8_weights),
+    "int8-mixed": OnnxPrecision(_INTEGER_FLOORS, _integer(static=True, dynamic=True), int8_weights),
+    "int8-matmul": OnnxPrecision(_WEIGHT_FLOORS, _blocks(8), int8_weights),
+    "int4-matmul": OnnxPrecision(_FOUR_BIT_FLOORS, _blocks(4), int8_weights),
+    "ort-fp32": OnnxPrecision(_FLOAT32_FLOORS, ort_format=True),
+    "ort-int8": OnnxPrecision(
         _INTEGER_FLOORS,
         # Constants are folded when this file is made: weights stored for later would come out
         # as float32 again.

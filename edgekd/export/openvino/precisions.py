@@ -75,7 +75,7 @@ Method = Callable[[Any, list[Recording]], tuple[Any, Facts]]
 
 
 @dataclass(frozen=True)
-class Precision:
+class OpenVinoPrecision:
     """One precision.
 
     Attributes:
@@ -110,10 +110,10 @@ _SAME_PICTURE = "from 20 dB the same noise and prompt give a visibly different p
 
 # Measured on starter teachers and students of them (guidance 4).
 PRECISIONS = {
-    "fp32": Precision(
+    "fp32": OpenVinoPrecision(
         Floors(_FLOAT, Floor(50.0, "the error stays below one grey level of 255, which is 48 dB"))
     ),
-    "fp16": Precision(
+    "fp16": OpenVinoPrecision(
         Floors(
             _HALF,
             Floor(32.0, "bf16 keeps 38 dB; 32 dB is an error of six grey levels"),
@@ -125,7 +125,7 @@ PRECISIONS = {
             },
         )
     ),
-    "int8": Precision(
+    "int8": OpenVinoPrecision(
         Floors(
             _EIGHT_BITS,
             Floor(28.0, "8-bit weights keep 34 dB in bf16"),
@@ -134,7 +134,7 @@ PRECISIONS = {
         ),
         int8_weights,
     ),
-    "int4": Precision(
+    "int4": OpenVinoPrecision(
         Floors(
             _EIGHT_BITS,
             Floor(22.0, f"4-bit weights keep 26 dB; {_SAME_PICTURE}"),
@@ -144,7 +144,7 @@ PRECISIONS = {
         int8_weights,
         {"unet": int4_weights},
     ),
-    "int8_full": Precision(
+    "int8_full": OpenVinoPrecision(
         Floors(
             _EIGHT_BITS,
             Floor(22.0, f"8-bit activations keep 27 dB; {_SAME_PICTURE}"),
@@ -153,7 +153,7 @@ PRECISIONS = {
         int8_weights,
         {"unet": integers, "vae_decoder": integers},
     ),
-    "hybrid": Precision(
+    "hybrid": OpenVinoPrecision(
         Floors(
             _EIGHT_BITS, Floor(22.0, f"28 dB are kept; {_SAME_PICTURE}"), {"unet": _INTEGER_UNET}
         ),

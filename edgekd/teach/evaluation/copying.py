@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from edgekd.metrics.clip_score import normalise
 from edgekd.metrics.features import FloatArray, resize
-from edgekd.teach.data import WHITE, Subject, Variant, render
+from edgekd.teach.data import WHITE, Placement, Subject, render
 from edgekd.teach.evaluation.autoencoder import Autoencoder
 from edgekd.teach.evaluation.extractor import ImageExtractor
 from edgekd.teach.evaluation.images import Images
@@ -81,7 +81,7 @@ class TrainingImages:
 
 
 def on_white(subjects: Sequence[Subject]) -> Images:
-    return np.stack([render(subject, Variant(WHITE), {}) for subject in subjects])
+    return np.stack([render(subject, Placement(WHITE), {}) for subject in subjects])
 
 
 def flat_pixels(images: Images) -> FloatArray:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.benchmark.cache import Cache
-from edgekd.teach.data import WHITE, Subject, Variant, generator, render
+from edgekd.teach.data import WHITE, Placement, Subject, generator, render
 from edgekd.teach.recipe import TeachRecipe
 
 Images = npt.NDArray[np.uint8]
@@ -57,7 +57,7 @@ def on_white_and_colour(
         rng = generator(recipe.evaluate.seed, purpose, index)
         colored = [str(rng.choice(sorted(shades)))] if subject.transparent else []
         for background in (WHITE, *colored):
-            images.append(render(subject, Variant(background), shades))
+            images.append(render(subject, Placement(background), shades))
             shown.append(subject)
             backgrounds.append(background)
     return Renderings(np.stack(images), shown, backgrounds)

@@ -17,15 +17,15 @@ from edgekd.teach.cache import Encoder
 from edgekd.teach.data import (
     WHITE,
     Corpus,
+    Placement,
     Subject,
-    Variant,
     generator,
     plain_caption,
     render,
     to_batch,
 )
 from edgekd.teach.evaluation.prompts import shuffled
-from edgekd.teach.noise import Batch, NoisePredictor
+from edgekd.teach.noise import CaptionBatch, NoisePredictor
 from edgekd.teach.recipe import TeachRecipe
 from edgekd.teach.text import tokenize
 
@@ -58,7 +58,7 @@ def label_gains(
     errors = torch.zeros(len(TIMESTEPS), 2, dtype=torch.float64)
     for start in range(0, len(subjects), BATCH):
         chosen = subjects[start : start + BATCH]
-        images = [render(s, Variant(WHITE), recipe.data.augment.backgrounds) for s in chosen]
+        images = [render(s, Placement(WHITE), recipe.data.augment.backgrounds) for s in chosen]
         latents = encode(to_batch(images)) * scaling_factor
         noise = torch.from_numpy(
             generator(recipe.seed, "label-gain-noise", start).standard_normal(
@@ -66,7 +66,7 @@ def label_gains(
             )
         )
         for column, captions in enumerate(_captions(chosen)):
-            batch = Batch(latents.to(device), tokenize(tokenizer, captions).to(device))
+            batch = CaptionBatch(latents.to(device), tokenize(tokenizer, captions).to(device))
             for row, timestep in enumerate(TIMESTEPS):
                 timesteps = torch.full((len(chosen),), timestep, device=device)
                 _, raw = predictor.losses(modules, batch, noise.to(device), timesteps)

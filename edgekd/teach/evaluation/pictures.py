@@ -15,7 +15,7 @@ import numpy as np
 
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import TORCH, Case
-from edgekd.benchmark.draw import Batch
+from edgekd.benchmark.draw import DrawingBatch
 from edgekd.benchmark.workers import draw_all, pool_size, read_images
 from edgekd.measure.environment import versions
 from edgekd.processes.pool import Pool
@@ -79,9 +79,11 @@ class TeacherSampler:
         key += [section.seed, batch, versions()]
         return self.cache.path("pictures", key)
 
-    def _batch(self, batch: list[PictureRequest], guidance_scale: float, path: Path) -> Batch:
+    def _batch(
+        self, batch: list[PictureRequest], guidance_scale: float, path: Path
+    ) -> DrawingBatch:
         generation = self._generation(guidance_scale)
-        return Batch(
+        return DrawingBatch(
             Case("teacher", "teacher", TORCH, "fp32", self.teacher, generation=generation),
             self.pool.threads or 1,
             [request.text for request in batch],

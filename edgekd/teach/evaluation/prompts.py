@@ -20,8 +20,8 @@ from edgekd.teach.data import (
     WHITE,
     Corpus,
     Pixels,
+    Placement,
     Subject,
-    Variant,
     background_phrase,
     generator,
     render,
@@ -61,7 +61,7 @@ class Prompt:
         return f"{ending}, {background_phrase(self.background)}" if self.named else ending
 
     def real(self, recipe: TeachRecipe) -> Pixels:
-        return render(self.subject, Variant(self.background), recipe.data.augment.backgrounds)
+        return render(self.subject, Placement(self.background), recipe.data.augment.backgrounds)
 
 
 @dataclass(frozen=True)

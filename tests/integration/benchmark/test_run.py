@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.artifacts import BenchmarkReport, PreparedData, finished
+from edgekd.artifacts import BenchmarkReport, PreparedData
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.run import MatrixRequest, benchmark
 from edgekd.benchmark.suite import Suite
 from edgekd.data.prepare import prepare
 from edgekd.errors import GateError, InputError
+from edgekd.folders import finished
 from edgekd.jobs.gates import check_gates, gates
 from edgekd.jobs.summary import summary_lines
 from edgekd.processes.child import Child

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from edgekd.artifacts import hash_tree
 from edgekd.diffusion.load import load_pipeline
 from edgekd.diffusion.native_size import teacher_of_size
 from edgekd.diffusion.validate import inspect_teacher
+from edgekd.files import hash_tree
 from edgekd.recipe import StudentSection
 from edgekd.student.build import build_student, save_student
 from edgekd.student.resolve import resolve_arch

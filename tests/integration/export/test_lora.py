@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from edgekd.artifacts import hash_file
 from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import InputError
 from edgekd.export.lora import check_lora, fuse_lora
@@ -16,6 +15,7 @@ from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.parity import psnr_db
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.record import Session, draw
+from edgekd.files import hash_file
 from edgekd.progress import Silent
 
 GENERATION = Generation(steps=2, guidance_scale=3.0)

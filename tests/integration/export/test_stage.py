@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import ExportedPipeline, atomic_folder, finish
+from edgekd.artifacts import ExportedPipeline
 from edgekd.export import stage
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.stage import ExportPlan, export_all
+from edgekd.file_record import finish
+from edgekd.folders import atomic_folder
 from edgekd.progress import Silent
 from edgekd.recipe import ExportSection
 from edgekd.runtime.declared import Runtime

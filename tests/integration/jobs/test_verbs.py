@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from edgekd.artifacts import read_json
 from edgekd.export.protocol import Generation
 from edgekd.jobs.export import ExportRequest, export_run
 from edgekd.progress import Silent
+from edgekd.reading import read_json
 from edgekd.target import load_target
 
 

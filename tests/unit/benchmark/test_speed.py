@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.draw import Batch, Drawer, open_drawer
+from edgekd.benchmark.draw import Drawer, DrawingBatch, open_drawer
 from edgekd.benchmark.speed import SpeedOrder, component_calls, measure_speed
 from edgekd.benchmark.suite import SpeedSection
 from edgekd.recipe import RowGeneration
@@ -22,8 +22,8 @@ def drawer(case) -> Drawer:
 
 
 @pytest.fixture
-def batch(case) -> Batch:
-    return Batch(case, 1, ["red apple"], [0], 32, seed=0)
+def batch(case) -> DrawingBatch:
+    return DrawingBatch(case, 1, ["red apple"], [0], 32, seed=0)
 
 
 def test_components_are_replayed_with_the_inputs_of_a_real_drawing(drawer, batch):

@@ -6,8 +6,9 @@ import yaml
 
 from edgekd.benchmark.suite import Suite, Variant, is_recipe_field, load_any_suite, load_suite
 from edgekd.errors import InputError
-from edgekd.recipe import Recipe, override
+from edgekd.recipe import Recipe
 from edgekd.resources import data_root, find_yaml
+from edgekd.schema import override
 
 TEACHER_SUITES = set((data_root() / "benchmarks").glob("teacher-*.yaml"))
 

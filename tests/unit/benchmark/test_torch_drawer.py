@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.draw import Batch
+from edgekd.benchmark.draw import DrawingBatch
 from edgekd.benchmark.torch_drawer import TorchDrawer, record_calls, set_scheduler
 from edgekd.errors import GateError
 from edgekd.libraries import diffusers
@@ -16,7 +16,7 @@ from edgekd.recipe import RowGeneration
 
 GENERATION = RowGeneration("DDIMScheduler", 2, 3.0)
 CASE = Case("t", "teacher", "torch", "fp32", Path(), generation=GENERATION)
-BATCH = Batch(CASE, 1, ["red apple", "crab", "sun"], [4, 5, 6], 32, seed=0)
+BATCH = DrawingBatch(CASE, 1, ["red apple", "crab", "sun"], [4, 5, 6], 32, seed=0)
 
 
 @pytest.fixture(scope="module")

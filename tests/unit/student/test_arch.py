@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from edgekd.errors import InputError
-from edgekd.recipe import validate
+from edgekd.schema import validate
 from edgekd.student.arch import StudentArch
 
 PLAIN: dict[str, Any] = {

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from edgekd.artifacts import read_json, write_json
 from edgekd.diffusion.load import load_model
 from edgekd.errors import InputError
 from edgekd.file_record import ARTIFACT_FILE
+from edgekd.files import write_json
 from edgekd.libraries import diffusers
+from edgekd.reading import read_json
 from edgekd.student.arch import StageArch, StudentArch
 from edgekd.student.build import build_student, save_student
 from edgekd.student.resolve import full, preset

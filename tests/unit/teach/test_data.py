@@ -9,8 +9,8 @@ from PIL import Image
 
 from edgekd.errors import InputError
 from edgekd.teach.data import (
+    Placement,
     Subject,
-    Variant,
     background_phrase,
     cached_variant,
     draw_caption,
@@ -92,25 +92,25 @@ def test_an_epoch_is_a_permutation_and_positions_need_no_history():
 
 
 def test_render_puts_the_background_under_transparent_pixels_only():
-    image = render(subject(), Variant("blue"), PALETTE)
+    image = render(subject(), Placement("blue"), PALETTE)
     assert tuple(image[0, 0]) == (0x1E, 0x88, 0xE5)
     assert tuple(image[6, 6]) == (255, 0, 0)
-    assert tuple(render(subject(), Variant("white"), PALETTE)[0, 0]) == (255, 255, 255)
+    assert tuple(render(subject(), Placement("white"), PALETTE)[0, 0]) == (255, 255, 255)
 
 
 def test_render_shift_scale_flip():
-    shifted = render(subject(), Variant("white", shift=(2, 3)), PALETTE)
-    plain = render(subject(), Variant("white"), PALETTE)
+    shifted = render(subject(), Placement("white", shift=(2, 3)), PALETTE)
+    plain = render(subject(), Placement("white"), PALETTE)
     assert np.array_equal(shifted[2:, 3:], plain[:-2, :-3])
-    assert np.array_equal(render(subject(), Variant("white", flip=True), PALETTE), plain[:, ::-1])
-    small = render(subject(), Variant("white", scale=0.5), PALETTE)
+    assert np.array_equal(render(subject(), Placement("white", flip=True), PALETTE), plain[:, ::-1])
+    small = render(subject(), Placement("white", scale=0.5), PALETTE)
     red = (plain[..., 1] < 128).sum(), (small[..., 1] < 128).sum()
     assert red[1] == pytest.approx(red[0] / 4, rel=0.3)
     # An opaque picture has no background to show: its rim is continued.
     grey = Subject(
         np.full((16, 16, 4), (90, 90, 90, 255), np.uint8), "wall", "", (), False, "train"
     )
-    assert (render(grey, Variant("white", (3, -3), 0.8), PALETTE) == 90).all()
+    assert (render(grey, Placement("white", (3, -3), 0.8), PALETTE) == 90).all()
 
 
 def test_variants_follow_the_section():
@@ -123,7 +123,7 @@ def test_variants_follow_the_section():
     clock = subject("alarm clock")
     assert not any(draw_variant(clock, section, generator(0, "t", n)).flip for n in range(50))
     first = cached_variant(subject(), section, 0, 7, 0)
-    assert first == Variant("white")
+    assert first == Placement("white")
     assert cached_variant(subject(), section, 0, 7, 3) == cached_variant(
         subject(), section, 0, 7, 3
     )

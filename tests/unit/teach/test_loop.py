@@ -9,7 +9,7 @@ import torch
 from fixtures.toy import PHASES, losses, place, run, section, task
 
 from edgekd.errors import GateError, InputError
-from edgekd.teach.loop import Keys, Trainer, rate_schedule, run_task, step_at
+from edgekd.teach.loop import Keys, StageTrainer, rate_schedule, run_task, step_at
 from edgekd.teach.ranks import Ranks
 from edgekd.training.ema import decay_at
 from edgekd.training.log import METRICS_FILE
@@ -18,7 +18,7 @@ NEWEST = "checkpoints/step-00000010"
 
 
 def trainer_of(folder, chosen=None, **changes):
-    return Trainer(chosen or task(), section(**changes), place(folder))
+    return StageTrainer(chosen or task(), section(**changes), place(folder))
 
 
 def test_positions_run_on_through_phases_and_ranks():
@@ -108,7 +108,7 @@ def test_another_optimiser_goes_on_from_the_weights(tmp_path, before):
 @pytest.mark.parametrize("killed_at", [1, 5, 7, 9])
 def test_resume_is_exact(tmp_path, killed_at, matrices, monkeypatch):
     whole = run(tmp_path / "whole", matrices=matrices)
-    train_step = Trainer.train_step
+    train_step = StageTrainer.train_step
 
     def dying_step(self):
         if self.step == killed_at:
@@ -116,7 +116,7 @@ def test_resume_is_exact(tmp_path, killed_at, matrices, monkeypatch):
         return train_step(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", dying_step)
+        patch.setattr(StageTrainer, "train_step", dying_step)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "killed", matrices=matrices)
     # A row later than the checkpoint, and one that was cut off.

@@ -12,7 +12,7 @@ from edgekd.diffusion.noise_schedule import build_scheduler
 from edgekd.libraries import diffusers
 from edgekd.resources import STARTER
 from edgekd.teach.data import generator
-from edgekd.teach.noise import Batch, NoisePredictor, draw_timesteps, low_snr_weights
+from edgekd.teach.noise import CaptionBatch, NoisePredictor, draw_timesteps, low_snr_weights
 from edgekd.teach.recipe import load_teach_recipe
 
 TINY = Path(__file__).parents[2] / "tiny-teacher.yaml"
@@ -59,7 +59,7 @@ def test_predictor_weighs_the_squared_error_of_the_noise():
     }
     latents, noise = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     timesteps = torch.tensor([10, 500, 900])
-    batch = Batch(latents, torch.zeros(3, 4, dtype=torch.long))
+    batch = CaptionBatch(latents, torch.zeros(3, 4, dtype=torch.long))
     predictor = NoisePredictor(5.0, 0.5, nullcontext)
     weighted, raw = predictor.losses(modules, batch, noise, timesteps)
     torch.testing.assert_close(raw, noise.square().mean(dim=(1, 2, 3)))

@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from edgekd.disk import writing
 from edgekd.errors import InputError
+from edgekd.files import writing
 from edgekd.progress import Silent
 from edgekd.training.checkpoint import Checkpoints, load_optimizers, load_weights, optimizer_tensors
 

@@ -15,7 +15,7 @@ from edgekd.export.bits.recipe import (
     ComponentRecipe,
     HeldOutMeasured,
     QuantizationRecipe,
-    Source,
+    RecipeSource,
     resolve,
 )
 from edgekd.export.bits.sensitivity import Drawing, noise_db
@@ -29,7 +29,7 @@ STORAGE = LinearStorage(dict.fromkeys(("conv", "linear", "embedding"), (8, 6, 4)
 GENERATION = Generation(steps=2, guidance_scale=3.0)
 PROMPTS = ["red apple"]
 SESSION = parity_session(PROMPTS, GENERATION)
-SOURCE = Source(hash="0" * 64, pipeline="StableDiffusionPipeline")
+SOURCE = RecipeSource(hash="0" * 64, pipeline="StableDiffusionPipeline")
 
 
 @pytest.fixture(autouse=True, scope="module")

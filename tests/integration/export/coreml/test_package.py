@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.artifacts import hash_tree
 from edgekd.errors import GateError, InputError
 from edgekd.export.capture import Capture
 from edgekd.export.coreml.exporter import CoreMlExporter
@@ -22,6 +21,7 @@ from edgekd.export.coreml.precisions import PRECISIONS
 from edgekd.export.parity import check_component, open_component
 from edgekd.export.protocol import Conversion, Floor
 from edgekd.export.record import Recording
+from edgekd.files import hash_tree
 from edgekd.runtime.coreml_layout import LAYOUT_FILE
 
 FLOOR = Floor(20.0, "a damaged package is far below, a 4-bit one above")

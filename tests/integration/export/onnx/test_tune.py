@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd.artifacts import read_json, write_json
 from edgekd.errors import InputError
 from edgekd.export.manifest import content_hash, read_manifest
 from edgekd.export.onnx.exporter import OnnxExporter
@@ -13,7 +12,9 @@ from edgekd.export.onnx.pipeline import RuntimeOptions, load_onnx_pipeline, stor
 from edgekd.export.onnx.tune import candidates, tune
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.record import Session, draw
+from edgekd.files import write_json
 from edgekd.progress import Silent
+from edgekd.reading import read_json
 
 
 @pytest.fixture(scope="module")

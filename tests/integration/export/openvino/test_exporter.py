@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.artifacts import hash_tree
 from edgekd.diffusion.load import load_pipeline
 from edgekd.export.capture import Capture, capture
 from edgekd.export.manifest import read_manifest, write_manifest
@@ -22,6 +21,7 @@ from edgekd.export.parity import psnr_db, snr_db
 from edgekd.export.protocol import Conversion, ExportOptions, Generation
 from edgekd.export.record import Recording
 from edgekd.export.unet_noise import unet_noise
+from edgekd.files import hash_tree
 from edgekd.progress import Silent
 from edgekd.runtime.options import RuntimeOptions
 

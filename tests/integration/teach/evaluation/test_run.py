@@ -8,10 +8,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from edgekd.artifacts import finish, read_json, run_lock
 from edgekd.errors import InputError
+from edgekd.file_record import finish
 from edgekd.processes.pool import Pool
 from edgekd.progress import Silent
+from edgekd.reading import read_json
+from edgekd.run_folder import run_lock
 from edgekd.teach.evaluation.card import (
     images_until,
     main,

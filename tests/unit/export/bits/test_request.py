@@ -11,8 +11,9 @@ from edgekd.export.bits.recipe import find_storage, load_quantization, resolve
 from edgekd.export.bits.request import recipe_file
 from edgekd.export.bits.weights import models
 from edgekd.export.registry import get_exporter
-from edgekd.recipe import Recipe, load_yaml, validate
+from edgekd.recipe import Recipe
 from edgekd.resources import data_root, find_yaml
+from edgekd.schema import load_yaml, validate
 from edgekd.target import load_target
 
 SHIPPED = sorted((data_root() / "export_targets").glob("*/quantization/*.yaml"))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgekd.export.capture import Capture
-from edgekd.export.coreml.compress import Storage, WeightRecipe, _distinct, compress, palette
+from edgekd.export.coreml.compress import CompressionRules, Storage, _distinct, compress, palette
 from edgekd.export.coreml.convert import to_coreml
 from edgekd.export.coreml.layout import make_layout
 from edgekd.export.coreml.package import PackageRunner, write_package
@@ -71,7 +71,7 @@ def test_few_values_are_kept_exactly():
 
 def test_the_first_rule_that_matches_counts():
     four, eight = Storage("palette", 4), Storage("palette", 8)
-    recipe = WeightRecipe((("conv_in.*", None), ("*attn?.to_q.*", four), ("*", eight)), 100)
+    recipe = CompressionRules((("conv_in.*", None), ("*attn?.to_q.*", four), ("*", eight)), 100)
     assert recipe.storage("conv_in.weight", 5000) is None
     assert recipe.storage("mid_block.attn2.to_q.weight", 5000) == four
     assert recipe.storage("mid_block.attn2.to_v.weight", 5000) == eight
@@ -110,7 +110,7 @@ def test_large_tensors_are_pruned_too(tmp_path):
     captured = Capture("vae_decoder", module, {"latent_sample": sample}, ("sample",), {}, {})
     layout = make_layout("vae_decoder", ("latent_sample",), ("sample",))
     model = to_coreml(captured, layout, "iOS17", float32=False)
-    recipe = WeightRecipe((("*", Storage("sparse", 16, sparsity=0.25)),))
+    recipe = CompressionRules((("*", Storage("sparse", 16, sparsity=0.25)),))
     pruned, facts = compress(model, module, recipe)
     write_package(pruned, tmp_path, layout, {})
     assert facts["bits_by_tensor"] == {"weight": 16}
