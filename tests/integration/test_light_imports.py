@@ -2,7 +2,7 @@
 
 import pytest
 
-LIGHT = ["cli", "cli.options", "errors", "reading", "schema", "resources", "disk", "artifacts"]
+LIGHT = ["cli", "cli.options", "errors", "reading", "schema", "resources", "artifacts"]
 LIGHT += ["files", "file_record", "folders", "run_folder", "progress", "recipe", "target"]
 LIGHT += ["jobs.summary"]
 
