@@ -85,22 +85,30 @@ def damage(root: Path, record: dict[str, Any], thorough: bool = False) -> str:
     Args:
         thorough: compare all hashes.
     """
-    written = (root / ARTIFACT_FILE).stat().st_ctime_ns
-    for name, stamp in record["files"].items():
-        path = root / name
-        try:
-            state = path.lstat()
-            if "link" in stamp:
-                intact = path.is_symlink() and os.readlink(path) == stamp["link"]
-            else:
-                intact = not path.is_symlink() and state.st_size == stamp["bytes"]
-                if intact and (thorough or state.st_ctime_ns >= written):
-                    intact = hash_file(path) == stamp["sha256"]
-        except (OSError, KeyError, TypeError, ValueError):
-            intact = False
-        if not intact:
-            return str(name)
-    return ""
+    since = 0 if thorough else (root / ARTIFACT_FILE).stat().st_ctime_ns
+    harmed = (name for name, stamp in record["files"].items() if not _is(root / name, stamp, since))
+    return next(harmed, "")
+
+
+def is_intact(root: Path, name: str) -> bool:
+    """Whether a folder's record lists a file, and it is as the record says."""
+    record = read_record(root)
+    return (
+        record is not None and name in record["files"] and _is(root / name, record["files"][name])
+    )
+
+
+def _is(path: Path, stamp: Any, since: int = 0) -> bool:
+    """Whether a file is as its stamp says; its hash is compared if it was written `since` then."""
+    try:
+        if "link" in stamp:
+            return path.is_symlink() and os.readlink(path) == str(stamp["link"])
+        state = path.lstat()
+        if path.is_symlink() or state.st_size != stamp["bytes"]:
+            return False
+        return state.st_ctime_ns < since or hash_file(path) == stamp["sha256"]
+    except (OSError, KeyError, TypeError, ValueError):
+        return False
 
 
 def foreign_entry(root: Path) -> Path | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.draw import Call, DrawingBatch
+from edgekd.benchmark.drawer import Call, DrawingBatch
 from edgekd.metrics.metric import Images
 from edgekd.runtime import Pipeline
 from edgekd.runtime.backend import Array, Arrays, Backend

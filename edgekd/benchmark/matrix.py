@@ -9,7 +9,7 @@ from pathlib import Path
 from edgekd.artifacts import PreparedData
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import TORCH, Case, Role
-from edgekd.benchmark.draw import DrawingBatch
+from edgekd.benchmark.drawer import DrawingBatch
 from edgekd.benchmark.facts import folder_bytes
 from edgekd.benchmark.prompts import Prompts
 from edgekd.benchmark.suite import Suite

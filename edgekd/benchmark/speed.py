@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.draw import Call, Drawer, DrawingBatch, open_drawer
+from edgekd.benchmark.draw import open_drawer
+from edgekd.benchmark.drawer import Call, Drawer, DrawingBatch
 from edgekd.benchmark.suite import SpeedSection
 from edgekd.measure.clock import time_interleaved
 from edgekd.measure.environment import load_average

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.draw import Call, DrawingBatch
+from edgekd.benchmark.drawer import Call, DrawingBatch
 from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import GateError
 from edgekd.libraries import diffusers

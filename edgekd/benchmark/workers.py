@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekd.benchmark.draw import Drawer, DrawingBatch, open_drawer
+from edgekd.benchmark.draw import open_drawer
+from edgekd.benchmark.drawer import Drawer, DrawingBatch
 from edgekd.files import read_tensors, write_tensors
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress

@@ -32,11 +32,11 @@ from edgekd.data.sources import (
 )
 from edgekd.data.workers import worker_count, worker_pool
 from edgekd.errors import InputError
-from edgekd.file_record import finish
+from edgekd.file_record import finish, is_intact, restamp
 from edgekd.files import canonical_json, code_key, hash_file, hash_value, write_json, writing
 from edgekd.folders import finished, resumable_folder
 from edgekd.progress import Progress
-from edgekd.reading import read_json
+from edgekd.reading import read_object
 from edgekd.recipe import DataSection
 
 SKIPPED_FILE = "skipped.jsonl"
@@ -66,6 +66,7 @@ def prepare(section: DataSection, out: Path, progress: Progress) -> PreparedData
         if facts is not None:
             if hashes.cache != known:
                 write_json(out / HASHES_FILE, hashes.cache)
+                restamp(out, HASHES_FILE)
             return _result(out, key, facts)
         with resumable_folder(out, key) as partial:
             write_json(partial / HASHES_FILE, hashes.cache)
@@ -88,9 +89,7 @@ class _SourceHashes:
 
 
 def _known_hashes(out: Path) -> dict[str, list[Any]]:
-    path = out / HASHES_FILE
-    known = read_json(path) if path.is_file() else {}
-    return known if isinstance(known, dict) else {}
+    return read_object(out / HASHES_FILE) if is_intact(out, HASHES_FILE) else {}
 
 
 def _hash_sources(

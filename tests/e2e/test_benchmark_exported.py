@@ -10,7 +10,8 @@ import pytest
 
 from edgekd.benchmark.agreement import psnr_db
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.draw import DrawingBatch, open_drawer, preload
+from edgekd.benchmark.draw import open_drawer, preload
+from edgekd.benchmark.drawer import DrawingBatch
 from edgekd.benchmark.speed import SpeedOrder, component_calls, measure_speed
 from edgekd.benchmark.suite import SpeedSection
 from edgekd.benchmark.workers import draw_batch

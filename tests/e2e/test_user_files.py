@@ -171,3 +171,45 @@ def test_data_in_the_out_folder_and_the_reverse_are_refused(prepared_run, tmp_pa
         code, _, stderr = run_cli("prepare", "--data", str(data), "--out", str(out))
         assert (code, "must lie outside" in stderr) == (2, True)
     assert snapshot(tmp_path) == before
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 9)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [cut, flip, Path.unlink])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "prepared/shards/train-000000.tar",
+        "prepared/source_hashes.json",
+        f"prepared/{ARTIFACT_FILE}",
+        "cache/train-000000.safetensors",
+        "cache/train-000000.json",
+        f"cache/{ARTIFACT_FILE}",
+    ],
+)
+def test_what_is_damaged_is_made_again(prepared_run, tmp_path, tiny_teacher, run_cli, harm, name):
+    images, finished = prepared_run
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    arguments = ["--teacher", str(tiny_teacher), "--data", str(images), "--out", str(run)]
+    arguments += ["--set", "data.workers=1"]
+    # The second run remembers the hashes of the images, which were new in the first.
+    assert run_cli("prepare", *arguments)[0] == 0
+    whole = snapshot(run)
+    harm(run / name)
+    assert run_cli("prepare", *arguments)[0] == 0
+    after = snapshot(run)
+    results = [each for each in whole if each.endswith((".tar", ".safetensors", "000.json"))]
+    assert {each: after.get(each) for each in results} == {each: whole[each] for each in results}
+    # The third finds nothing to do.
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.tar")}
+    assert run_cli("prepare", *arguments)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*.tar")} == before

@@ -1,6 +1,7 @@
 """Which package may import which, and what must stay light."""
 
 import ast
+import graphlib
 import sys
 from pathlib import Path
 
@@ -55,3 +56,28 @@ def test_runtime_imports_only_itself_and_what_needs_nothing():
 def test_core_imports_only_core():
     for name in CORE:
         assert imported(ROOT / f"{name}.py") <= CORE | {"__version__"}, name
+
+
+def imported_modules(path: Path, modules: set[str]) -> set[str]:
+    """Modules of edgekd that a file imports when it runs, inside functions too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names} & modules
+            found |= names or {node.module} & modules
+    return found
+
+
+def test_no_circle_of_imports():
+    def name(path: Path) -> str:
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        return ".".join(parts).removesuffix(".__init__")
+
+    paths = {name(path): path for path in ROOT.rglob("*.py")}
+    graph = {module: imported_modules(path, set(paths)) for module, path in paths.items()}
+    # Raises CycleError, which names the circle.
+    graphlib.TopologicalSorter(graph).prepare()

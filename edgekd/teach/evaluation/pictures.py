@@ -15,7 +15,7 @@ import numpy as np
 
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import TORCH, Case
-from edgekd.benchmark.draw import DrawingBatch
+from edgekd.benchmark.drawer import DrawingBatch
 from edgekd.benchmark.workers import draw_all, pool_size, read_images
 from edgekd.measure.environment import versions
 from edgekd.processes.pool import Pool

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.draw import Drawer, DrawingBatch, open_drawer
+from edgekd.benchmark.draw import open_drawer
+from edgekd.benchmark.drawer import Drawer, DrawingBatch
 from edgekd.benchmark.speed import SpeedOrder, component_calls, measure_speed
 from edgekd.benchmark.suite import SpeedSection
 from edgekd.recipe import RowGeneration

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.draw import DrawingBatch
+from edgekd.benchmark.drawer import DrawingBatch
 from edgekd.benchmark.torch_drawer import TorchDrawer, record_calls, set_scheduler
 from edgekd.errors import GateError
 from edgekd.libraries import diffusers

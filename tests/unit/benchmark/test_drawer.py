@@ -1,4 +1,4 @@
-from edgekd.benchmark.draw import noise_seed
+from edgekd.benchmark.drawer import noise_seed
 
 
 def test_noise_differs_between_prompts_and_between_seeds():
