@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import fnmatch
 import glob
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 from edgekd.errors import InputError
 from edgekd.file_record import ARTIFACT_FILE, foreign_entry, read_record
 from edgekd.files import making, write_json
+from edgekd.reading import read_object
 from edgekd.resources import STARTER_NAME
 
 # Folders of work that a later call goes on with: see `edgekd.folders.resumable_folder`.
@@ -144,7 +144,7 @@ def check_run(run: Path, kind: str) -> None:
     Raises:
         InputError: as `open_run`.
     """
-    if not run.is_dir() or all(path.name == _LOCK for path in run.iterdir()):
+    if not run.is_dir() or _is_empty(run):
         return
     found = _marker(run).get("kind")
     if found != kind:
@@ -167,10 +167,17 @@ def check_run(run: Path, kind: str) -> None:
             )
 
 
+def _is_empty(run: Path) -> bool:
+    """Whether a folder holds nothing, or the lock alone of a process that came no further."""
+    return all(
+        path.name == _LOCK and path.is_file() and not path.is_symlink() and not path.stat().st_size
+        for path in run.iterdir()
+    )
+
+
 def _marker(run: Path) -> dict[str, Any]:
     """What a run folder says of itself; {}: it is none."""
     try:
-        content = json.loads((run / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_object(run / MARKER)
+    except InputError:
         return {}
-    return content if isinstance(content, dict) else {}

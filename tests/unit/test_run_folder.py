@@ -1,5 +1,6 @@
 """Run folders: nobody else's, one process at a time, no input inside the output."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,15 @@ def test_a_folder_of_somebody_else_is_not_touched(tmp_path, name):
         pytest.fail("it was opened")
     assert [path for path in (tmp_path / "work").rglob("*") if path.is_file()] == [mine]
     assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [MARKER, ".edgekd-run.lock", "artifact.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_odd_files_under_edgekds_names_are_one_line(tmp_path, name, make):
+    make(tmp_path / name)
+    with pytest.raises(InputError, match="files of others"), open_run(tmp_path):
+        pytest.fail("it was opened")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_run_of_another_verb_is_refused(tmp_path):
