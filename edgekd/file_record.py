@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from edgekd.files import hash_file, hash_value, write_json
 ARTIFACT_FILE = "artifact.json"
 # What `artifact.json` holds while a folder grows.
 GROWING = {"growing": True}
-# Desktops drop these into any folder that somebody looks at.
-_DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+# macOS drops it into any folder that somebody looks at.
+_DESKTOP = ".DS_Store"
+# Up to so much is hashed at every reuse.
+_CHEAP_BYTES = 1 << 30
 _RECORD_BYTES = 64 << 20
 
 
@@ -41,19 +44,23 @@ def restamp(root: Path, name: str) -> None:
 
 
 def _files(path: Path) -> list[Path]:
-    """Files and links at or below a path; links are not followed."""
+    """Files, links and empty folders at or below a path; links are not followed."""
     if path.is_symlink() or not path.is_dir():
         return [path]
-    return [
-        Path(folder) / name
-        for folder, folders, files in os.walk(path)
-        for name in sorted([*files, *(f for f in folders if (Path(folder) / f).is_symlink())])
-    ]
+    found = []
+    for folder, folders, files in os.walk(path):
+        inner = [name for name in folders if (Path(folder) / name).is_symlink()]
+        found += [Path(folder) / name for name in sorted([*files, *inner])]
+        if not files and not folders and Path(folder) != path:
+            found.append(Path(folder))
+    return found
 
 
 def _stamp(path: Path) -> dict[str, Any]:
     if path.is_symlink():
         return {"link": os.readlink(path)}
+    if path.is_dir():
+        return {"folder": True}
     return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
 
 
@@ -77,25 +84,31 @@ def read_mark(root: Path) -> Any:
 
 
 def damage(root: Path, record: dict[str, Any], thorough: bool = False) -> str:
-    """The first file that is not as the record says, or "".
+    """The first file that is missing or not as the record says, or "".
 
-    Names and sizes are always compared, hashes where a file was written or renamed after the
-    record: short of a failing disk, nothing else can have changed a content.
+    Names and sizes are always compared. Hashes are too, but in a large folder those of files that
+    were written or renamed before the record alone: nothing else than a failing disk, or somebody
+    who renews the record's own time, can have changed them since.
 
     Args:
         thorough: compare all hashes.
     """
-    since = 0 if thorough else (root / ARTIFACT_FILE).stat().st_ctime_ns
+    since = 0 if thorough else _hashed_since(root, record)
     harmed = (name for name, stamp in record["files"].items() if not _is(root / name, stamp, since))
     return next(harmed, "")
 
 
+def _hashed_since(root: Path, record: dict[str, Any]) -> int:
+    """The time from which on a file's hash is compared."""
+    sizes = (stamp.get("bytes") for stamp in record["files"].values() if isinstance(stamp, dict))
+    total = sum(size for size in sizes if isinstance(size, int))
+    return 0 if total <= _CHEAP_BYTES else (root / ARTIFACT_FILE).stat().st_ctime_ns
+
+
 def is_intact(root: Path, name: str) -> bool:
     """Whether a folder's record lists a file, and it is as the record says."""
-    record = read_record(root)
-    return (
-        record is not None and name in record["files"] and _is(root / name, record["files"][name])
-    )
+    stamps = (read_record(root) or {"files": {}})["files"]
+    return name in stamps and _is(root / name, stamps[name])
 
 
 def _is(path: Path, stamp: Any, since: int = 0) -> bool:
@@ -103,22 +116,32 @@ def _is(path: Path, stamp: Any, since: int = 0) -> bool:
     try:
         if "link" in stamp:
             return path.is_symlink() and os.readlink(path) == str(stamp["link"])
+        if "folder" in stamp:
+            return path.is_dir() and not path.is_symlink()
         state = path.lstat()
-        if path.is_symlink() or state.st_size != stamp["bytes"]:
+        if not stat.S_ISREG(state.st_mode) or state.st_size != stamp["bytes"]:
             return False
         return state.st_ctime_ns < since or hash_file(path) == stamp["sha256"]
     except (OSError, KeyError, TypeError, ValueError):
         return False
 
 
-def foreign_entry(root: Path) -> Path | None:
+def foreign_entry(root: Path, changed: bool = False) -> Path | None:
     """Something in a folder that its record does not list; None: there is nothing else.
 
     A folder without a readable record is foreign itself, unless it is empty.
+
+    Args:
+        changed: what the record lists, and somebody changed, counts too.
     """
     record = read_record(root)
     if record is None or not record.get("whole"):
-        return next(iter(sorted(root.iterdir())), None) and root
-    known = {root / name for name in record["files"]} | {root / ARTIFACT_FILE}
-    entries = (path for path in _files(root) if path.name not in _DESKTOP)
-    return next((path for path in entries if path not in known), None)
+        return root if any(root.iterdir()) else None
+    known, since = record["files"], _hashed_since(root, record)
+    for path in _files(root):
+        name = path.relative_to(root).as_posix()
+        if name == ARTIFACT_FILE or path.name == _DESKTOP:
+            continue
+        if name not in known or (changed and not _is(path, known[name], since)):
+            return path
+    return None

@@ -203,6 +203,18 @@ def writing(path: Path) -> Iterator[None]:
         raise problem from None
 
 
+def resolved(path: Path) -> Path:
+    """The path with its links followed.
+
+    Raises:
+        InputError: links that lead back to themselves.
+    """
+    try:
+        return path.expanduser().resolve()
+    except (OSError, RuntimeError) as error:
+        raise InputError("links must lead somewhere", f"{path} ({error})") from None
+
+
 @contextlib.contextmanager
 def making(folder: Path) -> Iterator[None]:
     """As `writing`, while a folder is made: some places, as `/proc`, have room for none."""

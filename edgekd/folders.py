@@ -55,8 +55,8 @@ def finished(root: Path, key: str, say: Callable[[str], None] = _silent) -> dict
     return record
 
 
-def check_replaceable(path: Path, option: str = "--out") -> None:
-    """Only what edgekd wrote, and nobody added to, may be replaced.
+def check_replaceable(path: Path, option: str = "--out", changed: bool = True) -> None:
+    """Only what edgekd wrote, and nobody added to or changed, may be replaced.
 
     Raises:
         InputError: the path is a link, a file, a mount point, or holds something else.
@@ -69,7 +69,7 @@ def check_replaceable(path: Path, option: str = "--out") -> None:
     elif path.is_mount():
         # A finished folder takes the place of the old one, which a mount point cannot leave.
         problem = f"{path} (a mount point)"
-    elif foreign := foreign_entry(path):
+    elif foreign := foreign_entry(path, changed):
         inside = foreign.relative_to(path)
         problem = str(path) if foreign == path else f"{path} with `{inside}` in it"
     if problem:
@@ -93,7 +93,7 @@ def _check_place(final: Path) -> None:
     """
     record = read_record(final)
     if final.is_symlink() or not final.is_dir() or (record is not None and record.get("whole")):
-        check_replaceable(final, str(final))
+        check_replaceable(final, str(final), changed=False)
 
 
 @contextlib.contextmanager
@@ -174,14 +174,14 @@ def _replace(final: Path, new: Path) -> None:
     """Give a whole folder its name; what had it goes.
 
     In between, the old one is called `.<name>.<pid>.old`, from where `tidy` brings it back. One
-    whose record is damaged is set aside: nobody can tell any more whose files are in it.
+    that was damaged or changed is set aside: nobody can tell whose content it is.
     """
     old = final.with_name(f".{final.name}.{os.getpid()}.old")
     if final.exists():
         final.rename(old)
     new.rename(final)
     if old.is_dir():
-        if foreign_entry(old) is None:
+        if foreign_entry(old, changed=True) is None:
             shutil.rmtree(old, ignore_errors=True)
         else:
             names = (f"{final.name}.set-aside-{number}" for number in range(1, 10_000))
@@ -200,12 +200,14 @@ def tidy(final: Path) -> None:
         return
     for path in sorted(final.parent.iterdir()):
         match = pattern.fullmatch(path.name)
-        if match is None or is_running(int(match[1])) or not _is_growing(path):
+        # In a container a later process may have the number of the one that was killed.
+        alive = match is not None and int(match[1]) != os.getpid() and is_running(int(match[1]))
+        if match is None or alive or not _is_growing(path):
             continue
-        if match[2] == "tmp":
+        if match[2] == "tmp" and read_record(path) is None:
             shutil.rmtree(path, ignore_errors=True)
         elif foreign_entry(path) is None:
-            if final.exists():
+            if match[2] == "tmp" or final.exists():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.rename(final)

@@ -7,14 +7,13 @@ import fcntl
 import fnmatch
 import glob
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from edgekd.errors import InputError
 from edgekd.file_record import ARTIFACT_FILE, foreign_entry, read_record
-from edgekd.files import making, write_json
+from edgekd.files import making, resolved, write_json
 from edgekd.reading import read_object
 from edgekd.resources import STARTER_NAME
 
@@ -23,6 +22,9 @@ PARTIAL = ".*.partial"
 MARKER = ".edgekd-run.json"
 _LOCK = ".edgekd-run.lock"
 _ANOTHER = "Pass another --out."
+# What a run of some verb writes before its first result, and the folders that it makes for them.
+_FIRST_FILES = ("recipe.yaml", "environment.json", "recipe.json")
+_FOLDERS = ("cache", "distill", "export", "report", "shared", "variants", "vae", "text", "unet")
 
 
 def check_apart(out: Path, inputs: Iterable[tuple[str, str | Path]]) -> None:
@@ -35,7 +37,7 @@ def check_apart(out: Path, inputs: Iterable[tuple[str, str | Path]]) -> None:
         InputError: the option, and what lies where.
     """
     for option, path in inputs:
-        if Path(path).expanduser().resolve().is_relative_to(out.resolve()):
+        if resolved(Path(path)).is_relative_to(resolved(out)):
             raise InputError(
                 f"`{option}` must lie outside the out folder", f"{path} in {out}", _ANOTHER
             )
@@ -50,13 +52,13 @@ def check_data_apart(out: Path, sources: Iterable[str], option: str = "--data") 
     Raises:
         InputError: what lies where.
     """
-    place = out.resolve()
+    place = resolved(out)
     for source in (source for source in sources if source != STARTER_NAME):
         path = Path(source).expanduser()
         found = [source, *glob.glob(str(path), recursive=True)]
         check_apart(out, [(option, name) for name in found])
         if path.exists():
-            holds = path.is_dir() and place.is_relative_to(path.resolve())
+            holds = path.is_dir() and place.is_relative_to(resolved(path))
         else:
             pattern = str(path.absolute())
             holds = any(fnmatch.fnmatchcase(str(each), pattern) for each in (place, *place.parents))
@@ -76,6 +78,8 @@ def run_lock(folder: Path) -> Iterator[None]:
     """
     with making(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(folder / _LOCK) and not (folder / _LOCK).is_file():
+            raise InputError("the lock of a run must be a regular file", str(folder / _LOCK))
         stream = open(folder / _LOCK, "a", encoding="utf-8")  # noqa: SIM115 (held open below)
     with stream:
         try:
@@ -108,18 +112,28 @@ def open_run(
     """
     made_here = [folder for folder in (run, *run.parents) if not folder.exists()]
     check_run(run, kind)
-    try:
-        with run_lock(run):
+    with run_lock(run):
+        try:
             write_json(run / MARKER, {"kind": kind, "pid": os.getpid()})
             yield
-    except BaseException:
-        kept = (path for pattern in worth_keeping for path in run.rglob(pattern))
-        if made_here and run.is_dir() and next(kept, None) is None:
-            shutil.rmtree(run, ignore_errors=True)
-            for parent in made_here[1:]:
-                with contextlib.suppress(OSError):  # another run may be using it by now
-                    parent.rmdir()
-        raise
+        except BaseException:
+            kept = (path for pattern in worth_keeping for path in run.rglob(pattern))
+            if made_here and next(kept, None) is None:
+                _remove_shell(run, made_here)
+            raise
+
+
+def _remove_shell(run: Path, made_here: list[Path]) -> None:
+    """Remove what a run wrote before its first result; whatever else is there stays."""
+    for name in (*_FIRST_FILES, MARKER, _LOCK):
+        (run / name).unlink(missing_ok=True)
+    for name in _FOLDERS:
+        for inner, _, _ in os.walk(run / name, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(inner).rmdir()
+    for folder in made_here:
+        with contextlib.suppress(OSError):  # not empty, or another run is using it by now
+            folder.rmdir()
 
 
 def check_place(
@@ -154,9 +168,14 @@ def check_run(run: Path, kind: str) -> None:
             made,
             _ANOTHER,
         )
-    for folder, folders, _ in os.walk(run):
+    for folder, folders, files in os.walk(run):
         record = read_record(Path(folder))
         if record is None or not record.get("whole"):
+            links = [name for name in (*folders, *files) if (Path(folder) / name).is_symlink()]
+            if links:
+                raise InputError(
+                    "a run folder must hold no links", str(Path(folder) / links[0]), _ANOTHER
+                )
             continue
         folders.clear()
         if foreign := foreign_entry(Path(folder)):

@@ -88,7 +88,7 @@ def export_all(
     for precision in chosen_precisions(plan.target, plan.section):
         own_key = export_key(exporter, key, precision, plan.options())
         folder = out / precision
-        if finished(folder, own_key) is not None:
+        if finished(folder, own_key, progress.info) is not None:
             exported[precision] = ExportedPipeline(folder, own_key, exporter.name, precision)
             continue
         if options.trajectory is None:

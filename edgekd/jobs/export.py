@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import InputError
 from edgekd.export.protocol import ExportOptions, Generation, Tunes
-from edgekd.files import check_writable
+from edgekd.files import check_writable, resolved
 from edgekd.folders import check_replaceable
 from edgekd.jobs.prompts import check_prompts, say_what_is_cut
 from edgekd.progress import Progress
@@ -72,7 +72,7 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
     """`edgekd export`: one pipeline in one precision."""
     check_prompts(request.prompts)
     # A link stays, and `.` has no name to put a temporary folder beside.
-    out = request.out.resolve()
+    out = resolved(request.out)
     check_replaceable(out)
     check_writable(out)
     pipeline, lora = resolve_pipeline(str(request.pipeline)), request.lora

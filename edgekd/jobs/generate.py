@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import InputError
-from edgekd.files import check_writable
+from edgekd.files import check_writable, resolved
 from edgekd.folders import atomic_folder
 from edgekd.jobs.prompts import check_prompts, say_what_is_cut
 from edgekd.progress import Progress, Silent
@@ -83,6 +83,7 @@ def generate_run(
     check_writable(out)
     if os.path.lexists(out):
         raise InputError("`--out` must be a new folder", str(out))
+    out = resolved(out)
     check_prompts(prompts)
     if guidance_scale is not None and not math.isfinite(guidance_scale):
         raise InputError("`--guidance` must be finite", str(guidance_scale))

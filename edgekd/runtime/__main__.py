@@ -48,6 +48,11 @@ def _draw(options: argparse.Namespace) -> list[Path]:
     from edgekd.runtime.pipeline import Pipeline
     from edgekd.runtime.png import write_png
 
+    out = options.out.absolute()
+    if os.path.lexists(out) and not out.is_dir():
+        raise InputError("`--out` must be a folder", f"{options.out} (a file)")
+    if out.resolve().is_relative_to(options.folder.resolve()):
+        raise InputError("`--out` must lie outside the exported folder", str(options.out))
     paths = [options.out / f"{index:04d}.png" for index in range(len(options.prompts))]
     for path in paths:
         if os.path.lexists(path):

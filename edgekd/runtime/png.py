@@ -5,6 +5,7 @@ Format: W3C, Portable Network Graphics Specification (Third Edition), sections 5
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -40,15 +41,31 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def write_png(path: Path, picture: npt.NDArray[np.uint8]) -> None:
-    """Write a picture whole or not at all."""
+    """Write a new picture, whole or not at all.
+
+    Raises:
+        InputError: something is there already, or nothing can be written there.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(part, "xb") as stream:
             try:
                 stream.write(encode_png(picture))
                 stream.flush()
-                part.replace(path)
+                _rename_new(part, path)
             finally:
                 part.unlink(missing_ok=True)
     except OSError as error:
         raise InputError("the picture must be writable", f"{path} ({error.strerror})") from None
+
+
+def _rename_new(part: Path, path: Path) -> None:
+    """Rename, unless something has the name; file systems without hard links cannot promise it."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        part.replace(path)
