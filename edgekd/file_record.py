@@ -15,6 +15,8 @@ ARTIFACT_FILE = "artifact.json"
 GROWING = {"growing": True}
 # macOS drops it into any folder that somebody looks at.
 _DESKTOP = ".DS_Store"
+# The finished parts of a folder that grows over several runs: see `edgekd.parts`.
+PARTS_FILE = ".parts.jsonl"
 # Up to so much is hashed at every reuse.
 _CHEAP_BYTES = 1 << 30
 _RECORD_BYTES = 64 << 20
@@ -29,8 +31,9 @@ def finish(root: Path, key: str, only: tuple[str, ...] = (), **facts: Any) -> No
     """
     names = [root / name for name in only] or [root]
     files = [file for name in names for file in _files(name)]
-    record = {file.relative_to(root).as_posix(): _stamp(file) for file in files}
-    record.pop(ARTIFACT_FILE, None)
+    record = {file.relative_to(root).as_posix(): stamp(file) for file in files}
+    for name in (ARTIFACT_FILE, PARTS_FILE):
+        record.pop(name, None)
     content = {"key": key, **facts, "whole": not only, "files": record}
     write_json(root / ARTIFACT_FILE, {**content, "seal": hash_value(content)})
 
@@ -39,7 +42,7 @@ def restamp(root: Path, name: str) -> None:
     """Renew the record of one file that was changed after the folder was finished."""
     record = read_record(root)
     if record is not None:
-        content = {**record, "files": {**record["files"], name: _stamp(root / name)}}
+        content = {**record, "files": {**record["files"], name: stamp(root / name)}}
         write_json(root / ARTIFACT_FILE, {**content, "seal": hash_value(content)})
 
 
@@ -56,7 +59,8 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _stamp(path: Path) -> dict[str, Any]:
+def stamp(path: Path) -> dict[str, Any]:
+    """What a record says of a file, a link or an empty folder."""
     if path.is_symlink():
         return {"link": os.readlink(path)}
     if path.is_dir():
@@ -94,13 +98,15 @@ def damage(root: Path, record: dict[str, Any], thorough: bool = False) -> str:
         thorough: compare all hashes.
     """
     since = 0 if thorough else _hashed_since(root, record)
-    harmed = (name for name, stamp in record["files"].items() if not _is(root / name, stamp, since))
+    harmed = (
+        name for name, said in record["files"].items() if not unchanged(root / name, said, since)
+    )
     return next(harmed, "")
 
 
 def _hashed_since(root: Path, record: dict[str, Any]) -> int:
     """The time from which on a file's hash is compared."""
-    sizes = (stamp.get("bytes") for stamp in record["files"].values() if isinstance(stamp, dict))
+    sizes = (said.get("bytes") for said in record["files"].values() if isinstance(said, dict))
     total = sum(size for size in sizes if isinstance(size, int))
     return 0 if total <= _CHEAP_BYTES else (root / ARTIFACT_FILE).stat().st_ctime_ns
 
@@ -108,20 +114,20 @@ def _hashed_since(root: Path, record: dict[str, Any]) -> int:
 def is_intact(root: Path, name: str) -> bool:
     """Whether a folder's record lists a file, and it is as the record says."""
     stamps = (read_record(root) or {"files": {}})["files"]
-    return name in stamps and _is(root / name, stamps[name])
+    return name in stamps and unchanged(root / name, stamps[name])
 
 
-def _is(path: Path, stamp: Any, since: int = 0) -> bool:
+def unchanged(path: Path, said: Any, since: int = 0) -> bool:
     """Whether a file is as its stamp says; its hash is compared if it was written `since` then."""
     try:
-        if "link" in stamp:
-            return path.is_symlink() and os.readlink(path) == str(stamp["link"])
-        if "folder" in stamp:
+        if "link" in said:
+            return path.is_symlink() and os.readlink(path) == str(said["link"])
+        if "folder" in said:
             return path.is_dir() and not path.is_symlink()
         state = path.lstat()
-        if not stat.S_ISREG(state.st_mode) or state.st_size != stamp["bytes"]:
+        if not stat.S_ISREG(state.st_mode) or state.st_size != said["bytes"]:
             return False
-        return state.st_ctime_ns < since or hash_file(path) == stamp["sha256"]
+        return state.st_ctime_ns < since or hash_file(path) == said["sha256"]
     except (OSError, KeyError, TypeError, ValueError):
         return False
 
@@ -142,6 +148,6 @@ def foreign_entry(root: Path, changed: bool = False) -> Path | None:
         name = path.relative_to(root).as_posix()
         if name == ARTIFACT_FILE or path.name == _DESKTOP:
             continue
-        if name not in known or (changed and not _is(path, known[name], since)):
+        if name not in known or (changed and not unchanged(path, known[name], since)):
             return path
     return None

@@ -22,6 +22,7 @@ from edgekd.errors import EdgekdError, InputError
 from edgekd.file_record import (
     ARTIFACT_FILE,
     GROWING,
+    PARTS_FILE,
     damage,
     finish,
     foreign_entry,
@@ -29,6 +30,7 @@ from edgekd.file_record import (
     read_record,
 )
 from edgekd.files import is_running, making, write_json, writing
+from edgekd.parts import is_temporary, strangers
 
 
 def _silent(text: str) -> None:
@@ -141,8 +143,9 @@ def atomic_folder(final: Path, record: bool = True) -> Iterator[Path]:
 def resumable_folder(final: Path, key: str) -> Iterator[Path]:
     """Yield the folder in which `final` grows; on success it takes that name.
 
-    A later call with the same key finds what an earlier, killed one finished. Work for another
-    key is thrown away, and so is all of it when the user's input turns out to be wrong.
+    A later call with the same key finds the parts that an earlier, killed one finished and noted
+    (see `edgekd.parts`). Work for another key is thrown away, and so is all of it when the user's
+    input turns out to be wrong. What else is found in it is set aside.
     """
     partial = final.with_name(f".{final.name}.{key[:16]}.partial")
     other = re.compile(rf"\.{re.escape(final.name)}\.[0-9a-f]{{16}}\.partial")
@@ -150,18 +153,35 @@ def resumable_folder(final: Path, key: str) -> Iterator[Path]:
     _check_place(final)
     with writing(final):
         for path in final.parent.iterdir() if final.parent.is_dir() else ():
-            if other.fullmatch(path.name) and path != partial and _is_growing(path):
-                shutil.rmtree(path, ignore_errors=True)
+            if other.fullmatch(path.name) and _is_growing(path):
+                _set_aside(path, strangers(path), final)
+                if path != partial:
+                    shutil.rmtree(path, ignore_errors=True)
         partial.mkdir(parents=True, exist_ok=True)
         write_json(partial / ARTIFACT_FILE, GROWING)
-        for temporary in (*partial.rglob(".*.tmp*"), *partial.rglob(".tmp??????")):
-            temporary.unlink(missing_ok=True)  # the second pattern is safetensors' own
+        for path in [path for path in partial.rglob("*") if is_temporary(path)]:
+            path.unlink(missing_ok=True)
         try:
             yield partial
         except EdgekdError:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         _replace(final, partial)
+
+
+def _set_aside(root: Path, files: list[Path], final: Path) -> None:
+    """Move files out of a folder that is about to go, or to be taken for whole."""
+    place = _free_name(final)
+    for path in files:
+        target = place / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+
+
+def _free_name(final: Path) -> Path:
+    names = (f"{final.name}.set-aside-{number}" for number in range(1, 10_000))
+    places = (final.with_name(name) for name in names)
+    return next(place for place in places if not os.path.lexists(place))
 
 
 def _is_growing(folder: Path) -> bool:
@@ -177,6 +197,7 @@ def _replace(final: Path, new: Path) -> None:
     that was damaged or changed is set aside: nobody can tell whose content it is.
     """
     old = final.with_name(f".{final.name}.{os.getpid()}.old")
+    (new / PARTS_FILE).unlink(missing_ok=True)
     if final.exists():
         final.rename(old)
     new.rename(final)
@@ -184,9 +205,7 @@ def _replace(final: Path, new: Path) -> None:
         if foreign_entry(old, changed=True) is None:
             shutil.rmtree(old, ignore_errors=True)
         else:
-            names = (f"{final.name}.set-aside-{number}" for number in range(1, 10_000))
-            places = (final.with_name(name) for name in names)
-            old.rename(next(place for place in places if not os.path.lexists(place)))
+            old.rename(_free_name(final))
 
 
 def tidy(final: Path) -> None:

@@ -26,6 +26,7 @@ from edgekd.errors import InputError
 from edgekd.file_record import finish
 from edgekd.files import atomic_file, code_key, hash_value, write_json
 from edgekd.folders import finished, resumable_folder
+from edgekd.parts import note_part
 from edgekd.processes.pool import ordered_map
 from edgekd.progress import Advance, Progress
 
@@ -125,7 +126,7 @@ class _Encoder:
 
 def _cache_shard(shard: Path, folder: Path, encoder: _Encoder, advance: Advance) -> None:
     final = folder / f"{shard.stem}.safetensors"
-    if final.exists():
+    if final.exists() and samples_path(final).exists():
         advance(sum(1 for _ in iter_shard(shard)), resumed=True)
         return
     tensors: dict[str, list[torch.Tensor]] = {"mean": [], "logvar": [], "time_ids": []}
@@ -144,6 +145,8 @@ def _cache_shard(shard: Path, folder: Path, encoder: _Encoder, advance: Advance)
     _check_finite(result, shard)
     write_json(samples_path(final), samples)
     _save(result, final)
+    for path in (samples_path(final), final):
+        note_part(folder, path)
 
 
 def _save(tensors: dict[str, torch.Tensor], final: Path) -> None:

@@ -24,6 +24,7 @@ from edgekd.data.images import BadImageError, Color, open_image, to_rgb
 from edgekd.data.records import Record
 from edgekd.data.split import group_of, holdout
 from edgekd.files import canonical_json, write_text
+from edgekd.parts import note_part
 from edgekd.processes.pool import ordered_map
 from edgekd.progress import Advance
 from edgekd.recipe import FilterSection, SplitSection
@@ -127,14 +128,16 @@ def scan(
 ) -> None:
     """Write the parts of `folder` that are not there yet."""
     folder.mkdir(exist_ok=True)
-    done = len(_parts(folder)) * PART_RECORDS
+    numbers = itertools.takewhile(lambda n: _part(folder, n).is_file(), itertools.count())
+    done = sum(1 for _ in numbers) * PART_RECORDS
     advance(sum(1 for _ in itertools.islice(records, done)), resumed=True)
     rows = _rows(records, settings, split, pool, ahead, advance)
     for number in itertools.count(done // PART_RECORDS):
         part = list(itertools.islice(rows, PART_RECORDS))
         if part:
             text = "".join(canonical_json(row) + "\n" for row in part)
-            write_text(folder / f"{number:06d}.jsonl", text)
+            write_text(_part(folder, number), text)
+            note_part(folder.parent, _part(folder, number))
         if len(part) < PART_RECORDS:
             return
 
@@ -171,6 +174,10 @@ def _rows(
 
 def _record_problem(record: Record, settings: ScanSettings) -> str:
     return record.problem or inspect_caption(record.caption, settings.filters)
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.jsonl"
 
 
 def _parts(folder: Path) -> list[Path]:

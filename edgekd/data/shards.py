@@ -18,6 +18,7 @@ from edgekd.data.split import group_of, holdout
 from edgekd.data.tars import ShardWriter
 from edgekd.errors import InputError
 from edgekd.files import canonical_json
+from edgekd.parts import note_part
 from edgekd.processes.pool import ordered_map
 from edgekd.progress import Advance
 from edgekd.recipe import DataSection
@@ -80,14 +81,19 @@ class Side:
 
     def __init__(self, folder: Path, name: str, shard_samples: int) -> None:
         self._folder, self._name, self._shard_samples = folder, name, shard_samples
-        self._shard = len(list(folder.glob(f"{name}-*.tar")))
         self._writer: ShardWriter | None = None
+        self._shard = 0
+        while self._path().is_file():
+            self._shard += 1
         self.finished = self._shard * shard_samples
+
+    def _path(self) -> Path:
+        return self._folder / f"{self._name}-{self._shard:06d}.tar"
 
     def write(self, key: str, parts: dict[str, bytes]) -> None:
         """Add a sample; a full shard is closed."""
         if self._writer is None:
-            self._writer = ShardWriter(self._folder / f"{self._name}-{self._shard:06d}.tar")
+            self._writer = ShardWriter(self._path())
         self._writer.write(key, parts)
         if self._writer.samples == self._shard_samples:
             self.close()
@@ -96,6 +102,7 @@ class Side:
         """Close the open shard, full or not."""
         if self._writer is not None:
             self._writer.close()
+            note_part(self._folder.parent, self._path())
             self._writer = None
             self._shard += 1
 

@@ -124,7 +124,7 @@ class ShardWriter:
         from webdataset import TarWriter
 
         self.path = path
-        self._temporary = path.with_name(f".{path.name}.tmp")
+        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
         self._stream = open(self._temporary, "wb")  # noqa: SIM115 (closed by close or discard)
         self._writer = TarWriter(
             self._stream, user="edgekd", group="edgekd", mtime=0, encoder=False

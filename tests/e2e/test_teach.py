@@ -124,7 +124,7 @@ def test_the_latents_that_it_learned_are_normalised(whole):
 def test_what_a_run_leaves(whole):
     names = {path.name for path in whole.iterdir()}
     wanted = {"recipe.json", "loss.png", "samples", "teacher", "cache", *STAGES}
-    assert wanted | {".lock"} == names
+    assert wanted | {".edgekd-run.json", ".edgekd-run.lock"} == names
     assert (whole / "samples" / "00000030.png").is_file()
     for stage, rows in curves(whole).items():
         steps = [row["step"] for row in rows if "loss" in row]
@@ -136,7 +136,7 @@ def test_second_run_does_nothing(whole, assignments):
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
     run_teach(TINY, assignments, whole, None, Silent())
     changed = {p.name for p in before if p.stat().st_mtime_ns != before[p]}
-    assert changed <= {"recipe.json", ".lock"}
+    assert changed <= {"recipe.json", ".edgekd-run.json"}
 
 
 def test_kill_and_resume_gives_the_same_curves_and_weights(whole, assignments, tmp_path):

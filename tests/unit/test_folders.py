@@ -9,6 +9,7 @@ import pytest
 from edgekd.errors import InputError
 from edgekd.file_record import ARTIFACT_FILE, finish
 from edgekd.folders import atomic_folder, check_replaceable, finished, resumable_folder, tidy
+from edgekd.parts import note_part
 
 GONE = 2**22 + 1  # no process has this number
 
@@ -175,6 +176,7 @@ def test_work_for_another_key_is_thrown_away_and_nothing_else(tmp_path):
     def stop(key):
         with resumable_folder(final, key * 16) as folder:
             (folder / "part").write_text(key)
+            note_part(folder, folder / "part")
             raise KeyboardInterrupt
 
     for key in ("a", "b"):
@@ -186,3 +188,46 @@ def test_work_for_another_key_is_thrown_away_and_nothing_else(tmp_path):
         finish(folder, "b" * 16)
     assert names(final) == [ARTIFACT_FILE, "part"]
     assert json.loads((final / ARTIFACT_FILE).read_text())["files"].keys() == {"part"}
+
+
+def test_what_is_no_finished_part_is_set_aside(tmp_path):
+    """A part that was damaged after a kill, and whatever somebody put beside it."""
+    final, partial = tmp_path / "out", tmp_path / f".out.{'a' * 16}.partial"
+
+    def stop():
+        with resumable_folder(final, "a" * 16) as folder:
+            for name in ("cut", "flipped", "whole"):
+                (folder / name).write_text(name)
+                note_part(folder, folder / name)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    (partial / "cut").write_text("cu")
+    (partial / "flipped").write_text("flippEd")
+    (partial / "notes.txt").write_text("mine")
+    (partial / f".late.{GONE}.tmp.json").write_text("half")
+    (partial / ".draft.tmp").mkdir()
+    with resumable_folder(final, "a" * 16) as folder:
+        assert names(folder) == [".draft.tmp", ".parts.jsonl", ARTIFACT_FILE, "whole"]
+        finish(folder, "a" * 16)
+    assert names(tmp_path / "out.set-aside-1") == ["cut", "flipped", "notes.txt"]
+    assert names(final) == [".draft.tmp", ARTIFACT_FILE, "whole"]
+
+
+@pytest.mark.parametrize("name", [f".out.{GONE}.tmp", f".out.{os.getpid()}.tmp"])
+def test_a_number_that_came_back_is_no_living_process(tmp_path, name):
+    """In a container each run may have the number of the one that was killed."""
+    (tmp_path / name).mkdir()
+    (tmp_path / name / ARTIFACT_FILE).write_text('{"growing": true}')
+    make(tmp_path / "out", a="1")
+    assert names(tmp_path) == ["out"]
+
+
+def test_what_somebody_changed_is_not_replaced(tmp_path):
+    out = make(tmp_path / "out", a="1")
+    (out / "a").write_text("my edit")
+    with pytest.raises(InputError, match="with `a` in it"):
+        check_replaceable(out)
+    make(out, a="2")  # as a result in a run folder
+    assert (tmp_path / "out.set-aside-1" / "a").read_text() == "my edit"

@@ -11,7 +11,16 @@ import edgekd
 
 ROOT = Path(edgekd.__file__).parent
 CORE = {"errors", "entries", "reading", "schema", "resources", "artifacts", "files"}
-CORE |= {"file_record", "folders", "run_folder", "progress", "recipe", "target", "libraries"}
+CORE |= {
+    "file_record",
+    "parts",
+    "folders",
+    "run_folder",
+    "progress",
+    "recipe",
+    "target",
+    "libraries",
+}
 # Upstream first: a package may import itself, the core and what stands before it.
 ORDER = ["processes", "measure", "diffusion", "data", "metrics", "training", "student"]
 ORDER += ["distill", "export", "report", "benchmark", "teach"]

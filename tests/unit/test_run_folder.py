@@ -148,3 +148,38 @@ def test_data_and_out_folder_lie_apart(tmp_path, monkeypatch, out, source, refus
             check_data_apart(Path(out), [source])
     else:
         check_data_apart(Path(out), [source])
+
+
+def test_a_first_run_that_fails_leaves_what_a_user_put_there(tmp_path):
+    def fail():
+        with open_run(tmp_path / "run"):
+            (tmp_path / "run" / "recipe.yaml").write_text("ours")
+            (tmp_path / "run" / "notes.txt").write_text("mine")
+            raise InputError("a rule", "a value")
+
+    with pytest.raises(InputError, match="a rule"):
+        fail()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_the_second_of_two_first_runs_leaves_the_first_alone(tmp_path):
+    with open_run(tmp_path / "run"):
+        with pytest.raises(InputError, match="one process"), open_run(tmp_path / "run"):
+            pytest.fail("it was opened")
+        assert (tmp_path / "run" / MARKER).is_file()
+
+
+@pytest.mark.parametrize("name", ["distill", "report", ".prepared.0123456789abcdef.partial"])
+def test_links_in_a_run_are_refused(tmp_path, name):
+    with open_run(tmp_path / "run"):
+        pass
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "mine")
+    with pytest.raises(InputError, match="must hold no links"), open_run(tmp_path / "run"):
+        pytest.fail("it was opened")
+
+
+def test_a_link_to_itself_is_one_line(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(InputError, match="links must lead somewhere"):
+        check_apart(tmp_path / "loop", [("--teacher", tmp_path)])

@@ -100,7 +100,7 @@ def test_second_run_does_nothing(prepared, folder, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in prepared.root.rglob("*")}
     monkeypatch.setattr(prepare_module, "scan", None)
     assert prepare(section(folder), prepared.root, Silent()) == prepared
-    names = ("source_hashes.json", prepared.root.name)
+    names = ("source_hashes.json", "artifact.json", prepared.root.name)
     after = {path: path.stat().st_mtime_ns for path in prepared.root.rglob("*")}
     assert {p: t for p, t in after.items() if p.name not in names} == {
         p: t for p, t in before.items() if p.name not in names
