@@ -72,9 +72,10 @@ def memory_of_all(matrix: Matrix, progress: Progress) -> dict[str, PeakMemory]:
             Pool("measure peak memory", _AT_ONCE, threads, fresh=True) as pool,
         ):
             for batch, found in pool.each(work, batches):
-                name, memory = batch.case.name, found.memory.to_dict()
-                kept[name] = matrix.cache.keep("memory", keys[name], memory)
+                matrix.cache.keep("memory", keys[batch.case.name], found.memory.to_dict())
                 advance(1)
+    # Rows of one content share their figure.
+    kept = {name: matrix.cache.known("memory", key) for name, key in keys.items()}
     return {
         name: PeakMemory(values["baseline_bytes"], values["peak_bytes"])
         for name, values in kept.items()

@@ -299,7 +299,7 @@ def test_start_of_another_kind_is_refused(file, values, said, whole, start, tmp_
 def test_a_run_does_not_start_from_inside_itself(whole, assignments):
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
     changes = [*assignments, f"start_from={whole / 'teacher'}"]
-    with pytest.raises(InputError, match="must lie outside the run folder"):
+    with pytest.raises(InputError, match="`start_from` must lie outside the out folder"):
         run_teach(TINY, changes, whole, None, Silent())
     assert {path: path.stat().st_mtime_ns for path in before} == before
 

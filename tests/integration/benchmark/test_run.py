@@ -13,6 +13,7 @@ from edgekd.artifacts import BenchmarkReport, PreparedData
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.run import MatrixRequest, benchmark
 from edgekd.benchmark.suite import Suite
+from edgekd.benchmark.workers import read_images
 from edgekd.data.prepare import prepare
 from edgekd.errors import GateError, InputError
 from edgekd.folders import finished
@@ -219,22 +220,21 @@ def test_a_second_run_measures_nothing_again(report, data, cases, monkeypatch):
 
 
 def test_a_killed_drawing_goes_on_at_its_batch(report, data, cases, monkeypatch):
-    folder = next((report.root / "cache").glob("pictures-*"))
-    batches = sorted(folder.iterdir())
-    assert len(batches) == 2
-    lost = batches[1].read_bytes()
-    batches[1].unlink()
+    batches = {path: read_images(path) for path in (report.root / "cache").glob("pictures-*")}
+    last = next(path for path, images in batches.items() if len(images) == 2)
+    lost = last.read_bytes()
+    last.unlink()
     asked = []
 
     def take(self, function, orders):
         asked.extend(orders)
-        batches[1].write_bytes(lost)
+        last.write_bytes(lost)
         return []
 
     monkeypatch.setattr(Pool, "each", take)
     run(cases, data, report.root, "k3")
     # Rows of one content share their pictures.
-    assert {order.out for order in asked} == {batches[1].absolute()}
+    assert {order.out for order in asked} == {last.absolute()}
     assert all(order.indices == [4, 5] for order in asked)
 
 
