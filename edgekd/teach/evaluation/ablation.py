@@ -25,6 +25,7 @@ from edgekd.benchmark.cache import Cache
 from edgekd.diffusion.load import load_teacher
 from edgekd.diffusion.validate import inspect_folder
 from edgekd.errors import InputError
+from edgekd.file_record import ARTIFACT_FILE
 from edgekd.files import hash_value, write_json, write_text
 from edgekd.folders import atomic_folder
 from edgekd.measure.environment import environment
@@ -84,9 +85,10 @@ def part_keys(recipe: TeachRecipe) -> dict[str, str]:
 
 def reuse_parts(shared: Path, run: Path, recipe: TeachRecipe) -> None:
     """Give a run the finished parts that fit its recipe; files are linked, not copied."""
-    for part, key in part_keys(recipe).items():
-        if (shared / key).is_dir() and not (run / part).exists():
-            _link_tree(shared / key, run / part)
+    with open_run(run, "teach run"):
+        for part, key in part_keys(recipe).items():
+            if (shared / key).is_dir() and not (run / part).exists():
+                _link_tree(shared / key, run / part)
 
 
 def share_parts(shared: Path, run: Path, recipe: TeachRecipe) -> None:
@@ -97,9 +99,9 @@ def share_parts(shared: Path, run: Path, recipe: TeachRecipe) -> None:
 
 
 def _link_tree(source: Path, target: Path) -> None:
-    # Safe, since no file of an artefact is ever changed in place. A run goes on in its folders, so
-    # that they get no record of their own.
-    with atomic_folder(target, record=False) as temporary:
+    # Safe, since no file of an artefact is ever changed in place. Its record comes with it.
+    with atomic_folder(target) as temporary:
+        (temporary / ARTIFACT_FILE).unlink()
         shutil.copytree(source, temporary, copy_function=os.link, dirs_exist_ok=True)
 
 
