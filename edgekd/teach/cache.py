@@ -7,7 +7,7 @@ Shapes: N subjects, V renderings of each: latents `float16 [N, V, C, h, w]`
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +69,10 @@ def build_cache(
             with atomic_folder(final) as temporary:
                 np.save(temporary / ARRAY_FILE, np.concatenate([np.load(p) for p in paths]))
                 finish(temporary, key)
-            shutil.rmtree(parts)
+            for path in paths:
+                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody else's file is in it
+                parts.rmdir()
         ranks.wait()
     mapped: Half = np.load(final / ARRAY_FILE, mmap_mode="r")
     return mapped

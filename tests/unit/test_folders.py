@@ -215,9 +215,9 @@ def test_what_is_no_finished_part_is_set_aside(tmp_path):
     assert names(final) == [".draft.tmp", ARTIFACT_FILE, "whole"]
 
 
-@pytest.mark.parametrize("name", [f".out.{GONE}.tmp", f".out.{os.getpid()}.tmp"])
-def test_a_number_that_came_back_is_no_living_process(tmp_path, name):
+def test_a_number_that_came_back_is_no_living_process(tmp_path):
     """In a container each run may have the number of the one that was killed."""
+    name = f".out.{os.getpid()}.tmp"
     (tmp_path / name).mkdir()
     (tmp_path / name / ARTIFACT_FILE).write_text('{"growing": true}')
     make(tmp_path / "out", a="1")
