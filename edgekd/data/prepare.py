@@ -35,6 +35,7 @@ from edgekd.errors import InputError
 from edgekd.file_record import finish, is_intact, restamp
 from edgekd.files import canonical_json, code_key, hash_file, hash_value, write_json, writing
 from edgekd.folders import finished, resumable_folder
+from edgekd.parts import note_part
 from edgekd.progress import Progress
 from edgekd.reading import read_object
 from edgekd.recipe import DataSection
@@ -70,6 +71,7 @@ def prepare(section: DataSection, out: Path, progress: Progress) -> PreparedData
             return _result(out, key, facts)
         with resumable_folder(out, key) as partial:
             write_json(partial / HASHES_FILE, hashes.cache)
+            note_part(partial, partial / HASHES_FILE)
             kept = _fill(section, background, partial, progress)
             facts = {**kept, "resolution": resolution}
             finish(partial, key, **facts)
@@ -143,6 +145,7 @@ def _fill(
             records = iter_records(section)
             scan(records, partial / "scan", settings, section.split, pool, 2 * workers, advance)
         decision = decide(partial / "scan", section.filters, partial / SKIPPED_FILE)
+        note_part(partial, partial / SKIPPED_FILE)
         kept = _check_kept(decision, section)
         with progress.track("write shards", sum(kept.values())) as advance:
             write_shards(section, background, decision, partial / "shards", pool, workers, advance)
