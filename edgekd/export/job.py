@@ -66,7 +66,9 @@ def export_pipeline(
     from edgekd.diffusion.load import load_pipeline
 
     started = time.monotonic()
-    check_replaceable(out)
+    # What is damaged in the folder of a stage, which has a key, is set aside and made again.
+    if options.key is None:
+        check_replaceable(out)
     check_writable(out)
     outline = load_pipeline(pipeline_path, only=())
     applied = None
