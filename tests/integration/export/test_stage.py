@@ -76,3 +76,15 @@ def test_finished_precisions_are_kept_until_the_key_changes(tmp_path, tiny_teach
     assert trajectories[0] is trajectories[1]  # recorded once
     exporter.runtime = Runtime("fake", ("numpy",))  # its version is part of the key
     assert run("b") == ["fp32", "int8"]
+
+
+def test_a_damaged_export_is_made_again_and_the_old_one_set_aside(tmp_path, shallow_teacher):
+    target = _target(precisions=["fp32"])
+    plan = ExportPlan(target, ExportSection(parity_prompts=1), ["red apple"], GENERATION)
+    for harm in (None, "unet/model.onnx", "artifact.json"):
+        if harm:
+            (tmp_path / "fp32" / harm).write_bytes(b"cut")
+        exported = export_all(shallow_teacher, plan, tmp_path, "key", Silent())
+        assert (exported["fp32"].path / "unet" / "model.onnx").stat().st_size > 1000
+    names = ["fp32", "fp32.set-aside-1", "fp32.set-aside-2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
