@@ -29,3 +29,13 @@ def test_usage(capsys):
         main(["folder"])
     assert end.value.code == 2
     assert "--out" in capsys.readouterr().err
+
+
+def test_pictures_do_not_go_into_the_export_or_a_file(folder, tmp_path, capsys):
+    before = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+    (tmp_path / "file").write_text("mine")
+    for out, said in ((folder / "new", "must lie outside"), (tmp_path / "file", "(a file)")):
+        assert main([str(folder), "red apple", "--out", str(out)]) == 2
+        assert said in capsys.readouterr().err
+    assert {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")} == before
+    assert (tmp_path / "file").read_text() == "mine"

@@ -31,3 +31,10 @@ def test_no_picture(tmp_path, picture):
 def test_a_place_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="must be writable"):
         write_png(tmp_path / "absent" / "p.png", np.zeros((2, 2, 3), np.uint8))
+
+
+def test_a_picture_that_is_there_already_stays(tmp_path):
+    (tmp_path / "p.png").write_text("mine")
+    with pytest.raises(InputError, match="must be writable"):
+        write_png(tmp_path / "p.png", np.zeros((2, 2, 3), np.uint8))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
