@@ -6,13 +6,14 @@ names to the package's.
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
 from typing import Any
 
 from edgekd.export.coreml.library import coremltools, quiet
 from edgekd.export.coreml.mil.evaluator import PackageEvaluator
-from edgekd.files import write_json
+from edgekd.files import write_json, write_text
 from edgekd.reading import read_json
 from edgekd.runtime.coreml_backend import COREML, CoreMlPackage, OpenPackage, PackagedPart
 from edgekd.runtime.coreml_layout import LAYOUT_FILE, Layout, package_path
@@ -39,7 +40,8 @@ def write_package(model: Any, folder: Path, layout: Layout, config: dict[str, An
         new: entries[old] for old, new in sorted(stable.items(), key=lambda item: item[1])
     }
     manifest["rootModelIdentifier"] = stable[manifest["rootModelIdentifier"]]
-    write_json(path / "Manifest.json", manifest)
+    # In coremltools' own layout: it writes the file anew, so, whenever it opens a package.
+    write_text(path / "Manifest.json", json.dumps(manifest, indent=4, sort_keys=True) + "\n")
     _rewrite_model(path / "Data" / root, layout)
     write_json(folder / "config.json", config)
     write_json(folder / LAYOUT_FILE, {"inputs": layout.inputs, "outputs": layout.outputs})

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import coremltools
 import numpy as np
 import pytest
 import torch
@@ -129,6 +130,14 @@ def test_any_batch_runs_through_the_fixed_one(export, recordings):
     assert runner.inputs == ("sample", "timestep", "encoder_hidden_states")
     assert runner.outputs == ("out_sample",)
     assert "not executed by Core ML" in runner.executed_by
+
+
+def test_coremltools_opens_a_package_and_leaves_it_as_it_was(export):
+    """It writes the manifest anew whenever it opens a package: a folder's hashes must bear it."""
+    (package,) = (export("fp16") / "unet").glob("*.mlpackage")
+    before = hash_tree(package)
+    coremltools.models.MLModel(str(package), skip_model_load=True)
+    assert hash_tree(package) == before
 
 
 # Least SNR, and bits per weight with scales and tables, of the tensors that are compressed.
