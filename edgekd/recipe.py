@@ -20,6 +20,11 @@ from edgekd.schema import Section, load_yaml, override, validate
 
 class TeacherSection(Section):
     path: str = Field(STARTER_NAME, description="diffusers pipeline folder, or `starter`")
+    arch: Literal["sd15", "sd21", "sdxl"] | None = Field(
+        None,
+        description="published architecture that stands in, with random weights, for a `path` "
+        "that is not there; in a dry run only",
+    )
 
 
 class FilterSection(Section):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
+import typer
+
 from edgekd.cli.options import (
     ConfigOption,
     DataOption,
@@ -14,6 +18,7 @@ from edgekd.cli.options import (
     read_recipe,
     run_folder,
 )
+from edgekd.errors import GateError, InputError
 
 
 def distill(
@@ -23,6 +28,19 @@ def distill(
     data: DataOption = None,
     out: OutOption = None,
     assignments: SetOption = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Build everything, do one step of each phase, and plan. Writes nothing.",
+        ),
+    ] = False,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", help="GPU that a dry run plans for, as `a100-80gb`.")
+    ] = None,
+    gpu_price: Annotated[
+        float | None, typer.Option("--gpu-price", help="Its price in dollars an hour.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """The whole way: prepare, distil, export, check parity, benchmark, report."""
@@ -31,8 +49,19 @@ def distill(
 
     recipe = read_recipe(config, assignments, teacher, data)
     chosen = load_target(target)
+    if dry_run:
+        _dry_run(recipe, gpu, gpu_price, as_json)
+        return
+    if gpu is not None or gpu_price is not None:
+        option = "--gpu" if gpu is not None else "--gpu-price"
+        raise InputError(f"`{option}` must come with `--dry-run`", f"{option} alone")
     from edgekd.jobs.distill import distill_run
     from edgekd.jobs.plan import make_plan
+    from edgekd.jobs.ranks import follow, rank
+
+    if rank() > 0:
+        follow()
+        return
 
     run = run_folder(out, f"{recipe.name}-{chosen.name}", config)
     plan = make_plan(recipe, chosen, run)
@@ -43,3 +72,27 @@ def distill(
         from edgekd.jobs.summary import summary_lines
 
         print("\n".join(summary_lines(result)))
+
+
+def _dry_run(recipe: Any, name: str | None, price: float | None, as_json: bool) -> None:
+    from edgekd.jobs.gpus import find_gpu
+    from edgekd.progress import console
+
+    if name is None and price is not None:
+        raise InputError("`--gpu-price` must come with `--gpu`", "--gpu-price alone")
+    gpu = None if name is None else find_gpu(name, price)
+    from edgekd.jobs.dry_run import dry_run, needed_bytes
+    from edgekd.jobs.dry_run_lines import lines, to_json
+
+    found = dry_run(recipe, gpu, console())
+    if as_json:
+        print_json(to_json(found))
+    else:
+        print("\n".join(lines(found)), flush=True)
+    if not found.rehearsed:
+        raise GateError(
+            f"a step of `{recipe.name}` must fit in memory: about "
+            f"{needed_bytes(found.subject) / 2**30:.0f} GiB",
+            f"{found.free_bytes / 2**30:.0f} GiB free",
+            "What is printed is the plan alone.",
+        )

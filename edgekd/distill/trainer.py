@@ -107,6 +107,11 @@ class Trainer:
             if log and not self._sheet_path(step).is_file():
                 self._draw(step, log)
 
+    def try_step(self) -> dict[str, float]:
+        """The first step, as `run` does it, and nothing else: no file is read or written."""
+        with self.attached():
+            return self._step(0)
+
     def _restore(self, progress: Progress) -> int:
         """Load the last checkpoint, if there is one. Returns the finished steps."""
         self._last = self.folder.checkpoints.latest(progress)

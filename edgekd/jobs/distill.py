@@ -18,6 +18,7 @@ from edgekd.jobs.matrix import matrix
 from edgekd.jobs.phases import train_student
 from edgekd.jobs.plan import Plan, describe, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
+from edgekd.jobs.ranks import share
 from edgekd.progress import Progress, format_seconds
 from edgekd.run_folder import open_run
 
@@ -128,6 +129,7 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
             data, cache = prepare_data(recipe, plan.teacher.path, run, progress)
         check_count(data.validation)
         clock.use(forecast(plan))
+        share(plan, cache, run / "distill")
         with clock.stage("distill"):
             student = train_student(plan, cache, run / "distill", progress)
         with clock.stage("export"):

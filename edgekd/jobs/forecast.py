@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekd.jobs.plan import Plan
-    from edgekd.recipe import DistillSection, FewStepSection
+    from edgekd.recipe import DistillSection, PhaseName
     from edgekd.student.arch import StudentArch
 
 # A training step costs its forward pass, and about twice that for the two gradients.
 TRAIN_TO_FORWARD = 3.0
+# Gradient checkpointing does the forward pass again.
+CHECKPOINTED = 1.0
 # A first guess of what does not follow from MACs, corrected by the pace of finished stages:
 # tracing, converting and checking one export, and starting one row of a benchmark.
 EXPORT_SECONDS = 12.0
@@ -58,7 +60,7 @@ def distill_macs(section: DistillSection, teacher_macs: float, student_macs: flo
     from edgekd.distill.terms.registry import needs_teacher
 
     taught = needs_teacher(section.losses)
-    per_sample = TRAIN_TO_FORWARD * student_macs + (teacher_macs if taught else 0.0)
+    per_sample = _trained(section) * student_macs + (teacher_macs if taught else 0.0)
     return section.steps * section.batch_size * section.gradient_accumulation * per_sample
 
 
@@ -79,14 +81,35 @@ def checking_macs(
     )
 
 
-def few_step_macs(section: FewStepSection, teacher_macs: float, student_macs: float) -> float:
+def few_step_macs(section: DistillSection, teacher_macs: float, student_macs: float) -> float:
     """MACs of the phase `few_step`: the teacher's trajectories, and the student's training."""
-    guided = 2 if section.guidance_scale > 1 else 1
-    held_out = section.validation_samples
-    drawing = (section.trajectories + held_out) * section.teacher_steps * guided * teacher_macs
-    validations = 1 + -(-section.steps // section.validate_every)
-    trained = section.steps * section.batch_size * section.gradient_accumulation * TRAIN_TO_FORWARD
-    return drawing + section.student_steps * student_macs * (trained + validations * held_out)
+    settings = section.few_step
+    guided = 2 if settings.guidance_scale > 1 else 1
+    held_out = settings.validation_samples
+    drawing = (settings.trajectories + held_out) * settings.teacher_steps * guided * teacher_macs
+    validations = 1 + -(-settings.steps // settings.validate_every)
+    samples = settings.steps * settings.batch_size * settings.gradient_accumulation
+    passes = _trained(section) * samples + validations * held_out
+    return drawing + settings.student_steps * student_macs * passes
+
+
+def phase_macs(
+    section: DistillSection, phase: PhaseName, teacher_macs: float, student_macs: float
+) -> float:
+    """MACs of one phase with all that it draws and validates."""
+    from edgekd.distill.sampling import DEFAULT_PROMPTS
+
+    if phase == "few_step":
+        return few_step_macs(section, teacher_macs, student_macs)
+    prompts = len(section.sample_prompts) or DEFAULT_PROMPTS
+    return distill_macs(section, teacher_macs, student_macs) + checking_macs(
+        section, prompts, teacher_macs, student_macs
+    )
+
+
+def _trained(section: DistillSection) -> float:
+    """Forward passes that a training pass costs."""
+    return TRAIN_TO_FORWARD + (CHECKPOINTED if section.gradient_checkpointing else 0.0)
 
 
 def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.0) -> float:
@@ -129,7 +152,6 @@ def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.
 def forecast(plan: Plan) -> Forecast:
     """Expected seconds of the stages after `prepare`, at this machine's measured pace."""
     from edgekd.diffusion.load import load_model
-    from edgekd.distill.sampling import DEFAULT_PROMPTS
     from edgekd.reading import read_json
     from edgekd.student.cost import unet_cost
     from edgekd.student.resolve import full
@@ -153,13 +175,7 @@ def forecast(plan: Plan) -> Forecast:
     passes = suite.generation.steps * (2 if suite.generation.guided else 1)
     taught = section.few_step.student_steps if "few_step" in plan.phases else passes
     drawing = samples * (2 * passes * teacher_macs + (1 + precisions) * taught * student_macs)
-    training = 0.0
-    if "kd" in plan.phases:
-        prompts = len(section.sample_prompts) or DEFAULT_PROMPTS
-        training += distill_macs(section, teacher_macs, student_macs)
-        training += checking_macs(section, prompts, teacher_macs, student_macs)
-    if "few_step" in plan.phases:
-        training += few_step_macs(section.few_step, teacher_macs, student_macs)
+    training = sum(phase_macs(section, phase, teacher_macs, student_macs) for phase in plan.phases)
     return Forecast(
         {
             "distill": START_SECONDS * len(plan.phases) + training / pace,

@@ -30,6 +30,14 @@ def train_student(
     plan: Plan, cache: TeacherCache, out: Path, progress: Progress
 ) -> StudentCheckpoint:
     """Distil one student; named by its architecture, recipe section and the cache's content."""
+    trained = train_phases(plan, cache, out, progress)
+    return _assemble(plan, trained, out / STUDENT, progress)
+
+
+def train_phases(
+    plan: Plan, cache: TeacherCache, out: Path, progress: Progress
+) -> dict[str, TrainedPart]:
+    """Train all phases; processes that were launched together call this together."""
     from edgekd.distill.sources import CachedTeacher
 
     section, source = plan.recipe.distill, CachedTeacher(plan.teacher.path, cache)
@@ -40,7 +48,7 @@ def train_student(
         progress.info("  kd: nothing to learn, the student is a whole copy of its teacher")
     if "few_step" in plan.phases:
         trained["few_step"] = _few_step(plan, cache, source, trained.get("kd"), out, progress)
-    return _assemble(plan, trained, out / STUDENT, progress)
+    return trained
 
 
 def _kd(plan: Plan, cache: TeacherCache, source: Any, out: Path, progress: Progress) -> TrainedPart:

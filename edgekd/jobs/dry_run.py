@@ -1,0 +1,291 @@
+"""`edgekd distill --dry-run`: does a recipe run here, and what would it take on a GPU?
+
+Every phase of the recipe does one whole optimisation step of one sample at the recipe's
+resolution, in a process of its own. Nothing is read but the teacher, and nothing is written: the
+latents are random, and so are a teacher's weights where only its architecture is named.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekd.errors import InputError
+from edgekd.jobs.gpus import UTILISATION, Gpu
+from edgekd.jobs.plan import at_resolution, needed_phases
+from edgekd.progress import Progress
+from edgekd.reading import read_json
+from edgekd.recipe import DistillSection, LoopSection, PhaseName, Recipe
+from edgekd.resources import STARTER_NAME, find_yaml, resolve_pipeline
+
+if TYPE_CHECKING:
+    from edgekd.diffusion.validate import TeacherInfo
+    from edgekd.jobs.rehearsal import Order, Rehearsal
+    from edgekd.student.arch import StudentArch
+
+# fp32: weights, gradients, Adam's two moments, the average.
+_STUDENT_BYTES = 4 * 5
+_FP32_BYTES = 4
+# Autocast keeps a bf16 copy of the trained weights while a step lasts.
+_CAST_BYTES = 2
+# Python, its libraries, and the activations of one sample, which are not known yet.
+_LEAST_FREE_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A recipe with its teacher, checked against each other.
+
+    Attributes:
+        teacher: a pipeline folder, or a published architecture with random weights.
+        arch: of the student, with every field explicit.
+        teacher_parameters: of all its models.
+        student_parameters: of the U-Net; so are the MACs, of one pass of one sample.
+    """
+
+    recipe: Recipe
+    teacher: Path | str
+    info: TeacherInfo
+    arch: StudentArch
+    phases: tuple[PhaseName, ...]
+    teacher_parameters: int
+    student_parameters: int
+    teacher_macs: int
+    student_macs: int
+
+    @property
+    def latent_size(self) -> int:
+        return self.recipe.data.side // self.info.vae_scale_factor
+
+    @property
+    def static_bytes(self) -> int:
+        """Teacher and student with all that training keeps of it, without any activation."""
+        return self.teacher_parameters * _FP32_BYTES + self.student_parameters * _STUDENT_BYTES
+
+
+@dataclass(frozen=True)
+class GpuPlan:
+    """What a phase would take on a GPU: an estimate, see `Gpu` and `UTILISATION`."""
+
+    memory_gib: float
+    fits: bool
+    hours: float
+    usd: float
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """One phase.
+
+    Attributes:
+        samples: of one step.
+        tmacs: 1e12 multiply-accumulates of the whole phase.
+        rehearsal: None where it does not fit in this machine's memory.
+        memory_bytes: of the recipe's micro-batch; without activations where they are not known.
+    """
+
+    phase: PhaseName
+    steps: int
+    samples: int
+    tmacs: float
+    rehearsal: Rehearsal | None
+    memory_bytes: int
+    gpu: GpuPlan | None
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a dry run found.
+
+    Attributes:
+        random_weights: the architecture that stood in for the teacher.
+        missing_sources: of the recipe's images, not there.
+        free_bytes: of this machine's memory (the GPU's where there is one), before.
+    """
+
+    subject: Subject
+    random_weights: str | None
+    missing_sources: tuple[str, ...]
+    free_bytes: int
+    gpu: Gpu | None
+    phases: tuple[PhasePlan, ...]
+
+    @property
+    def rehearsed(self) -> bool:
+        return all(plan.rehearsal is not None for plan in self.phases)
+
+
+def subject_of(recipe: Recipe) -> Subject:
+    """Check a recipe against its teacher, or against the architecture that stands in for it.
+
+    Raises:
+        InputError: whatever does not fit.
+    """
+    from edgekd.benchmark.suite import load_suite
+    from edgekd.student.cost import unet_cost
+    from edgekd.student.inspect import inspect_components
+    from edgekd.student.reference import ARCHITECTURES
+    from edgekd.student.resolve import full, resolve_arch
+
+    load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
+    teacher = _teacher(recipe)
+    if isinstance(teacher, str):
+        from edgekd.benchmark.random_pipeline import random_info
+
+        info, config = random_info(teacher), ARCHITECTURES[teacher]["unet"]
+        parts = inspect_components(arch=teacher)
+    else:
+        from edgekd.diffusion.validate import inspect_teacher
+
+        info, config = inspect_teacher(teacher), read_json(teacher / "unet" / "config.json")
+        parts = inspect_components(path=teacher)
+    recipe = at_resolution(recipe, info)
+    size = recipe.data.side // info.vae_scale_factor
+    arch = resolve_arch(recipe.student, config)
+    phases = needed_phases(recipe.distill, arch, config)
+    if "few_step" in phases:
+        _check_steps(recipe.distill, info, teacher)
+    whole, student = (
+        unet_cost(one, config, (size, size), info.text_tokens) for one in (full(config), arch)
+    )
+    return Subject(
+        recipe,
+        teacher,
+        info,
+        arch,
+        phases,
+        teacher_parameters=parts["total"]["parameters"],
+        student_parameters=student.parameters,
+        teacher_macs=whole.macs,
+        student_macs=student.macs,
+    )
+
+
+def _teacher(recipe: Recipe) -> Path | str:
+    section = recipe.teacher
+    absent = section.path != STARTER_NAME and not Path(section.path).expanduser().exists()
+    if absent and section.arch is not None:
+        return section.arch
+    return resolve_pipeline(section.path, "teacher")
+
+
+def _check_steps(section: DistillSection, info: TeacherInfo, teacher: Path | str) -> None:
+    """Before any weight is made: see `teacher_timesteps`."""
+    from edgekd.diffusion.components import load_scheduler
+    from edgekd.diffusion.noise_schedule import build_scheduler
+    from edgekd.distill.solver import teacher_timesteps
+
+    random = isinstance(teacher, str)
+    scheduler = build_scheduler() if random else load_scheduler(info.path / "scheduler")
+    count = int(scheduler.config.num_train_timesteps)
+    teacher_timesteps(count, section.few_step.student_steps, section.few_step.teacher_steps)
+
+
+def dry_run(recipe: Recipe, gpu: Gpu | None, progress: Progress) -> DryRun:
+    """Rehearse every phase of a recipe that fits in memory, and plan it.
+
+    Raises:
+        InputError: whatever does not fit; or several processes.
+        GateError: a loss that is not finite, or a process that the system killed.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            "`--dry-run` must be one process", f"WORLD_SIZE={os.environ['WORLD_SIZE']}"
+        )
+    subject = subject_of(recipe)
+    free, missing = free_bytes(), _missing(recipe.data.sources)
+    fits = free >= needed_bytes(subject)
+    plans = []
+    for phase in subject.phases:
+        progress.info(f"[{phase}] one step of one sample" if fits else f"[{phase}] planned only")
+        found = _rehearse(subject, phase) if fits else None
+        plans.append(plan_phase(subject, phase, found, gpu))
+    random = subject.teacher if isinstance(subject.teacher, str) else None
+    return DryRun(subject, random, missing, free, gpu, tuple(plans))
+
+
+def needed_bytes(subject: Subject) -> int:
+    """The least memory that a step takes."""
+    casts = subject.student_parameters * _CAST_BYTES
+    return subject.static_bytes + casts + _LEAST_FREE_BYTES
+
+
+def free_bytes() -> int:
+    """Memory of the device that would train."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def _missing(sources: list[str]) -> tuple[str, ...]:
+    import glob
+
+    return tuple(
+        source
+        for source in sources
+        if source != STARTER_NAME and not glob.glob(str(Path(source).expanduser()), recursive=True)
+    )
+
+
+def _rehearse(subject: Subject, phase: PhaseName) -> Rehearsal:
+    """In a fresh process: the memory of one phase is not that of the phase before it."""
+    from edgekd.jobs.rehearsal import rehearse
+    from edgekd.processes.child import Child
+
+    with Child(f"dry run of {phase}") as child:
+        return child.call(rehearse, order_of(subject, phase))
+
+
+def order_of(subject: Subject, phase: PhaseName) -> Order:
+    from edgekd.jobs.rehearsal import Order
+
+    return Order(phase, subject.teacher, subject.recipe.distill, subject.arch, subject.latent_size)
+
+
+def plan_phase(
+    subject: Subject, phase: PhaseName, rehearsal: Rehearsal | None, gpu: Gpu | None
+) -> PhasePlan:
+    """The memory model: teacher + student's weights, gradients, Adam and average, counted, +
+    bf16 copies of the student's weights + what one sample needed beside all this, times the
+    micro-batch."""
+    from edgekd.jobs.forecast import phase_macs
+
+    section = subject.recipe.distill
+    loop = loop_of(section, phase)
+    macs = phase_macs(section, phase, subject.teacher_macs, subject.student_macs)
+    memory = subject.static_bytes
+    if rehearsal is not None:
+        step = rehearsal.step
+        autocast = rehearsal.precision == "bf16"
+        casts = step.held.student // _FP32_BYTES * _CAST_BYTES if autocast else 0
+        sample = max(0, step.working_bytes - casts)
+        memory = step.held.total + casts + sample * loop.batch_size
+    return PhasePlan(
+        phase,
+        steps=loop.steps,
+        samples=loop.batch_size * loop.gradient_accumulation,
+        tmacs=macs / 1e12,
+        rehearsal=rehearsal,
+        memory_bytes=memory,
+        gpu=None if gpu is None else plan_gpu(gpu, macs, memory),
+    )
+
+
+def loop_of(section: DistillSection, phase: PhaseName) -> LoopSection:
+    """Settings of a phase's loop: of its own section where it has one."""
+    loop = getattr(section, phase, section)
+    assert isinstance(loop, LoopSection)
+    return loop
+
+
+def plan_gpu(gpu: Gpu, macs: float, memory_bytes: int) -> GpuPlan:
+    """Hours of so many multiply-accumulates, two FLOPs each, at the assumed utilisation."""
+    hours = 2 * macs / (gpu.tflops * 1e12 * UTILISATION) / 3600
+    needed = memory_bytes / 2**30
+    return GpuPlan(needed, needed <= gpu.memory_gib, hours, hours * gpu.usd_per_hour)

@@ -1,0 +1,109 @@
+"""Two processes of one launch: one does the job, the other trains along."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgekd.jobs import ranks
+from edgekd.training.log import read_rows
+
+# What `edgekd distill` does up to the student.
+_DRIVER = """
+import json, sys
+from pathlib import Path
+from edgekd.jobs.phases import train_student
+from edgekd.jobs.plan import make_plan
+from edgekd.jobs.prepare import prepare_data
+from edgekd.jobs.ranks import follow, rank, share
+from edgekd.progress import Silent
+from edgekd.recipe import Recipe
+from edgekd.run_folder import open_run
+from edgekd.target import load_target
+
+recipe, run = Recipe.model_validate(json.loads(sys.argv[1])), Path(sys.argv[2])
+if rank() > 0:
+    follow()
+else:
+    plan = make_plan(recipe, load_target("onnx"), run)
+    with open_run(run):
+        _, cache = prepare_data(plan.recipe, plan.teacher.path, run, Silent())
+        share(plan, cache, run / "distill")
+        train_student(plan, cache, run / "distill", Silent())
+"""
+
+
+@pytest.fixture
+def recipe(tiny_teacher, tmp_path) -> dict[str, Any]:
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(24):
+        pixels = np.random.default_rng(index).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((64, 64)).save(images / f"{index}.png")
+        (images / f"{index}.txt").write_text(f"picture {index}")
+    loop = {"steps": 3, "validation_samples": 2, "validate_every": 3}
+    few = {**loop, "trajectories": 8, "teacher_steps": 2, "student_steps": 2}
+    return {
+        "name": "tiny",
+        "teacher": {"path": str(tiny_teacher)},
+        "data": {"sources": [str(images)], "workers": 1},
+        "student": {"preset": "bk-sdm-small"},
+        # In bf16 a sum over one sample and a sum over two round a thousandth apart.
+        "distill": {
+            **loop,
+            "precision": "fp32",
+            "sample_steps": 1,
+            "sample_prompts": ["a"],
+            "few_step": few,
+        },
+    }
+
+
+def with_batch(recipe: dict[str, Any], size: int) -> str:
+    few = {**recipe["distill"]["few_step"], "batch_size": size}
+    return json.dumps(
+        {**recipe, "distill": {**recipe["distill"], "batch_size": size, "few_step": few}}
+    )
+
+
+def run(command: list[str], *arguments: str) -> None:
+    done = subprocess.run(
+        [*command, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def losses(out: Path, phase: str) -> list[float]:
+    rows = read_rows(out / "distill" / phase / "metrics.jsonl")
+    return [row["loss"] for row in rows if "loss" in row]
+
+
+def test_two_processes_distil_the_same_student_as_one(recipe, tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text(_DRIVER)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    run([sys.executable, str(script)], with_batch(recipe, 2), str(one))
+    run([sys.executable, *launch, str(script)], with_batch(recipe, 1), str(two))
+    for phase in ("kd", "few_step"):
+        curve = losses(one, phase)
+        assert len(curve) == 3
+        # The same samples and noise; sums over two processes round otherwise than over one.
+        assert losses(two, phase) == pytest.approx(curve, rel=1e-3)
+    assert (two / "distill" / "student" / "model_index.json").is_file()
+
+
+def test_alone_nobody_is_told(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(ranks, "_store", lambda: pytest.fail("there is no launcher"))
+    ranks.share(None, None, Path())
+    assert ranks.rank() == 0
