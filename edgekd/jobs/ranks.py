@@ -41,7 +41,8 @@ def follow() -> None:
 
 
 def _store() -> Any:
-    from torch.distributed import TCPStore
+    import torch.distributed
 
+    launcher: Any = torch.distributed  # which types do not name the store
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return TCPStore(address, port, is_master=False, timeout=_PATIENCE)
+    return launcher.TCPStore(address, port, is_master=False, timeout=_PATIENCE)
