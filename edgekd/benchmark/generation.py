@@ -13,7 +13,7 @@ import yaml
 from edgekd.benchmark.suite import GenerationSection
 from edgekd.reading import read_json
 from edgekd.recipe import RowGeneration
-from edgekd.runtime.scheduler_config import SAMPLERS
+from edgekd.runtime.scheduler_settings import SAMPLERS
 
 MANIFEST = "manifest.json"
 # Names of diffusers, under `inference: parameters:` of a model card's header.

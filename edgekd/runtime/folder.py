@@ -12,6 +12,7 @@ from pathlib import Path
 from edgekd.errors import InputError
 from edgekd.reading import Fields, read_object
 from edgekd.runtime.options import RuntimeOptions, read_options
+from edgekd.runtime.sampler_names import sampler_class, with_sampler
 from edgekd.runtime.scheduler_config import SchedulerConfig, parse_config
 
 FORMAT = 1
@@ -90,7 +91,7 @@ def read_folder(path: Path, sampler: str | None = None) -> ExportedFolder:
     """Read an exported folder.
 
     Args:
-        sampler: another scheduler class than the folder's, on the noise schedule of its own.
+        sampler: another sampler than the folder's, on the noise schedule of its own.
 
     Raises:
         InputError: a file is missing or damaged, or something is of a kind unknown here.
@@ -126,10 +127,7 @@ def read_folder(path: Path, sampler: str | None = None) -> ExportedFolder:
 
 def _scheduler(path: Path, sampler: str | None) -> SchedulerConfig:
     config = read_object(path / "scheduler" / "scheduler_config.json")
-    if sampler is not None and sampler != config.get("_class_name"):
-        # Only DDIM clips by default, and a config of another class does not say that it must not.
-        config = {"clip_sample": False, **config, "_class_name": sampler}
-    return parse_config(config)
+    return parse_config(config if sampler is None else with_sampler(config, sampler_class(sampler)))
 
 
 def _is_sdxl(name: str) -> bool:

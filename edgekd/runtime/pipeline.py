@@ -26,7 +26,7 @@ from edgekd.runtime.conditions import (
 )
 from edgekd.runtime.folder import ExportedFolder, read_folder
 from edgekd.runtime.noise import TorchGenerator
-from edgekd.runtime.schedulers import make_scheduler
+from edgekd.runtime.samplers import make_sampler
 
 F32Array = npt.NDArray[np.float32]
 Pictures = npt.NDArray[np.uint8]
@@ -144,7 +144,7 @@ class Pipeline:
 
     def _denoise(self, request: _Request, fuse_guidance: bool) -> F32Array:
         """The latents of finished pictures [N,c,h,w]."""
-        scheduler = make_scheduler(self.folder.scheduler, request.steps)
+        sampler = make_sampler(self.folder.scheduler, request.steps)
         branches = self._branches(request)
         if fuse_guidance and len(branches) > 1:
             branches = [
@@ -156,11 +156,11 @@ class Pipeline:
         def draw() -> F32Array:
             return np.concatenate([one.randn(shape) for one in request.generators])
 
-        latents: F32Array = draw() * np.float32(scheduler.initial_scale)
-        for index, timestep in enumerate(scheduler.timesteps):
-            sample = scheduler.model_input(latents, index)
+        latents: F32Array = draw() * np.float32(sampler.initial_scale)
+        for index, timestep in enumerate(sampler.timesteps):
+            sample = sampler.model_input(latents, index)
             output = self._predict(sample, timestep, branches, request.guidance_scale)
-            latents = scheduler.step(output, latents, index, draw)
+            latents = sampler.step(output, latents, index, draw)
         return latents
 
     def _branches(self, request: _Request) -> list[Conditions]:
