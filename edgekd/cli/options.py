@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from edgekd.runtime.sampler_names import ALIASES
+
 ConfigOption = Annotated[
     str, typer.Option("--config", help="Recipe: a YAML file, or the name of a shipped one.")
 ]
@@ -25,6 +27,13 @@ DataOption = Annotated[
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder.")]
 TargetOption = Annotated[str, typer.Option("--target", help="Target name or target folder.")]
+SamplerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sampler",
+        help=f"{', '.join(ALIASES)}, or diffusers' class. Default: the folder's own.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 

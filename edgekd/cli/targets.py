@@ -18,3 +18,5 @@ def targets(as_json: JsonOption = False) -> None:
         return
     for row in rows:
         print(f"{row.name:<14}{row.runtime:<10}{','.join(row.precisions):<20}{row.description}")
+        samplers = (name.removesuffix("Scheduler") for name in row.schedulers)
+        print(f"{'':<14}samplers: {', '.join(samplers)}")

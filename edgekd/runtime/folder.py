@@ -41,6 +41,21 @@ class Shapes:
     multiple: int
     dynamic: bool
 
+    def check(self, size: tuple[int, int]) -> None:
+        """Whether pictures of this height and width can be drawn.
+
+        Raises:
+            InputError: they cannot.
+        """
+        found = f"height={size[0]}, width={size[1]}"
+        if not self.dynamic and size != self.native:
+            height, width = self.native
+            raise InputError(f"pictures of this export must be {height} by {width} pixels", found)
+        if any(side < 1 or side % self.multiple for side in size):
+            raise InputError(
+                f"height and width must be positive multiples of {self.multiple}", found
+            )
+
 
 @dataclass(frozen=True)
 class LatentCoding:

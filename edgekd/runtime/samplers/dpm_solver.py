@@ -30,7 +30,7 @@ class DpmSolver(Unscaled):
         for weight, one in zip(weights[1:], self._pictures, strict=False):
             following = following + weight * one
         if self._adds_noise:
-            following = following + self._noise(index) * draw()
+            following = following + np.float32(self._noise(index)) * draw()
         return np.asarray(following, np.float32)
 
     def _order(self, index: int) -> int:
@@ -79,8 +79,7 @@ class DpmSolver(Unscaled):
         of_d2 = -second - 0.5 if self._adds_noise else 0.5 - second
         return np.asarray((np.expm1(-z) / z + 1) * d1 + of_d2 * d2, np.float64)
 
-    def _noise(self, index: int) -> np.float32:
+    def _noise(self, index: int) -> float:
         levels = self._levels
         h = levels.lambdas[index + 1] - levels.lambdas[index]
-        deviation: float = levels.sigma[index + 1] * np.sqrt(-np.expm1(-2 * h))
-        return np.float32(deviation)
+        return float(levels.sigma[index + 1] * np.sqrt(-np.expm1(-2 * h)))
