@@ -67,9 +67,10 @@ def _check_draws(scheduler: Any, path: Path) -> None:
     """Draw with the scheduler, in a few steps: other settings are only read then."""
     steps = min(_STEPS, scheduler.config.num_train_timesteps - 1)
     steps = min(steps, scheduler.config.get("original_inference_steps") or steps)
-    fault, name = _fault(scheduler, steps), type(scheduler).__name__
+    fault = _fault(scheduler, steps)
     if fault:
-        raise InputError(f"the {name} in `{path}` must draw {fault[0]}", fault[1])
+        rule = f"the {type(scheduler).__name__} in `{path}` must draw finite latents"
+        raise InputError(f"{rule} in {steps} steps", fault)
 
 
 def check_steps(scheduler: Any, steps: int) -> None:
@@ -81,14 +82,14 @@ def check_steps(scheduler: Any, steps: int) -> None:
     fault = _fault(scheduler, steps)
     if fault:
         raise InputError(
-            f"the {type(scheduler).__name__} must draw {fault[0]}",
-            f"steps={steps} ({fault[1]})",
-            "Take other steps or another sampler.",
+            f"`steps` must be as many as the {type(scheduler).__name__} takes",
+            f"{steps} ({fault})",
+            "Take more or fewer, or another sampler.",
         )
 
 
-def _fault(scheduler: Any, steps: int) -> tuple[str, str] | None:
-    """What a session of the scheduler should do, and what it does instead."""
+def _fault(scheduler: Any, steps: int) -> str | None:
+    """What is wrong with a session of the scheduler."""
     generator = torch.Generator().manual_seed(0)
     try:
         trial = copy.deepcopy(scheduler)  # which remembers the steps
@@ -100,5 +101,5 @@ def _fault(scheduler: Any, steps: int) -> tuple[str, str] | None:
             output = trial.scale_model_input(latents, timestep) * 0.5
             latents = trial.step(output, timestep, latents, **extra).prev_sample
     except CONFIG_FAULTS as error:
-        return f"in {steps} steps", f"{type(error).__name__}: {shorten(error)}"
-    return None if torch.isfinite(latents).all() else ("finite latents", "NaN or infinity")
+        return f"{type(error).__name__}: {shorten(error)}"
+    return None if torch.isfinite(latents).all() else "NaN or infinity"

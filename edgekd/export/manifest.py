@@ -162,15 +162,16 @@ def scheduler_warning(scheduler: str, known: tuple[str, ...]) -> str | None:
 
 def runtime_warning(config: Mapping[str, Any]) -> str | None:
     """A sentence for the user where edgekd's runtime does not draw with the scheduler."""
+    name = config["_class_name"]
     try:
         parse_config(config)
     except InputError as error:
-        fault = f"{error.rule}, but got {error.found}"
+        why = f" as it is set ({error.rule}, but got {error.found})" if name in SAMPLERS else ""
     else:
         return None
-    others = [name for name in SAMPLERS if _draws(config, name)]
-    way = f"pass `--sampler {others[0]}` to it" if others else "nor with another sampler"
-    return f"edgekd's runtime does not draw with {config['_class_name']} ({fault}): {way}"
+    other = next((one for one in SAMPLERS if _draws(config, one)), None)
+    way = f": pass `--sampler {other}` to it" if other else ", nor with another sampler"
+    return f"edgekd's runtime does not draw with {name}{why}{way}"
 
 
 def _draws(config: Mapping[str, Any], name: str) -> bool:

@@ -103,7 +103,7 @@ def test_everything_that_is_asked_for(teacher_drawer, tiny_teacher, tmp_path):
         ({"width": 50}, "multiples of 8, but got height=32, width=50"),
         ({"sampler": "plms"}, "the sampler must be one of ddim"),
         ({"guidance_scale": float("nan")}, "0 <= --guidance < inf"),
-        ({"steps": 1001, "sampler": "ddim"}, "DDIMScheduler must draw in 1001 steps"),
+        ({"steps": 1001, "sampler": "ddim"}, "as many as the DDIMScheduler takes, but got 1001"),
     ],
 )
 def test_what_is_refused(given, message, teacher_drawer, tiny_teacher, tmp_path):
