@@ -9,8 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekd.runtime.sampler_names import ALIASES
-
 ConfigOption = Annotated[
     str, typer.Option("--config", help="Recipe: a YAML file, or the name of a shipped one.")
 ]
@@ -31,7 +29,7 @@ SamplerOption = Annotated[
     str | None,
     typer.Option(
         "--sampler",
-        help=f"{', '.join(ALIASES)}, or diffusers' class. Default: the folder's own.",
+        help="ddim, ddpm, dpm++2m, euler, euler_a, heun, lcm, pndm, tcd, unipc, or diffusers' class.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
