@@ -29,7 +29,8 @@ SamplerOption = Annotated[
     str | None,
     typer.Option(
         "--sampler",
-        help="ddim, ddpm, dpm++2m, euler, euler_a, heun, lcm, pndm, tcd, unipc, or diffusers' class.",
+        help="ddim, ddpm, dpm++2m, euler, euler_a, heun, lcm, pndm, tcd, unipc, or diffusers' "
+        "class. Default: the folder's own.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
