@@ -52,7 +52,7 @@ def diffusers_scheduler(config: dict[str, Any]) -> Any:
     return kind(**{key: value for key, value in config.items() if key in known})
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(SAMPLERS), st.fixed_dictionaries(common), st.sampled_from([1, 2, 4, 7, 25]))
 def test_every_step_is_diffusers(name, config, steps):
     config = {"_class_name": name, **config}

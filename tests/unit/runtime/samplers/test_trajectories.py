@@ -152,7 +152,7 @@ def test_levels_by_a_rule(name, rule):
     check({**config, "sigma_min": 0.05, "sigma_max": 10.0}, 10)
 
 
-@pytest.mark.parametrize("steps", [*STEPS, 16])
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 16])
 @pytest.mark.parametrize("solver_type", ["midpoint", "heun"])
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["dpmsolver++", "sde-dpmsolver++"])
@@ -175,7 +175,7 @@ def test_dpm_solver(kind, order, solver_type, steps):
         check({**config, **more}, steps)
 
 
-@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 10])
 @pytest.mark.parametrize("solver_type", ["bh1", "bh2"])
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("predict_x0", [True, False])
