@@ -241,6 +241,9 @@ class ExportSection(Section):
 
 class BenchmarkSection(Section):
     suite: str = Field("starter", description="suite file, or the name of a shipped one")
+    sampler: str | None = Field(
+        None, description="of rows whose folders do not say theirs; null: as the suite says"
+    )
 
 
 # Bounds by name; null: not checked. Which names there are follows from the installed metrics.

@@ -22,6 +22,7 @@ from edgekd.export.manifest import (
     all_versions,
     content_hash,
     folder_bytes,
+    runtime_warning,
     scheduler_warning,
     trace_origin,
     write_manifest,
@@ -64,6 +65,7 @@ def export_pipeline(
     in which process. All that can be checked without weights is checked first.
     """
     from edgekd.diffusion.load import load_pipeline
+    from edgekd.diffusion.scheduler_rules import check_steps
 
     started = time.monotonic()
     # What is damaged in the folder of a stage, which has a key, is set aside and made again.
@@ -74,6 +76,7 @@ def export_pipeline(
     applied = None
     if options.quantization is not None:
         applied = apply_recipe(exporter, outline, options.quantization, precision)
+    check_steps(outline.scheduler, options.generation.steps)
     check_capabilities(exporter, outline, None if applied is not None else precision)
     if options.lora is not None:
         check_lora(options.lora)
@@ -124,8 +127,13 @@ class _Job:
 
     @property
     def warning(self) -> str | None:
+        scheduler = self.outline.scheduler
         known = self.options.schedulers or self.exporter.schedulers
-        return scheduler_warning(type(self.outline.scheduler).__name__, known)
+        said = (
+            scheduler_warning(type(scheduler).__name__, known),
+            runtime_warning({**scheduler.config, "_class_name": type(scheduler).__name__}),
+        )
+        return "; ".join(one for one in said if one) or None
 
 
 def _write_whole(job: _Job, folder: Path) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,6 +22,9 @@ from edgekd.files import hash_file, hash_tree, hash_value, write_json
 from edgekd.reading import read_json
 from edgekd.runtime.declared import Runtime
 from edgekd.runtime.folder import FORMAT, Shapes
+from edgekd.runtime.sampler_names import with_sampler
+from edgekd.runtime.scheduler_config import parse_config
+from edgekd.runtime.scheduler_settings import SAMPLERS
 
 MANIFEST_FILE = "manifest.json"
 
@@ -155,6 +158,28 @@ def scheduler_warning(scheduler: str, known: tuple[str, ...]) -> str | None:
         f"the pipeline's scheduler {scheduler} is not among those that the target's clients know "
         f"({', '.join(known)}): set one of these when you draw"
     )
+
+
+def runtime_warning(config: Mapping[str, Any]) -> str | None:
+    """A sentence for the user where edgekd's runtime does not draw with the scheduler."""
+    name = config["_class_name"]
+    try:
+        parse_config(config)
+    except InputError as error:
+        why = f" as it is set ({error.rule}, but got {error.found})" if name in SAMPLERS else ""
+    else:
+        return None
+    other = next((one for one in SAMPLERS if _draws(config, one)), None)
+    way = f": pass `--sampler {other}` to it" if other else ", nor with another sampler"
+    return f"edgekd's runtime does not draw with {name}{why}{way}"
+
+
+def _draws(config: Mapping[str, Any], name: str) -> bool:
+    try:
+        parse_config(with_sampler(config, name))
+    except InputError:
+        return False
+    return True
 
 
 def find_licence(pipeline_path: Path) -> str | None:

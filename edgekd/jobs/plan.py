@@ -13,6 +13,7 @@ from edgekd.reading import read_json
 from edgekd.recipe import DistillSection, PhaseName, Recipe
 from edgekd.resources import find_yaml, resolve_pipeline
 from edgekd.run_folder import check_place
+from edgekd.runtime.sampler_names import sampler_class
 from edgekd.target import Target
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
 
     check_sources(recipe.data.sources)
     suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
+    if recipe.benchmark.sampler is not None:
+        suite = suite.with_sampler(sampler_class(recipe.benchmark.sampler))
     exporter = get_exporter(target.runtime)
     teacher = inspect_teacher(path)
     bounds = gates(recipe, target, [metric.descriptor for metric in load_metrics()])
