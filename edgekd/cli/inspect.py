@@ -30,7 +30,7 @@ def inspect(
             "exactly one of a folder and `--arch` must be given",
             "neither" if folder is None else "both",
         )
-    from edgekd.resources import resolve_pipeline
+    from edgekd.diffusion.resolve import resolve_pipeline
     from edgekd.student.inspect import inspect_components
 
     path = None if folder is None else resolve_pipeline(str(folder))

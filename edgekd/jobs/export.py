@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekd.diffusion.resolve import resolve_pipeline
 from edgekd.errors import InputError
 from edgekd.export.protocol import ExportOptions, Generation, Tunes
 from edgekd.files import check_writable, resolved
 from edgekd.folders import check_replaceable
 from edgekd.jobs.prompts import check_prompts, say_what_is_cut
 from edgekd.progress import Progress
-from edgekd.resources import resolve_pipeline
 from edgekd.run_folder import check_apart
 from edgekd.target import Target
 
