@@ -7,7 +7,7 @@ leave a layer with random weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -63,6 +63,23 @@ def find_weights(folder: Path, stem: str) -> tuple[Path, ...]:
             "Convert them with `pipeline.save_pretrained(path, safe_serialization=True)`.",
         )
     raise InputError(f"`{folder}` must hold `{stem}.safetensors`", "no such file", SAVE_AGAIN)
+
+
+def plain_names(names: Collection[str], stem: str) -> dict[str, str]:
+    """How the files of the only variant in a folder are called where there is no variant.
+
+    Stock loaders find a variant only by its name. Shards keep theirs, which the index lists.
+    """
+    if f"{stem}.safetensors" in names or f"{stem}.safetensors.index.json" in names:
+        return {}
+    for variant in _VARIANTS:
+        found = {
+            f"{stem}.{variant}.safetensors": f"{stem}.safetensors",
+            f"{stem}.safetensors.index.{variant}.json": f"{stem}.safetensors.index.json",
+        }
+        if here := {old: new for old, new in found.items() if old in names}:
+            return here
+    return {}
 
 
 def _shards(index: Path) -> tuple[Path, ...]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from edgekd.diffusion.components import load_tokenizer, text_to_image
+from edgekd.diffusion.weights import plain_names
 from edgekd.errors import InputError
 from edgekd.files import write_json
 from edgekd.folders import atomic_folder
@@ -60,7 +62,8 @@ def save_student(teacher_path: Path, unet: Any, out: Path) -> None:
 
     The folder loads in stock diffusers. It appears under its name only when it is whole. Of
     a component that has safetensors, pickled copies of the same weights are left out;
-    everything else is copied as it is, licence files included.
+    everything else is copied as it is, licence files included. What stock loaders would not
+    find is given the usual names.
 
     Raises:
         InputError: `teacher_path` is no pipeline folder, or a component that draws is missing.
@@ -70,6 +73,7 @@ def save_student(teacher_path: Path, unet: Any, out: Path) -> None:
         raise InputError(
             f"`{teacher_path / 'model_index.json'}` must list a `unet`", type(index).__name__
         )
+    index = text_to_image(index)
     with atomic_folder(out) as folder:
         for name in _components(index):
             if name in _DISPENSABLE and not (teacher_path / name).exists():
@@ -110,6 +114,12 @@ def _copy_component(source: Path, destination: Path) -> None:
 
     # Links are followed: in a download cache the files are links.
     shutil.copytree(source, destination, ignore=skip)
+    names = [path.name for path in destination.iterdir()]
+    for stem in ("model", "diffusion_pytorch_model"):
+        for old, new in plain_names(names, stem).items():
+            (destination / old).rename(destination / new)
+    if source.name.startswith("tokenizer") and "tokenizer_config.json" not in names:
+        load_tokenizer(source).save_pretrained(destination)
 
 
 def _forget_origin(config_path: Path) -> None:

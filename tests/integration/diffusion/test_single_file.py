@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fixtures.checkpoints import SIZE, make_pipeline, save_checkpoint, to_checkpoint, with_average
+from fixtures.checkpoints import SIZE, make_pipeline, save_checkpoint, to_checkpoint
 
 from edgekd.diffusion.load import load_pipeline
 from edgekd.diffusion.single_file.importer import ImportChoices, import_once
 from edgekd.diffusion.validate import inspect_teacher
-from edgekd.errors import InputError
 
 FAMILIES = ["sd1", "sd2", "sdxl"]
 
@@ -41,9 +40,7 @@ def pipelines() -> dict[str, Any]:
 def files(pipelines, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("checkpoints")
     return {
-        family: save_checkpoint(
-            to_checkpoint(pipeline, family), folder / f"{family}.safetensors"
-        )
+        family: save_checkpoint(to_checkpoint(pipeline, family), folder / f"{family}.safetensors")
         for family, pipeline in pipelines.items()
     }
 
