@@ -15,7 +15,7 @@ from edgekd.cli.options import (
 
 
 def export(
-    pipeline: Annotated[Path, typer.Argument(help="Any diffusers pipeline folder.")],
+    pipeline: Annotated[Path, typer.Argument(help="Any diffusers folder or checkpoint.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the exported pipeline.")],
     target: TargetOption = "onnx",
     precision: Annotated[

@@ -15,7 +15,9 @@ from edgekd.errors import InputError
 
 
 def inspect(
-    folder: Annotated[Path | None, typer.Argument(help="A diffusers pipeline folder.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(help="A diffusers folder or a checkpoint.")
+    ] = None,
     arch: Annotated[
         str | None, typer.Option("--arch", help="Published architecture: sd15, sd21 or sdxl.")
     ] = None,

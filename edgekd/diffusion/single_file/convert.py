@@ -7,7 +7,7 @@ so the numbers in and out are counted.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from edgekd.diffusion.components import read_config, weights_stem
+from edgekd.diffusion.components import CONFIG_FAULTS, read_config, shorten, weights_stem
 from edgekd.diffusion.single_file.checkpoint import TEXT, UNET, VAE
 from edgekd.diffusion.single_file.configs import Config, resblocks
 from edgekd.diffusion.weights import StoredTensor, check_finite, check_floats, find_weights
@@ -34,19 +34,22 @@ _WHOLE_TOWER = 24
 
 def write_unet(folder: Path, tensors: Tensors, config: Config) -> None:
     state = _read(tensors, UNET)
-    _write(folder, _library().convert_ldm_unet_checkpoint(dict(state), config), config, state)
+    library = _library()
+    _write(folder, lambda: library.convert_ldm_unet_checkpoint(dict(state), config), config, state)
 
 
 def write_vae(folder: Path, tensors: Tensors, config: Config) -> None:
     state = _read(tensors, VAE)
-    _write(folder, _library().convert_ldm_vae_checkpoint(dict(state), config), config, state)
+    library = _library()
+    _write(folder, lambda: library.convert_ldm_vae_checkpoint(dict(state), config), config, state)
 
 
 def write_clip(folder: Path, tensors: Tensors, config: Config) -> None:
     # A buffer of integers that some files have and every loader computes.
     weights = {name: one for name, one in tensors.items() if not name.endswith("position_ids")}
     state = _read(weights, TEXT["sd1"][0])
-    _write(folder, _library().convert_ldm_clip_checkpoint(dict(state)), config, state)
+    library = _library()
+    _write(folder, lambda: library.convert_ldm_clip_checkpoint(dict(state)), config, state)
 
 
 def write_open_clip(folder: Path, tensors: Tensors, config: Config) -> None:
@@ -55,8 +58,13 @@ def write_open_clip(folder: Path, tensors: Tensors, config: Config) -> None:
     prefix = TEXT["sdxl"][1]
     state = _read(tensors, prefix)
     width = SimpleNamespace(config=SimpleNamespace(hidden_size=config["hidden_size"]))
-    converted = _library().convert_open_clip_checkpoint(width, dict(state), prefix)
-    _write(folder, converted, config, state)
+    library = _library()
+
+    def convert() -> State:
+        converted: State = library.convert_open_clip_checkpoint(width, dict(state), prefix)
+        return converted
+
+    _write(folder, convert, config, state)
 
 
 def drawing_layers(tensors: Tensors, projected: bool) -> dict[str, StoredTensor]:
@@ -104,7 +112,14 @@ def _read(tensors: Tensors, prefix: str) -> State:
     return state
 
 
-def _write(folder: Path, converted: State, config: Config, read: State) -> None:
+def _write(folder: Path, convert: Callable[[], State], config: Config, read: State) -> None:
+    try:
+        converted = convert()
+    # Of an incomplete file they raise what they stumble over.
+    except CONFIG_FAULTS as error:
+        raise InputError(
+            f"the {folder.name} must be complete", f"{type(error).__name__}: {shorten(error)}"
+        ) from None
     before, after = (sum(value.numel() for value in state.values()) for state in (read, converted))
     if before != after:
         raise InputError(
