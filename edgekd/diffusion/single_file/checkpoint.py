@@ -56,6 +56,7 @@ _OTHERS = {
     "input_hint_block.": "a ControlNet",
     "motion_modules.": "AnimateDiff",
     "edm_mean": "Playground v2.5",
+    "edm_vpred": "CosXL",
     "emb_params": "a textual inversion",
     "down_blocks.0.resnets": "one component of a diffusers folder",
     "text_model.encoder.layers.0": "a text encoder",

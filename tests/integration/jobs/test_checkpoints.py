@@ -1,6 +1,7 @@
 """Checkpoints in one file, wherever a verb takes a pipeline."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from fixtures.captioned import fill_folder
 from fixtures.checkpoints import SIZE, make_pipeline, save_checkpoint, to_checkpoint
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from edgekd.diffusion.validate import inspect_teacher
 from edgekd.jobs.plan import make_plan
@@ -57,6 +58,18 @@ def test_generate(checkpoint, tmp_path, run_cli):
     code, _, said = run_cli("generate", str(file), "cat", "--out", str(out), "--steps", "1")
     assert (code, [path.name for path in out.iterdir()]) == (0, ["0000.png"])
     assert f"model.safetensors: sd1, epsilon (as its family), {SIZE} pixels" in said
+
+
+def test_export(tmp_path, run_cli):
+    """Of Stable Diffusion 2, whose config has most that others do not."""
+    file, out = tmp_path / "model.safetensors", tmp_path / "exported"
+    state = to_checkpoint(make_pipeline("sd2", "v_prediction"), "sd2")
+    save_checkpoint(state, file, **{"modelspec.resolution": f"{SIZE}x{SIZE}"})
+    arguments = ("--out", str(out), "--steps", "2", "--precision", "fp32")
+    code, _, said = run_cli("export", str(file), *arguments)
+    assert code == 0, said
+    code, _, said = run_cli("generate", str(out), "cat", "--out", str(tmp_path / "pictures"))
+    assert code == 0, said
 
 
 @pytest.fixture
@@ -143,6 +156,19 @@ def test_bad_files_are_one_line(verb, name, write, said, tmp_path, monkeypatch, 
     (line,) = error.strip().splitlines()
     assert said in line
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_safe_way_of_the_docs(checkpoint, tmp_path, monkeypatch):
+    """Python in `docs/teachers.md` makes of a pickle what `import` takes."""
+    page = (Path(__file__).parents[3] / "docs" / "teachers.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    state = load_file(checkpoint)
+    torch.save({"state_dict": state, "global_step": 1}, "model.ckpt")
+    exec(code, {})
+    made = load_file("model.safetensors")
+    assert made.keys() == state.keys()
+    assert all(torch.equal(made[name], state[name]) for name in state)
 
 
 def test_import_takes_no_folder(starter_teacher, tmp_path, run_cli):
