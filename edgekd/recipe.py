@@ -19,7 +19,9 @@ from edgekd.schema import Section, load_yaml, override, validate
 
 
 class TeacherSection(Section):
-    path: str = Field(STARTER_NAME, description="diffusers pipeline folder, or `starter`")
+    path: str = Field(
+        STARTER_NAME, description="diffusers folder, checkpoint (.safetensors), or `starter`"
+    )
 
 
 class FilterSection(Section):

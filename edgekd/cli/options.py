@@ -17,7 +17,8 @@ SetOption = Annotated[
     typer.Option("--set", metavar="A.B=C", help="Override a recipe field; may be repeated."),
 ]
 TeacherOption = Annotated[
-    str | None, typer.Option("--teacher", help="Teacher folder in diffusers layout.")
+    str | None,
+    typer.Option("--teacher", help="Teacher: a diffusers folder or a .safetensors file."),
 ]
 DataOption = Annotated[
     list[str] | None,

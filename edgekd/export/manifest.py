@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from edgekd import __version__
 from edgekd.errors import InputError
 from edgekd.export.bits.recipe import ChoiceFigures
+from edgekd.export.lora import Lora
 from edgekd.export.parity import ComponentParity, PictureParity
 from edgekd.export.protocol import Generation
 from edgekd.file_record import ARTIFACT_FILE, restamp
@@ -65,19 +66,20 @@ class LoraOrigin(BaseModel):
 
     file: str
     hash: str
+    weight: float
 
 
 class Origin(BaseModel):
     """Where an export came from.
 
     Attributes:
-        hash: of the pipeline's content, and of the LoRA's.
+        hash: of the pipeline's content, and of the LoRAs'.
         pipeline: its class in diffusers.
     """
 
     hash: str
     licence: str | None
-    lora: LoraOrigin | None
+    loras: list[LoraOrigin]
     pipeline: str
 
 
@@ -205,14 +207,17 @@ def source_hash(pipeline_path: Path) -> str:
     return hash_tree(pipeline_path, exclude=(ARTIFACT_FILE,))
 
 
-def trace_origin(pipeline_path: Path, lora: Path | None, pipeline: str) -> Origin:
+def trace_origin(pipeline_path: Path, loras: Sequence[Lora], pipeline: str) -> Origin:
     """Where an export of a pipeline, of this class, comes from."""
-    source, fused = source_hash(pipeline_path), None
-    if lora is not None:
-        fused = LoraOrigin(file=lora.name, hash=hash_file(lora))
-        source = hash_value([source, fused.hash])
+    source = source_hash(pipeline_path)
+    fused = [
+        LoraOrigin(file=lora.path.name, hash=hash_file(lora.path), weight=lora.weight)
+        for lora in loras
+    ]
+    if fused:
+        source = hash_value([source, *([lora.hash, lora.weight] for lora in fused)])
     licence = find_licence(pipeline_path)
-    return Origin(hash=source, licence=licence, lora=fused, pipeline=pipeline)
+    return Origin(hash=source, licence=licence, loras=fused, pipeline=pipeline)
 
 
 def content_hash(exported_path: Path) -> str:

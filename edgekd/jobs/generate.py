@@ -9,12 +9,12 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekd.diffusion.resolve import resolve_pipeline
 from edgekd.errors import InputError
 from edgekd.files import check_writable, resolved
 from edgekd.folders import atomic_folder
 from edgekd.jobs.prompts import check_prompts, say_what_is_cut
 from edgekd.progress import Progress, Silent
-from edgekd.resources import resolve_pipeline
 from edgekd.runtime.sampler_names import sampler_class
 
 if TYPE_CHECKING:
