@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from edgekd.diffusion.noise_schedule import NoiseSchedule
 from edgekd.diffusion.taps import Taps
+from edgekd.distill.balance import Balance, initial_scales
 from edgekd.distill.batches import Batch
 from edgekd.distill.terms.registry import weighted_terms
 from edgekd.distill.terms.term import Forward, TapPair, Tapped
@@ -54,7 +55,7 @@ class Objective:
     A term of weight 0 is not computed, and where no term needs the teacher it does not run.
 
     Args:
-        losses: weights of the terms.
+        losses: weights of the terms, and their options.
         schedule: on the U-Nets' device.
         autocast: type of the forward passes; None: fp32.
 
@@ -70,9 +71,11 @@ class Objective:
         autocast: torch.dtype | None,
     ) -> None:
         self._nets, self._schedule, self._autocast = nets, schedule, autocast
-        self._gamma = losses.min_snr_gamma
+        self._losses = losses
         terms = weighted_terms(losses)
-        self.weights = {term.name: weight for term, weight in terms}
+        hints = frozenset(term.name for term, _ in terms if not term.uses_prediction)
+        weights = {term.name: weight for term, weight in terms}
+        self._balance = Balance(weights, hints, losses.hints_until, {})
         config = dict(nets.teacher.config)
         self._terms = [(term, term.pairs(nets.arch, config)) for term, _ in terms]
         self._needs_teacher = any(term.needs_teacher for term, _ in terms)
@@ -94,17 +97,35 @@ class Objective:
     ) -> None:
         self._stack.close()
 
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Find the terms' scales, if the recipe asks for it, while the student has its first
+        weights. The batches must be the same in every process and in a resumed run.
+        """
+        if self._losses.balance == "initial":
+            with self, torch.no_grad():
+                device = self._nets.teacher.device
+                rows = [self.terms(batch.to(device)) for batch in batches]
+            values = [{name: term.item() for name, term in row.items()} for row in rows]
+            self._balance = replace(self._balance, scales=initial_scales(values))
+
+    def weights_at(self, progress: float) -> dict[str, float]:
+        """Factor of each raw term at a part in [0, 1] of the training, in the recipe's order."""
+        return self._balance.at(progress)
+
     def terms(self, batch: Batch) -> dict[str, Tensor]:
-        """Raw value of each term of `weights`: scalars with gradients into the student."""
+        """Raw value of each term of `weights_at`: scalars with gradients into the student."""
         prediction = predict(self._nets.student, batch, self._autocast)
         snr = self._schedule.snr(batch.timesteps)
-        weights = min_snr_weights(snr, self._gamma, self._schedule.prediction_type)
+        weights = min_snr_weights(snr, self._losses.min_snr_gamma, self._schedule.prediction_type)
         taught = None
         if self._needs_teacher:
             with torch.no_grad():
                 taught = predict(self._nets.teacher, batch, self._autocast)
+        seen = Forward(
+            prediction, batch.target, weights, taught, choice=batch.choice, options=self._losses
+        )
         return {
-            term.name: term(Forward(prediction, batch.target, weights, taught, self._tapped(pairs)))
+            term.name: term(replace(seen, tapped=self._tapped(pairs)))
             for term, pairs in self._terms
         }
 

@@ -99,11 +99,8 @@ class Trainer:
         schedule = read_schedule(teacher.scheduler)
         self.batches = Batches(train, teacher.info, teacher.vae.config, schedule)
         held_out = Batches(validation, teacher.info, teacher.vae.config, schedule)
-        self.validation = Validation(
-            held_out.validation(section.validation_samples, section.batch_size),
-            teacher.unet,
-            autocast,
-        )
+        fixed = held_out.validation(section.validation_samples, section.batch_size)
+        self.validation = Validation(fixed, teacher.unet, autocast)
         latent_size = train.batch(torch.tensor([0])).mean.shape[-1]
         self.sheet = SampleSheet(teacher, section, choose_prompts(section, validation), latent_size)
         self.plan = BatchPlan(
@@ -129,6 +126,7 @@ class Trainer:
             schedule.to(accelerator.device),
             autocast,
         )
+        self._objective.calibrate(fixed)
         self._last: Checkpoint | None = None
 
     def run(self, progress: Progress) -> None:
@@ -188,7 +186,7 @@ class Trainer:
         """Optimiser step `step` (from 0). Returns its row of `metrics.jsonl`."""
         section, started = self.section, time.monotonic()
         self._optimizer.zero_grad(set_to_none=True)
-        weights = self._objective.weights
+        weights = self._objective.weights_at(step / section.steps)
         sums = torch.zeros(len(weights), device=self.accelerator.device)
         for micro in range(self.plan.accumulation):
             last = micro == self.plan.accumulation - 1
@@ -221,7 +219,8 @@ class Trainer:
             self.section.seed, positions, self.plan, self.section.text_dropout
         )
         terms = self._objective.terms(batch.to(self.accelerator.device))
-        loss = total(terms, self._objective.weights) / self.plan.accumulation
+        weights = self._objective.weights_at(step / self.section.steps)
+        loss = total(terms, weights) / self.plan.accumulation
         self.accelerator.backward(loss)
         return {name: value.detach() for name, value in terms.items()}
 
