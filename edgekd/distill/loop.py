@@ -10,6 +10,7 @@ import torch
 
 from edgekd.artifacts import StudentCheckpoint
 from edgekd.distill.folder import STUDENT, RunFolder
+from edgekd.distill.projections import drop_projections
 from edgekd.distill.sources import Source
 from edgekd.distill.terms.registry import weighted_terms
 from edgekd.distill.trainer import Trainer
@@ -96,6 +97,7 @@ def _publish(trainer: Trainer, teacher_path: Path) -> None:
     checked for parity later is then exactly what was validated here.
     """
     out = trainer.folder.path
+    drop_projections(trainer.ema.model)
     with writing(out / STUDENT):
         save_student(teacher_path, trainer.ema.model, out / STUDENT)
         finish(out, trainer.folder.key, only=(STUDENT,), steps=trainer.section.steps)

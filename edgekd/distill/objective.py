@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.diffusion.noise_schedule import NoiseSchedule
-from edgekd.diffusion.taps import Taps
+from edgekd.diffusion.taps import Taps, TapValue, unwrap
 from edgekd.distill.balance import Balance, initial_scales
 from edgekd.distill.batches import Batch
+from edgekd.distill.projections import project, projections_of
 from edgekd.distill.terms.registry import weighted_terms
 from edgekd.distill.terms.term import Forward, TapPair, Tapped
 from edgekd.recipe import LossSection
@@ -82,6 +83,7 @@ class Objective:
         pairs = [pair for _, pairs in self._terms for pair in pairs]
         self._student_taps = Taps(nets.student, [*dict.fromkeys(p.student for p in pairs)])
         self._teacher_taps = Taps(nets.teacher, [*dict.fromkeys(p.teacher for p in pairs)])
+        self._projections = projections_of(unwrap(nets.student))
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Objective:
@@ -131,9 +133,14 @@ class Objective:
 
     def _tapped(self, pairs: Sequence[TapPair]) -> list[Tapped]:
         return [
-            Tapped(self._student_taps[pair.student], self._teacher_taps[pair.teacher])
-            for pair in pairs
+            Tapped(self._student_value(pair), self._teacher_taps[pair.teacher]) for pair in pairs
         ]
+
+    def _student_value(self, pair: TapPair) -> TapValue:
+        value = self._student_taps[pair.student]
+        if pair.project and isinstance(value, Tensor):
+            return project(self._projections, pair.student, value)
+        return value
 
 
 def total(terms: dict[str, Any], weights: dict[str, float]) -> Any:

@@ -20,6 +20,7 @@ from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.distill.batches import Batches
 from edgekd.distill.folder import BOARD, RunFolder
 from edgekd.distill.objective import Nets, Objective, total
+from edgekd.distill.projections import add_projections
 from edgekd.distill.sampling import SampleSheet, choose_prompts, save_png
 from edgekd.distill.sources import Sources
 from edgekd.distill.validation import Validation
@@ -64,6 +65,8 @@ def new_student(section: DistillSection, arch: StudentArch, teacher_unet: Any) -
             torch.manual_seed(section.seed)
             student = diffusers.UNet2DConditionModel.from_config(config)
         student.to(teacher_unet.device)
+    if section.losses.feature:
+        add_projections(student, arch, teacher_unet)
     if section.gradient_checkpointing:
         student.enable_gradient_checkpointing()
     # Evaluation mode: a U-Net has no layer that must train differently, and the dropout that

@@ -69,9 +69,9 @@ def feature(forward: Forward) -> Tensor:
 
 
 def blocks(arch: StudentArch, teacher_config: Mapping[str, Any]) -> list[TapPair]:
-    """The outputs of blocks of equal width. See `block_pairs`."""
+    """The outputs of blocks, those of narrowed stages at the teacher's width."""
     pairs = block_pairs(arch, teacher_config)
-    return [TapPair(pair.student, pair.teacher) for pair in pairs if pair.same_width]
+    return [TapPair(pair.student, pair.teacher, project=True) for pair in pairs]
 
 
 TERM = Term(

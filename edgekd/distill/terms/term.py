@@ -18,10 +18,15 @@ from edgekd.student.arch import StudentArch
 
 @dataclass(frozen=True)
 class TapPair:
-    """Points of the two U-Nets that mean the same: see `edgekd.diffusion.taps`."""
+    """Points of the two U-Nets that mean the same: see `edgekd.diffusion.taps`.
+
+    Attributes:
+        project: the student's features are wanted at the teacher's width.
+    """
 
     student: str
     teacher: str
+    project: bool = False
 
 
 @dataclass(frozen=True)
