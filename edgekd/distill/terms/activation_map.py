@@ -29,7 +29,7 @@ def activation_map(features: Tensor) -> Tensor:
         [B, h * w] of length 1, whatever the number and the scale of the channels.
     """
     energy = exact(features).square().sum(dim=1).flatten(1)
-    length = torch.linalg.vector_norm(energy, dim=1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(energy, dim=1, keepdim=True)
     return energy / (length + EPSILON)
 
 
