@@ -133,7 +133,8 @@ class Batches:
                 [_validation_noise(first + i, rows.mean.shape[1:]) for i in range(len(chunk))]
             )
             keep = torch.ones(len(chunk), dtype=torch.bool)
-            batches.append(self._make(rows, Draw(chosen, keep, noise[:, 0], noise[:, 1])))
+            batch = self._make(rows, Draw(chosen, keep, noise[:, 0], noise[:, 1]))
+            batches.append(replace(batch, choice=step_choice(_VALIDATION_SEED, first)))
         return batches
 
     def _make(self, rows: CachedBatch, drawn: Draw) -> Batch:

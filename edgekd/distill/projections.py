@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekd.distill.terms.registry import weighted_terms
+from edgekd.recipe import LossSection
 from edgekd.student.arch import StudentArch
 from edgekd.student.importance import magnitude_importance
 from edgekd.student.mapping import tensor_map
@@ -52,19 +54,24 @@ def _projection(kept: Tensor, width: int) -> nn.Conv2d:
     return projection
 
 
-def add_projections(student: nn.Module, arch: StudentArch, teacher: Any) -> None:
-    """Give a student a regressor for each block that is narrower than its teacher's.
+def add_projections(
+    student: nn.Module, arch: StudentArch, teacher: Any, losses: LossSection
+) -> None:
+    """Give a student a regressor for each narrowed block that a term wants at full width.
 
     FitNets (Romero et al. 2015, equation 3), with 1x1 convolutions. No random number is drawn.
 
     Args:
         teacher: the teacher's U-Net.
     """
-    config, state = dict(teacher.config), teacher.state_dict()
-    narrowed = [pair for pair in block_pairs(arch, config) if not pair.same_width]
+    config = dict(teacher.config)
+    pairs = [pair for term, _ in weighted_terms(losses) for pair in term.pairs(arch, config)]
+    wanted = {pair.student for pair in pairs if pair.project}
+    blocks = block_pairs(arch, config)
+    narrowed = [pair for pair in blocks if pair.student in wanted and not pair.same_width]
     if not narrowed:
         return
-    sources = tensor_map(arch, config, magnitude_importance(state))
+    sources = tensor_map(arch, config, magnitude_importance(teacher.state_dict()))
     projections = nn.ModuleDict()
     for pair in narrowed:
         kept = sources[_stream(pair.student, len(arch.stages) - 1)].kept[0]

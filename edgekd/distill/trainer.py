@@ -65,8 +65,7 @@ def new_student(section: DistillSection, arch: StudentArch, teacher_unet: Any) -
             torch.manual_seed(section.seed)
             student = diffusers.UNet2DConditionModel.from_config(config)
         student.to(teacher_unet.device)
-    if section.losses.feature:
-        add_projections(student, arch, teacher_unet)
+    add_projections(student, arch, teacher_unet, section.losses)
     if section.gradient_checkpointing:
         student.enable_gradient_checkpointing()
     # Evaluation mode: a U-Net has no layer that must train differently, and the dropout that

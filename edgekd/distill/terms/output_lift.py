@@ -14,6 +14,7 @@ from torch import Tensor
 
 from edgekd.distill.terms.floats import exact
 from edgekd.distill.terms.term import Forward, Term
+from edgekd.errors import InputError
 
 EPSILON = 1e-8
 
@@ -33,11 +34,14 @@ def group_by_error(student: Tensor, teacher: Tensor, groups: int) -> tuple[Tenso
         both as [B, G, E / G].
 
     Raises:
-        ValueError: elements that cannot be cut so.
+        InputError: elements that cannot be cut so.
     """
     batch, elements = student.shape
     if elements % groups:
-        raise ValueError(f"`{groups}` groups must divide the {elements} elements of a prediction")
+        raise InputError(
+            f"`distill.losses.lift_groups` must divide the {elements} elements of a prediction",
+            str(groups),
+        )
     order = (teacher - student).detach().abs().argsort(dim=1, stable=True)
     shape = (batch, groups, elements // groups)
     return student.gather(1, order).view(shape), teacher.gather(1, order).view(shape)

@@ -7,6 +7,7 @@ from fixtures.unets import FOUR, NARROW, THREE
 from edgekd.diffusion.taps import Taps
 from edgekd.distill.objective import Nets
 from edgekd.distill.projections import add_projections, drop_projections, project, projections_of
+from edgekd.recipe import LossSection
 from edgekd.student.arch import StageArch, StudentArch
 from edgekd.student.build import build_student
 from edgekd.student.resolve import preset
@@ -18,7 +19,7 @@ ARCH = StudentArch(stages=NARROW)
 def nets(make_unet) -> Nets:
     teacher = make_unet(**THREE)
     student = build_student(teacher, ARCH)
-    add_projections(student, ARCH, teacher)
+    add_projections(student, ARCH, teacher, LossSection())
     return Nets(student, teacher, ARCH)
 
 
@@ -53,7 +54,7 @@ def test_no_random_number_is_drawn(make_unet):
     teacher = make_unet(**THREE)
     student = build_student(teacher, ARCH)
     before = torch.get_rng_state()
-    add_projections(student, ARCH, teacher)
+    add_projections(student, ARCH, teacher, LossSection())
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -70,7 +71,7 @@ def test_students_of_the_teachers_widths_need_none(make_unet):
     teacher = make_unet(**FOUR)
     arch = preset("bk-sdm-small", teacher.config)
     student = build_student(teacher, arch)
-    add_projections(student, arch, teacher)
+    add_projections(student, arch, teacher, LossSection())
     assert projections_of(student) == {}
 
 
@@ -84,5 +85,12 @@ def test_an_empty_down_block_is_projected_too(make_unet):
     )
     arch = StudentArch(stages=stages, mid=False)
     student = build_student(teacher, arch)
-    add_projections(student, arch, teacher)
+    add_projections(student, arch, teacher, LossSection())
     assert "down_blocks_3" in projections_of(student)
+
+
+def test_terms_that_want_no_projection_bring_none(make_unet):
+    teacher = make_unet(**THREE)
+    student = build_student(teacher, ARCH)
+    add_projections(student, ARCH, teacher, LossSection(feature=0, activation_map=1))
+    assert projections_of(student) == {}

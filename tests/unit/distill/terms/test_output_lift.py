@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from edgekd.distill.terms.output_lift import fit, group_by_error, lift, parts
+from edgekd.errors import InputError
 
 S = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 NOISE = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -68,7 +69,7 @@ def test_one_line_for_each_group_fits_better_than_one_for_all():
 
 
 def test_groups_that_do_not_divide_a_prediction_are_refused():
-    with pytest.raises(ValueError, match="`3` groups must divide the 32 elements"):
+    with pytest.raises(InputError, match="must divide the 32 elements of a prediction, but got 3"):
         lift(S, T, 3)
 
 
