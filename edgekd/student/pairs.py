@@ -9,6 +9,9 @@ from edgekd.student.arch import StudentArch
 from edgekd.student.layout import unet_layers
 from edgekd.student.plan import plan_student
 
+# `attn1` looks at the image, `attn2` at the text.
+AttentionKind = Literal["attn1", "attn2"]
+
 
 class BlockPair(NamedTuple):
     """Outputs of blocks at one place, of one resolution.
@@ -63,12 +66,9 @@ def _last_layer(stage: int, pairs: int, attends: bool) -> str:
 
 
 def attention_pairs(
-    arch: StudentArch, teacher_config: Mapping[str, Any], kind: Literal["attn1", "attn2"]
+    arch: StudentArch, teacher_config: Mapping[str, Any], kind: AttentionKind
 ) -> list[tuple[str, str]]:
     """Points `(teacher, student)` of each attention of the student and the one it came from.
-
-    Args:
-        kind: `attn1` looks at the image, `attn2` at the text.
 
     Raises:
         InputError: see `edgekd.student.plan.plan_student`.

@@ -11,8 +11,9 @@ Shapes: B batch, H heads, N = B * H, Q queries, K keys, d channels of a head.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,10 @@ from torch.utils.checkpoint import checkpoint
 
 from edgekd.diffusion.taps import AttentionTap
 from edgekd.distill.terms.floats import exact
-from edgekd.distill.terms.term import Forward, Tapped
+from edgekd.distill.terms.term import Forward, TapPair, Tapped
+from edgekd.errors import InputError
+from edgekd.student.arch import StudentArch
+from edgekd.student.pairs import AttentionKind, attention_pairs
 from edgekd.training.draws import generator
 
 # 32 MiB in fp32: all heads of 256 queries at 64x64 latents.
@@ -171,3 +175,17 @@ def chosen_layers(count: int, most: int, seed: int) -> Sequence[int]:
         count, generator=generator(seed, "attention layers", 0)
     ).tolist()
     return sorted(chosen[:most])
+
+
+def attention_layers(
+    arch: StudentArch, teacher_config: Mapping[str, Any], kind: AttentionKind
+) -> list[TapPair]:
+    """Every attention of a kind in the student, with the one that its weights came from.
+
+    Raises:
+        InputError: there is none.
+    """
+    pairs = attention_pairs(arch, teacher_config, kind)
+    if not pairs:
+        raise InputError("a term that compares attention must have a student that attends", "none")
+    return [TapPair(ours, theirs) for theirs, ours in pairs]

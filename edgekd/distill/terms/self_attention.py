@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
-from edgekd.distill.terms.attention_transfer import attention_transfer
-from edgekd.distill.terms.term import TapPair, Term
-from edgekd.student.arch import StudentArch
-from edgekd.student.pairs import attention_pairs
-
-
-def layers(arch: StudentArch, teacher_config: Mapping[str, Any]) -> list[TapPair]:
-    """Every self-attention of the student, with the one that its weights came from."""
-    pairs = attention_pairs(arch, teacher_config, "attn1")
-    return [TapPair(ours, theirs) for theirs, ours in pairs]
-
+from edgekd.distill.terms.attention_transfer import attention_layers, attention_transfer
+from edgekd.distill.terms.term import Term
 
 TERM = Term(
     "self_attention",
@@ -23,5 +13,5 @@ TERM = Term(
     needs_teacher=True,
     uses_prediction=False,
     value=attention_transfer,
-    pairs=layers,
+    pairs=partial(attention_layers, kind="attn1"),
 )

@@ -7,6 +7,7 @@ import torch
 from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.distill.batches import Batch, Batches
 from edgekd.distill.objective import Nets, Objective, predict, total
+from edgekd.errors import InputError
 from edgekd.recipe import LossSection
 from edgekd.student.build import build_student
 from edgekd.student.resolve import full
@@ -144,3 +145,9 @@ def test_terms_inside_the_unet_fade_and_those_of_its_output_stay(small):
     for progress, factor in ((0.0, 1.0), (0.25, 0.5), (0.5, 0.0), (1.0, 0.0)):
         hints = {"feature": 0.4 * factor, "activation_map": 0.2 * factor}
         assert objective.weights_at(progress) == pytest.approx({**stay, **hints})
+
+
+def test_hints_that_would_leave_nothing_are_refused(small):
+    section = LossSection(task=0, output=0, feature=1, hints_until=0.5)
+    with pytest.raises(InputError, match="must leave a term of the prediction, but got feature"):
+        Objective(small.nets, section, small.schedule, None)

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from fixtures.unets import THREE
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -19,7 +20,9 @@ from edgekd.distill.terms.attention_transfer import (
 )
 from edgekd.distill.terms.self_attention import TERM
 from edgekd.distill.terms.term import Forward, Tapped
+from edgekd.errors import InputError
 from edgekd.recipe import LossSection
+from edgekd.student.arch import StageArch, StudentArch
 
 ALL = Choice(seed=0, queries=10**6, temperature=1.0)
 
@@ -34,33 +37,29 @@ def tap(
     return AttentionTap(q, k, v, heads, size**-0.5)
 
 
+def logits(attention: AttentionTap) -> torch.Tensor:
+    """All of `q k^T / sqrt(d)`, [B, heads, Q, K]."""
+    q, k = (x.unflatten(2, (attention.heads, -1)) for x in (attention.q, attention.k))
+    return torch.einsum("bqhd,bkhd->bhqk", q, k) * attention.scale
+
+
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 7.0])
 def test_it_is_torchs_divergence_of_the_maps(temperature):
     """Against torch's own KL of whole maps: `batchmean` divides by the first dimension."""
     student, teacher = tap(0, heads=2, size=4, keys=5), tap(1, heads=2, size=4, keys=5)
     softened = [
-        torch.log_softmax(a._split(a.q) @ a._split(a.k).mT * a.scale / temperature, -1).flatten(
-            0, 2
-        )
-        for a in (student, teacher)
+        torch.log_softmax(logits(a) / temperature, -1).flatten(0, 2) for a in (student, teacher)
     ]
-    expected = temperature**2 * nn.functional.kl_div(
-        *softened, reduction="batchmean", log_target=True
-    )
+    divergence_of_maps = nn.functional.kl_div(*softened, reduction="batchmean", log_target=True)
     choice = Choice(0, 10**6, temperature)
     value = attention_distance(Tapped(student, teacher), 0, choice)
-    assert value.item() == pytest.approx(expected.item(), rel=1e-6)  # `_split` is fp32
+    assert value.item() == pytest.approx(temperature**2 * divergence_of_maps.item(), rel=1e-9)
 
 
 def test_a_warm_comparison_is_one_of_logits():
     """Hinton et al. 2015, section 2.1: half the variance of the logits' differences."""
     student, teacher = tap(0, 2, 4), tap(1, 2, 4)
-    z = [
-        (a.q.unflatten(2, (2, 4)).transpose(1, 2), a.k.unflatten(2, (2, 4)))
-        for a in (student, teacher)
-    ]
-    logits = [q @ k.permute(0, 2, 3, 1) * 0.5 for q, k in z]
-    limit = (logits[1] - logits[0]).var(dim=-1, correction=0).mean() / 2
+    limit = (logits(teacher) - logits(student)).var(dim=-1, correction=0).mean() / 2
     value = attention_distance(Tapped(student, teacher), 0, Choice(0, 10**6, 1e4))
     assert value.item() == pytest.approx(limit.item(), rel=1e-3)
 
@@ -227,3 +226,10 @@ def test_other_tokens_and_features_are_refused():
         attention_distance(Tapped(tap(0, 2, 4), tap(1, 2, 4, tokens=6)), 0, ALL)
     with pytest.raises(TypeError, match="attn1"):
         Tapped(torch.zeros(1), torch.zeros(1)).attentions()
+
+
+def test_a_student_without_attention_is_refused():
+    bare = {"down_transformers": ((), ()), "up_transformers": ((), (), ())}
+    arch = StudentArch(stages=(*(StageArch(**bare),) * 2, StageArch()), mid=False)
+    with pytest.raises(InputError, match="must have a student that attends"):
+        TERM.pairs(arch, THREE)
