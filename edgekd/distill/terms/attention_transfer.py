@@ -2,8 +2,8 @@
 
 A whole self-attention map of SD 1.5 at 64x64 latents, [8, 4096, 4096] in fp32, is 0.54 GB for
 one sample and layer. So a step compares some layers only, of each a sample of queries (each with
-all of its keys), and never holds more than `CHUNK` probabilities of each side at once: the
-backward pass computes them anew.
+all of its keys), and never holds more than `CHUNK` probabilities of each side at once: none are
+left for the backward pass.
 
 Shapes: B batch, H heads, N = B * H, Q queries, K keys, d channels of a head.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from edgekd.diffusion.taps import AttentionTap
 from edgekd.distill.terms.floats import exact
@@ -27,8 +27,8 @@ from edgekd.student.arch import StudentArch
 from edgekd.student.pairs import AttentionKind, attention_pairs
 from edgekd.training.draws import generator
 
-# 32 MiB in fp32: all heads of 256 queries at 64x64 latents.
-CHUNK = 2**23
+# 4 MiB in fp32, one head of 256 queries at 64x64 latents: it stays in a CPU's cache.
+CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,39 @@ class Logits:
         return torch.log_softmax(z * (self.scale / temperature), dim=-1)
 
 
+class _SummedDivergence(torch.autograd.Function):
+    """`sum KL(softmax(z_T / t) || softmax(z_S / t))` over heads and queries.
+
+    With `z_S = s a b^T` the gradient is `dKL/dz_S = (softmax(z_S / t) - softmax(z_T / t)) / t`.
+    It is multiplied out with a and b while the probabilities are there, so that only gradients
+    of the size of a and b stay for the backward pass.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, a: Tensor, b: Tensor, scale: float, teacher: Logits, temperature: float
+    ) -> Tensor:
+        student = Logits(a, b, scale)
+        total, into_a, into_b = a.new_zeros(()), torch.empty_like(a), torch.empty_like(b)
+        heads = max(1, CHUNK // (a.shape[1] * b.shape[1]))
+        for first in range(0, len(a), heads):
+            part = slice(first, first + heads)
+            target, ours = teacher.over(temperature, part), student.over(temperature, part)
+            wanted = target.exp()
+            total += (target.sub_(ours).mul_(wanted)).sum()
+            slope = ours.exp_().sub_(wanted).mul_(scale / temperature)
+            into_a[part] = slope @ b[part]
+            into_b[part] = slope.transpose(1, 2) @ a[part]
+        ctx.save_for_backward(into_a, into_b)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        into_a, into_b = ctx.saved_tensors
+        return into_a * gradient, into_b * gradient, None, None, None
+
+
 def divergence(student: Logits, teacher: Logits, temperature: float) -> Tensor:
     """`t^2 KL(softmax(z_T / t) || softmax(z_S / t))`, mean over heads and queries.
 
@@ -62,23 +95,11 @@ def divergence(student: Logits, teacher: Logits, temperature: float) -> Tensor:
         student: N heads, Q queries and K keys like the teacher's; d may differ.
         teacher: no gradient goes into it.
     """
-
-    def summed(part: slice) -> Tensor:
-        with torch.no_grad():
-            target = teacher.over(temperature, part)
-        return (target.exp() * (target - student.over(temperature, part))).sum()
-
     heads, queries = student.a.shape[:2]
-    size = max(1, CHUNK // (queries * student.b.shape[1]))
-    parts = [slice(first, first + size) for first in range(0, heads, size)]
-    if len(parts) == 1:
-        total = summed(parts[0])
-    else:
-        sums = [
-            checkpoint(summed, part, use_reentrant=False, preserve_rng_state=False)
-            for part in parts
-        ]
-        total = torch.stack(sums).sum()
+    fixed = Logits(teacher.a.detach(), teacher.b.detach(), teacher.scale)
+    total: Tensor = _SummedDivergence.apply(  # type: ignore[no-untyped-call]
+        student.a, student.b, student.scale, fixed, temperature
+    )
     return temperature**2 * total / (heads * queries)
 
 
