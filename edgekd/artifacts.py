@@ -6,6 +6,7 @@ whose key is unchanged is not run again: see `edgekd.folders.finished`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +32,33 @@ class TeacherCache:
 
 
 @dataclass(frozen=True)
-class StudentCheckpoint:
-    """A diffusers pipeline folder that holds a distilled student."""
+class Trajectories:
+    """A teacher's pictures with the way to them. See `edgekd.distill.trajectories`."""
+
+    root: Path
+    key: str
+
+
+@dataclass(frozen=True)
+class TrainedPart:
+    """A trained component in diffusers' layout, and the log of its training."""
 
     path: Path
     key: str
     metrics_path: Path
+
+
+@dataclass(frozen=True)
+class StudentCheckpoint:
+    """A diffusers pipeline folder that holds a distilled student.
+
+    Attributes:
+        curves: log of each phase of its training, by the phase's name.
+    """
+
+    path: Path
+    key: str
+    curves: Mapping[str, Path]
 
 
 @dataclass(frozen=True)

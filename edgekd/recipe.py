@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -166,17 +166,49 @@ def is_loss_term(name: str) -> bool:
     return name in entries(TERMS)
 
 
-class DistillSection(Section):
-    steps: int = Field(..., ge=1)
+class LoopSection(Section):
+    """A training loop's settings."""
+
+    steps: int = Field(1_000, ge=1)
     batch_size: int = Field(32, ge=1, description="samples per step and process")
     gradient_accumulation: int = Field(1, ge=1)
-    gradient_checkpointing: bool = False
     learning_rate: float = Field(1e-4, gt=0)
     warmup_steps: int = Field(0, ge=0)
     weight_decay: float = Field(0.01, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     lr_schedule: Literal["constant", "cosine"] = "cosine"
     ema_decay: float = Field(0.995, ge=0.0, lt=1.0, description="0: no EMA")
+    checkpoint_every: int = Field(100, ge=1)
+    validate_every: int = Field(100, ge=1)
+    validation_samples: int = Field(128, ge=1)
+    sample_every: int = Field(0, ge=0, description="0: sample sheet only at the end")
+
+
+class FewStepSection(LoopSection):
+    """The phase `few_step`: the student draws its teacher's guided pictures in a few steps."""
+
+    student_steps: int = Field(4, ge=1, le=50, description="steps of the student's sampler")
+    teacher_steps: int = Field(
+        16, ge=1, description="least steps of the teacher's sampler (DPM-Solver++ 2M)"
+    )
+    guidance_scale: float = Field(
+        7.5, ge=1.0, description="of the teacher's pictures; the student needs no guidance"
+    )
+    trajectories: int = Field(
+        10_000, ge=1, description="of the teacher, drawn before the training and kept"
+    )
+    batch_size: int = Field(16, ge=1, description="trajectories per step and process")
+    learning_rate: float = Field(5e-5, gt=0)
+
+
+PhaseName = Literal["kd", "few_step"]
+
+
+class DistillSection(LoopSection):
+    """What the student is taught: the phases in their order; the loop's settings are of `kd`."""
+
+    phases: list[PhaseName] = Field(["kd", "few_step"], min_length=1)
+    gradient_checkpointing: bool = False
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware computes it, else fp32"
     )
@@ -185,15 +217,19 @@ class DistillSection(Section):
         "teacher", description="student's first weights"
     )
     losses: LossSection = LossSection()
-    checkpoint_every: int = Field(100, ge=1)
-    validate_every: int = Field(100, ge=1)
-    validation_samples: int = Field(128, ge=1)
-    sample_every: int = Field(0, ge=0, description="0: sample sheet only at the end")
+    few_step: FewStepSection = FewStepSection()
     sample_prompts: list[str] = Field([], description="fixed prompts; empty: from validation")
     sample_steps: int = Field(20, ge=1)
-    guidance_scale: float = Field(4.0, ge=1.0)
+    guidance_scale: float = Field(4.0, ge=1.0, description="of the sample sheets of `kd`")
     threads: int = Field(0, ge=0, description="CPU threads; 0: torch's default")
     seed: int = Field(0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _each_phase_once(self) -> DistillSection:
+        order = [name for name in get_args(PhaseName) if name in self.phases]
+        if self.phases != order:
+            raise ValueError(f"`phases` must be some of {list(get_args(PhaseName))}, in this order")
+        return self
 
 
 class ExportSection(Section):

@@ -5,9 +5,8 @@ The files and their dtypes are described in `edgekd.data.cache`, which reads the
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,7 +26,7 @@ from edgekd.file_record import finish
 from edgekd.files import atomic_file, code_key, hash_value, write_json
 from edgekd.folders import finished, resumable_folder
 from edgekd.parts import note_part
-from edgekd.processes.pool import ordered_map
+from edgekd.processes.pool import batch_threads, ordered_map
 from edgekd.progress import Advance, Progress
 
 __all__ = ["CachedLatents", "build_cache", "cache_key", "find_cache"]
@@ -66,7 +65,7 @@ def build_cache(
         shards = [*list_shards(data, "train"), *list_shards(data, "validation")]
         with (
             resumable_folder(out, key) as partial,
-            _threads(teacher.device) as pool,
+            batch_threads(teacher.device) as pool,
             progress.track("encode with the teacher", data.train + data.validation) as advance,
         ):
             encoder = _Encoder(teacher, pool, batch_size)
@@ -74,25 +73,6 @@ def build_cache(
                 _cache_shard(shard, partial, encoder, advance)
             finish(partial, key, teacher_key=teacher.info.key, data_key=data.key)
     return TeacherCache(out, key, teacher.info.key)
-
-
-@contextlib.contextmanager
-def _threads(device: torch.device) -> Iterator[Executor | None]:
-    """On a CPU, as many threads as torch would use, each with a batch of its own.
-
-    Small models on small images waste most of the time of threads that share a batch;
-    and a batch on one thread gives the same bits on any number of cores.
-    """
-    count = torch.get_num_threads()
-    if device.type != "cpu":
-        yield None
-        return
-    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(count)
 
 
 @dataclass(frozen=True)

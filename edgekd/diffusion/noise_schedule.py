@@ -47,6 +47,27 @@ class NoiseSchedule:
         signal, sigma = self._scales(timesteps)
         return signal * noise - sigma * latents
 
+    def ddim_step(self, latents: Tensor, prediction: Tensor, timestep: int, to: int) -> Tensor:
+        """Latents [B, C, h, w] of timestep `to`, from those of `timestep` and what is predicted.
+
+        `sqrt(a_to) x_0 + sqrt(1 - a_to) noise` with the predicted picture and noise (Song et al.
+        2020, equation 12 with eta 0).
+
+        Args:
+            to: below 0 for the picture itself.
+        """
+        alpha = self.alphas_cumprod[timestep]
+        signal, sigma = alpha.sqrt(), (1.0 - alpha).sqrt()
+        if self.prediction_type == "epsilon":
+            picture, noise = (latents - sigma * prediction) / signal, prediction
+        else:
+            picture = signal * latents - sigma * prediction
+            noise = sigma * latents + signal * prediction
+        if to < 0:
+            return picture
+        following = self.alphas_cumprod[to]
+        return following.sqrt() * picture + (1.0 - following).sqrt() * noise
+
     def snr(self, timesteps: Tensor) -> Tensor:
         """Signal-to-noise ratios `a_t / (1 - a_t)` [B]."""
         alphas = self.alphas_cumprod[timesteps]

@@ -1,4 +1,4 @@
-"""The folder of a distillation run."""
+"""The folder of one phase of a distillation."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from edgekd.files import writing
 from edgekd.training.checkpoint import CHECKPOINTS, Checkpoints
 from edgekd.training.log import METRICS_FILE
 
-STUDENT = "student"
 BOARD = "tensorboard"
-# What a run writes into its folder beside its student and its checkpoints.
+# What a run writes into its folder beside its result and its checkpoints.
 OWN_FILES = (
     ARTIFACT_FILE,
     METRICS_FILE,
@@ -27,10 +26,17 @@ class RunFolder:
 
     Attributes:
         key: hash of everything that the result depends on; nothing of another key is used.
+        part: the pipeline's component that the run trains.
     """
 
     path: Path
     key: str
+    part: str = "unet"
+
+    @property
+    def result(self) -> Path:
+        """The trained component, in diffusers' layout."""
+        return self.path / self.part
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -39,7 +45,7 @@ class RunFolder:
     def clear(self) -> None:
         """Remove what a run of another key left, and nothing of the user's.
 
-        Its student stays until this run's takes its place.
+        Its result stays until this run's takes its place.
         """
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)

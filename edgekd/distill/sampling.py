@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 from edgekd.diffusion.load import Teacher, make_pipeline
 from edgekd.distill.batches import Latents
 from edgekd.files import atomic_file
-from edgekd.recipe import DistillSection
 from edgekd.training.draws import generator
 
 Pixels = npt.NDArray[np.uint8]
@@ -23,9 +22,18 @@ _GAP = 4  # pixels between pictures
 _BATCH = 4  # prompts drawn at once
 
 
-def choose_prompts(section: DistillSection, latents: Latents) -> list[str]:
+@dataclass(frozen=True)
+class Session:
+    """How pictures are drawn: a diffusers scheduler, its steps, the guidance scale."""
+
+    scheduler: Any
+    steps: int
+    guidance_scale: float
+
+
+def choose_prompts(asked: Sequence[str], latents: Latents) -> list[str]:
     """The recipe's, or different captions spread over a split; fewer where it has fewer."""
-    return section.sample_prompts or spread_captions(latents, DEFAULT_PROMPTS)
+    return [*asked] or spread_captions(latents, DEFAULT_PROMPTS)
 
 
 def spread_captions(latents: Latents, count: int) -> list[str]:
@@ -48,27 +56,36 @@ class SampleSheet:
 
     Args:
         teacher: gives all components but the U-Net, and the first row.
-        section: steps of the teacher's scheduler, guidance, and the seed of the noise.
+        taught: how the teacher draws.
+        session: how the student does.
         prompts: fixed prompts.
         latent_size: side of the latents that the student learns from.
+        seed: of the noise.
     """
 
     def __init__(
-        self, teacher: Teacher, section: DistillSection, prompts: Sequence[str], latent_size: int
+        self,
+        teacher: Teacher,
+        taught: Session,
+        session: Session,
+        prompts: Sequence[str],
+        latent_size: int,
+        seed: int,
     ) -> None:
-        self._teacher, self._section, self._prompts = teacher, section, list(prompts)
+        self._teacher, self._taught, self._session = teacher, taught, session
+        self._prompts, self._seed = list(prompts), seed
         self._latent_size = latent_size
         self._first_row: list[Pixels] | None = None
 
     def draw(self, unet: Any) -> Pixels:
         """The sheet of a student's U-Net, uint8 [H, W, 3]."""
         if self._first_row is None:
-            self._first_row = self._generate(self._teacher.unet)
-        return grid([self._first_row, self._generate(unet)])
+            self._first_row = self._generate(self._teacher.unet, self._taught)
+        return grid([self._first_row, self._generate(unet, self._session)])
 
     @torch.no_grad()
-    def _generate(self, unet: Any) -> list[Pixels]:
-        pipeline = make_pipeline(replace(self._teacher, unet=unet))
+    def _generate(self, unet: Any, session: Session) -> list[Pixels]:
+        pipeline = make_pipeline(replace(self._teacher, unet=unet, scheduler=session.scheduler))
         info = self._teacher.info
         shape = (info.latent_channels, self._latent_size, self._latent_size)
         side = self._latent_size * info.vae_scale_factor
@@ -76,8 +93,7 @@ class SampleSheet:
         for first in range(0, len(self._prompts), _BATCH):
             prompts = self._prompts[first : first + _BATCH]
             sources = [
-                generator(self._section.seed, "sheet", i)
-                for i in range(first, first + len(prompts))
+                generator(self._seed, "sheet", i) for i in range(first, first + len(prompts))
             ]
             noise = torch.stack([torch.randn(shape, generator=source) for source in sources])
             images = pipeline(
@@ -87,8 +103,8 @@ class SampleSheet:
                 width=side,
                 # For schedulers that add noise at each step.
                 generator=sources,
-                num_inference_steps=self._section.sample_steps,
-                guidance_scale=self._section.guidance_scale,
+                num_inference_steps=session.steps,
+                guidance_scale=session.guidance_scale,
                 output_type="np",
             ).images
             pictures += [(image * 255).round().astype(np.uint8) for image in images]

@@ -22,6 +22,17 @@ class Sources:
     train: Latents
     validation: Latents
 
+    def check(self) -> None:
+        """Raises InputError: a split is empty."""
+        for name, split in (("training", self.train), ("validation", self.validation)):
+            if len(split) == 0:
+                raise InputError(f"the {name} split must have samples", "0")
+
+    @property
+    def latent_size(self) -> int:
+        """Side of the latents."""
+        return int(self.train.batch(torch.tensor([0])).mean.shape[-1])
+
 
 class Source(Protocol):
     """Loads what a student learns from."""

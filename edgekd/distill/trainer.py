@@ -10,111 +10,57 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgekd.diffusion.noise_schedule import read_schedule
-from edgekd.distill.batches import Batches
 from edgekd.distill.folder import BOARD, RunFolder
-from edgekd.distill.objective import Nets, Objective, total
-from edgekd.distill.sampling import SampleSheet, choose_prompts, save_png
-from edgekd.distill.sources import Sources
-from edgekd.distill.validation import Validation
-from edgekd.errors import GateError, InputError
+from edgekd.distill.lesson import Lesson
+from edgekd.distill.objective import total
+from edgekd.distill.sampling import save_png
+from edgekd.errors import GateError
 from edgekd.files import writing
-from edgekd.libraries import diffusers
 from edgekd.progress import Progress
-from edgekd.recipe import DistillSection
-from edgekd.student.arch import StudentArch
-from edgekd.student.build import build_student
-from edgekd.student.config import to_unet_config
+from edgekd.recipe import LoopSection
 from edgekd.training.checkpoint import (
     Checkpoint,
     load_optimizers,
     load_weights,
     optimizer_tensors,
 )
-from edgekd.training.draws import BatchPlan, step_positions
 from edgekd.training.ema import Ema
 from edgekd.training.log import MetricsLog
-from edgekd.training.precision import autocast_dtype, training_attention
 from edgekd.training.schedule import RateSchedule
 
 # A cosine schedule ends here rather than at 0, so that the last steps are not without effect.
 FINAL_RATE = 0.01
 
 
-def rate_schedule(section: DistillSection) -> RateSchedule:
+def rate_schedule(section: LoopSection) -> RateSchedule:
     """Linear warm-up, then constant or a cosine whose end is the last step."""
     warmup = section.warmup_steps
     fall = 0 if section.lr_schedule == "constant" else max(1, section.steps - warmup - 1)
     return RateSchedule(section.learning_rate, warmup, warmup, fall, FINAL_RATE)
 
 
-def new_student(section: DistillSection, arch: StudentArch, teacher_unet: Any) -> Any:
-    """The student with its first weights: the teacher's, or random ones of the recipe's seed."""
-    if section.initialise == "teacher":
-        student = build_student(teacher_unet, arch)
-    else:
-        config = to_unet_config(arch, dict(teacher_unet.config))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(section.seed)
-            student = diffusers.UNet2DConditionModel.from_config(config)
-        student.to(teacher_unet.device)
-    if section.gradient_checkpointing:
-        student.enable_gradient_checkpointing()
-    # Evaluation mode: a U-Net has no layer that must train differently, and the dropout that
-    # a config may ask for would draw from the global generator.
-    return student.requires_grad_(True).eval()
-
-
 class Trainer:
     """A student in training.
 
     Args:
-        arch: explicit student architecture.
+        section: of the lesson's own loop.
         accelerator: of accelerate, without mixed precision.
-
-    Raises:
-        InputError: see `distill`.
     """
 
     def __init__(
-        self,
-        section: DistillSection,
-        arch: StudentArch,
-        sources: Sources,
-        folder: RunFolder,
-        accelerator: Any,
+        self, section: LoopSection, lesson: Lesson, folder: RunFolder, accelerator: Any
     ) -> None:
-        teacher, train, validation = sources.teacher, sources.train, sources.validation
-        for name, split in (("training", train), ("validation", validation)):
-            if len(split) == 0:
-                raise InputError(f"the {name} split must have samples", "0")
-        self.section, self.accelerator, self.folder = section, accelerator, folder
-        autocast = autocast_dtype(section.precision, accelerator.device)
-        schedule = read_schedule(teacher.scheduler)
-        self.batches = Batches(train, teacher.info, teacher.vae.config, schedule)
-        held_out = Batches(validation, teacher.info, teacher.vae.config, schedule)
-        self.validation = Validation(
-            held_out.validation(section.validation_samples, section.batch_size),
-            teacher.unet,
-            autocast,
-        )
-        latent_size = train.batch(torch.tensor([0])).mean.shape[-1]
-        self.sheet = SampleSheet(teacher, section, choose_prompts(section, validation), latent_size)
-        self.plan = BatchPlan(
-            section.batch_size, section.gradient_accumulation, accelerator.num_processes
-        )
-        self.student = new_student(section, arch, teacher.unet)
+        self.section, self.lesson, self.folder = section, lesson, folder
+        self.accelerator = accelerator
+        self.student = lesson.model
         self.ema = Ema(self.student, section.ema_decay)
-        self._attention = [
-            training_attention(unet, accelerator.device, autocast)
-            for unet in (teacher.unet, self.student, self.ema.model)
-        ]
         self._rates = rate_schedule(section)
         self._optimizer = torch.optim.AdamW(
             self.student.parameters(),
@@ -123,13 +69,13 @@ class Trainer:
             fused=accelerator.device.type in ("cpu", "cuda"),
         )
         self._wrapped: nn.Module = accelerator.prepare_model(self.student)
-        self._objective = Objective(
-            Nets(self._wrapped, teacher.unet, arch),
-            section.losses,
-            schedule.to(accelerator.device),
-            autocast,
-        )
         self._last: Checkpoint | None = None
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """What a step is done in."""
+        with self.lesson.attached(self._wrapped, self.ema.model):
+            yield
 
     def run(self, progress: Progress) -> None:
         """Train from the last checkpoint, or from the start, to the last step."""
@@ -145,10 +91,10 @@ class Trainer:
                 kept = step if self._last else -1
                 board = self.folder.path / BOARD
                 log = stack.enter_context(MetricsLog(self.folder.path, kept, board))
-            stack.enter_context(self._objective)
-            for attention in self._attention:
-                stack.enter_context(attention)
-            advance = stack.enter_context(progress.track("distill", section.steps))
+            stack.enter_context(self.attached())
+            advance = stack.enter_context(
+                progress.track(f"distill: {self.lesson.name}", section.steps)
+            )
             advance(step, resumed=True)
             if log and not self._last:
                 self._validate(0, log, progress)
@@ -170,7 +116,9 @@ class Trainer:
         load_weights(parameters, self._last.load("student"))
         load_weights(dict(self.ema.model.named_parameters()), self._last.load("average"))
         load_optimizers(parameters, self._last.load("optimizer"), self._optimizer)
-        progress.info(f"  distill: continuing at step {self._last.step} of {self.section.steps}")
+        progress.info(
+            f"  {self.lesson.name}: continuing at step {self._last.step} of {self.section.steps}"
+        )
         return self._last.step
 
     def _save(self, step: int) -> None:
@@ -185,43 +133,51 @@ class Trainer:
         )
 
     def _step(self, step: int) -> dict[str, float]:
-        """Optimiser step `step` (from 0). Returns its row of `metrics.jsonl`."""
-        section, started = self.section, time.monotonic()
-        self._optimizer.zero_grad(set_to_none=True)
-        weights = self._objective.weights
-        sums = torch.zeros(len(weights), device=self.accelerator.device)
-        for micro in range(self.plan.accumulation):
-            last = micro == self.plan.accumulation - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self._wrapped):
-                terms = self._micro_batch(step, micro)
-            sums += torch.stack([terms[name] for name in weights]) / self.plan.accumulation
-        values = self.accelerator.reduce(sums, "mean").tolist()
-        raw = dict(zip(weights, values, strict=True))
-        norm = float(nn.utils.clip_grad_norm_(self.student.parameters(), section.max_grad_norm))
-        self._check_finite(step + 1, {**raw, "gradient": norm})
-        rate = self._rates.at(step)
+        """Step `step` (from 0), of one or more updates. Returns its row of `metrics.jsonl`."""
+        started, updates = time.monotonic(), self.lesson.updates
+        weights, rate = self.lesson.weights, self._rates.at(step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        self._optimizer.step()
-        self.ema.update(self.student, step)
+        rows = [self._update(step, update) for update in range(updates)]
+        mean = {name: sum(row[name] for row in rows) / updates for name in rows[0]}
+        raw = {name: mean[name] for name in weights}
+        samples = (
+            self.section.batch_size
+            * self.section.gradient_accumulation
+            * self.accelerator.num_processes
+        )
         return {
             "step": step + 1,
-            "loss": total(raw, weights),
+            "loss": total(raw, dict(weights)),
             **raw,
             **{f"{name}_weighted": weights[name] * value for name, value in raw.items()},
-            "grad_norm": norm,
+            "grad_norm": mean["gradient"],
             "lr": rate,
-            "samples_per_s": self.plan.step_samples / max(time.monotonic() - started, 1e-9),
+            "samples_per_s": samples / max(time.monotonic() - started, 1e-9),
         }
 
-    def _micro_batch(self, step: int, micro: int) -> dict[str, Tensor]:
+    def _update(self, step: int, update: int) -> dict[str, float]:
+        """One update of the weights. Returns its terms and the gradient's norm."""
+        section, weights = self.section, self.lesson.weights
+        self._optimizer.zero_grad(set_to_none=True)
+        sums = torch.zeros(len(weights), device=self.accelerator.device)
+        for micro in range(section.gradient_accumulation):
+            last = micro == section.gradient_accumulation - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self._wrapped):
+                terms = self._micro_batch(step, update, micro)
+            sums += torch.stack([terms[name] for name in weights]) / section.gradient_accumulation
+        values = self.accelerator.reduce(sums, "mean").tolist()
+        norm = float(nn.utils.clip_grad_norm_(self.student.parameters(), section.max_grad_norm))
+        row = {**dict(zip(weights, values, strict=True)), "gradient": norm}
+        self._check_finite(step + 1, row)
+        self._optimizer.step()
+        self.ema.update(self.student, step * self.lesson.updates + update)
+        return row
+
+    def _micro_batch(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
         """Add one micro-batch's gradients. Returns its terms."""
-        positions = step_positions(step, micro, self.accelerator.process_index, self.plan)
-        batch = self.batches.training(
-            self.section.seed, positions, self.plan, self.section.text_dropout
-        )
-        terms = self._objective.terms(batch.to(self.accelerator.device))
-        loss = total(terms, self._objective.weights) / self.plan.accumulation
+        terms = self.lesson.terms(step, update, micro)
+        loss = total(terms, dict(self.lesson.weights)) / self.section.gradient_accumulation
         self.accelerator.backward(loss)
         return {name: value.detach() for name, value in terms.items()}
 
@@ -233,7 +189,7 @@ class Trainer:
                 raise GateError(
                     f"the `{name}` term must be finite",
                     f"{value} at step {step}",
-                    f"Last good checkpoint: {good}. Lower `distill.learning_rate` or the "
+                    f"Last good checkpoint: {good}. Lower `{self.lesson.field}.learning_rate` or "
                     "term's weight.",
                 )
 
@@ -254,16 +210,13 @@ class Trainer:
             self._save(step)
 
     def _validate(self, step: int, log: MetricsLog, progress: Progress) -> None:
-        losses = self.validation.measure(self.ema.model)
+        losses = self.lesson.validate(self.ema.model)
         self._check_finite(step, losses)
         log.write({"step": step, **losses})
-        progress.info(
-            f"  step {step}: validation loss {losses['validation_task']:.4f}, "
-            f"distance to the teacher {losses['validation_output']:.4f}"
-        )
+        progress.info(f"  step {step}: {self.lesson.describe(losses)}")
 
     def _draw(self, step: int, log: MetricsLog) -> None:
-        sheet = self.sheet.draw(self.ema.model)
+        sheet = self.lesson.draw(self.ema.model)
         path = self._sheet_path(step)
         with writing(path):
             save_png(sheet, path)

@@ -10,9 +10,9 @@ from edgekd.artifacts import PreparedData
 from edgekd.errors import InputError
 from edgekd.file_record import finish
 from edgekd.files import code_key, hash_value
-from edgekd.jobs.distill import train_student
 from edgekd.jobs.matrix import student_case
-from edgekd.jobs.plan import Plan, make_plan, with_sized_teacher
+from edgekd.jobs.phases import train_student
+from edgekd.jobs.plan import Plan, make_plan, needed_phases, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress
 from edgekd.reading import read_json
@@ -37,7 +37,8 @@ def _variant_plans(plan: Plan) -> dict[str, Plan]:
         values = override(plan.recipe.model_dump(), variant.assignments)
         recipe = validate(Recipe, values, f"variant `{variant.name}`")
         arch = resolve_arch(recipe.student, config)
-        plans[variant.name] = replace(plan, recipe=recipe, arch=arch)
+        phases = needed_phases(recipe.distill, arch, config)
+        plans[variant.name] = replace(plan, recipe=recipe, arch=arch, phases=phases)
     return plans
 
 
@@ -74,7 +75,8 @@ def _trained_cases(
         mine = replace(variants[variant.name], teacher=plan.teacher)
         student = train_student(mine, cache, out, progress)
         cases.append(Case(f"student {variant.name}", "student", TORCH, "fp32", student.path))
-        curves[variant.name] = student.metrics_path
+        for phase, path in student.curves.items():
+            curves[f"{variant.name} {phase}"] = path
     return cases, curves, data
 
 

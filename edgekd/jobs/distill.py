@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.artifacts import ExportedPipeline, PreparedData, StudentCheckpoint, TeacherCache
+from edgekd.artifacts import ExportedPipeline, PreparedData, StudentCheckpoint
 from edgekd.files import code_key, hash_value
 from edgekd.jobs.gates import check_gates
 from edgekd.jobs.matrix import matrix
+from edgekd.jobs.phases import train_student
 from edgekd.jobs.plan import Plan, describe, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress, format_seconds
@@ -23,22 +23,6 @@ from edgekd.run_folder import open_run
 
 if TYPE_CHECKING:
     from edgekd.jobs.forecast import Forecast
-
-
-def train_student(
-    plan: Plan, cache: TeacherCache, out: Path, progress: Progress
-) -> StudentCheckpoint:
-    """Distil one student; named by its architecture, recipe section and the cache's content."""
-    from edgekd.distill.folder import RunFolder
-    from edgekd.distill.loop import distill
-    from edgekd.distill.sources import CachedTeacher
-
-    # How often it is saved decides nothing: a run goes on with another interval.
-    section = plan.recipe.distill
-    settings = section.model_dump(exclude={"checkpoint_every"})
-    key = hash_value([code_key(), plan.arch.model_dump(), settings, cache.key])
-    source = CachedTeacher(plan.teacher.path, cache)
-    return distill(section, plan.arch, source, RunFolder(out, key), progress)
 
 
 def parity_prompts(data: PreparedData, count: int) -> list[str]:
@@ -154,7 +138,7 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
                 matrix(plan, student, exports),
                 data,
                 key=report_key(plan, data, student.key, exports),
-                curves={"student": student.metrics_path},
+                curves=dict(student.curves),
                 deploy=(plan.target.runtime, plan.target.deploy),
             )
             report = benchmark(request, run / "report", progress)

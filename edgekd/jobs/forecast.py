@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekd.jobs.plan import Plan
-    from edgekd.recipe import DistillSection
+    from edgekd.recipe import DistillSection, FewStepSection
     from edgekd.student.arch import StudentArch
 
 # A training step costs its forward pass, and about twice that for the two gradients.
@@ -79,6 +79,16 @@ def checking_macs(
     )
 
 
+def few_step_macs(section: FewStepSection, teacher_macs: float, student_macs: float) -> float:
+    """MACs of the phase `few_step`: the teacher's trajectories, and the student's training."""
+    guided = 2 if section.guidance_scale > 1 else 1
+    held_out = section.validation_samples
+    drawing = (section.trajectories + held_out) * section.teacher_steps * guided * teacher_macs
+    validations = 1 + -(-section.steps // section.validate_every)
+    trained = section.steps * section.batch_size * section.gradient_accumulation * TRAIN_TO_FORWARD
+    return drawing + section.student_steps * student_macs * (trained + validations * held_out)
+
+
 def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.0) -> float:
     """Time forward passes of a diffusers U-Net on random input for about `seconds`.
 
@@ -139,15 +149,20 @@ def forecast(plan: Plan) -> Forecast:
     size = recipe.data.side // teacher.vae_scale_factor
     teacher_macs, student_macs = macs(whole, size), macs(plan.arch, size)
     precisions = len(plan.precisions)
-    passes = suite.quality.samples * suite.generation.steps * (2 if suite.generation.guided else 1)
-    drawing = passes * (2 * teacher_macs + (1 + precisions) * student_macs)
-    section = recipe.distill
-    training = distill_macs(section, teacher_macs, student_macs)
-    prompts = len(section.sample_prompts) or DEFAULT_PROMPTS
-    checking = checking_macs(section, prompts, teacher_macs, student_macs)
+    section, samples = recipe.distill, suite.quality.samples
+    passes = suite.generation.steps * (2 if suite.generation.guided else 1)
+    taught = section.few_step.student_steps if "few_step" in plan.phases else passes
+    drawing = samples * (2 * passes * teacher_macs + (1 + precisions) * taught * student_macs)
+    training = 0.0
+    if "kd" in plan.phases:
+        prompts = len(section.sample_prompts) or DEFAULT_PROMPTS
+        training += distill_macs(section, teacher_macs, student_macs)
+        training += checking_macs(section, prompts, teacher_macs, student_macs)
+    if "few_step" in plan.phases:
+        training += few_step_macs(section.few_step, teacher_macs, student_macs)
     return Forecast(
         {
-            "distill": START_SECONDS + (training + checking) / pace,
+            "distill": START_SECONDS * len(plan.phases) + training / pace,
             "export": EXPORT_SECONDS * (1 + precisions),
             "benchmark": drawing / pace + ROW_SECONDS * (3 + precisions),
         }

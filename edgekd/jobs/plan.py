@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import InputError
 from edgekd.files import write_json, write_text
 from edgekd.reading import read_json
-from edgekd.recipe import Recipe
+from edgekd.recipe import DistillSection, PhaseName, Recipe
 from edgekd.resources import find_yaml, resolve_pipeline
 from edgekd.run_folder import check_place
 from edgekd.target import Target
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe, a target and a teacher that have passed every check that needs no computation."""
+    """A recipe, a target and a teacher that have passed every check that needs no computation.
+
+    Attributes:
+        arch: of the student, with every field explicit.
+        phases: those of the recipe that have anything to teach this student.
+    """
 
     recipe: Recipe
     target: Target
@@ -31,6 +37,7 @@ class Plan:
     teacher: TeacherInfo
     arch: StudentArch
     run: Path
+    phases: tuple[PhaseName, ...]
     gates: tuple[Gate, ...] = ()
 
     @property
@@ -61,7 +68,10 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     bounds = gates(recipe, target, [metric.descriptor for metric in load_metrics()])
     config = read_json(teacher.path / "unet" / "config.json")
     arch = resolve_arch(recipe.student, config)
-    plan = Plan(at_resolution(recipe, teacher), target, suite, teacher, arch, run, tuple(bounds))
+    phases = needed_phases(recipe.distill, arch, config)
+    plan = Plan(
+        at_resolution(recipe, teacher), target, suite, teacher, arch, run, phases, tuple(bounds)
+    )
     for precision in plan.precisions:
         if precision not in exporter.precisions:
             raise InputError(
@@ -74,6 +84,28 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
             repr(plan.precisions),
         )
     return plan
+
+
+def needed_phases(
+    section: DistillSection, arch: StudentArch, teacher_config: Mapping[str, Any]
+) -> tuple[PhaseName, ...]:
+    """The recipe's phases but for `kd` where the student is a whole copy of its teacher.
+
+    Raises:
+        InputError: no phase is left.
+    """
+    from edgekd.student.resolve import full
+
+    knows_all = section.initialise == "teacher" and arch == full(teacher_config)
+    phases = tuple(name for name in section.phases if name != "kd" or not knows_all)
+    if not phases:
+        raise InputError(
+            "`distill.phases` must teach something to a student that is a whole copy of its "
+            "teacher",
+            repr(section.phases),
+            "Add `few_step`, or choose a smaller `student.preset`.",
+        )
+    return phases
 
 
 def at_resolution(recipe: Recipe, teacher: TeacherInfo) -> Recipe:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from edgekd.processes.child import Child
+
+if TYPE_CHECKING:
+    import torch
 
 Arguments = ParamSpec("Arguments")
 Task = TypeVar("Task")
@@ -90,6 +94,27 @@ class Pool(ThreadPoolExecutor):
         self.shutdown(cancel_futures=True)
         for child in self._children:
             child.close()
+
+
+@contextlib.contextmanager
+def batch_threads(device: torch.device) -> Iterator[Executor | None]:
+    """On a CPU, as many threads as torch would use, each for a batch of its own; elsewhere None.
+
+    Small models on small images waste most of the time of threads that share a batch;
+    and a batch on one thread gives the same bits on any number of cores.
+    """
+    import torch
+
+    count = torch.get_num_threads()
+    if device.type != "cpu":
+        yield None
+        return
+    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(count)
 
 
 def ordered_map(

@@ -122,9 +122,12 @@ def raw_latencies(report: Report) -> Markup | None:
 
 
 _LOSS = {"loss": "loss (sum of weighted terms)"}
+_FEW_STEP = {"trajectory": "few steps: teacher's trajectory"}
 _VALIDATION = {
     "validation_task": "validation, task",
     "validation_output": "validation, output",
+    "validation_picture": "validation, few-step picture",
+    "validation_step": "validation, mean over steps",
 }
 # Term -> the teacher's own figure, drawn as a line in the same panel.
 _TEACHER_LINES = {"validation_task": "validation_teacher_task"}
@@ -136,7 +139,7 @@ def curve_terms(curves: Mapping[str, Mapping[str, Points]]) -> list[tuple[str, s
     from edgekd.distill.terms.registry import titles
 
     present = {term for curve in curves.values() for term, points in curve.items() if points}
-    known = {**_LOSS, **titles(present), **_VALIDATION}
+    known = {**_LOSS, **titles(present), **_FEW_STEP, **_VALIDATION}
     others = present - set(known) - _OTHER - set(_TEACHER_LINES.values())
     extra = sorted(term for term in others if not term.endswith("_weighted"))
     shown = [(term, title) for term, title in known.items() if term in present]
@@ -144,12 +147,12 @@ def curve_terms(curves: Mapping[str, Mapping[str, Points]]) -> list[tuple[str, s
 
 
 def curve_colors(curves: Sequence[str], rows: Sequence[Row]) -> dict[str, str]:
-    """A run has the colour of the first row whose name holds the run's name as a word."""
+    """A run has the colour of the first row whose name holds the run's first word."""
     of_row = row_colors(rows)
     left = iter([color for color in SERIES if color not in of_row.values()])
     colors = {}
     for name in curves:
-        owners = [row for row in of_row if row == name or name in row.split()]
+        owners = [row for row in of_row if row == name or name.split()[0] in row.split()]
         colors[name] = of_row[owners[0]] if owners else next(left, SERIES[-1])
     return colors
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from edgekd.errors import InputError
-from edgekd.files import write_json
+from edgekd.files import write_json, write_text
 from edgekd.folders import atomic_folder
 from edgekd.libraries import diffusers
 from edgekd.reading import read_json
@@ -55,12 +56,44 @@ def build_student(unet: Any, arch: StudentArch, importance: Importance | None = 
     return student.requires_grad_(True).eval()
 
 
-def save_student(teacher_path: Path, unet: Any, out: Path) -> None:
+@dataclass(frozen=True)
+class Deployment:
+    """How a student wants to be drawn, where that is not its teacher's way.
+
+    Attributes:
+        scheduler: a diffusers scheduler.
+        steps, guidance_scale: written into the model card's header, where edgekd and the model
+            hub read them.
+    """
+
+    scheduler: Any
+    steps: int
+    guidance_scale: float
+
+
+def save_model(model: Any, out: Path) -> None:
+    """Write one model as diffusers does, whole or not at all, with safetensors."""
+    with atomic_folder(out) as folder:
+        model.save_pretrained(folder, safe_serialization=True)
+        _forget_origin(folder / "config.json")
+
+
+def save_student(
+    teacher_path: Path,
+    unet: Any,
+    out: Path,
+    vae: Path | None = None,
+    deployed: Deployment | None = None,
+) -> None:
     """Write a whole pipeline folder: the student's U-Net, the teacher's other components.
 
     The folder loads in stock diffusers. It appears under its name only when it is whole. Of
     a component that has safetensors, pickled copies of the same weights are left out;
     everything else is copied as it is, licence files included.
+
+    Args:
+        vae: folder of a VAE that takes the place of the teacher's.
+        deployed: how it is drawn; None: as its teacher.
 
     Raises:
         InputError: `teacher_path` is no pipeline folder, or a component that draws is missing.
@@ -74,7 +107,10 @@ def save_student(teacher_path: Path, unet: Any, out: Path) -> None:
         for name in _components(index):
             if name in _DISPENSABLE and not (teacher_path / name).exists():
                 index[name] = [None, None]
-            else:
+            elif name == "vae" and vae is not None:
+                _copy_component(vae, folder / name)
+                index[name] = ["diffusers", read_json(vae / "config.json")["_class_name"]]
+            elif name != "scheduler" or deployed is None:
                 _copy_component(teacher_path / name, folder / name)
         if index.get("safety_checker", [None])[0] is None and "requires_safety_checker" in index:
             index["requires_safety_checker"] = False
@@ -84,8 +120,33 @@ def save_student(teacher_path: Path, unet: Any, out: Path) -> None:
         unet.save_pretrained(folder / "unet", safe_serialization=True)
         _forget_origin(folder / "unet" / "config.json")
         index["unet"] = ["diffusers", "UNet2DConditionModel"]
+        if deployed is not None:
+            deployed.scheduler.save_pretrained(folder / "scheduler")
+            index["scheduler"] = ["diffusers", type(deployed.scheduler).__name__]
+            write_text(folder / "README.md", _card(deployed))
         index.pop("_name_or_path", None)
         write_json(folder / "model_index.json", index)
+
+
+def _card(deployed: Deployment) -> str:
+    return f"""---
+library_name: diffusers
+pipeline_tag: text-to-image
+inference:
+  parameters:
+    num_inference_steps: {deployed.steps}
+    guidance_scale: {deployed.guidance_scale:g}
+---
+# A distilled student
+
+Draw it with its own scheduler in {deployed.steps} steps and `guidance_scale` \
+{deployed.guidance_scale:g}, as it was trained: other numbers give worse pictures.
+
+```python
+pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")
+pipeline(prompt, num_inference_steps={deployed.steps}, guidance_scale={deployed.guidance_scale:g})
+```
+"""
 
 
 def _components(index: dict[str, Any]) -> list[str]:

@@ -26,7 +26,9 @@ _PRESETS = {
     "bk-sdm-tiny": _Preset(mid=False, removed_stages=1),
 }
 _BK_SDM_STAGE = StageArch(down=(0,), up=(0, 2))
-PRESETS = tuple(_PRESETS)
+# The teacher's own architecture.
+FULL = "full"
+PRESETS = (FULL, *_PRESETS)
 
 
 def resolve(arch: StudentArch, teacher_config: Mapping[str, Any]) -> StudentArch:
@@ -50,12 +52,14 @@ def preset(name: str, config: Mapping[str, Any]) -> StudentArch:
 
     Args:
         name: one of `PRESETS`.
-        config: the teacher's U-Net config; two pairs per down block, as in Stable Diffusion
-            1.x, 2.x and XL and in the starter teacher.
+        config: the teacher's U-Net config; for all but `full` with two pairs per down block, as
+            in Stable Diffusion 1.x, 2.x and XL and in the starter teacher.
 
     Raises:
         InputError: unknown name, or a teacher that the preset does not fit.
     """
+    if name == FULL:
+        return full(config)
     if name not in _PRESETS:
         raise InputError(f"the preset must be one of {', '.join(PRESETS)}", repr(name))
     chosen, shape = _PRESETS[name], read_shape(config)

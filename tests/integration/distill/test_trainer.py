@@ -28,12 +28,11 @@ def _weights(model: Any) -> torch.Tensor:
 
 
 def test_a_run_leaves_a_student_and_its_records(bench, tmp_path):
-    from edgekd.diffusion.load import load_teacher
+    from edgekd.diffusion.load import load_model
 
     result = bench.run(tmp_path / "run")
-    unet = load_teacher(result.path).unet
-    assert unet.dtype == torch.float32
-    assert result.path == tmp_path / "run" / "student"
+    assert load_model(tmp_path / "run", "unet").dtype == torch.float32
+    assert result.path == tmp_path / "run" / "unet"
     rows = read_rows(result.metrics_path)
     assert [row["step"] for row in rows] == [0, 1, 2, 2, 3, 4, 4]
     first = rows[1]
@@ -47,7 +46,7 @@ def test_a_run_leaves_a_student_and_its_records(bench, tmp_path):
 
 def test_weights_scale_terms(bench, tmp_path):
     trainer = bench.trainer(tmp_path, losses={"task": 0.5, "output": 0, "feature": 2})
-    with trainer._objective:
+    with trainer.attached():
         row = trainer._step(0)
     assert row["task_weighted"] == 0.5 * row["task"]
     assert row["feature_weighted"] == 2 * row["feature"]
@@ -65,7 +64,7 @@ def test_a_stopped_run_goes_on_with_the_same_bits(bench, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             stopped.run(Silent())
     assert _numbers(tmp_path / "stopped" / "metrics.jsonl")[-1]["step"] == 5
-    assert not (tmp_path / "stopped" / "student").exists()
+    assert not (tmp_path / "stopped" / "unet").exists()
 
     resumed = bench.trainer(tmp_path / "stopped", checkpoint_every=3, steps=7)
     resumed.run(Silent())
@@ -147,7 +146,7 @@ def test_accumulated_micro_batches_equal_one_batch(bench, tmp_path):
     ]
     rows = []
     for trainer in trainers:
-        with trainer._objective:
+        with trainer.attached():
             rows.append(trainer._step(0))
     assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], rel=1e-5)
     assert rows[0]["grad_norm"] == pytest.approx(rows[1]["grad_norm"], rel=1e-4)

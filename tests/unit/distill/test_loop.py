@@ -14,14 +14,13 @@ def test_a_cache_of_another_teacher_is_refused(tiny_teacher, tmp_path):
         CachedTeacher(tiny_teacher, cache).load(torch.device("cpu"))
 
 
-def test_processes_that_cannot_join_are_refused(bench, monkeypatch):
+def test_processes_that_cannot_join_are_refused(monkeypatch):
     """Each would believe to be the first and write the same files."""
-    section = bench.section()
-    alone = make_accelerator(section)
+    alone = make_accelerator()
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr("accelerate.Accelerator", lambda **options: alone)
     with pytest.raises(InputError, match="WORLD_SIZE=2"):
-        make_accelerator(section)
+        make_accelerator()
 
 
 def test_threads_are_given_back(bench, tmp_path, monkeypatch):

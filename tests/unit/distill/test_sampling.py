@@ -5,7 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from edgekd.distill.sampling import SampleSheet, choose_prompts, grid, save_png, spread_captions
+from edgekd.distill.sampling import (
+    SampleSheet,
+    Session,
+    choose_prompts,
+    grid,
+    save_png,
+    spread_captions,
+)
 from edgekd.student.build import build_student
 
 
@@ -29,8 +36,8 @@ def test_prompts_are_different_and_spread():
 
 
 def test_prompts_of_the_recipe_are_taken_as_they_are(bench):
-    assert choose_prompts(bench.section(sample_prompts=["x", "x"]), bench.train) == ["x", "x"]
-    assert len(choose_prompts(bench.section(sample_prompts=[]), bench.train)) == 3
+    assert choose_prompts(["x", "x"], bench.train) == ["x", "x"]
+    assert len(choose_prompts([], bench.train)) == 3
 
 
 def test_grid_places_rows_and_columns():
@@ -51,8 +58,8 @@ def test_rows_share_their_noise(share, bench, tmp_path):
     latent_size = teacher.info.latent_size // share
     before = torch.get_rng_state()
     prompts = ["a red apple", "a car"]
-    section = bench.section(sample_steps=2, guidance_scale=3.0)
-    sheet = SampleSheet(teacher, section, prompts, latent_size)
+    session = Session(teacher.scheduler, steps=2, guidance_scale=3.0)
+    sheet = SampleSheet(teacher, session, session, prompts, latent_size, seed=0)
     same = sheet.draw(build_student(teacher.unet, full(dict(teacher.unet.config))))
     size = latent_size * teacher.info.vae_scale_factor
     assert same.shape[0] == 2 * size + 4

@@ -3,6 +3,7 @@ import torch
 from fixtures.outside import TERM
 
 from edgekd.benchmark.suite import is_recipe_field
+from edgekd.distill.kd import unused_parameters
 from edgekd.distill.loop import make_accelerator
 from edgekd.distill.terms.registry import get_term, needs_teacher, titles
 from edgekd.distill.terms.term import Forward
@@ -22,7 +23,8 @@ def test_what_a_term_needs_is_asked_of_it(install, bench):
     assert with_teacher == alone.steps * alone.batch_size * 11.0
     # Features alone leave the last layers without a gradient.
     for section, unused in ((alone, True), (bench.section(), False)):
-        assert make_accelerator(section).ddp_handler.find_unused_parameters == unused
+        accelerator = make_accelerator(unused_parameters(section))
+        assert accelerator.ddp_handler.find_unused_parameters == unused
 
 
 def test_every_term_has_its_entry_points_name():

@@ -1,0 +1,68 @@
+"""What a U-Net is told when it draws pictures of cached captions.
+
+Shapes: B pictures, [B, L, D] text embeddings, [B, P] pooled ones, [B, 6] SDXL's sizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgekd.diffusion.encode import added_conditions
+from edgekd.diffusion.load import Teacher
+from edgekd.distill.batches import Latents
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Text, and SDXL's added conditions.
+
+    Attributes:
+        encoder_hidden_states: [B, L, D].
+        added: tensors of B rows; None but for SDXL.
+    """
+
+    encoder_hidden_states: Tensor
+    added: dict[str, Tensor] | None
+
+    def after(self, other: Conditions) -> Conditions:
+        """Another's rows, then these."""
+        added = None
+        if self.added is not None and other.added is not None:
+            added = {name: torch.cat([other.added[name], self.added[name]]) for name in self.added}
+        text = torch.cat([other.encoder_hidden_states, self.encoder_hidden_states])
+        return Conditions(text, added)
+
+
+def caption_conditions(
+    teacher: Teacher, latents: Latents, rows: Tensor, latent_size: int
+) -> Conditions:
+    """Of pictures of some samples' captions, drawn whole at a size, on the teacher's device.
+
+    Args:
+        rows: [B] samples.
+    """
+    cached = latents.batch(rows)
+    return _conditions(teacher, cached.encoder_hidden_states, cached.pooled, latent_size)
+
+
+def empty_conditions(
+    teacher: Teacher, latents: Latents, count: int, latent_size: int
+) -> Conditions:
+    """Of pictures of nothing in particular, `count` times."""
+    text, pooled = latents.empty()
+    repeated = None if pooled is None else pooled.expand(count, -1)
+    return _conditions(teacher, text.expand(count, -1, -1), repeated, latent_size)
+
+
+def _conditions(
+    teacher: Teacher, text: Tensor, pooled: Tensor | None, latent_size: int
+) -> Conditions:
+    side = float(latent_size * teacher.info.vae_scale_factor)
+    # As diffusers' pipeline tells it of a picture that is drawn whole.
+    sizes = torch.tensor([[side, side, 0.0, 0.0, side, side]]).repeat(len(text), 1)
+    pooled = None if pooled is None else pooled.float().to(teacher.device)
+    added = added_conditions(teacher.info, pooled, sizes.to(teacher.device))
+    return Conditions(text.float().to(teacher.device), added)

@@ -1,0 +1,58 @@
+"""What a student is taught in one phase: all that differs between the phases' loops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from edgekd.distill.sampling import Pixels
+
+
+class Lesson(Protocol):
+    """One phase of a student's training.
+
+    Attributes:
+        name: of the phase.
+        field: of its settings in the recipe.
+        model: what learns, trainable and in evaluation mode, on its device.
+        weights: of each term in the loss.
+        updates: optimiser updates of one step.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def field(self) -> str: ...
+    @property
+    def model(self) -> nn.Module: ...
+    @property
+    def weights(self) -> Mapping[str, float]: ...
+    @property
+    def updates(self) -> int: ...
+
+    def attached(self, wrapped: nn.Module, average: nn.Module) -> AbstractContextManager[None]:
+        """Teach this model, wrapped for several processes or not, until the context is left.
+
+        Args:
+            average: the one that is validated and drawn with.
+        """
+
+    def terms(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
+        """Raw value of each term of `weights` for a micro-batch: scalars with gradients.
+
+        A pure function of the model's weights and the arguments, but for what it made of the same
+        step's earlier updates.
+        """
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Losses on held-out samples; names begin with `validation`."""
+
+    def describe(self, losses: Mapping[str, float]) -> str:
+        """What `validate` found, for people."""
+
+    def draw(self, model: nn.Module) -> Pixels:
+        """A sample sheet, uint8 [H, W, 3]."""

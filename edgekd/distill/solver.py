@@ -1,0 +1,115 @@
+"""From noise to a picture: which timesteps a few-step student visits, and its teacher's solver.
+
+Shapes: B batch, [B, C, h, w] latents; T timesteps of the noise schedule, n steps of the student.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgekd.errors import InputError
+from edgekd.libraries import diffusers
+
+# What the teacher predicts for latents [B, C, h, w] at one timestep.
+Predict = Callable[[Tensor, int], Tensor]
+
+
+def student_timesteps(timesteps: int, steps: int) -> list[int]:
+    """The n timesteps at which the student looks at its latents, `T - i T / n - 1`.
+
+    The `trailing` spacing (Lin et al. 2023, "Common diffusion noise schedules", table 2): it
+    begins at noise alone, and a step ends where the next one begins.
+
+    Raises:
+        InputError: T is no multiple of n; stock samplers then step past their own timesteps.
+    """
+    if timesteps % steps:
+        raise InputError(
+            "`distill.few_step.student_steps` must divide the teacher's "
+            f"`num_train_timesteps` {timesteps}",
+            str(steps),
+        )
+    stride = timesteps // steps
+    return [timesteps - i * stride - 1 for i in range(steps)]
+
+
+def teacher_timesteps(timesteps: int, steps: int, least: int) -> list[int]:
+    """The student's timesteps, with each interval cut into equal parts: `least` or more in all.
+
+    Raises:
+        InputError: see `student_timesteps`; also more parts than timesteps.
+    """
+    if least > timesteps:
+        raise InputError(
+            f"`distill.few_step.teacher_steps <= {timesteps}` (`num_train_timesteps`) must hold",
+            str(least),
+        )
+    stride, parts = timesteps // steps, -(-least // steps)
+    starts = student_timesteps(timesteps, steps)
+    return [start - round(part * stride / parts) for start in starts for part in range(parts)]
+
+
+def dpm_solver(scheduler: Any, timesteps: list[int]) -> Any:
+    """DPM-Solver++(2M) on the noise schedule of a diffusers scheduler (Lu et al. 2022, alg. 2).
+
+    Its last step, to no noise at all, is of first order: extrapolated, it spoils the picture.
+    """
+    solver = diffusers.DPMSolverMultistepScheduler.from_config(
+        scheduler.config,
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        solver_type="midpoint",
+        final_sigmas_type="zero",
+        lower_order_final=True,
+        euler_at_final=True,
+        thresholding=False,
+        use_karras_sigmas=False,
+        use_exponential_sigmas=False,
+        use_beta_sigmas=False,
+        use_lu_lambdas=False,
+        use_flow_sigmas=False,
+        lambda_min_clipped=-float("inf"),
+        variance_type=None,
+    )
+    solver.set_timesteps(timesteps=timesteps)
+    return solver
+
+
+def solve(noise: Tensor, predict: Predict, solver: Any, steps: int) -> Tensor:
+    """The teacher's way from noise, at the borders of the student's steps.
+
+    Args:
+        noise: [B, C, h, w].
+        solver: of `dpm_solver`, on timesteps of `teacher_timesteps`.
+        steps: n.
+
+    Returns:
+        [B, n + 1, C, h, w]: the noise, the latents at the end of each interval.
+    """
+    parts = len(solver.timesteps) // steps
+    latents, states = noise, [noise]
+    for index, timestep in enumerate(solver.timesteps.tolist()):
+        latents = solver.step(predict(latents, timestep), timestep, latents).prev_sample
+        if (index + 1) % parts == 0:
+            states.append(latents)
+    return torch.stack(states, dim=1)
+
+
+def deployed_scheduler(scheduler: Any) -> Any:
+    """The stock scheduler that draws a few-step student as it was trained: DDIM, trailing.
+
+    Args:
+        scheduler: the teacher's.
+    """
+    return diffusers.DDIMScheduler.from_config(
+        scheduler.config,
+        timestep_spacing="trailing",
+        set_alpha_to_one=True,
+        clip_sample=False,
+        thresholding=False,
+        steps_offset=1,
+    )
