@@ -1,4 +1,4 @@
-"""A narrow VAE in the place of a teacher's: a stock `AutoencoderKL` config in the same latent space.
+"""A narrow VAE for a teacher's U-Nets: a stock `AutoencoderKL` config in the same latent space.
 
 Of the pictures that a student draws in few steps, decoding is a large part. The narrow VAE keeps
 its teacher's latents (channels, scaling, shift, size), so that any U-Net of that teacher draws
