@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd.distill.batches import Latents
 from edgekd.distill.decoder_latents import DecoderLatents, GeneratedLatents
 from edgekd.distill.decoder_losses import feature_distance, moment_distance, pixel_distance
 from edgekd.distill.sampling import Pixels, grid
@@ -94,12 +93,10 @@ class DecoderMatching:
         )
         self._autocast = autocast_dtype(section.precision, accelerator.device)
 
-        def latents(cached: Latents, drawn: GeneratedLatents | None) -> DecoderLatents:
-            share = settings.generated
-            return DecoderLatents(cached, drawn, teacher.config, share, settings.crop)
-
-        self._train = latents(sources.train, generated and generated.train)
-        self._held_out = latents(sources.validation, generated and generated.validation)
+        made = (teacher.config, settings.generated, settings.crop)
+        train, held_out = (generated.train, generated.validation) if generated else (None, None)
+        self._train = DecoderLatents(sources.train, train, *made)
+        self._held_out = DecoderLatents(sources.validation, held_out, *made)
         config = narrow_vae_config(teacher.config, settings.width, settings.layers)
         fitted_on = self._train.means(FITTED).to(teacher.device)
         self.model: nn.Module = NarrowVae(build_narrow_vae(teacher, config, fitted_on))
@@ -164,7 +161,7 @@ class DecoderMatching:
     def _compare(self, vae: Any, latents: Tensor) -> tuple[float, float]:
         quality: list[Tensor] = []
         distance = 0.0
-        for batch in latents.split(self._section.decoder.batch_size):
+        for batch in torch.split(latents, self._section.decoder.batch_size):
             batch = batch.to(self._teacher.device)
             target = self._teacher.decode(batch).sample.clamp(-1, 1)
             quality.append(psnr_db(vae.decode(batch).sample.clamp(-1, 1), target).double().cpu())

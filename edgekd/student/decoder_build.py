@@ -207,12 +207,8 @@ def least_squares(x: Tensor, y: Tensor, ridge: float = RIDGE) -> tuple[Tensor, T
 
 def _rows(x: Tensor, conv: nn.Conv2d) -> tuple[Tensor, Tensor, Tensor]:
     """Random output positions of a convolution: sample, row and column, [M] each."""
-    height, width = (
-        (side + 2 * int(pad) - kernel) // stride + 1
-        for side, pad, kernel, stride in zip(
-            x.shape[2:], conv.padding, conv.kernel_size, conv.stride, strict=True
-        )
-    )
+    (kernel, *_), (stride, *_), pad = conv.kernel_size, conv.stride, _padding(conv)
+    height, width = ((side + 2 * pad - kernel) // stride + 1 for side in x.shape[2:])
     count = len(x) * height * width
     chosen = torch.randperm(count, generator=generator(0, "positions", count))[:POSITIONS]
     chosen = chosen.to(x.device)
@@ -228,12 +224,17 @@ def _values(x: Tensor, rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
 def _patches(x: Tensor, conv: nn.Conv2d, rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """What a convolution sees at output positions, [M, C k k] in the order of its weights."""
     sample, row, column = rows
-    (pad_h, pad_w), (stride_h, stride_w) = conv.padding, conv.stride
-    x = F.pad(x, (int(pad_w), int(pad_w), int(pad_h), int(pad_h)))
-    kernel_h, kernel_w = conv.kernel_size
+    (kernel, *_), (stride, *_) = conv.kernel_size, conv.stride
+    x = F.pad(x, (_padding(conv),) * 4)
     views = [
-        x[sample, :, row * stride_h + i, column * stride_w + j]
-        for i in range(kernel_h)
-        for j in range(kernel_w)
+        x[sample, :, row * stride + i, column * stride + j]
+        for i in range(kernel)
+        for j in range(kernel)
     ]
     return torch.stack(views, dim=2).flatten(1)
+
+
+def _padding(conv: nn.Conv2d) -> int:
+    """Of a square kernel, the same on each side."""
+    assert not isinstance(conv.padding, str)
+    return conv.padding[0]
