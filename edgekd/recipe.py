@@ -118,7 +118,7 @@ class DataSection(SourcesSection):
 
 
 class StudentSection(Section):
-    preset: str | None = Field("bk-sdm-small", description="named architecture")
+    preset: str | None = Field("full", description="named architecture; full: the teacher's")
     arch: dict[str, Any] | None = Field(None, description="explicit StudentArch fields")
 
     @model_validator(mode="after")

@@ -29,7 +29,7 @@ torch.set_num_threads(1)
 from edgekd.artifacts import TeacherCache
 from edgekd.reading import read_json
 from edgekd.distill.folder import RunFolder
-from edgekd.distill.loop import distill
+from edgekd.distill.loop import train_kd
 from edgekd.distill.sources import CachedTeacher
 from edgekd.progress import Silent
 from edgekd.recipe import DistillSection
@@ -46,7 +46,7 @@ def run(out):
     teacher = Path(work["teacher"])
     arch = preset("bk-sdm-small", read_json(teacher / "unet" / "config.json"))
     source = CachedTeacher(teacher, cache)
-    distill(section, arch, source, RunFolder(Path(out), "key"), Silent())
+    train_kd(section, arch, source, RunFolder(Path(out), "key"), Silent())
 
 def fork(out, before=lambda: None):
     child = os.fork()
@@ -83,7 +83,7 @@ else:
     child = fork(out)
     kill_at(child, out / "metrics.jsonl", 8)
     assert wait(child) == -signal.SIGKILL
-    assert not (out / "student").exists()
+    assert not (out / "unet").exists()
     assert wait(fork(out)) == 0
 """
 
@@ -131,7 +131,7 @@ def _curve(out: Path) -> list[dict[str, Any]]:
 
 def _student(out: Path) -> dict[str, torch.Tensor]:
     tensors: dict[str, torch.Tensor] = load_file(
-        out / "student" / "unet" / "diffusion_pytorch_model.safetensors"
+        out / "unet" / "diffusion_pytorch_model.safetensors"
     )
     return tensors
 
@@ -151,12 +151,12 @@ def test_a_run_killed_at_any_point_ends_with_the_same_bits(work, tmp_path):
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     left = sorted(p.name for p in out.iterdir())
-    assert left == ["artifact.json", "metrics.jsonl", "samples", "student", "tensorboard"]
+    assert left == ["artifact.json", "metrics.jsonl", "samples", "tensorboard", "unet"]
 
 
 def test_two_processes_train_the_same_student_as_one(work, tmp_path):
     from edgekd.distill.folder import RunFolder
-    from edgekd.distill.loop import distill
+    from edgekd.distill.loop import train_kd
     from edgekd.distill.sources import CachedTeacher
     from edgekd.recipe import DistillSection
     from edgekd.student.resolve import preset
@@ -165,7 +165,7 @@ def test_two_processes_train_the_same_student_as_one(work, tmp_path):
     section = {**_SECTION, "steps": 4, "precision": "fp32"}
     cache = TeacherCache(Path(work["cache"]), work["cache_key"], work["teacher_key"])
     teacher = Path(work["teacher"])
-    distill(
+    train_kd(
         DistillSection.model_validate(section),
         preset("bk-sdm-small", read_json(teacher / "unet" / "config.json")),
         CachedTeacher(teacher, cache),

@@ -46,7 +46,8 @@ def test_kd_vs_scratch_changes_losses_first_weights_and_rate_only():
     assert set(made) == {f"{kind}-{seed}" for kind in kinds for seed in range(3)}
     changed = {"losses", "initialise", "learning_rate", "seed"}
     for seed in range(3):
-        own = Recipe.model_validate(override(recipe, [f"distill.seed={seed}"])).distill
+        asked = [f"distill.seed={seed}", "distill.phases=[kd]"]
+        own = Recipe.model_validate(override(recipe, asked)).distill
         assert made[f"kd-{seed}"] == own
         for kind in ("task-only", "scratch"):
             section = made[f"{kind}-{seed}"]

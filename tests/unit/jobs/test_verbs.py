@@ -1,15 +1,11 @@
 """Single stages: what they call their students, and what they check before the first long one."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from edgekd.artifacts import TeacherCache
-from edgekd.distill import loop
 from edgekd.errors import InputError
 from edgekd.jobs.benchmark import benchmark_run, student_names
-from edgekd.jobs.distill import train_student
 from edgekd.jobs.export import ExportRequest, export_run
 from edgekd.jobs.plan import make_plan, with_sized_teacher
 from edgekd.progress import Silent
@@ -45,27 +41,6 @@ def test_pictures_have_the_teachers_size_unless_the_recipe_says_another(recipe, 
     plan = make_plan(other, target, tmp_path)
     assert (plan.recipe.data.side, plan.teacher.resolution) == (64, 32)
     assert with_sized_teacher(plan).teacher.resolution == 64
-
-
-def test_a_student_is_named_by_what_makes_it(recipe, tmp_path, monkeypatch):
-    """Its resolved architecture among it, which is handed on; how often it is saved is not."""
-    given: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(loop, "distill", lambda *args: given.append(args))
-    cache = TeacherCache(tmp_path, "key", "teacher")
-
-    def key(section, **changed):
-        values = {**recipe.model_dump(), section: {**recipe.model_dump()[section], **changed}}
-        plan = make_plan(Recipe.model_validate(values), load_target("onnx"), tmp_path)
-        train_student(plan, cache, tmp_path, Silent())
-        assert given[-1][1] == plan.arch
-        return given[-1][3].key
-
-    first = key("distill")
-    assert key("distill", checkpoint_every=7) == first
-    assert key("distill", steps=7) != first
-    assert key("student", preset="bk-sdm-base") != first
-    written = given[0][1].model_dump(mode="json")
-    assert key("student", preset=None, arch=written) == first
 
 
 def test_a_mount_point_is_refused_before_the_export(tiny_teacher, tmp_path, monkeypatch):

@@ -1,0 +1,133 @@
+"""Which phases a student needs, what names their results, and what the student is made of."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd.artifacts import StudentCheckpoint, TeacherCache, TrainedPart
+from edgekd.benchmark.generation import stated_generation
+from edgekd.diffusion.load import load_model
+from edgekd.distill import loop
+from edgekd.errors import InputError
+from edgekd.jobs.phases import train_student
+from edgekd.jobs.plan import Plan, make_plan
+from edgekd.progress import Silent
+from edgekd.reading import read_json
+from edgekd.recipe import Recipe, RowGeneration, load_recipe
+from edgekd.resources import data_root
+from edgekd.student.build import save_model
+from edgekd.target import load_target
+
+
+class Bench:
+    """Trains nothing: notes what the phases are given, and leaves the teacher's U-Net."""
+
+    def __init__(self, teacher: Path, folder: Path) -> None:
+        self.folder, self.given = folder, {}
+        self._recipe = load_recipe(
+            data_root() / "configs" / "starter.yaml", [f"teacher.path={teacher}"]
+        ).model_dump()
+        self._unet = load_model(teacher, "unet")
+
+    def plan(self, **changed: Any) -> Plan:
+        """A plan of the default recipe with these fields, `section__field=value`."""
+        values = {**self._recipe}
+        for name, value in changed.items():
+            *sections, field = name.split("__")
+            node = values
+            for section in sections:
+                node[section] = {**node[section]}
+                node = node[section]
+            node[field] = value
+        return make_plan(Recipe.model_validate(values), load_target("onnx"), self.folder.parent / "run")
+
+    def train(self, **changed: Any) -> StudentCheckpoint:
+        self.given.clear()
+        cache = TeacherCache(self.folder, "key", "teacher")
+        return train_student(self.plan(**changed), cache, self.folder, Silent())
+
+    def kd(self, section: Any, arch: Any, source: Any, folder: Any, progress: Any) -> TrainedPart:
+        self.given["kd"] = folder.key
+        return self._part(folder)
+
+    def few_step(self, section: Any, load: Any, source: Any, places: Any, progress: Any) -> Any:
+        self.given["few_step"] = places.folder.key
+        self.given["trajectories"] = places.trajectories.key
+        return self._part(places.folder)
+
+    def _part(self, folder: Any) -> TrainedPart:
+        save_model(self._unet, folder.result)
+        return TrainedPart(folder.result, folder.key, folder.path / "metrics.jsonl")
+
+
+@pytest.fixture
+def bench(tiny_teacher, tmp_path, monkeypatch) -> Bench:
+    bench = Bench(tiny_teacher, tmp_path / "distill")
+    monkeypatch.setattr(loop, "train_kd", bench.kd)
+    monkeypatch.setattr(loop, "train_few_step", bench.few_step)
+    return bench
+
+
+def test_a_whole_copy_of_the_teacher_has_nothing_to_learn_from_noise(bench):
+    assert bench.plan().phases == ("few_step",)
+    assert bench.plan(distill__initialise="random").phases == ("kd", "few_step")
+    assert bench.plan(student__preset="bk-sdm-small").phases == ("kd", "few_step")
+    assert bench.plan(student__preset="bk-sdm-small", distill__phases=["few_step"]).phases == (
+        "few_step",
+    )
+    with pytest.raises(InputError, match=r"`distill.phases` must teach something"):
+        bench.plan(distill__phases=["kd"])
+
+
+def test_the_student_says_how_it_is_drawn(bench):
+    student = bench.train().path
+    assert student == bench.folder / "student"
+    assert stated_generation(student) == RowGeneration("DDIMScheduler", 2, 1.0)
+    scheduler = read_json(student / "scheduler" / "scheduler_config.json")
+    assert scheduler["timestep_spacing"] == "trailing"
+    assert scheduler["set_alpha_to_one"] is True
+    plain = bench.train(student__preset="bk-sdm-small", distill__phases=["kd"]).path
+    assert stated_generation(plain) is None
+    assert list(bench.given) == ["kd"]
+
+
+SMALL = {"student__preset": "bk-sdm-small"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "new"),
+    [
+        ({"distill__checkpoint_every": 7}, ()),
+        ({"distill__few_step__checkpoint_every": 7}, ()),
+        ({"distill__few_step__steps": 7}, ("few_step",)),
+        ({"distill__few_step__guidance_scale": 7.0}, ("few_step", "trajectories")),
+        ({"distill__few_step__student_steps": 4}, ("few_step", "trajectories")),
+        ({"distill__steps": 7}, ("kd", "few_step")),
+        ({"distill__seed": 7}, ("kd", "few_step", "trajectories")),
+        ({"student__preset": "bk-sdm-base"}, ("kd", "few_step")),
+    ],
+)
+def test_a_phase_is_named_by_what_makes_it(bench, changed, new):
+    """By the phase before it, too. The teacher's trajectories serve any student."""
+    bench.train(**SMALL)
+    before = {**bench.given}
+    bench.train(**{**SMALL, **changed})
+    assert {name for name in before if before[name] != bench.given[name]} == set(new)
+
+
+def test_an_arch_that_is_written_out_is_the_same_student(bench):
+    bench.train(**SMALL)
+    before = {**bench.given}
+    written = bench.plan(**SMALL).arch.model_dump(mode="json")
+    bench.train(student__preset=None, student__arch=written)
+    assert bench.given == before
+
+
+def test_a_student_is_assembled_anew_only_when_a_phase_was(bench):
+    first = bench.train()
+    stamp = (first.path / "model_index.json").stat().st_mtime_ns
+    again = bench.train()
+    assert (again.path / "model_index.json").stat().st_mtime_ns == stamp
+    assert again == first
+    assert bench.train(distill__few_step__steps=7).key != first.key
