@@ -40,7 +40,9 @@ class Bench:
                 node[section] = {**node[section]}
                 node = node[section]
             node[field] = value
-        return make_plan(Recipe.model_validate(values), load_target("onnx"), self.folder.parent / "run")
+        return make_plan(
+            Recipe.model_validate(values), load_target("onnx"), self.folder.parent / "run"
+        )
 
     def train(self, **changed: Any) -> StudentCheckpoint:
         self.given.clear()
