@@ -31,8 +31,8 @@ from edgekd.training.draws import BatchPlan, step_positions
 from edgekd.training.images import psnr_db
 from edgekd.training.precision import autocast_dtype
 
-# Latents that the first weights are fitted on.
-FITTED = 32
+# Latents that the first weights are fitted on: thousands of positions even where they are few.
+FITTED = 16
 # One picture of so many is encoded: the encoder is near its teacher from the start.
 ENCODED = 4
 SHOWN = 8
