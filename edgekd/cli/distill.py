@@ -8,11 +8,13 @@ from edgekd.cli.options import (
     JsonOption,
     OutOption,
     SetOption,
+    StudentOption,
     TargetOption,
     TeacherOption,
     print_json,
     read_recipe,
     run_folder,
+    student_assignments,
 )
 
 
@@ -21,6 +23,7 @@ def distill(
     config: ConfigOption = "starter",
     teacher: TeacherOption = None,
     data: DataOption = None,
+    student: StudentOption = None,
     out: OutOption = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
@@ -29,7 +32,8 @@ def distill(
     from edgekd.progress import console
     from edgekd.target import load_target
 
-    recipe = read_recipe(config, assignments, teacher, data)
+    asked = [*student_assignments(student), *(assignments or [])]
+    recipe = read_recipe(config, asked, teacher, data)
     chosen = load_target(target)
     from edgekd.jobs.distill import distill_run
     from edgekd.jobs.plan import make_plan
