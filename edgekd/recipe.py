@@ -245,6 +245,18 @@ class FewStepSection(LoopSection):
     learning_rate: float = Field(5e-5, gt=0)
 
 
+class DecoderSection(LoopSection):
+    """The phase `decoder`: a narrow VAE takes the place of the teacher's."""
+
+    width: float = Field(0.5, gt=0, le=1, description="share of each stage's channels that stays")
+    layers: int | None = Field(None, ge=1, description="residual blocks of a stage; null: all")
+    perceptual: float = Field(1.0, ge=0, description="weight of EfficientNet-Lite0's features")
+    generated: float = Field(0.5, ge=0, le=1, description="share of drawn latents, if there are")
+    crop: int = Field(32, ge=8, description="side of random crops that larger latents are cut to")
+    batch_size: int = Field(16, ge=1, description="latents per step and process")
+    learning_rate: float = Field(1e-3, gt=0)
+
+
 PhaseName = Literal["kd", "few_step"]
 
 
@@ -262,6 +274,7 @@ class DistillSection(LoopSection):
     )
     losses: LossSection = LossSection()
     few_step: FewStepSection = FewStepSection()
+    decoder: DecoderSection = DecoderSection()
     sample_prompts: list[str] = Field([], description="fixed prompts; empty: from validation")
     sample_steps: int = Field(20, ge=1)
     guidance_scale: float = Field(4.0, ge=1.0, description="of the sample sheets of `kd`")

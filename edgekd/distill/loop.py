@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from edgekd.artifacts import TrainedPart, Trajectories
+from edgekd.distill.decoder import DecoderMatching, Generated
 from edgekd.distill.few_step import Drawn, TrajectoryMatching
 from edgekd.distill.folder import RunFolder
 from edgekd.distill.kd import NoisePrediction, random_student, unused_parameters
@@ -141,6 +142,31 @@ def train_few_step(
         return TrajectoryMatching(section, student, sources, Drawn(*splits), accelerator)
 
     return train(section.few_step, make, places.folder, Compute(section.threads), progress)
+
+
+def train_decoder(
+    section: DistillSection,
+    source: Source,
+    drawn: Trajectories | None,
+    folder: RunFolder,
+    progress: Progress,
+) -> TrainedPart:
+    """The phase `decoder`: see `edgekd.distill.decoder`, and `train` for what it writes.
+
+    Args:
+        drawn: finished trajectories, whose last latents are learnt from too.
+    """
+
+    def make(accelerator: Any) -> Lesson:
+        sources = source.load(accelerator.device)
+        sources.check()
+        generated = None
+        if drawn is not None:
+            splits = (KeptTrajectories.load(drawn, split) for split in ("train", "validation"))
+            generated = Generated(*splits)
+        return DecoderMatching(section, sources, generated, accelerator)
+
+    return train(section.decoder, make, folder, Compute(section.threads), progress)
 
 
 def new_student(section: DistillSection, arch: StudentArch, sources: Sources) -> Any:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STUDENT = "student"
 # Decides nothing about a result: how often it is saved, and what the other phases do.
-_UNTOLD = {"checkpoint_every", "phases", "few_step"}
+_UNTOLD = {"checkpoint_every", "phases", "few_step", "decoder"}
 
 
 def train_student(
