@@ -257,13 +257,13 @@ class DecoderSection(LoopSection):
     learning_rate: float = Field(1e-3, gt=0)
 
 
-PhaseName = Literal["kd", "few_step"]
+PhaseName = Literal["kd", "few_step", "decoder"]
 
 
 class DistillSection(LoopSection):
     """What the student is taught: the phases in their order; the loop's settings are of `kd`."""
 
-    phases: list[PhaseName] = Field(["kd", "few_step"], min_length=1)
+    phases: list[PhaseName] = Field(["kd", "few_step", "decoder"], min_length=1)
     gradient_checkpointing: bool = False
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware computes it, else fp32"

@@ -100,7 +100,7 @@ class DecoderMatching:
         config = narrow_vae_config(teacher.config, settings.width, settings.layers)
         fitted_on = self._train.means(FITTED).to(teacher.device)
         self.model: nn.Module = NarrowVae(build_narrow_vae(teacher, config, fitted_on))
-        self.weights = {
+        self._weights = {
             name: weight
             for name, weight in (
                 ("pixels", 1.0),
@@ -119,6 +119,10 @@ class DecoderMatching:
         self._wrapped = wrapped
         yield
 
+    def weights_at(self, step: int) -> Mapping[str, float]:
+        """See `Lesson`."""
+        return self._weights
+
     def terms(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
         """See `Lesson`."""
         del update
@@ -134,7 +138,7 @@ class DecoderMatching:
             "pixels": pixel_distance(pictures.float(), target.float()),
             "moments": moment_distance(ours.float(), moments.float()),
         }
-        if "perceptual" in self.weights:
+        if "perceptual" in self._weights:
             terms["perceptual"] = feature_distance(self._trunk, pictures.float(), target.float())
         return terms
 

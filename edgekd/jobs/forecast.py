@@ -9,11 +9,12 @@ corrects the stages to come.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekd.jobs.plan import Plan
-    from edgekd.recipe import DistillSection, FewStepSection
+    from edgekd.recipe import DecoderSection, DistillSection, FewStepSection
     from edgekd.student.arch import StudentArch
 
 # A training step costs its forward pass, and about twice that for the two gradients.
@@ -89,6 +90,19 @@ def few_step_macs(section: FewStepSection, teacher_macs: float, student_macs: fl
     return drawing + section.student_steps * student_macs * (trained + validations * held_out)
 
 
+def decoder_macs(section: DecoderSection, vae_config: Mapping[str, Any], latent_size: int) -> float:
+    """MACs of the phase `decoder`, the narrow VAE's as its width's square says."""
+    from edgekd.student.cost import vae_cost
+
+    size = min(section.crop, latent_size)
+    _, decoder = vae_cost(vae_config, (size, size))
+    validations = 1 + -(-section.steps // section.validate_every)
+    trained = section.steps * section.batch_size * section.gradient_accumulation
+    held_out = 2 * validations * section.validation_samples
+    narrow = section.width**2
+    return decoder.macs * (trained * (1 + TRAIN_TO_FORWARD * narrow) + held_out * (1 + narrow))
+
+
 def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.0) -> float:
     """Time forward passes of a diffusers U-Net on random input for about `seconds`.
 
@@ -160,6 +174,9 @@ def forecast(plan: Plan) -> Forecast:
         training += checking_macs(section, prompts, teacher_macs, student_macs)
     if "few_step" in plan.phases:
         training += few_step_macs(section.few_step, teacher_macs, student_macs)
+    if "decoder" in plan.phases:
+        vae = read_json(teacher.path / "vae" / "config.json")
+        training += decoder_macs(section.decoder, vae, size)
     return Forecast(
         {
             "distill": START_SECONDS * len(plan.phases) + training / pace,

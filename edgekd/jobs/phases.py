@@ -1,6 +1,6 @@
 """The phases of a distillation in their order, and the student that they leave.
 
-`<out>/{kd,few_step}/` hold what each phase trains, `<out>/trajectories/` the teacher's
+`<out>/{kd,few_step,decoder}/` hold what each phase trains, `<out>/trajectories/` the teacher's
 pictures, `<out>/student/` the whole pipeline.
 """
 
@@ -40,6 +40,8 @@ def train_student(
         progress.info("  kd: nothing to learn, the student is a whole copy of its teacher")
     if "few_step" in plan.phases:
         trained["few_step"] = _few_step(plan, cache, source, trained.get("kd"), out, progress)
+    if "decoder" in plan.phases:
+        trained["decoder"] = _decoder(plan, cache, source, out, progress)
     return _assemble(plan, trained, out / STUDENT, progress)
 
 
@@ -81,6 +83,20 @@ def _few_step(
     return train_few_step(section, load, source, places, progress)
 
 
+def _decoder(
+    plan: Plan, cache: TeacherCache, source: Any, out: Path, progress: Progress
+) -> TrainedPart:
+    from edgekd.distill.folder import RunFolder
+    from edgekd.distill.loop import train_decoder
+
+    section, drawn = plan.recipe.distill, None
+    if "few_step" in plan.phases:
+        drawn = trajectories(plan, cache, out / "trajectories")
+    settings = _settings(section, section.decoder)
+    key = hash_value([code_key(), cache.key, drawn.key if drawn else None, settings])
+    return train_decoder(section, source, drawn, RunFolder(out / "decoder", key, "vae"), progress)
+
+
 def trajectories(plan: Plan, cache: TeacherCache, out: Path) -> Trajectories:
     """Where the teacher's pictures are; named by all that they follow from, no student among it."""
     section = plan.recipe.distill
@@ -114,11 +130,13 @@ def _assemble(
     from edgekd.diffusion.load import load_model
     from edgekd.student.build import save_student
 
-    unet = [*trained.values()][-1].path
+    unets = [part.path.parent for part in trained.values() if part.path.name == "unet"]
+    vae = trained["decoder"].path if "decoder" in trained else None
     save_student(
         plan.teacher.path,
-        load_model(unet.parent, unet.name),
+        load_model([plan.teacher.path, *unets][-1], "unet"),
         out,
+        vae,
         deployed=_deployment(plan) if "few_step" in trained else None,
     )
     finish(out, key)

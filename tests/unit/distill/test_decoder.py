@@ -44,7 +44,7 @@ def test_terms_are_a_pure_function_with_gradients_for_all_weights(lesson):
     taught = lesson()
     with taught.attached(taught.model, taught.model):
         one, two, other = (taught.terms(step, 0, 0) for step in (0, 0, 1))
-    assert one.keys() == taught.weights.keys() == {"pixels", "perceptual", "moments"}
+    assert one.keys() == taught.weights_at(0).keys() == {"pixels", "perceptual", "moments"}
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not torch.equal(one["pixels"], other["pixels"])
     sum(one.values()).backward()
@@ -65,7 +65,7 @@ def test_terms_vanish_at_the_teacher(lesson, bench):
 def test_a_term_of_no_weight_is_not_computed(lesson, monkeypatch):
     monkeypatch.setattr("edgekd.distill.decoder.feature_distance", None)
     taught = lesson(perceptual=0)
-    assert taught.terms(0, 0, 0).keys() == taught.weights.keys() == {"pixels", "moments"}
+    assert taught.terms(0, 0, 0).keys() == taught.weights_at(0).keys() == {"pixels", "moments"}
 
 
 def test_validation_is_told_of_images_and_of_drawn_latents(lesson, drawn):
