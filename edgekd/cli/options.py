@@ -17,7 +17,8 @@ SetOption = Annotated[
     typer.Option("--set", metavar="A.B=C", help="Override a recipe field; may be repeated."),
 ]
 TeacherOption = Annotated[
-    str | None, typer.Option("--teacher", help="Teacher folder in diffusers layout.")
+    str | None,
+    typer.Option("--teacher", help="Teacher: a diffusers folder or a .safetensors file."),
 ]
 DataOption = Annotated[
     list[str] | None,
@@ -29,6 +30,14 @@ StudentOption = Annotated[
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder.")]
 TargetOption = Annotated[str, typer.Option("--target", help="Target name or target folder.")]
+SamplerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sampler",
+        help="ddim, ddpm, dpm++2m, euler, euler_a, heun, lcm, pndm, tcd, unipc, or diffusers' "
+        "class. Default: the folder's own.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 

@@ -16,6 +16,7 @@ from edgekd.distill.few_step import Drawn, TrajectoryMatching
 from edgekd.distill.folder import RunFolder
 from edgekd.distill.kd import NoisePrediction, random_student, unused_parameters
 from edgekd.distill.lesson import Lesson
+from edgekd.distill.projections import add_projections, drop_projections
 from edgekd.distill.sources import Source, Sources
 from edgekd.distill.trainer import Trainer
 from edgekd.distill.trajectories import KeptTrajectories, draw_trajectories
@@ -106,6 +107,7 @@ def train_kd(
         sources = source.load(accelerator.device)
         sources.check()
         student = new_student(section, arch, sources)
+        add_projections(student, arch, sources.teacher.unet, section.losses)
         return NoisePrediction(section, arch, student, sources, accelerator)
 
     compute = Compute(section.threads, unused_parameters(section))
@@ -222,6 +224,7 @@ def _publish(trainer: Trainer) -> None:
     parity later is then exactly what was validated here.
     """
     folder = trainer.folder
+    drop_projections(trainer.ema.model)
     with writing(folder.result):
         save_model(trainer.ema.model, folder.result)
         finish(folder.path, folder.key, only=(folder.part,), steps=trainer.section.steps)

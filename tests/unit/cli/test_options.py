@@ -1,9 +1,11 @@
 import json
+from typing import get_args
 
 import pytest
 
-from edgekd.cli.options import read_recipe, student_assignments
+from edgekd.cli.options import SamplerOption, read_recipe, student_assignments
 from edgekd.errors import InputError
+from edgekd.runtime.sampler_names import ALIASES
 from edgekd.student.arch import StudentArch
 
 
@@ -35,3 +37,9 @@ def test_an_assignment_may_not_contradict_the_file(tmp_path):
     path.write_text(json.dumps({"stages": [{}]}))
     with pytest.raises(InputError, match="exactly one of"):
         _student(str(path), ["student.preset=full"])
+
+
+def test_the_help_names_every_sampler():
+    """It is written out there: to load the runtime takes longer than to show a help."""
+    _, option = get_args(SamplerOption)
+    assert option.help.startswith(", ".join(ALIASES) + ", or ")
