@@ -251,6 +251,7 @@ class DecoderSection(LoopSection):
     width: float = Field(0.5, gt=0, le=1, description="share of each stage's channels that stays")
     layers: int | None = Field(None, ge=1, description="residual blocks of a stage; null: all")
     perceptual: float = Field(1.0, ge=0, description="weight of EfficientNet-Lite0's features")
+    moments: float = Field(1.0, ge=0, description="weight of the encoder's; 0: it stays as fitted")
     generated: float = Field(0.5, ge=0, le=1, description="share of drawn latents, if there are")
     crop: int = Field(32, ge=8, description="side of random crops that larger latents are cut to")
     batch_size: int = Field(16, ge=1, description="latents per step and process")

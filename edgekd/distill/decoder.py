@@ -35,6 +35,7 @@ from edgekd.training.precision import autocast_dtype
 FITTED = 16
 # One picture of so many is encoded: the encoder is near its teacher from the start.
 ENCODED = 4
+_DECODER = ("vae.decoder.", "vae.post_quant_conv.")
 SHOWN = 8
 
 
@@ -53,11 +54,10 @@ class NarrowVae(nn.Module):
         super().__init__()
         self.vae = vae
 
-    def forward(self, latents: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, latents: Tensor, pictures: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Pictures of unscaled latents, and moments of pictures, [B', 2 C, h, w]."""
         decoded: Tensor = self.vae.decode(latents).sample
-        moments: Tensor = self.vae.encode(pictures).latent_dist.parameters
-        return decoded, moments
+        return decoded, None if pictures is None else moments(self.vae, pictures)
 
     def save_pretrained(self, folder: Path, safe_serialization: bool = True) -> None:
         """Write the VAE alone, as diffusers does."""
@@ -105,10 +105,14 @@ class DecoderMatching:
             for name, weight in (
                 ("pixels", 1.0),
                 ("perceptual", settings.perceptual),
-                ("moments", 1.0),
+                ("moments", settings.moments),
             )
             if weight > 0
         }
+        if "moments" not in self._weights:
+            # Several processes must agree on which weights get gradients.
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(name.startswith(_DECODER))
         self._trunk = load_trunk().to(teacher.device)
         self._wrapped: nn.Module = self.model
 
@@ -128,16 +132,16 @@ class DecoderMatching:
         del update
         positions = step_positions(step, micro, self._rank, self._plan)
         latents = self._train.training(self._section.seed, positions).to(self._teacher.device)
-        encoded = max(1, len(latents) // ENCODED)
+        encoded = max(1, len(latents) // ENCODED) if "moments" in self._weights else 0
         with self._autocasting():
             with torch.no_grad():
                 target = self._teacher.decode(latents).sample
-                moments = self._teacher.encode(target[:encoded]).latent_dist.parameters
-            pictures, ours = self._wrapped(latents, target[:encoded])
-        terms = {
-            "pixels": pixel_distance(pictures.float(), target.float()),
-            "moments": moment_distance(ours.float(), moments.float()),
-        }
+                shown = target[:encoded] if encoded else None
+                expected = None if shown is None else moments(self._teacher, shown)
+            pictures, ours = self._wrapped(latents, shown)
+        terms = {"pixels": pixel_distance(pictures.float(), target.float())}
+        if ours is not None and expected is not None:
+            terms["moments"] = moment_distance(ours.float(), expected.float())
         if "perceptual" in self._weights:
             terms["perceptual"] = feature_distance(self._trunk, pictures.float(), target.float())
         return terms
@@ -156,8 +160,8 @@ class DecoderMatching:
         """
         count = self._section.decoder.validation_samples
         means, drawn = self._held_out.means(count), self._held_out.drawn(count)
-        quality, moments = self._compare(model.vae, means)
-        losses = {"validation_psnr_db": quality, "validation_moments": moments}
+        quality, distance = self._compare(model.vae, means)
+        losses = {"validation_psnr_db": quality, "validation_moments": distance}
         if drawn is not None:
             losses["validation_generated_psnr_db"] = self._compare(model.vae, drawn)[0]
         return losses
@@ -169,7 +173,7 @@ class DecoderMatching:
             batch = batch.to(self._teacher.device)
             target = self._teacher.decode(batch).sample.clamp(-1, 1)
             quality.append(psnr_db(vae.decode(batch).sample.clamp(-1, 1), target).double().cpu())
-            theirs, ours = (v.encode(target).latent_dist.parameters for v in (self._teacher, vae))
+            theirs, ours = moments(self._teacher, target), moments(vae, target)
             distance += float(moment_distance(ours.double(), theirs.double())) * len(batch)
         return float(torch.cat(quality).mean()), distance / len(latents)
 
@@ -186,6 +190,12 @@ class DecoderMatching:
         latents = self._held_out.means(SHOWN) if latents is None else latents
         latents = latents.to(self._teacher.device)
         return grid([_pixels(vae.decode(latents).sample) for vae in (self._teacher, model.vae)])
+
+
+def moments(vae: Any, pictures: Tensor) -> Tensor:
+    """Mean and log-variance of a VAE's posterior, [B, 2 C, h, w]."""
+    values: Tensor = vae.encode(pictures).latent_dist.parameters
+    return values
 
 
 def _pixels(pictures: Tensor) -> list[Pixels]:

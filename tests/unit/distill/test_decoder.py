@@ -62,10 +62,23 @@ def test_terms_vanish_at_the_teacher(lesson, bench):
     assert losses["validation_moments"] == 0
 
 
-def test_a_term_of_no_weight_is_not_computed(lesson, monkeypatch):
-    monkeypatch.setattr("edgekd.distill.decoder.feature_distance", None)
-    taught = lesson(perceptual=0)
-    assert taught.terms(0, 0, 0).keys() == taught.weights_at(0).keys() == {"pixels", "moments"}
+@pytest.mark.parametrize(
+    ("name", "function"), [("perceptual", "feature_distance"), ("moments", "moment_distance")]
+)
+def test_a_term_of_no_weight_is_not_computed(lesson, monkeypatch, name, function):
+    monkeypatch.setattr(f"edgekd.distill.decoder.{function}", None)
+    taught = lesson(**{name: 0})
+    rest = {"pixels", "perceptual", "moments"} - {name}
+    assert taught.terms(0, 0, 0).keys() == taught.weights_at(0).keys() == rest
+
+
+def test_without_moments_the_encoder_stays_as_fitted(lesson):
+    taught = lesson(moments=0)
+    sum(taught.terms(0, 0, 0).values()).backward()
+    vae = taught.model.vae
+    learning = {*vae.decoder.parameters(), *vae.post_quant_conv.parameters()}
+    for parameter in vae.parameters():
+        assert (parameter.grad is not None) == (parameter in learning)
 
 
 def test_validation_is_told_of_images_and_of_drawn_latents(lesson, drawn):
