@@ -19,7 +19,9 @@ from edgekd.schema import Section, load_yaml, override, validate
 
 
 class TeacherSection(Section):
-    path: str = Field(STARTER_NAME, description="diffusers pipeline folder, or `starter`")
+    path: str = Field(
+        STARTER_NAME, description="diffusers folder, checkpoint (.safetensors), or `starter`"
+    )
     arch: Literal["sd15", "sd21", "sdxl"] | None = Field(
         None,
         description="published architecture that stands in, with random weights, for a `path` "
@@ -133,6 +135,20 @@ class StudentSection(Section):
         return self
 
 
+# Fields of `LossSection` that are no weights.
+LOSS_OPTIONS = frozenset(
+    {
+        "min_snr_gamma",
+        "lift_groups",
+        "attention_temperature",
+        "attention_queries",
+        "attention_layers",
+        "balance",
+        "hints_until",
+    }
+)
+
+
 class LossSection(Section):
     """Weights of the loss terms; 0 turns a term off and saves its cost.
 
@@ -144,10 +160,38 @@ class LossSection(Section):
 
     task: float = Field(1.0, ge=0, description="noise prediction against the ground truth")
     output: float = Field(1.0, ge=0, description="student against teacher prediction")
+    output_lift: float = Field(
+        0.0,
+        ge=0,
+        description="the same, coarse part first: for very small students",
+    )
     feature: float = Field(
         1.0, ge=0, description="block features, normalised by the teacher's power"
     )
+    activation_map: float = Field(
+        0.0, ge=0, description="where blocks are active, summed over channels: of any width"
+    )
+    self_attention: float = Field(0.0, ge=0, description="attention of pixels to pixels")
+    cross_attention: float = Field(0.0, ge=0, description="attention of pixels to the text")
     min_snr_gamma: float | None = Field(5.0, gt=0, description="null: no min-SNR weighting")
+    lift_groups: int = Field(
+        1, ge=1, description="parts of a prediction, by size of error, that `output_lift` fits"
+    )
+    attention_temperature: float = Field(
+        1.0, gt=0, description="both sides' attention logits are divided by it"
+    )
+    attention_queries: int = Field(256, ge=1, description="queries compared in a layer and step")
+    attention_layers: int = Field(2, ge=1, description="layers of each kind compared in a step")
+    balance: Literal["none", "initial"] = Field(
+        "none", description="initial: each term is divided by its value before training"
+    )
+    hints_until: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="part of the training over which the weights of terms inside the U-Net "
+        "(features, maps, attention) fall to 0; null: they stay",
+    )
 
     @model_validator(mode="after")
     def _some_term(self) -> LossSection:
@@ -161,7 +205,7 @@ class LossSection(Section):
     @property
     def weights(self) -> dict[str, float]:
         """Weight of each term that is on: those above in their order, then others by name."""
-        fields = (name for name in type(self).model_fields if name != "min_snr_gamma")
+        fields = (name for name in type(self).model_fields if name not in LOSS_OPTIONS)
         names = (*fields, *sorted(self.__pydantic_extra__))
         return {name: weight for name in names if (weight := getattr(self, name)) > 0}
 
@@ -206,13 +250,26 @@ class FewStepSection(LoopSection):
     learning_rate: float = Field(5e-5, gt=0)
 
 
-PhaseName = Literal["kd", "few_step"]
+class DecoderSection(LoopSection):
+    """The phase `decoder`: a narrow VAE takes the place of the teacher's."""
+
+    width: float = Field(0.5, gt=0, le=1, description="share of each stage's channels that stays")
+    layers: int | None = Field(None, ge=1, description="residual blocks of a stage; null: all")
+    perceptual: float = Field(1.0, ge=0, description="weight of EfficientNet-Lite0's features")
+    moments: float = Field(1.0, ge=0, description="weight of the encoder's; 0: it stays as fitted")
+    generated: float = Field(0.5, ge=0, le=1, description="share of drawn latents, if there are")
+    crop: int = Field(32, ge=8, description="side of random crops that larger latents are cut to")
+    batch_size: int = Field(16, ge=1, description="latents per step and process")
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+PhaseName = Literal["kd", "few_step", "decoder"]
 
 
 class DistillSection(LoopSection):
     """What the student is taught: the phases in their order; the loop's settings are of `kd`."""
 
-    phases: list[PhaseName] = Field(["kd", "few_step"], min_length=1)
+    phases: list[PhaseName] = Field(["kd", "few_step", "decoder"], min_length=1)
     gradient_checkpointing: bool = False
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware computes it, else fp32"
@@ -223,6 +280,7 @@ class DistillSection(LoopSection):
     )
     losses: LossSection = LossSection()
     few_step: FewStepSection = FewStepSection()
+    decoder: DecoderSection = DecoderSection()
     sample_prompts: list[str] = Field([], description="fixed prompts; empty: from validation")
     sample_steps: int = Field(20, ge=1)
     guidance_scale: float = Field(4.0, ge=1.0, description="of the sample sheets of `kd`")
@@ -246,6 +304,9 @@ class ExportSection(Section):
 
 class BenchmarkSection(Section):
     suite: str = Field("starter", description="suite file, or the name of a shipped one")
+    sampler: str | None = Field(
+        None, description="of rows whose folders do not say theirs; null: as the suite says"
+    )
 
 
 # Bounds by name; null: not checked. Which names there are follows from the installed metrics.

@@ -52,24 +52,3 @@ def find_yaml(kind: str, name: str, option: str | None = None) -> Path:
     raise InputError(
         f"`{option or _OPTIONS[kind]}` must name a YAML file or one of {', '.join(known)}", found
     )
-
-
-def resolve_pipeline(name: str, role: str = "pipeline") -> Path:
-    """The folder of a pipeline: `starter`, or a path.
-
-    Args:
-        role: what the message calls it.
-
-    Raises:
-        InputError: the path is no folder.
-    """
-    if name == STARTER_NAME:
-        return STARTER / "teacher"
-    path = Path(name).expanduser()
-    if not path.is_dir():
-        raise InputError(
-            f"the {role} must be a local diffusers folder, or `{STARTER_NAME}`",
-            f"{name!r} ({'a file' if path.exists() else 'no such folder'})",
-            "edgekd does not download: save the pipeline with `save_pretrained` first.",
-        )
-    return path

@@ -11,11 +11,13 @@ from typing import Any
 import yaml
 
 from edgekd.benchmark.suite import GenerationSection
-from edgekd.reading import read_json
+from edgekd.reading import Fields, read_json
 from edgekd.recipe import RowGeneration
-from edgekd.runtime.scheduler_config import SAMPLERS
+from edgekd.runtime.scheduler_settings import SAMPLERS
 
 MANIFEST = "manifest.json"
+# It knows every noise schedule and prediction, and adds no noise.
+_FALLBACK = "DDIMScheduler"
 # Names of diffusers, under `inference: parameters:` of a model card's header.
 _STEPS, _GUIDANCE = "num_inference_steps", "guidance_scale"
 
@@ -24,13 +26,16 @@ def row_generation(folder: Path, suite: GenerationSection) -> RowGeneration:
     """The generation of a pipeline folder.
 
     A manifest says it of an export, and the model card of a student that is made for few steps.
-    Other diffusers folders leave it open: the suite's is theirs, and so is its sampler where a
-    device could not run the folder's own.
+    Other diffusers folders leave steps and guidance open: the suite's are theirs. Their sampler is
+    the suite's where it has one, else their own; and another where a device has not that.
     """
     said = stated_generation(folder)
     if said is None:
-        return RowGeneration(suite.scheduler, suite.steps, suite.guidance_scale)
-    return said if said.sampler in SAMPLERS else replace(said, sampler=suite.scheduler)
+        sampler = suite.scheduler or _own_sampler(folder)
+        said = RowGeneration(sampler, suite.steps, suite.guidance_scale)
+    if said.sampler in SAMPLERS:
+        return said
+    return replace(said, sampler=suite.scheduler or _FALLBACK)
 
 
 def stated_generation(folder: Path) -> RowGeneration | None:
@@ -43,8 +48,11 @@ def stated_generation(folder: Path) -> RowGeneration | None:
         steps, guidance_scale = values.get(_STEPS), values.get(_GUIDANCE, 1.0)
     if not isinstance(steps, int) or not isinstance(guidance_scale, int | float):
         return None
-    sampler = read_json(folder / "scheduler" / "scheduler_config.json")["_class_name"]
-    return RowGeneration(str(sampler), steps, float(guidance_scale))
+    return RowGeneration(_own_sampler(folder), steps, float(guidance_scale))
+
+
+def _own_sampler(folder: Path) -> str:
+    return Fields.read(folder / "scheduler" / "scheduler_config.json").text("_class_name")
 
 
 def card_parameters(card: Path) -> Mapping[str, Any]:

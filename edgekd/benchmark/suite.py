@@ -8,20 +8,28 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from edgekd.errors import InputError
 from edgekd.recipe import LossSection, Recipe, is_loss_term
+from edgekd.runtime.sampler_names import sampler_class
 from edgekd.schema import Section, load_yaml, validate
-
-# Schedulers that add no noise of their own (same latents in, same picture out) and that devices
-# run: see `edgekd.runtime`.
-Scheduler = Literal["DDIMScheduler", "EulerDiscreteScheduler"]
 
 
 class GenerationSection(Section):
     """How rows draw whose folders do not say it, in quality, speed and memory alike."""
 
-    scheduler: Scheduler = Field("DDIMScheduler", description="diffusers class, deterministic")
+    scheduler: str | None = Field(
+        None, description="sampler: diffusers' class or an alias; null: each folder's own"
+    )
     steps: int = Field(20, ge=1, le=1_000, description="denoising steps")
     guidance_scale: float = Field(4.0, ge=1.0, description="1: no classifier-free guidance")
+
+    @field_validator("scheduler")
+    @classmethod
+    def _sampler_exists(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else sampler_class(value)
+        except InputError as error:
+            raise ValueError(str(error)) from None
 
     @property
     def guided(self) -> bool:
@@ -105,6 +113,11 @@ class Suite(Section):
         if twice:
             raise ValueError(f"variant names must differ, but got `{twice[0]}` twice")
         return self
+
+    def with_sampler(self, name: str) -> Suite:
+        """The suite with another sampler, by diffusers' class."""
+        generation = self.generation.model_copy(update={"scheduler": name})
+        return self.model_copy(update={"generation": generation})
 
 
 class ExportSuite(Section):

@@ -15,6 +15,7 @@ from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import GateError
 from edgekd.libraries import diffusers
 from edgekd.metrics.metric import Images
+from edgekd.runtime.sampler_names import with_sampler
 
 _METHODS = {
     "text_encoder": ("text_encoder", "forward"),
@@ -31,11 +32,17 @@ def import_libraries() -> None:
 
 
 def set_scheduler(pipeline: Any, name: str) -> None:
-    """Give a pipeline another scheduler, built from the noise schedule it was trained on."""
-    # DDIM's default clips pixels. A pipeline sets that right for the scheduler that it is made
-    # with; a config of another class does not say it.
-    config = {"clip_sample": False, **pipeline.scheduler.config}
-    pipeline.scheduler = getattr(diffusers, name).from_config(config)
+    """Give a pipeline another scheduler, built from the noise schedule it was trained on.
+
+    Raises:
+        InputError: see `with_sampler`.
+    """
+    scheduler = pipeline.scheduler
+    own = {"_class_name": type(scheduler).__name__}
+    # Also what its file leaves at the class's defaults: in an export's file they are written out.
+    stated = {key: value for key, value in scheduler.config.items() if not key.startswith("_")}
+    config = with_sampler({**stated, **own}, name)
+    pipeline.scheduler = getattr(diffusers, name).from_config({**config, **own})
 
 
 class TorchDrawer:

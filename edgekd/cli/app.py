@@ -18,6 +18,7 @@ from edgekd.cli.distill import distill
 from edgekd.cli.doctor import doctor
 from edgekd.cli.export import export
 from edgekd.cli.generate import generate
+from edgekd.cli.import_file import import_file
 from edgekd.cli.inspect import inspect
 from edgekd.cli.options import help_without_verb
 from edgekd.cli.prepare import prepare
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 for _verb in (distill, prepare, export, benchmark, generate, inspect, targets, doctor):
     app.command()(_verb)
+app.command("import")(import_file)
 app.add_typer(teach, name="teach")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from edgekd.cli.options import (
     DataOption,
     JsonOption,
     OutOption,
+    SamplerOption,
     SetOption,
     TeacherOption,
     print_json,
@@ -34,6 +36,7 @@ def benchmark(
         list[Path] | None,
         typer.Option("--student", help="Student to compare, diffusers or exported; repeatable."),
     ] = None,
+    sampler: SamplerOption = None,
     out: OutOption = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
@@ -50,16 +53,18 @@ def benchmark(
 
     chosen = load_any_suite(find_yaml("benchmarks", suite))
     if isinstance(chosen, ExportSuite):
-        if teacher or data or student or assignments:
+        if teacher or data or student or sampler or assignments:
             raise InputError(
                 f"suite `{chosen.name}` makes its own pipeline",
-                "--teacher, --data, --student or --set",
+                "--teacher, --data, --student, --sampler or --set",
                 "Leave them out.",
             )
         names = [target] if target else list(chosen.targets)
         run = out or Path("runs") / chosen.name
         _benchmark_exports(chosen, [load_target(name) for name in names], run, as_json)
         return
+    if sampler is not None:
+        assignments = [*(assignments or []), f"benchmark.sampler={json.dumps(sampler)}"]
     recipe = read_recipe(config, assignments, teacher, data)
     from edgekd.jobs.benchmark import benchmark_run
 

@@ -12,11 +12,13 @@ from edgekd.cli.options import (
     JsonOption,
     OutOption,
     SetOption,
+    StudentOption,
     TargetOption,
     TeacherOption,
     print_json,
     read_recipe,
     run_folder,
+    student_assignments,
 )
 from edgekd.errors import GateError, InputError
 
@@ -26,6 +28,7 @@ def distill(
     config: ConfigOption = "starter",
     teacher: TeacherOption = None,
     data: DataOption = None,
+    student: StudentOption = None,
     out: OutOption = None,
     assignments: SetOption = None,
     dry_run: Annotated[
@@ -47,7 +50,8 @@ def distill(
     from edgekd.progress import console
     from edgekd.target import load_target
 
-    recipe = read_recipe(config, assignments, teacher, data)
+    asked = [*student_assignments(student), *(assignments or [])]
+    recipe = read_recipe(config, asked, teacher, data)
     chosen = load_target(target)
     if dry_run:
         _dry_run(recipe, gpu, gpu_price, as_json)
@@ -89,10 +93,11 @@ def _dry_run(recipe: Any, name: str | None, price: float | None, as_json: bool) 
         print_json(to_json(found))
     else:
         print("\n".join(lines(found)), flush=True)
-    if not found.rehearsed:
+    if found.too_large:
+        needed = max(needed_bytes(found.subject, phase) for phase in found.too_large)
         raise GateError(
-            f"a step of `{recipe.name}` must fit in memory: about "
-            f"{needed_bytes(found.subject) / 2**30:.0f} GiB",
+            f"a step of {' and '.join(found.too_large)} must fit in memory: about "
+            f"{needed / 2**30:.0f} GiB",
             f"{found.free_bytes / 2**30:.0f} GiB free",
-            "What is printed is the plan alone.",
+            "Of these phases the plan alone is printed.",
         )

@@ -15,7 +15,7 @@ from edgekd.cli.options import (
 
 
 def export(
-    pipeline: Annotated[Path, typer.Argument(help="Any diffusers pipeline folder.")],
+    pipeline: Annotated[Path, typer.Argument(help="Any diffusers folder or checkpoint.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the exported pipeline.")],
     target: TargetOption = "onnx",
     precision: Annotated[
@@ -25,7 +25,12 @@ def export(
         list[str] | None, typer.Option("--prompt", help="Prompt for the parity check; repeatable.")
     ] = None,
     lora: Annotated[
-        Path | None, typer.Option("--lora", help="LoRA (safetensors) to fuse first.")
+        list[str] | None,
+        typer.Option(
+            "--lora",
+            metavar="FILE[:WEIGHT]",
+            help="LoRA (safetensors) to fuse first, as in style.safetensors:0.7; repeatable.",
+        ),
     ] = None,
     memory_limit: Annotated[
         str | None,
@@ -69,6 +74,7 @@ def export(
     from edgekd.target import load_target
 
     chosen = load_target(target)
+    from edgekd.export.lora import parse_lora
     from edgekd.export.protocol import Generation
     from edgekd.jobs.export import ExportRequest, export_run, parse_bytes, parse_quantize
 
@@ -78,7 +84,7 @@ def export(
         out,
         precision,
         prompts or [],
-        lora,
+        tuple(parse_lora(text) for text in lora or []),
         None if memory_limit is None else parse_bytes(memory_limit),
         parse_quantize(quantize, max_drop, size_budget),
         tune,

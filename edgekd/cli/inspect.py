@@ -15,7 +15,9 @@ from edgekd.errors import InputError
 
 
 def inspect(
-    folder: Annotated[Path | None, typer.Argument(help="A diffusers pipeline folder.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(help="A diffusers folder or a checkpoint.")
+    ] = None,
     arch: Annotated[
         str | None, typer.Option("--arch", help="Published architecture: sd15, sd21 or sdxl.")
     ] = None,
@@ -30,7 +32,7 @@ def inspect(
             "exactly one of a folder and `--arch` must be given",
             "neither" if folder is None else "both",
         )
-    from edgekd.resources import resolve_pipeline
+    from edgekd.diffusion.resolve import resolve_pipeline
     from edgekd.student.inspect import inspect_components
 
     path = None if folder is None else resolve_pipeline(str(folder))

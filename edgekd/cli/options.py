@@ -17,14 +17,27 @@ SetOption = Annotated[
     typer.Option("--set", metavar="A.B=C", help="Override a recipe field; may be repeated."),
 ]
 TeacherOption = Annotated[
-    str | None, typer.Option("--teacher", help="Teacher folder in diffusers layout.")
+    str | None,
+    typer.Option("--teacher", help="Teacher: a diffusers folder or a .safetensors file."),
 ]
 DataOption = Annotated[
     list[str] | None,
     typer.Option("--data", help="Folder, parquet, tar or glob of captioned images; repeatable."),
 ]
+StudentOption = Annotated[
+    str | None,
+    typer.Option("--student", help="Architecture: full, bk-sdm-small, …, or a StudentArch's file."),
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder.")]
 TargetOption = Annotated[str, typer.Option("--target", help="Target name or target folder.")]
+SamplerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sampler",
+        help="ddim, ddpm, dpm++2m, euler, euler_a, heun, lcm, pndm, tcd, unipc, or diffusers' "
+        "class. Default: the folder's own.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -54,6 +67,18 @@ def read_recipe(
     if data:
         extra.append(f"data.sources={json.dumps(data)}")
     return load_recipe(find_yaml("configs", config), extra)
+
+
+def student_assignments(student: str | None) -> list[str]:
+    """What `--student` sets of a recipe: a preset, or an architecture read from a JSON file."""
+    if student is None:
+        return []
+    if not student.endswith(".json"):
+        return [f"student.preset={json.dumps(student)}"]
+    from edgekd.reading import read_json
+
+    arch = json.dumps(read_json(Path(student)))
+    return ["student.preset=null", f"student.arch={arch}"]
 
 
 def help_without_verb(context: typer.Context) -> None:

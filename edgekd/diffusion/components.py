@@ -74,6 +74,23 @@ PIPELINES = {
 }
 
 
+# Pipelines that begin with a picture, and those of the same parts that begin with text.
+_OF_PICTURES = {
+    "StableDiffusionImg2ImgPipeline": "StableDiffusionPipeline",
+    "StableDiffusionXLImg2ImgPipeline": "StableDiffusionXLPipeline",
+    "LatentConsistencyModelImg2ImgPipeline": "LatentConsistencyModelPipeline",
+}
+
+
+def text_to_image(index: Mapping[str, Any]) -> dict[str, Any]:
+    """A `model_index.json` as that of the pipeline of the same parts that begins with text."""
+    name = index.get("_class_name")
+    if not isinstance(name, str) or name not in _OF_PICTURES:
+        return dict(index)
+    others = {key: value for key, value in index.items() if key != "requires_aesthetics_score"}
+    return {**others, "_class_name": _OF_PICTURES[name]}
+
+
 def weights_stem(component: str) -> str:
     """File name of a component's weights, without `.safetensors`."""
     return "model" if component.startswith("text_encoder") else "diffusion_pytorch_model"
@@ -182,6 +199,8 @@ def _derived_buffer(leaf: str, buffer: torch.Tensor, device: str) -> torch.Tenso
 def load_tokenizer(folder: Path) -> Any:
     """A CLIP tokenizer from `vocab.json` and `merges.txt`, or from `tokenizer.json` alone.
 
+    Without a `tokenizer_config.json` its length is that of the text encoder beside it.
+
     Raises:
         InputError: neither is there, or they cannot be read.
     """
@@ -193,12 +212,21 @@ def load_tokenizer(folder: Path) -> Any:
             SAVE_AGAIN,
         )
     kind = transformers.CLIPTokenizer if slow else transformers.CLIPTokenizerFast
+    own = {} if (folder / "tokenizer_config.json").is_file() else _length_of_encoder(folder)
     try:
-        return kind.from_pretrained(str(folder), local_files_only=True)
+        return kind.from_pretrained(str(folder), local_files_only=True, **own)
     except Exception as error:  # the Rust tokenizers raise bare Exception
         raise InputError(
             f"`{folder}` must hold a CLIP tokenizer", shorten(error), SAVE_AGAIN
         ) from None
+
+
+def _length_of_encoder(tokenizer: Path) -> dict[str, int]:
+    encoder = tokenizer.with_name(tokenizer.name.replace("tokenizer", "text_encoder"))
+    config = read_config(encoder / "config.json")
+    inner = config.get("text_config", config)
+    length = inner.get("max_position_embeddings") if isinstance(inner, dict) else None
+    return {"model_max_length": length} if type(length) is int else {}
 
 
 def load_scheduler(folder: Path) -> Any:

@@ -118,6 +118,25 @@ def sample_latents(
     return latents * scaling_factor
 
 
+def unscale_latents(latents: torch.Tensor, vae_config: Mapping[str, Any]) -> torch.Tensor:
+    """Undo the scale of `sample_latents`: from the U-Net's latents to the decoder's.
+
+    Args:
+        latents: [B, C, h, w].
+    """
+    scaling_factor: float = vae_config["scaling_factor"]
+    latents = latents / scaling_factor
+    latents_mean, latents_std = vae_config.get("latents_mean"), vae_config.get("latents_std")
+    if latents_mean is not None and latents_std is not None:
+        center, spread = (
+            torch.tensor(row, dtype=latents.dtype, device=latents.device)[:, None, None]
+            for row in (latents_mean, latents_std)
+        )
+        return latents * spread + center
+    shift_factor: float | None = vae_config.get("shift_factor")
+    return latents if shift_factor is None else latents + shift_factor
+
+
 def added_conditions(
     teacher: Teacher | TeacherInfo, pooled: torch.Tensor | None, time_ids: torch.Tensor | None
 ) -> dict[str, torch.Tensor] | None:

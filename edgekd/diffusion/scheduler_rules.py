@@ -37,7 +37,7 @@ def check_scheduler(scheduler: Any, path: Path) -> None:
             repr(config.prediction_type),
         )
     _check_levels(scheduler, path)
-    _check_steps(scheduler, path)
+    _check_draws(scheduler, path)
 
 
 def _check_levels(scheduler: Any, path: Path) -> None:
@@ -63,14 +63,37 @@ def _check_levels(scheduler: Any, path: Path) -> None:
         )
 
 
-def _check_steps(scheduler: Any, path: Path) -> None:
+def _check_draws(scheduler: Any, path: Path) -> None:
     """Draw with the scheduler, in a few steps: other settings are only read then."""
-    name, config = type(scheduler).__name__, scheduler.config
-    steps = min(_STEPS, config.num_train_timesteps - 1)
+    steps = min(_STEPS, scheduler.config.num_train_timesteps - 1)
+    steps = min(steps, scheduler.config.get("original_inference_steps") or steps)
+    fault = _fault(scheduler, steps)
+    if fault:
+        rule = f"the {type(scheduler).__name__} in `{path}` must draw finite latents"
+        raise InputError(f"{rule} in {steps} steps", fault)
+
+
+def check_steps(scheduler: Any, steps: int) -> None:
+    """Whether a scheduler takes so many steps; each class has bounds of its own.
+
+    Raises:
+        InputError: it does not.
+    """
+    fault = _fault(scheduler, steps)
+    if fault:
+        raise InputError(
+            f"`steps` must be as many as the {type(scheduler).__name__} takes",
+            f"{steps} ({fault})",
+            "Take more or fewer, or another sampler.",
+        )
+
+
+def _fault(scheduler: Any, steps: int) -> str | None:
+    """What is wrong with a session of the scheduler."""
     generator = torch.Generator().manual_seed(0)
     try:
         trial = copy.deepcopy(scheduler)  # which remembers the steps
-        trial.set_timesteps(min(steps, config.get("original_inference_steps") or steps))
+        trial.set_timesteps(steps)
         latents = torch.ones(1, 4, 2, 2)
         takes = inspect.signature(trial.step).parameters
         extra = {"generator": generator} if "generator" in takes else {}
@@ -78,9 +101,5 @@ def _check_steps(scheduler: Any, path: Path) -> None:
             output = trial.scale_model_input(latents, timestep) * 0.5
             latents = trial.step(output, timestep, latents, **extra).prev_sample
     except CONFIG_FAULTS as error:
-        raise InputError(
-            f"the {name} in `{path}` must draw in {steps} steps",
-            f"{type(error).__name__}: {shorten(error)}",
-        ) from None
-    if not torch.isfinite(latents).all():
-        raise InputError(f"the {name} in `{path}` must draw finite latents", "NaN or infinity")
+        return f"{type(error).__name__}: {shorten(error)}"
+    return None if torch.isfinite(latents).all() else "NaN or infinity"

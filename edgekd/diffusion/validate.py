@@ -28,6 +28,7 @@ from edgekd.diffusion.components import (
     load_tokenizer,
     read_config,
     shorten,
+    text_to_image,
     weights_stem,
 )
 from edgekd.diffusion.parts import check_runs
@@ -174,7 +175,7 @@ def _read_index(path: Path) -> dict[str, Any]:
             f"{path} ({'without it' if path.is_dir() else 'not a folder'})",
             "Save the whole pipeline with `pipeline.save_pretrained(path)`.",
         )
-    index = read_config(path / INDEX_FILE)
+    index = text_to_image(read_config(path / INDEX_FILE))
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in PIPELINES:
         raise InputError(

@@ -7,7 +7,7 @@ leave a layer with random weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -19,8 +19,11 @@ from edgekd.diffusion.components import SAVE_AGAIN, shorten
 from edgekd.errors import InputError
 from edgekd.reading import read_object
 
+# Rounded copies, of which a folder may have one alone; bf16 keeps the range, fp16 more digits.
+_VARIANTS = ("fp16", "bf16")
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes of a number
+_OF_CLIP = ("text_projection.weight", "logit_scale")
 _PREFIX = "text_model."
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -39,14 +42,14 @@ def find_weights(folder: Path, stem: str) -> tuple[Path, ...]:
     """The safetensors files of a component, without opening them.
 
     Accepted, in this order: `stem.safetensors`, its shards listed by
-    `stem.safetensors.index.json`, and the same two with the `fp16` variant.
+    `stem.safetensors.index.json`, and the same two of each variant in `_VARIANTS`.
 
     Raises:
         InputError: there are none, only pickles, or a listed shard is missing.
     """
     for single, index in (
         (f"{stem}.safetensors", f"{stem}.safetensors.index.json"),
-        (f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.fp16.json"),
+        *((f"{stem}.{v}.safetensors", f"{stem}.safetensors.index.{v}.json") for v in _VARIANTS),
     ):
         if (folder / single).is_file():
             return (folder / single,)
@@ -60,6 +63,23 @@ def find_weights(folder: Path, stem: str) -> tuple[Path, ...]:
             "Convert them with `pipeline.save_pretrained(path, safe_serialization=True)`.",
         )
     raise InputError(f"`{folder}` must hold `{stem}.safetensors`", "no such file", SAVE_AGAIN)
+
+
+def plain_names(names: Collection[str], stem: str) -> dict[str, str]:
+    """How the files of the only variant in a folder are called where there is no variant.
+
+    Stock loaders find a variant only by its name. Shards keep theirs, which the index lists.
+    """
+    if f"{stem}.safetensors" in names or f"{stem}.safetensors.index.json" in names:
+        return {}
+    for variant in _VARIANTS:
+        found = {
+            f"{stem}.{variant}.safetensors": f"{stem}.safetensors",
+            f"{stem}.safetensors.index.{variant}.json": f"{stem}.safetensors.index.json",
+        }
+        if here := {old: new for old, new in found.items() if old in names}:
+            return here
+    return {}
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
@@ -79,11 +99,21 @@ def _shards(index: Path) -> tuple[Path, ...]:
 
 
 def read_headers(files: Iterable[Path]) -> dict[str, StoredTensor]:
+    """Names, shapes and dtypes of a component's tensors; data are not read.
+
+    Raises:
+        InputError: as `read_all_headers`; also a tensor that is not of floating point.
+    """
+    stored = read_all_headers(files)
+    check_floats(tensor for tensor in stored.values() if not _ignored(tensor.name))
+    return stored
+
+
+def read_all_headers(files: Iterable[Path]) -> dict[str, StoredTensor]:
     """Names, shapes and dtypes of all tensors in the files; data are not read.
 
     Raises:
-        InputError: a file is no safetensors file, is cut short, holds a tensor that is not of
-            floating point, or a name is in two files.
+        InputError: a file is no safetensors file, is cut short, or a name is in two files.
     """
     stored: dict[str, StoredTensor] = {}
     for file in files:
@@ -100,24 +130,27 @@ def read_headers(files: Iterable[Path]) -> dict[str, StoredTensor]:
                     stored[name] = tensor
         except (SafetensorError, OSError) as error:
             raise _unreadable(file, error) from None
-    quantized = [t for t in stored.values() if t.dtype not in _FLOATS and not _ignored(t.name)]
-    if quantized:
-        first = quantized[0]
+    return stored
+
+
+def check_floats(tensors: Iterable[StoredTensor]) -> None:
+    """Weights are numbers, not codes of them.
+
+    Raises:
+        InputError: a tensor that is not of floating point.
+    """
+    first = next((tensor for tensor in tensors if tensor.dtype not in _FLOATS), None)
+    if first is not None:
         raise InputError(
             f"weights of `{first.file}` must be floating point",
             f"`{first.name}` is {first.dtype}",
             "edgekd starts from weights that are not quantized.",
         )
-    return stored
 
 
-def stored_bytes(stored: Mapping[str, StoredTensor]) -> int:
-    """Bytes of a component's weights, as `read_headers` found them."""
-    return sum(
-        _FLOATS[tensor.dtype] * prod(tensor.shape)
-        for tensor in stored.values()
-        if not _ignored(tensor.name)
-    )
+def stored_bytes(matched: Mapping[str, StoredTensor]) -> int:
+    """Bytes of a component's weights, as `match_tensors` found them."""
+    return sum(_FLOATS[tensor.dtype] * prod(tensor.shape) for tensor in matched.values())
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:
@@ -143,7 +176,8 @@ def match_tensors(
     Two old or new spellings of the same tensor are the same: CLIP names with
     and without `text_model.` (transformers 4 and 5), VAE attention as
     `query/key/value/proj_attn` (diffusers before 0.12). CLIP's `position_ids`
-    buffer is derived and ignored.
+    buffer is derived and ignored; so is what CLIP alone compares pictures with texts by, where
+    the model has no place for it.
 
     Args:
         stored: tensors in the files, by stored name.
@@ -161,7 +195,7 @@ def match_tensors(
     for name, tensor in stored.items():
         target = _model_name(name, expected)
         if target is None:
-            if not _ignored(name):
+            if not _ignored(name) and name not in _OF_CLIP:
                 unexpected.append(name)
         elif target in matched:
             raise InputError(
@@ -215,12 +249,17 @@ def read_tensors(
         with safe_open(str(file), framework="pt") as handle:
             for name, tensor in rows:
                 value = handle.get_tensor(tensor.name)
-                _check_finite(value, tensor)
+                check_finite(value, tensor)
                 state[name] = value.to(device=device, dtype=dtype, copy=True)
     return state
 
 
-def _check_finite(value: torch.Tensor, tensor: StoredTensor) -> None:
+def check_finite(value: torch.Tensor, tensor: StoredTensor) -> None:
+    """Refuse weights that hold NaN or infinity.
+
+    Raises:
+        InputError: they do.
+    """
     if value.numel() == 0:
         return
     # One pass without a boolean copy: minimum and maximum carry NaN and infinity.

@@ -6,7 +6,7 @@ Shapes: B batch, [B, C, h, w] latents, [B, L, D] text embeddings, [B, P] pooled 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from edgekd.diffusion.encode import added_conditions, sample_latents
 from edgekd.diffusion.noise_schedule import NoiseSchedule
 from edgekd.diffusion.validate import TeacherInfo
-from edgekd.training.draws import BatchPlan, Draw, draw, generator, sample_indices
+from edgekd.training.draws import BatchPlan, Draw, draw, generator, sample_indices, step_choice
 
 # Validation is the same for every run, so that runs with different seeds can be compared.
 _VALIDATION_SEED = 0
@@ -61,6 +61,7 @@ class Batch:
         encoder_hidden_states: [B, L, D].
         added: SDXL's added conditions, else None.
         target: [B, C, h, w] what a perfect U-Net predicts.
+        choice: seed of what a loss chooses that looks at a part of the batch only.
     """
 
     noisy_latents: Tensor
@@ -68,6 +69,7 @@ class Batch:
     encoder_hidden_states: Tensor
     added: dict[str, Tensor] | None
     target: Tensor
+    choice: int = 0
 
     def to(self, device: torch.device) -> Batch:
         added = None
@@ -79,6 +81,7 @@ class Batch:
             self.encoder_hidden_states.to(device),
             added,
             self.target.to(device),
+            self.choice,
         )
 
 
@@ -107,7 +110,8 @@ class Batches:
         drawn = draw(
             seed, positions, plan.step_samples, self.schedule.timesteps, dropout, tuple(shape)
         )
-        return self._make(rows, drawn)
+        choice = step_choice(seed, positions[0] // plan.step_samples)
+        return replace(self._make(rows, drawn), choice=choice)
 
     def validation(self, count: int, batch_size: int) -> list[Batch]:
         """Fixed batches of `count` samples spread over the split.
@@ -129,7 +133,8 @@ class Batches:
                 [_validation_noise(first + i, rows.mean.shape[1:]) for i in range(len(chunk))]
             )
             keep = torch.ones(len(chunk), dtype=torch.bool)
-            batches.append(self._make(rows, Draw(chosen, keep, noise[:, 0], noise[:, 1])))
+            batch = self._make(rows, Draw(chosen, keep, noise[:, 0], noise[:, 1]))
+            batches.append(replace(batch, choice=step_choice(_VALIDATION_SEED, first)))
         return batches
 
     def _make(self, rows: CachedBatch, drawn: Draw) -> Batch:

@@ -84,7 +84,6 @@ class TrajectoryMatching:
     ) -> None:
         teacher, settings = sources.teacher, section.few_step
         self.model: nn.Module = student
-        self.weights: Mapping[str, float] = {"trajectory": 1.0}
         self.updates = settings.student_steps
         self._section, self._sources, self._drawn = section, sources, drawn
         self._rank: int = accelerator.process_index
@@ -114,6 +113,10 @@ class TrajectoryMatching:
             for unet in (self.model, average):
                 stack.enter_context(training_attention(unet, device, self._autocast))
             yield
+
+    def weights_at(self, step: int) -> Mapping[str, float]:
+        """See `Lesson`."""
+        return {"trajectory": 1.0}
 
     def terms(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
         """See `Lesson`: the student's step `update` of the step's trajectories."""

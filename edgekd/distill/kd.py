@@ -47,7 +47,6 @@ class NoisePrediction:
     ) -> None:
         teacher = sources.teacher
         self.model: nn.Module = student
-        self.weights = {term.name: weight for term, weight in weighted_terms(section.losses)}
         self._section, self._arch, self._teacher = section, arch, teacher
         self._rank: int = accelerator.process_index
         self._plan = BatchPlan(
@@ -58,11 +57,8 @@ class NoisePrediction:
         made = (teacher.info, teacher.vae.config, self._schedule)
         self._batches = Batches(sources.train, *made)
         held_out = Batches(sources.validation, *made)
-        self._validation = Validation(
-            held_out.validation(section.validation_samples, section.batch_size),
-            teacher.unet,
-            self._autocast,
-        )
+        fixed = held_out.validation(section.validation_samples, section.batch_size)
+        self._validation = Validation(fixed, teacher.unet, self._autocast)
         session = Session(teacher.scheduler, section.sample_steps, section.guidance_scale)
         self._sheet = SampleSheet(
             teacher,
@@ -72,33 +68,37 @@ class NoisePrediction:
             sources.latent_size,
             section.seed,
         )
-        self._objective: Objective | None = None
+        # Before a checkpoint is loaded: the terms' scales follow from the first weights.
+        self._balance = self._objective(student).calibrated(fixed)
+        self._attached: Objective | None = None
 
     @contextlib.contextmanager
     def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
         """See `Lesson`."""
         device = self._teacher.device
         with contextlib.ExitStack() as stack:
-            self._objective = stack.enter_context(
-                Objective(
-                    Nets(wrapped, self._teacher.unet, self._arch),
-                    self._section.losses,
-                    self._schedule.to(device),
-                    self._autocast,
-                )
-            )
+            self._attached = stack.enter_context(self._objective(wrapped))
             for unet in (self._teacher.unet, self.model, average):
                 stack.enter_context(training_attention(unet, device, self._autocast))
             yield
 
+    def _objective(self, model: nn.Module) -> Objective:
+        nets = Nets(model, self._teacher.unet, self._arch)
+        schedule = self._schedule.to(self._teacher.device)
+        return Objective(nets, self._section.losses, schedule, self._autocast)
+
+    def weights_at(self, step: int) -> Mapping[str, float]:
+        """See `Lesson`."""
+        return self._balance.at(step / self._section.steps)
+
     def terms(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
         """See `Lesson`."""
-        assert self._objective is not None, "call it in `attached`"
+        assert self._attached is not None, "call it in `attached`"
         positions = step_positions(step, micro, self._rank, self._plan)
         batch = self._batches.training(
             self._section.seed, positions, self._plan, self._section.text_dropout
         )
-        return self._objective.terms(batch.to(self._teacher.device))
+        return self._attached.terms(batch.to(self._teacher.device))
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See `Validation.measure`."""

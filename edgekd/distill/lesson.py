@@ -19,7 +19,6 @@ class Lesson(Protocol):
         name: of the phase.
         field: of its settings in the recipe.
         model: what learns, trainable and in evaluation mode, on its device.
-        weights: of each term in the loss.
         updates: optimiser updates of one step.
     """
 
@@ -30,8 +29,6 @@ class Lesson(Protocol):
     @property
     def model(self) -> nn.Module: ...
     @property
-    def weights(self) -> Mapping[str, float]: ...
-    @property
     def updates(self) -> int: ...
 
     def attached(self, wrapped: nn.Module, average: nn.Module) -> AbstractContextManager[None]:
@@ -41,8 +38,11 @@ class Lesson(Protocol):
             average: the one that is validated and drawn with.
         """
 
+    def weights_at(self, step: int) -> Mapping[str, float]:
+        """Weight of each term in the loss of step `step` (from 0)."""
+
     def terms(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
-        """Raw value of each term of `weights` for a micro-batch: scalars with gradients.
+        """Raw value of each term of `weights_at` for a micro-batch: scalars with gradients.
 
         A pure function of the model's weights and the arguments, but for what it made of the same
         step's earlier updates.

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 
 from edgekd.artifacts import TrainedPart, Trajectories
+from edgekd.distill.decoder import DecoderMatching, Generated
 from edgekd.distill.few_step import Drawn, TrajectoryMatching
 from edgekd.distill.folder import RunFolder
 from edgekd.distill.kd import NoisePrediction, random_student, unused_parameters
 from edgekd.distill.lesson import Lesson
+from edgekd.distill.projections import add_projections, drop_projections
 from edgekd.distill.sources import Source, Sources
 from edgekd.distill.trainer import Trainer
 from edgekd.distill.trajectories import KeptTrajectories, draw_trajectories
@@ -105,6 +107,7 @@ def train_kd(
         sources = source.load(accelerator.device)
         sources.check()
         student = new_student(section, arch, sources)
+        add_projections(student, arch, sources.teacher.unet, section.losses)
         return NoisePrediction(section, arch, student, sources, accelerator)
 
     compute = Compute(section.threads, unused_parameters(section))
@@ -139,6 +142,31 @@ def train_few_step(
         return TrajectoryMatching(section, student, sources, Drawn(*splits), accelerator)
 
     return train(section.few_step, make, places.folder, Compute(section.threads), progress)
+
+
+def train_decoder(
+    section: DistillSection,
+    source: Source,
+    drawn: Trajectories | None,
+    folder: RunFolder,
+    progress: Progress,
+) -> TrainedPart:
+    """The phase `decoder`: see `edgekd.distill.decoder`, and `train` for what it writes.
+
+    Args:
+        drawn: finished trajectories, whose last latents are learnt from too.
+    """
+
+    def make(accelerator: Any) -> Lesson:
+        sources = source.load(accelerator.device)
+        sources.check()
+        generated = None
+        if drawn is not None:
+            splits = (KeptTrajectories.load(drawn, split) for split in ("train", "validation"))
+            generated = Generated(*splits)
+        return DecoderMatching(section, sources, generated, accelerator)
+
+    return train(section.decoder, make, folder, Compute(section.threads), progress)
 
 
 def new_student(section: DistillSection, arch: StudentArch, sources: Sources) -> Any:
@@ -196,6 +224,7 @@ def _publish(trainer: Trainer) -> None:
     parity later is then exactly what was validated here.
     """
     folder = trainer.folder
+    drop_projections(trainer.ema.model)
     with writing(folder.result):
         save_model(trainer.ema.model, folder.result)
         finish(folder.path, folder.key, only=(folder.part,), steps=trainer.section.steps)

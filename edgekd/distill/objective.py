@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.diffusion.noise_schedule import NoiseSchedule
-from edgekd.diffusion.taps import Taps
+from edgekd.diffusion.taps import Taps, TapValue, unwrap
+from edgekd.distill.balance import Balance, initial_scales
 from edgekd.distill.batches import Batch
+from edgekd.distill.projections import project, projections_of
 from edgekd.distill.terms.registry import weighted_terms
 from edgekd.distill.terms.term import Forward, TapPair, Tapped
+from edgekd.errors import InputError
 from edgekd.recipe import LossSection
 from edgekd.student.arch import StudentArch
 from edgekd.training.min_snr import min_snr_weights
@@ -54,12 +57,12 @@ class Objective:
     A term of weight 0 is not computed, and where no term needs the teacher it does not run.
 
     Args:
-        losses: weights of the terms.
+        losses: weights of the terms, and their options.
         schedule: on the U-Nets' device.
         autocast: type of the forward passes; None: fp32.
 
     Raises:
-        InputError: see `get_term`.
+        InputError: see `get_term`; or all terms would fade to nothing.
     """
 
     def __init__(
@@ -70,15 +73,23 @@ class Objective:
         autocast: torch.dtype | None,
     ) -> None:
         self._nets, self._schedule, self._autocast = nets, schedule, autocast
-        self._gamma = losses.min_snr_gamma
+        self._losses = losses
         terms = weighted_terms(losses)
-        self.weights = {term.name: weight for term, weight in terms}
+        hints = frozenset(term.name for term, _ in terms if not term.uses_prediction)
+        weights = {term.name: weight for term, weight in terms}
+        if losses.hints_until is not None and hints == set(weights):
+            raise InputError(
+                "`distill.losses.hints_until` must leave a term of the prediction",
+                ", ".join(weights),
+            )
+        self._balance = Balance(weights, hints, losses.hints_until, {})
         config = dict(nets.teacher.config)
         self._terms = [(term, term.pairs(nets.arch, config)) for term, _ in terms]
         self._needs_teacher = any(term.needs_teacher for term, _ in terms)
         pairs = [pair for _, pairs in self._terms for pair in pairs]
         self._student_taps = Taps(nets.student, [*dict.fromkeys(p.student for p in pairs)])
         self._teacher_taps = Taps(nets.teacher, [*dict.fromkeys(p.teacher for p in pairs)])
+        self._projections = projections_of(unwrap(nets.student))
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Objective:
@@ -94,27 +105,48 @@ class Objective:
     ) -> None:
         self._stack.close()
 
+    def calibrated(self, batches: Iterable[Batch]) -> Balance:
+        """The terms' weights over a training that begins with the student as it is now.
+
+        The batches must be the same in every process and in a resumed run.
+        """
+        if self._losses.balance != "initial":
+            return self._balance
+        with self, torch.no_grad():
+            device = self._nets.teacher.device
+            rows = [self.terms(batch.to(device)) for batch in batches]
+        values = [{name: term.item() for name, term in row.items()} for row in rows]
+        return replace(self._balance, scales=initial_scales(values))
+
     def terms(self, batch: Batch) -> dict[str, Tensor]:
-        """Raw value of each term of `weights`: scalars with gradients into the student."""
+        """Raw value of each term that is on: scalars with gradients into the student."""
         prediction = predict(self._nets.student, batch, self._autocast)
         snr = self._schedule.snr(batch.timesteps)
-        weights = min_snr_weights(snr, self._gamma, self._schedule.prediction_type)
+        weights = min_snr_weights(snr, self._losses.min_snr_gamma, self._schedule.prediction_type)
         taught = None
         if self._needs_teacher:
             with torch.no_grad():
                 taught = predict(self._nets.teacher, batch, self._autocast)
+        seen = Forward(
+            prediction, batch.target, weights, taught, choice=batch.choice, options=self._losses
+        )
         return {
-            term.name: term(Forward(prediction, batch.target, weights, taught, self._tapped(pairs)))
+            term.name: term(replace(seen, tapped=self._tapped(pairs)))
             for term, pairs in self._terms
         }
 
     def _tapped(self, pairs: Sequence[TapPair]) -> list[Tapped]:
         return [
-            Tapped(self._student_taps[pair.student], self._teacher_taps[pair.teacher])
-            for pair in pairs
+            Tapped(self._student_value(pair), self._teacher_taps[pair.teacher]) for pair in pairs
         ]
 
+    def _student_value(self, pair: TapPair) -> TapValue:
+        value = self._student_taps[pair.student]
+        if pair.project and isinstance(value, Tensor):
+            return project(self._projections, pair.student, value)
+        return value
 
-def total(terms: dict[str, Any], weights: dict[str, float]) -> Any:
+
+def total(terms: Mapping[str, Any], weights: Mapping[str, float]) -> Any:
     """Weighted sum of terms, of tensors or of numbers."""
     return sum(weights[name] * value for name, value in terms.items())

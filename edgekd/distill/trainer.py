@@ -140,7 +140,7 @@ class Trainer:
     def _step(self, step: int) -> dict[str, float]:
         """Step `step` (from 0), of one or more updates. Returns its row of `metrics.jsonl`."""
         started, updates = time.monotonic(), self.lesson.updates
-        weights, rate = self.lesson.weights, self._rates.at(step)
+        weights, rate = self.lesson.weights_at(step), self._rates.at(step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         rows = [self._update(step, update) for update in range(updates)]
@@ -153,7 +153,7 @@ class Trainer:
         )
         return {
             "step": step + 1,
-            "loss": total(raw, dict(weights)),
+            "loss": total(raw, weights),
             **raw,
             **{f"{name}_weighted": weights[name] * value for name, value in raw.items()},
             "grad_norm": mean["gradient"],
@@ -163,7 +163,7 @@ class Trainer:
 
     def _update(self, step: int, update: int) -> dict[str, float]:
         """One update of the weights. Returns its terms and the gradient's norm."""
-        section, weights = self.section, self.lesson.weights
+        section, weights = self.section, self.lesson.weights_at(step)
         self._optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(len(weights), device=self.accelerator.device)
         for micro in range(section.gradient_accumulation):
@@ -182,7 +182,7 @@ class Trainer:
     def _micro_batch(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
         """Add one micro-batch's gradients. Returns its terms."""
         terms = self.lesson.terms(step, update, micro)
-        loss = total(terms, dict(self.lesson.weights)) / self.section.gradient_accumulation
+        loss = total(terms, self.lesson.weights_at(step)) / self.section.gradient_accumulation
         self.accelerator.backward(loss)
         return {name: value.detach() for name, value in terms.items()}
 

@@ -50,8 +50,8 @@ def check_capabilities(exporter: Exporter, pipeline: Any, precision: str | None)
 def check_room(sizes: dict[str, int], out: Path, options: ExportOptions) -> None:
     """A large model is converted for minutes: say before it, not after it, that it will not fit."""
     whole = sum(sizes.values())
-    # All parts in float32, the scratch of the largest, and the copy that a LoRA is fused into.
-    needed = whole + max(sizes.values()) + (whole if options.lora is not None else 0)
+    # All parts in float32, the scratch of the largest, and the copy that LoRAs are fused into.
+    needed = whole + max(sizes.values()) + (whole if options.loras else 0)
     place = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free
     if free < needed:

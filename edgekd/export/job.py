@@ -13,7 +13,7 @@ from edgekd.export.bits.apply import AppliedRecipe, apply_recipe
 from edgekd.export.checks import check_capabilities, check_room
 from edgekd.export.isolate import Worker, make_worker
 from edgekd.export.keys import export_key, usable_base
-from edgekd.export.lora import check_lora
+from edgekd.export.lora import check_loras
 from edgekd.export.manifest import (
     ComponentFacts,
     Manifest,
@@ -22,6 +22,7 @@ from edgekd.export.manifest import (
     all_versions,
     content_hash,
     folder_bytes,
+    runtime_warning,
     scheduler_warning,
     trace_origin,
     write_manifest,
@@ -64,6 +65,7 @@ def export_pipeline(
     in which process. All that can be checked without weights is checked first.
     """
     from edgekd.diffusion.load import load_pipeline
+    from edgekd.diffusion.scheduler_rules import check_steps
 
     started = time.monotonic()
     # What is damaged in the folder of a stage, which has a key, is set aside and made again.
@@ -74,13 +76,13 @@ def export_pipeline(
     applied = None
     if options.quantization is not None:
         applied = apply_recipe(exporter, outline, options.quantization, precision)
+    check_steps(outline.scheduler, options.generation.steps)
     check_capabilities(exporter, outline, None if applied is not None else precision)
-    if options.lora is not None:
-        check_lora(options.lora)
+    check_loras(options.loras)
     sizes = parts_bytes(outline)
     worker = make_worker(exporter, sizes, options.memory_limit_bytes)
     check_room(sizes, out, options)
-    origin = trace_origin(pipeline_path, options.lora, type(outline).__name__)
+    origin = trace_origin(pipeline_path, options.loras, type(outline).__name__)
     job = _Job(
         source=pipeline_path,
         outline=outline,
@@ -124,8 +126,13 @@ class _Job:
 
     @property
     def warning(self) -> str | None:
+        scheduler = self.outline.scheduler
         known = self.options.schedulers or self.exporter.schedulers
-        return scheduler_warning(type(self.outline.scheduler).__name__, known)
+        said = (
+            scheduler_warning(type(scheduler).__name__, known),
+            runtime_warning({**scheduler.config, "_class_name": type(scheduler).__name__}),
+        )
+        return "; ".join(one for one in said if one) or None
 
 
 def _write_whole(job: _Job, folder: Path) -> None:
@@ -180,13 +187,14 @@ def _manifest(
 
 
 def _fuse(job: _Job, work: Path) -> Path:
-    """The pipeline folder to export: the source, or a copy with the LoRA in it."""
-    lora = job.options.lora
-    if lora is None:
+    """The pipeline folder to export: the source, or a copy with the LoRAs in it."""
+    loras = job.options.loras
+    if not loras:
         return job.source
-    job.progress.info(f"  fusing {lora.name}")
+    for lora in loras:
+        job.progress.info(f"  fusing {lora.path.name}, weight {lora.weight:g}")
     fused = work / "fused"
-    job.worker.run(fuse, FuseOrder(job.source, lora, fused))
+    job.worker.run(fuse, FuseOrder(job.source, loras, fused))
     return fused
 
 

@@ -1,100 +1,161 @@
-"""Fuse a LoRA into a pipeline before it is exported.
+"""Fuse LoRAs into a pipeline before it is exported.
 
-    W' = W + scale * B A        (Hu et al. 2021, equation 3)
+    W' = W + sum of weight * alpha / r * B A        (Hu et al. 2021, equation 3)
 
-diffusers and peft read the file and do the sum; what they only warn of is an error here. A file
+diffusers and peft read the files and do the sum; what they only warn of is an error here. A file
 whose tensors have no place in the pipeline would else be exported as if it had been applied.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgekd.errors import InputError
 
-# The first factor of each pair, as diffusers, peft and kohya name it.
-_FIRST_FACTORS = (
-    ".lora_A.",
-    ".lora.down.",
-    ".lora_down.",
-    "_lora.down.",
-    ".lora_linear_layer.down.",
+# The two factors of a layer, as peft (A, B), diffusers and kohya (down, up) name them.
+_FACTOR = re.compile(
+    r"(?P<layer>.+?)(?:[._]lora(?:_linear_layer)?\.|\.lora_)(?P<factor>A|B|down|up)\.weight"
 )
-# What belongs to a pair beside it: its second factor, and the scale of both.
-_COMPANIONS = (
-    ".lora_B.",
-    ".lora.up.",
-    ".lora_up.",
-    "_lora.up.",
-    ".lora_linear_layer.up.",
-    ".alpha",
-)
+# Only kohya's files have the scale of a layer as a tensor that diffusers reads.
+_ALPHA = re.compile(r"(?P<layer>lora_(?:unet|te|te1|te2)_.+)\.alpha")
 _COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
+_OTHER_KINDS = {
+    "dora_scale": "DoRA",
+    "lora_magnitude_vector": "DoRA",
+    "hada_": "LoHa",
+    "lokr_": "LoKr",
+    "lora_mid": "LoCon with a middle factor (Tucker)",
+    "oft_": "OFT",
+    "diff": "full differences",
+}
 
 
-def check_lora(path: Path) -> None:
-    """Check a LoRA file and what it takes to read it, before any work.
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA file, and the factor that its change of the weights is multiplied by."""
+
+    path: Path
+    weight: float = 1.0
+
+
+def parse_lora(text: str) -> Lora:
+    """`FILE` or `FILE:0.7`.
+
+    Raises:
+        InputError: a weight that is no number other than 0.
+    """
+    name, colon, number = text.rpartition(":")
+    if Path(text).is_file() or not colon:
+        return Lora(Path(text))
+    try:
+        weight = float(number)
+    except ValueError:
+        # A name with a colon in it, of a file that is not there.
+        return Lora(Path(text))
+    if not math.isfinite(weight) or weight == 0:
+        raise InputError("the weight of `--lora FILE:WEIGHT` must be finite and not 0", number)
+    return Lora(Path(name), weight)
+
+
+def check_loras(loras: Iterable[Lora]) -> None:
+    """Check LoRA files and what it takes to read them, before any work.
 
     Raises:
         InputError: no safetensors file, no LoRA, or peft is not installed.
     """
+    for lora in loras:
+        _check_lora(lora.path)
+        if importlib.util.find_spec("peft") is None:
+            raise InputError(
+                "`--lora` needs the package peft",
+                "no module named `peft`",
+                "Install it: pip install 'edgekd[lora]'",
+            )
+
+
+def _check_lora(path: Path) -> None:
     if path.suffix != ".safetensors" or not path.is_file():
         raise InputError(
             "`--lora` must be a .safetensors file, pickles are never loaded",
             str(path) if path.is_file() else f"no file {path}",
         )
-    if _count_pairs(path) == 0:
+    from edgekd.diffusion.weights import read_headers
+
+    names = list(read_headers([path]))
+    layers = count_layers(names)
+    if not layers:
         raise InputError("`--lora` must hold LoRA tensors", f"none in {path}")
-    # DoRA's scales, LoHa, LoKr: diffusers would drop them and fuse the rest.
-    if other := _unread(path):
+    # diffusers would drop what it does not know, and fuse the rest.
+    if other := [name for name in names if not _is_known(name, layers)]:
         raise InputError(
             "every tensor of `--lora` must be a LoRA's",
-            f"`{other[0]}` and {len(other) - 1} others in {path.name}",
+            f"`{other[0]}`{_kind(other[0])} and {len(other) - 1} others in {path.name}",
             "Convert it to a plain LoRA first.",
         )
-    if importlib.util.find_spec("peft") is None:
+    halves = [layer for layer, factors in layers.items() if len(factors) != 2]
+    if halves:
         raise InputError(
-            "`--lora` needs the package peft",
-            "no module named `peft`",
-            "Install it: pip install 'edgekd[lora]'",
+            "every layer of `--lora` must have two factors",
+            f"{len(layers[halves[0]])} of `{halves[0]}` in {path.name}",
         )
 
 
-def _count_pairs(path: Path) -> int:
-    from edgekd.diffusion.weights import read_headers
-
-    names = read_headers([path])
-    return sum(any(mark in name for mark in _FIRST_FACTORS) for name in names)
-
-
-def _unread(path: Path) -> list[str]:
-    from edgekd.diffusion.weights import read_headers
-
-    known = (*_FIRST_FACTORS, *_COMPANIONS)
-    return [name for name in read_headers([path]) if not any(mark in name for mark in known)]
+def count_layers(names: Iterable[str]) -> dict[str, list[str]]:
+    """Layer -> names of its factors."""
+    layers: dict[str, list[str]] = {}
+    for name in names:
+        if match := _FACTOR.fullmatch(name):
+            layers.setdefault(match["layer"], []).append(name)
+    return layers
 
 
-def fuse_lora(pipeline: Any, path: Path, out: Path) -> None:
-    """Fuse a LoRA file into a loaded pipeline and save the pipeline.
+def _is_known(name: str, layers: dict[str, list[str]]) -> bool:
+    if match := _ALPHA.fullmatch(name):
+        return match["layer"] in layers
+    return _FACTOR.fullmatch(name) is not None
+
+
+def _kind(name: str) -> str:
+    leaf = name.rpartition(".")[2] if "." in name else name
+    kinds = (kind for mark, kind in _OTHER_KINDS.items() if mark in leaf or f".{mark}" in name)
+    kind = next(kinds, None)
+    return f" ({kind})" if kind else ""
+
+
+def fuse_loras(pipeline: Any, loras: Sequence[Lora], out: Path) -> None:
+    """Fuse LoRA files into a loaded pipeline, one after the other, and save the pipeline.
 
     Args:
         pipeline: diffusers pipeline in float32; its weights are changed.
-        path: a file that `check_lora` has passed.
+        loras: files that `check_loras` has passed.
         out: folder for the fused pipeline.
 
     Raises:
-        InputError: the LoRA is of another pipeline, or its sum is not finite.
+        InputError: a LoRA is of another pipeline, or its sum is not finite.
     """
-    pairs = _count_pairs(path)
+    for lora in loras:
+        _fuse(pipeline, lora)
+    pipeline.save_pretrained(out, safe_serialization=True)
+
+
+def _fuse(pipeline: Any, lora: Lora) -> None:
+    from edgekd.diffusion.weights import read_headers
+
+    path = lora.path
+    layers = len(count_layers(read_headers([path])))
     try:
         pipeline.load_lora_weights(
             str(path.parent), weight_name=path.name, use_safetensors=True, local_files_only=True
         )
         placed = _count_placed(pipeline)
-        if placed == pairs:
-            pipeline.fuse_lora(safe_fusing=True)
+        if placed == layers:
+            pipeline.fuse_lora(lora_scale=lora.weight, safe_fusing=True)
             pipeline.unload_lora_weights()
     # peft and diffusers raise what they find first: ValueError, RuntimeError, KeyError, ...
     except Exception as error:
@@ -103,13 +164,12 @@ def fuse_lora(pipeline: Any, path: Path, out: Path) -> None:
             f"the LoRA must fit the pipeline {type(pipeline).__name__}",
             f"{path.name}: {problem}",
         ) from error
-    if placed != pairs:
+    if placed != layers:
         raise InputError(
             "every layer of the LoRA must have its place in the pipeline",
-            f"{placed} of {pairs} layers of {path.name}",
+            f"{placed} of {layers} layers of {path.name}",
             "It was made for another model.",
         )
-    pipeline.save_pretrained(out, safe_serialization=True)
 
 
 def _count_placed(pipeline: Any) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from edgekd import __version__
 from edgekd.errors import InputError
 from edgekd.export.bits.recipe import ChoiceFigures
+from edgekd.export.lora import Lora
 from edgekd.export.parity import ComponentParity, PictureParity
 from edgekd.export.protocol import Generation
 from edgekd.file_record import ARTIFACT_FILE, restamp
@@ -22,6 +23,9 @@ from edgekd.files import hash_file, hash_tree, hash_value, write_json
 from edgekd.reading import read_json
 from edgekd.runtime.declared import Runtime
 from edgekd.runtime.folder import FORMAT, Shapes
+from edgekd.runtime.sampler_names import with_sampler
+from edgekd.runtime.scheduler_config import parse_config
+from edgekd.runtime.scheduler_settings import SAMPLERS
 
 MANIFEST_FILE = "manifest.json"
 
@@ -62,19 +66,20 @@ class LoraOrigin(BaseModel):
 
     file: str
     hash: str
+    weight: float
 
 
 class Origin(BaseModel):
     """Where an export came from.
 
     Attributes:
-        hash: of the pipeline's content, and of the LoRA's.
+        hash: of the pipeline's content, and of the LoRAs'.
         pipeline: its class in diffusers.
     """
 
     hash: str
     licence: str | None
-    lora: LoraOrigin | None
+    loras: list[LoraOrigin]
     pipeline: str
 
 
@@ -157,6 +162,28 @@ def scheduler_warning(scheduler: str, known: tuple[str, ...]) -> str | None:
     )
 
 
+def runtime_warning(config: Mapping[str, Any]) -> str | None:
+    """A sentence for the user where edgekd's runtime does not draw with the scheduler."""
+    name = config["_class_name"]
+    try:
+        parse_config(config)
+    except InputError as error:
+        why = f" as it is set ({error.rule}, but got {error.found})" if name in SAMPLERS else ""
+    else:
+        return None
+    other = next((one for one in SAMPLERS if _draws(config, one)), None)
+    way = f": pass `--sampler {other}` to it" if other else ", nor with another sampler"
+    return f"edgekd's runtime does not draw with {name}{why}{way}"
+
+
+def _draws(config: Mapping[str, Any], name: str) -> bool:
+    try:
+        parse_config(with_sampler(config, name))
+    except InputError:
+        return False
+    return True
+
+
 def find_licence(pipeline_path: Path) -> str | None:
     """Licence of a pipeline folder: from its model card, else the name of its licence file."""
     card = pipeline_path / "README.md"
@@ -180,14 +207,17 @@ def source_hash(pipeline_path: Path) -> str:
     return hash_tree(pipeline_path, exclude=(ARTIFACT_FILE,))
 
 
-def trace_origin(pipeline_path: Path, lora: Path | None, pipeline: str) -> Origin:
+def trace_origin(pipeline_path: Path, loras: Sequence[Lora], pipeline: str) -> Origin:
     """Where an export of a pipeline, of this class, comes from."""
-    source, fused = source_hash(pipeline_path), None
-    if lora is not None:
-        fused = LoraOrigin(file=lora.name, hash=hash_file(lora))
-        source = hash_value([source, fused.hash])
+    source = source_hash(pipeline_path)
+    fused = [
+        LoraOrigin(file=lora.path.name, hash=hash_file(lora.path), weight=lora.weight)
+        for lora in loras
+    ]
+    if fused:
+        source = hash_value([source, *([lora.hash, lora.weight] for lora in fused)])
     licence = find_licence(pipeline_path)
-    return Origin(hash=source, licence=licence, lora=fused, pipeline=pipeline)
+    return Origin(hash=source, licence=licence, loras=fused, pipeline=pipeline)
 
 
 def content_hash(exported_path: Path) -> str:

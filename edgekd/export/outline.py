@@ -48,9 +48,9 @@ def latent_size(pipeline: Any) -> tuple[int, int]:
 
 def picture_multiple(pipeline: Any) -> int:
     """What picture sides must be a multiple of, in pixels: each U-Net stage but the last halves
-    the latents, and the exported upsamplers double them again."""
+    the latents, and the exported upsamplers double them again. diffusers takes multiples of 8."""
     stages = len(pipeline.unet.config.down_block_types)
-    return vae_scale_factor(pipeline) * int(2 ** (stages - 1))
+    return max(8, vae_scale_factor(pipeline) * int(2 ** (stages - 1)))
 
 
 def other_size(pipeline: Any) -> tuple[int, int]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgekd.artifacts import ExportedPipeline
     from edgekd.export.bits.recipe import QuantizationRecipe
     from edgekd.export.capture import Capture
+    from edgekd.export.lora import Lora
     from edgekd.export.manifest import Tuning
     from edgekd.export.record import Arrays, Recording, Trajectory
     from edgekd.progress import Progress
@@ -78,7 +79,7 @@ class ExportOptions:
         trajectory: recordings of this very pipeline, when several precisions share them.
         base: a finished export of the same source in the exporter's first precision, to start
             from instead of tracing again. The result is the same.
-        lora: a safetensors file that is fused into the pipeline before the export.
+        loras: fused into the pipeline before the export, in this order.
         memory_limit_bytes: bound of the resident memory of this process and its children
             together; see `edgekd.export.isolate`.
         quantization: bits of each weight; the precision is `mixed` then.
@@ -90,7 +91,7 @@ class ExportOptions:
     key: str | None = None
     trajectory: Trajectory | None = None
     base: Path | None = None
-    lora: Path | None = None
+    loras: tuple[Lora, ...] = ()
     memory_limit_bytes: int | None = None
     quantization: QuantizationRecipe | None = None
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from edgekd.export.bits.apply import storages
 from edgekd.export.bits.storage import PartBits
 from edgekd.export.capture import capture
-from edgekd.export.lora import fuse_lora
+from edgekd.export.lora import Lora, fuse_loras
 from edgekd.export.outline import PIPELINE_ATTRIBUTES
 from edgekd.export.parity import (
     ComponentParity,
@@ -32,10 +32,10 @@ from edgekd.export.trajectory_files import load_trajectory, save_trajectory
 
 @dataclass(frozen=True)
 class FuseOrder:
-    """A pipeline folder and a LoRA file -> a pipeline folder."""
+    """A pipeline folder and LoRAs -> a pipeline folder."""
 
     source: Path
-    lora: Path
+    loras: tuple[Lora, ...]
     out: Path
 
 
@@ -89,7 +89,7 @@ class Load(Protocol):
 
 def fuse(order: FuseOrder, exporter: Exporter, load: Load) -> None:
     del exporter
-    fuse_lora(load(order.source), order.lora, order.out)
+    fuse_loras(load(order.source), order.loras, order.out)
 
 
 def record(order: RecordOrder, exporter: Exporter, load: Load) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd.artifacts import PreparedData
+from edgekd.diffusion.resolve import resolve_pipeline
 from edgekd.errors import InputError
 from edgekd.file_record import finish
 from edgekd.files import code_key, hash_value
@@ -17,7 +18,7 @@ from edgekd.jobs.prepare import prepare_data
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
-from edgekd.resources import find_yaml, resolve_pipeline
+from edgekd.resources import find_yaml
 from edgekd.run_folder import check_place, open_run
 from edgekd.schema import override, validate
 from edgekd.target import Target

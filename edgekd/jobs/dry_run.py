@@ -1,16 +1,17 @@
 """`edgekd distill --dry-run`: does a recipe run here, and what would it take on a GPU?
 
 Every phase of the recipe does one whole optimisation step of one sample at the recipe's
-resolution, in a process of its own. Nothing is read but the teacher, and nothing is written: the
+resolution, in a process of its own. Nothing is read but the teacher, and nothing is left: the
 latents are random, and so are a teacher's weights where only its architecture is named.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import InputError
 from edgekd.jobs.gpus import UTILISATION, Gpu
@@ -18,7 +19,7 @@ from edgekd.jobs.plan import at_resolution, needed_phases
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.recipe import DistillSection, LoopSection, PhaseName, Recipe
-from edgekd.resources import STARTER_NAME, find_yaml, resolve_pipeline
+from edgekd.resources import STARTER_NAME, find_yaml
 
 if TYPE_CHECKING:
     from edgekd.diffusion.validate import TeacherInfo
@@ -43,6 +44,7 @@ class Subject:
         arch: of the student, with every field explicit.
         teacher_parameters: of all its models.
         student_parameters: of the U-Net; so are the MACs, of one pass of one sample.
+        vae_config: the teacher's.
     """
 
     recipe: Recipe
@@ -54,15 +56,20 @@ class Subject:
     student_parameters: int
     teacher_macs: int
     student_macs: int
+    vae_config: Mapping[str, Any]
 
     @property
     def latent_size(self) -> int:
         return self.recipe.data.side // self.info.vae_scale_factor
 
-    @property
-    def static_bytes(self) -> int:
+    def taught_parameters(self, phase: PhaseName) -> int:
+        """Of what a phase trains; those of a narrow VAE are too few to count."""
+        return 0 if phase == "decoder" else self.student_parameters
+
+    def static_bytes(self, phase: PhaseName) -> int:
         """Teacher and student with all that training keeps of it, without any activation."""
-        return self.teacher_parameters * _FP32_BYTES + self.student_parameters * _STUDENT_BYTES
+        taught = self.taught_parameters(phase) * _STUDENT_BYTES
+        return self.teacher_parameters * _FP32_BYTES + taught
 
 
 @dataclass(frozen=True)
@@ -113,8 +120,9 @@ class DryRun:
     phases: tuple[PhasePlan, ...]
 
     @property
-    def rehearsed(self) -> bool:
-        return all(plan.rehearsal is not None for plan in self.phases)
+    def too_large(self) -> tuple[PhaseName, ...]:
+        """Phases that this machine has not the memory for."""
+        return tuple(plan.phase for plan in self.phases if plan.rehearsal is None)
 
 
 def subject_of(recipe: Recipe) -> Subject:
@@ -134,12 +142,14 @@ def subject_of(recipe: Recipe) -> Subject:
     if isinstance(teacher, str):
         from edgekd.benchmark.random_pipeline import random_info
 
-        info, config = random_info(teacher), ARCHITECTURES[teacher]["unet"]
+        info, configs = random_info(teacher), ARCHITECTURES[teacher]
+        config, vae_config = configs["unet"], configs["vae"]
         parts = inspect_components(arch=teacher)
     else:
         from edgekd.diffusion.validate import inspect_teacher
 
-        info, config = inspect_teacher(teacher), read_json(teacher / "unet" / "config.json")
+        info = inspect_teacher(teacher)
+        config, vae_config = (read_json(teacher / name / "config.json") for name in ("unet", "vae"))
         parts = inspect_components(path=teacher)
     recipe = at_resolution(recipe, info)
     size = recipe.data.side // info.vae_scale_factor
@@ -160,10 +170,13 @@ def subject_of(recipe: Recipe) -> Subject:
         student_parameters=student.parameters,
         teacher_macs=whole.macs,
         student_macs=student.macs,
+        vae_config=vae_config,
     )
 
 
 def _teacher(recipe: Recipe) -> Path | str:
+    from edgekd.diffusion.resolve import resolve_pipeline
+
     section = recipe.teacher
     absent = section.path != STARTER_NAME and not Path(section.path).expanduser().exists()
     if absent and section.arch is not None:
@@ -196,9 +209,9 @@ def dry_run(recipe: Recipe, gpu: Gpu | None, progress: Progress) -> DryRun:
         )
     subject = subject_of(recipe)
     free, missing = free_bytes(), _missing(recipe.data.sources)
-    fits = free >= needed_bytes(subject)
     plans = []
     for phase in subject.phases:
+        fits = free >= needed_bytes(subject, phase)
         progress.info(f"[{phase}] one step of one sample" if fits else f"[{phase}] planned only")
         found = _rehearse(subject, phase) if fits else None
         plans.append(plan_phase(subject, phase, found, gpu))
@@ -206,10 +219,10 @@ def dry_run(recipe: Recipe, gpu: Gpu | None, progress: Progress) -> DryRun:
     return DryRun(subject, random, missing, free, gpu, tuple(plans))
 
 
-def needed_bytes(subject: Subject) -> int:
+def needed_bytes(subject: Subject, phase: PhaseName) -> int:
     """The least memory that a step takes."""
-    casts = subject.student_parameters * _CAST_BYTES
-    return subject.static_bytes + casts + _LEAST_FREE_BYTES
+    casts = subject.taught_parameters(phase) * _CAST_BYTES
+    return subject.static_bytes(phase) + casts + _LEAST_FREE_BYTES
 
 
 def free_bytes() -> int:
@@ -254,12 +267,15 @@ def plan_phase(
     """The memory model: teacher + student's weights, gradients, Adam and average, counted, +
     bf16 copies of the student's weights + what one sample needed beside all this, times the
     micro-batch."""
-    from edgekd.jobs.forecast import phase_macs
+    from edgekd.jobs.forecast import Passes, phase_macs
 
     section = subject.recipe.distill
     loop = loop_of(section, phase)
-    macs = phase_macs(section, phase, subject.teacher_macs, subject.student_macs)
-    memory = subject.static_bytes
+    passes = Passes(
+        subject.teacher_macs, subject.student_macs, subject.vae_config, subject.latent_size
+    )
+    macs = phase_macs(section, phase, passes)
+    memory = subject.static_bytes(phase)
     if rehearsal is not None:
         step = rehearsal.step
         autocast = rehearsal.precision == "bf16"

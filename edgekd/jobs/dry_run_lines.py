@@ -25,16 +25,15 @@ def to_json(run: DryRun) -> dict[str, Any]:
         "student_parameters": subject.student_parameters,
         "teacher_macs": subject.teacher_macs,
         "student_macs": subject.student_macs,
-        "needed_bytes": needed_bytes(subject),
         "free_bytes": run.free_bytes,
         "gpu": None if run.gpu is None else asdict(run.gpu),
         "assumed": {"utilisation": UTILISATION, "prices": PRICES},
-        "phases": {plan.phase: _phase_json(plan) for plan in run.phases},
+        "phases": {plan.phase: _phase_json(run, plan) for plan in run.phases},
     }
 
 
-def _phase_json(plan: PhasePlan) -> dict[str, Any]:
-    values = asdict(plan)
+def _phase_json(run: DryRun, plan: PhasePlan) -> dict[str, Any]:
+    values = {**asdict(plan), "needed_bytes": needed_bytes(run.subject, plan.phase)}
     if plan.rehearsal is not None:
         values["rehearsal"]["step"]["peak_bytes"] = plan.rehearsal.step.peak_bytes
         if plan.rehearsal.drawing is not None:

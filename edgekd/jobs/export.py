@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekd.diffusion.resolve import resolve_pipeline
 from edgekd.errors import InputError
+from edgekd.export.lora import Lora
 from edgekd.export.protocol import ExportOptions, Generation, Tunes
 from edgekd.files import check_writable, resolved
 from edgekd.folders import check_replaceable
 from edgekd.jobs.prompts import check_prompts, say_what_is_cut
 from edgekd.progress import Progress
-from edgekd.resources import resolve_pipeline
 from edgekd.run_folder import check_apart
 from edgekd.target import Target
 
@@ -33,7 +34,7 @@ class ExportRequest:
     Attributes:
         precision: None: what the target deploys.
         prompts: of the parity check; none: `DEFAULT_PROMPTS`.
-        lora: safetensors file to fuse first.
+        loras: to fuse first.
         quantize: bits of each weight, from a recipe or chosen.
         tune: measure the runtime's options afterwards and keep the best in the manifest.
         generation: recommended in the manifest; parity follows it.
@@ -44,7 +45,7 @@ class ExportRequest:
     out: Path
     precision: str | None = None
     prompts: list[str] = field(default_factory=list)
-    lora: Path | None = None
+    loras: tuple[Lora, ...] = ()
     memory_limit_bytes: int | None = None
     quantize: Quantize | None = None
     tune: bool = False
@@ -75,8 +76,9 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
     out = resolved(request.out)
     check_replaceable(out)
     check_writable(out)
-    pipeline, lora = resolve_pipeline(str(request.pipeline)), request.lora
-    check_apart(out, [("pipeline", pipeline), *([("--lora", lora)] if lora else [])])
+    pipeline = resolve_pipeline(str(request.pipeline))
+    files = [("--lora", lora.path) for lora in request.loras]
+    check_apart(out, [("pipeline", pipeline), *files])
     from edgekd.diffusion.health import check_parts
     from edgekd.diffusion.validate import inspect_folder
     from edgekd.export.bits.apply import mixed_precision
@@ -91,7 +93,7 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
         prompts=tuple(request.prompts or DEFAULT_PROMPTS),
         generation=request.generation,
         schedulers=tuple(target.schedulers),
-        lora=lora,
+        loras=request.loras,
         memory_limit_bytes=request.memory_limit_bytes,
     )
     exporter = get_exporter(target.runtime)

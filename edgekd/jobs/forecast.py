@@ -9,11 +9,13 @@ corrects the stages to come.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekd.jobs.plan import Plan
-    from edgekd.recipe import DistillSection, PhaseName
+    from edgekd.recipe import DecoderSection, DistillSection, PhaseName
     from edgekd.student.arch import StudentArch
 
 # A training step costs its forward pass, and about twice that for the two gradients.
@@ -93,23 +95,52 @@ def few_step_macs(section: DistillSection, teacher_macs: float, student_macs: fl
     return drawing + settings.student_steps * student_macs * passes
 
 
-def phase_macs(
-    section: DistillSection, phase: PhaseName, teacher_macs: float, student_macs: float
-) -> float:
+@dataclass(frozen=True)
+class Passes:
+    """What one pass costs.
+
+    Attributes:
+        teacher, student: MACs of a forward pass of a U-Net, of one sample.
+        vae_config: the teacher's.
+        latent_size: side of the latents.
+    """
+
+    teacher: float
+    student: float
+    vae_config: Mapping[str, Any]
+    latent_size: int
+
+
+def phase_macs(section: DistillSection, phase: PhaseName, passes: Passes) -> float:
     """MACs of one phase with all that it draws and validates."""
     from edgekd.distill.sampling import DEFAULT_PROMPTS
 
+    if phase == "decoder":
+        return decoder_macs(section.decoder, passes.vae_config, passes.latent_size)
     if phase == "few_step":
-        return few_step_macs(section, teacher_macs, student_macs)
+        return few_step_macs(section, passes.teacher, passes.student)
     prompts = len(section.sample_prompts) or DEFAULT_PROMPTS
-    return distill_macs(section, teacher_macs, student_macs) + checking_macs(
-        section, prompts, teacher_macs, student_macs
+    return distill_macs(section, passes.teacher, passes.student) + checking_macs(
+        section, prompts, passes.teacher, passes.student
     )
 
 
 def _trained(section: DistillSection) -> float:
     """Forward passes that a training pass costs."""
     return TRAIN_TO_FORWARD + (CHECKPOINTED if section.gradient_checkpointing else 0.0)
+
+
+def decoder_macs(section: DecoderSection, vae_config: Mapping[str, Any], latent_size: int) -> float:
+    """MACs of the phase `decoder`, the narrow VAE's as its width's square says."""
+    from edgekd.student.cost import vae_cost
+
+    size = min(section.crop, latent_size)
+    _, decoder = vae_cost(vae_config, (size, size))
+    validations = 1 + -(-section.steps // section.validate_every)
+    trained = section.steps * section.batch_size * section.gradient_accumulation
+    held_out = 2 * validations * section.validation_samples
+    narrow = section.width**2
+    return decoder.macs * (trained * (1 + TRAIN_TO_FORWARD * narrow) + held_out * (1 + narrow))
 
 
 def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.0) -> float:
@@ -175,7 +206,9 @@ def forecast(plan: Plan) -> Forecast:
     passes = suite.generation.steps * (2 if suite.generation.guided else 1)
     taught = section.few_step.student_steps if "few_step" in plan.phases else passes
     drawing = samples * (2 * passes * teacher_macs + (1 + precisions) * taught * student_macs)
-    training = sum(phase_macs(section, phase, teacher_macs, student_macs) for phase in plan.phases)
+    vae = read_json(teacher.path / "vae" / "config.json")
+    costs = Passes(teacher_macs, student_macs, vae, size)
+    training = sum(phase_macs(section, phase, costs) for phase in plan.phases)
     return Forecast(
         {
             "distill": START_SECONDS * len(plan.phases) + training / pace,

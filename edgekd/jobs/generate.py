@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekd.diffusion.resolve import resolve_pipeline
 from edgekd.errors import InputError
 from edgekd.files import check_writable, resolved
 from edgekd.folders import atomic_folder
 from edgekd.jobs.prompts import check_prompts, say_what_is_cut
 from edgekd.progress import Progress, Silent
-from edgekd.resources import resolve_pipeline
+from edgekd.runtime.sampler_names import sampler_class
 
 if TYPE_CHECKING:
     from edgekd.export.protocol import Generation
-
-
-def _check_steps(drawer: Any, steps: int) -> None:
-    """Each scheduler has bounds of its own, which it states when it is asked for the steps."""
-    try:
-        drawer.scheduler.set_timesteps(steps)
-    except ValueError as error:
-        raise InputError(
-            "the pipeline's scheduler must take `--steps`",
-            f"{steps} ({' '.join(str(error).split())})",
-        ) from None
+    from edgekd.runtime.folder import Shapes
 
 
 def _open_export(folder: Path) -> Any:
@@ -62,51 +55,114 @@ def recommended(folder: Path) -> Generation:
     return Generation(said.steps, said.guidance_scale) if said else Generation()
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """What is asked for; None: as the folder recommends, or its own.
+
+    Attributes:
+        seed: picture i draws its noise from `seed + i`.
+        sampler: another one than the folder's, by diffusers' class or an alias.
+    """
+
+    prompts: list[str]
+    negative_prompt: str | None = None
+    seed: int = 0
+    steps: int | None = None
+    guidance_scale: float | None = None
+    height: int | None = None
+    width: int | None = None
+    sampler: str | None = None
+
+
 def generate_run(
     pipeline: Path,
-    prompts: list[str],
+    drawing: Drawing,
     out: Path,
-    seed: int,
-    steps: int | None = None,
-    guidance_scale: float | None = None,
     progress: Progress = Silent(),  # noqa: B008 (it has no state)
 ) -> list[Path]:
-    """`edgekd generate`: one PNG for each prompt; picture i draws its noise from `seed + i`.
-
-    Args:
-        steps, guidance_scale: None: as the folder recommends, see `recommended`.
+    """`edgekd generate`: one PNG for each prompt.
 
     Raises:
         InputError: an empty prompt, a folder that is neither pipeline nor export or is damaged, an
-            `out` that exists or cannot be made.
+            `out` that exists or cannot be made, what the folder or its sampler cannot draw.
     """
     check_writable(out)
     if os.path.lexists(out):
         raise InputError("`--out` must be a new folder", str(out))
     out = resolved(out)
-    check_prompts(prompts)
-    if guidance_scale is not None and not math.isfinite(guidance_scale):
-        raise InputError("`--guidance` must be finite", str(guidance_scale))
+    check_prompts(drawing.prompts)
+    scale = drawing.guidance_scale
+    if scale is not None and not 0 <= scale < math.inf:
+        raise InputError("`0 <= --guidance < inf` must hold", str(scale))
+    sampler = None if drawing.sampler is None else sampler_class(drawing.sampler)
     source = resolve_pipeline(str(pipeline))
-    import torch
+    drawer = _open(source)
+    if sampler is not None:
+        from edgekd.benchmark.torch_drawer import set_scheduler
 
-    if (source / "manifest.json").is_file():
-        drawer = _open_export(source)
-    else:
-        from edgekd.diffusion.load import load_pipeline
-
-        drawer = load_pipeline(source)
-    say_what_is_cut(source, prompts, progress)
-    generation = recommended(source)
-    steps = generation.steps if steps is None else steps
-    guidance_scale = generation.guidance_scale if guidance_scale is None else guidance_scale
-    _check_steps(drawer, steps)
-    generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
-    pictures = drawer(
-        prompts, num_inference_steps=steps, guidance_scale=guidance_scale, generator=generators
-    ).images
-    names = [f"{i:04d}.png" for i in range(len(prompts))]
+        set_scheduler(drawer, sampler)
+    say_what_is_cut(source, drawing.prompts, progress)
+    pictures = drawer(**_arguments(drawing, drawer, source)).images
+    names = [f"{i:04d}.png" for i in range(len(drawing.prompts))]
     with atomic_folder(out, record=False) as folder:
         for name, picture in zip(names, pictures, strict=True):
             picture.save(folder / name)
     return [out / name for name in names]
+
+
+def _open(source: Path) -> Any:
+    if _is_export(source):
+        return _open_export(source)
+    from edgekd.diffusion.load import load_pipeline
+
+    return load_pipeline(source)
+
+
+def _is_export(source: Path) -> bool:
+    return (source / "manifest.json").is_file()
+
+
+def _arguments(drawing: Drawing, drawer: Any, source: Path) -> dict[str, Any]:
+    """What a diffusers pipeline is called with.
+
+    Raises:
+        InputError: it cannot draw that.
+    """
+    import torch
+
+    from edgekd.diffusion.scheduler_rules import check_steps
+
+    generation = recommended(source)
+    steps = generation.steps if drawing.steps is None else drawing.steps
+    scale = drawing.guidance_scale
+    check_steps(drawer.scheduler, steps)
+    arguments = {
+        "prompt": drawing.prompts,
+        "num_inference_steps": steps,
+        "guidance_scale": generation.guidance_scale if scale is None else scale,
+        "generator": [
+            torch.Generator().manual_seed(drawing.seed + i) for i in range(len(drawing.prompts))
+        ],
+    }
+    if drawing.height is not None or drawing.width is not None:
+        shapes = _shapes(drawer, source)
+        height, width = drawing.height or shapes.native[0], drawing.width or shapes.native[1]
+        shapes.check((height, width))
+        arguments |= {"height": height, "width": width}
+    if drawing.negative_prompt:
+        if "negative_prompt" not in signature(drawer.__call__).parameters:
+            raise InputError(
+                "a guidance-distilled pipeline takes no negative prompt", drawing.negative_prompt
+            )
+        arguments["negative_prompt"] = [drawing.negative_prompt] * len(drawing.prompts)
+    return arguments
+
+
+def _shapes(drawer: Any, source: Path) -> Shapes:
+    if _is_export(source):
+        from edgekd.export.manifest import read_manifest
+
+        return read_manifest(source).shapes
+    from edgekd.export.outline import shapes
+
+    return shapes(drawer, dynamic=True)

@@ -1,6 +1,6 @@
 """The phases of a distillation in their order, and the student that they leave.
 
-`<out>/{kd,few_step}/` hold what each phase trains, `<out>/trajectories/` the teacher's
+`<out>/{kd,few_step,decoder}/` hold what each phase trains, `<out>/trajectories/` the teacher's
 pictures, `<out>/student/` the whole pipeline.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STUDENT = "student"
 # Decides nothing about a result: how often it is saved, and what the other phases do.
-_UNTOLD = {"checkpoint_every", "phases", "few_step"}
+_UNTOLD = {"checkpoint_every", "phases", "few_step", "decoder"}
 
 
 def train_student(
@@ -48,6 +48,8 @@ def train_phases(
         progress.info("  kd: nothing to learn, the student is a whole copy of its teacher")
     if "few_step" in plan.phases:
         trained["few_step"] = _few_step(plan, cache, source, trained.get("kd"), out, progress)
+    if "decoder" in plan.phases:
+        trained["decoder"] = _decoder(plan, cache, source, out, progress)
     return trained
 
 
@@ -89,6 +91,20 @@ def _few_step(
     return train_few_step(section, load, source, places, progress)
 
 
+def _decoder(
+    plan: Plan, cache: TeacherCache, source: Any, out: Path, progress: Progress
+) -> TrainedPart:
+    from edgekd.distill.folder import RunFolder
+    from edgekd.distill.loop import train_decoder
+
+    section, drawn = plan.recipe.distill, None
+    if "few_step" in plan.phases:
+        drawn = trajectories(plan, cache, out / "trajectories")
+    settings = _settings(section, section.decoder)
+    key = hash_value([code_key(), cache.key, drawn.key if drawn else None, settings])
+    return train_decoder(section, source, drawn, RunFolder(out / "decoder", key, "vae"), progress)
+
+
 def trajectories(plan: Plan, cache: TeacherCache, out: Path) -> Trajectories:
     """Where the teacher's pictures are; named by all that they follow from, no student among it."""
     section = plan.recipe.distill
@@ -122,11 +138,13 @@ def _assemble(
     from edgekd.diffusion.load import load_model
     from edgekd.student.build import save_student
 
-    unet = [*trained.values()][-1].path
+    unets = [part.path.parent for part in trained.values() if part.path.name == "unet"]
+    vae = trained["decoder"].path if "decoder" in trained else None
     save_student(
         plan.teacher.path,
-        load_model(unet.parent, unet.name),
+        load_model([plan.teacher.path, *unets][-1], "unet"),
         out,
+        vae,
         deployed=_deployment(plan) if "few_step" in trained else None,
     )
     finish(out, key)

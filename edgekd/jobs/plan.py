@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import InputError
 from edgekd.files import write_json, write_text
+from edgekd.jobs.teacher import teacher_folder
 from edgekd.reading import read_json
 from edgekd.recipe import DistillSection, PhaseName, Recipe
-from edgekd.resources import find_yaml, resolve_pipeline
-from edgekd.run_folder import check_place
+from edgekd.resources import find_yaml
+from edgekd.runtime.sampler_names import sampler_class
 from edgekd.target import Target
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     Raises:
         InputError: whatever does not fit, before anything is computed or written.
     """
-    path = resolve_pipeline(recipe.teacher.path, "teacher")
-    check_place(run, "distill", [("--teacher", path)], recipe.data.sources)
+    path = teacher_folder(recipe, run)
     from edgekd.benchmark.suite import load_suite
     from edgekd.data.sources import check_sources
     from edgekd.diffusion.validate import inspect_teacher
@@ -63,6 +63,8 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
 
     check_sources(recipe.data.sources)
     suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
+    if recipe.benchmark.sampler is not None:
+        suite = suite.with_sampler(sampler_class(recipe.benchmark.sampler))
     exporter = get_exporter(target.runtime)
     teacher = inspect_teacher(path)
     bounds = gates(recipe, target, [metric.descriptor for metric in load_metrics()])

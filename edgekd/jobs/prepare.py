@@ -7,11 +7,11 @@ from typing import Any
 
 from edgekd.artifacts import PreparedData, TeacherCache
 from edgekd.jobs.plan import at_resolution
+from edgekd.jobs.teacher import teacher_folder
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
-from edgekd.resources import resolve_pipeline
-from edgekd.run_folder import check_place, open_run
+from edgekd.run_folder import open_run
 
 
 def prepare_data(
@@ -29,8 +29,7 @@ def prepare_data(
 
 def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     """`edgekd prepare`: shards and caches of a recipe's data; returns the summary."""
-    path = resolve_pipeline(recipe.teacher.path, "teacher")
-    check_place(run, "distill", [("--teacher", path)], recipe.data.sources)
+    path = teacher_folder(recipe, run)
     from edgekd.data.sources import check_sources
 
     check_sources(recipe.data.sources)

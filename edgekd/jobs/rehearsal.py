@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from edgekd.diffusion.load import Teacher, load_teacher
+from edgekd.distill.decoder import DecoderMatching
 from edgekd.distill.few_step import Drawn, TrajectoryMatching
 from edgekd.distill.folder import RunFolder
 from edgekd.distill.kd import NoisePrediction
@@ -181,6 +182,12 @@ def _few_step(order: Order, sources: Sources, accelerator: Any) -> _Made:
     return _Made(lesson, section.few_step, drawing, ended - begun)
 
 
+def _decoder(order: Order, sources: Sources, accelerator: Any) -> _Made:
+    """Drawn latents have the shape of images': those do for both."""
+    lesson = DecoderMatching(order.section, sources, None, accelerator)
+    return _Made(lesson, order.section.decoder)
+
+
 def _drawn_passes(section: DistillSection) -> int:
     """Guided passes of the teacher for the recipe's trajectories."""
     settings = section.few_step
@@ -192,4 +199,5 @@ def _drawn_passes(section: DistillSection) -> int:
 _LESSONS: dict[PhaseName, Callable[[Order, Sources, Any], _Made]] = {
     "kd": _kd,
     "few_step": _few_step,
+    "decoder": _decoder,
 }

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 from edgekd.errors import EdgekdError, InputError
+from edgekd.runtime.sampler_names import ALIASES
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m edgekd.runtime",
         description="Draw pictures with an exported folder; needs no torch.",
+        epilog="A prompt that begins with a dash goes behind `--`, after all options.",
     )
     parser.add_argument("folder", type=Path, help="what `edgekd export` wrote")
     parser.add_argument("prompts", nargs="+", metavar="prompt", help="one picture for each")
@@ -22,6 +24,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--negative-prompt", help="what to lead away from")
     parser.add_argument("--steps", type=int, help="default: the folder's recommendation")
     parser.add_argument("--guidance", type=float, help="default: the folder's recommendation")
+    parser.add_argument(
+        "--sampler", help=f"{', '.join(ALIASES)} or diffusers' class; default: the folder's"
+    )
     parser.add_argument("--seed", type=int, default=0, help="picture i takes seed + i")
     parser.add_argument("--height", type=int, help="in pixels")
     parser.add_argument("--width", type=int, help="in pixels")
@@ -57,7 +62,7 @@ def _draw(options: argparse.Namespace) -> list[Path]:
     for path in paths:
         if os.path.lexists(path):
             raise InputError("pictures must not be there yet", str(path), "Pass another --out.")
-    pictures = Pipeline.open(options.folder, options.threads).generate(
+    pictures = Pipeline.open(options.folder, options.threads, options.sampler).generate(
         options.prompts,
         options.negative_prompt,
         steps=options.steps,

@@ -12,6 +12,7 @@ from pathlib import Path
 from edgekd.errors import InputError
 from edgekd.reading import Fields, read_object
 from edgekd.runtime.options import RuntimeOptions, read_options
+from edgekd.runtime.sampler_names import sampler_class, with_sampler
 from edgekd.runtime.scheduler_config import SchedulerConfig, parse_config
 
 FORMAT = 1
@@ -39,6 +40,21 @@ class Shapes:
     native: tuple[int, int]
     multiple: int
     dynamic: bool
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Whether pictures of this height and width can be drawn.
+
+        Raises:
+            InputError: they cannot.
+        """
+        found = f"height={size[0]}, width={size[1]}"
+        if not self.dynamic and size != self.native:
+            height, width = self.native
+            raise InputError(f"pictures of this export must be {height} by {width} pixels", found)
+        if any(side < 1 or side % self.multiple for side in size):
+            raise InputError(
+                f"height and width must be positive multiples of {self.multiple}", found
+            )
 
 
 @dataclass(frozen=True)
@@ -90,7 +106,7 @@ def read_folder(path: Path, sampler: str | None = None) -> ExportedFolder:
     """Read an exported folder.
 
     Args:
-        sampler: another scheduler class than the folder's, on the noise schedule of its own.
+        sampler: another sampler than the folder's, on the noise schedule of its own.
 
     Raises:
         InputError: a file is missing or damaged, or something is of a kind unknown here.
@@ -126,10 +142,7 @@ def read_folder(path: Path, sampler: str | None = None) -> ExportedFolder:
 
 def _scheduler(path: Path, sampler: str | None) -> SchedulerConfig:
     config = read_object(path / "scheduler" / "scheduler_config.json")
-    if sampler is not None and sampler != config.get("_class_name"):
-        # Only DDIM clips by default, and a config of another class does not say that it must not.
-        config = {"clip_sample": False, **config, "_class_name": sampler}
-    return parse_config(config)
+    return parse_config(config if sampler is None else with_sampler(config, sampler_class(sampler)))
 
 
 def _is_sdxl(name: str) -> bool:

@@ -13,6 +13,8 @@ from edgekd.errors import InputError
 from edgekd.runtime.scheduler_config import SchedulerConfig
 
 F32Array = npt.NDArray[np.float32]
+F64Array = npt.NDArray[np.float64]
+I64Array = npt.NDArray[np.int64]
 
 
 def alphas_cumprod(config: SchedulerConfig) -> F32Array:
@@ -28,15 +30,14 @@ def alphas_cumprod(config: SchedulerConfig) -> F32Array:
 
 
 def _linspace(start: float, stop: float, count: int) -> F32Array:
-    """From both ends to the middle, which is where torch rounds."""
-    if count == 1:
-        return np.array([start], np.float32)
+    """From both ends to the middle, each value rounded once: torch's vector code for x86 and Arm
+    multiplies and adds in one instruction. Doubles hold the products exactly."""
     first, last = np.float32(start), np.float32(stop)
-    step = (last - first) / np.float32(count - 1)
+    step = np.float64((last - first) / np.float32(count - 1))
     index = np.arange(count)
-    rising = first + step * index.astype(np.float32)
-    falling = last - step * (count - 1 - index).astype(np.float32)
-    return np.where(index < count // 2, rising, falling)
+    rising = first + step * index
+    falling = last - step * (count - 1 - index)
+    return np.where(index < count // 2, rising, falling).astype(np.float32)
 
 
 def _cumprod(values: F32Array) -> F32Array:
@@ -57,28 +58,71 @@ def _zero_terminal_snr(products: F32Array) -> F32Array:
     return _cumprod(np.float32(1) - betas)
 
 
-def spaced_timesteps(config: SchedulerConfig, steps: int) -> npt.NDArray[np.float64]:
+def spaced_timesteps(config: SchedulerConfig, steps: int) -> F64Array:
     """Timesteps [S] of a session, falling (arXiv 2305.08891, table 2).
 
-    `linspace` gives fractions where S - 1 does not divide T - 1; schedulers that look single
-    timesteps up round them.
+    `linspace` gives fractions where S - 1 does not divide T - 1.
 
     Raises:
         InputError: more steps than training timesteps, or a timestep past the last one.
     """
-    count = config.num_train_timesteps
-    if not 1 <= steps <= count:
-        raise InputError(f"`1 <= steps <= {count}` must hold", f"steps={steps}")
+    count = _checked(config, steps)
     if config.timestep_spacing == "linspace":
         # Single precision first: these fractions are what the U-Net is given.
         return np.linspace(0, count - 1, steps, dtype=np.float32)[::-1].astype(np.float64)
     if config.timestep_spacing == "trailing":
-        return np.asarray(np.round(np.arange(count, 0, -count / steps)) - 1, np.float64)
-    timesteps = np.arange(steps, dtype=np.float64)[::-1] * (count // steps) + config.steps_offset
-    if timesteps[0] >= count:
+        return _trailing(config, steps)
+    return _leading(config, steps, count // steps)
+
+
+def rounded_timesteps(config: SchedulerConfig, steps: int) -> I64Array:
+    """As `spaced_timesteps`, for samplers that look single timesteps up.
+
+    Raises:
+        InputError: as `spaced_timesteps`.
+    """
+    if config.timestep_spacing != "linspace":
+        return spaced_timesteps(config, steps).astype(np.int64)
+    # In double, where single precision could fall on the other side.
+    fractions = np.linspace(0, _checked(config, steps) - 1, steps)
+    return np.round(fractions[::-1]).astype(np.int64)
+
+
+def multistep_timesteps(config: SchedulerConfig, steps: int) -> I64Array:
+    """As `rounded_timesteps`, with a point more, which is left out: the lowest, where the last
+    step would end. Solvers of several orders end at a level of their own.
+
+    Raises:
+        InputError: as `spaced_timesteps`.
+    """
+    count = _checked(config, steps)
+    if config.timestep_spacing == "trailing":
+        return _trailing(config, steps).astype(np.int64)
+    if config.timestep_spacing == "leading":
+        return _leading(config, steps + 1, count // (steps + 1))[:-1].astype(np.int64)
+    points = np.linspace(0, count - 1, steps + 1)
+    return np.round(points[::-1][:-1]).astype(np.int64)
+
+
+def _checked(config: SchedulerConfig, steps: int) -> int:
+    """T, where a session can have this many steps."""
+    count = config.num_train_timesteps
+    if not 1 <= steps <= count:
+        raise InputError(f"`1 <= steps <= {count}` must hold", f"steps={steps}")
+    return count
+
+
+def _trailing(config: SchedulerConfig, steps: int) -> F64Array:
+    count = config.num_train_timesteps
+    return np.asarray(np.round(np.arange(count, 0, -count / steps)) - 1, np.float64)
+
+
+def _leading(config: SchedulerConfig, points: int, stride: int) -> F64Array:
+    timesteps = np.arange(points, dtype=np.float64)[::-1] * stride + config.steps_offset
+    if timesteps[0] >= config.num_train_timesteps:
         raise InputError(
-            f"the first timestep must be below {count}",
-            f"{timesteps[0]:g} (steps={steps}, steps_offset={config.steps_offset})",
+            f"the first timestep must be below {config.num_train_timesteps}",
+            f"{timesteps[0]:g} (steps_offset={config.steps_offset})",
             "Take fewer steps.",
         )
     return timesteps

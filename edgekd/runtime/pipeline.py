@@ -26,7 +26,7 @@ from edgekd.runtime.conditions import (
 )
 from edgekd.runtime.folder import ExportedFolder, read_folder
 from edgekd.runtime.noise import TorchGenerator
-from edgekd.runtime.schedulers import make_scheduler
+from edgekd.runtime.samplers import make_sampler
 
 F32Array = npt.NDArray[np.float32]
 Pictures = npt.NDArray[np.uint8]
@@ -47,7 +47,7 @@ class Pipeline:
         Args:
             threads: threads inside an operator; 0: as measured when the folder was exported, else
                 what the runtime chooses.
-            sampler: another scheduler class than the folder's, by its name in diffusers.
+            sampler: another sampler than the folder's, by its class in diffusers or its alias.
 
         Raises:
             InputError: the folder is no export, or its runtime is not installed.
@@ -116,12 +116,16 @@ class Pipeline:
             raise InputError(
                 f"`seed` must be one, or {len(prompts)} as the prompts are", f"{len(seeds)}"
             )
+        if any(negatives or ()) and self.folder.guidance_width is not None:
+            raise InputError(
+                "a guidance-distilled pipeline takes no negative prompt", repr(negative)
+            )
         scale = self.folder.guidance_scale if guidance_scale is None else float(guidance_scale)
         if not 0 <= scale < float("inf"):
             raise InputError("`0 <= guidance_scale < inf` must hold", str(scale))
         native = self.folder.shapes.native
         size = (native[0] if height is None else height, native[1] if width is None else width)
-        self._check_size(size, len(prompts))
+        self.folder.shapes.check(size)
         return _Request(
             prompts=list(prompts),
             negatives=None if negatives is None else list(negatives),
@@ -131,20 +135,9 @@ class Pipeline:
             size=size,
         )
 
-    def _check_size(self, size: tuple[int, int], count: int) -> None:
-        shapes = self.folder.shapes
-        found = f"height={size[0]}, width={size[1]}"
-        if not shapes.dynamic and size != shapes.native:
-            height, width = shapes.native
-            raise InputError(f"pictures of this export must be {height} by {width} pixels", found)
-        if any(side < 1 or side % shapes.multiple for side in size):
-            raise InputError(
-                f"height and width must be positive multiples of {shapes.multiple}", found
-            )
-
     def _denoise(self, request: _Request, fuse_guidance: bool) -> F32Array:
         """The latents of finished pictures [N,c,h,w]."""
-        scheduler = make_scheduler(self.folder.scheduler, request.steps)
+        sampler = make_sampler(self.folder.scheduler, request.steps)
         branches = self._branches(request)
         if fuse_guidance and len(branches) > 1:
             branches = [
@@ -156,11 +149,11 @@ class Pipeline:
         def draw() -> F32Array:
             return np.concatenate([one.randn(shape) for one in request.generators])
 
-        latents: F32Array = draw() * np.float32(scheduler.initial_scale)
-        for index, timestep in enumerate(scheduler.timesteps):
-            sample = scheduler.model_input(latents, index)
+        latents: F32Array = draw() * np.float32(sampler.initial_scale)
+        for index, timestep in enumerate(sampler.timesteps):
+            sample = sampler.model_input(latents, index)
             output = self._predict(sample, timestep, branches, request.guidance_scale)
-            latents = scheduler.step(output, latents, index, draw)
+            latents = sampler.step(output, latents, index, draw)
         return latents
 
     def _branches(self, request: _Request) -> list[Conditions]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from edgekd.diffusion.components import load_tokenizer, text_to_image
+from edgekd.diffusion.weights import plain_names
 from edgekd.errors import InputError
 from edgekd.files import write_json, write_text
 from edgekd.folders import atomic_folder
@@ -89,7 +91,8 @@ def save_student(
 
     The folder loads in stock diffusers. It appears under its name only when it is whole. Of
     a component that has safetensors, pickled copies of the same weights are left out;
-    everything else is copied as it is, licence files included.
+    everything else is copied as it is, licence files included. What stock loaders would not
+    find is given the usual names.
 
     Args:
         vae: folder of a VAE that takes the place of the teacher's.
@@ -103,6 +106,7 @@ def save_student(
         raise InputError(
             f"`{teacher_path / 'model_index.json'}` must list a `unet`", type(index).__name__
         )
+    index = text_to_image(index)
     with atomic_folder(out) as folder:
         for name in _components(index):
             if name in _DISPENSABLE and not (teacher_path / name).exists():
@@ -171,6 +175,12 @@ def _copy_component(source: Path, destination: Path) -> None:
 
     # Links are followed: in a download cache the files are links.
     shutil.copytree(source, destination, ignore=skip)
+    names = [path.name for path in destination.iterdir()]
+    for stem in ("model", "diffusion_pytorch_model"):
+        for old, new in plain_names(names, stem).items():
+            (destination / old).rename(destination / new)
+    if source.name.startswith("tokenizer") and "tokenizer_config.json" not in names:
+        load_tokenizer(source).save_pretrained(destination)
 
 
 def _forget_origin(config_path: Path) -> None:

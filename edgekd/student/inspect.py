@@ -126,15 +126,16 @@ def _of_folder(path: Path) -> _Measured:
 def _component_rows(info: TeacherInfo, name: str) -> dict[str, tuple[Cost, float]]:
     from torch.utils.flop_counter import FlopCounterMode
 
-    from edgekd.diffusion.components import empty_model, weights_stem
+    from edgekd.diffusion.components import empty_model, expected_shapes, weights_stem
     from edgekd.diffusion.parts import part_calls
-    from edgekd.diffusion.weights import find_weights, read_headers, stored_bytes
+    from edgekd.diffusion.weights import find_weights, match_tensors, read_headers, stored_bytes
 
     folder = info.path / name
     model = empty_model(folder)
     sizes = {key: tensor.numel() for key, tensor in model.state_dict().items()}
-    stored = stored_bytes(read_headers(find_weights(folder, weights_stem(name))))
-    per_parameter = stored / sum(sizes.values())
+    headers = read_headers(find_weights(folder, weights_stem(name)))
+    stored = match_tensors(headers, expected_shapes(model), f"`{folder}`")
+    per_parameter = stored_bytes(stored) / sum(sizes.values())
     costs = {}
     for part, call in part_calls(name, model, info.latent_size, info.text_tokens).items():
         with FlopCounterMode(display=False) as counter:

@@ -1,4 +1,4 @@
-"""Where every student tensor comes from, and which feature of which model belong together.
+"""Where every student tensor comes from.
 
 A student tensor is its teacher's tensor with some entries left out along some
 axes. Nothing is averaged, merged or made up, with one exception: where stages
@@ -163,35 +163,3 @@ def select(score: Tensor, space: Space) -> Tensor:
     chosen = (best + per_group * torch.arange(space.groups)[:, None]).reshape(-1)
     channels = chosen[:, None] * space.unit + torch.arange(space.unit)
     return channels.reshape(-1)
-
-
-def feature_pairs(arch: StudentArch, teacher_config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Tap points `(teacher, student)` whose features have the same shape and meaning.
-
-    These are the outputs of blocks of the same stage and direction, as in BK-SDM's feature
-    KD: down blocks, the mid block, up blocks. Narrowed stages are left out. Where innermost
-    stages are removed, the student's last down block has no downsampling any more: the last
-    layer before the teacher's downsampling stands for it, and its mid block has no partner.
-
-    Raises:
-        InputError: see `edgekd.student.plan.plan_student`.
-    """
-    plan = plan_student(arch, teacher_config)
-    removed = plan.teacher.stages - len(plan.stages)
-    same = [s for s, stage in enumerate(plan.stages) if stage.width == plan.teacher.widths[s]]
-    pairs = [(f"down_blocks.{s}", f"down_blocks.{s}") for s in same if s < plan.last or not removed]
-    down = plan.stages[plan.last].down
-    if removed and plan.last in same and down:
-        depths = plan.teacher.down[plan.last]
-        theirs = _last_layer(plan.last, len(depths), depths[-1] > 0)
-        pairs.append((theirs, _last_layer(plan.last, len(down), bool(down[-1].blocks))))
-    if plan.mid is not None and not removed and plan.last in same:
-        pairs.append(("mid_block", "mid_block"))
-    for s in reversed(same):
-        pairs.append((f"up_blocks.{plan.last - s + removed}", f"up_blocks.{plan.last - s}"))
-    return pairs
-
-
-def _last_layer(stage: int, pairs: int, attends: bool) -> str:
-    """The last layer of a down block before its downsampling."""
-    return f"down_blocks.{stage}.{'attentions' if attends else 'resnets'}.{pairs - 1}"

@@ -27,12 +27,12 @@ from typing import Any
 from torch import nn
 
 from edgekd.data.sources import check_sources
+from edgekd.diffusion.resolve import resolve_pipeline
 from edgekd.diffusion.validate import TeacherInfo
 from edgekd.file_record import ARTIFACT_FILE, finish
 from edgekd.files import hash_value, write_json
 from edgekd.folders import atomic_folder, finished
 from edgekd.progress import Progress, Silent
-from edgekd.resources import resolve_pipeline
 from edgekd.run_folder import check_place, open_run
 from edgekd.teach.assemble import (
     RECIPE_FILE,

@@ -16,12 +16,12 @@ import torch
 from edgekd.diffusion.components import empty_model, load_scheduler, load_tokenizer
 from edgekd.diffusion.load import load_model
 from edgekd.diffusion.noise_schedule import build_scheduler
+from edgekd.diffusion.resolve import resolve_pipeline
 from edgekd.diffusion.validate import TeacherInfo, inspect_teacher
 from edgekd.errors import InputError
 from edgekd.file_record import finish
 from edgekd.files import hash_value
 from edgekd.folders import atomic_folder, finished
-from edgekd.resources import resolve_pipeline
 from edgekd.teach.loop import Task
 from edgekd.teach.ranks import Ranks
 from edgekd.teach.recipe import TeachRecipe

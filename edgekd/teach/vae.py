@@ -1,8 +1,7 @@
 """First stage of a teacher: the autoencoder.
 
-Loss: L1 and squared error of the pixels, distance of EfficientNet-Lite0 maps
-(a perceptual loss in the manner of LPIPS, Zhang et al. 2018, arXiv:1801.03924,
-without learned weights), and a small KL term (Rombach et al. 2022, arXiv:2112.10752).
+Loss: L1 and squared error of the pixels, distance of EfficientNet-Lite0 maps, and a small KL
+term (Rombach et al. 2022, arXiv:2112.10752).
 
 Shapes: images [N,3,R,R] in [-1,1], latents [N,C,R/f,R/f].
 """
@@ -30,9 +29,8 @@ from edgekd.teach.data import (
 from edgekd.teach.loop import Step, Task
 from edgekd.teach.recipe import TeachRecipe, VaeSection
 from edgekd.teach.setup import Setup
+from edgekd.training.images import PERCEPTUAL_LEVELS, perceptual_distance, psnr_db
 
-# Levels of the trunk that still have positions at 64 pixels: strides 2, 4, 8 and 16.
-PERCEPTUAL_LEVELS = 4
 STATISTICS_SUBJECTS = 512
 
 
@@ -58,21 +56,6 @@ def build_vae(section: VaeSection, resolution: int, seed: int) -> Any:
 def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
     """Mean over all latent values of KL(N(mean, exp(logvar)) || N(0, 1)), in nats."""
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-
-
-def perceptual_distance(maps: list[Tensor], targets: list[Tensor]) -> Tensor:
-    """Squared distance of channel-normalised maps, summed over levels, mean over positions."""
-    terms = [
-        (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(dim=1).mean()
-        for a, b in zip(maps, targets, strict=True)
-    ]
-    return torch.stack(terms).sum()
-
-
-def psnr_db(images: Tensor, targets: Tensor) -> Tensor:
-    """PSNR per image in dB of [N,3,H,W] in [-1,1]; the peak-to-peak range is 2."""
-    error = (images - targets).square().flatten(1).mean(dim=1).clamp(min=1e-12)
-    return 10 * torch.log10(4 / error)
 
 
 def ssim(images: Tensor, targets: Tensor) -> Tensor:

@@ -26,6 +26,11 @@ def generator(seed: int, purpose: str, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
 
 
+def step_choice(seed: int, step: int) -> int:
+    """Seed of what a loss chooses in a step; the same in all its processes."""
+    return int(torch.randint(2**62, (), generator=generator(seed, "choice", step)))
+
+
 @lru_cache(maxsize=2)
 def _permutation(seed: int, epoch: int, count: int) -> Tensor:
     return torch.randperm(count, generator=generator(seed, "epoch", epoch))

@@ -45,6 +45,7 @@ def test_shipped_recipes_are_valid(path):
             "name: a\ndistill: {steps: 1, losses: {task: 0, output: 0, feature: 0}}\n",
             "at least one loss weight",
         ),
+        ("name: a\ndistill: {steps: 1, decoder: {width: 0}}\n", "`distill.decoder.width`"),
         ("name: a\ndistill: {steps: 1}\ndata: {resolution: 65}\n", "multiple of 8"),
         ("name: a\ndistill: {steps: 1}\ndata: {sources: []}\n", "`data.sources`"),
         (

@@ -3,20 +3,7 @@
 import pytest
 
 from edgekd.errors import InputError
-from edgekd.resources import data_root, find_yaml, resolve_pipeline
-
-
-def test_the_starter_and_a_folder_are_found(starter_teacher):
-    assert resolve_pipeline("starter") == starter_teacher
-    assert resolve_pipeline(str(starter_teacher)) == starter_teacher
-
-
-def test_a_file_is_no_pipeline(tmp_path):
-    file = tmp_path / "model.ckpt"
-    file.write_bytes(b"")
-    for name, found in ((str(file), "a file"), ("org/some-model", "no such folder")):
-        with pytest.raises(InputError, match=f"the student must be a local .*{found}"):
-            resolve_pipeline(name, "student")
+from edgekd.resources import data_root, find_yaml
 
 
 def test_a_shipped_name_and_a_file_are_found(tmp_path):

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgekd.distill.terms.floats import exact
 from edgekd.distill.terms.term import Forward, TapPair, Term
 from edgekd.student.arch import StudentArch
-from edgekd.student.mapping import feature_pairs
+from edgekd.student.pairs import block_pairs
 
 # TinyFusion (Fang et al. 2024, section 3.4): values further than this from the mean are massive.
 MASSIVE_SIGMAS = 2.0
@@ -29,7 +30,7 @@ def ordinary(features: Tensor, sigmas: float = MASSIVE_SIGMAS) -> Tensor:
     Returns:
         boolean mask of the same shape. A constant sample has no massive values.
     """
-    flat = features.detach().float().flatten(1)
+    flat = exact(features.detach()).flatten(1)
     distance = (flat - flat.mean(dim=1, keepdim=True)).abs()
     limit = sigmas * flat.std(dim=1, keepdim=True, unbiased=False)
     return ((distance < limit) | (limit == 0)).view_as(features)
@@ -55,8 +56,7 @@ def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """
     if student.shape != teacher.shape:
         raise ValueError(f"feature shapes differ: {tuple(student.shape)}, {tuple(teacher.shape)}")
-    teacher = teacher.detach().float()
-    student = student.float()
+    teacher, student = exact(teacher.detach()), exact(student)
     mask = ordinary(student) & ordinary(teacher)
     error = ((student - teacher).square() * mask).flatten(1).sum(dim=1)
     power = (teacher.square() * mask).flatten(1).sum(dim=1)
@@ -69,8 +69,9 @@ def feature(forward: Forward) -> Tensor:
 
 
 def blocks(arch: StudentArch, teacher_config: Mapping[str, Any]) -> list[TapPair]:
-    """The outputs of blocks: see `feature_pairs`."""
-    return [TapPair(ours, theirs) for theirs, ours in feature_pairs(arch, teacher_config)]
+    """The outputs of blocks, those of narrowed stages at the teacher's width."""
+    pairs = block_pairs(arch, teacher_config)
+    return [TapPair(pair.student, pair.teacher, project=True) for pair in pairs]
 
 
 TERM = Term(

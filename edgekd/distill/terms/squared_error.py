@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edgekd.distill.terms.floats import exact
+
 
 def weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Mean over the batch of `weight * mean squared error` of a sample.
@@ -16,5 +18,5 @@ def weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     Returns:
         scalar.
     """
-    error = (prediction.float() - target.detach().float()).square()
+    error = (exact(prediction) - exact(target.detach())).square()
     return (weights * error.flatten(1).mean(dim=1)).mean()

@@ -6,21 +6,27 @@ Shapes: B batch, [B, C, h, w] predictions and feature maps, [B] per-sample value
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from edgekd.diffusion.taps import TapValue
+from edgekd.diffusion.taps import AttentionTap, TapValue
+from edgekd.recipe import LossSection
 from edgekd.student.arch import StudentArch
 
 
 @dataclass(frozen=True)
 class TapPair:
-    """Points of the two U-Nets that mean the same: see `edgekd.diffusion.taps`."""
+    """Points of the two U-Nets that mean the same: see `edgekd.diffusion.taps`.
+
+    Attributes:
+        project: the student's features are wanted at the teacher's width.
+    """
 
     student: str
     teacher: str
+    project: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,16 @@ class Tapped:
             raise TypeError("features are tapped at blocks and layers, not at attentions")
         return self.student, self.teacher
 
+    def attentions(self) -> tuple[AttentionTap, AttentionTap]:
+        """Projections of the student's attention and of the teacher's.
+
+        Raises:
+            TypeError: the points are blocks or layers.
+        """
+        if not isinstance(self.student, AttentionTap) or not isinstance(self.teacher, AttentionTap):
+            raise TypeError("attentions are tapped at `attn1` and `attn2` points")
+        return self.student, self.teacher
+
 
 @dataclass(frozen=True)
 class Forward:
@@ -51,6 +67,9 @@ class Forward:
         weights: [B] min-SNR weights.
         taught: [B, C, h, w] the teacher's prediction; None where no term needs it.
         tapped: at the term's own pairs of points, in their order.
+        choice: seed of what a term chooses that looks at a part of the batch only; a function
+            of the training step, so that a resumed run chooses the same.
+        options: the recipe's, besides the weights.
     """
 
     prediction: Tensor
@@ -58,6 +77,8 @@ class Forward:
     weights: Tensor
     taught: Tensor | None = None
     tapped: Sequence[Tapped] = ()
+    choice: int = 0
+    options: LossSection = field(default_factory=LossSection)
 
     @property
     def teacher_prediction(self) -> Tensor:
@@ -85,8 +106,8 @@ class Term:
         title: of its curve in the report.
         needs_teacher: without any such term the teacher does not run.
         uses_prediction: without any such term the student's last layers get no gradient.
-        value: pure mathematics, in fp32 whatever the U-Nets ran in: a scalar with gradients into
-            the student and none into the teacher.
+        value: pure mathematics, in fp32 whatever the U-Nets ran in (see `exact`): a scalar with
+            gradients into the student and none into the teacher.
         pairs: the points that it taps in a student of this arch.
     """
 

@@ -15,7 +15,7 @@ from edgekd.export.bits.auto import Bounds, choose_bits
 from edgekd.export.bits.choices import MeasuredPipeline
 from edgekd.export.bits.recipe import QuantizationRecipe, RecipeSource, load_quantization
 from edgekd.export.checks import check_capabilities
-from edgekd.export.lora import check_lora, fuse_lora
+from edgekd.export.lora import check_loras, fuse_loras
 from edgekd.export.manifest import trace_origin
 from edgekd.export.protocol import Exporter, ExportOptions
 from edgekd.export.trajectory import parity_session
@@ -99,7 +99,7 @@ def quantization_recipe(
         return load_quantization(recipe_file(quantize.recipe, target))
     _check_early(exporter, pipeline_path, out, options)
     with _pipeline(pipeline_path, options) as pipeline:
-        origin = trace_origin(pipeline_path, options.lora, type(pipeline).__name__)
+        origin = trace_origin(pipeline_path, options.loras, type(pipeline).__name__)
         measured_pipeline = MeasuredPipeline(
             pipeline,
             RecipeSource(hash=origin.hash, pipeline=origin.pipeline),
@@ -134,8 +134,7 @@ def _check_early(
     check_replaceable(out)
     check_writable(out)
     check_capabilities(exporter, load_pipeline(pipeline_path, only=()), None)
-    if options.lora is not None:
-        check_lora(options.lora)
+    check_loras(options.loras)
 
 
 @contextmanager
@@ -143,10 +142,10 @@ def _pipeline(path: Path, options: ExportOptions) -> Iterator[Any]:
     """The pipeline as it will be exported."""
     from edgekd.diffusion.load import load_pipeline
 
-    if options.lora is None:
+    if not options.loras:
         yield load_pipeline(path)
         return
     with scratch_folder() as folder:
         fused = folder / "fused"
-        fuse_lora(load_pipeline(path), options.lora, fused)
+        fuse_loras(load_pipeline(path), options.loras, fused)
         yield load_pipeline(fused)

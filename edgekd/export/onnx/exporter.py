@@ -61,6 +61,7 @@ class OnnxExporter:
         "LCMScheduler",
         "LMSDiscreteScheduler",
         "PNDMScheduler",
+        "TCDScheduler",
         "UniPCMultistepScheduler",
     )
     dynamic_shapes = True

@@ -59,7 +59,8 @@ class Autoencoder:
 
 def quality(images: Images, decoded: Images) -> tuple[Doubles, Doubles]:
     """PSNR in dB and SSIM of each pair, [N] each."""
-    from edgekd.teach.vae import psnr_db, ssim
+    from edgekd.teach.vae import ssim
+    from edgekd.training.images import psnr_db
 
     similarity, ratio = [], []
     for start in range(0, len(images), BATCH):

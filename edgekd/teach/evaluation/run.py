@@ -17,13 +17,13 @@ import numpy as np
 
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.facts import component_parameters, folder_bytes
+from edgekd.diffusion.resolve import resolve_pipeline
 from edgekd.diffusion.validate import TeacherInfo, inspect_folder
 from edgekd.errors import InputError
 from edgekd.files import write_json
 from edgekd.measure.environment import environment
 from edgekd.metrics.fid import fd_name, kid_name
 from edgekd.progress import Progress
-from edgekd.resources import resolve_pipeline
 from edgekd.run_folder import check_place, open_run
 from edgekd.teach.data import WHITE, Corpus, load_corpus
 from edgekd.teach.evaluation import copying, sheets

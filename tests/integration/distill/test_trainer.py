@@ -5,13 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
+from edgekd.diffusion.load import load_model
 from edgekd.distill import loop
 from edgekd.distill.folder import RunFolder
+from edgekd.distill.loop import train_kd
 from edgekd.distill.objective import Objective
 from edgekd.errors import GateError, InputError
 from edgekd.progress import Silent
+from edgekd.student.arch import StageArch, StudentArch
+from edgekd.student.resolve import resolve
 from edgekd.training.log import read_rows
 
 
@@ -28,8 +33,6 @@ def _weights(model: Any) -> torch.Tensor:
 
 
 def test_a_run_leaves_a_student_and_its_records(bench, tmp_path):
-    from edgekd.diffusion.load import load_model
-
     result = bench.run(tmp_path / "run")
     assert load_model(tmp_path / "run", "unet").dtype == torch.float32
     assert result.path == tmp_path / "run" / "unet"
@@ -53,11 +56,24 @@ def test_weights_scale_terms(bench, tmp_path):
     assert "output" not in row
 
 
-def test_a_stopped_run_goes_on_with_the_same_bits(bench, tmp_path, monkeypatch):
-    whole = bench.trainer(tmp_path / "whole", checkpoint_every=3, steps=7)
+# Terms that choose a part of a batch, and weights that are measured and change.
+BALANCED = {
+    "self_attention": 1,
+    "cross_attention": 1,
+    "attention_layers": 1,
+    "attention_queries": 5,
+    "balance": "initial",
+    "hints_until": 0.8,
+}
+
+
+@pytest.mark.parametrize("losses", [{}, BALANCED], ids=["default", "balanced"])
+def test_a_stopped_run_goes_on_with_the_same_bits(bench, tmp_path, monkeypatch, losses):
+    changes = {"checkpoint_every": 3, "steps": 7, "losses": losses}
+    whole = bench.trainer(tmp_path / "whole", **changes)
     whole.run(Silent())
 
-    stopped = bench.trainer(tmp_path / "stopped", checkpoint_every=3, steps=7)
+    stopped = bench.trainer(tmp_path / "stopped", **changes)
     step = stopped._step
     with monkeypatch.context() as patch:
         patch.setattr(stopped, "_step", lambda n: step(n) if n < 5 else _interrupt())
@@ -66,7 +82,7 @@ def test_a_stopped_run_goes_on_with_the_same_bits(bench, tmp_path, monkeypatch):
     assert _numbers(tmp_path / "stopped" / "metrics.jsonl")[-1]["step"] == 5
     assert not (tmp_path / "stopped" / "unet").exists()
 
-    resumed = bench.trainer(tmp_path / "stopped", checkpoint_every=3, steps=7)
+    resumed = bench.trainer(tmp_path / "stopped", **changes)
     resumed.run(Silent())
     assert torch.equal(_weights(resumed.student), _weights(whole.student))
     assert torch.equal(_weights(resumed.ema.model), _weights(whole.ema.model))
@@ -185,3 +201,24 @@ def test_v_prediction_and_sdxl_teachers_train(make_bench, request, tmp_path, fam
     rows = [row for row in read_rows(result.metrics_path) if "validation_output" in row]
     assert rows[-1]["validation_output"] < rows[0]["validation_output"]
     shutil.rmtree(tmp_path)
+
+
+def test_a_narrowed_student_is_compared_and_leaves_without_its_projections(bench, tmp_path):
+    stages = (StageArch(), StageArch(), StageArch(width=48), StageArch(width=48))
+    arch = resolve(StudentArch(stages=stages), dict(bench.teacher.unet.config))
+    section = bench.section(losses={"activation_map": 1, "self_attention": 1, "cross_attention": 1})
+    folder = RunFolder(tmp_path, "key")
+    trainer = bench.trainer(tmp_path, arch=arch, losses=section.losses.model_dump())
+    before = {name: module.weight.clone() for name, module in trainer.student.projections.items()}
+    assert len(before) == 5
+    with trainer.attached():
+        for step in range(2):
+            trainer._step(step)
+    for name, module in trainer.student.projections.items():
+        assert not torch.equal(module.weight, before[name])
+
+    result = train_kd(section, arch, bench, folder, Silent())
+    unet = load_model(tmp_path, "unet")
+    assert unet.config.block_out_channels == [32, 32, 48, 48]
+    stored = safetensors.torch.load_file(next(result.path.glob("*.safetensors")))
+    assert set(stored) == set(unet.state_dict())

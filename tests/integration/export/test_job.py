@@ -30,7 +30,7 @@ from edgekd.progress import Silent
 from edgekd.runtime.folder import Shapes
 
 GENERATION = Generation(steps=2, guidance_scale=3.0)
-ELSEWHERE = Origin(hash="0" * 64, licence=None, lora=None, pipeline="StableDiffusionPipeline")
+ELSEWHERE = Origin(hash="0" * 64, licence=None, loras=[], pipeline="StableDiffusionPipeline")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ def test_every_phase_is_told_and_nothing_is_left(arguments, tmp_path, run_cli):
     code, stdout, stderr = run_cli(*arguments, *gpu, "--json")
     assert code == 0, stderr
     found = json.loads(stdout)
-    assert list(found["phases"]) == ["kd", "few_step"]
+    assert list(found["phases"]) == ["kd", "few_step", "decoder"]
     assert found["gpu"]["usd_per_hour"] == 3.5
     assert found["random_weights"] is False
     for plan in found["phases"].values():

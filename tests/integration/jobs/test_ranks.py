@@ -57,6 +57,7 @@ def recipe(tiny_teacher, tmp_path) -> dict[str, Any]:
         # In bf16 a sum over one sample and a sum over two round a thousandth apart.
         "distill": {
             **loop,
+            "phases": ["kd", "few_step"],
             "precision": "fp32",
             "sample_steps": 1,
             "sample_prompts": ["a"],

@@ -1,7 +1,12 @@
 """What a verb writes as a whole."""
 
+import json
+import shutil
 from pathlib import Path
 
+import pytest
+
+from edgekd.errors import InputError
 from edgekd.export.protocol import Generation
 from edgekd.jobs.export import ExportRequest, export_run
 from edgekd.progress import Silent
@@ -18,3 +23,17 @@ def test_an_export_fills_the_folder_that_one_stands_in(tiny_teacher, tmp_path, m
     assert export_run(request, Silent()).path == tmp_path / "here"
     manifest = read_json(tmp_path / "here" / "manifest.json")
     assert manifest["recommended"] == {"steps": 3, "guidance_scale": 1.5}
+
+
+def test_steps_that_the_scheduler_does_not_take_are_said_before_any_work(tiny_teacher, tmp_path):
+    source = tmp_path / "teacher"
+    shutil.copytree(tiny_teacher, source)
+    config = {"_class_name": "PNDMScheduler", "skip_prk_steps": False}
+    (source / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    index = (source / "model_index.json").read_text(encoding="utf-8")
+    (source / "model_index.json").write_text(index.replace("DDIMScheduler", "PNDMScheduler"))
+    out = tmp_path / "out"
+    request = ExportRequest(source, load_target("onnx"), out, "fp32", generation=Generation(2, 1.5))
+    with pytest.raises(InputError, match="as many as the PNDMScheduler takes, but got 2"):
+        export_run(request, Silent())
+    assert not out.exists()

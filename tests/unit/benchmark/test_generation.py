@@ -2,12 +2,14 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from edgekd.benchmark.generation import row_generation, stated_generation
 from edgekd.benchmark.suite import GenerationSection
 from edgekd.recipe import RowGeneration
 
 SUITE = GenerationSection(scheduler="EulerDiscreteScheduler", steps=7, guidance_scale=2.0)
+OPEN = GenerationSection(steps=7, guidance_scale=2.0)
 CARD = "---\nlicense: mit\ninference:\n  parameters:\n    num_inference_steps: 4\n---\n"
 
 
@@ -40,8 +42,22 @@ def test_a_student_of_few_steps_says_so_in_its_card(folder):
 
 def test_a_sampler_that_no_device_runs_gives_way_to_the_suites(folder):
     (folder / "README.md").write_text(CARD)
-    _schedule(folder, "PNDMScheduler")
+    _schedule(folder, "LMSDiscreteScheduler")
     assert row_generation(folder, SUITE) == RowGeneration("EulerDiscreteScheduler", 4, 1.0)
+    assert row_generation(folder, OPEN) == RowGeneration("DDIMScheduler", 4, 1.0)
+
+
+def test_a_suite_that_leaves_the_sampler_open_draws_with_the_folders(folder):
+    _schedule(folder, "PNDMScheduler")
+    assert row_generation(folder, OPEN) == RowGeneration("PNDMScheduler", 7, 2.0)
+    _schedule(folder, "LMSDiscreteScheduler")
+    assert row_generation(folder, OPEN) == RowGeneration("DDIMScheduler", 7, 2.0)
+
+
+def test_suites_take_aliases_and_no_other_names():
+    assert GenerationSection(scheduler="unipc").scheduler == "UniPCMultistepScheduler"
+    with pytest.raises(ValidationError, match="the sampler must be one of ddim"):
+        GenerationSection(scheduler="LMSDiscreteScheduler")
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,8 @@ BAD = {
         {"name": "s", "quality": {"samples": 8, "kid_subset_size": 9}},
         "`kid_subset_size <= samples` must hold",
     ),
-    "noisy scheduler": (
-        {"name": "s", "generation": {"scheduler": "EulerAncestralDiscreteScheduler"}},
+    "unknown sampler": (
+        {"name": "s", "generation": {"scheduler": "LMSDiscreteScheduler"}},
         "generation.scheduler",
     ),
     "too many pictures": (

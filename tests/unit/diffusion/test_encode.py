@@ -113,7 +113,7 @@ def test_sample_is_the_stock_posterior(tiny_teacher):
 def test_shift_and_per_channel_statistics():
     import torch
 
-    from edgekd.diffusion.encode import sample_latents
+    from edgekd.diffusion.encode import sample_latents, unscale_latents
 
     mean = torch.full((1, 2, 1, 1), 3.0)
     logvar = torch.zeros_like(mean)
@@ -126,6 +126,13 @@ def test_shift_and_per_channel_statistics():
         "latents_std": [2.0, 0.5],
     }
     assert sample_latents(mean, logvar, statistics, None).flatten().tolist() == [0.5, 1.0]
+    for config in (
+        {"scaling_factor": 0.5},
+        {"scaling_factor": 0.5, "shift_factor": 1.0},
+        statistics,
+    ):
+        scaled = sample_latents(mean, logvar, config, None)
+        assert torch.equal(unscale_latents(scaled, config), mean)
 
 
 def test_added_conditions_only_for_sdxl(tiny_teacher, tiny_sdxl_teacher):

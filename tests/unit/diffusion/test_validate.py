@@ -162,7 +162,7 @@ ODD_SCHEDULES: list[tuple[dict[str, Any], str]] = [
     ({"trained_betas": [0.1, 2.0, 0.1]}, "`alphas_cumprod` of the DDIMScheduler"),
     ({"beta_schedule": "cubic"}, "must describe a DDIMScheduler"),
     ({"timestep_spacing": "even"}, "the DDIMScheduler in"),
-    ({"steps_offset": "one"}, "must draw in 10 steps"),
+    ({"steps_offset": "one"}, "must draw finite latents in 10 steps"),
     ({"rescale_betas_zero_snr": True}, "must keep a signal at its last level"),
 ]
 NO_TOKENIZER = ("tokenizer/vocab.json", "tokenizer/tokenizer.json")

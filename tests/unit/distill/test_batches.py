@@ -26,6 +26,18 @@ def test_training_batch_is_made_of_its_positions(bench):
     assert batch.added is None
 
 
+def test_the_batches_of_a_step_choose_alike(bench):
+    """Whether it is one batch, micro-batches, or those of several processes."""
+    batches = _batches(bench)
+    plan = BatchPlan(2, accumulation=2)
+    of_step = [
+        batches.training(7, range(first, first + 2), plan, 0.0).choice for first in (8, 10, 12)
+    ]
+    assert of_step[0] == of_step[1] != of_step[2]
+    assert of_step[0] == batches.training(7, range(8, 12), BatchPlan(4), 0.0).choice
+    assert batches.training(7, range(8, 12), BatchPlan(4), 0.0).to(torch.device("cpu")).choice
+
+
 def test_dropped_captions_are_the_empty_caption(bench):
     batch = _batches(bench).training(0, range(64), BatchPlan(64), 0.5)
     empty, _ = bench.train.empty()

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.distill.batches import Batch, Batches
 from edgekd.distill.objective import Nets, Objective, predict, total
+from edgekd.errors import InputError
 from edgekd.recipe import LossSection
 from edgekd.student.build import build_student
 from edgekd.student.resolve import full
@@ -70,7 +72,8 @@ def test_the_teacher_gets_no_gradient_and_every_student_weight_does(small):
     assert all(p.grad is not None for p in small.student.parameters())
 
 
-def test_gradient_checkpointing_changes_no_gradient(small):
+@pytest.mark.parametrize("term", ["feature", "self_attention", "cross_attention"])
+def test_gradient_checkpointing_changes_no_gradient(small, term):
     gradients = []
     for enable in (
         small.student.disable_gradient_checkpointing,
@@ -78,8 +81,12 @@ def test_gradient_checkpointing_changes_no_gradient(small):
     ):
         enable()
         small.student.zero_grad()
-        small.terms(task=0, output=0, feature=1)["feature"].backward()
-        gradients.append([p.grad for p in small.student.down_blocks.parameters()])
+        losses = {"task": 0, "output": 0, "feature": 0, "attention_layers": 20, term: 1}
+        small.terms(**losses)[term].backward()
+        # What feeds no attention any more has no gradient.
+        gradients.append(
+            [p.grad for p in small.student.down_blocks.parameters() if p.grad is not None]
+        )
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*gradients, strict=True))
     assert any(g.abs().max() > 0 for g in gradients[1])
 
@@ -99,3 +106,47 @@ def test_bf16_autocast_leaves_losses_in_fp32(small):
         assert value.dtype == torch.float32
         assert value.item() == pytest.approx(exact[name].item(), rel=0.05)
         assert value.item() != exact[name].item()
+
+
+def test_what_terms_choose_changes_with_the_step(small):
+    def value(choice: int) -> float:
+        batch = replace(small.batch, choice=choice)
+        section = LossSection(task=0, output=0, feature=0, self_attention=1, attention_layers=1)
+        with Objective(small.nets, section, small.schedule, None) as objective:
+            return objective.terms(batch)["self_attention"].item()
+
+    values = [value(choice) for choice in range(6)]
+    assert values == [value(choice) for choice in range(6)]
+    assert len(set(values)) > 1
+
+
+def test_balancing_makes_every_term_start_at_its_weight(small):
+    section = LossSection(task=1, output=2, feature=0.5, balance="initial")
+    objective = Objective(small.nets, section, small.schedule, None)
+    balance = objective.calibrated([small.batch])
+    with objective, torch.no_grad():
+        terms = objective.terms(small.batch)
+    weights = balance.at(0.0)
+    weighted = {name: weights[name] * value.item() for name, value in terms.items()}
+    assert weighted == pytest.approx({"task": 1.0, "output": 2.0, "feature": 0.5})
+
+
+def test_without_balancing_nothing_is_measured(small):
+    objective = Objective(small.nets, LossSection(), small.schedule, None)
+    balance = objective.calibrated(pytest.fail("must not be asked for") for _ in range(1))
+    assert balance.at(0.5) == {"task": 1.0, "output": 1.0, "feature": 1.0}
+
+
+def test_terms_inside_the_unet_fade_and_those_of_its_output_stay(small):
+    section = LossSection(feature=0.4, activation_map=0.2, output_lift=1, hints_until=0.5)
+    objective = Objective(small.nets, section, small.schedule, None)
+    stay = {"task": 1.0, "output": 1.0, "output_lift": 1.0}
+    for progress, factor in ((0.0, 1.0), (0.25, 0.5), (0.5, 0.0), (1.0, 0.0)):
+        hints = {"feature": 0.4 * factor, "activation_map": 0.2 * factor}
+        assert objective.calibrated([]).at(progress) == pytest.approx({**stay, **hints})
+
+
+def test_hints_that_would_leave_nothing_are_refused(small):
+    section = LossSection(task=0, output=0, feature=1, hints_until=0.5)
+    with pytest.raises(InputError, match="must leave a term of the prediction, but got feature"):
+        Objective(small.nets, section, small.schedule, None)

@@ -1,24 +1,49 @@
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from edgekd.errors import InputError
 from edgekd.jobs import generate
-from edgekd.jobs.generate import generate_run
+from edgekd.jobs.generate import Drawing, generate_run
+from edgekd.libraries import diffusers
+from edgekd.runtime.folder import Shapes
 
 
 class Drawer:
     """Draws nothing, and remembers how it was asked to."""
 
-    scheduler = SimpleNamespace(set_timesteps=lambda steps: None)
     asked: dict[str, Any]
 
-    def __call__(self, prompts: list[str], **options: Any) -> Any:
-        self.asked = options
-        return SimpleNamespace(images=[Image.new("RGB", (8, 8)) for _ in prompts])
+    def __init__(self) -> None:
+        self.scheduler = diffusers.PNDMScheduler(beta_end=0.012, skip_prk_steps=True)
+
+    def __call__(self, prompt: list[str], negative_prompt: Any = None, **options: Any) -> Any:
+        self.asked = {"prompt": prompt, "negative_prompt": negative_prompt, **options}
+        return SimpleNamespace(images=[Image.new("RGB", (8, 8)) for _ in prompt])
+
+
+class GuidanceDistilled(Drawer):
+    def __call__(self, prompt: list[str], **options: Any) -> Any:
+        return super().__call__(prompt, **options)
+
+
+def export_folder(tmp_path: Path, tiny_teacher: Path, said: Any) -> Path:
+    folder = tmp_path / "export"
+    shutil.copytree(tiny_teacher, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    (folder / "manifest.json").write_text(json.dumps({"recommended": said}))
+    return folder
+
+
+@pytest.fixture
+def drawer(monkeypatch) -> Drawer:
+    made = Drawer()
+    monkeypatch.setattr(generate, "_open_export", lambda folder: made)
+    return made
 
 
 @pytest.mark.parametrize(
@@ -31,13 +56,67 @@ class Drawer:
     ],
 )
 def test_steps_and_guidance_are_the_folders_unless_they_are_given(
-    said, given, drawn, tiny_teacher, tmp_path, monkeypatch
+    said, given, drawn, tiny_teacher, tmp_path, drawer
 ):
-    drawer = Drawer()
-    monkeypatch.setattr(generate, "_open_export", lambda folder: drawer)
-    folder = tmp_path / "export"
-    shutil.copytree(tiny_teacher, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    (folder / "manifest.json").write_text(json.dumps({"recommended": said}))
-    (path,) = generate_run(folder, ["a cat"], tmp_path / "out", seed=0, **given)
+    folder = export_folder(tmp_path, tiny_teacher, said)
+    (path,) = generate_run(folder, Drawing(["a cat"], **given), tmp_path / "out")
     assert (drawer.asked["num_inference_steps"], drawer.asked["guidance_scale"]) == drawn
     assert path.is_file()
+
+
+@pytest.fixture
+def teacher_drawer(monkeypatch) -> Drawer:
+    made = Drawer()
+    monkeypatch.setattr(generate, "_open", lambda folder: made)
+    monkeypatch.setattr(generate, "_shapes", lambda *_: Shapes((32, 48), 8, True))
+    return made
+
+
+def test_everything_that_is_asked_for(teacher_drawer, tiny_teacher, tmp_path):
+    drawing = Drawing(
+        ["-a cat", "b"],
+        negative_prompt="rain",
+        seed=3,
+        steps=2,
+        guidance_scale=0.0,
+        height=64,
+        sampler="unipc",
+    )
+    generate_run(tiny_teacher, drawing, tmp_path / "out")
+    asked = teacher_drawer.asked
+    assert [one.initial_seed() for one in asked.pop("generator")] == [3, 4]
+    assert asked == {
+        "prompt": ["-a cat", "b"],
+        "negative_prompt": ["rain", "rain"],
+        "num_inference_steps": 2,
+        "guidance_scale": 0.0,
+        "height": 64,
+        "width": 48,
+    }
+    assert type(teacher_drawer.scheduler).__name__ == "UniPCMultistepScheduler"
+    assert teacher_drawer.scheduler.config.beta_end == 0.012
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"width": 50}, "multiples of 8, but got height=32, width=50"),
+        ({"sampler": "plms"}, "the sampler must be one of ddim"),
+        ({"guidance_scale": float("nan")}, "0 <= --guidance < inf"),
+        ({"steps": 1001, "sampler": "ddim"}, "as many as the DDIMScheduler takes, but got 1001"),
+    ],
+)
+def test_what_is_refused(given, message, teacher_drawer, tiny_teacher, tmp_path):
+    with pytest.raises(InputError, match=message):
+        generate_run(tiny_teacher, Drawing(["a cat"], **given), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_guidance_distilled_pipeline_takes_no_negative_prompt(
+    tiny_teacher, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(generate, "_open", lambda folder: GuidanceDistilled())
+    drawing = Drawing(["a cat"], negative_prompt="rain")
+    with pytest.raises(InputError, match="takes no negative prompt, but got rain"):
+        generate_run(tiny_teacher, drawing, tmp_path / "out")
+    generate_run(tiny_teacher, Drawing(["a cat"], negative_prompt=""), tmp_path / "out")

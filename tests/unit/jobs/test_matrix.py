@@ -25,7 +25,7 @@ def test_exports_draw_as_the_model_they_were_made_from(tiny_teacher, tmp_path):
     }
     rows = matrix(plan, StudentCheckpoint(few, "key", tmp_path / "metrics.jsonl"), exports)
     suite = plan.suite.generation
-    as_suite = RowGeneration(suite.scheduler, suite.steps, suite.guidance_scale)
+    as_suite = RowGeneration("DDIMScheduler", suite.steps, suite.guidance_scale)
     as_card = RowGeneration("DDIMScheduler", 4, 1.0)
     assert [(row.name, row.generation, row.source) for row in rows] == [
         ("teacher torch fp32", as_suite, None),

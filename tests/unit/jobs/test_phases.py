@@ -28,7 +28,7 @@ class Bench:
         self._recipe = load_recipe(
             data_root() / "configs" / "starter.yaml", [f"teacher.path={teacher}"]
         ).model_dump()
-        self._unet = load_model(teacher, "unet")
+        self._unet, self._vae = load_model(teacher, "unet"), load_model(teacher, "vae")
 
     def plan(self, **changed: Any) -> Plan:
         """A plan of the default recipe with these fields, `section__field=value`."""
@@ -58,8 +58,14 @@ class Bench:
         self.given["trajectories"] = places.trajectories.key
         return self._part(places.folder)
 
+    def decoder(self, section: Any, source: Any, drawn: Any, folder: Any, progress: Any) -> Any:
+        self.given["decoder"] = folder.key
+        assert (drawn.key if drawn else None) == self.given.get("trajectories")
+        return self._part(folder)
+
     def _part(self, folder: Any) -> TrainedPart:
-        save_model(self._unet, folder.result)
+        model = self._vae if folder.part == "vae" else self._unet
+        save_model(model, folder.result)
         return TrainedPart(folder.result, folder.key, folder.path / "metrics.jsonl")
 
 
@@ -68,13 +74,14 @@ def bench(tiny_teacher, tmp_path, monkeypatch) -> Bench:
     bench = Bench(tiny_teacher, tmp_path / "distill")
     monkeypatch.setattr(loop, "train_kd", bench.kd)
     monkeypatch.setattr(loop, "train_few_step", bench.few_step)
+    monkeypatch.setattr(loop, "train_decoder", bench.decoder)
     return bench
 
 
 def test_a_whole_copy_of_the_teacher_has_nothing_to_learn_from_noise(bench):
-    assert bench.plan().phases == ("few_step",)
-    assert bench.plan(distill__initialise="random").phases == ("kd", "few_step")
-    assert bench.plan(student__preset="bk-sdm-small").phases == ("kd", "few_step")
+    assert bench.plan().phases == ("few_step", "decoder")
+    assert bench.plan(distill__initialise="random").phases == ("kd", "few_step", "decoder")
+    assert bench.plan(student__preset="bk-sdm-small").phases == ("kd", "few_step", "decoder")
     assert bench.plan(student__preset="bk-sdm-small", distill__phases=["few_step"]).phases == (
         "few_step",
     )
@@ -103,10 +110,11 @@ SMALL = {"student__preset": "bk-sdm-small"}
         ({"distill__checkpoint_every": 7}, ()),
         ({"distill__few_step__checkpoint_every": 7}, ()),
         ({"distill__few_step__steps": 7}, ("few_step",)),
-        ({"distill__few_step__guidance_scale": 7.0}, ("few_step", "trajectories")),
-        ({"distill__few_step__student_steps": 4}, ("few_step", "trajectories")),
+        ({"distill__few_step__guidance_scale": 7.0}, ("few_step", "trajectories", "decoder")),
+        ({"distill__few_step__student_steps": 4}, ("few_step", "trajectories", "decoder")),
         ({"distill__steps": 7}, ("kd", "few_step")),
-        ({"distill__seed": 7}, ("kd", "few_step", "trajectories")),
+        ({"distill__decoder__steps": 7}, ("decoder",)),
+        ({"distill__seed": 7}, ("kd", "few_step", "trajectories", "decoder")),
         ({"student__preset": "bk-sdm-base"}, ("kd", "few_step")),
     ],
 )

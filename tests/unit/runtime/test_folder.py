@@ -152,13 +152,12 @@ def test_no_folder(tmp_path):
         read_folder(tmp_path / "absent")
 
 
-def test_another_sampler_keeps_the_noise_schedule_and_clips_nothing(folder):
+@pytest.mark.parametrize("given", ["DDIMScheduler", "ddim"])
+def test_another_sampler(folder, given):
     path = folder / "scheduler" / "scheduler_config.json"
-    values = json.loads(path.read_text())
-    del values["clip_sample"]
-    path.write_text(json.dumps({**values, "_class_name": "PNDMScheduler", "skip_prk_steps": True}))
-    with pytest.raises(InputError, match="PNDMScheduler"):
-        read_folder(folder)
-    config = read_folder(folder, "DDIMScheduler").scheduler
-    assert (config.name, config.clip_sample) == ("DDIMScheduler", False)
-    assert config.beta_start == values["beta_start"]
+    change(path, _class_name="PNDMScheduler", skip_prk_steps=True, beta_end=0.0125)
+    assert read_folder(folder).scheduler.skip_prk_steps
+    found = read_folder(folder, given).scheduler
+    assert (found.name, found.beta_end, found.clip_sample) == ("DDIMScheduler", 0.0125, False)
+    with pytest.raises(InputError, match="the sampler must be one of"):
+        read_folder(folder, "PLMS")

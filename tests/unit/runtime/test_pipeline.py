@@ -80,6 +80,13 @@ def test_requests_that_are_refused(pipeline, parts, options, message):
     assert not [part for part, _ in parts.calls if part == "unet"]
 
 
+def test_a_guidance_distilled_pipeline_takes_no_negative_prompt(pipeline):
+    distilled = replace(pipeline, folder=replace(pipeline.folder, guidance_width=32))
+    with pytest.raises(InputError, match="takes no negative prompt, but got 'rain'"):
+        distilled.generate(["red apple"], negative_prompt="rain", steps=1)
+    assert distilled.generate(["red apple"], negative_prompt="", steps=1).shape == (1, 64, 64, 3)
+
+
 def test_each_picture_may_have_its_own_seed(pipeline, parts):
     pipeline.generate(["a", "b"], steps=1, guidance_scale=1, seed=[7, 3])
     for seed in (7, 3):

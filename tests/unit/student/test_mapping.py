@@ -1,4 +1,4 @@
-"""Inheritance of blocks, the choice of channels, and pairs of features.
+"""Inheritance of blocks and the choice of channels.
 
 Removing blocks must equal removing the same modules from the stock teacher.
 """
@@ -15,13 +15,12 @@ from fixtures.unets import FOUR, NARROW, THREE, WIDE_TAIL
 from torch import Tensor, nn
 
 from edgekd.diffusion.load import load_model
-from edgekd.diffusion.taps import Taps, list_points
 from edgekd.student.arch import StageArch, StudentArch
 from edgekd.student.build import build_student
 from edgekd.student.importance import magnitude_importance
 from edgekd.student.layout import IDENTITY, Space
-from edgekd.student.mapping import ZEROS, feature_pairs, select, tensor_map
-from edgekd.student.resolve import full, preset
+from edgekd.student.mapping import ZEROS, select, tensor_map
+from edgekd.student.resolve import preset
 
 MakeUNet = Callable[..., Any]
 Predict = Callable[[Any], Tensor]
@@ -208,33 +207,3 @@ def test_a_new_shortcut_is_cut_out_of_the_identity(make_unet):
     rows = sources[f"{name}.weight"].kept[0]
     assert rows is not None
     assert torch.equal(weight, torch.eye(32)[rows])
-
-
-@pytest.mark.parametrize("name", ["bk-sdm-base", "bk-sdm-small", "bk-sdm-tiny"])
-@pytest.mark.parametrize("config", [FOUR, THREE], ids=["four stages", "three stages"])
-def test_feature_pairs_have_equal_shapes(config, name, make_unet, predict):
-    teacher = make_unet(**config)
-    arch = preset(name, teacher.config)
-    student = build_student(teacher, arch)
-    pairs = feature_pairs(arch, teacher.config)
-    points = [theirs for theirs, _ in pairs], [mine for _, mine in pairs]
-    assert set(points[0]) <= set(list_points(teacher))
-    with Taps(teacher, points[0]) as theirs, Taps(student, points[1]) as mine:
-        predict(teacher)
-        predict(student)
-        for teacher_point, student_point in pairs:
-            assert theirs[teacher_point].shape == mine[student_point].shape
-    count = len(student.down_blocks) + len(student.up_blocks) + (name == "bk-sdm-base")
-    assert len(pairs) == len(set(pairs)) == count
-
-
-def test_feature_pairs_leave_narrowed_stages_out():
-    arch = StudentArch(stages=(StageArch(), StageArch(width=16), StageArch()))
-    assert feature_pairs(arch, THREE) == [
-        ("down_blocks.0", "down_blocks.0"),
-        ("down_blocks.2", "down_blocks.2"),
-        ("mid_block", "mid_block"),
-        ("up_blocks.0", "up_blocks.0"),
-        ("up_blocks.2", "up_blocks.2"),
-    ]
-    assert len(feature_pairs(full(FOUR), FOUR)) == 9

@@ -1,7 +1,5 @@
 """The autoencoder stage: its measures and the folded normalisation."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -11,8 +9,6 @@ from edgekd.teach.vae import (
     build_vae,
     kl_divergence,
     normalise_latents,
-    perceptual_distance,
-    psnr_db,
     ssim,
 )
 
@@ -30,15 +26,6 @@ def test_kl_against_torch():
     standard = torch.distributions.Normal(0.0, 1.0)
     expected = torch.distributions.kl_divergence(normal, standard).mean()
     torch.testing.assert_close(kl_divergence(mean, logvar), expected)
-
-
-def test_psnr_of_a_known_error():
-    images = torch.zeros(2, 3, 8, 8)
-    images[1] += 0.2
-    values = psnr_db(images, torch.zeros(2, 3, 8, 8))
-    # The range is 2, so an error of 0.2 is 20 dB down.
-    assert values[1] == pytest.approx(20.0, abs=1e-4)
-    assert math.isfinite(values[0])
 
 
 def test_ssim_against_the_formula_in_float64():
@@ -62,14 +49,6 @@ def test_ssim_against_the_formula_in_float64():
     found = ssim(torch.from_numpy(x), torch.from_numpy(y))
     assert float(found) == pytest.approx(np.mean(values), abs=1e-9)
     assert float(ssim(torch.from_numpy(x), torch.from_numpy(x))) == pytest.approx(1.0)
-
-
-def test_perceptual_distance_ignores_scale_and_sees_direction():
-    maps = [torch.rand(2, 4, 3, 3), torch.rand(2, 8, 2, 2)]
-    assert float(perceptual_distance(maps, [2 * m for m in maps])) == pytest.approx(0, abs=1e-6)
-    opposite = perceptual_distance(maps, [-m for m in maps])
-    # Opposite unit vectors are 2 apart: 4 for each of two levels.
-    assert float(opposite) == pytest.approx(8.0, rel=1e-5)
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 import torch
 
-from edgekd.training.draws import BatchPlan, draw, sample_indices, step_positions
+from edgekd.training.draws import BatchPlan, draw, sample_indices, step_choice, step_positions
 
 SHAPE = (4, 2, 2)
 
@@ -54,3 +54,8 @@ def test_dropout_is_a_fraction():
     keep = draw(0, range(2000), 16, 1000, 0.1, SHAPE).keep_caption
     assert 0.87 < keep.float().mean().item() < 0.93
     assert bool(draw(0, range(50), 16, 1000, 0.0, SHAPE).keep_caption.all())
+
+
+def test_a_step_chooses_by_its_seed_and_number():
+    assert step_choice(1, 5) == step_choice(1, 5)
+    assert len({step_choice(seed, step) for seed in range(3) for step in range(3)}) == 9

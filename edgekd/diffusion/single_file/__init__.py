@@ -1,0 +1,1 @@
+"""Checkpoints of Stable Diffusion in one file, as its authors and web UIs write them."""

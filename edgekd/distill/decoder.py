@@ -1,0 +1,204 @@
+"""The phase `decoder`: a narrow VAE learns to decode and to encode as its teacher does.
+
+In the manner of TAESD, but in stock layers and from the teacher's own pictures: the target is
+what the frozen VAE decodes from the same latents, sampled ones of images and, where there are
+any, those of drawn pictures, which are what it will decode. No adversarial term: against such a
+target there is no detail that the latents do not hold.
+
+Shapes: B batch, [B, C, h, w] latents, [B, 3, H, W] pictures in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.distill.decoder_latents import DecoderLatents, GeneratedLatents
+from edgekd.distill.decoder_losses import feature_distance, moment_distance, pixel_distance
+from edgekd.distill.sampling import Pixels, grid
+from edgekd.distill.sources import Sources
+from edgekd.metrics.efficientnet import load_trunk
+from edgekd.recipe import DistillSection
+from edgekd.student.decoder import narrow_vae_config
+from edgekd.student.decoder_build import build_narrow_vae
+from edgekd.training.draws import BatchPlan, step_positions
+from edgekd.training.images import psnr_db
+from edgekd.training.precision import autocast_dtype
+
+# Latents that the first weights are fitted on: thousands of positions even where they are few.
+FITTED = 16
+# One picture of so many is encoded: the encoder is near its teacher from the start.
+ENCODED = 4
+_DECODER = ("vae.decoder.", "vae.post_quant_conv.")
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Drawn latents of both splits."""
+
+    train: GeneratedLatents
+    validation: GeneratedLatents
+
+
+class NarrowVae(nn.Module):
+    """A narrow VAE as one module, so that several processes can share its gradients."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, latents: Tensor, pictures: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Pictures of unscaled latents, and moments of pictures, [B', 2 C, h, w]."""
+        decoded: Tensor = self.vae.decode(latents).sample
+        return decoded, None if pictures is None else moments(self.vae, pictures)
+
+    def save_pretrained(self, folder: Path, safe_serialization: bool = True) -> None:
+        """Write the VAE alone, as diffusers does."""
+        self.vae.save_pretrained(folder, safe_serialization=safe_serialization)
+
+
+class DecoderMatching:
+    """A narrow VAE learns its teacher's pictures and moments.
+
+    Args:
+        accelerator: of accelerate, without mixed precision.
+
+    Raises:
+        InputError: see `narrow_vae_config`.
+    """
+
+    name = "decoder"
+    field = "distill.decoder"
+    updates = 1
+
+    def __init__(
+        self,
+        section: DistillSection,
+        sources: Sources,
+        generated: Generated | None,
+        accelerator: Any,
+    ) -> None:
+        settings, teacher = section.decoder, sources.teacher.vae
+        self._section, self._teacher = section, teacher
+        self._rank: int = accelerator.process_index
+        self._plan = BatchPlan(
+            settings.batch_size, settings.gradient_accumulation, accelerator.num_processes
+        )
+        self._autocast = autocast_dtype(section.precision, accelerator.device)
+
+        made = (teacher.config, settings.generated, settings.crop)
+        train, held_out = (generated.train, generated.validation) if generated else (None, None)
+        self._train = DecoderLatents(sources.train, train, *made)
+        self._held_out = DecoderLatents(sources.validation, held_out, *made)
+        config = narrow_vae_config(teacher.config, settings.width, settings.layers)
+        fitted_on = self._train.means(FITTED).to(teacher.device)
+        self.model: nn.Module = NarrowVae(build_narrow_vae(teacher, config, fitted_on))
+        self._weights = {
+            name: weight
+            for name, weight in (
+                ("pixels", 1.0),
+                ("perceptual", settings.perceptual),
+                ("moments", settings.moments),
+            )
+            if weight > 0
+        }
+        if "moments" not in self._weights:
+            # Several processes must agree on which weights get gradients.
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(name.startswith(_DECODER))
+        self._trunk = load_trunk().to(teacher.device)
+        self._wrapped: nn.Module = self.model
+
+    @contextlib.contextmanager
+    def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
+        """See `Lesson`."""
+        del average
+        self._wrapped = wrapped
+        yield
+
+    def weights_at(self, step: int) -> Mapping[str, float]:
+        """See `Lesson`."""
+        return self._weights
+
+    def terms(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
+        """See `Lesson`."""
+        del update
+        positions = step_positions(step, micro, self._rank, self._plan)
+        latents = self._train.training(self._section.seed, positions).to(self._teacher.device)
+        encoded = max(1, len(latents) // ENCODED) if "moments" in self._weights else 0
+        with self._autocasting():
+            with torch.no_grad():
+                target = self._teacher.decode(latents).sample
+                shown = target[:encoded] if encoded else None
+                expected = None if shown is None else moments(self._teacher, shown)
+            pictures, ours = self._wrapped(latents, shown)
+        terms = {"pixels": pixel_distance(pictures.float(), target.float())}
+        if ours is not None and expected is not None:
+            terms["moments"] = moment_distance(ours.float(), expected.float())
+        if "perceptual" in self._weights:
+            terms["perceptual"] = feature_distance(self._trunk, pictures.float(), target.float())
+        return terms
+
+    def _autocasting(self) -> contextlib.AbstractContextManager[Any]:
+        device = self._teacher.device.type
+        return torch.autocast(device, self._autocast, enabled=self._autocast is not None)
+
+    @torch.no_grad()
+    def validate(self, model: Any) -> dict[str, float]:
+        """Agreement with the teacher on held-out latents, in fp32.
+
+        Returns:
+            `validation_psnr_db` of decoded images; `validation_generated_psnr_db` of drawn
+            pictures, where there are any; `validation_moments` of what the teacher decoded.
+        """
+        count = self._section.decoder.validation_samples
+        means, drawn = self._held_out.means(count), self._held_out.drawn(count)
+        quality, distance = self._compare(model.vae, means)
+        losses = {"validation_psnr_db": quality, "validation_moments": distance}
+        if drawn is not None:
+            losses["validation_generated_psnr_db"] = self._compare(model.vae, drawn)[0]
+        return losses
+
+    def _compare(self, vae: Any, latents: Tensor) -> tuple[float, float]:
+        quality: list[Tensor] = []
+        distance = 0.0
+        for batch in torch.split(latents, self._section.decoder.batch_size):
+            batch = batch.to(self._teacher.device)
+            target = self._teacher.decode(batch).sample.clamp(-1, 1)
+            quality.append(psnr_db(vae.decode(batch).sample.clamp(-1, 1), target).double().cpu())
+            theirs, ours = moments(self._teacher, target), moments(vae, target)
+            distance += float(moment_distance(ours.double(), theirs.double())) * len(batch)
+        return float(torch.cat(quality).mean()), distance / len(latents)
+
+    def describe(self, losses: Mapping[str, float]) -> str:
+        """See `Lesson`."""
+        told = f"PSNR to the teacher's pictures {losses['validation_psnr_db']:.2f} dB"
+        drawn = losses.get("validation_generated_psnr_db")
+        return told if drawn is None else f"{told}, of drawn ones {drawn:.2f} dB"
+
+    @torch.no_grad()
+    def draw(self, model: Any) -> Pixels:
+        """The teacher's pictures above the narrow VAE's: drawn ones, else held-out images."""
+        latents = self._held_out.drawn(SHOWN)
+        latents = self._held_out.means(SHOWN) if latents is None else latents
+        latents = latents.to(self._teacher.device)
+        return grid([_pixels(vae.decode(latents).sample) for vae in (self._teacher, model.vae)])
+
+
+def moments(vae: Any, pictures: Tensor) -> Tensor:
+    """Mean and log-variance of a VAE's posterior, [B, 2 C, h, w]."""
+    values: Tensor = vae.encode(pictures).latent_dist.parameters
+    return values
+
+
+def _pixels(pictures: Tensor) -> list[Pixels]:
+    """[B, 3, H, W] in [-1, 1] as 8-bit images."""
+    levels = ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte()
+    return list(levels.permute(0, 2, 3, 1).cpu().numpy())

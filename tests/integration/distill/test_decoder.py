@@ -1,0 +1,108 @@
+"""The decoder phase whole: it learns, goes on after a stop, and its VAE is everyone's."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from edgekd.diffusion.load import load_model, load_pipeline, load_teacher
+from edgekd.distill.decoder import DecoderMatching
+from edgekd.distill.folder import RunFolder
+from edgekd.distill.loop import make_accelerator, train_decoder
+from edgekd.distill.trainer import Trainer
+from edgekd.export.manifest import read_manifest
+from edgekd.export.onnx.exporter import OnnxExporter
+from edgekd.export.protocol import ExportOptions, Generation
+from edgekd.libraries import diffusers
+from edgekd.progress import Silent
+from edgekd.student.build import save_student
+from edgekd.training.log import read_rows
+
+SETTINGS = {
+    "steps": 30,
+    "batch_size": 4,
+    "learning_rate": 2e-3,
+    "warmup_steps": 5,
+    "ema_decay": 0.9,
+    "checkpoint_every": 7,
+    "validate_every": 30,
+    "validation_samples": 6,
+}
+
+
+@pytest.fixture(scope="module")
+def trained(bench, tmp_path_factory) -> Any:
+    folder = RunFolder(tmp_path_factory.mktemp("decoder"), "key", "vae")
+    section = bench.section(decoder=SETTINGS)
+    return train_decoder(section, bench, None, folder, Silent())
+
+
+def _trainer(bench: Any, folder: RunFolder) -> Trainer:
+    section, accelerator = bench.section(decoder=SETTINGS), make_accelerator()
+    lesson = DecoderMatching(section, bench.load(accelerator.device), None, accelerator)
+    return Trainer(section.decoder, lesson, folder, accelerator)
+
+
+def test_training_brings_it_nearer_to_the_teacher(trained):
+    rows = [row for row in read_rows(trained.metrics_path) if "validation_psnr_db" in row]
+    assert [row["step"] for row in rows] == [0, 30]
+    assert rows[1]["validation_moments"] < rows[0]["validation_moments"]
+    losses = [row for row in read_rows(trained.metrics_path) if "loss" in row]
+    assert {"pixels", "perceptual", "moments", "grad_norm"} < set(losses[0])
+    for name in ("loss", "pixels", "perceptual"):
+        first, last = (sum(row[name] for row in part) for part in (losses[:5], losses[-5:]))
+        assert last < 0.98 * first
+
+
+def test_a_stopped_run_goes_on_with_the_same_bits(bench, trained, tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path, "key", "vae")
+    stopped = _trainer(bench, folder)
+    step = stopped._step
+
+    def interrupted(n: int) -> dict[str, float]:
+        if n == 17:
+            raise KeyboardInterrupt
+        return step(n)
+
+    monkeypatch.setattr(stopped, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(Silent())
+    assert folder.checkpoints.latest(Silent()).step == 14
+    resumed = train_decoder(bench.section(decoder=SETTINGS), bench, None, folder, Silent())
+    one, two = (load_model(part.path.parent, "vae").state_dict() for part in (trained, resumed))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    values = [
+        [{k: v for k, v in row.items() if not k.endswith("_s")} for row in read_rows(p)]
+        for p in (trained.metrics_path, resumed.metrics_path)
+    ]
+    assert values[0] == values[1]
+
+
+def test_it_is_a_stock_vae_in_the_teachers_latent_space(bench, trained):
+    vae, told = diffusers.AutoencoderKL.from_pretrained(trained.path, output_loading_info=True)
+    assert not any(told.values())
+    teacher = bench.teacher.vae
+    assert sum(p.numel() for p in vae.parameters()) < 0.35 * sum(
+        p.numel() for p in teacher.parameters()
+    )
+    for key in ("scaling_factor", "latent_channels", "sample_size", "force_upcast"):
+        assert vae.config[key] == teacher.config[key]
+    assert [p.name for p in trained.path.glob("*.safetensors")] == [
+        "diffusion_pytorch_model.safetensors"
+    ]
+
+
+def test_a_student_with_it_exports_with_parity(bench, trained, tmp_path):
+    """Parity is the exporter's own gate, of the decoder and of the encoder."""
+    teacher = bench.teacher.info.path
+    save_student(teacher, bench.teacher.unet, tmp_path / "student", vae=trained.path)
+    assert load_teacher(tmp_path / "student").vae.config["block_out_channels"] == [4, 8, 8]
+    images = load_pipeline(tmp_path / "student")("cat", num_inference_steps=1).images
+    assert images[0].size == (32, 32)
+    options = ExportOptions(("cat",), generation=Generation(steps=2, guidance_scale=3.0))
+    OnnxExporter().export(tmp_path / "student", tmp_path / "export", "fp32", Silent(), options)
+    parts = read_manifest(tmp_path / "export").components
+    assert {"vae_encoder", "vae_decoder"} < parts.keys()
+    for name in ("vae_encoder", "vae_decoder"):
+        parity = parts[name].parity
+        assert parity.snr_db >= parity.floor_db > 40

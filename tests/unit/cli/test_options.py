@@ -1,0 +1,45 @@
+import json
+from typing import get_args
+
+import pytest
+
+from edgekd.cli.options import SamplerOption, read_recipe, student_assignments
+from edgekd.errors import InputError
+from edgekd.runtime.sampler_names import ALIASES
+from edgekd.student.arch import StudentArch
+
+
+def _student(student, assignments=()):
+    return read_recipe("starter", [*student_assignments(student), *assignments], None, None).student
+
+
+def test_a_student_is_a_preset_or_an_architectures_file(tmp_path):
+    assert _student(None).preset == "full"
+    assert _student("bk-sdm-tiny").preset == "bk-sdm-tiny"
+    arch = StudentArch.model_validate({"stages": [{"down": [0]}, {}], "mid": False})
+    path = tmp_path / "3.json"
+    path.write_text(arch.model_dump_json())
+    found = _student(str(path))
+    assert found.preset is None
+    assert StudentArch.model_validate(found.arch) == arch
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 1'])
+def test_an_architectures_file_must_hold_one(tmp_path, text):
+    path = tmp_path / "student.json"
+    path.write_text(text)
+    with pytest.raises(InputError):
+        _student(str(path))
+
+
+def test_an_assignment_may_not_contradict_the_file(tmp_path):
+    path = tmp_path / "student.json"
+    path.write_text(json.dumps({"stages": [{}]}))
+    with pytest.raises(InputError, match="exactly one of"):
+        _student(str(path), ["student.preset=full"])
+
+
+def test_the_help_names_every_sampler():
+    """It is written out there: to load the runtime takes longer than to show a help."""
+    _, option = get_args(SamplerOption)
+    assert option.help.startswith(", ".join(ALIASES) + ", or ")

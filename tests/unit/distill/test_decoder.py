@@ -1,0 +1,129 @@
+"""The decoder phase's lesson."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from edgekd.distill.decoder import DecoderMatching, Generated
+from edgekd.distill.loop import make_accelerator
+from edgekd.errors import InputError
+
+
+class Drawn:
+    def __init__(self, latents: Tensor) -> None:
+        self.latents = latents
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def batch(self, indices: Tensor) -> Tensor:
+        return self.latents[indices]
+
+
+@pytest.fixture
+def lesson(bench):
+    def make(generated: Generated | None = None, **settings: Any) -> DecoderMatching:
+        decoder = {"batch_size": 2, "validation_samples": 3, **settings}
+        section = bench.section(decoder=decoder, precision="fp32")
+        sources = bench.load(torch.device("cpu"))
+        return DecoderMatching(section, sources, generated, make_accelerator())
+
+    return make
+
+
+@pytest.fixture
+def drawn() -> Generated:
+    latents = torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    return Generated(Drawn(latents), Drawn(latents + 1))
+
+
+def test_terms_are_a_pure_function_with_gradients_for_all_weights(lesson):
+    taught = lesson()
+    with taught.attached(taught.model, taught.model):
+        one, two, other = (taught.terms(step, 0, 0) for step in (0, 0, 1))
+    assert one.keys() == taught.weights_at(0).keys() == {"pixels", "perceptual", "moments"}
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["pixels"], other["pixels"])
+    sum(one.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in taught.model.parameters())
+    assert all(p.grad is None for p in taught._teacher.parameters())
+
+
+def test_terms_vanish_at_the_teacher(lesson, bench):
+    taught = lesson()
+    taught.model.vae = bench.teacher.vae
+    terms = taught.terms(0, 0, 0)
+    assert all(float(value) == pytest.approx(0, abs=1e-6) for value in terms.values())
+    losses = taught.validate(taught.model)
+    assert losses["validation_psnr_db"] > 100
+    assert losses["validation_moments"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "function"), [("perceptual", "feature_distance"), ("moments", "moment_distance")]
+)
+def test_a_term_of_no_weight_is_not_computed(lesson, monkeypatch, name, function):
+    monkeypatch.setattr(f"edgekd.distill.decoder.{function}", None)
+    taught = lesson(**{name: 0})
+    rest = {"pixels", "perceptual", "moments"} - {name}
+    assert taught.terms(0, 0, 0).keys() == taught.weights_at(0).keys() == rest
+
+
+def test_without_moments_the_encoder_stays_as_fitted(lesson):
+    taught = lesson(moments=0)
+    sum(taught.terms(0, 0, 0).values()).backward()
+    vae = taught.model.vae
+    learning = {*vae.decoder.parameters(), *vae.post_quant_conv.parameters()}
+    for parameter in vae.parameters():
+        assert (parameter.grad is not None) == (parameter in learning)
+
+
+def test_validation_is_told_of_images_and_of_drawn_latents(lesson, drawn):
+    taught = lesson(drawn)
+    losses = taught.validate(taught.model)
+    assert losses.keys() == {
+        "validation_psnr_db",
+        "validation_moments",
+        "validation_generated_psnr_db",
+    }
+    assert "dB, of drawn ones" in taught.describe(losses)
+    del losses["validation_generated_psnr_db"]
+    assert taught.describe(losses).endswith("dB")
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_validation_does_not_depend_on_the_batch_size(lesson, batch_size):
+    taught = lesson(batch_size=batch_size)
+    expected = lesson(batch_size=2)
+    expected.model = taught.model
+    found, reference = (one.validate(taught.model) for one in (taught, expected))
+    assert found == pytest.approx(reference, rel=1e-5)
+
+
+def test_sheet_of_teacher_above_narrow_vae(lesson, drawn, bench):
+    taught = lesson(drawn)
+    sheet = taught.draw(taught.model)
+    assert sheet.shape == (2 * 32 + 4, 5 * 32 + 4 * 4, 3)
+    with torch.no_grad():
+        row = bench.teacher.vae.decode(drawn.validation.batch(torch.arange(1)) / 0.5).sample
+    first = ((row[0].clamp(-1, 1) + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    assert abs(sheet[:32, :32].astype(float) - first).max() <= 1
+    assert lesson().draw(taught.model).shape == (2 * 32 + 4, 6 * 32 + 5 * 4, 3)
+
+
+def test_large_latents_are_learnt_from_crops(lesson, monkeypatch):
+    seen = []
+    taught = lesson(crop=8)
+    taught._train = replace(taught._train, crop=4)
+    decode = taught._teacher.decode
+    monkeypatch.setattr(taught._teacher, "decode", lambda x: seen.append(x.shape) or decode(x))
+    taught.terms(0, 0, 0)
+    assert seen == [(2, 4, 4, 4)]
+
+
+def test_a_width_that_no_group_fits_is_refused(lesson):
+    with pytest.raises(InputError, match="groups of channels"):
+        lesson(width=0.001)
