@@ -80,13 +80,48 @@ def checking_macs(
 
 
 def few_step_macs(section: FewStepSection, teacher_macs: float, student_macs: float) -> float:
-    """MACs of the phase `few_step`: the teacher's trajectories, and the student's training."""
+    """MACs of the phase `few_step`; MACs are those of one forward pass of one sample."""
+    macs_by_method = {
+        "trajectory": _trajectory_macs,
+        "consistency": _consistency_macs,
+        "distribution": _distribution_macs,
+    }
+    return macs_by_method[section.method](section, teacher_macs, student_macs)
+
+
+def _trajectory_macs(section: FewStepSection, teacher: float, student: float) -> float:
+    """The teacher's trajectories, and an update of the student for each of its steps."""
     guided = 2 if section.guidance_scale > 1 else 1
-    held_out = section.validation_samples
-    drawing = (section.trajectories + held_out) * section.teacher_steps * guided * teacher_macs
-    validations = 1 + -(-section.steps // section.validate_every)
-    trained = section.steps * section.batch_size * section.gradient_accumulation * TRAIN_TO_FORWARD
-    return drawing + section.student_steps * student_macs * (trained + validations * held_out)
+    drawn = section.trajectories + section.validation_samples
+    trained = _trained(section) * TRAIN_TO_FORWARD
+    updates = section.student_steps * student * (trained + _validated(section))
+    return drawn * section.teacher_steps * guided * teacher + updates
+
+
+def _consistency_macs(section: FewStepSection, teacher: float, student: float) -> float:
+    """The student and its target on either side of a guided step of the teacher."""
+    solved = 2 * teacher
+    trained = _trained(section) * (solved + (TRAIN_TO_FORWARD + 1) * student)
+    return trained + section.validation_samples * solved + _validated(section) * 2 * student
+
+
+def _distribution_macs(section: FewStepSection, teacher: float, student: float) -> float:
+    """Pictures of one step up to all of them; the fake score has the teacher's size."""
+    drawn = (section.student_steps + 1) / 2 * student
+    compared = drawn + (TRAIN_TO_FORWARD - 1) * student + 3 * teacher
+    fake = section.steps * section.batch_size * section.fake_updates
+    trained = _trained(section) * compared + fake * (drawn + TRAIN_TO_FORWARD * teacher)
+    return trained + _validated(section) * (section.student_steps * student + 2 * teacher)
+
+
+def _trained(section: FewStepSection) -> int:
+    """Samples of all steps."""
+    return section.steps * section.batch_size * section.gradient_accumulation
+
+
+def _validated(section: FewStepSection) -> int:
+    """Samples of all validations; the first is before any step."""
+    return section.validation_samples * (1 + -(-section.steps // section.validate_every))
 
 
 def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.0) -> float:
