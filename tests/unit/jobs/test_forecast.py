@@ -89,7 +89,8 @@ def test_each_method_has_its_own_work(method, expected):
         batch_size=4,
         validate_every=10,
     )
-    assert few_step_macs(section, teacher_macs=5.0, student_macs=2.0) == expected
+    whole = DistillSection(few_step=section)
+    assert few_step_macs(whole, teacher_macs=5.0, student_macs=2.0) == expected
 
 
 def test_the_work_is_that_of_the_recipes_pictures(tiny_teacher, tmp_path, monkeypatch):
