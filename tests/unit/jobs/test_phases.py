@@ -60,7 +60,8 @@ class Bench:
 
     def decoder(self, section: Any, source: Any, drawn: Any, folder: Any, progress: Any) -> Any:
         self.given["decoder"] = folder.key
-        assert (drawn.key if drawn else None) == self.given.get("trajectories")
+        if drawn:
+            assert drawn.key == self.given["trajectories"]
         return self._part(folder)
 
     def _part(self, folder: Any) -> TrainedPart:
