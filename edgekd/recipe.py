@@ -236,18 +236,53 @@ class LoopSection(Section):
 class FewStepSection(LoopSection):
     """The phase `few_step`: the student draws its teacher's guided pictures in a few steps."""
 
+    method: Literal["trajectory", "consistency", "distribution"] = Field(
+        "trajectory",
+        description="trajectory: follow the teacher's drawn trajectories (SFD); consistency: jump "
+        "alike from neighbouring noise levels, at any guidance scale (LCM); distribution: draw "
+        "pictures that teacher and a score of the student's own agree on (DMD2 without GAN)",
+    )
     student_steps: int = Field(4, ge=1, le=50, description="steps of the student's sampler")
     teacher_steps: int = Field(
-        16, ge=1, description="least steps of the teacher's sampler (DPM-Solver++ 2M)"
+        16, ge=1, description="trajectory: least steps of the teacher's sampler (DPM-Solver++ 2M)"
     )
     guidance_scale: float = Field(
-        7.5, ge=1.0, description="of the teacher's pictures; the student needs no guidance"
+        7.5,
+        ge=1.0,
+        description="of the teacher's pictures; the student draws in one pass. consistency: what "
+        "its clients are told to give it",
     )
     trajectories: int = Field(
-        10_000, ge=1, description="of the teacher, drawn before the training and kept"
+        10_000, ge=1, description="trajectory: drawn by the teacher before the training, and kept"
+    )
+    guidance_range: tuple[float, float] = Field(
+        (3.0, 15.0), description="consistency: guidance scales that the student learns to obey"
+    )
+    fake_updates: int = Field(
+        5, ge=1, description="distribution: updates of the student's score for each of the student"
     )
     batch_size: int = Field(16, ge=1, description="trajectories per step and process")
     learning_rate: float = Field(5e-5, gt=0)
+    ema_decay: float = Field(
+        0.995,
+        ge=0.0,
+        lt=1.0,
+        description="0: no EMA. consistency: the average is the target too, 0.95 in LCM",
+    )
+
+    @model_validator(mode="after")
+    def _told_what_was_learned(self) -> FewStepSection:
+        low, high = self.guidance_range
+        if not 1 <= low <= high:
+            raise ValueError(
+                f"`1 <= guidance_range[0] <= guidance_range[1]` must hold, but got {low}, {high}"
+            )
+        if self.method == "consistency" and not low <= self.guidance_scale <= high:
+            raise ValueError(
+                "`guidance_scale` must lie in `guidance_range` for `method: consistency`, but got "
+                f"{self.guidance_scale} and {low} to {high}"
+            )
+        return self
 
 
 class DecoderSection(LoopSection):

@@ -56,17 +56,23 @@ class NoiseSchedule:
         Args:
             to: below 0 for the picture itself.
         """
-        alpha = self.alphas_cumprod[timestep]
-        signal, sigma = alpha.sqrt(), (1.0 - alpha).sqrt()
-        if self.prediction_type == "epsilon":
-            picture, noise = (latents - sigma * prediction) / signal, prediction
-        else:
-            picture = signal * latents - sigma * prediction
-            noise = sigma * latents + signal * prediction
+        at = torch.tensor([timestep], device=latents.device)
+        picture, noise = self.predicted(latents, prediction, at)
         if to < 0:
             return picture
-        following = self.alphas_cumprod[to]
-        return following.sqrt() * picture + (1.0 - following).sqrt() * noise
+        return self.add_noise(picture, noise, torch.tensor([to], device=latents.device))
+
+    def predicted(
+        self, latents: Tensor, prediction: Tensor, timesteps: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The picture x_0 and the noise that a prediction implies, both [B, C, h, w].
+
+        From the noise: Ho et al. 2020, equation 15. From v: Salimans and Ho 2022, appendix D.
+        """
+        signal, sigma = self._scales(timesteps)
+        if self.prediction_type == "epsilon":
+            return (latents - sigma * prediction) / signal, prediction
+        return signal * latents - sigma * prediction, sigma * latents + signal * prediction
 
     def snr(self, timesteps: Tensor) -> Tensor:
         """Signal-to-noise ratios `a_t / (1 - a_t)` [B]."""

@@ -62,6 +62,7 @@ class Batch:
         added: SDXL's added conditions, else None.
         target: [B, C, h, w] what a perfect U-Net predicts.
         choice: seed of what a loss chooses that looks at a part of the batch only.
+        timestep_cond: [B, G] of a U-Net that is told the guidance scale, else None.
     """
 
     noisy_latents: Tensor
@@ -70,6 +71,7 @@ class Batch:
     added: dict[str, Tensor] | None
     target: Tensor
     choice: int = 0
+    timestep_cond: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         added = None
@@ -82,6 +84,7 @@ class Batch:
             added,
             self.target.to(device),
             self.choice,
+            None if self.timestep_cond is None else self.timestep_cond.to(device),
         )
 
 
@@ -94,12 +97,14 @@ class Batches:
         info: the teacher's facts.
         vae_config: its VAE's config, for the latents' scale.
         schedule: its noise schedule, on the CPU.
+        skip: only every so many timesteps are drawn, the last one among them.
     """
 
     latents: Latents
     info: TeacherInfo
     vae_config: Mapping[str, Any]
     schedule: NoiseSchedule
+    skip: int = 1
 
     def training(
         self, seed: int, positions: Sequence[int], plan: BatchPlan, dropout: float
@@ -107,9 +112,7 @@ class Batches:
         """The batch at stream positions; see `edgekd.training.draws`."""
         rows = self.latents.batch(sample_indices(seed, positions, len(self.latents)))
         shape = rows.mean.shape[1:]
-        drawn = draw(
-            seed, positions, plan.step_samples, self.schedule.timesteps, dropout, tuple(shape)
-        )
+        drawn = draw(seed, positions, plan.step_samples, self._choices, dropout, tuple(shape))
         choice = step_choice(seed, positions[0] // plan.step_samples)
         return replace(self._make(rows, drawn), choice=choice)
 
@@ -121,7 +124,7 @@ class Batches:
         """
         count = min(count, len(self.latents))
         indices = torch.arange(count) * len(self.latents) // count
-        middles = (torch.arange(count) * 2 + 1) * self.schedule.timesteps // (2 * count)
+        middles = (torch.arange(count) * 2 + 1) * self._choices // (2 * count)
         order = torch.randperm(count, generator=generator(_VALIDATION_SEED, "order", 0))
         timesteps = middles[order]
         batches = []
@@ -137,7 +140,13 @@ class Batches:
             batches.append(replace(batch, choice=step_choice(_VALIDATION_SEED, first)))
         return batches
 
+    @property
+    def _choices(self) -> int:
+        """Number of timesteps to choose from."""
+        return self.schedule.timesteps // self.skip
+
     def _make(self, rows: CachedBatch, drawn: Draw) -> Batch:
+        timesteps = (drawn.timesteps + 1) * self.skip - 1
         mean, logvar = rows.mean.float(), rows.logvar.float()
         sampled = mean + torch.exp(0.5 * logvar) * drawn.vae_noise
         # The moments are already sampled with this batch's own noise: only scale and shift.
@@ -149,11 +158,11 @@ class Batches:
             drawn.keep_caption,
         )
         return Batch(
-            self.schedule.add_noise(latents, drawn.noise, drawn.timesteps),
-            drawn.timesteps,
+            self.schedule.add_noise(latents, drawn.noise, timesteps),
+            timesteps,
             hidden_states,
             added_conditions(self.info, pooled, rows.time_ids),
-            self.schedule.target(latents, drawn.noise, drawn.timesteps),
+            self.schedule.target(latents, drawn.noise, timesteps),
         )
 
 

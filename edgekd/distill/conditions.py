@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgekd.diffusion.encode import added_conditions
 from edgekd.diffusion.load import Teacher
-from edgekd.distill.batches import Latents
+from edgekd.distill.batches import Batch, Latents
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Conditions:
 
     encoder_hidden_states: Tensor
     added: dict[str, Tensor] | None
+
+    def batch(self, latents: Tensor, timesteps: Tensor) -> Batch:
+        """A forward pass on latents [B, C, h, w] at timesteps [B]; there is no target."""
+        return Batch(latents, timesteps, self.encoder_hidden_states, self.added, latents)
 
     def after(self, other: Conditions) -> Conditions:
         """Another's rows, then these."""
@@ -55,6 +59,15 @@ def empty_conditions(
     text, pooled = latents.empty()
     repeated = None if pooled is None else pooled.expand(count, -1)
     return _conditions(teacher, text.expand(count, -1, -1), repeated, latent_size)
+
+
+def without_captions(batch: Batch, latents: Latents) -> Conditions:
+    """Of the same pictures as a batch's, of nothing in particular."""
+    states, added = batch.encoder_hidden_states, batch.added
+    text, pooled = latents.empty()
+    if added is not None and pooled is not None:
+        added = {**added, "text_embeds": pooled.to(states).expand(len(states), -1)}
+    return Conditions(text.to(states).expand_as(states), added)
 
 
 def _conditions(

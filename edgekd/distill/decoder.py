@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from edgekd.distill.decoder_latents import DecoderLatents, GeneratedLatents
 from edgekd.distill.decoder_losses import feature_distance, moment_distance, pixel_distance
+from edgekd.distill.lesson import Stateless
 from edgekd.distill.sampling import Pixels, grid
 from edgekd.distill.sources import Sources
 from edgekd.metrics.efficientnet import load_trunk
@@ -64,7 +65,7 @@ class NarrowVae(nn.Module):
         self.vae.save_pretrained(folder, safe_serialization=safe_serialization)
 
 
-class DecoderMatching:
+class DecoderMatching(Stateless):
     """A narrow VAE learns its teacher's pictures and moments.
 
     Args:

@@ -18,22 +18,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd.diffusion.noise_schedule import read_schedule
-from edgekd.distill.batches import Batch, Latents
+from edgekd.distill.batches import Latents
 from edgekd.distill.conditions import caption_conditions
+from edgekd.distill.lesson import Stateless
 from edgekd.distill.objective import predict
-from edgekd.distill.sampling import Pixels, SampleSheet, Session, choose_prompts
-from edgekd.distill.solver import deployed_scheduler, student_timesteps
+from edgekd.distill.sampling import Pixels
+from edgekd.distill.setup import Setup
+from edgekd.distill.solver import student_timesteps
 from edgekd.distill.sources import Sources
 from edgekd.distill.trajectories import KeptTrajectories
 from edgekd.recipe import DistillSection
-from edgekd.training.draws import BatchPlan, sample_indices, step_positions
-from edgekd.training.precision import autocast_dtype, training_attention
+from edgekd.training.draws import sample_indices
 
 # Below it the distance is that of squares. Of latents whose standard deviation is about 1.
 SMOOTHED = 0.01
-# Steps of the teacher on the sample sheets.
-_TEACHER_STEPS = 25
 
 
 def pseudo_huber(latents: Tensor, target: Tensor, smoothed: float = SMOOTHED) -> Tensor:
@@ -60,7 +58,7 @@ class Drawn:
     validation: KeptTrajectories
 
 
-class TrajectoryMatching:
+class TrajectoryMatching(Stateless):
     """The student learns to draw in n steps without guidance. One update for each of them.
 
     Args:
@@ -82,25 +80,11 @@ class TrajectoryMatching:
         drawn: Drawn,
         accelerator: Any,
     ) -> None:
-        teacher, settings = sources.teacher, section.few_step
         self.model: nn.Module = student
-        self.updates = settings.student_steps
-        self._section, self._sources, self._drawn = section, sources, drawn
-        self._rank: int = accelerator.process_index
-        self._plan = BatchPlan(
-            settings.batch_size, settings.gradient_accumulation, accelerator.num_processes
-        )
-        self._autocast = autocast_dtype(section.precision, accelerator.device)
-        self._schedule = read_schedule(teacher.scheduler).to(accelerator.device)
-        self._timesteps = student_timesteps(self._schedule.timesteps, settings.student_steps)
-        self._sheet = SampleSheet(
-            teacher,
-            Session(teacher.scheduler, _TEACHER_STEPS, settings.guidance_scale),
-            Session(deployed_scheduler(teacher.scheduler), settings.student_steps, 1.0),
-            choose_prompts(section.sample_prompts, sources.validation),
-            sources.latent_size,
-            section.seed,
-        )
+        self.updates = section.few_step.student_steps
+        self._setup, self._drawn = Setup.of(section, sources, accelerator), drawn
+        self._timesteps = student_timesteps(self._setup.schedule.timesteps, self.updates)
+        self._sheet = self._setup.sheet()
         self._wrapped: nn.Module = student
         self._latents: dict[int, Tensor] = {}
 
@@ -108,10 +92,7 @@ class TrajectoryMatching:
     def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
         """See `Lesson`."""
         self._wrapped = wrapped
-        device = self._sources.teacher.device
-        with contextlib.ExitStack() as stack:
-            for unet in (self.model, average):
-                stack.enter_context(training_attention(unet, device, self._autocast))
+        with self._setup.attention(self.model, average):
             yield
 
     def weights_at(self, step: int) -> Mapping[str, float]:
@@ -120,12 +101,11 @@ class TrajectoryMatching:
 
     def terms(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
         """See `Lesson`: the student's step `update` of the step's trajectories."""
-        positions = step_positions(step, micro, self._rank, self._plan)
-        train = self._drawn.train
-        indices = sample_indices(self._section.seed, positions, len(train))
-        states = train.states(indices).to(self._sources.teacher.device)
+        setup, train = self._setup, self._drawn.train
+        indices = sample_indices(setup.section.seed, setup.positions(step, micro), len(train))
+        states = train.states(indices).to(setup.device)
         latents = states[:, 0] if update == 0 else self._latents[micro]
-        moved = self._step(self._wrapped, latents, update, self._sources.train, train.rows(indices))
+        moved = self._step(self._wrapped, latents, update, setup.sources.train, train.rows(indices))
         self._latents[micro] = moved.detach()
         return {"trajectory": pseudo_huber(moved, states[:, update + 1])}
 
@@ -133,18 +113,13 @@ class TrajectoryMatching:
         self, unet: nn.Module, latents: Tensor, index: int, captions: Latents, rows: Tensor
     ) -> Tensor:
         """The student's step `index`, [B, C, h, w] to [B, C, h, w]."""
-        timestep = self._timesteps[index]
+        setup, timestep = self._setup, self._timesteps[index]
         following = [*self._timesteps[1:], -1][index]
-        said = caption_conditions(self._sources.teacher, captions, rows, self._sources.latent_size)
-        batch = Batch(
-            latents,
-            torch.full((len(latents),), timestep, device=latents.device),
-            said.encoder_hidden_states,
-            said.added,
-            latents,
-        )
-        prediction = predict(unet, batch, self._autocast).float()
-        return self._schedule.ddim_step(latents, prediction, timestep, following)
+        sources = setup.sources
+        said = caption_conditions(sources.teacher, captions, rows, sources.latent_size)
+        batch = said.batch(latents, torch.full((len(latents),), timestep, device=latents.device))
+        prediction = predict(unet, batch, setup.autocast).float()
+        return setup.schedule.ddim_step(latents, prediction, timestep, following)
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
@@ -154,15 +129,16 @@ class TrajectoryMatching:
             `validation_picture`: mean squared error of the last latents; `validation_step`: mean
             over all borders of steps.
         """
-        held_out, batch_size = self._drawn.validation, self._section.few_step.batch_size
+        held_out, batch_size = self._drawn.validation, self._setup.settings.batch_size
         sums, elements = torch.zeros(len(self._timesteps), dtype=torch.float64), 0
         for first in range(0, len(held_out), batch_size):
             indices = torch.arange(first, min(first + batch_size, len(held_out)))
-            states = held_out.states(indices).to(self._sources.teacher.device)
+            states = held_out.states(indices).to(self._setup.device)
             latents, rows = states[:, 0], held_out.rows(indices)
             elements += latents.numel()
             for index in range(len(self._timesteps)):
-                latents = self._step(model, latents, index, self._sources.validation, rows)
+                captions = self._setup.sources.validation
+                latents = self._step(model, latents, index, captions, rows)
                 # Summed in double: the result must not depend on how samples are cut into batches.
                 sums[index] += (latents - states[:, index + 1]).double().square().sum().cpu()
         errors = sums / elements

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.distill.batches import Batches
+from edgekd.distill.lesson import Stateless
 from edgekd.distill.objective import Nets, Objective
 from edgekd.distill.sampling import Pixels, SampleSheet, Session, choose_prompts
 from edgekd.distill.sources import Sources
@@ -22,7 +23,7 @@ from edgekd.training.draws import BatchPlan, step_positions
 from edgekd.training.precision import autocast_dtype, training_attention
 
 
-class NoisePrediction:
+class NoisePrediction(Stateless):
     """The student learns to predict noise, from the ground truth and from its teacher.
 
     Args:

@@ -44,9 +44,15 @@ class Lesson(Protocol):
     def terms(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
         """Raw value of each term of `weights_at` for a micro-batch: scalars with gradients.
 
-        A pure function of the model's weights and the arguments, but for what it made of the same
-        step's earlier updates.
+        A pure function of the weights of the model and of its average, of `state` and of the
+        arguments, but for what it made of the same step's earlier updates.
         """
+
+    def state(self) -> Mapping[str, Tensor]:
+        """What further steps depend on besides the weights: saved with them, empty for most."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a `state`."""
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Losses on held-out samples; names begin with `validation`."""
@@ -56,3 +62,14 @@ class Lesson(Protocol):
 
     def draw(self, model: nn.Module) -> Pixels:
         """A sample sheet, uint8 [H, W, 3]."""
+
+
+class Stateless:
+    """The part of a `Lesson` that remembers nothing between steps."""
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Lesson`."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See `Lesson`."""

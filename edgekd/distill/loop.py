@@ -11,9 +11,12 @@ from typing import Any
 import torch
 
 from edgekd.artifacts import TrainedPart, Trajectories
+from edgekd.distill.consistency import ConsistencyDistillation
 from edgekd.distill.decoder import DecoderMatching, Generated
+from edgekd.distill.distribution import DistributionMatching
 from edgekd.distill.few_step import Drawn, TrajectoryMatching
 from edgekd.distill.folder import RunFolder
+from edgekd.distill.guidance import condition_on_guidance
 from edgekd.distill.kd import NoisePrediction, random_student, unused_parameters
 from edgekd.distill.lesson import Lesson
 from edgekd.distill.projections import add_projections, drop_projections
@@ -121,24 +124,33 @@ def train_few_step(
     places: FewStepPlaces,
     progress: Progress,
 ) -> TrainedPart:
-    """The phase `few_step`: see `edgekd.distill.few_step`, and `train` for what it writes.
+    """The phase `few_step`: see `train` for what it writes, and the method's own module.
 
-    The first process draws the teacher's trajectories, if they are not there.
+    For trajectory matching the first process draws the teacher's trajectories, if they are not
+    there.
 
     Args:
         load_student: the U-Net to begin with, on the teacher's device.
     """
 
     def make(accelerator: Any) -> Lesson:
-        sources, kept = source.load(accelerator.device), places.trajectories
+        sources = source.load(accelerator.device)
         sources.check()
+        student = load_student(sources)
+        if section.few_step.method == "consistency":
+            student = condition_on_guidance(student)
+        student = trainable(student, section.gradient_checkpointing)
+        if section.few_step.method == "consistency":
+            return ConsistencyDistillation(section, student, sources, accelerator)
+        if section.few_step.method == "distribution":
+            return DistributionMatching(section, student, sources, accelerator)
+        kept = places.trajectories
         if accelerator.is_main_process:
             draw_trajectories(section, sources, kept, progress)
         # Polled: a collective operation would time out.
         while finished(kept.root, kept.key) is None:
             time.sleep(1.0)
         splits = (KeptTrajectories.load(kept, split) for split in ("train", "validation"))
-        student = trainable(load_student(sources), section.gradient_checkpointing)
         return TrajectoryMatching(section, student, sources, Drawn(*splits), accelerator)
 
     return train(section.few_step, make, places.folder, Compute(section.threads), progress)

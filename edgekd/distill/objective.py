@@ -32,6 +32,7 @@ def predict(unet: nn.Module, batch: Batch, autocast: torch.dtype | None) -> Tens
             batch.noisy_latents,
             batch.timesteps,
             batch.encoder_hidden_states,
+            timestep_cond=batch.timestep_cond,
             added_cond_kwargs=batch.added,
             return_dict=False,
         )[0]

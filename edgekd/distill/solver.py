@@ -14,6 +14,10 @@ from torch import Tensor
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers
 
+# Steps of the solver that latent consistency models learn from (Luo et al. 2023, section 4.3:
+# T / k, k = 20), and what their boundary condition multiplies timesteps by.
+CONSISTENCY_STEPS = 50
+TIMESTEP_SCALING = 10.0
 # What the teacher predicts for latents [B, C, h, w] at one timestep.
 Predict = Callable[[Tensor, int], Tensor]
 
@@ -113,3 +117,40 @@ def deployed_scheduler(scheduler: Any) -> Any:
         thresholding=False,
         steps_offset=1,
     )
+
+
+def consistency_scheduler(scheduler: Any) -> Any:
+    """The stock scheduler of students that jump to the picture and add new noise: LCM's.
+
+    Args:
+        scheduler: the teacher's.
+    """
+    return diffusers.LCMScheduler.from_config(
+        scheduler.config,
+        original_inference_steps=CONSISTENCY_STEPS,
+        timestep_scaling=TIMESTEP_SCALING,
+        clip_sample=False,
+        thresholding=False,
+    )
+
+
+def consistency_skip(timesteps: int) -> int:
+    """Timesteps between two of those that a consistency student learns.
+
+    Raises:
+        InputError: T is no multiple of their number; the last timestep would not be one of them.
+    """
+    if timesteps % CONSISTENCY_STEPS:
+        raise InputError(
+            f"the teacher's `num_train_timesteps` must be a multiple of {CONSISTENCY_STEPS} for "
+            "this `distill.few_step.method`",
+            str(timesteps),
+        )
+    return timesteps // CONSISTENCY_STEPS
+
+
+def consistency_timesteps(scheduler: Any, steps: int) -> list[int]:
+    """The n timesteps at which `consistency_scheduler` of the teacher's looks at its latents."""
+    deployed = consistency_scheduler(scheduler)
+    deployed.set_timesteps(steps)
+    return [int(timestep) for timestep in deployed.timesteps]

@@ -121,6 +121,7 @@ class Trainer:
         load_weights(parameters, self._last.load("student"))
         load_weights(dict(self.ema.model.named_parameters()), self._last.load("average"))
         load_optimizers(parameters, self._last.load("optimizer"), self._optimizer)
+        self.lesson.restore(self._last.load("lesson"))
         progress.info(
             f"  {self.lesson.name}: continuing at step {self._last.step} of {self.section.steps}"
         )
@@ -134,6 +135,7 @@ class Trainer:
                 "student": parameters,
                 "average": dict(self.ema.model.named_parameters()),
                 "optimizer": optimizer_tensors(parameters, self._optimizer),
+                "lesson": self.lesson.state(),
             },
         )
 

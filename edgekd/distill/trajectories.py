@@ -19,8 +19,9 @@ from torch import Tensor
 from edgekd.artifacts import Trajectories
 from edgekd.data.dataset import SplitName
 from edgekd.diffusion.load import Teacher
-from edgekd.distill.batches import Batch, Latents
+from edgekd.distill.batches import Latents
 from edgekd.distill.conditions import caption_conditions, empty_conditions
+from edgekd.distill.guidance import guided_prediction
 from edgekd.distill.objective import predict
 from edgekd.distill.solver import Predict, dpm_solver, solve, teacher_timesteps
 from edgekd.distill.sources import Sources
@@ -154,26 +155,19 @@ class Drawer:
         return {"states": states.half().cpu(), "rows": rows}
 
     def _predict(self, rows: Tensor) -> Predict:
-        """The teacher's guided prediction (Ho and Salimans 2022, equation 6)."""
+        """What the teacher predicts under the recipe's guidance."""
         teacher, scale = self.teacher, self.section.few_step.guidance_scale
         autocast = autocast_dtype(self.section.precision, teacher.device)
         said = caption_conditions(teacher, self.latents, rows, self.latent_size)
+        empty = None
         if scale > 1:
-            said = said.after(empty_conditions(teacher, self.latents, len(rows), self.latent_size))
+            empty = empty_conditions(teacher, self.latents, len(rows), self.latent_size)
 
         def guided(latents: Tensor, timestep: int) -> Tensor:
-            copies = len(said.encoder_hidden_states) // len(latents)
-            batch = Batch(
-                torch.cat([latents] * copies),
-                torch.full((copies * len(latents),), timestep, device=latents.device),
-                said.encoder_hidden_states,
-                said.added,
-                latents,
-            )
-            output = predict(teacher.unet, batch, autocast).float()
-            if copies == 1:
-                return output
-            unconditional, conditional = output.chunk(2)
-            return unconditional + scale * (conditional - unconditional)
+            timesteps = torch.full((len(latents),), timestep, device=latents.device)
+            batch = said.batch(latents, timesteps)
+            if empty is None:
+                return predict(teacher.unet, batch, autocast).float()
+            return guided_prediction(teacher.unet, batch, empty, scale, autocast)
 
         return guided

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekd.jobs.plan import Plan
-    from edgekd.recipe import DecoderSection, DistillSection, PhaseName
+    from edgekd.recipe import DecoderSection, DistillSection, FewStepSection, PhaseName
     from edgekd.student.arch import StudentArch
 
 # A training step costs its forward pass, and about twice that for the two gradients.
@@ -84,15 +84,14 @@ def checking_macs(
 
 
 def few_step_macs(section: DistillSection, teacher_macs: float, student_macs: float) -> float:
-    """MACs of the phase `few_step`: the teacher's trajectories, and the student's training."""
+    """MACs of the phase `few_step`; MACs are those of one forward pass of one sample."""
+    macs_by_method = {
+        "trajectory": _trajectory_macs,
+        "consistency": _consistency_macs,
+        "distribution": _distribution_macs,
+    }
     settings = section.few_step
-    guided = 2 if settings.guidance_scale > 1 else 1
-    held_out = settings.validation_samples
-    drawing = (settings.trajectories + held_out) * settings.teacher_steps * guided * teacher_macs
-    validations = 1 + -(-settings.steps // settings.validate_every)
-    samples = settings.steps * settings.batch_size * settings.gradient_accumulation
-    passes = _trained(section) * samples + validations * held_out
-    return drawing + settings.student_steps * student_macs * passes
+    return macs_by_method[settings.method](settings, teacher_macs, student_macs, _trained(section))
 
 
 @dataclass(frozen=True)
@@ -141,6 +140,47 @@ def decoder_macs(section: DecoderSection, vae_config: Mapping[str, Any], latent_
     held_out = 2 * validations * section.validation_samples
     narrow = section.width**2
     return decoder.macs * (trained * (1 + TRAIN_TO_FORWARD * narrow) + held_out * (1 + narrow))
+
+
+def _trajectory_macs(
+    section: FewStepSection, teacher: float, student: float, passes: float
+) -> float:
+    """The teacher's trajectories, and an update of the student for each of its steps."""
+    guided = 2 if section.guidance_scale > 1 else 1
+    drawn = section.trajectories + section.validation_samples
+    trained = _samples(section) * passes
+    updates = section.student_steps * student * (trained + _validated(section))
+    return drawn * section.teacher_steps * guided * teacher + updates
+
+
+def _consistency_macs(
+    section: FewStepSection, teacher: float, student: float, passes: float
+) -> float:
+    """The student and its target on either side of a guided step of the teacher."""
+    solved = 2 * teacher
+    trained = _samples(section) * (solved + (passes + 1) * student)
+    return trained + section.validation_samples * solved + _validated(section) * 2 * student
+
+
+def _distribution_macs(
+    section: FewStepSection, teacher: float, student: float, passes: float
+) -> float:
+    """Pictures of one step up to all of them; the fake score has the teacher's size."""
+    drawn = (section.student_steps + 1) / 2 * student
+    compared = drawn + (passes - 1) * student + 3 * teacher
+    fake = section.steps * section.batch_size * section.fake_updates
+    trained = _samples(section) * compared + fake * (drawn + passes * teacher)
+    return trained + _validated(section) * (section.student_steps * student + 2 * teacher)
+
+
+def _samples(section: FewStepSection) -> int:
+    """Samples of all steps."""
+    return section.steps * section.batch_size * section.gradient_accumulation
+
+
+def _validated(section: FewStepSection) -> int:
+    """Samples of all validations; the first is before any step."""
+    return section.validation_samples * (1 + -(-section.steps // section.validate_every))
 
 
 def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.0) -> float:

@@ -1,7 +1,7 @@
 """The phases of a distillation in their order, and the student that they leave.
 
 `<out>/{kd,few_step,decoder}/` hold what each phase trains, `<out>/trajectories/` the teacher's
-pictures, `<out>/student/` the whole pipeline.
+pictures where students follow them, `<out>/student/` the whole pipeline.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _decoder(
     from edgekd.distill.loop import train_decoder
 
     section, drawn = plan.recipe.distill, None
-    if "few_step" in plan.phases:
+    if "few_step" in plan.phases and section.few_step.method == "trajectory":
         drawn = trajectories(plan, cache, out / "trajectories")
     settings = _settings(section, section.decoder)
     key = hash_value([code_key(), cache.key, drawn.key if drawn else None, settings])
@@ -154,8 +154,9 @@ def _assemble(
 def _deployment(plan: Plan) -> Deployment:
     """How a few-step student is drawn."""
     from edgekd.diffusion.components import load_scheduler
-    from edgekd.distill.solver import deployed_scheduler
+    from edgekd.distill.deployment import student_session
     from edgekd.student.build import Deployment
 
-    scheduler = deployed_scheduler(load_scheduler(plan.teacher.path / "scheduler"))
-    return Deployment(scheduler, plan.recipe.distill.few_step.student_steps, 1.0)
+    teacher_scheduler = load_scheduler(plan.teacher.path / "scheduler")
+    said = student_session(plan.recipe.distill.few_step, teacher_scheduler)
+    return Deployment(said.scheduler, said.steps, said.guidance_scale)

@@ -7,14 +7,18 @@ the first leaves what is to be trained. A collective operation would time out wh
 from __future__ import annotations
 
 import datetime
+import json
 import os
-import pickle
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgekd.artifacts import TeacherCache
 from edgekd.jobs.plan import Plan
 from edgekd.progress import Silent
+from edgekd.recipe import Recipe
+from edgekd.resources import find_yaml
+from edgekd.target import Target
 
 _KEY = "edgekd/work"
 # Preparing millions of images takes days.
@@ -29,15 +33,40 @@ def rank() -> int:
 def share(plan: Plan, cache: TeacherCache, out: Path) -> None:
     """Let the launch's other processes, if there are any, train along."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        _store().set(_KEY, pickle.dumps((plan, cache, out)))
+        work = {
+            "recipe": plan.recipe.model_dump(),
+            "target": plan.target.model_dump(),
+            "teacher": plan.teacher.path,
+            "arch": plan.arch.model_dump(),
+            "run": plan.run,
+            "phases": plan.phases,
+            "cache": asdict(cache),
+            "out": out,
+        }
+        _store().set(_KEY, json.dumps(work, default=str))
 
 
 def follow() -> None:
     """Train along with the first process, which writes."""
+    from edgekd.benchmark.suite import load_suite
+    from edgekd.diffusion.validate import inspect_teacher
     from edgekd.jobs.phases import train_phases
+    from edgekd.student.arch import StudentArch
 
-    plan, cache, out = pickle.loads(_store().get(_KEY))
-    train_phases(plan, cache, out, Silent())
+    work = json.loads(_store().get(_KEY))
+    found = work["cache"]
+    cache = TeacherCache(Path(found["root"]), found["key"], found["teacher_key"])
+    recipe = Recipe.model_validate(work["recipe"])
+    plan = Plan(
+        recipe,
+        Target.model_validate(work["target"]),
+        load_suite(find_yaml("benchmarks", recipe.benchmark.suite)),
+        inspect_teacher(Path(work["teacher"])),
+        StudentArch.model_validate(work["arch"]),
+        Path(work["run"]),
+        tuple(work["phases"]),
+    )
+    train_phases(plan, cache, Path(work["out"]), Silent())
 
 
 def _store() -> Any:

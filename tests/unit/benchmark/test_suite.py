@@ -6,9 +6,13 @@ import yaml
 
 from edgekd.benchmark.suite import Suite, Variant, is_recipe_field, load_any_suite, load_suite
 from edgekd.errors import InputError
+from edgekd.jobs.forecast import distill_macs, few_step_macs
+from edgekd.reading import read_json
 from edgekd.recipe import Recipe
 from edgekd.resources import data_root, find_yaml
-from edgekd.schema import override
+from edgekd.schema import load_yaml, override
+from edgekd.student.cost import unet_cost
+from edgekd.student.resolve import full, resolve_arch
 
 TEACHER_SUITES = set((data_root() / "benchmarks").glob("teacher-*.yaml"))
 
@@ -55,6 +59,29 @@ def test_kd_vs_scratch_changes_losses_first_weights_and_rate_only():
             assert (section.seed, section.initialise) == (seed, kinds[kind])
             losses = section.losses
             assert (losses.task, losses.output, losses.feature) == (1.0, 0.0, 0.0)
+
+
+def test_few_step_students_train_for_equally_long(starter_teacher):
+    """In passes of the teacher's U-Net, from the first of KD to the last of their method."""
+    suite = load_suite(find_yaml("benchmarks", "few-step"))
+    recipe = load_yaml(data_root() / "configs" / "starter.yaml")
+    config = read_json(starter_teacher / "unet" / "config.json")
+    size = (config["sample_size"],) * 2
+    whole = unet_cost(full(config), config, size, text_tokens=77).macs
+    passes = {}
+    for variant in suite.variants:
+        made = Recipe.model_validate(override(recipe, variant.assignments))
+        arch = resolve_arch(made.student, config)
+        share = unet_cost(arch, config, size, text_tokens=77).macs / whole
+        passes[variant.name] = few_step_macs(made.distill, 1.0, share)
+        if arch != full(config):
+            passes[variant.name] += distill_macs(made.distill, 1.0, share)
+    methods = ("trajectory", "consistency", "distribution")
+    names = {f"{method}-{steps}" for method in methods for steps in (1, 2, 4, 8)}
+    names |= {f"bk-{size}-{steps}" for size in ("base", "small", "tiny") for steps in (2, 4)}
+    assert set(passes) == names
+    # With validation, which has some thousands.
+    assert all(97_000 < count < 106_000 for count in passes.values()), passes
 
 
 BAD = {

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,3 +74,15 @@ def test_validation_is_fixed_and_stratified(bench):
 
 def test_validation_takes_no_more_than_there_is(bench):
     assert sum(len(b.timesteps) for b in _batches(bench).validation(10_000, 5)) == 12
+
+
+def test_timesteps_may_be_every_twentieth(bench):
+    batches = replace(_batches(bench), skip=20)
+    batch = batches.training(0, range(50), BatchPlan(50), 0.0)
+    # One of each: they are spread evenly over a step's samples.
+    assert batch.timesteps.sort().values.tolist() == list(range(19, 1000, 20))
+    latents = batches.schedule.predicted(batch.noisy_latents, batch.target, batch.timesteps)[0]
+    again = batches.schedule.add_noise(latents, batch.target, batch.timesteps)
+    torch.testing.assert_close(again, batch.noisy_latents, atol=1e-5, rtol=1e-5)
+    held_out = batches.validation(5, 5)[0].timesteps
+    assert held_out.sort().values.tolist() == [119, 319, 519, 719, 919]

@@ -2,9 +2,16 @@ import pytest
 
 from edgekd.diffusion.load import load_model
 from edgekd.jobs import forecast as forecast_module
-from edgekd.jobs.forecast import Forecast, checking_macs, distill_macs, forecast, macs_per_second
+from edgekd.jobs.forecast import (
+    Forecast,
+    checking_macs,
+    distill_macs,
+    few_step_macs,
+    forecast,
+    macs_per_second,
+)
 from edgekd.jobs.plan import make_plan
-from edgekd.recipe import DistillSection, LossSection, load_recipe
+from edgekd.recipe import DistillSection, FewStepSection, LossSection, load_recipe
 from edgekd.resources import data_root
 from edgekd.target import load_target
 
@@ -56,6 +63,34 @@ def test_without_kd_the_teacher_costs_nothing():
     assert distill_macs(section, teacher_macs=5.0, student_macs=2.0) == 10 * 4 * 6.0
     section = DistillSection(steps=10, batch_size=4)
     assert distill_macs(section, teacher_macs=5.0, student_macs=2.0) == 10 * 4 * 11.0
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        # 100 trajectories and 6 of validation; 10 steps of 4 samples, 2 updates each.
+        ("trajectory", 106 * 16 * 2 * 5.0 + 2 * 2.0 * (40 * 3 + 2 * 6)),
+        # Two passes of the teacher; the student thrice for its gradients, its target once.
+        ("consistency", 40 * (10.0 + 4 * 2.0) + 6 * 10.0 + 2 * 6 * 2 * 2.0),
+        # One or two steps a picture, two scores of which one is guided; five fake updates.
+        (
+            "distribution",
+            40 * (1.5 * 2.0 + 2 * 2.0 + 15.0) + 200 * (1.5 * 2.0 + 15.0) + 12 * (2 * 2.0 + 10.0),
+        ),
+    ],
+)
+def test_each_method_has_its_own_work(method, expected):
+    section = FewStepSection(
+        method=method,
+        student_steps=2,
+        trajectories=100,
+        validation_samples=6,
+        steps=10,
+        batch_size=4,
+        validate_every=10,
+    )
+    whole = DistillSection(few_step=section)
+    assert few_step_macs(whole, teacher_macs=5.0, student_macs=2.0) == expected
 
 
 def test_the_work_is_that_of_the_recipes_pictures(tiny_teacher, tmp_path, monkeypatch):

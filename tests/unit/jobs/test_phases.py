@@ -101,6 +101,12 @@ def test_the_student_says_how_it_is_drawn(bench):
     assert list(bench.given) == ["kd"]
 
 
+@pytest.mark.parametrize(("method", "scale"), [("consistency", 4.0), ("distribution", 1.0)])
+def test_the_other_methods_have_their_own_sampler(bench, method, scale):
+    student = bench.train(distill__few_step__method=method).path
+    assert stated_generation(student) == RowGeneration("LCMScheduler", 2, scale)
+
+
 SMALL = {"student__preset": "bk-sdm-small"}
 
 
@@ -110,6 +116,9 @@ SMALL = {"student__preset": "bk-sdm-small"}
         ({"distill__checkpoint_every": 7}, ()),
         ({"distill__few_step__checkpoint_every": 7}, ()),
         ({"distill__few_step__steps": 7}, ("few_step",)),
+        ({"distill__few_step__method": "consistency"}, ("few_step", "decoder")),
+        ({"distill__few_step__guidance_range": [2.0, 9.0]}, ("few_step",)),
+        ({"distill__few_step__fake_updates": 3}, ("few_step",)),
         ({"distill__few_step__guidance_scale": 7.0}, ("few_step", "trajectories", "decoder")),
         ({"distill__few_step__student_steps": 4}, ("few_step", "trajectories", "decoder")),
         ({"distill__steps": 7}, ("kd", "few_step")),

@@ -1,0 +1,72 @@
+"""A denoiser of a student's own pictures, in training beside the student."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.distill.batches import Batch
+from edgekd.distill.objective import predict
+from edgekd.distill.setup import Setup
+from edgekd.distill.trainer import rate_schedule
+from edgekd.training.checkpoint import load_optimizers, load_weights, optimizer_tensors
+
+_WEIGHTS = "weights/"
+
+
+class FakeScore:
+    """A copy of the teacher's U-Net that learns from batches of the student's pictures.
+
+    It has the student's learning rate, and an optimiser of its own.
+
+    Args:
+        accelerator: of accelerate, without mixed precision.
+
+    Attributes:
+        unet: what learns.
+    """
+
+    def __init__(self, setup: Setup, accelerator: Any) -> None:
+        self.unet = copy.deepcopy(setup.sources.teacher.unet).requires_grad_(True)
+        if setup.section.gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+        settings = setup.settings
+        self._rates, self._autocast = rate_schedule(settings), setup.autocast
+        self._max_grad_norm = settings.max_grad_norm
+        self._optimizer = torch.optim.AdamW(
+            self.unet.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=setup.device.type in ("cpu", "cuda"),
+        )
+        self._accelerator = accelerator
+        self._wrapped: nn.Module = accelerator.prepare_model(self.unet)
+
+    def update(self, batch: Batch, step: int) -> Tensor:
+        """One update in the student's step `step`. Returns the loss, a scalar without gradient."""
+        prediction = predict(self._wrapped, batch, self._autocast).float()
+        loss = nn.functional.mse_loss(prediction, batch.target)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._accelerator.backward(loss)
+        nn.utils.clip_grad_norm_(self.unet.parameters(), self._max_grad_norm)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rates.at(step)
+        self._optimizer.step()
+        return loss.detach()
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights, and what the optimiser remembers."""
+        parameters = dict(self.unet.named_parameters())
+        weights = {_WEIGHTS + name: parameter for name, parameter in parameters.items()}
+        return {**weights, **optimizer_tensors(parameters, self._optimizer)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a `state`."""
+        parameters = dict(self.unet.named_parameters())
+        load_weights(parameters, {name: state[_WEIGHTS + name] for name in parameters})
+        slots = {name: slot for name, slot in state.items() if not name.startswith(_WEIGHTS)}
+        load_optimizers(parameters, slots, self._optimizer)

@@ -1,0 +1,29 @@
+import pytest
+from pydantic import ValidationError
+
+from edgekd.diffusion.noise_schedule import build_scheduler
+from edgekd.distill.deployment import student_session
+from edgekd.recipe import FewStepSection
+
+
+@pytest.mark.parametrize(
+    ("method", "sampler", "scale"),
+    [
+        ("trajectory", "DDIMScheduler", 1.0),
+        ("consistency", "LCMScheduler", 6.0),
+        ("distribution", "LCMScheduler", 1.0),
+    ],
+)
+def test_each_method_has_its_sampler(method, sampler, scale):
+    settings = FewStepSection(method=method, student_steps=2, guidance_scale=6.0)
+    session = student_session(settings, build_scheduler())
+    assert type(session.scheduler).__name__ == sampler
+    assert (session.steps, session.guidance_scale) == (2, scale)
+
+
+def test_a_consistency_student_is_told_a_scale_that_it_learned():
+    with pytest.raises(ValidationError, match="must lie in `guidance_range`"):
+        FewStepSection(method="consistency", guidance_scale=2.0)
+    assert FewStepSection(method="distribution", guidance_scale=2.0).guidance_scale == 2.0
+    with pytest.raises(ValidationError, match=r"1 <= guidance_range\[0\]"):
+        FewStepSection(guidance_range=(5.0, 4.0))
