@@ -244,7 +244,10 @@ class FewStepSection(LoopSection):
     )
     student_steps: int = Field(4, ge=1, le=50, description="steps of the student's sampler")
     teacher_steps: int = Field(
-        16, ge=1, description="trajectory: least steps of the teacher's sampler (DPM-Solver++ 2M)"
+        16,
+        ge=1,
+        description="least steps of the teacher's sampler (DPM-Solver++ 2M), where it is followed "
+        "(trajectory) or compared with (consistency)",
     )
     guidance_scale: float = Field(
         7.5,

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.diffusion.noise_schedule import NoiseSchedule
-from edgekd.distill.batches import Batch, Batches, Latents
-from edgekd.distill.conditions import without_captions
+from edgekd.distill.batches import Batch, Batches
+from edgekd.distill.conditions import caption_conditions, without_captions
 from edgekd.distill.few_step import pseudo_huber
 from edgekd.distill.guidance import guidance_embedding, guided_prediction
 from edgekd.distill.lesson import Stateless
@@ -32,6 +32,7 @@ from edgekd.distill.sampling import Pixels
 from edgekd.distill.setup import Setup
 from edgekd.distill.solver import TIMESTEP_SCALING, consistency_skip
 from edgekd.distill.sources import Sources
+from edgekd.distill.trajectories import Drawer
 from edgekd.recipe import DistillSection
 from edgekd.training.draws import generator
 
@@ -102,8 +103,7 @@ class ConsistencyDistillation(Stateless):
         # Batches are made on the CPU.
         facts = (teacher.info, teacher.vae.config, self._setup.schedule.to(torch.device("cpu")))
         self._batches = Batches(sources.train, *facts, skip=self._skip)
-        self._held_out = Batches(sources.validation, *facts, skip=self._skip)
-        self._held_out_pairs: list[Pair] = []
+        self._held_out: list[Batch] = []
         self._sheet = self._setup.sheet()
         self._wrapped = self._average = self.model
 
@@ -124,7 +124,7 @@ class ConsistencyDistillation(Stateless):
         seed, positions = setup.section.seed, setup.positions(step, micro)
         batch = self._batches.training(seed, positions, setup.plan, dropout=0.0)
         scales = drawn_scales(seed, positions, settings.guidance_range)
-        pair = self._pair(batch, scales, setup.sources.train)
+        pair = self._pair(batch, scales)
         with torch.no_grad():
             target = self._jump(self._average, pair.earlier)
         return {
@@ -132,14 +132,14 @@ class ConsistencyDistillation(Stateless):
         }
 
     @torch.no_grad()
-    def _pair(self, batch: Batch, scales: Tensor, captions: Latents) -> Pair:
+    def _pair(self, batch: Batch, scales: Tensor) -> Pair:
         """A batch, and what one DDIM step of the guided teacher makes of it (equation 13)."""
         setup, schedule = self._setup, self._setup.schedule
         batch, scales = batch.to(setup.device), scales.to(setup.device)
         prediction = guided_prediction(
             setup.sources.teacher.unet,
             batch,
-            without_captions(batch, captions),
+            without_captions(batch, setup.sources.train),
             scales[:, None, None, None],
             setup.autocast,
         )
@@ -156,36 +156,45 @@ class ConsistencyDistillation(Stateless):
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """How far apart a model jumps from two points of held-out trajectories.
+        """How far a model's jumps from noise alone end from the teacher's pictures.
+
+        The loss itself says little: it is low for the teacher, whose jumps agree and are blurred.
 
         Returns:
-            `validation_consistency`: mean squared distance, at the recipe's guidance scale.
+            `validation_picture`: mean squared error of latents, at the recipe's guidance scale.
         """
-        if not self._held_out_pairs:
-            self._held_out_pairs = self._draw_held_out()
+        if not self._held_out:
+            self._held_out = list(self._draw_held_out())
         squares, elements = torch.zeros((), dtype=torch.float64), 0
-        for pair in self._held_out_pairs:
-            apart = self._jump(model, pair.later) - self._jump(model, pair.earlier)
+        for batch in self._held_out:
+            error = self._jump(model, batch) - batch.target
             # Summed in double: the result must not depend on how samples are cut into batches.
-            squares += apart.double().square().sum().cpu()
-            elements += apart.numel()
-        return {"validation_consistency": float(squares) / elements}
+            squares += error.double().square().sum().cpu()
+            elements += error.numel()
+        return {"validation_picture": float(squares) / elements}
 
-    def _draw_held_out(self) -> list[Pair]:
-        settings, captions = self._setup.settings, self._setup.sources.validation
-        batches = self._held_out.validation(settings.validation_samples, settings.batch_size)
-        return [
-            self._pair(
-                batch, torch.full((len(batch.timesteps),), settings.guidance_scale), captions
-            )
-            for batch in batches
-        ]
+    def _draw_held_out(self) -> Iterator[Batch]:
+        """Noise and held-out captions; the target is what the guided teacher draws from them."""
+        setup, settings, sources = self._setup, self._setup.settings, self._setup.sources
+        at_once = settings.model_copy(update={"student_steps": 1})
+        section = setup.section.model_copy(update={"few_step": at_once})
+        size, captions = sources.latent_size, sources.validation
+        drawer = Drawer(section, sources.teacher, captions, "validation", size)
+        for first in range(0, settings.validation_samples, settings.batch_size):
+            last = min(first + settings.batch_size, settings.validation_samples)
+            drawn = drawer.draw(range(first, last))
+            states = drawn["states"].float().to(setup.device)
+            timesteps = torch.full((len(states),), setup.schedule.timesteps - 1)
+            said = caption_conditions(sources.teacher, captions, drawn["rows"], size)
+            told = guidance_embedding(torch.full((len(states),), settings.guidance_scale))
+            batch = said.batch(states[:, 0], timesteps)
+            yield replace(batch, target=states[:, 1], timestep_cond=told).to(setup.device)
 
     def describe(self, losses: Mapping[str, float]) -> str:
         """See `Lesson`."""
         return (
-            "squared distance between pictures from neighbouring noise levels "
-            f"{losses['validation_consistency']:.5f}"
+            "squared distance of pictures from one jump to the teacher's "
+            f"{losses['validation_picture']:.4f}"
         )
 
     def draw(self, model: nn.Module) -> Pixels:

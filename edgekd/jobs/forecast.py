@@ -146,20 +146,19 @@ def _trajectory_macs(
     section: FewStepSection, teacher: float, student: float, passes: float
 ) -> float:
     """The teacher's trajectories, and an update of the student for each of its steps."""
-    guided = 2 if section.guidance_scale > 1 else 1
-    drawn = section.trajectories + section.validation_samples
+    drawn = (section.trajectories + section.validation_samples) * _drawn(section, teacher)
     trained = _samples(section) * passes
     updates = section.student_steps * student * (trained + _validated(section))
-    return drawn * section.teacher_steps * guided * teacher + updates
+    return drawn + updates
 
 
 def _consistency_macs(
     section: FewStepSection, teacher: float, student: float, passes: float
 ) -> float:
     """The student and its target on either side of a guided step of the teacher."""
-    solved = 2 * teacher
-    trained = _samples(section) * (solved + (passes + 1) * student)
-    return trained + section.validation_samples * solved + _validated(section) * 2 * student
+    trained = _samples(section) * (2 * teacher + (passes + 1) * student)
+    held_out = section.validation_samples * _drawn(section, teacher)
+    return trained + held_out + _validated(section) * student
 
 
 def _distribution_macs(
@@ -171,6 +170,11 @@ def _distribution_macs(
     fake = section.steps * section.batch_size * section.fake_updates
     trained = _samples(section) * compared + fake * (drawn + passes * teacher)
     return trained + _validated(section) * (section.student_steps * student + 2 * teacher)
+
+
+def _drawn(section: FewStepSection, teacher: float) -> float:
+    """One of the teacher's guided pictures."""
+    return section.teacher_steps * (2 if section.guidance_scale > 1 else 1) * teacher
 
 
 def _samples(section: FewStepSection) -> int:

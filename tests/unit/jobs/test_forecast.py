@@ -71,7 +71,7 @@ def test_without_kd_the_teacher_costs_nothing():
         # 100 trajectories and 6 of validation; 10 steps of 4 samples, 2 updates each.
         ("trajectory", 106 * 16 * 2 * 5.0 + 2 * 2.0 * (40 * 3 + 2 * 6)),
         # Two passes of the teacher; the student thrice for its gradients, its target once.
-        ("consistency", 40 * (10.0 + 4 * 2.0) + 6 * 10.0 + 2 * 6 * 2 * 2.0),
+        ("consistency", 40 * (10.0 + 4 * 2.0) + 6 * 16 * 2 * 5.0 + 2 * 6 * 2.0),
         # One or two steps a picture, two scores of which one is guided; five fake updates.
         (
             "distribution",
