@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from edgekd.errors import InputError
-from edgekd.recipe import LossSection, Recipe, is_loss_term
+from edgekd.recipe import Recipe
+from edgekd.recipe_distill import LossSection, is_loss_term
 from edgekd.runtime.sampler_names import sampler_class
 from edgekd.schema import Section, load_yaml, validate
 

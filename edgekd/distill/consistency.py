@@ -33,7 +33,7 @@ from edgekd.distill.setup import Setup
 from edgekd.distill.solver import TIMESTEP_SCALING, consistency_skip
 from edgekd.distill.sources import Sources
 from edgekd.distill.trajectories import Drawer
-from edgekd.recipe import DistillSection
+from edgekd.recipe_distill import DistillSection
 from edgekd.training.draws import generator
 
 # Of the pseudo-Huber distance, as LCM's authors chose it.

@@ -25,7 +25,7 @@ from edgekd.distill.lesson import Stateless
 from edgekd.distill.sampling import Pixels, grid
 from edgekd.distill.sources import Sources
 from edgekd.metrics.efficientnet import load_trunk
-from edgekd.recipe import DistillSection
+from edgekd.recipe_distill import DistillSection
 from edgekd.student.decoder import narrow_vae_config
 from edgekd.student.decoder_build import build_narrow_vae
 from edgekd.training.draws import BatchPlan, step_positions

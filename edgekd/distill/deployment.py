@@ -6,7 +6,7 @@ from typing import Any
 
 from edgekd.distill.sampling import Session
 from edgekd.distill.solver import consistency_scheduler, deployed_scheduler
-from edgekd.recipe import FewStepSection
+from edgekd.recipe_distill import FewStepSection
 
 
 def student_session(settings: FewStepSection, scheduler: Any) -> Session:

@@ -31,7 +31,7 @@ from edgekd.distill.sampling import Pixels
 from edgekd.distill.setup import Setup
 from edgekd.distill.solver import consistency_skip, consistency_timesteps
 from edgekd.distill.sources import Sources
-from edgekd.recipe import DistillSection
+from edgekd.recipe_distill import DistillSection
 from edgekd.training.draws import generator, sample_indices
 
 # The part of the schedule on which the two scores are compared, as in DMD.

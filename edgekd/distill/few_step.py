@@ -27,7 +27,7 @@ from edgekd.distill.setup import Setup
 from edgekd.distill.solver import student_timesteps
 from edgekd.distill.sources import Sources
 from edgekd.distill.trajectories import KeptTrajectories
-from edgekd.recipe import DistillSection
+from edgekd.recipe_distill import DistillSection
 from edgekd.training.draws import sample_indices
 
 # Below it the distance is that of squares. Of latents whose standard deviation is about 1.

@@ -17,7 +17,7 @@ from edgekd.distill.sampling import Pixels, SampleSheet, Session, choose_prompts
 from edgekd.distill.sources import Sources
 from edgekd.distill.terms.registry import weighted_terms
 from edgekd.distill.validation import Validation
-from edgekd.recipe import DistillSection
+from edgekd.recipe_distill import DistillSection
 from edgekd.student.arch import StudentArch
 from edgekd.training.draws import BatchPlan, step_positions
 from edgekd.training.precision import autocast_dtype, training_attention

@@ -28,7 +28,7 @@ from edgekd.file_record import finish
 from edgekd.files import writing
 from edgekd.folders import finished
 from edgekd.progress import Progress, Silent
-from edgekd.recipe import DistillSection, LoopSection
+from edgekd.recipe_distill import DistillSection, LoopSection
 from edgekd.student.arch import StudentArch
 from edgekd.student.build import build_student, save_model
 from edgekd.student.config import to_unet_config

@@ -13,7 +13,7 @@ from edgekd.diffusion.noise_schedule import NoiseSchedule, read_schedule
 from edgekd.distill.deployment import student_session
 from edgekd.distill.sampling import SampleSheet, Session, choose_prompts
 from edgekd.distill.sources import Sources
-from edgekd.recipe import DistillSection, FewStepSection
+from edgekd.recipe_distill import DistillSection, FewStepSection
 from edgekd.training.draws import BatchPlan, step_positions
 from edgekd.training.precision import autocast_dtype, training_attention
 

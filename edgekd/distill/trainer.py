@@ -24,7 +24,7 @@ from edgekd.distill.sampling import save_png
 from edgekd.errors import GateError
 from edgekd.files import writing
 from edgekd.progress import Progress
-from edgekd.recipe import LoopSection
+from edgekd.recipe_distill import LoopSection
 from edgekd.training.checkpoint import (
     Checkpoint,
     load_optimizers,

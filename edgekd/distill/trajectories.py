@@ -32,7 +32,7 @@ from edgekd.folders import finished, resumable_folder
 from edgekd.parts import note_part
 from edgekd.processes.pool import batch_threads, ordered_map
 from edgekd.progress import Progress
-from edgekd.recipe import DistillSection
+from edgekd.recipe_distill import DistillSection
 from edgekd.training.draws import generator, sample_indices
 from edgekd.training.precision import autocast_dtype
 

@@ -18,7 +18,8 @@ from edgekd.jobs.gpus import UTILISATION, Gpu
 from edgekd.jobs.plan import at_resolution, needed_phases
 from edgekd.progress import Progress
 from edgekd.reading import read_json
-from edgekd.recipe import DistillSection, LoopSection, PhaseName, Recipe
+from edgekd.recipe import Recipe
+from edgekd.recipe_distill import DistillSection, LoopSection, PhaseName
 from edgekd.resources import STARTER_NAME, find_yaml
 
 if TYPE_CHECKING:

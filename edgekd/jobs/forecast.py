@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekd.jobs.plan import Plan
-    from edgekd.recipe import DecoderSection, DistillSection, FewStepSection, PhaseName
+    from edgekd.recipe_distill import DecoderSection, DistillSection, FewStepSection, PhaseName
     from edgekd.student.arch import StudentArch
 
 # A training step costs its forward pass, and about twice that for the two gradients.

@@ -15,7 +15,7 @@ from edgekd.files import code_key, hash_value
 from edgekd.folders import finished
 from edgekd.jobs.plan import Plan
 from edgekd.progress import Progress
-from edgekd.recipe import DistillSection, LoopSection
+from edgekd.recipe_distill import DistillSection, LoopSection
 
 if TYPE_CHECKING:
     from edgekd.distill.sources import Sources

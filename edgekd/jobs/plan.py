@@ -11,7 +11,8 @@ from edgekd.errors import InputError
 from edgekd.files import write_json, write_text
 from edgekd.jobs.teacher import teacher_folder
 from edgekd.reading import read_json
-from edgekd.recipe import DistillSection, PhaseName, Recipe
+from edgekd.recipe import Recipe
+from edgekd.recipe_distill import DistillSection, PhaseName
 from edgekd.resources import find_yaml
 from edgekd.runtime.sampler_names import sampler_class
 from edgekd.target import Target

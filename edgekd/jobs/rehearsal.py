@@ -27,7 +27,7 @@ from edgekd.distill.sources import Sources
 from edgekd.distill.step_cost import StepCost, measure_step
 from edgekd.distill.trainer import Trainer
 from edgekd.distill.trajectories import Drawer, KeptTrajectories
-from edgekd.recipe import DistillSection, LoopSection, PhaseName
+from edgekd.recipe_distill import DistillSection, LoopSection, PhaseName
 from edgekd.student.arch import StudentArch
 from edgekd.training.cpu import training_cpu
 from edgekd.training.precision import autocast_dtype

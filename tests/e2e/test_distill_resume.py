@@ -32,7 +32,7 @@ from edgekd.distill.folder import RunFolder
 from edgekd.distill.loop import train_kd
 from edgekd.distill.sources import CachedTeacher
 from edgekd.progress import Silent
-from edgekd.recipe import DistillSection
+from edgekd.recipe_distill import DistillSection
 from edgekd.student.resolve import preset
 from edgekd.training import checkpoint
 from edgekd.training.log import read_rows
@@ -158,7 +158,7 @@ def test_two_processes_train_the_same_student_as_one(work, tmp_path):
     from edgekd.distill.folder import RunFolder
     from edgekd.distill.loop import train_kd
     from edgekd.distill.sources import CachedTeacher
-    from edgekd.recipe import DistillSection
+    from edgekd.recipe_distill import DistillSection
     from edgekd.student.resolve import preset
 
     # In bf16 a sum over one sample and a sum over two round a thousandth apart.

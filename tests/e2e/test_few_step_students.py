@@ -11,7 +11,7 @@ from edgekd.diffusion.load import load_teacher
 from edgekd.distill.deployment import student_session
 from edgekd.distill.guidance import condition_on_guidance
 from edgekd.libraries import diffusers
-from edgekd.recipe import FewStepSection
+from edgekd.recipe_distill import FewStepSection
 from edgekd.runtime import Pipeline
 from edgekd.student.build import Deployment, build_student, save_student
 from edgekd.student.resolve import full

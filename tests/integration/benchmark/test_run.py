@@ -22,14 +22,8 @@ from edgekd.jobs.summary import summary_lines
 from edgekd.processes.child import Child
 from edgekd.processes.pool import Pool
 from edgekd.progress import Silent
-from edgekd.recipe import (
-    DataSection,
-    DistillSection,
-    FilterSection,
-    Recipe,
-    RowGeneration,
-    SplitSection,
-)
+from edgekd.recipe import DataSection, FilterSection, Recipe, RowGeneration, SplitSection
+from edgekd.recipe_distill import DistillSection
 from edgekd.report.schema import Report, Row, read_report
 from edgekd.target import load_target
 

@@ -19,7 +19,7 @@ from edgekd.distill.trainer import Trainer
 from edgekd.distill.trajectories import KeptTrajectories, draw_trajectories
 from edgekd.errors import GateError, InputError
 from edgekd.progress import Silent
-from edgekd.recipe import DistillSection
+from edgekd.recipe_distill import DistillSection
 from edgekd.student.build import build_student
 from edgekd.student.resolve import full
 from edgekd.training.log import read_rows

@@ -23,7 +23,7 @@ from edgekd.distill.trainer import Trainer
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers
 from edgekd.progress import Silent
-from edgekd.recipe import DistillSection
+from edgekd.recipe_distill import DistillSection
 from edgekd.student.build import build_student
 from edgekd.student.resolve import full
 from edgekd.training.draws import sample_indices

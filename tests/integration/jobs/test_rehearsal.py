@@ -9,7 +9,8 @@ from edgekd.diffusion.load import load_teacher
 from edgekd.distill.step_cost import AVERAGE, BACKWARD, OPTIMISER, STUDENT, TEACHER
 from edgekd.jobs.dry_run import order_of, subject_of
 from edgekd.jobs.rehearsal import of_one_sample, rehearse
-from edgekd.recipe import DistillSection, PhaseName, Recipe
+from edgekd.recipe import Recipe
+from edgekd.recipe_distill import DistillSection, PhaseName
 
 PARTS = {STUDENT, BACKWARD, OPTIMISER, AVERAGE}
 

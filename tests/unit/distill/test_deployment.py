@@ -3,7 +3,7 @@ from pydantic import ValidationError
 
 from edgekd.diffusion.noise_schedule import build_scheduler
 from edgekd.distill.deployment import student_session
-from edgekd.recipe import FewStepSection
+from edgekd.recipe_distill import FewStepSection
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from edgekd.jobs.forecast import (
     macs_per_second,
 )
 from edgekd.jobs.plan import make_plan
-from edgekd.recipe import DistillSection, FewStepSection, LossSection, load_recipe
+from edgekd.recipe import load_recipe
+from edgekd.recipe_distill import DistillSection, FewStepSection, LossSection
 from edgekd.resources import data_root
 from edgekd.target import load_target
 

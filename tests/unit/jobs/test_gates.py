@@ -6,7 +6,8 @@ import pytest
 from edgekd.errors import GateError, InputError
 from edgekd.jobs.gates import check_gates, gates
 from edgekd.metrics.registry import load_metrics
-from edgekd.recipe import DistillSection, Recipe
+from edgekd.recipe import Recipe
+from edgekd.recipe_distill import DistillSection
 from edgekd.report.schema import Headline, HeadlineRows
 from edgekd.target import Target, load_target
 

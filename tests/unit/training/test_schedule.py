@@ -1,7 +1,7 @@
 import pytest
 
 from edgekd.distill.trainer import rate_schedule as distill_rates
-from edgekd.recipe import DistillSection
+from edgekd.recipe_distill import DistillSection
 from edgekd.teach.loop import rate_schedule as teach_rates
 from edgekd.teach.recipe import TrainSection
 

@@ -1,0 +1,207 @@
+"""Schema of a recipe's section `distill`: the phases, their loops, and the loss terms."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import ConfigDict, Field, model_validator
+
+from edgekd.entries import TERMS, entries
+from edgekd.schema import Section
+
+# Fields of `LossSection` that are no weights.
+LOSS_OPTIONS = frozenset(
+    {
+        "min_snr_gamma",
+        "lift_groups",
+        "attention_temperature",
+        "attention_queries",
+        "attention_layers",
+        "balance",
+        "hints_until",
+    }
+)
+
+
+class LossSection(Section):
+    """Weights of the loss terms; 0 turns a term off and saves its cost.
+
+    Terms that other packages bring (entry points `edgekd.terms`) may be named beside these.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[float, Field(ge=0)]]
+
+    task: float = Field(1.0, ge=0, description="noise prediction against the ground truth")
+    output: float = Field(1.0, ge=0, description="student against teacher prediction")
+    output_lift: float = Field(
+        0.0,
+        ge=0,
+        description="the same, coarse part first: for very small students",
+    )
+    feature: float = Field(
+        1.0, ge=0, description="block features, normalised by the teacher's power"
+    )
+    activation_map: float = Field(
+        0.0, ge=0, description="where blocks are active, summed over channels: of any width"
+    )
+    self_attention: float = Field(0.0, ge=0, description="attention of pixels to pixels")
+    cross_attention: float = Field(0.0, ge=0, description="attention of pixels to the text")
+    min_snr_gamma: float | None = Field(5.0, gt=0, description="null: no min-SNR weighting")
+    lift_groups: int = Field(
+        1, ge=1, description="parts of a prediction, by size of error, that `output_lift` fits"
+    )
+    attention_temperature: float = Field(
+        1.0, gt=0, description="both sides' attention logits are divided by it"
+    )
+    attention_queries: int = Field(256, ge=1, description="queries compared in a layer and step")
+    attention_layers: int = Field(2, ge=1, description="layers of each kind compared in a step")
+    balance: Literal["none", "initial"] = Field(
+        "none", description="initial: each term is divided by its value before training"
+    )
+    hints_until: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="part of the training over which the weights of terms inside the U-Net "
+        "(features, maps, attention) fall to 0; null: they stay",
+    )
+
+    @model_validator(mode="after")
+    def _some_term(self) -> LossSection:
+        for name in self.__pydantic_extra__:
+            if not is_loss_term(name):
+                raise ValueError(f"`{name}` must be a loss term: {', '.join(entries(TERMS))}")
+        if not self.weights:
+            raise ValueError("at least one loss weight must be above 0")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each term that is on: those above in their order, then others by name."""
+        fields = (name for name in type(self).model_fields if name not in LOSS_OPTIONS)
+        names = (*fields, *sorted(self.__pydantic_extra__))
+        return {name: weight for name in names if (weight := getattr(self, name)) > 0}
+
+
+def is_loss_term(name: str) -> bool:
+    """Whether an installed package brings a loss term of this name."""
+    return name in entries(TERMS)
+
+
+class LoopSection(Section):
+    """A training loop's settings."""
+
+    steps: int = Field(1_000, ge=1)
+    batch_size: int = Field(32, ge=1, description="samples per step and process")
+    gradient_accumulation: int = Field(1, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    lr_schedule: Literal["constant", "cosine"] = "cosine"
+    ema_decay: float = Field(0.995, ge=0.0, lt=1.0, description="0: no EMA")
+    checkpoint_every: int = Field(100, ge=1)
+    validate_every: int = Field(100, ge=1)
+    validation_samples: int = Field(128, ge=1)
+    sample_every: int = Field(0, ge=0, description="0: sample sheet only at the end")
+
+
+class FewStepSection(LoopSection):
+    """The phase `few_step`: the student draws its teacher's guided pictures in a few steps."""
+
+    method: Literal["trajectory", "consistency", "distribution"] = Field(
+        "trajectory",
+        description="trajectory: follow the teacher's drawn trajectories (SFD); consistency: jump "
+        "alike from neighbouring noise levels, at any guidance scale (LCM); distribution: draw "
+        "pictures that teacher and a score of the student's own agree on (DMD2 without GAN)",
+    )
+    student_steps: int = Field(4, ge=1, le=50, description="steps of the student's sampler")
+    teacher_steps: int = Field(
+        16,
+        ge=1,
+        description="least steps of the teacher's sampler (DPM-Solver++ 2M), where it is followed "
+        "(trajectory) or compared with (consistency)",
+    )
+    guidance_scale: float = Field(
+        7.5,
+        ge=1.0,
+        description="of the teacher's pictures; the student draws in one pass. consistency: what "
+        "its clients are told to give it",
+    )
+    trajectories: int = Field(
+        10_000, ge=1, description="trajectory: drawn by the teacher before the training, and kept"
+    )
+    guidance_range: tuple[float, float] = Field(
+        (3.0, 15.0), description="consistency: guidance scales that the student learns to obey"
+    )
+    fake_updates: int = Field(
+        5, ge=1, description="distribution: updates of the student's score for each of the student"
+    )
+    batch_size: int = Field(16, ge=1, description="trajectories per step and process")
+    learning_rate: float = Field(5e-5, gt=0)
+    ema_decay: float = Field(
+        0.995,
+        ge=0.0,
+        lt=1.0,
+        description="0: no EMA. consistency: the average is the target too, 0.95 in LCM",
+    )
+
+    @model_validator(mode="after")
+    def _told_what_was_learned(self) -> FewStepSection:
+        low, high = self.guidance_range
+        if not 1 <= low <= high:
+            raise ValueError(
+                f"`1 <= guidance_range[0] <= guidance_range[1]` must hold, but got {low}, {high}"
+            )
+        if self.method == "consistency" and not low <= self.guidance_scale <= high:
+            raise ValueError(
+                "`guidance_scale` must lie in `guidance_range` for `method: consistency`, but got "
+                f"{self.guidance_scale} and {low} to {high}"
+            )
+        return self
+
+
+class DecoderSection(LoopSection):
+    """The phase `decoder`: a narrow VAE takes the place of the teacher's."""
+
+    width: float = Field(0.5, gt=0, le=1, description="share of each stage's channels that stays")
+    layers: int | None = Field(None, ge=1, description="residual blocks of a stage; null: all")
+    perceptual: float = Field(1.0, ge=0, description="weight of EfficientNet-Lite0's features")
+    moments: float = Field(1.0, ge=0, description="weight of the encoder's; 0: it stays as fitted")
+    generated: float = Field(0.5, ge=0, le=1, description="share of drawn latents, if there are")
+    crop: int = Field(32, ge=8, description="side of random crops that larger latents are cut to")
+    batch_size: int = Field(16, ge=1, description="latents per step and process")
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+PhaseName = Literal["kd", "few_step", "decoder"]
+
+
+class DistillSection(LoopSection):
+    """What the student is taught: the phases in their order; the loop's settings are of `kd`."""
+
+    phases: list[PhaseName] = Field(["kd", "few_step", "decoder"], min_length=1)
+    gradient_checkpointing: bool = False
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the hardware computes it, else fp32"
+    )
+    text_dropout: float = Field(0.1, ge=0.0, lt=1.0, description="captions dropped for guidance")
+    initialise: Literal["teacher", "random"] = Field(
+        "teacher", description="student's first weights"
+    )
+    losses: LossSection = LossSection()
+    few_step: FewStepSection = FewStepSection()
+    decoder: DecoderSection = DecoderSection()
+    sample_prompts: list[str] = Field([], description="fixed prompts; empty: from validation")
+    sample_steps: int = Field(20, ge=1)
+    guidance_scale: float = Field(4.0, ge=1.0, description="of the sample sheets of `kd`")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: torch's default")
+    seed: int = Field(0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _each_phase_once(self) -> DistillSection:
+        order = [name for name in get_args(PhaseName) if name in self.phases]
+        if self.phases != order:
+            raise ValueError(f"`phases` must be some of {list(get_args(PhaseName))}, in this order")
+        return self
