@@ -18,6 +18,22 @@ from edgekd.libraries import diffusers
 # T / k, k = 20), and what their boundary condition multiplies timesteps by.
 CONSISTENCY_STEPS = 50
 TIMESTEP_SCALING = 10.0
+# DPM-Solver++ with nothing of what the teacher's own config may ask for besides its noise.
+_PLAIN: dict[str, Any] = {
+    "algorithm_type": "dpmsolver++",
+    "solver_type": "midpoint",
+    "final_sigmas_type": "zero",
+    "lower_order_final": True,
+    "thresholding": False,
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "use_lu_lambdas": False,
+    "use_flow_sigmas": False,
+    "lambda_min_clipped": -float("inf"),
+    "variance_type": None,
+}
+
 # What the teacher predicts for latents [B, C, h, w] at one timestep.
 Predict = Callable[[Tensor, int], Tensor]
 
@@ -63,21 +79,7 @@ def dpm_solver(scheduler: Any, timesteps: list[int]) -> Any:
     Its last step, to no noise at all, is of first order: extrapolated, it spoils the picture.
     """
     solver = diffusers.DPMSolverMultistepScheduler.from_config(
-        scheduler.config,
-        algorithm_type="dpmsolver++",
-        solver_order=2,
-        solver_type="midpoint",
-        final_sigmas_type="zero",
-        lower_order_final=True,
-        euler_at_final=True,
-        thresholding=False,
-        use_karras_sigmas=False,
-        use_exponential_sigmas=False,
-        use_beta_sigmas=False,
-        use_lu_lambdas=False,
-        use_flow_sigmas=False,
-        lambda_min_clipped=-float("inf"),
-        variance_type=None,
+        scheduler.config, **_PLAIN, solver_order=2, euler_at_final=True
     )
     solver.set_timesteps(timesteps=timesteps)
     return solver
@@ -115,6 +117,24 @@ def deployed_scheduler(scheduler: Any) -> Any:
         set_alpha_to_one=True,
         clip_sample=False,
         thresholding=False,
+        steps_offset=1,
+    )
+
+
+def first_order_scheduler(scheduler: Any) -> Any:
+    """DPM-Solver++ of first order, which is DDIM (Lu et al. 2022, section 4.1), on its timesteps.
+
+    For clients that have no DDIM. A solver of second order draws the same in one or two steps: the
+    first has no history, and the last is of first order.
+
+    Args:
+        scheduler: the teacher's.
+    """
+    return diffusers.DPMSolverMultistepScheduler.from_config(
+        scheduler.config,
+        **_PLAIN,
+        solver_order=1,
+        timestep_spacing="trailing",
         steps_offset=1,
     )
 

@@ -130,7 +130,8 @@ def _assemble(
     plan: Plan, trained: dict[str, TrainedPart], out: Path, progress: Progress
 ) -> StudentCheckpoint:
     """Put the trained components into the teacher's pipeline."""
-    key = hash_value([code_key(), plan.teacher.key, [part.key for part in trained.values()]])
+    parts = [part.key for part in trained.values()]
+    key = hash_value([code_key(), plan.teacher.key, parts, plan.target.schedulers])
     curves = {name: part.metrics_path for name, part in trained.items()}
     result = StudentCheckpoint(out, key, curves)
     if finished(out, key, progress.info) is not None:
@@ -158,5 +159,6 @@ def _deployment(plan: Plan) -> Deployment:
     from edgekd.student.build import Deployment
 
     teacher_scheduler = load_scheduler(plan.teacher.path / "scheduler")
-    said = student_session(plan.recipe.distill.few_step, teacher_scheduler)
+    known = plan.target.schedulers
+    said = student_session(plan.recipe.distill.few_step, teacher_scheduler, known)
     return Deployment(said.scheduler, said.steps, said.guidance_scale)

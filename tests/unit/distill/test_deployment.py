@@ -21,6 +21,19 @@ def test_each_method_has_its_sampler(method, sampler, scale):
     assert (session.steps, session.guidance_scale) == (2, scale)
 
 
+@pytest.mark.parametrize(
+    ("known", "sampler"),
+    [
+        (["DDIMScheduler", "DPMSolverMultistepScheduler"], "DDIMScheduler"),
+        (["PNDMScheduler", "DPMSolverMultistepScheduler"], "DPMSolverMultistepScheduler"),
+        (["PNDMScheduler"], "DDIMScheduler"),
+    ],
+)
+def test_clients_without_ddim_draw_with_its_twin(known, sampler):
+    session = student_session(FewStepSection(), build_scheduler(), known)
+    assert type(session.scheduler).__name__ == sampler
+
+
 def test_a_consistency_student_is_told_a_scale_that_it_learned():
     with pytest.raises(ValidationError, match="must lie in `guidance_range`"):
         FewStepSection(method="consistency", guidance_scale=2.0)

@@ -9,6 +9,7 @@ from edgekd.diffusion.noise_schedule import build_scheduler, read_schedule
 from edgekd.distill.solver import (
     deployed_scheduler,
     dpm_solver,
+    first_order_scheduler,
     solve,
     student_timesteps,
     teacher_timesteps,
@@ -60,9 +61,10 @@ def _toy(latents: torch.Tensor, timestep: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("kind", "zero_snr"), [("epsilon", False), ("v_prediction", False), ("v_prediction", True)]
 )
-def test_a_step_in_training_is_one_of_the_deployed_scheduler(steps, kind, zero_snr):
+@pytest.mark.parametrize("make", [deployed_scheduler, first_order_scheduler])
+def test_a_step_in_training_is_one_of_the_deployed_scheduler(steps, kind, zero_snr, make):
     teacher = _scheduler(kind, zero_snr)
-    schedule, deployed = read_schedule(teacher), deployed_scheduler(teacher)
+    schedule, deployed = read_schedule(teacher), make(teacher)
     deployed.set_timesteps(steps)
     ours = theirs = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     timesteps = student_timesteps(1000, steps)
@@ -99,6 +101,22 @@ def test_the_teachers_solver_finds_the_known_way_of_gaussian_data(steps):
     # Of values up to 2; most of it from the one step of first order at the end.
     assert errors[0] < 0.25
     assert errors[1] < errors[0] / 2
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_up_to_two_steps_any_second_order_client_draws_the_same(steps):
+    """As Apple's package does, whose DPM-Solver++ is of second order whatever the config says."""
+    first = first_order_scheduler(_scheduler())
+    second = diffusers.DPMSolverMultistepScheduler.from_config(first.config, solver_order=2)
+    start = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    ways = []
+    for scheduler in (first, second):
+        scheduler.set_timesteps(steps)
+        latents = start
+        for timestep in scheduler.timesteps.tolist():
+            latents = scheduler.step(_toy(latents, timestep), timestep, latents).prev_sample
+        ways.append(latents)
+    assert torch.equal(*ways)
 
 
 def test_the_teachers_own_sampler_settings_do_not_leak_into_the_solver():
