@@ -16,12 +16,15 @@ from typing import Any
 import torch
 
 from edgekd.diffusion.load import Teacher, load_teacher
+from edgekd.distill.consistency import ConsistencyDistillation
 from edgekd.distill.decoder import DecoderMatching
+from edgekd.distill.distribution import DistributionMatching
 from edgekd.distill.few_step import Drawn, TrajectoryMatching
 from edgekd.distill.folder import RunFolder
+from edgekd.distill.guidance import condition_on_guidance
 from edgekd.distill.kd import NoisePrediction
 from edgekd.distill.lesson import Lesson
-from edgekd.distill.loop import make_accelerator, new_student
+from edgekd.distill.loop import make_accelerator, new_student, trainable
 from edgekd.distill.random_latents import RandomLatents
 from edgekd.distill.sources import Sources
 from edgekd.distill.step_cost import StepCost, measure_step
@@ -160,6 +163,17 @@ def _kd(order: Order, sources: Sources, accelerator: Any) -> _Made:
 
 
 def _few_step(order: Order, sources: Sources, accelerator: Any) -> _Made:
+    section = order.section
+    if section.few_step.method == "trajectory":
+        return _trajectories(order, sources, accelerator)
+    student = new_student(section, order.arch, sources)
+    if section.few_step.method == "distribution":
+        return _Made(DistributionMatching(section, student, sources, accelerator), section.few_step)
+    student = trainable(condition_on_guidance(student), section.gradient_checkpointing)
+    return _Made(ConsistencyDistillation(section, student, sources, accelerator), section.few_step)
+
+
+def _trajectories(order: Order, sources: Sources, accelerator: Any) -> _Made:
     """The teacher's way has as few steps as the student's: the pace of a pass is all we ask."""
     section = order.section
     steps = section.few_step.student_steps

@@ -54,6 +54,15 @@ def test_tensors_are_counted_and_parts_told_apart(phase, tiny_teacher, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("method", ["consistency", "distribution"])
+def test_every_method_of_few_steps_is_rehearsed(method, tiny_teacher):
+    few = {"method": method, "student_steps": 2}
+    subject = subject_of(recipe(tiny_teacher, distill={"precision": "fp32", "few_step": few}))
+    found = rehearse(order_of(subject, "few_step"))
+    assert found.drawing is None
+    assert TEACHER in found.step.parts
+
+
 def test_trajectories_are_extrapolated(tiny_teacher):
     drawing = rehearse(order_of(subject_of(recipe(tiny_teacher)), "few_step")).drawing
     assert drawing.done == 4
