@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import InputError
-from edgekd.jobs.gpus import UTILISATION, Gpu
+from edgekd.jobs.gpus import Gpu, GpuPlan, plan_gpu
 from edgekd.jobs.plan import at_resolution, needed_phases
 from edgekd.progress import Progress
 from edgekd.reading import read_json
@@ -71,16 +71,6 @@ class Subject:
         """Teacher and student with all that training keeps of it, without any activation."""
         taught = self.taught_parameters(phase) * _STUDENT_BYTES
         return self.teacher_parameters * _FP32_BYTES + taught
-
-
-@dataclass(frozen=True)
-class GpuPlan:
-    """What a phase would take on a GPU: an estimate, see `Gpu` and `UTILISATION`."""
-
-    memory_gib: float
-    fits: bool
-    hours: float
-    usd: float
 
 
 @dataclass(frozen=True)
@@ -299,10 +289,3 @@ def loop_of(section: DistillSection, phase: PhaseName) -> LoopSection:
     loop = getattr(section, phase, section)
     assert isinstance(loop, LoopSection)
     return loop
-
-
-def plan_gpu(gpu: Gpu, macs: float, memory_bytes: int) -> GpuPlan:
-    """Hours of so many multiply-accumulates, two FLOPs each, at the assumed utilisation."""
-    hours = 2 * macs / (gpu.tflops * 1e12 * UTILISATION) / 3600
-    needed = memory_bytes / 2**30
-    return GpuPlan(needed, needed <= gpu.memory_gib, hours, hours * gpu.usd_per_hour)

@@ -29,6 +29,16 @@ class Gpu:
     usd_per_hour: float
 
 
+@dataclass(frozen=True)
+class GpuPlan:
+    """What a phase would take on a GPU: an estimate, see `Gpu` and `UTILISATION`."""
+
+    memory_gib: float
+    fits: bool
+    hours: float
+    usd: float
+
+
 GPUS = {
     gpu.name: gpu
     for gpu in (
@@ -55,3 +65,10 @@ def find_gpu(name: str, usd_per_hour: float | None) -> Gpu:
     if not 0 < usd_per_hour < float("inf"):
         raise InputError("`--gpu-price` must be dollars per hour above 0", f"{usd_per_hour:g}")
     return replace(GPUS[name], usd_per_hour=usd_per_hour)
+
+
+def plan_gpu(gpu: Gpu, macs: float, memory_bytes: int) -> GpuPlan:
+    """Hours of so many multiply-accumulates, two FLOPs each, at the assumed utilisation."""
+    hours = 2 * macs / (gpu.tflops * 1e12 * UTILISATION) / 3600
+    needed = memory_bytes / 2**30
+    return GpuPlan(needed, needed <= gpu.memory_gib, hours, hours * gpu.usd_per_hour)

@@ -8,9 +8,9 @@ import pytest
 from edgekd.distill.step_cost import Held, PartCost, StepCost
 from edgekd.errors import InputError
 from edgekd.jobs import dry_run as module
-from edgekd.jobs.dry_run import DryRun, dry_run, needed_bytes, plan_gpu, plan_phase, subject_of
+from edgekd.jobs.dry_run import DryRun, dry_run, needed_bytes, plan_phase, subject_of
 from edgekd.jobs.dry_run_lines import lines, to_json
-from edgekd.jobs.gpus import GPUS, UTILISATION, Gpu
+from edgekd.jobs.gpus import GPUS, UTILISATION, Gpu, plan_gpu
 from edgekd.jobs.rehearsal import Rehearsal
 from edgekd.progress import Silent
 from edgekd.recipe import Recipe, load_recipe
