@@ -177,7 +177,7 @@ def test_distill_refuses(case, tmp_path, tiny_teacher, run_cli):
         (["generate", TEACHER, "a cat", "--out", "x", "--sampler", "plms"], "must be one of ddim"),
         (["generate", TEACHER, "a cat", "--out", "x", "--height", "70"], "multiples of"),
         (["generate", TEACHER, "-cat", "--out", "x"], "No such option"),
-        (["benchmark", "--suite", "smoke", "--sampler", "plms"], "must be one of ddim"),
+        (["benchmark", "--suite", "kd-vs-scratch", "--sampler", "plms"], "must be one of ddim"),
         (["generate", TEACHER, "a cat", "--out", "x", "--seed", "9" * 30], "'--seed'"),
         (
             ["generate", TEACHER, "a cat", "--out", "x", "--steps", "5000"],
