@@ -42,7 +42,9 @@ def contents(wheel: Path) -> dict[str, bytes]:
 
 def test_the_wheel_holds_the_runtime_and_nothing_else(wheel):
     files = {name: body for name, body in contents(wheel).items() if ".dist-info/" not in name}
-    expected = {path.relative_to(SOURCE).as_posix() for path in SOURCE.glob("edgekd/runtime/*.py")}
+    expected = {
+        path.relative_to(SOURCE).as_posix() for path in SOURCE.glob("edgekd/runtime/**/*.py")
+    }
     expected |= {
         f"edgekd/{name}" for name in ("__init__.py", "errors.py", "reading.py", "py.typed")
     }
