@@ -18,6 +18,7 @@ CORE |= {
     "run_folder",
     "progress",
     "recipe",
+    "recipe_distill",
     "target",
     "libraries",
 }
