@@ -161,6 +161,17 @@ class FewStepSection(LoopSection):
             )
         return self
 
+    @property
+    def drawn(self) -> dict[Literal["train", "validation"], int]:
+        """Trajectories of each split."""
+        held_out = min(self.validation_samples, self.trajectories)
+        return {"train": self.trajectories, "validation": held_out}
+
+    @property
+    def solver_steps(self) -> int:
+        """Steps of the teacher: as many in each of the student's."""
+        return -(-self.teacher_steps // self.student_steps) * self.student_steps
+
 
 class DecoderSection(LoopSection):
     """The phase `decoder`: a narrow VAE takes the place of the teacher's."""
@@ -198,6 +209,15 @@ class DistillSection(LoopSection):
     guidance_scale: float = Field(4.0, ge=1.0, description="of the sample sheets of `kd`")
     threads: int = Field(0, ge=0, description="CPU threads; 0: torch's default")
     seed: int = Field(0, ge=0, lt=2**32)
+
+    def loop(self, phase: PhaseName) -> LoopSection:
+        """A phase's own settings; those of `kd` stand in the section itself."""
+        sections: dict[PhaseName, LoopSection] = {
+            "kd": self,
+            "few_step": self.few_step,
+            "decoder": self.decoder,
+        }
+        return sections[phase]
 
     @model_validator(mode="after")
     def _each_phase_once(self) -> DistillSection:

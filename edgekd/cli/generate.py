@@ -41,10 +41,12 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Draw pictures with a teacher, a student or an exported pipeline."""
-    from edgekd.jobs.generate import Drawing, generate_run
+    from edgekd.jobs.generate import DrawRequest, generate_run
     from edgekd.progress import console
 
-    drawing = Drawing(prompts, negative_prompt, seed, steps, guidance_scale, height, width, sampler)
+    drawing = DrawRequest(
+        prompts, negative_prompt, seed, steps, guidance_scale, height, width, sampler
+    )
     paths = generate_run(pipeline, drawing, out, console())
     if as_json:
         print_json({"images": paths})

@@ -21,9 +21,10 @@ from edgekd.data.images import to_tensor
 from edgekd.diffusion.encode import TextEmbeddings, encode_images, encode_prompts
 from edgekd.diffusion.load import Teacher
 from edgekd.diffusion.validate import TeacherInfo
+from edgekd.diffusion.weights import save_tensors
 from edgekd.errors import InputError
 from edgekd.file_record import finish
-from edgekd.files import atomic_file, code_key, hash_value, write_json
+from edgekd.files import code_key, hash_value, write_json
 from edgekd.folders import finished, resumable_folder
 from edgekd.parts import note_part
 from edgekd.processes.pool import batch_threads, ordered_map
@@ -124,17 +125,9 @@ def _cache_shard(shard: Path, folder: Path, encoder: _Encoder, advance: Advance)
     result.update(_text_tables(encoder, list(rows)))
     _check_finite(result, shard)
     write_json(samples_path(final), samples)
-    _save(result, final)
+    save_tensors(result, final)
     for path in (samples_path(final), final):
         note_part(folder, path)
-
-
-def _save(tensors: dict[str, torch.Tensor], final: Path) -> None:
-    from safetensors.torch import save_file
-
-    with atomic_file(final) as temporary:
-        # A posterior's halves may be strided views, which safetensors does not take.
-        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
 
 
 def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:

@@ -25,8 +25,8 @@ import torch
 from torch import nn
 
 from edgekd.diffusion.load import Teacher
+from edgekd.diffusion.weights import save_tensors
 from edgekd.errors import InputError
-from edgekd.files import atomic_file
 
 PREDICTION = "prediction"
 _NAMED = ("conv_in", "mid_block", "attn1", "attn2")
@@ -242,12 +242,5 @@ def record_embeddings(
         value = taps[point]
         embeddings[point] = value.maps() if isinstance(value, AttentionTap) else value
     if path is not None:
-        _save(embeddings, path)
+        save_tensors(embeddings, path)
     return embeddings
-
-
-def _save(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    from safetensors.torch import save_file
-
-    with atomic_file(path) as temporary:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary)

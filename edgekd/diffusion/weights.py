@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from edgekd.diffusion.components import SAVE_AGAIN, shorten
 from edgekd.errors import InputError
+from edgekd.files import atomic_file
 from edgekd.reading import read_object
 
 # Rounded copies, of which a folder may have one alone; bf16 keeps the range, fp16 more digits.
@@ -269,3 +270,13 @@ def check_finite(value: torch.Tensor, tensor: StoredTensor) -> None:
             f"the weights in `{tensor.file}` must be finite",
             f"`{tensor.name}` with values from {low.item()} to {high.item()}",
         )
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write named tensors as safetensors, whole or not at all."""
+    from safetensors.torch import save_file
+
+    # safetensors takes no strided views.
+    whole = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    with atomic_file(path) as temporary:
+        save_file(whole, temporary)

@@ -26,13 +26,11 @@ from edgekd.distill.batches import Batch, Batches
 from edgekd.distill.conditions import caption_conditions, without_captions
 from edgekd.distill.few_step import pseudo_huber
 from edgekd.distill.guidance import guidance_embedding, guided_prediction
-from edgekd.distill.lesson import Stateless
 from edgekd.distill.objective import predict
-from edgekd.distill.sampling import Pixels
-from edgekd.distill.setup import Setup
+from edgekd.distill.setup import FewStepLesson
 from edgekd.distill.solver import TIMESTEP_SCALING, consistency_skip
 from edgekd.distill.sources import Sources
-from edgekd.distill.trajectories import Drawer
+from edgekd.distill.trajectories import TrajectoryDrawer
 from edgekd.recipe_distill import DistillSection
 from edgekd.training.draws import generator
 
@@ -71,14 +69,14 @@ def drawn_scales(seed: int, positions: Sequence[int], bounds: tuple[float, float
 
 
 @dataclass(frozen=True)
-class Pair:
+class TrajectoryPoints:
     """Two points of one guided trajectory, as the student is to see them: later is noisier."""
 
     later: Batch
     earlier: Batch
 
 
-class ConsistencyDistillation(Stateless):
+class ConsistencyDistillation(FewStepLesson):
     """The student learns to jump to the same picture from two points of a trajectory.
 
     Args:
@@ -89,23 +87,17 @@ class ConsistencyDistillation(Stateless):
         InputError: see `consistency_skip`.
     """
 
-    name = "few_step"
-    field = "distill.few_step"
-    updates = 1
-
     def __init__(
         self, section: DistillSection, student: Any, sources: Sources, accelerator: Any
     ) -> None:
+        super().__init__(section, student, sources, accelerator)
         teacher = sources.teacher
-        self.model: nn.Module = student
-        self._setup = Setup.of(section, sources, accelerator)
         self._skip = consistency_skip(self._setup.schedule.timesteps)
         # Batches are made on the CPU.
         facts = (teacher.info, teacher.vae.config, self._setup.schedule.to(torch.device("cpu")))
         self._batches = Batches(sources.train, *facts, skip=self._skip)
         self._held_out: list[Batch] = []
-        self._sheet = self._setup.sheet()
-        self._wrapped = self._average = self.model
+        self._average = self.model
 
     @contextlib.contextmanager
     def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
@@ -120,7 +112,7 @@ class ConsistencyDistillation(Stateless):
 
     def terms(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
         """See `Lesson`."""
-        setup, settings = self._setup, self._setup.settings
+        setup, settings = self._setup, self._settings
         seed, positions = setup.section.seed, setup.positions(step, micro)
         batch = self._batches.training(seed, positions, setup.plan, dropout=0.0)
         scales = drawn_scales(seed, positions, settings.guidance_range)
@@ -132,7 +124,7 @@ class ConsistencyDistillation(Stateless):
         }
 
     @torch.no_grad()
-    def _pair(self, batch: Batch, scales: Tensor) -> Pair:
+    def _pair(self, batch: Batch, scales: Tensor) -> TrajectoryPoints:
         """A batch, and what one DDIM step of the guided teacher makes of it (equation 13)."""
         setup, schedule = self._setup, self._setup.schedule
         batch, scales = batch.to(setup.device), scales.to(setup.device)
@@ -148,7 +140,7 @@ class ConsistencyDistillation(Stateless):
         before = (batch.timesteps - self._skip).clamp(min=0)
         later = replace(batch, timestep_cond=guidance_embedding(scales))
         latents = schedule.add_noise(picture, noise, before)
-        return Pair(later, replace(later, noisy_latents=latents, timesteps=before))
+        return TrajectoryPoints(later, replace(later, noisy_latents=latents, timesteps=before))
 
     def _jump(self, unet: nn.Module, batch: Batch) -> Tensor:
         prediction = predict(unet, batch, self._setup.autocast).float()
@@ -175,11 +167,11 @@ class ConsistencyDistillation(Stateless):
 
     def _draw_held_out(self) -> Iterator[Batch]:
         """Noise and held-out captions; the target is what the guided teacher draws from them."""
-        setup, settings, sources = self._setup, self._setup.settings, self._setup.sources
+        setup, settings, sources = self._setup, self._settings, self._setup.sources
         at_once = settings.model_copy(update={"student_steps": 1})
         section = setup.section.model_copy(update={"few_step": at_once})
         size, captions = sources.latent_size, sources.validation
-        drawer = Drawer(section, sources.teacher, captions, "validation", size)
+        drawer = TrajectoryDrawer(section, sources.teacher, captions, "validation", size)
         for first in range(0, settings.validation_samples, settings.batch_size):
             last = min(first + settings.batch_size, settings.validation_samples)
             drawn = drawer.draw(range(first, last))
@@ -196,7 +188,3 @@ class ConsistencyDistillation(Stateless):
             "squared distance of pictures from one jump to the teacher's "
             f"{losses['validation_picture']:.4f}"
         )
-
-    def draw(self, model: nn.Module) -> Pixels:
-        """The teacher's pictures above the student's."""
-        return self._sheet.draw(model)

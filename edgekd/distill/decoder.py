@@ -12,25 +12,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from edgekd.distill.decoder_latents import DecoderLatents, GeneratedLatents
 from edgekd.distill.decoder_losses import feature_distance, moment_distance, pixel_distance
-from edgekd.distill.lesson import Stateless
+from edgekd.distill.lesson import Plain
 from edgekd.distill.sampling import Pixels, grid
+from edgekd.distill.setup import PhaseSetup
 from edgekd.distill.sources import Sources
 from edgekd.metrics.efficientnet import load_trunk
-from edgekd.recipe_distill import DistillSection
+from edgekd.recipe_distill import DistillSection, PhaseName
 from edgekd.student.decoder import narrow_vae_config
 from edgekd.student.decoder_build import build_narrow_vae
-from edgekd.training.draws import BatchPlan, step_positions
 from edgekd.training.images import psnr_db
-from edgekd.training.precision import autocast_dtype
 
 # Latents that the first weights are fitted on: thousands of positions even where they are few.
 FITTED = 16
@@ -40,12 +37,13 @@ _DECODER = ("vae.decoder.", "vae.post_quant_conv.")
 SHOWN = 8
 
 
-@dataclass(frozen=True)
-class Generated:
+class Generated(Protocol):
     """Drawn latents of both splits."""
 
-    train: GeneratedLatents
-    validation: GeneratedLatents
+    @property
+    def train(self) -> GeneratedLatents: ...
+    @property
+    def validation(self) -> GeneratedLatents: ...
 
 
 class NarrowVae(nn.Module):
@@ -60,12 +58,8 @@ class NarrowVae(nn.Module):
         decoded: Tensor = self.vae.decode(latents).sample
         return decoded, None if pictures is None else moments(self.vae, pictures)
 
-    def save_pretrained(self, folder: Path, safe_serialization: bool = True) -> None:
-        """Write the VAE alone, as diffusers does."""
-        self.vae.save_pretrained(folder, safe_serialization=safe_serialization)
 
-
-class DecoderMatching(Stateless):
+class DecoderMatching(Plain):
     """A narrow VAE learns its teacher's pictures and moments.
 
     Args:
@@ -75,9 +69,7 @@ class DecoderMatching(Stateless):
         InputError: see `narrow_vae_config`.
     """
 
-    name = "decoder"
-    field = "distill.decoder"
-    updates = 1
+    phase: PhaseName = "decoder"
 
     def __init__(
         self,
@@ -87,13 +79,8 @@ class DecoderMatching(Stateless):
         accelerator: Any,
     ) -> None:
         settings, teacher = section.decoder, sources.teacher.vae
-        self._section, self._teacher = section, teacher
-        self._rank: int = accelerator.process_index
-        self._plan = BatchPlan(
-            settings.batch_size, settings.gradient_accumulation, accelerator.num_processes
-        )
-        self._autocast = autocast_dtype(section.precision, accelerator.device)
-
+        self._teacher, self._settings = teacher, settings
+        self._setup = PhaseSetup.of(section, "decoder", sources, accelerator)
         made = (teacher.config, settings.generated, settings.crop)
         train, held_out = (generated.train, generated.validation) if generated else (None, None)
         self._train = DecoderLatents(sources.train, train, *made)
@@ -131,8 +118,9 @@ class DecoderMatching(Stateless):
     def terms(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
         """See `Lesson`."""
         del update
-        positions = step_positions(step, micro, self._rank, self._plan)
-        latents = self._train.training(self._section.seed, positions).to(self._teacher.device)
+        setup = self._setup
+        positions = setup.positions(step, micro)
+        latents = self._train.training(setup.section.seed, positions).to(self._teacher.device)
         encoded = max(1, len(latents) // ENCODED) if "moments" in self._weights else 0
         with self._autocasting():
             with torch.no_grad():
@@ -148,8 +136,8 @@ class DecoderMatching(Stateless):
         return terms
 
     def _autocasting(self) -> contextlib.AbstractContextManager[Any]:
-        device = self._teacher.device.type
-        return torch.autocast(device, self._autocast, enabled=self._autocast is not None)
+        device, autocast = self._teacher.device.type, self._setup.autocast
+        return torch.autocast(device, autocast, enabled=autocast is not None)
 
     @torch.no_grad()
     def validate(self, model: Any) -> dict[str, float]:
@@ -159,7 +147,7 @@ class DecoderMatching(Stateless):
             `validation_psnr_db` of decoded images; `validation_generated_psnr_db` of drawn
             pictures, where there are any; `validation_moments` of what the teacher decoded.
         """
-        count = self._section.decoder.validation_samples
+        count = self._settings.validation_samples
         means, drawn = self._held_out.means(count), self._held_out.drawn(count)
         quality, distance = self._compare(model.vae, means)
         losses = {"validation_psnr_db": quality, "validation_moments": distance}
@@ -170,7 +158,7 @@ class DecoderMatching(Stateless):
     def _compare(self, vae: Any, latents: Tensor) -> tuple[float, float]:
         quality: list[Tensor] = []
         distance = 0.0
-        for batch in torch.split(latents, self._section.decoder.batch_size):
+        for batch in torch.split(latents, self._settings.batch_size):
             batch = batch.to(self._teacher.device)
             target = self._teacher.decode(batch).sample.clamp(-1, 1)
             quality.append(psnr_db(vae.decode(batch).sample.clamp(-1, 1), target).double().cpu())
@@ -191,6 +179,10 @@ class DecoderMatching(Stateless):
         latents = self._held_out.means(SHOWN) if latents is None else latents
         latents = latents.to(self._teacher.device)
         return grid([_pixels(vae.decode(latents).sample) for vae in (self._teacher, model.vae)])
+
+    def result(self, average: Any) -> Any:
+        """The VAE alone."""
+        return average.vae
 
 
 def moments(vae: Any, pictures: Tensor) -> Tensor:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgekd.distill.sampling import Session
 from edgekd.distill.solver import (
     consistency_scheduler,
     deployed_scheduler,
     first_order_scheduler,
 )
 from edgekd.recipe_distill import FewStepSection
+from edgekd.student.build import DrawingPlan
 
 _DDIM, _DPM_SOLVER = "DDIMScheduler", "DPMSolverMultistepScheduler"
 
 
-def student_session(settings: FewStepSection, scheduler: Any, known: Sequence[str] = ()) -> Session:
+def student_drawing(
+    settings: FewStepSection, scheduler: Any, known: Sequence[str] = ()
+) -> DrawingPlan:
     """A stock scheduler, steps, and the guidance scale that clients are to give.
 
     Only a consistency student is told a scale, and draws in one pass at any; the others have
@@ -31,6 +33,6 @@ def student_session(settings: FewStepSection, scheduler: Any, known: Sequence[st
         make = deployed_scheduler
         if known and _DDIM not in known and _DPM_SOLVER in known:
             make = first_order_scheduler
-        return Session(make(scheduler), steps, 1.0)
+        return DrawingPlan(make(scheduler), steps, 1.0)
     told = settings.guidance_scale if settings.method == "consistency" else 1.0
-    return Session(consistency_scheduler(scheduler), steps, told)
+    return DrawingPlan(consistency_scheduler(scheduler), steps, told)

@@ -27,8 +27,7 @@ from edgekd.distill.consistency import jump
 from edgekd.distill.fake_score import FakeScore
 from edgekd.distill.guidance import guided_prediction
 from edgekd.distill.objective import predict
-from edgekd.distill.sampling import Pixels
-from edgekd.distill.setup import Setup
+from edgekd.distill.setup import FewStepLesson
 from edgekd.distill.solver import consistency_skip, consistency_timesteps
 from edgekd.distill.sources import Sources
 from edgekd.recipe_distill import DistillSection
@@ -79,7 +78,7 @@ class Start:
     empty: Conditions
 
 
-class DistributionMatching:
+class DistributionMatching(FewStepLesson):
     """The student learns to draw what the guided teacher finds as likely as it does itself.
 
     Args:
@@ -90,23 +89,16 @@ class DistributionMatching:
         InputError: see `consistency_skip`.
     """
 
-    name = "few_step"
-    field = "distill.few_step"
-    updates = 1
-
     def __init__(
         self, section: DistillSection, student: Any, sources: Sources, accelerator: Any
     ) -> None:
-        self.model: nn.Module = student
+        super().__init__(section, student, sources, accelerator)
         # The fake score has its own optimiser: its loss is logged and checked, no more.
-        self._setup = setup = Setup.of(section, sources, accelerator)
-        consistency_skip(setup.schedule.timesteps)
-        steps = setup.settings.student_steps
-        self._timesteps = consistency_timesteps(sources.teacher.scheduler, steps)
-        self._fake = FakeScore(setup, accelerator)
-        self._wrapped = self.model
         self._fake_loss = torch.zeros(())
-        self._sheet = setup.sheet()
+        consistency_skip(self._setup.schedule.timesteps)
+        steps = self._settings.student_steps
+        self._timesteps = consistency_timesteps(sources.teacher.scheduler, steps)
+        self._fake = FakeScore(self._setup, accelerator)
 
     @contextlib.contextmanager
     def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
@@ -132,7 +124,7 @@ class DistributionMatching:
         """See `Lesson`. The fake score learns before the step's first micro-batch."""
         setup = self._setup
         if micro == 0:
-            ratio = setup.settings.fake_updates
+            ratio = self._settings.fake_updates
             losses = [self._teach_fake(step, step * ratio + number) for number in range(ratio)]
             self._fake_loss = torch.stack(losses).mean()
         start = self._start(setup.positions(step, micro), "student", setup.sources.train)
@@ -174,7 +166,7 @@ class DistributionMatching:
     def _real(self, pictures: Tensor, start: Start) -> Tensor:
         """What the guided teacher denoises pictures to."""
         setup, batch = self._setup, self._noisy(pictures, start)
-        teacher, scale = setup.sources.teacher.unet, setup.settings.guidance_scale
+        teacher, scale = setup.sources.teacher.unet, self._settings.guidance_scale
         prediction = guided_prediction(teacher, batch, start.empty, scale, setup.autocast)
         return setup.schedule.predicted(batch.noisy_latents, prediction, batch.timesteps)[0]
 
@@ -217,7 +209,7 @@ class DistributionMatching:
         Returns:
             `validation_real`: mean squared distance.
         """
-        settings, captions = self._setup.settings, self._setup.sources.validation
+        settings, captions = self._settings, self._setup.sources.validation
         count = min(settings.validation_samples, len(captions))
         levels = self._setup.schedule.timesteps
         squares, elements = torch.zeros((), dtype=torch.float64), 0
@@ -237,7 +229,3 @@ class DistributionMatching:
     def describe(self, losses: Mapping[str, float]) -> str:
         """See `Lesson`."""
         return f"squared distance of pictures to the teacher's view {losses['validation_real']:.4f}"
-
-    def draw(self, model: nn.Module) -> Pixels:
-        """The teacher's pictures above the student's."""
-        return self._sheet.draw(model)

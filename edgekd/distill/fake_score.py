@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edgekd.distill.batches import Batch
 from edgekd.distill.objective import predict
-from edgekd.distill.setup import Setup
+from edgekd.distill.setup import PhaseSetup
 from edgekd.distill.trainer import rate_schedule
 from edgekd.training.checkpoint import load_optimizers, load_weights, optimizer_tensors
 
@@ -30,11 +30,11 @@ class FakeScore:
         unet: what learns.
     """
 
-    def __init__(self, setup: Setup, accelerator: Any) -> None:
+    def __init__(self, setup: PhaseSetup, accelerator: Any) -> None:
         self.unet = copy.deepcopy(setup.sources.teacher.unet).requires_grad_(True)
         if setup.section.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
-        settings = setup.settings
+        settings = setup.section.few_step
         self._rates, self._autocast = rate_schedule(settings), setup.autocast
         self._max_grad_norm = settings.max_grad_norm
         self._optimizer = torch.optim.AdamW(

@@ -18,12 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekd.artifacts import Trajectories
 from edgekd.distill.batches import Latents
 from edgekd.distill.conditions import caption_conditions
-from edgekd.distill.lesson import Stateless
 from edgekd.distill.objective import predict
-from edgekd.distill.sampling import Pixels
-from edgekd.distill.setup import Setup
+from edgekd.distill.setup import FewStepLesson
 from edgekd.distill.solver import student_timesteps
 from edgekd.distill.sources import Sources
 from edgekd.distill.trajectories import KeptTrajectories
@@ -57,8 +56,13 @@ class Drawn:
     train: KeptTrajectories
     validation: KeptTrajectories
 
+    @classmethod
+    def load(cls, kept: Trajectories) -> Drawn:
+        """Finished trajectories."""
+        return cls(*(KeptTrajectories.load(kept, split) for split in ("train", "validation")))
 
-class TrajectoryMatching(Stateless):
+
+class TrajectoryMatching(FewStepLesson):
     """The student learns to draw in n steps without guidance. One update for each of them.
 
     Args:
@@ -69,9 +73,6 @@ class TrajectoryMatching(Stateless):
         InputError: see `student_timesteps`.
     """
 
-    name = "few_step"
-    field = "distill.few_step"
-
     def __init__(
         self,
         section: DistillSection,
@@ -80,12 +81,9 @@ class TrajectoryMatching(Stateless):
         drawn: Drawn,
         accelerator: Any,
     ) -> None:
-        self.model: nn.Module = student
-        self.updates = section.few_step.student_steps
-        self._setup, self._drawn = Setup.of(section, sources, accelerator), drawn
+        super().__init__(section, student, sources, accelerator)
+        self.updates, self._drawn = section.few_step.student_steps, drawn
         self._timesteps = student_timesteps(self._setup.schedule.timesteps, self.updates)
-        self._sheet = self._setup.sheet()
-        self._wrapped: nn.Module = student
         self._latents: dict[int, Tensor] = {}
 
     @contextlib.contextmanager
@@ -129,7 +127,7 @@ class TrajectoryMatching(Stateless):
             `validation_picture`: mean squared error of the last latents; `validation_step`: mean
             over all borders of steps.
         """
-        held_out, batch_size = self._drawn.validation, self._setup.settings.batch_size
+        held_out, batch_size = self._drawn.validation, self._settings.batch_size
         sums, elements = torch.zeros(len(self._timesteps), dtype=torch.float64), 0
         for first in range(0, len(held_out), batch_size):
             indices = torch.arange(first, min(first + batch_size, len(held_out)))
@@ -154,7 +152,3 @@ class TrajectoryMatching(Stateless):
             f"squared distance of {steps}-step pictures to the teacher's "
             f"{losses['validation_picture']:.4f}"
         )
-
-    def draw(self, model: nn.Module) -> Pixels:
-        """The teacher's pictures above the student's."""
-        return self._sheet.draw(model)

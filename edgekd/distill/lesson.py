@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from edgekd.distill.sampling import Pixels
+    from edgekd.recipe_distill import PhaseName
 
 
 class Lesson(Protocol):
     """One phase of a student's training.
 
     Attributes:
-        name: of the phase.
-        field: of its settings in the recipe.
+        phase: which one.
         model: what learns, trainable and in evaluation mode, on its device.
         updates: optimiser updates of one step.
     """
 
     @property
-    def name(self) -> str: ...
-    @property
-    def field(self) -> str: ...
+    def phase(self) -> PhaseName: ...
     @property
     def model(self) -> nn.Module: ...
     @property
@@ -63,9 +61,14 @@ class Lesson(Protocol):
     def draw(self, model: nn.Module) -> Pixels:
         """A sample sheet, uint8 [H, W, 3]."""
 
+    def result(self, average: nn.Module) -> Any:
+        """What is kept of the averaged model: a model of diffusers."""
 
-class Stateless:
-    """The part of a `Lesson` that remembers nothing between steps."""
+
+class Plain:
+    """A `Lesson` of one update a step, that remembers nothing and keeps all of its model."""
+
+    updates = 1
 
     def state(self) -> dict[str, Tensor]:
         """See `Lesson`."""
@@ -73,3 +76,7 @@ class Stateless:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """See `Lesson`."""
+
+    def result(self, average: nn.Module) -> Any:
+        """See `Lesson`."""
+        return average

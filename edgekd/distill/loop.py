@@ -11,18 +11,15 @@ from typing import Any
 import torch
 
 from edgekd.artifacts import TrainedPart, Trajectories
-from edgekd.distill.consistency import ConsistencyDistillation
-from edgekd.distill.decoder import DecoderMatching, Generated
-from edgekd.distill.distribution import DistributionMatching
-from edgekd.distill.few_step import Drawn, TrajectoryMatching
+from edgekd.distill.decoder import DecoderMatching
+from edgekd.distill.few_step import Drawn
 from edgekd.distill.folder import RunFolder
-from edgekd.distill.guidance import condition_on_guidance
-from edgekd.distill.kd import NoisePrediction, random_student, unused_parameters
+from edgekd.distill.kd import unused_parameters
 from edgekd.distill.lesson import Lesson
-from edgekd.distill.projections import add_projections, drop_projections
+from edgekd.distill.lessons import few_step_lesson, kd_lesson
 from edgekd.distill.sources import Source, Sources
 from edgekd.distill.trainer import Trainer
-from edgekd.distill.trajectories import KeptTrajectories, draw_trajectories
+from edgekd.distill.trajectories import draw_trajectories
 from edgekd.errors import InputError
 from edgekd.file_record import finish
 from edgekd.files import writing
@@ -30,8 +27,7 @@ from edgekd.folders import finished
 from edgekd.progress import Progress, Silent
 from edgekd.recipe_distill import DistillSection, LoopSection
 from edgekd.student.arch import StudentArch
-from edgekd.student.build import build_student, save_model
-from edgekd.student.config import to_unet_config
+from edgekd.student.build import save_model
 from edgekd.training.cpu import training_cpu
 from edgekd.training.log import METRICS_FILE
 
@@ -107,11 +103,7 @@ def train_kd(
     """
 
     def make(accelerator: Any) -> Lesson:
-        sources = source.load(accelerator.device)
-        sources.check()
-        student = new_student(section, arch, sources)
-        add_projections(student, arch, sources.teacher.unet, section.losses)
-        return NoisePrediction(section, arch, student, sources, accelerator)
+        return kd_lesson(section, arch, _load(source, accelerator), accelerator)
 
     compute = Compute(section.threads, unused_parameters(section))
     return train(section, make, folder, compute, progress)
@@ -134,24 +126,18 @@ def train_few_step(
     """
 
     def make(accelerator: Any) -> Lesson:
-        sources = source.load(accelerator.device)
-        sources.check()
+        sources, kept = _load(source, accelerator), places.trajectories
+
+        def drawn() -> Drawn:
+            if accelerator.is_main_process:
+                draw_trajectories(section, sources, kept, progress)
+            # Polled: a collective operation would time out.
+            while finished(kept.root, kept.key) is None:
+                time.sleep(1.0)
+            return Drawn.load(kept)
+
         student = load_student(sources)
-        if section.few_step.method == "consistency":
-            student = condition_on_guidance(student)
-        student = trainable(student, section.gradient_checkpointing)
-        if section.few_step.method == "consistency":
-            return ConsistencyDistillation(section, student, sources, accelerator)
-        if section.few_step.method == "distribution":
-            return DistributionMatching(section, student, sources, accelerator)
-        kept = places.trajectories
-        if accelerator.is_main_process:
-            draw_trajectories(section, sources, kept, progress)
-        # Polled: a collective operation would time out.
-        while finished(kept.root, kept.key) is None:
-            time.sleep(1.0)
-        splits = (KeptTrajectories.load(kept, split) for split in ("train", "validation"))
-        return TrajectoryMatching(section, student, sources, Drawn(*splits), accelerator)
+        return few_step_lesson(section, student, sources, drawn, accelerator)
 
     return train(section.few_step, make, places.folder, Compute(section.threads), progress)
 
@@ -170,35 +156,16 @@ def train_decoder(
     """
 
     def make(accelerator: Any) -> Lesson:
-        sources = source.load(accelerator.device)
-        sources.check()
-        generated = None
-        if drawn is not None:
-            splits = (KeptTrajectories.load(drawn, split) for split in ("train", "validation"))
-            generated = Generated(*splits)
-        return DecoderMatching(section, sources, generated, accelerator)
+        generated = None if drawn is None else Drawn.load(drawn)
+        return DecoderMatching(section, _load(source, accelerator), generated, accelerator)
 
     return train(section.decoder, make, folder, Compute(section.threads), progress)
 
 
-def new_student(section: DistillSection, arch: StudentArch, sources: Sources) -> Any:
-    """The student with its first weights: the teacher's, or random ones of the recipe's seed."""
-    unet = sources.teacher.unet
-    if section.initialise == "teacher":
-        student = build_student(unet, arch)
-    else:
-        config = to_unet_config(arch, dict(unet.config))
-        student = random_student(config, section.seed, unet.device)
-    return trainable(student, section.gradient_checkpointing)
-
-
-def trainable(unet: Any, gradient_checkpointing: bool) -> Any:
-    """A U-Net made ready to learn."""
-    if gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    # Evaluation mode: a U-Net has no layer that must train differently, and the dropout that
-    # a config may ask for would draw from the global generator.
-    return unet.requires_grad_(True).eval()
+def _load(source: Source, accelerator: Any) -> Sources:
+    sources = source.load(accelerator.device)
+    sources.check()
+    return sources
 
 
 def make_accelerator(unused_parameters: bool = False) -> Any:
@@ -236,9 +203,8 @@ def _publish(trainer: Trainer) -> None:
     parity later is then exactly what was validated here.
     """
     folder = trainer.folder
-    drop_projections(trainer.ema.model)
     with writing(folder.result):
-        save_model(trainer.ema.model, folder.result)
+        save_model(trainer.lesson.result(trainer.ema.model), folder.result)
         finish(folder.path, folder.key, only=(folder.part,), steps=trainer.section.steps)
     # Of no more use: another number of steps is another key, which starts anew.
     folder.checkpoints.clear()

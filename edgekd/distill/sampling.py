@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,13 @@ import torch
 from edgekd.diffusion.load import Teacher, make_pipeline
 from edgekd.distill.batches import Latents
 from edgekd.files import atomic_file
+from edgekd.student.build import DrawingPlan
 from edgekd.training.draws import generator
 
 Pixels = npt.NDArray[np.uint8]
 DEFAULT_PROMPTS = 8
 _GAP = 4  # pixels between pictures
 _BATCH = 4  # prompts drawn at once
-
-
-@dataclass(frozen=True)
-class Session:
-    """How pictures are drawn: a diffusers scheduler, its steps, the guidance scale."""
-
-    scheduler: Any
-    steps: int
-    guidance_scale: float
 
 
 def choose_prompts(asked: Sequence[str], latents: Latents) -> list[str]:
@@ -57,7 +49,7 @@ class SampleSheet:
     Args:
         teacher: gives all components but the U-Net, and the first row.
         taught: how the teacher draws.
-        session: how the student does.
+        drawing: how the student does.
         prompts: fixed prompts.
         latent_size: side of the latents that the student learns from.
         seed: of the noise.
@@ -66,13 +58,13 @@ class SampleSheet:
     def __init__(
         self,
         teacher: Teacher,
-        taught: Session,
-        session: Session,
+        taught: DrawingPlan,
+        drawing: DrawingPlan,
         prompts: Sequence[str],
         latent_size: int,
         seed: int,
     ) -> None:
-        self._teacher, self._taught, self._session = teacher, taught, session
+        self._teacher, self._taught, self._drawing = teacher, taught, drawing
         self._prompts, self._seed = list(prompts), seed
         self._latent_size = latent_size
         self._first_row: list[Pixels] | None = None
@@ -81,11 +73,11 @@ class SampleSheet:
         """The sheet of a student's U-Net, uint8 [H, W, 3]."""
         if self._first_row is None:
             self._first_row = self._generate(self._teacher.unet, self._taught)
-        return grid([self._first_row, self._generate(unet, self._session)])
+        return grid([self._first_row, self._generate(unet, self._drawing)])
 
     @torch.no_grad()
-    def _generate(self, unet: Any, session: Session) -> list[Pixels]:
-        pipeline = make_pipeline(replace(self._teacher, unet=unet, scheduler=session.scheduler))
+    def _generate(self, unet: Any, drawing: DrawingPlan) -> list[Pixels]:
+        pipeline = make_pipeline(replace(self._teacher, unet=unet, scheduler=drawing.scheduler))
         info = self._teacher.info
         shape = (info.latent_channels, self._latent_size, self._latent_size)
         side = self._latent_size * info.vae_scale_factor
@@ -103,8 +95,8 @@ class SampleSheet:
                 width=side,
                 # For schedulers that add noise at each step.
                 generator=sources,
-                num_inference_steps=session.steps,
-                guidance_scale=session.guidance_scale,
+                num_inference_steps=drawing.steps,
+                guidance_scale=drawing.guidance_scale,
                 output_type="np",
             ).images
             pictures += [(image * 255).round().astype(np.uint8) for image in images]

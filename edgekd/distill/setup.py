@@ -1,4 +1,4 @@
-"""What the lessons of few-step students have in common."""
+"""What the lessons have in common: their settings, and the place of this process among others."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from edgekd.diffusion.noise_schedule import NoiseSchedule, read_schedule
-from edgekd.distill.deployment import student_session
-from edgekd.distill.sampling import SampleSheet, Session, choose_prompts
+from edgekd.distill.deployment import student_drawing
+from edgekd.distill.lesson import Plain
+from edgekd.distill.sampling import Pixels, SampleSheet, choose_prompts
 from edgekd.distill.sources import Sources
-from edgekd.recipe_distill import DistillSection, FewStepSection
+from edgekd.recipe_distill import DistillSection, FewStepSection, PhaseName
+from edgekd.student.build import DrawingPlan
 from edgekd.training.draws import BatchPlan, step_positions
 from edgekd.training.precision import autocast_dtype, training_attention
 
-# Steps of the teacher on the sample sheets.
+# Steps of the teacher on the sample sheets of few-step students.
 _TEACHER_STEPS = 25
 
 
 @dataclass(frozen=True)
-class Setup:
-    """Settings, sources and the place of this process among others.
+class PhaseSetup:
+    """Settings and sources of a phase.
 
     Attributes:
         schedule: the teacher's, on its device.
+        rank: of this process.
         autocast: type of the forward passes; None: fp32.
     """
 
@@ -38,9 +42,11 @@ class Setup:
     autocast: torch.dtype | None
 
     @classmethod
-    def of(cls, section: DistillSection, sources: Sources, accelerator: Any) -> Setup:
+    def of(
+        cls, section: DistillSection, phase: PhaseName, sources: Sources, accelerator: Any
+    ) -> PhaseSetup:
         """Args: accelerator: of accelerate, without mixed precision."""
-        loop = section.few_step
+        loop = section.loop(phase)
         return cls(
             section,
             sources,
@@ -51,10 +57,6 @@ class Setup:
         )
 
     @property
-    def settings(self) -> FewStepSection:
-        return self.section.few_step
-
-    @property
     def device(self) -> torch.device:
         return self.sources.teacher.device
 
@@ -62,15 +64,15 @@ class Setup:
         """Stream positions of this process's micro-batch; see `edgekd.training.draws`."""
         return step_positions(step, micro, self.rank, self.plan)
 
-    def sheet(self) -> SampleSheet:
-        """Guided pictures of the teacher above those of the deployed student."""
-        section, teacher = self.section, self.sources.teacher
+    def sheet(self, taught: DrawingPlan, session: DrawingPlan) -> SampleSheet:
+        """The teacher's pictures above the student's, each drawn in its way."""
+        section, sources = self.section, self.sources
         return SampleSheet(
-            teacher,
-            Session(teacher.scheduler, _TEACHER_STEPS, self.settings.guidance_scale),
-            student_session(self.settings, teacher.scheduler),
-            choose_prompts(section.sample_prompts, self.sources.validation),
-            self.sources.latent_size,
+            sources.teacher,
+            taught,
+            session,
+            choose_prompts(section.sample_prompts, sources.validation),
+            sources.latent_size,
             section.seed,
         )
 
@@ -81,3 +83,31 @@ class Setup:
             for unet in unets:
                 stack.enter_context(training_attention(unet, self.device, self.autocast))
             yield
+
+
+class FewStepLesson(Plain):
+    """What the ways to few steps share.
+
+    Args:
+        student: its U-Net with its first weights.
+        accelerator: of accelerate, without mixed precision.
+    """
+
+    phase: PhaseName = "few_step"
+
+    def __init__(
+        self, section: DistillSection, student: Any, sources: Sources, accelerator: Any
+    ) -> None:
+        self.model: nn.Module = student
+        self._setup = PhaseSetup.of(section, "few_step", sources, accelerator)
+        self._settings: FewStepSection = section.few_step
+        scheduler = sources.teacher.scheduler
+        self._sheet = self._setup.sheet(
+            DrawingPlan(scheduler, _TEACHER_STEPS, self._settings.guidance_scale),
+            student_drawing(self._settings, scheduler),
+        )
+        self._wrapped: nn.Module = student
+
+    def draw(self, model: nn.Module) -> Pixels:
+        """Guided pictures of the teacher above those of the deployed student."""
+        return self._sheet.draw(model)

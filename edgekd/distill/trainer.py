@@ -93,7 +93,7 @@ class Trainer:
                 log = stack.enter_context(MetricsLog(self.folder.path, kept, board))
             stack.enter_context(self.attached())
             advance = stack.enter_context(
-                progress.track(f"distill: {self.lesson.name}", section.steps)
+                progress.track(f"distill: {self.lesson.phase}", section.steps)
             )
             advance(step, resumed=True)
             if log and not self._last:
@@ -123,7 +123,7 @@ class Trainer:
         load_optimizers(parameters, self._last.load("optimizer"), self._optimizer)
         self.lesson.restore(self._last.load("lesson"))
         progress.info(
-            f"  {self.lesson.name}: continuing at step {self._last.step} of {self.section.steps}"
+            f"  {self.lesson.phase}: continuing at step {self._last.step} of {self.section.steps}"
         )
         return self._last.step
 
@@ -193,10 +193,11 @@ class Trainer:
         for name, value in values.items():
             if not math.isfinite(value):
                 good = f"{self._last.path} (step {self._last.step})" if self._last else "none"
+                own = "" if self.lesson.phase == "kd" else f"{self.lesson.phase}."
                 raise GateError(
                     f"the `{name}` term must be finite",
                     f"{value} at step {step}",
-                    f"Last good checkpoint: {good}. Lower `{self.lesson.field}.learning_rate` or "
+                    f"Last good checkpoint: {good}. Lower `distill.{own}learning_rate` or the "
                     "term's weight.",
                 )
 

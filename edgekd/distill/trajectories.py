@@ -19,6 +19,7 @@ from torch import Tensor
 from edgekd.artifacts import Trajectories
 from edgekd.data.dataset import SplitName
 from edgekd.diffusion.load import Teacher
+from edgekd.diffusion.weights import save_tensors
 from edgekd.distill.batches import Latents
 from edgekd.distill.conditions import caption_conditions, empty_conditions
 from edgekd.distill.guidance import guided_prediction
@@ -27,7 +28,6 @@ from edgekd.distill.solver import Predict, dpm_solver, solve, teacher_timesteps
 from edgekd.distill.sources import Sources
 from edgekd.errors import GateError
 from edgekd.file_record import finish
-from edgekd.files import atomic_file
 from edgekd.folders import finished, resumable_folder
 from edgekd.parts import note_part
 from edgekd.processes.pool import batch_threads, ordered_map
@@ -85,17 +85,15 @@ def draw_trajectories(
     if finished(kept.root, kept.key, progress.info) is not None:
         return
     settings = section.few_step
-    counts = {
-        "train": settings.trajectories,
-        "validation": min(settings.validation_samples, settings.trajectories),
-    }
+    counts = settings.drawn
     with (
         resumable_folder(kept.root, kept.key) as partial,
         batch_threads(sources.teacher.device) as pool,
         progress.track("teacher's pictures", sum(counts.values())) as advance,
     ):
-        for split, latents in (("train", sources.train), ("validation", sources.validation)):
-            drawer = Drawer(section, sources.teacher, latents, split, sources.latent_size)
+        for split in counts:
+            latents = sources.train if split == "train" else sources.validation
+            drawer = TrajectoryDrawer(section, sources.teacher, latents, split, sources.latent_size)
             for first in range(0, counts[split], SHARD):
                 path = partial / f"{split}-{first // SHARD:05d}.safetensors"
                 positions = range(first, min(first + SHARD, counts[split]))
@@ -116,15 +114,11 @@ def _batches(positions: range, size: int) -> Iterator[tuple[range, range]]:
 
 
 def _save(pieces: list[dict[str, Tensor]], path: Path) -> None:
-    from safetensors.torch import save_file
-
-    tensors = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
-    with atomic_file(path) as temporary:
-        save_file(tensors, temporary)
+    save_tensors({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}, path)
 
 
 @dataclass(frozen=True)
-class Drawer:
+class TrajectoryDrawer:
     """Draws trajectories of one split.
 
     Attributes:

@@ -19,7 +19,7 @@ from edgekd.jobs.plan import at_resolution, needed_phases
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
-from edgekd.recipe_distill import DistillSection, LoopSection, PhaseName
+from edgekd.recipe_distill import DistillSection, PhaseName
 from edgekd.resources import STARTER_NAME, find_yaml
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _LEAST_FREE_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
-class Subject:
+class DryRunSubject:
     """A recipe with its teacher, checked against each other.
 
     Attributes:
@@ -103,7 +103,7 @@ class DryRun:
         free_bytes: of this machine's memory (the GPU's where there is one), before.
     """
 
-    subject: Subject
+    subject: DryRunSubject
     random_weights: str | None
     missing_sources: tuple[str, ...]
     free_bytes: int
@@ -116,7 +116,7 @@ class DryRun:
         return tuple(plan.phase for plan in self.phases if plan.rehearsal is None)
 
 
-def subject_of(recipe: Recipe) -> Subject:
+def subject_of(recipe: Recipe) -> DryRunSubject:
     """Check a recipe against its teacher, or against the architecture that stands in for it.
 
     Raises:
@@ -151,7 +151,7 @@ def subject_of(recipe: Recipe) -> Subject:
     whole, student = (
         unet_cost(one, config, (size, size), info.text_tokens) for one in (full(config), arch)
     )
-    return Subject(
+    return DryRunSubject(
         recipe,
         teacher,
         info,
@@ -210,7 +210,7 @@ def dry_run(recipe: Recipe, gpu: Gpu | None, progress: Progress) -> DryRun:
     return DryRun(subject, random, missing, free, gpu, tuple(plans))
 
 
-def needed_bytes(subject: Subject, phase: PhaseName) -> int:
+def needed_bytes(subject: DryRunSubject, phase: PhaseName) -> int:
     """The least memory that a step takes."""
     casts = subject.taught_parameters(phase) * _CAST_BYTES
     return subject.static_bytes(phase) + casts + _LEAST_FREE_BYTES
@@ -237,7 +237,7 @@ def _missing(sources: list[str]) -> tuple[str, ...]:
     )
 
 
-def _rehearse(subject: Subject, phase: PhaseName) -> Rehearsal:
+def _rehearse(subject: DryRunSubject, phase: PhaseName) -> Rehearsal:
     """In a fresh process: the memory of one phase is not that of the phase before it."""
     from edgekd.jobs.rehearsal import rehearse
     from edgekd.processes.child import Child
@@ -246,14 +246,14 @@ def _rehearse(subject: Subject, phase: PhaseName) -> Rehearsal:
         return child.call(rehearse, order_of(subject, phase))
 
 
-def order_of(subject: Subject, phase: PhaseName) -> Order:
+def order_of(subject: DryRunSubject, phase: PhaseName) -> Order:
     from edgekd.jobs.rehearsal import Order
 
     return Order(phase, subject.teacher, subject.recipe.distill, subject.arch, subject.latent_size)
 
 
 def plan_phase(
-    subject: Subject, phase: PhaseName, rehearsal: Rehearsal | None, gpu: Gpu | None
+    subject: DryRunSubject, phase: PhaseName, rehearsal: Rehearsal | None, gpu: Gpu | None
 ) -> PhasePlan:
     """The memory model: teacher + student's weights, gradients, Adam and average, counted, +
     bf16 copies of the student's weights + what one sample needed beside all this, times the
@@ -261,7 +261,7 @@ def plan_phase(
     from edgekd.jobs.forecast import Passes, phase_macs
 
     section = subject.recipe.distill
-    loop = loop_of(section, phase)
+    loop = section.loop(phase)
     passes = Passes(
         subject.teacher_macs, subject.student_macs, subject.vae_config, subject.latent_size
     )
@@ -282,10 +282,3 @@ def plan_phase(
         memory_bytes=memory,
         gpu=None if gpu is None else plan_gpu(gpu, macs, memory),
     )
-
-
-def loop_of(section: DistillSection, phase: PhaseName) -> LoopSection:
-    """Settings of a phase's loop: of its own section where it has one."""
-    loop = getattr(section, phase, section)
-    assert isinstance(loop, LoopSection)
-    return loop

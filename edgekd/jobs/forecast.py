@@ -146,7 +146,7 @@ def _trajectory_macs(
     section: FewStepSection, teacher: float, student: float, passes: float
 ) -> float:
     """The teacher's trajectories, and an update of the student for each of its steps."""
-    drawn = (section.trajectories + section.validation_samples) * _drawn(section, teacher)
+    drawn = sum(section.drawn.values()) * _drawn(section, teacher)
     trained = _samples(section) * passes
     updates = section.student_steps * student * (trained + _validated(section))
     return drawn + updates
@@ -174,7 +174,7 @@ def _distribution_macs(
 
 def _drawn(section: FewStepSection, teacher: float) -> float:
     """One of the teacher's guided pictures."""
-    return section.teacher_steps * (2 if section.guidance_scale > 1 else 1) * teacher
+    return section.solver_steps * (2 if section.guidance_scale > 1 else 1) * teacher
 
 
 def _samples(section: FewStepSection) -> int:

@@ -56,7 +56,7 @@ def recommended(folder: Path) -> Generation:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class DrawRequest:
     """What is asked for; None: as the folder recommends, or its own.
 
     Attributes:
@@ -76,7 +76,7 @@ class Drawing:
 
 def generate_run(
     pipeline: Path,
-    drawing: Drawing,
+    drawing: DrawRequest,
     out: Path,
     progress: Progress = Silent(),  # noqa: B008 (it has no state)
 ) -> list[Path]:
@@ -122,7 +122,7 @@ def _is_export(source: Path) -> bool:
     return (source / "manifest.json").is_file()
 
 
-def _arguments(drawing: Drawing, drawer: Any, source: Path) -> dict[str, Any]:
+def _arguments(drawing: DrawRequest, drawer: Any, source: Path) -> dict[str, Any]:
     """What a diffusers pipeline is called with.
 
     Raises:

@@ -6,6 +6,8 @@ pictures where students follow them, `<out>/student/` the whole pipeline.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,12 @@ from edgekd.files import code_key, hash_value
 from edgekd.folders import finished
 from edgekd.jobs.plan import Plan
 from edgekd.progress import Progress
-from edgekd.recipe_distill import DistillSection, LoopSection
+from edgekd.recipe_distill import DistillSection, LoopSection, PhaseName
 
 if TYPE_CHECKING:
-    from edgekd.distill.sources import Sources
-    from edgekd.student.build import Deployment
+    from edgekd.distill.folder import RunFolder
+    from edgekd.distill.sources import Source, Sources
+    from edgekd.student.build import DrawingPlan
 
 STUDENT = "student"
 # Decides nothing about a result: how often it is saved, and what the other phases do.
@@ -36,103 +39,114 @@ def train_student(
 
 def train_phases(
     plan: Plan, cache: TeacherCache, out: Path, progress: Progress
-) -> dict[str, TrainedPart]:
+) -> dict[PhaseName, TrainedPart]:
     """Train all phases; processes that were launched together call this together."""
-    from edgekd.distill.sources import CachedTeacher
-
-    section, source = plan.recipe.distill, CachedTeacher(plan.teacher.path, cache)
-    trained: dict[str, TrainedPart] = {}
-    if "kd" in plan.phases:
-        trained["kd"] = _kd(plan, cache, source, out, progress)
-    elif "kd" in section.phases:
+    if "kd" in plan.recipe.distill.phases and "kd" not in plan.phases:
         progress.info("  kd: nothing to learn, the student is a whole copy of its teacher")
-    if "few_step" in plan.phases:
-        trained["few_step"] = _few_step(plan, cache, source, trained.get("kd"), out, progress)
-    if "decoder" in plan.phases:
-        trained["decoder"] = _decoder(plan, cache, source, out, progress)
+    work = _Work(plan, cache, out, progress)
+    trained: dict[PhaseName, TrainedPart] = {}
+    for phase in plan.phases:
+        trained[phase] = _TRAIN[phase](work, trained)
     return trained
 
 
-def _kd(plan: Plan, cache: TeacherCache, source: Any, out: Path, progress: Progress) -> TrainedPart:
-    from edgekd.distill.folder import RunFolder
+@dataclass(frozen=True)
+class _Work:
+    """What is trained, from what and where."""
+
+    plan: Plan
+    cache: TeacherCache
+    out: Path
+    progress: Progress
+
+    @property
+    def section(self) -> DistillSection:
+        return self.plan.recipe.distill
+
+    @property
+    def source(self) -> Source:
+        from edgekd.distill.sources import CachedTeacher
+
+        return CachedTeacher(self.plan.teacher.path, self.cache)
+
+    def folder(self, phase: PhaseName, made_from: Sequence[Any], part: str = "unet") -> RunFolder:
+        """A phase's folder, named by what follows from the code, the teacher and these."""
+        from edgekd.distill.folder import RunFolder
+
+        key = hash_value([code_key(), self.cache.key, *made_from])
+        return RunFolder(self.out / phase, key, part)
+
+    def settings(self, loop: LoopSection) -> list[Any]:
+        """All that decides what a phase of its own section trains."""
+        common = {"gradient_checkpointing", "precision", "sample_prompts", "threads", "seed"}
+        own = loop.model_dump(exclude={"checkpoint_every"})
+        return [self.section.model_dump(include=common), own]
+
+    @property
+    def trajectories(self) -> Trajectories:
+        """The teacher's pictures; named by all that they follow from, no student among it."""
+        section = self.section
+        drawn = section.few_step.model_dump(
+            include={"student_steps", "teacher_steps", "guidance_scale", "trajectories"}
+        )
+        held_out = section.few_step.validation_samples
+        made_from = [code_key(), self.cache.key, section.precision, section.seed, drawn, held_out]
+        return Trajectories(self.out / "trajectories", hash_value(made_from))
+
+
+Trained = Mapping[PhaseName, TrainedPart]
+
+
+def _kd(work: _Work, trained: Trained) -> TrainedPart:
     from edgekd.distill.loop import train_kd
 
-    section = plan.recipe.distill
-    key = hash_value([*_made_from(plan, cache), section.model_dump(exclude=_UNTOLD)])
-    return train_kd(section, plan.arch, source, RunFolder(out / "kd", key), progress)
+    arch, section = work.plan.arch, work.section
+    made_from = [arch.model_dump(), section.model_dump(exclude=_UNTOLD)]
+    return train_kd(section, arch, work.source, work.folder("kd", made_from), work.progress)
 
 
-def _few_step(
-    plan: Plan,
-    cache: TeacherCache,
-    source: Any,
-    before: TrainedPart | None,
-    out: Path,
-    progress: Progress,
-) -> TrainedPart:
-    from edgekd.distill.folder import RunFolder
-    from edgekd.distill.loop import FewStepPlaces, new_student, train_few_step
+def _few_step(work: _Work, trained: Trained) -> TrainedPart:
+    from edgekd.distill.loop import FewStepPlaces, train_few_step
 
-    section = plan.recipe.distill
-    begun = before.key if before else [plan.arch.model_dump(), section.initialise]
-    settings = _settings(section, section.few_step)
-    key = hash_value([*_made_from(plan, cache), begun, settings])
-    places = FewStepPlaces(
-        RunFolder(out / "few_step", key), trajectories(plan, cache, out / "trajectories")
-    )
+    section, arch, before = work.section, work.plan.arch, trained.get("kd")
+    begun = before.key if before else [arch.model_dump(), section.initialise]
+    folder = work.folder("few_step", [begun, work.settings(section.few_step)])
 
     def load(sources: Sources) -> Any:
         from edgekd.diffusion.load import load_model
+        from edgekd.distill.lessons import first_student
 
         if before is None:
-            return new_student(section, plan.arch, sources)
+            return first_student(section, arch, sources)
         return load_model(before.path.parent, "unet", device=str(sources.teacher.device))
 
-    return train_few_step(section, load, source, places, progress)
+    places = FewStepPlaces(folder, work.trajectories)
+    return train_few_step(section, load, work.source, places, work.progress)
 
 
-def _decoder(
-    plan: Plan, cache: TeacherCache, source: Any, out: Path, progress: Progress
-) -> TrainedPart:
-    from edgekd.distill.folder import RunFolder
+def _decoder(work: _Work, trained: Trained) -> TrainedPart:
     from edgekd.distill.loop import train_decoder
 
-    section, drawn = plan.recipe.distill, None
-    if "few_step" in plan.phases and section.few_step.method == "trajectory":
-        drawn = trajectories(plan, cache, out / "trajectories")
-    settings = _settings(section, section.decoder)
-    key = hash_value([code_key(), cache.key, drawn.key if drawn else None, settings])
-    return train_decoder(section, source, drawn, RunFolder(out / "decoder", key, "vae"), progress)
+    section, drawn = work.section, None
+    if "few_step" in trained and section.few_step.method == "trajectory":
+        drawn = work.trajectories
+    made_from = [drawn.key if drawn else None, work.settings(section.decoder)]
+    folder = work.folder("decoder", made_from, "vae")
+    return train_decoder(section, work.source, drawn, folder, work.progress)
 
 
-def trajectories(plan: Plan, cache: TeacherCache, out: Path) -> Trajectories:
-    """Where the teacher's pictures are; named by all that they follow from, no student among it."""
-    section = plan.recipe.distill
-    drawn = section.few_step.model_dump(
-        include={"student_steps", "teacher_steps", "guidance_scale", "trajectories"}
-    )
-    held_out = section.few_step.validation_samples
-    made_from = [code_key(), cache.key, section.precision, section.seed, drawn, held_out]
-    return Trajectories(out, hash_value(made_from))
+_TRAIN: Mapping[PhaseName, Callable[[_Work, Trained], TrainedPart]] = {
+    "kd": _kd,
+    "few_step": _few_step,
+    "decoder": _decoder,
+}
 
 
-def _made_from(plan: Plan, cache: TeacherCache) -> list[Any]:
-    return [code_key(), plan.arch.model_dump(), cache.key]
-
-
-def _settings(section: DistillSection, loop: LoopSection) -> list[Any]:
-    """All that decides what a phase of its own section trains."""
-    common = {"gradient_checkpointing", "precision", "sample_prompts", "threads", "seed"}
-    return [section.model_dump(include=common), loop.model_dump(exclude={"checkpoint_every"})]
-
-
-def _assemble(
-    plan: Plan, trained: dict[str, TrainedPart], out: Path, progress: Progress
-) -> StudentCheckpoint:
+def _assemble(plan: Plan, trained: Trained, out: Path, progress: Progress) -> StudentCheckpoint:
     """Put the trained components into the teacher's pipeline."""
     parts = [part.key for part in trained.values()]
     key = hash_value([code_key(), plan.teacher.key, parts, plan.target.schedulers])
-    curves = {name: part.metrics_path for name, part in trained.items()}
+    curves: dict[str, Path] = {phase: part.metrics_path for phase, part in trained.items()}
     result = StudentCheckpoint(out, key, curves)
     if finished(out, key, progress.info) is not None:
         return result
@@ -152,13 +166,10 @@ def _assemble(
     return result
 
 
-def _deployment(plan: Plan) -> Deployment:
+def _deployment(plan: Plan) -> DrawingPlan:
     """How a few-step student is drawn."""
     from edgekd.diffusion.components import load_scheduler
-    from edgekd.distill.deployment import student_session
-    from edgekd.student.build import Deployment
+    from edgekd.distill.deployment import student_drawing
 
-    teacher_scheduler = load_scheduler(plan.teacher.path / "scheduler")
-    known = plan.target.schedulers
-    said = student_session(plan.recipe.distill.few_step, teacher_scheduler, known)
-    return Deployment(said.scheduler, said.steps, said.guidance_scale)
+    scheduler = load_scheduler(plan.teacher.path / "scheduler")
+    return student_drawing(plan.recipe.distill.few_step, scheduler, plan.target.schedulers)

@@ -16,21 +16,18 @@ from typing import Any
 import torch
 
 from edgekd.diffusion.load import Teacher, load_teacher
-from edgekd.distill.consistency import ConsistencyDistillation
 from edgekd.distill.decoder import DecoderMatching
-from edgekd.distill.distribution import DistributionMatching
-from edgekd.distill.few_step import Drawn, TrajectoryMatching
+from edgekd.distill.few_step import Drawn
 from edgekd.distill.folder import RunFolder
-from edgekd.distill.guidance import condition_on_guidance
-from edgekd.distill.kd import NoisePrediction
 from edgekd.distill.lesson import Lesson
-from edgekd.distill.loop import make_accelerator, new_student, trainable
+from edgekd.distill.lessons import few_step_lesson, first_student, kd_lesson
+from edgekd.distill.loop import make_accelerator
 from edgekd.distill.random_latents import RandomLatents
 from edgekd.distill.sources import Sources
 from edgekd.distill.step_cost import StepCost, measure_step
 from edgekd.distill.trainer import Trainer
-from edgekd.distill.trajectories import Drawer, KeptTrajectories
-from edgekd.recipe_distill import DistillSection, LoopSection, PhaseName
+from edgekd.distill.trajectories import KeptTrajectories, TrajectoryDrawer
+from edgekd.recipe_distill import DistillSection, FewStepSection, LoopSection, PhaseName
 from edgekd.student.arch import StudentArch
 from edgekd.training.cpu import training_cpu
 from edgekd.training.precision import autocast_dtype
@@ -57,7 +54,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class DrawingPace:
     """What the teacher draws before a phase can train; passes are of one guided sample.
 
     Attributes:
@@ -86,18 +83,25 @@ class Rehearsal:
 
     precision: str
     load_seconds: float
-    drawing: Drawing | None
+    drawing: DrawingPace | None
     step: StepCost
 
 
 @dataclass(frozen=True)
+class _Pace:
+    """Passes of the teacher and their seconds; `all_seconds` with those that warmed it up."""
+
+    passes: int
+    seconds: float
+    all_seconds: float
+
+
+@dataclass(frozen=True)
 class _Made:
-    """A lesson; `drawing_seconds` include what was drawn to warm up."""
+    """A lesson, and the pace of what was drawn for it."""
 
     lesson: Lesson
-    loop: LoopSection
-    drawing: Drawing | None = None
-    drawing_seconds: float = 0.0
+    pace: _Pace | None = None
 
 
 def rehearse(order: Order) -> Rehearsal:
@@ -116,11 +120,13 @@ def rehearse(order: Order) -> Rehearsal:
         small = replace(order, section=of_one_sample(order.section))
         made = _LESSONS[order.phase](small, sources, accelerator)
         # A step alone writes nothing into its run's folder.
-        trainer = Trainer(made.loop, made.lesson, RunFolder(Path(), ""), accelerator)
-        loading = time.perf_counter() - started - made.drawing_seconds
-        drawing = made.drawing
-        if drawing is not None:
-            drawing = replace(drawing, needed=_drawn_passes(order.section))
+        loop = small.section.loop(order.phase)
+        trainer = Trainer(loop, made.lesson, RunFolder(Path(), ""), accelerator)
+        loading, drawing = time.perf_counter() - started, None
+        if made.pace is not None:
+            loading -= made.pace.all_seconds
+            needed = _drawn_passes(order.section.few_step)
+            drawing = DrawingPace(made.pace.passes, made.pace.seconds, needed)
         autocast = autocast_dtype(order.section.precision, accelerator.device)
         precision = "fp32" if autocast is None else "bf16"
         return Rehearsal(precision, loading, drawing, measure_step(trainer, teacher))
@@ -156,29 +162,28 @@ def _teacher(order: Order, device: torch.device) -> Teacher:
 
 
 def _kd(order: Order, sources: Sources, accelerator: Any) -> _Made:
-    section = order.section
-    student = new_student(section, order.arch, sources)
-    lesson = NoisePrediction(section, order.arch, student, sources, accelerator)
-    return _Made(lesson, section)
+    return _Made(kd_lesson(order.section, order.arch, sources, accelerator))
 
 
 def _few_step(order: Order, sources: Sources, accelerator: Any) -> _Made:
-    section = order.section
-    if section.few_step.method == "trajectory":
-        return _trajectories(order, sources, accelerator)
-    student = new_student(section, order.arch, sources)
-    if section.few_step.method == "distribution":
-        return _Made(DistributionMatching(section, student, sources, accelerator), section.few_step)
-    student = trainable(condition_on_guidance(student), section.gradient_checkpointing)
-    return _Made(ConsistencyDistillation(section, student, sources, accelerator), section.few_step)
+    pace: list[_Pace] = []
+
+    def drawn() -> Drawn:
+        kept, found = _drawn(order, sources)
+        pace.append(found)
+        return Drawn(kept, kept)
+
+    student = first_student(order.section, order.arch, sources)
+    lesson = few_step_lesson(order.section, student, sources, drawn, accelerator)
+    return _Made(lesson, *pace)
 
 
-def _trajectories(order: Order, sources: Sources, accelerator: Any) -> _Made:
+def _drawn(order: Order, sources: Sources) -> tuple[KeptTrajectories, _Pace]:
     """The teacher's way has as few steps as the student's: the pace of a pass is all we ask."""
     section = order.section
     steps = section.few_step.student_steps
     shortest = section.few_step.model_copy(update={"teacher_steps": steps})
-    drawer = Drawer(
+    drawer = TrajectoryDrawer(
         section.model_copy(update={"few_step": shortest}),
         sources.teacher,
         sources.train,
@@ -190,24 +195,17 @@ def _trajectories(order: Order, sources: Sources, accelerator: Any) -> _Made:
     started = time.perf_counter()
     kept = KeptTrajectories([drawer.draw(range(1))])
     ended = time.perf_counter()
-    drawing = Drawing(done=steps, seconds=ended - started, needed=steps)
-    student = new_student(section, order.arch, sources)
-    lesson = TrajectoryMatching(section, student, sources, Drawn(kept, kept), accelerator)
-    return _Made(lesson, section.few_step, drawing, ended - begun)
+    return kept, _Pace(steps, ended - started, ended - begun)
 
 
 def _decoder(order: Order, sources: Sources, accelerator: Any) -> _Made:
     """Drawn latents have the shape of images': those do for both."""
-    lesson = DecoderMatching(order.section, sources, None, accelerator)
-    return _Made(lesson, order.section.decoder)
+    return _Made(DecoderMatching(order.section, sources, None, accelerator))
 
 
-def _drawn_passes(section: DistillSection) -> int:
+def _drawn_passes(settings: FewStepSection) -> int:
     """Guided passes of the teacher for the recipe's trajectories."""
-    settings = section.few_step
-    parts = -(-settings.teacher_steps // settings.student_steps)
-    held_out = min(settings.validation_samples, settings.trajectories)
-    return (settings.trajectories + held_out) * parts * settings.student_steps
+    return sum(settings.drawn.values()) * settings.solver_steps
 
 
 _LESSONS: dict[PhaseName, Callable[[Order, Sources, Any], _Made]] = {

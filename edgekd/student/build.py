@@ -59,14 +59,8 @@ def build_student(unet: Any, arch: StudentArch, importance: Importance | None = 
 
 
 @dataclass(frozen=True)
-class Deployment:
-    """How a student wants to be drawn, where that is not its teacher's way.
-
-    Attributes:
-        scheduler: a diffusers scheduler.
-        steps, guidance_scale: written into the model card's header, where edgekd and the model
-            hub read them.
-    """
+class DrawingPlan:
+    """How pictures are drawn: a diffusers scheduler, its steps, the guidance scale."""
 
     scheduler: Any
     steps: int
@@ -85,7 +79,7 @@ def save_student(
     unet: Any,
     out: Path,
     vae: Path | None = None,
-    deployed: Deployment | None = None,
+    deployed: DrawingPlan | None = None,
 ) -> None:
     """Write a whole pipeline folder: the student's U-Net, the teacher's other components.
 
@@ -96,7 +90,8 @@ def save_student(
 
     Args:
         vae: folder of a VAE that takes the place of the teacher's.
-        deployed: how it is drawn; None: as its teacher.
+        deployed: how it is drawn, which its scheduler and its model card's header then say, where
+            edgekd and the model hub read it; None: as its teacher.
 
     Raises:
         InputError: `teacher_path` is no pipeline folder, or a component that draws is missing.
@@ -132,7 +127,7 @@ def save_student(
         write_json(folder / "model_index.json", index)
 
 
-def _card(deployed: Deployment) -> str:
+def _card(deployed: DrawingPlan) -> str:
     return f"""---
 library_name: diffusers
 pipeline_tag: text-to-image

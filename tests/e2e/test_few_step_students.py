@@ -8,12 +8,12 @@ import torch
 
 from edgekd.benchmark.generation import stated_generation
 from edgekd.diffusion.load import load_teacher
-from edgekd.distill.deployment import student_session
+from edgekd.distill.deployment import student_drawing
 from edgekd.distill.guidance import condition_on_guidance
 from edgekd.libraries import diffusers
 from edgekd.recipe_distill import FewStepSection
 from edgekd.runtime import Pipeline
-from edgekd.student.build import Deployment, build_student, save_student
+from edgekd.student.build import build_student, save_student
 from edgekd.student.resolve import full
 
 # The floor of float32 exports: the error stays below one grey level of 255.
@@ -24,14 +24,13 @@ def _student(teacher_path: Path, out: Path, method: str) -> Path:
     """As the phase leaves it; it has learned to listen to the scale, if it is told one."""
     teacher = load_teacher(teacher_path)
     settings = FewStepSection(method=method, student_steps=3, guidance_scale=6.0)
-    session = student_session(settings, teacher.scheduler)
+    session = student_drawing(settings, teacher.scheduler)
     unet = build_student(teacher.unet, full(dict(teacher.unet.config)))
     if method == "consistency":
         unet = condition_on_guidance(unet)
         source = torch.Generator().manual_seed(0)
         torch.nn.init.normal_(unet.time_embedding.cond_proj.weight, std=0.1, generator=source)
-    deployed = Deployment(session.scheduler, session.steps, session.guidance_scale)
-    save_student(teacher_path, unet, out, deployed=deployed)
+    save_student(teacher_path, unet, out, deployed=session)
     return out
 
 

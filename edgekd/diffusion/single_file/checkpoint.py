@@ -70,7 +70,7 @@ _OTHER_INPUTS = {5: "depth to image", 7: "upscaling", 8: "editing pictures", 9: 
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class CheckpointFile:
     """A checkpoint of a family that edgekd takes.
 
     Attributes:
@@ -107,7 +107,7 @@ class Checkpoint:
         return sorted(name for name in self.tensors if not name.startswith(known))
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path) -> CheckpointFile:
     """Read a file's header and find its family.
 
     Raises:
@@ -121,7 +121,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if family is None:
         raise _no_checkpoint(path, "text encoders of none")
     _check_inputs(path, tensors)
-    return Checkpoint(path, family, tensors, metadata)
+    return CheckpointFile(path, family, tensors, metadata)
 
 
 def _family(names: Iterable[str]) -> Family | None:

@@ -7,7 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekd.diffusion.single_file.checkpoint import UNET, ZERO_SNR_MARK, Checkpoint, read_checkpoint
+from edgekd.diffusion.single_file.checkpoint import (
+    UNET,
+    ZERO_SNR_MARK,
+    CheckpointFile,
+    read_checkpoint,
+)
 from edgekd.diffusion.single_file.parts import (
     find_vae,
     write_a_vae,
@@ -92,7 +97,9 @@ def _content(path: Path | None) -> Any:
     return [[file.relative_to(path).as_posix(), hash_file(file)] for file in files]
 
 
-def import_checkpoint(checkpoint: Checkpoint, folder: Path, choices: ImportChoices) -> ImportFacts:
+def import_checkpoint(
+    checkpoint: CheckpointFile, folder: Path, choices: ImportChoices
+) -> ImportFacts:
     """Write a checkpoint's parts into a folder, one at a time.
 
     Raises:
@@ -114,7 +121,7 @@ def import_checkpoint(checkpoint: Checkpoint, folder: Path, choices: ImportChoic
 
 
 def _prediction(
-    checkpoint: Checkpoint, asked: Prediction | None, folder: Path
+    checkpoint: CheckpointFile, asked: Prediction | None, folder: Path
 ) -> tuple[Prediction, str]:
     """The prediction type, and how it is known."""
     if asked is not None:
@@ -128,7 +135,7 @@ def _prediction(
     return tried_prediction(folder), "by what it makes of noise"
 
 
-def _said_size(checkpoint: Checkpoint) -> int | None:
+def _said_size(checkpoint: CheckpointFile) -> int | None:
     """Side of square pictures by the file's metadata."""
     said = checkpoint.metadata.get("modelspec.resolution", "")
     match = re.fullmatch(r"([1-9]\d{1,3})x\1", said.strip())

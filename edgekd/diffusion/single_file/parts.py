@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgekd.diffusion.components import INDEX_FILE, SCHEDULER_FILE
-from edgekd.diffusion.single_file.checkpoint import TEXT, VAE, Checkpoint
+from edgekd.diffusion.single_file.checkpoint import TEXT, VAE, CheckpointFile
 from edgekd.diffusion.single_file.configs import (
     Config,
     clip_config,
@@ -40,7 +40,7 @@ _INDEX: Mapping[Family, Config] = {
 }
 
 
-def write_text(checkpoint: Checkpoint, folder: Path) -> int:
+def write_text(checkpoint: CheckpointFile, folder: Path) -> int:
     """Write text encoders and tokenizers; returns the width of the pooled embedding."""
     projection = 0
     for number, prefix in enumerate(TEXT[checkpoint.family]):
@@ -61,7 +61,9 @@ def write_text(checkpoint: Checkpoint, folder: Path) -> int:
     return projection
 
 
-def write_u_net(checkpoint: Checkpoint, tensors: Tensors, folder: Path, projection: int) -> Config:
+def write_u_net(
+    checkpoint: CheckpointFile, tensors: Tensors, folder: Path, projection: int
+) -> Config:
     """Write the U-Net, for latents of a usual size; returns its config.
 
     Args:
@@ -75,7 +77,7 @@ def write_u_net(checkpoint: Checkpoint, tensors: Tensors, folder: Path, projecti
     return config
 
 
-def find_vae(checkpoint: Checkpoint, given: Path | None) -> Tensors | Path:
+def find_vae(checkpoint: CheckpointFile, given: Path | None) -> Tensors | Path:
     """The VAE to use: tensors of this checkpoint or of a given one, or a diffusers folder.
 
     Raises:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgekd.diffusion.components import load_tokenizer
 from edgekd.diffusion.load import load_model
-from edgekd.diffusion.single_file.checkpoint import V_MARK, ZERO_SNR_MARK, Checkpoint
+from edgekd.diffusion.single_file.checkpoint import V_MARK, ZERO_SNR_MARK, CheckpointFile
 from edgekd.diffusion.validate import Prediction
 
 _LAST_TIMESTEP = 999
@@ -20,7 +20,7 @@ _SIDE = 32  # of latents: enough pixels for a correlation, little work
 _MIN_CORRELATION = 0.5
 
 
-def said_prediction(checkpoint: Checkpoint) -> Prediction | None:
+def said_prediction(checkpoint: CheckpointFile) -> Prediction | None:
     """What a file says by its marks and metadata; None: nothing."""
     if V_MARK in checkpoint.tensors or ZERO_SNR_MARK in checkpoint.tensors:
         return "v_prediction"

@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import torch
 from edgekd.artifacts import Trajectories
 from edgekd.diffusion.load import load_model, make_pipeline
 from edgekd.distill import trajectories as module
-from edgekd.distill.few_step import Drawn, TrajectoryMatching
+from edgekd.distill.few_step import Drawn
 from edgekd.distill.folder import RunFolder
+from edgekd.distill.lessons import few_step_lesson
 from edgekd.distill.loop import FewStepPlaces, make_accelerator, train_few_step
 from edgekd.distill.solver import deployed_scheduler, dpm_solver, teacher_timesteps
 from edgekd.distill.trainer import Trainer
@@ -59,9 +61,8 @@ def _whole(sources: Any) -> Any:
 def _trainer(bench: Any, kept: Trajectories, out: Path, **changes: Any) -> Trainer:
     section, accelerator = _section(**changes), make_accelerator()
     sources = bench.load(accelerator.device)
-    splits = (KeptTrajectories.load(kept, split) for split in ("train", "validation"))
-    student = _whole(sources).requires_grad_(True)
-    lesson = TrajectoryMatching(section, student, sources, Drawn(*splits), accelerator)
+    drawn = partial(Drawn.load, kept)
+    lesson = few_step_lesson(section, _whole(sources), sources, drawn, accelerator)
     return Trainer(section.few_step, lesson, RunFolder(out, "key"), accelerator)
 
 
@@ -107,7 +108,7 @@ def test_trajectories_do_not_depend_on_cores_or_batches(bench, drawn, tmp_path):
 def test_killed_drawing_goes_on_where_it_was(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD", 2)
     kept = Trajectories(tmp_path / "trajectories", "key")
-    draw, drawn = module.Drawer.draw, []
+    draw, drawn = module.TrajectoryDrawer.draw, []
 
     def once(self: Any, positions: range) -> Any:
         drawn.append((self.split, positions))
@@ -115,7 +116,7 @@ def test_killed_drawing_goes_on_where_it_was(bench, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return draw(self, positions)
 
-    monkeypatch.setattr(module.Drawer, "draw", once)
+    monkeypatch.setattr(module.TrajectoryDrawer, "draw", once)
     sources = bench.load(torch.device("cpu"))
     with contextlib.suppress(KeyboardInterrupt):
         draw_trajectories(_section(), sources, kept, Silent())

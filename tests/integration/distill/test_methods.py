@@ -12,11 +12,11 @@ from torch import nn
 from edgekd.artifacts import Trajectories
 from edgekd.diffusion.load import load_model, make_pipeline
 from edgekd.distill.conditions import caption_conditions
-from edgekd.distill.consistency import ConsistencyDistillation
-from edgekd.distill.deployment import student_session
+from edgekd.distill.deployment import student_drawing
 from edgekd.distill.distribution import DistributionMatching
 from edgekd.distill.folder import RunFolder
-from edgekd.distill.guidance import condition_on_guidance, guidance_embedding
+from edgekd.distill.guidance import guidance_embedding
+from edgekd.distill.lessons import few_step_lesson
 from edgekd.distill.loop import FewStepPlaces, make_accelerator, train_few_step
 from edgekd.distill.sources import Sources
 from edgekd.distill.trainer import Trainer
@@ -55,14 +55,14 @@ def _whole(sources: Any) -> Any:
     return build_student(unet, full(dict(unet.config)))
 
 
+def no_trajectories() -> Any:
+    raise AssertionError("these methods learn without the teacher's trajectories")
+
+
 def _trainer(bench: Any, out: Path, method: str, **changes: Any) -> Trainer:
     section, accelerator = _section(method, **changes), make_accelerator()
     sources = bench.load(accelerator.device)
-    student = _whole(sources)
-    if method == "consistency":
-        student = condition_on_guidance(student)
-    made = {"consistency": ConsistencyDistillation, "distribution": DistributionMatching}
-    lesson = made[method](section, student, sources, accelerator)
+    lesson = few_step_lesson(section, _whole(sources), sources, no_trajectories, accelerator)
     return Trainer(section.few_step, lesson, RunFolder(out, "key"), accelerator)
 
 
@@ -207,7 +207,7 @@ def test_the_stock_sampler_draws_what_distribution_matching_saw(
     bench = make_bench(request.getfixturevalue(family))
     lesson: Any = _trainer(bench, tmp_path, "distribution", student_steps=3).lesson
     start = lesson._start(range(2), "student", bench.train)
-    session = student_session(lesson._setup.settings, bench.teacher.scheduler)
+    session = student_drawing(lesson._settings, bench.teacher.scheduler)
     rows = sample_indices(lesson._setup.section.seed, range(2), len(bench.train))
     noise = iter([start.noise[:, 1], start.noise[:, 2]])
     monkeypatch.setattr(
@@ -234,7 +234,7 @@ def test_the_stock_sampler_draws_what_consistency_saw(make_bench, request, tmp_p
     with torch.random.fork_rng():
         torch.manual_seed(0)
         torch.nn.init.normal_(lesson.model.time_embedding.cond_proj.weight, std=0.1)
-    session = student_session(lesson._setup.settings, bench.teacher.scheduler)
+    session = student_drawing(lesson._settings, bench.teacher.scheduler)
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     teacher = replace(bench.teacher, unet=lesson.model, scheduler=session.scheduler)
 

@@ -63,6 +63,15 @@ def test_every_method_of_few_steps_is_rehearsed(method, tiny_teacher):
     assert TEACHER in found.step.parts
 
 
+def test_a_narrowed_student_is_compared_at_its_teachers_width(tiny_teacher):
+    """Its features need the projections that training gives it."""
+    stages = [{}, {}, {"width": 48}, {"width": 48}]
+    student = {"preset": None, "arch": {"stages": stages}}
+    subject = subject_of(recipe(tiny_teacher, student=student))
+    held = rehearse(order_of(subject, "kd")).step.held
+    assert held.student > 4 * subject.student_parameters
+
+
 def test_trajectories_are_extrapolated(tiny_teacher):
     drawing = rehearse(order_of(subject_of(recipe(tiny_teacher)), "few_step")).drawing
     assert drawing.done == 4

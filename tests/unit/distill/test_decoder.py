@@ -1,6 +1,6 @@
 """The decoder phase's lesson."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -23,6 +23,12 @@ class Drawn:
         return self.latents[indices]
 
 
+@dataclass(frozen=True)
+class Both:
+    train: Drawn
+    validation: Drawn
+
+
 @pytest.fixture
 def lesson(bench):
     def make(generated: Generated | None = None, **settings: Any) -> DecoderMatching:
@@ -37,7 +43,7 @@ def lesson(bench):
 @pytest.fixture
 def drawn() -> Generated:
     latents = torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    return Generated(Drawn(latents), Drawn(latents + 1))
+    return Both(Drawn(latents), Drawn(latents + 1))
 
 
 def test_terms_are_a_pure_function_with_gradients_for_all_weights(lesson):

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from edgekd.diffusion.noise_schedule import build_scheduler
-from edgekd.distill.deployment import student_session
+from edgekd.distill.deployment import student_drawing
 from edgekd.recipe_distill import FewStepSection
 
 
@@ -16,7 +16,7 @@ from edgekd.recipe_distill import FewStepSection
 )
 def test_each_method_has_its_sampler(method, sampler, scale):
     settings = FewStepSection(method=method, student_steps=2, guidance_scale=6.0)
-    session = student_session(settings, build_scheduler())
+    session = student_drawing(settings, build_scheduler())
     assert type(session.scheduler).__name__ == sampler
     assert (session.steps, session.guidance_scale) == (2, scale)
 
@@ -30,7 +30,7 @@ def test_each_method_has_its_sampler(method, sampler, scale):
     ],
 )
 def test_clients_without_ddim_draw_with_its_twin(known, sampler):
-    session = student_session(FewStepSection(), build_scheduler(), known)
+    session = student_drawing(FewStepSection(), build_scheduler(), known)
     assert type(session.scheduler).__name__ == sampler
 
 

@@ -7,13 +7,12 @@ from PIL import Image
 
 from edgekd.distill.sampling import (
     SampleSheet,
-    Session,
     choose_prompts,
     grid,
     save_png,
     spread_captions,
 )
-from edgekd.student.build import build_student
+from edgekd.student.build import DrawingPlan, build_student
 
 
 class Captions:
@@ -58,7 +57,7 @@ def test_rows_share_their_noise(share, bench, tmp_path):
     latent_size = teacher.info.latent_size // share
     before = torch.get_rng_state()
     prompts = ["a red apple", "a car"]
-    session = Session(teacher.scheduler, steps=2, guidance_scale=3.0)
+    session = DrawingPlan(teacher.scheduler, steps=2, guidance_scale=3.0)
     sheet = SampleSheet(teacher, session, session, prompts, latent_size, seed=0)
     same = sheet.draw(build_student(teacher.unet, full(dict(teacher.unet.config))))
     size = latent_size * teacher.info.vae_scale_factor

@@ -9,7 +9,7 @@ from PIL import Image
 
 from edgekd.errors import InputError
 from edgekd.jobs import generate
-from edgekd.jobs.generate import Drawing, generate_run
+from edgekd.jobs.generate import DrawRequest, generate_run
 from edgekd.libraries import diffusers
 from edgekd.runtime.folder import Shapes
 
@@ -59,7 +59,7 @@ def test_steps_and_guidance_are_the_folders_unless_they_are_given(
     said, given, drawn, tiny_teacher, tmp_path, drawer
 ):
     folder = export_folder(tmp_path, tiny_teacher, said)
-    (path,) = generate_run(folder, Drawing(["a cat"], **given), tmp_path / "out")
+    (path,) = generate_run(folder, DrawRequest(["a cat"], **given), tmp_path / "out")
     assert (drawer.asked["num_inference_steps"], drawer.asked["guidance_scale"]) == drawn
     assert path.is_file()
 
@@ -73,7 +73,7 @@ def teacher_drawer(monkeypatch) -> Drawer:
 
 
 def test_everything_that_is_asked_for(teacher_drawer, tiny_teacher, tmp_path):
-    drawing = Drawing(
+    drawing = DrawRequest(
         ["-a cat", "b"],
         negative_prompt="rain",
         seed=3,
@@ -108,7 +108,7 @@ def test_everything_that_is_asked_for(teacher_drawer, tiny_teacher, tmp_path):
 )
 def test_what_is_refused(given, message, teacher_drawer, tiny_teacher, tmp_path):
     with pytest.raises(InputError, match=message):
-        generate_run(tiny_teacher, Drawing(["a cat"], **given), tmp_path / "out")
+        generate_run(tiny_teacher, DrawRequest(["a cat"], **given), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -116,7 +116,7 @@ def test_a_guidance_distilled_pipeline_takes_no_negative_prompt(
     tiny_teacher, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(generate, "_open", lambda folder: GuidanceDistilled())
-    drawing = Drawing(["a cat"], negative_prompt="rain")
+    drawing = DrawRequest(["a cat"], negative_prompt="rain")
     with pytest.raises(InputError, match="takes no negative prompt, but got rain"):
         generate_run(tiny_teacher, drawing, tmp_path / "out")
-    generate_run(tiny_teacher, Drawing(["a cat"], negative_prompt=""), tmp_path / "out")
+    generate_run(tiny_teacher, DrawRequest(["a cat"], negative_prompt=""), tmp_path / "out")

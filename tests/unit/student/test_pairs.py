@@ -16,6 +16,19 @@ Predict = Callable[[Any], Tensor]
 PRESETS = ("bk-sdm-base", "bk-sdm-small", "bk-sdm-tiny")
 
 
+def shapes(teacher, student, pairs, predict):
+    """Of the features of each pair, the teacher's and the student's."""
+    theirs = Taps(teacher, [pair.teacher for pair in pairs])
+    ours = Taps(student, [pair.student for pair in pairs])
+    with theirs, ours:
+        predict(teacher)
+        predict(student)
+        return [
+            (theirs.features(pair.teacher).shape, ours.features(pair.student).shape)
+            for pair in pairs
+        ]
+
+
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("config", [FOUR, THREE], ids=["four stages", "three stages"])
 def test_paired_blocks_have_equal_shapes(config, name, make_unet, predict):
@@ -23,14 +36,9 @@ def test_paired_blocks_have_equal_shapes(config, name, make_unet, predict):
     arch = preset(name, teacher.config)
     student = build_student(teacher, arch)
     pairs = block_pairs(arch, teacher.config)
-    theirs = Taps(teacher, [pair.teacher for pair in pairs])
-    ours = Taps(student, [pair.student for pair in pairs])
-    with theirs, ours:
-        predict(teacher)
-        predict(student)
-        for pair in pairs:
-            assert theirs.features(pair.teacher).shape == ours.features(pair.student).shape
-            assert pair.same_width
+    for pair, (theirs, ours) in zip(pairs, shapes(teacher, student, pairs, predict), strict=True):
+        assert theirs == ours
+        assert pair.same_width
     count = len(student.down_blocks) + len(student.up_blocks) + (name == "bk-sdm-base")
     assert len(pairs) == len(set(pairs)) == count
 
@@ -50,16 +58,9 @@ def test_narrowed_stages_say_both_widths(make_unet, predict):
         ("up_blocks.2", "up_blocks.2", (16, 16)),
     ]
     assert [pair.same_width for pair in pairs] == [True, *(False,) * 5, True]
-    theirs = Taps(teacher, [pair.teacher for pair in pairs])
-    ours = Taps(student, [pair.student for pair in pairs])
-    with theirs, ours:
-        predict(teacher)
-        predict(student)
-        for pair in pairs:
-            teacher_shape = theirs.features(pair.teacher).shape
-            student_shape = ours.features(pair.student).shape
-            assert (teacher_shape[1], student_shape[1]) == pair.widths
-            assert teacher_shape[2:] == student_shape[2:]
+    for pair, (theirs, ours) in zip(pairs, shapes(teacher, student, pairs, predict), strict=True):
+        assert (theirs[1], ours[1]) == pair.widths
+        assert theirs[2:] == ours[2:]
     assert len(block_pairs(full(FOUR), FOUR)) == 9
 
 

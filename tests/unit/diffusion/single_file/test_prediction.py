@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from edgekd.diffusion.single_file.checkpoint import Checkpoint
+from edgekd.diffusion.single_file.checkpoint import CheckpointFile
 from edgekd.diffusion.single_file.prediction import (
     noise_correlation,
     said_prediction,
@@ -29,7 +29,7 @@ from edgekd.diffusion.weights import StoredTensor
 )
 def test_marks_and_metadata(marks, metadata, prediction):
     tensors = {name: StoredTensor(Path("x"), name, (0,), "F32") for name in marks}
-    assert said_prediction(Checkpoint(Path("x"), "sdxl", tensors, metadata)) == prediction
+    assert said_prediction(CheckpointFile(Path("x"), "sdxl", tensors, metadata)) == prediction
 
 
 def test_a_trained_model_of_noise_gives_the_noise_back(starter_teacher):
