@@ -34,6 +34,7 @@ VERBS = [
     ["benchmark", "--suite", "kd-vs-scratch"],
     ["benchmark", "--suite", "export-sd15"],
     ["generate", TEACHER, "red apple"],
+    ["import", f"{TEACHER}/unet/diffusion_pytorch_model.safetensors"],
     ["teach", "run"],
     ["teach", "evaluate", "starter"],
     ["teach", "ablation", "teacher-ablation"],

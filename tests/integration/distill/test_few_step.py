@@ -128,6 +128,34 @@ def test_killed_drawing_goes_on_where_it_was(bench, tmp_path, monkeypatch):
     assert ("train", range(0, 2)) not in drawn[finished:]
 
 
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [flip, Path.unlink])
+def test_damaged_trajectories_are_drawn_again(bench, drawn, harm):
+    (shard,) = drawn.root.glob("train-*.safetensors")
+    whole = shard.read_bytes()
+    harm(shard)
+    draw_trajectories(_section(), bench.load(torch.device("cpu")), drawn, Silent())
+    assert shard.read_bytes() == whole
+
+
+@pytest.mark.parametrize("harm", [flip, Path.unlink])
+def test_a_damaged_student_is_trained_again(bench, tmp_path, harm):
+    places = FewStepPlaces(
+        RunFolder(tmp_path / "few_step", "key"), Trajectories(tmp_path / "trajectories", "key")
+    )
+    result = train_few_step(_section(steps=2), _whole, bench, places, Silent())
+    (weights,) = result.path.glob("*.safetensors")
+    whole = weights.read_bytes()
+    harm(weights)
+    assert train_few_step(_section(steps=2), _whole, bench, places, Silent()) == result
+    assert weights.read_bytes() == whole
+
+
 def test_a_teacher_that_draws_no_numbers_is_a_failed_gate(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "solve", lambda noise, *rest: noise[:, None] * float("nan"))
     kept = Trajectories(tmp_path / "trajectories", "key")
