@@ -1,0 +1,59 @@
+"""What a search looks at: a student with the way it is drawn, and what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from edgekd.files import hash_value
+from edgekd.schema import Section
+from edgekd.student.arch import StudentArch
+
+
+class Candidate(Section):
+    """A student of one teacher on one target.
+
+    Two candidates that draw alike are equal: nothing in here is without effect.
+    """
+
+    arch: StudentArch = Field(..., description="with every field explicit")
+    decoder_width: float = Field(
+        ..., gt=0, le=1, description="share of the VAE's channels that stays; 1: the teacher's own"
+    )
+    steps: int = Field(..., ge=1, description="denoising steps of a picture")
+    precision: str = Field(..., description="of the target's runtime")
+
+    def key(self) -> str:
+        """Hash of its content."""
+        return hash_value(self.model_dump())
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a candidate's picture costs on the target.
+
+    Attributes:
+        latency_ms: of a whole picture: text encoder, all denoising passes, decoder.
+        size_bytes: of the exported parts that draw it.
+        peak_bytes: resident memory of the process that draws it.
+    """
+
+    latency_ms: float
+    size_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A candidate with its cost and its expected quality.
+
+    Attributes:
+        quality: share of the teacher's quality that it is expected to keep, in (0, 1].
+        measured: whether the cost was measured on the whole graphs, or predicted from blocks.
+    """
+
+    candidate: Candidate
+    cost: Cost
+    quality: float
+    measured: bool = False
