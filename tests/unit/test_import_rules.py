@@ -24,7 +24,7 @@ CORE |= {
 }
 # Upstream first: a package may import itself, the core and what stands before it.
 ORDER = ["processes", "measure", "diffusion", "data", "metrics", "training", "student"]
-ORDER += ["distill", "export", "report", "benchmark", "teach"]
+ORDER += ["search", "distill", "export", "report", "benchmark", "teach"]
 
 
 def imported(path: Path) -> set[str]:
