@@ -26,7 +26,11 @@ DataOption = Annotated[
 ]
 StudentOption = Annotated[
     str | None,
-    typer.Option("--student", help="Architecture: full, bk-sdm-small, …, or a StudentArch's file."),
+    typer.Option(
+        "--student",
+        help="Architecture: full, bk-sdm-small, …, or the file of one, or of a point of a search's "
+        "front. Default: the recipe's, or else a search.",
+    ),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder.")]
 TargetOption = Annotated[str, typer.Option("--target", help="Target name or target folder.")]
@@ -70,15 +74,19 @@ def read_recipe(
 
 
 def student_assignments(student: str | None) -> list[str]:
-    """What `--student` sets of a recipe: a preset, or an architecture read from a JSON file."""
+    """What `--student` sets of a recipe: a preset, or what a JSON file holds, an architecture or a
+    point of a search's front."""
     if student is None:
         return []
-    if not student.endswith(".json"):
-        return [f"student.preset={json.dumps(student)}"]
-    from edgekd.reading import read_json
+    chosen: dict[str, Any] = {"preset": None, "arch": None, "candidate": None}
+    if student.endswith(".json"):
+        from edgekd.reading import read_object
 
-    arch = json.dumps(read_json(Path(student)))
-    return ["student.preset=null", f"student.arch={arch}"]
+        found = read_object(Path(student))
+        chosen["candidate" if "arch" in found else "arch"] = found
+    else:
+        chosen["preset"] = student
+    return [f"student.{name}={json.dumps(value)}" for name, value in chosen.items()]
 
 
 def help_without_verb(context: typer.Context) -> None:
