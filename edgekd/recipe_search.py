@@ -20,12 +20,15 @@ class SearchSection(Section):
     speedup: float | None = Field(
         None, gt=1, description="goal: the same, as a part of the teacher's picture time"
     )
-    min_quality: float = Field(
-        0.9,
+    min_quality: float | None = Field(
+        None,
         gt=0,
         le=1,
-        description="without another goal: the fastest student that is expected to keep this "
-        "share of the teacher's quality",
+        description="goal: the share of the teacher's quality that must be expected; null: the "
+        "fastest student that keeps 0.9, or the best, where there is no other goal",
+    )
+    max_size_bytes: int | None = Field(
+        None, ge=1, description="goal: size of the exported parts that draw"
     )
     widths: list[Share] = Field(
         [1.0, 0.75, 0.5], min_length=1, description="shares of a stage's channels to try"
@@ -49,7 +52,8 @@ class SearchSection(Section):
     calibration_samples: int = Field(
         16, ge=1, description="training samples that the importance of blocks is measured on"
     )
-    trials: int = Field(2_000, ge=1, description="students that are scored")
+    candidates: int = Field(20_000, ge=1, description="students that an evolution in memory scores")
+    trials: int = Field(100, ge=0, description="students that `sampler` asks for, after that")
     sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
     storage: str | None = Field(
         None,

@@ -73,6 +73,23 @@ def read_recipe(
     return load_recipe(find_yaml("configs", config), extra)
 
 
+def parse_seconds(text: str) -> float:
+    """`90`, `90s`, `10m` or `1.5h`.
+
+    Raises:
+        InputError: anything else.
+    """
+    import re
+
+    from edgekd.errors import InputError
+
+    units = {"": 1, "s": 1, "m": 60, "h": 3600}
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise InputError("a time must be a number above 0, with s, m or h", repr(text))
+    return float(match[1]) * units[match[2]]
+
+
 def student_assignments(student: str | None) -> list[str]:
     """What `--student` sets of a recipe: a preset, or what a JSON file holds, an architecture or a
     point of a search's front."""

@@ -32,6 +32,7 @@ class Plan:
     Attributes:
         arch: of the student, with every field explicit; the whole teacher's until a search ends.
         phases: those of the recipe that have anything to teach this student.
+        found: how a search found the student, for its card; empty: it was named.
     """
 
     recipe: Recipe
@@ -42,6 +43,7 @@ class Plan:
     run: Path
     phases: tuple[PhaseName, ...]
     gates: tuple[Gate, ...] = ()
+    found: str = ""
 
     @property
     def precisions(self) -> list[str]:
@@ -110,8 +112,12 @@ def deployed_as(target: Target, precision: str | None) -> Target:
     return target.model_copy(update={"deploy": precision})
 
 
-def with_student(plan: Plan, candidate: Candidate) -> Plan:
-    """The plan that makes the student that a search has chosen."""
+def with_student(plan: Plan, candidate: Candidate, found: str) -> Plan:
+    """The plan that makes the student that a search has chosen.
+
+    Args:
+        found: how, in words.
+    """
     from edgekd.search.candidate import with_candidate
 
     recipe = with_candidate(plan.recipe, candidate)
@@ -122,6 +128,7 @@ def with_student(plan: Plan, candidate: Candidate) -> Plan:
         target=deployed_as(plan.target, candidate.precision),
         arch=candidate.arch,
         phases=needed_phases(recipe.distill, candidate.arch, config),
+        found=found,
     )
 
 
