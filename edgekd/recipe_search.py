@@ -61,9 +61,9 @@ class SearchSection(Section):
         "file in the run folder",
     )
     finalists: int = Field(3, ge=1, description="students of the front that are measured whole")
-    rehearsal_steps: int = Field(
+    short_steps: int = Field(
         0,
         ge=0,
-        description="steps of a short distillation that finalists are compared by first; 0: none",
+        description="steps of a short distillation that finalists are compared by; 0: none",
     )
     seed: int = Field(0, ge=0, lt=2**32)
