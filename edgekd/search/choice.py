@@ -12,7 +12,7 @@ from edgekd.errors import GateError
 from edgekd.schema import Section
 from edgekd.search.candidate import Candidate, Cost, Scored
 from edgekd.search.describe import bytes_text, describe, milliseconds_text
-from edgekd.search.front import pareto_front
+from edgekd.search.front import loss_values, non_dominated, pareto_front
 
 DEFAULT_QUALITY: Final = 0.9
 _ROUNDS = 3  # of measuring until the chosen one is among the measured
@@ -160,22 +160,21 @@ def _impossible(
 def finalists(front: Sequence[Scored], chosen: Scored, count: int) -> tuple[Scored, ...]:
     """Whom to measure whole: the chosen, its neighbours on the front, and both ends.
 
+    Neighbours are those of latency and quality alone; what is on the front for its size is none.
+
     Args:
         count: how many at most; the chosen first, then its two neighbours, the ends, and further
             neighbours.
     """
-    ordered = sorted(front, key=lambda one: (one.cost.latency_ms, -one.quality))
-    place = ordered.index(chosen)
+    plane = [front[row] for row in non_dominated(loss_values(front)[:, :2])]
+    place = plane.index(chosen)
     near = [
-        ordered[place + side * step]
-        for step in range(1, len(ordered))
+        plane[place + side * step]
+        for step in range(1, len(plane))
         for side in (-1, 1)
-        if 0 <= place + side * step < len(ordered)
+        if 0 <= place + side * step < len(plane)
     ]
-    ends = [ordered[0], max(ordered, key=lambda one: one.quality)]
-    wanted = [chosen, *near[:2], *ends, *near[2:]]
-    unique = {one.candidate.key(): one for one in reversed(wanted)}
-    return tuple(dict.fromkeys(unique[one.candidate.key()] for one in wanted))[:count]
+    return tuple(dict.fromkeys([chosen, *near[:2], plane[0], plane[-1], *near[2:]]))[:count]
 
 
 def settle(
@@ -195,19 +194,16 @@ def settle(
     Raises:
         GateError: as `choose`.
     """
-    known = {one.candidate.key(): one for one in points}
+    known = {one.candidate: one for one in points}
     for _ in range(_ROUNDS):
-        front = pareto_front(list(known.values()))
+        front = pareto_front(known.values())
         chosen = choose(front, goal, teacher)
-        open_ones = [one for one in finalists(front, chosen.point, count) if not one.measured]
-        if chosen.point.measured or not open_ones:
-            break
-        costs = measure([one.candidate for one in open_ones])
-        for one, cost in zip(open_ones, costs, strict=True):
-            known[one.candidate.key()] = replace(one, cost=cost, measured=True)
-    front = pareto_front(list(known.values()))
+        if chosen.point.measured:
+            return Settled(front, chosen)
+        able = [one for one in front if _fits(one, goal)]
+        ask = [one for one in finalists(able, chosen.point, count) if not one.measured]
+        for one, cost in zip(ask, measure([one.candidate for one in ask]), strict=True):
+            known[one.candidate] = replace(one, cost=cost, measured=True)
+    front = pareto_front(known.values())
     measured = [one for one in front if one.measured]
-    try:
-        return Settled(front, choose(measured or front, goal, teacher))
-    except GateError:
-        return Settled(front, choose(front, goal, teacher))
+    return Settled(front, choose(measured, goal, teacher))

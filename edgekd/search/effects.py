@@ -6,36 +6,38 @@ teacher, and of pairs of neighbouring changes. It is composed for all other cand
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import Field
 from torch import Tensor
 
-from edgekd.errors import InputError
-from edgekd.files import code_key, hash_value, write_json
+from edgekd.files import code_key, hash_value
 from edgekd.progress import Progress
-from edgekd.reading import read_json
-from edgekd.schema import Section, validate
+from edgekd.schema import Section
 from edgekd.search.agreement import Calibration
 from edgekd.search.candidate import Candidate
+from edgekd.search.figures import KeptFigures
 from edgekd.student.arch import StudentArch
 from edgekd.student.build import build_student
 
 Choice = str | int | float | bool
 Change = tuple[str, Choice]  # a dimension, and what was chosen there instead of the teacher's own
+Key = TypeVar("Key", Change, tuple[Change, Change])
 
 
 class EffectSettings(Section):
-    """How much is measured."""
+    """How much is measured.
 
-    pairs: int = Field(
-        64, ge=0, description="neighbouring changes that are measured together, the largest first"
-    )
+    Changes are neighbours in one stage, in stages that follow each other, and in the innermost
+    stage and the mid block. Pairs of them are measured in falling order of the product of their
+    own damage.
+    """
+
+    pairs: int = Field(40, ge=0, description="most students with two changes that are measured")
 
 
 class ChoiceSpace(Protocol):
@@ -86,14 +88,6 @@ def compose(changes: Sequence[Change], effects: Effects) -> float:
     return max(total, largest)
 
 
-class DamageRecord(Section):
-    """File of measured damage: by the hash of a `StudentArch`."""
-
-    key: str
-    damage: dict[str, float]
-    seal: str = Field(..., description="hash of the damage: a changed figure is no measurement")
-
-
 class DamageMeter:
     """Measures students of one teacher, each once: results are kept on disk as they come.
 
@@ -105,56 +99,24 @@ class DamageMeter:
     def __init__(self, unet: Any, calibration: Calibration, folder: Path) -> None:
         self._unet = unet
         self._calibration = calibration
-        self._key = hash_value([code_key(), calibration.key])
-        self._path = folder / f"damage-{self._key[:16]}.json"
-        self._known = self._read()
+        key = hash_value([code_key(), calibration.key])
+        self._kept = KeptFigures(folder / f"damage-{key[:16]}.json", key)
         self._teacher: Tensor | None = None
 
     def knows(self, arch: StudentArch) -> bool:
         """Whether it need not be measured."""
-        return _arch_key(arch) in self._known
+        return _arch_key(arch) in self._kept
 
     def damage(self, arch: StudentArch) -> float:
-        """Of the student that distillation starts from.
-
-        Raises:
-            InputError: its predictions are not finite.
-        """
-        key = _arch_key(arch)
-        if key not in self._known:
-            self._known[key] = self._measure(arch)
-            self._write()
-        return self._known[key]
+        """Of the student that distillation starts from."""
+        return self._kept.get(_arch_key(arch), lambda: self._measure(arch))
 
     def _measure(self, arch: StudentArch) -> float:
         if self._teacher is None:
             self._teacher = self._calibration.predict(self._unet)
         # Frozen like the teacher: torch takes other kernels where weights want gradients.
         student = build_student(self._unet, arch).requires_grad_(False)
-        damage = self._calibration.damage(self._calibration.predict(student), self._teacher)
-        if not math.isfinite(damage):
-            raise InputError(
-                "a U-Net must predict finite numbers to be compared with its teacher",
-                f"{damage} for {arch.model_dump_json()}",
-            )
-        return damage
-
-    def _read(self) -> dict[str, float]:
-        """What is on disk; nothing of a file that is damaged."""
-        if not self._path.exists():
-            return {}
-        try:
-            record = validate(DamageRecord, read_json(self._path), f"`{self._path}`")
-        except InputError:
-            return {}
-        whole = record.key == self._key and record.seal == hash_value(record.damage)
-        return dict(record.damage) if whole else {}
-
-    def _write(self) -> None:
-        known = self._known
-        record = DamageRecord(key=self._key, damage=known, seal=hash_value(known))
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self._path, record.model_dump())
+        return self._calibration.damage(self._calibration.predict(student), self._teacher)
 
 
 def _arch_key(arch: StudentArch) -> str:
@@ -164,37 +126,47 @@ def _arch_key(arch: StudentArch) -> str:
 def measure_effects(
     meter: DamageMeter, space: ChoiceSpace, settings: EffectSettings, progress: Progress
 ) -> Effects:
-    """Damage of every single change of the space, and of the worst pairs of neighbours.
-
-    Changes are neighbours in one stage, in stages that follow each other, and in the innermost
-    stage and the mid block. Pairs are taken in falling order of the product of their parts'
-    damage: what does nothing alone has little to interact with.
-    """
-    archs = {change: space.candidate(_with(space, change)).arch for change in _changes(space)}
+    """Damage of every single change of the space, and of the worst pairs of neighbours."""
     teacher = space.candidate(_with(space)).arch
+    archs = {change: space.candidate(_with(space, change)).arch for change in _changes(space)}
     archs = {change: arch for change, arch in archs.items() if arch != teacher}
-    with progress.track("damage of single changes", len(archs)) as advance:
-        single = {}
-        for change, arch in archs.items():
-            known = meter.knows(arch)
-            single[change] = meter.damage(arch)
-            advance(1, resumed=known)
+    single = _measure_all(meter, archs, "damage of single changes", progress)
     places = {change: _places(arch, teacher) for change, arch in archs.items()}
-    pairs = [
+    neighbours = [
         (one, other)
         for one, other in combinations(archs, 2)
         if one[0] != other[0] and _adjacent(places[one], places[other])
     ]
-    pairs.sort(key=lambda pair: -single[pair[0]] * single[pair[1]])
-    del pairs[settings.pairs :]
-    with progress.track("damage of pairs of changes", len(pairs)) as advance:
-        joint = {}
-        for pair in pairs:
-            arch = space.candidate(_with(space, *pair)).arch
+    # What does nothing alone has little to interact with.
+    neighbours.sort(key=lambda pair: -single[pair[0]] * single[pair[1]])
+    pairs = {pair: space.candidate(_with(space, *pair)).arch for pair in neighbours}
+    pairs = _first(pairs, settings.pairs, {_arch_key(arch) for arch in archs.values()})
+    return Effects(single, _measure_all(meter, pairs, "damage of pairs of changes", progress))
+
+
+def _measure_all(
+    meter: DamageMeter, archs: Mapping[Key, StudentArch], label: str, progress: Progress
+) -> dict[Key, float]:
+    found = {}
+    with progress.track(label, len(archs)) as advance:
+        for key, arch in archs.items():
             known = meter.knows(arch)
-            joint[pair] = meter.damage(arch)
+            found[key] = meter.damage(arch)
             advance(1, resumed=known)
-    return Effects(single, joint)
+    return found
+
+
+def _first(
+    archs: Mapping[Key, StudentArch], count: int, measured: set[str]
+) -> dict[Key, StudentArch]:
+    """As many as cost `count` measurements; those that repeat a measured student cost none."""
+    found, known = {}, set(measured)
+    for key, arch in archs.items():
+        name = _arch_key(arch)
+        if name in known or len(known) < len(measured) + count:
+            known.add(name)
+            found[key] = arch
+    return found
 
 
 def _changes(space: ChoiceSpace) -> Iterator[Change]:

@@ -6,12 +6,12 @@ functions take values in which lower is better; `loss_values` makes them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekd.search.candidate import Scored
+from edgekd.search.candidate import Candidate, Scored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,18 +45,16 @@ def non_dominated(values: Floats) -> NDArray[np.int64]:
     return np.asarray(kept, dtype=np.int64)
 
 
-def pareto_front(points: Sequence[Scored]) -> tuple[Scored, ...]:
-    """The points that no other dominates, fastest first.
+def pareto_front(points: Iterable[Scored]) -> tuple[Scored, ...]:
+    """The points that no other dominates, fastest first; of equal ones the first.
 
-    Of several points of one candidate a measured one counts, else the last. Of candidates with
-    equal figures one is kept, always the same whatever the order of `points`.
+    Of several points of one candidate a measured one counts, else the last.
     """
-    latest: dict[str, Scored] = {}
+    latest: dict[Candidate, Scored] = {}
     for one in points:
-        key = one.candidate.key()
-        if one.measured or key not in latest or not latest[key].measured:
-            latest[key] = one
-    unique = [latest[key] for key in sorted(latest)]
+        if one.measured or one.candidate not in latest or not latest[one.candidate].measured:
+            latest[one.candidate] = one
+    unique = list(latest.values())
     return tuple(unique[row] for row in non_dominated(loss_values(unique)))
 
 
@@ -71,8 +69,8 @@ def thin(front: Sequence[Scored], count: int, keep: Sequence[Scored] = ()) -> tu
     scaled = values / np.where(spread > 0, spread, 1.0)
     distance = np.linalg.norm(scaled[:, None] - scaled[None], axis=2)
     np.fill_diagonal(distance, np.inf)
-    kept_keys = {one.candidate.key() for one in keep}
-    protected = np.array([one.measured or one.candidate.key() in kept_keys for one in front])
+    kept = {one.candidate for one in keep}
+    protected = np.array([one.measured or one.candidate in kept for one in front])
     if len(front):
         protected[[0, int(np.argmin(values[:, 1]))]] = True
     left = np.ones(len(front), dtype=bool)

@@ -16,7 +16,8 @@ from edgekd.folders import atomic_folder
 from edgekd.reading import read_object
 from edgekd.schema import Section, validate
 from edgekd.search.candidate import Candidate, Scored
-from edgekd.search.choice import Settled
+from edgekd.search.choice import Settled, TeacherPoint
+from edgekd.search.describe import describe
 from edgekd.search.plot import FrontPoints, draw_front
 from edgekd.student.arch import StudentArch
 
@@ -74,6 +75,7 @@ class FrontEntry(Section):
     bytes: int = Field(..., ge=0, description="of the exported parts")
     peak_bytes: int = Field(..., ge=0)
     speedup: float = Field(..., gt=0, description="over the teacher's picture")
+    label: str = Field(..., description="what the student is, in words")
     file: str = Field(..., description="its candidate, for `edgekd distill --student`")
 
     @property
@@ -103,7 +105,6 @@ class SearchFacts(Section):
 
     predictor: PredictorFacts
     searched_on: SearchedOn
-    teacher: TeacherFigures
     candidates_per_second: float = Field(..., ge=0, description="while it scored")
     candidates: int = Field(..., ge=0, description="scored by this call")
     trials: int = Field(..., ge=0, description="in the study")
@@ -115,6 +116,7 @@ class SearchFacts(Section):
 class SearchResult(SearchFacts):
     """All of `search.json`."""
 
+    teacher: TeacherFigures
     front: tuple[FrontEntry, ...] = Field(..., min_length=1, description="fastest first")
     chosen: ChosenEntry
 
@@ -132,20 +134,18 @@ class SearchResult(SearchFacts):
         return self.front[self.chosen.index]
 
 
-def make_result(facts: SearchFacts, settled: Settled) -> SearchResult:
-    """A result from what a search settled on."""
+def make_result(facts: SearchFacts, settled: Settled, teacher: TeacherPoint) -> SearchResult:
+    """A result from what a search settled on, against the same teacher."""
     index = settled.front.index(settled.chosen.point)
     return SearchResult(
         **dict(facts),
-        front=tuple(
-            _entry(number, one, facts.teacher.latency_ms)
-            for number, one in enumerate(settled.front)
-        ),
+        teacher=TeacherFigures(latency_ms=teacher.latency_ms, bytes=teacher.size_bytes),
+        front=tuple(_entry(number, one, teacher) for number, one in enumerate(settled.front)),
         chosen=ChosenEntry(index=index, reason=settled.chosen.reason),
     )
 
 
-def _entry(number: int, one: Scored, teacher_ms: float) -> FrontEntry:
+def _entry(number: int, one: Scored, teacher: TeacherPoint) -> FrontEntry:
     candidate, cost = one.candidate, one.cost
     return FrontEntry(
         arch=candidate.arch,
@@ -157,7 +157,8 @@ def _entry(number: int, one: Scored, teacher_ms: float) -> FrontEntry:
         quality=one.quality,
         bytes=cost.size_bytes,
         peak_bytes=cost.peak_bytes,
-        speedup=teacher_ms / cost.latency_ms,
+        speedup=teacher.latency_ms / cost.latency_ms,
+        label=describe(candidate, teacher.unet_config),
         file=f"{FRONT_FOLDER}/{number}.json",
     )
 
@@ -169,7 +170,7 @@ def front_points(result: SearchResult) -> FrontPoints:
         qualities=[one.quality for one in result.front],
         measured=[one.measured for one in result.front],
         chosen=result.chosen.index,
-        label=result.chosen.reason.rpartition(": ")[2],
+        label=result.student.label,
         teacher_ms=result.teacher.latency_ms,
         searched_on=result.searched_on.sentence,
     )

@@ -30,7 +30,7 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
     from optuna.exceptions import ExperimentalWarning
 
     made: dict[str, Callable[[], BaseSampler]] = {
-        "tpe": lambda: samplers.TPESampler(seed=seed),
+        "tpe": lambda: samplers.TPESampler(seed=seed, multivariate=True, constant_liar=False),
         "nsga2": lambda: samplers.NSGAIISampler(seed=seed),
         "gp": lambda: samplers.GPSampler(seed=seed),
         "random": lambda: samplers.RandomSampler(seed=seed),

@@ -30,7 +30,7 @@ class Scoring:
 
 
 class Memo:
-    """Scores by setting: settings that fit alike are scored once.
+    """Scores by setting and by candidate: settings that come to one candidate are scored once.
 
     Attributes:
         scored: candidates that were scored here.
@@ -42,24 +42,29 @@ class Memo:
 
     def __init__(self, scoring: Scoring, report: Callable[[], None]) -> None:
         self._scoring, self._report = scoring, report
-        self._known: dict[tuple[DimensionValue, ...], Scored] = {}
+        self._by_setting: dict[tuple[DimensionValue, ...], Scored] = {}
+        self._by_candidate: dict[Candidate, Scored] = {}
         self.scored, self.seconds = 0, 0.0
 
     def __call__(self, setting: Setting) -> Scored:
-        begin = time.perf_counter()
-        fitted = self._fitted(setting)
-        key = tuple(fitted[name] for name in sorted(fitted))
-        if key not in self._known:
-            self._known[key] = self._scoring.score(self._scoring.candidate(fitted))
+        key = tuple(setting.values())
+        found = self._by_setting.get(key)
+        if found is None:
+            begin = time.perf_counter()
+            found = self._by_setting[key] = self._score(setting)
+            self.seconds += time.perf_counter() - begin
+        return found
+
+    def learn(self, scored: Scored) -> None:
+        """Take over what was scored elsewhere."""
+        self._by_candidate.setdefault(scored.candidate, scored)
+
+    def _score(self, setting: Setting) -> Scored:
+        fit = self._scoring.fit
+        candidate = self._scoring.candidate(fit(setting) if fit else setting)
+        found = self._by_candidate.get(candidate)
+        if found is None:
+            found = self._by_candidate[candidate] = self._scoring.score(candidate)
             self.scored += 1
             self._report()
-        self.seconds += time.perf_counter() - begin
-        return self._known[key]
-
-    def learn(self, setting: Setting, scored: Scored) -> None:
-        """Take over what was scored elsewhere."""
-        fitted = self._fitted(setting)
-        self._known.setdefault(tuple(fitted[name] for name in sorted(fitted)), scored)
-
-    def _fitted(self, setting: Setting) -> Setting:
-        return self._scoring.fit(setting) if self._scoring.fit else setting
+        return found

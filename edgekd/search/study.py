@@ -99,8 +99,8 @@ class _Search:
         self._plan, self._memo, self._begin = plan, memo, begin
         self._shared = SharedStudy(plan, storage)
         self._shared.pull()
-        for setting, scored in self._shared.trials.values():
-            memo.learn(setting, scored)
+        for _, scored in self._shared.trials.values():
+            memo.learn(scored)
         self._found = len(self._shared.trials)
 
     def run(self, budget: StudyBudget) -> StudyOutcome:
@@ -109,7 +109,7 @@ class _Search:
             self._sweep(budget)
         self._sample(budget)
         shared, memo = self._shared, self._memo
-        points = {scored.candidate.key(): scored for _, scored in shared.trials.values()}
+        points = {scored.candidate: scored for _, scored in shared.trials.values()}
         return StudyOutcome(
             points=tuple(points.values()),
             trials=len(shared.trials),
