@@ -62,11 +62,12 @@ def search(
     chosen = load_target(target)
     from edgekd.jobs.search import measure_run, search_run
 
-    # Measurements alone take no data: they need no run of their own beside the search's.
     run = run_folder(out, f"{recipe.name}-{chosen.name}", config)
     work = measure_run if measure_only else search_run
     result = work(recipe, chosen, run, console())
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
-        print("\n".join(result.lines()))
+        from edgekd.jobs.search_lines import lines
+
+        print("\n".join(lines(result, run)))

@@ -136,9 +136,7 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
     from edgekd.report.schema import read_report
 
     recipe, run, found = plan.recipe, plan.run, None
-    clock = StageClock(
-        ["prepare", *searched(recipe), "distill", "export", "benchmark"], progress
-    )
+    clock = StageClock(["prepare", *searched(recipe), "distill", "export", "benchmark"], progress)
     if recipe.student.searched:
         plan_search(plan)
     check_parts(plan.teacher)

@@ -77,7 +77,9 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     bounds = gates(recipe, target, [metric.descriptor for metric in load_metrics()])
     config = read_json(teacher.path / "unet" / "config.json")
     arch = resolve_arch(recipe.student, config)
-    phases = needed_phases(recipe.distill, arch, config)
+    phases = tuple(recipe.distill.phases)
+    if not recipe.student.searched:
+        phases = needed_phases(recipe.distill, arch, config)
     plan = Plan(
         at_resolution(recipe, teacher), target, suite, teacher, arch, run, phases, tuple(bounds)
     )

@@ -103,7 +103,7 @@ def plan_search(plan: Plan) -> SearchPlan:
     goal = validate(Goal, wanted, "`search`")
     if section.short_steps and goal.latency_ms is None and goal.speedup is None:
         raise InputError(
-            "`search.short_steps` must come with a goal of latency, within which the best is sought",
+            "`search.short_steps` must come with a goal of latency, to find the best within it",
             "neither `search.latency_ms` nor `search.speedup`",
         )
     precisions = tuple(section.precisions) or (target.deploy,)
@@ -177,7 +177,7 @@ def find_student(plan: Plan, cache: TeacherCache, progress: Progress) -> SearchR
         )
         settled = _settle(search, outcome, teacher, meter, costs)
     settled = _rehearsed(search, settled, teacher, cache, progress)
-    result = make_result(_facts(search, teacher, costs, proxy, outcome), settled)
+    result = make_result(_facts(search, costs, proxy, outcome), settled, teacher)
     write_result(folder, result)
     finish(folder, key, only=(FRONT_FOLDER, PLOT_FILE, RESULT_FILE))
     progress.info(f"  chosen: {result.chosen.reason}; {result.searched_on.sentence}")
@@ -217,9 +217,7 @@ def _costs(
 
     budget = budget_of(search.plan, share)
     seed = search.plan.recipe.search.seed
-    costs = meter.fit(
-        search.space, configs_of(search.plan, search.guided), budget, seed, progress
-    )
+    costs = meter.fit(search.space, configs_of(search.plan, search.guided), budget, seed, progress)
     for precision, model in costs.models.items():
         for warning in model.report.warnings:
             progress.info(f"  {precision}: {warning}")
@@ -373,13 +371,9 @@ def _searched_on(search: SearchPlan) -> SearchedOn:
 
 
 def _facts(
-    search: SearchPlan,
-    teacher: TeacherPoint,
-    costs: PictureCosts,
-    proxy: Proxy,
-    outcome: StudyOutcome,
+    search: SearchPlan, costs: PictureCosts, proxy: Proxy, outcome: StudyOutcome
 ) -> SearchFacts:
-    from edgekd.search.result import SearchFacts, TeacherFigures
+    from edgekd.search.result import SearchFacts
 
     notes = [f"Quality by steps, decoder and precision was measured on {proxy.measured}."]
     if search.place.stand_in_for is not None:
@@ -387,7 +381,6 @@ def _facts(
     return SearchFacts(
         predictor=next(iter(costs.models.values())).report,
         searched_on=_searched_on(search),
-        teacher=TeacherFigures(latency_ms=teacher.latency_ms, bytes=teacher.size_bytes),
         candidates_per_second=outcome.candidates_per_second,
         candidates=outcome.candidates,
         trials=outcome.trials,

@@ -6,7 +6,6 @@ drawn for the first are there for the others, and for the student that is chosen
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from edgekd.jobs.plan import Plan, with_student
 from edgekd.progress import Progress
 from edgekd.recipe_distill import PhaseName
 from edgekd.search.candidate import Candidate
+from edgekd.search.halving import Evaluate
 
 # The validation that a phase is judged by: how far pictures, or predictions, are from the
 # teacher's. The same captions and noise for every student.
@@ -25,9 +25,7 @@ _JUDGED: dict[PhaseName, tuple[str, ...]] = {
 }
 
 
-def short_distillation(
-    plan: Plan, cache: TeacherCache, out: Path, progress: Progress
-) -> Callable[[Candidate, int], float]:
+def short_distillation(plan: Plan, cache: TeacherCache, out: Path, progress: Progress) -> Evaluate:
     """A function of a candidate and of the steps of each phase: how near it came to its teacher,
     higher is better.
 
@@ -35,10 +33,10 @@ def short_distillation(
         out: the run's distillation folder.
     """
 
-    def evaluate(candidate: Candidate, steps: int) -> float:
+    def evaluate(candidate: Candidate, budget: int) -> float:
         from edgekd.benchmark.curves import read_rows
 
-        short = _shortened(with_student(plan, candidate, ""), steps)
+        short = _shortened(with_student(plan, candidate, ""), budget)
         trained = train_phases(short, cache, out, progress)
         phase = short.phases[-1]
         rows = read_rows(trained[phase].metrics_path)
@@ -55,6 +53,4 @@ def _shortened(plan: Plan, steps: int) -> Plan:
     few_step = section.few_step.model_copy(update=short)
     phases = tuple(name for name in plan.phases if name in _JUDGED)
     distill = section.model_copy(update={**short, "few_step": few_step, "phases": list(phases)})
-    return replace(
-        plan, recipe=plan.recipe.model_copy(update={"distill": distill}), phases=phases
-    )
+    return replace(plan, recipe=plan.recipe.model_copy(update={"distill": distill}), phases=phases)

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 from edgekd.report import format as fmt
 from edgekd.report.schema import Report
-from edgekd.report.svg import GRID, INK, MUTED, SERIES, STUDENT_SERIES, new_figure, styled, to_markup
+from edgekd.report.svg import (
+    GRID,
+    INK,
+    MUTED,
+    SERIES,
+    STUDENT_SERIES,
+    new_figure,
+    styled,
+    to_markup,
+)
 from edgekd.report.tables import Table
 from edgekd.search.plot import FrontColors, plot_front
 from edgekd.search.result import FrontEntry, SearchResult, front_points
@@ -38,7 +47,14 @@ def front_table(report: Report) -> Table | None:
     shown = sorted({*_spread(len(found.front)), found.chosen.index})
     rows = [_row(found, index) for index in shown]
     kinds = ["student" if index == found.chosen.index else "" for index in shown]
-    head = ["student", "latency", "of the teacher's speed", "expected quality", "size", "latency is"]
+    head = [
+        "student",
+        "latency",
+        "of the teacher's speed",
+        "expected quality",
+        "size",
+        "latency is",
+    ]
     caption = f"Front of the search, {found.searched_on.sentence}"
     if len(shown) < len(found.front):
         caption += f" ({len(shown)} of {len(found.front)} points)"
@@ -49,7 +65,7 @@ def _row(found: SearchResult, index: int) -> list[str]:
     one: FrontEntry = found.front[index]
     chosen = " (chosen)" if index == found.chosen.index else ""
     return [
-        f"{one.words}{chosen}",
+        f"{one.label}{chosen}",
         fmt.milliseconds(one.latency_ms),
         fmt.factor(one.speedup),
         f"{one.quality:.3f}",

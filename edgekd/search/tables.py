@@ -55,6 +55,13 @@ class QualityTables(Section):
         """Kept with a decoder of this share of the channels; linear between measurements."""
         return interpolate(self.decoder_width, width, "the decoder's width", float)
 
+    def offering(self, precisions: tuple[str, ...]) -> QualityTables:
+        """The tables for a target; where it offers one precision there is nothing to compare."""
+        if len(precisions) > 1:
+            return self
+        own = {name: self.precision.get(name, 1.0) for name in precisions}
+        return self.model_copy(update={"precision": {**self.precision, **own}})
+
     def of_precision(self, name: str) -> float:
         """Kept in a precision of the target's runtime."""
         if name not in self.precision:
