@@ -8,7 +8,8 @@ combination is a legal candidate, by these rules:
   and where the first down pair of the last stage attends, it sets the mid block's depth;
 - elsewhere the mid block is as deep as the teacher's innermost stage is asked to be;
 - the mid block is dropped where the student's last stage has no place for it: other heads, a
-  width that is not whole heads, or a first down pair deeper than the teacher's mid block;
+  width that is not whole heads or is more than the mid block's, or a first down pair deeper
+  than the teacher's mid block;
 - a student reads its text: where nothing would attend, the innermost stage that can does, in
   its up block if the teacher does so there.
 """
@@ -49,8 +50,8 @@ class SearchSpace:
     def __init__(self, settings: SpaceSettings) -> None:
         full(settings.unet)  # refuses a teacher that is no student of itself
         self._shape = read_shape(settings.unet)
-        n = self._shape.stages
-        self._stages = [stage_options(self._shape, s, settings.width_shares) for s in range(n)]
+        self._range = range(self._shape.stages)
+        self._stages = [stage_options(self._shape, s, settings.width_shares) for s in self._range]
         self._archs: dict[tuple[int, StageChoice], StageArch] = {}
         self._all = list_dimensions(settings, self._shape, self._stages)
         self._known = {
@@ -120,6 +121,21 @@ class SearchSpace:
         Raises:
             InputError: the candidate is not in the space.
         """
+        found = self._literal(candidate)
+        chosen = {name: found.get(name, options[0]) for name, options in self.dimensions.items()}
+        outside = [name for name, choice in chosen.items() if choice not in self._known[name]]
+        if not outside:
+            depths = {f"stages.{s}.depth": self._depth(s, candidate.arch) for s in self._range}
+            chosen |= {name: depth for name, depth in depths.items() if name in chosen}
+        if outside or self.candidate(chosen) != candidate:
+            raise InputError(
+                "the candidate must be in the search space",
+                f"another choice of {', '.join(outside) or 'what no dimension offers'}",
+            )
+        return chosen
+
+    def _literal(self, candidate: Candidate) -> dict[str, Choice]:
+        """The choices that a candidate shows as they are: all but depths."""
         arch = candidate.arch
         found: dict[str, Choice] = {
             "removed_stages": self._shape.stages - len(arch.stages),
@@ -128,22 +144,13 @@ class SearchSpace:
             "steps": candidate.steps,
             "precision": candidate.precision,
         }
-        for s, stage in enumerate(arch.stages[: self._shape.stages]):
+        for s, stage in enumerate(arch.stages):
             pairs = StagePairs(stage.down or (), stage.up or ())
             found[f"stages.{s}.pairs"] = pairs.label()
             found[f"stages.{s}.attention"] = attention_of(stage)
             if pairs.down and stage.width is not None:
                 found[f"stages.{s}.width"] = stage.width
-        for s in range(self._shape.stages):
-            found[f"stages.{s}.depth"] = self._depth(s, arch)
-        chosen = {name: found.get(name, options[0]) for name, options in self.dimensions.items()}
-        outside = [name for name, choice in chosen.items() if choice not in self._known[name]]
-        if outside or self.candidate(chosen) != candidate:
-            raise InputError(
-                "the candidate must be in the search space",
-                f"another choice of {', '.join(outside) or 'what no dimension offers'}",
-            )
-        return chosen
+        return found
 
     def fit(self, choices: Choices, allowed: Callable[[Candidate], bool]) -> Choices:
         """The choices themselves if they are allowed, or else the nearest that are.
@@ -202,10 +209,8 @@ class SearchSpace:
         pairs, width = picked[f"{where}.pairs"], picked[f"{where}.width"]
         if outer and not self._stages[s].pairs[pairs].down:
             width = outer[-1].width
-        choice = StageChoice(
-            pairs, picked[f"{where}.attention"], picked[f"{where}.depth"], width
-        )  # fmt: skip
-        return self._arch(s, choice)
+        attention, depth = picked[f"{where}.attention"], picked[f"{where}.depth"]
+        return self._arch(s, StageChoice(pairs, attention, depth, width))
 
     def _arch(self, s: int, choice: StageChoice) -> StageArch:
         found = self._archs.get((s, choice))
@@ -225,7 +230,7 @@ class SearchSpace:
         if width % size or (attends and shape.head_size(last) != size):
             return None
         tied = _first_depth(stages[last])
-        if tied > depth:
+        if width > shape.widths[innermost] or tied > depth:
             return None
         return evenly_spaced(depth, tied or min(depth, picked[f"stages.{innermost}.depth"]))
 

@@ -98,7 +98,7 @@ def attention_of(stage: StageArch) -> str:
 
 
 def kept_blocks(shape: UNetShape, s: int, stage: StageArch) -> list[tuple[int, Indices]]:
-    """The teacher's depth and the kept blocks of each pair of an explicit stage that attends."""
+    """The teacher's depth and the kept blocks of each pair of a stage that attends."""
     sides = (
         (shape.down[s], stage.down, stage.down_transformers),
         (shape.up[s], stage.up, stage.up_transformers),
@@ -106,7 +106,7 @@ def kept_blocks(shape: UNetShape, s: int, stage: StageArch) -> list[tuple[int, I
     return [
         (depths[i], blocks)
         for depths, pairs, transformers in sides
-        for i, blocks in zip(pairs or (), transformers or (), strict=True)
+        for i, blocks in zip(pairs or (), transformers or (), strict=False)
         if blocks
     ]
 

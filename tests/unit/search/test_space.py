@@ -153,6 +153,11 @@ def test_the_mid_block_is_dropped_where_it_does_not_fit():
     shallow = deep.candidate({**choices, "stages.1.depth": 2}).arch
     assert shallow.mid_transformers == (0, 3)
 
+    narrow = make_space("a narrow innermost stage")
+    # Stage 1 has 48 channels, whole heads of 16, but the mid block has 32.
+    choices = {**narrow.full(), "removed_stages": 2, "stages.1.attention": "none"}
+    assert not narrow.candidate(choices).arch.mid
+
 
 def test_what_has_no_effect_does_not_show():
     space = make_space("sd15")
@@ -240,6 +245,19 @@ def test_candidates_outside_are_refused():
     for change, dimension in changes:
         with pytest.raises(InputError, match=f"in the search space.*{dimension}"):
             space.choices(inside.model_copy(update=change))
+
+
+def test_candidates_of_another_teacher_or_not_explicit_are_refused():
+    space = make_space("starter")
+    explicit = space.candidate(space.full())
+    first, *others = explicit.arch.stages
+    bare = first.model_copy(update={"down_transformers": None, "up_transformers": None})
+    open_arch = explicit.arch.model_copy(update={"stages": (bare, *others)})
+    archs = [StudentArch(stages=(StageArch(),) * 3), open_arch]
+    archs += [full(UNETS[name]) for name in ("sd15", "sdxl", "attention one way")]
+    for arch in archs:
+        with pytest.raises(InputError, match="in the search space"):
+            space.choices(explicit.model_copy(update={"arch": arch}))
 
 
 def test_a_depth_outside_is_refused():
