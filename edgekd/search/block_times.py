@@ -12,7 +12,7 @@ has too few measurements for that, the fit of all blocks of its kind is scaled t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,12 +87,14 @@ class BlockTimes:
         groups: coefficients of a group's own fit.
         kinds: coefficients of a kind's fit, over all groups, with parameters as a fourth column.
         scales: of a group without a fit of its own, what its kind's fit is multiplied by.
+        everything: of all measured blocks, for kinds of which there was no time to measure one.
     """
 
     measured: Mapping[Block, float]
     groups: Mapping[Group, F64]
     kinds: Mapping[BlockKind, F64]
     scales: Mapping[Group, float]
+    everything: F64 | None = None
     _known: dict[Block, float] = field(default_factory=dict)
 
     @classmethod
@@ -108,13 +110,14 @@ class BlockTimes:
             else:
                 ratios = [measured[b] / float(_kind_row(b.sizes) @ kinds[b.kind]) for b in members]
                 scales[group] = float(np.median(ratios))
-        return cls(dict(measured), groups, kinds, scales)
+        everything = _fit(list(measured), measured, _kind_row) if measured else None
+        return cls(dict(measured), groups, kinds, scales, everything)
 
     def __call__(self, block: Block) -> float:
         """Time of a block.
 
         Raises:
-            InputError: nothing of its kind was measured.
+            InputError: no block was measured at all.
         """
         if block not in self._known:
             found = self.measured.get(block)
@@ -125,10 +128,10 @@ class BlockTimes:
         group = group_of(block)
         if group in self.groups:
             return float(_group_row(block.sizes) @ self.groups[group])
-        if block.kind not in self.kinds:
-            raise InputError("a block of each kind must be measured", f"no {block.kind}")
-        found = float(_kind_row(block.sizes) @ self.kinds[block.kind])
-        return found * self.scales.get(group, 1.0)
+        coefficients = self.kinds.get(block.kind, self.everything)
+        if coefficients is None:
+            raise InputError("a block must be measured before a U-Net's time is told", "none")
+        return float(_kind_row(block.sizes) @ coefficients) * self.scales.get(group, 1.0)
 
 
 def _group_row(sizes: Sizes) -> F64:
@@ -139,6 +142,6 @@ def _kind_row(sizes: Sizes) -> F64:
     return np.array([*_group_row(sizes), sizes.parameters / _UNIT])
 
 
-def _fit(blocks: list[Block], measured: Mapping[Block, float], row: object) -> F64:
-    rows = np.array([row(block.sizes) for block in blocks])  # type: ignore[operator]
+def _fit(blocks: list[Block], measured: Mapping[Block, float], row: Callable[[Sizes], F64]) -> F64:
+    rows = np.array([row(block.sizes) for block in blocks])
     return relative_least_squares(rows, np.array([measured[block] for block in blocks]))

@@ -149,20 +149,19 @@ class _Campaign:
         """Whole U-Nets until the report is good or the budget spent."""
         model = self._fit()
         order = self._order(model)
-        wanted = self.clock.budget.wholes
-        while True:
-            batch = [arch for arch in order if arch not in self.measured_wholes]
-            batch = batch[: wanted - len(self.measured_wholes)]
-            if not batch or not self._whole_unets(batch):
-                break
+        wanted = min(self.clock.budget.wholes, len(order))
+        while len(self.measured_wholes) < wanted:
+            batch = order[len(self.measured_wholes) : wanted]
+            complete = self._whole_unets(batch)
+            if not complete and len(self.measured_wholes) < self.clock.budget.wholes:
+                missing = wanted - len(self.measured_wholes)
+                self.left_out.append(self._budget_line(missing, wanted, "U-Nets"))
             model = self._fit()
-            if not model.report.poor:
+            if complete and model.report.poor:
+                wanted = min(wanted + _STEP, len(order))
+            elif not complete:
                 break
-            wanted = len(self.measured_wholes) + _STEP
-        missing = self.clock.budget.wholes - len(self.measured_wholes)
-        if missing > 0 and len(self.measured_wholes) < len(order):
-            self.left_out.append(self._budget_line(missing, self.clock.budget.wholes, "U-Nets"))
-        return self._fit()
+        return model
 
     def _whole_unets(self, archs: Sequence[StudentArch]) -> bool:
         """Whether the budget had room for all of them."""

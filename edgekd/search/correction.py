@@ -15,7 +15,7 @@ import numpy as np
 
 from edgekd.search.block_times import F64, relative_least_squares
 
-_FOLDS = 10
+_FOLDS = 6
 SUM = 0  # column of the sum of all blocks; see `edgekd.search.unet_work`
 _FEW = 6  # whole graphs under which nothing but a scale can be fitted
 
