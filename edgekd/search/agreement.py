@@ -22,6 +22,7 @@ from edgekd.diffusion.taps import output_tensor
 from edgekd.errors import InputError
 from edgekd.files import hash_value
 from edgekd.schema import Section
+from edgekd.student.importance import Importance, taylor_importance
 from edgekd.training.draws import generator
 
 WORST_ERROR = 1e4
@@ -87,24 +88,37 @@ class Calibration:
 
     Attributes:
         key: hash of all that it follows from, the teacher among it.
+        targets: [N, C, h, w] what a perfect U-Net predicts.
         schedule: the teacher's, on the CPU.
         batch_size: inputs of one forward pass.
     """
 
     key: str
     inputs: UNetInputs
+    targets: Tensor
     schedule: NoiseSchedule
     batch_size: int
 
-    def batches(self) -> Iterator[UNetInputs]:
-        """The inputs in order, some at a time."""
-        for first in range(0, len(self.inputs.timesteps), self.batch_size):
-            yield self.inputs.part(first, first + self.batch_size)
+    def batches(self) -> Iterator[tuple[UNetInputs, Tensor]]:
+        """Inputs with their targets in order, some at a time."""
+        for first in range(0, len(self.targets), self.batch_size):
+            last = first + self.batch_size
+            yield self.inputs.part(first, last), self.targets[first:last]
 
     @torch.no_grad()
     def predict(self, unet: Any) -> Tensor:
         """What a U-Net predicts for all inputs, fp32 [N, C, h, w] on the CPU."""
-        return torch.cat([inputs.predict(unet).cpu() for inputs in self.batches()])
+        return torch.cat([inputs.predict(unet).cpu() for inputs, _ in self.batches()])
+
+    def importance(self, unet: Any) -> Importance:
+        """Of the teacher's weights for its own task: channels of narrower students go by it."""
+
+        def loss(batch: tuple[UNetInputs, Tensor]) -> Tensor:
+            inputs, targets = batch
+            prediction = inputs.predict(unet)
+            return (prediction - targets.to(prediction)).square().mean()
+
+        return taylor_importance(unet, loss, self.batches())
 
     def damage(self, student: Tensor, teacher: Tensor) -> float:
         """How far predictions [N, C, h, w] are from the teacher's; see `velocity_damage`."""
@@ -157,7 +171,8 @@ def make_calibration(
         added_conditions(teacher.info, rows.pooled, rows.time_ids),
     )
     key = hash_value([data_key, settings.model_dump()])
-    return Calibration(key, inputs, schedule, settings.batch_size)
+    targets = schedule.target(clean, noise, timesteps)
+    return Calibration(key, inputs, targets, schedule, settings.batch_size)
 
 
 def _levels(settings: CalibrationSettings, timesteps: int) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -23,6 +24,7 @@ from edgekd.search.candidate import Candidate
 from edgekd.search.figures import KeptFigures
 from edgekd.student.arch import StudentArch
 from edgekd.student.build import build_student
+from edgekd.student.importance import Importance
 
 Choice = str | int | float | bool
 Change = tuple[str, Choice]  # a dimension, and what was chosen there instead of the teacher's own
@@ -101,7 +103,14 @@ class DamageMeter:
         self._calibration = calibration
         key = hash_value([code_key(), calibration.key])
         self._kept = KeptFigures(folder / f"damage-{key[:16]}.json", key)
-        self._teacher: Tensor | None = None
+
+    @cached_property
+    def _teacher(self) -> Tensor:
+        return self._calibration.predict(self._unet)
+
+    @cached_property
+    def _importance(self) -> Importance:
+        return self._calibration.importance(self._unet)
 
     def knows(self, arch: StudentArch) -> bool:
         """Whether it need not be measured."""
@@ -112,10 +121,8 @@ class DamageMeter:
         return self._kept.get(_arch_key(arch), lambda: self._measure(arch))
 
     def _measure(self, arch: StudentArch) -> float:
-        if self._teacher is None:
-            self._teacher = self._calibration.predict(self._unet)
         # Frozen like the teacher: torch takes other kernels where weights want gradients.
-        student = build_student(self._unet, arch).requires_grad_(False)
+        student = build_student(self._unet, arch, self._importance).requires_grad_(False)
         return self._calibration.damage(self._calibration.predict(student), self._teacher)
 
 

@@ -52,7 +52,7 @@ def test_every_level_has_equally_many_samples_each_drawn_once():
     text = calibration.inputs.encoder_hidden_states[:, 0, 0].tolist()
     assert len(set(text)) == 8
     assert text != sorted(text)
-    assert [len(part.timesteps) for part in calibration.batches()] == [8]
+    assert [len(targets) for _, targets in calibration.batches()] == [8]
 
 
 def test_latents_are_those_samples_with_their_noise():
@@ -63,6 +63,7 @@ def test_latents_are_those_samples_with_their_noise():
     sigma = (1 - schedule.alphas_cumprod[inputs.timesteps]).sqrt()[:, None, None, None]
     noise = (inputs.latents - none) / sigma
     assert noise.std() == pytest.approx(1, abs=0.2)
+    assert torch.allclose(calibration.targets, noise, atol=1e-4)
 
 
 def test_a_set_follows_from_its_seed_and_size():
@@ -72,6 +73,25 @@ def test_a_set_follows_from_its_seed_and_size():
     assert not torch.equal(one.inputs.latents, other.inputs.latents)
     assert one.key != other.key
     assert calibrate(samples=8).key != one.key
+
+
+def test_importance_is_that_of_the_teachers_own_task():
+    """A U-Net of one scale w predicts w x: the change of its loss is `|w dL/dw|`."""
+
+    class Scale(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, latents, timesteps, text, added_cond_kwargs):
+            return (self.w * latents,)
+
+    calibration = calibrate(samples=8, batch_size=5)
+    expected = 0.0
+    for inputs, targets in calibration.batches():
+        gradient = 2 * ((0.5 * inputs.latents - targets) * inputs.latents).mean()
+        expected += abs(0.5 * float(gradient))
+    assert calibration.importance(Scale())["w"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_few_samples_are_taken_again_and_none_are_refused():
@@ -107,7 +127,7 @@ def test_an_error_counts_as_one_of_v_whatever_the_teacher_predicts(kind):
     latents = torch.randn(2, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     timesteps = torch.tensor([0, 1])
     inputs = UNetInputs(latents, timesteps, torch.zeros(2, 1, 1), None)
-    calibration = Calibration("", inputs, schedule, 2)
+    calibration = Calibration("", inputs, latents, schedule, 2)
     teacher, student = torch.full_like(latents, 0.5), torch.full_like(latents, 0.6)
     velocity, scale = teacher, torch.ones(2, 1, 1, 1)
     if kind == "epsilon":

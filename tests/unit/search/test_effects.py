@@ -1,5 +1,6 @@
 """Damage of changes: none at the teacher, more for more, exact where it was measured, once."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -68,7 +69,7 @@ def calibration():
     source = torch.Generator().manual_seed(0)
     latents, text = (torch.randn(*shape, generator=source) for shape in ((4, 4, 8, 8), (4, 5, 8)))
     inputs = UNetInputs(latents, torch.tensor([125, 375, 625, 875]), text, None)
-    return Calibration("key", inputs, read_schedule(build_scheduler()), 3)
+    return Calibration("key", inputs, latents, read_schedule(build_scheduler()), 3)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ def test_a_second_run_computes_nothing(effects, calibration, space, folder):
 
 
 def test_another_calibration_set_is_measured_anew(calibration, space, folder, effects):
-    other = Calibration("other", calibration.inputs, calibration.schedule, 3)
+    other = replace(calibration, key="other")
     own = {name: options[0] for name, options in space.dimensions.items()}
     arch = space.candidate({**own, "mid": False}).arch
     assert DamageMeter(NoForward(), calibration, folder).knows(arch)
