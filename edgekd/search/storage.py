@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 _LOCK_SECONDS = 20.0  # that SQLite waits for another process before it gives up
 _CONNECT_SECONDS = 10
-# Parts of a URL that are nobody's business: `user:password@`, and secrets given as options.
-_PASSWORD = re.compile(r"(?<=:)[^:@]+(?=@[^@]*$)")
-_OPTION = re.compile(r"(?<=[?&])((?:ssl)?passw(?:or)?d|passfile)=[^&]*", re.IGNORECASE)
+_MAX_REASON = 300  # letters of a database's answer that a message quotes
+# Parts of a URL that are nobody's business: what follows the user's name, and options.
+_PASSWORD = re.compile(r"^((?:[^:/]+://)?[^:]*):(?!//)(.*)@")
+_OPTION = re.compile(r"([?&](?:ssl)?passw(?:or)?d)=([^&]*)", re.IGNORECASE)
 
 
 def sqlite_url(path: Path) -> str:
@@ -31,12 +32,7 @@ def sqlite_url(path: Path) -> str:
 
 def masked(url: str) -> str:
     """A storage's URL without its secrets, fit to be printed."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    hidden = _PASSWORD.sub("***", rest) if not scheme.startswith("sqlite") else rest
-    hidden = _OPTION.sub(r"\1=***", hidden)
-    return f"{scheme}://{hidden}"
+    return _OPTION.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", url))
 
 
 def is_file(url: str) -> bool:
@@ -49,38 +45,46 @@ def storage_errors(url: str) -> Iterator[None]:
     """Turn what a database may answer into one line.
 
     Raises:
-        InputError: the URL is none, its driver is missing, nobody answers there, the file is
-            locked, damaged or no database, or it was made by another version of Optuna.
+        InputError: nobody answers there, or the file is locked, damaged or no database.
     """
     from optuna.exceptions import StorageInternalError
-    from sqlalchemy import exc
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (exc.ArgumentError, exc.NoSuchModuleError) as error:
-        raise InputError(
-            "the storage of a study must be a database URL of SQLAlchemy",
-            _told(url, error),
-            "Write `postgresql+psycopg://user:password@host/database`, for one.",
-        ) from None
-    except ImportError as error:
-        raise InputError(
-            "the driver of the study's storage must be installed",
-            _told(url, error),
-            "For PostgreSQL: `pip install psycopg[binary]`, and `postgresql+psycopg://` in front.",
-        ) from None
-    except (exc.SQLAlchemyError, StorageInternalError) as error:
+    except (SQLAlchemyError, StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         raise InputError(
             "the storage of a study must be a database that answers",
-            _told(url, error.__cause__ if isinstance(error, StorageInternalError) else error),
+            _told(url, cause or error),
             _way_out(url),
         ) from None
-    except RuntimeError as error:
-        if "optuna" not in str(error).lower():
-            raise
-        raise InputError(
-            "the storage of a study must be of this version of Optuna", _told(url, error)
-        ) from None
+
+
+@contextlib.contextmanager
+def _opening(url: str) -> Iterator[None]:
+    """As `storage_errors`, with what can only be wrong with the URL itself."""
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    with storage_errors(url):
+        try:
+            yield
+        except (ArgumentError, NoSuchModuleError, ValueError) as error:
+            raise InputError(
+                "the storage of a study must be a database URL of SQLAlchemy",
+                _told(url, error),
+                "Write `postgresql+psycopg://user:password@host/database`, for one.",
+            ) from None
+        except ImportError as error:
+            raise InputError(
+                "the driver of the study's storage must be installed",
+                _told(url, error),
+                "For PostgreSQL: `pip install psycopg[binary]`, and `postgresql+psycopg://`.",
+            ) from None
+        except RuntimeError as error:  # of Optuna: the tables are of another version
+            raise InputError(
+                "the storage of a study must be of this version of Optuna", _told(url, error)
+            ) from None
 
 
 def _way_out(url: str) -> str:
@@ -89,29 +93,28 @@ def _way_out(url: str) -> str:
     return "Check host, port, user and database."
 
 
-def _told(url: str, error: BaseException | None) -> str:
+def _told(url: str, error: BaseException) -> str:
     """The place and the first line of what was said of it, without secrets."""
-    reason = getattr(error, "orig", None) or error
+    reason = getattr(error, "orig", None) or error.__cause__ or error
     lines = str(reason).strip().splitlines()
     text = lines[0] if lines else type(reason).__name__
     for secret in _secrets(url):
         text = text.replace(secret, "***")
-    return f"{masked(url)} ({text[:300]})"
+    return f"{masked(url)} ({text[:_MAX_REASON]})"
 
 
 def _secrets(url: str) -> list[str]:
-    """Everything that `masked` hides, as it is written and as it is meant."""
-    rest = url.partition("://")[2]
-    found = [match[0] for match in _PASSWORD.finditer(rest)]
-    found += [match[0].partition("=")[2] for match in _OPTION.finditer(rest)]
-    return sorted({url, *found, *map(unquote, found)} - {""}, key=len, reverse=True)
+    """Everything that `masked` hides, as it is written and as it is meant; longest first."""
+    found = [match[2] for pattern in (_PASSWORD, _OPTION) for match in pattern.finditer(url)]
+    return sorted({*found, *map(unquote, found)} - {""}, key=len, reverse=True)
 
 
 def open_storage(url: str) -> BaseStorage:
     """Connect to a storage; its tables are made where there are none.
 
     Raises:
-        InputError: see `storage_errors`.
+        InputError: the URL is none, its driver is missing, or the tables are of another version
+            of Optuna; see `storage_errors` for the rest.
     """
     from optuna.storages import RDBStorage, get_storage
 
@@ -120,7 +123,7 @@ def open_storage(url: str) -> BaseStorage:
         arguments = {"timeout": _LOCK_SECONDS}
     elif url.startswith("postgresql"):
         arguments = {"connect_timeout": _CONNECT_SECONDS}
-    with storage_errors(url):
+    with _opening(url):
         return get_storage(RDBStorage(url, {"connect_args": arguments}))
 
 

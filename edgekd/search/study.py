@@ -132,13 +132,15 @@ class _Search:
 
     def _sweep(self, budget: StudyBudget) -> None:
         """The sweep, from the best that is known; its front goes into the study."""
-        start = [setting for setting, _ in self._shared.trials.values()]
+        there = self._shared.trials.values()
+        start, candidates = [setting for setting, _ in there], {one.candidate for _, one in there}
         sweep = Sweep(self._plan.dimensions, self._memo, self._shared.seed(), start)
         done = 0
         while done < budget.candidates and self._left(_SWEEP_SHARE * budget.seconds) > 0:
             done += sweep.round(min(ROUND, budget.candidates - done))
         for setting, scored in sweep.spread(_KEPT):
-            self._shared.add(setting, scored, "sweep")
+            if scored.candidate not in candidates:
+                self._shared.add(setting, scored, "sweep")
         self._shared.pull()
         if done >= budget.candidates:
             self._shared.set_swept(done)
