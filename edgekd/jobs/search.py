@@ -76,13 +76,12 @@ class SearchPlan:
     def key(self, cache: TeacherCache) -> str:
         """Hash of all that the result follows from but the machine's noise."""
         plan, section = self.plan, self.plan.recipe.search
-        conditions = [self.place.stored(name).conditions for name in self.place.runtimes]
         return hash_value(
             [
                 [code_key(), plan.teacher.key, cache.key, plan.target.model_dump()],
                 section.model_dump(exclude={"storage"}),
                 [plan.suite.generation.model_dump(), plan.recipe.distill.model_dump()],
-                [one.model_dump() for one in conditions],
+                [one.model_dump() for one in self.place.conditions],
             ]
         )
 

@@ -17,7 +17,7 @@ from edgekd.search.candidate import Candidate, Cost
 from edgekd.search.choice import TeacherPoint
 from edgekd.search.graphs import Measure, TeacherConfigs, read_teacher_configs
 from edgekd.search.latency import LatencyModel
-from edgekd.search.measurements import MeasurementStore, conditions_here
+from edgekd.search.measurements import Conditions, conditions_here
 
 if TYPE_CHECKING:
     from edgekd.search.space import SearchSpace
@@ -46,10 +46,11 @@ class Place:
     def runtime(self) -> str:
         return next(iter(self.runtimes.values()))[0]
 
-    def stored(self, precision: str) -> MeasurementStore:
-        """The measurements of a candidate's precision."""
-        runtime, own = self.runtimes[precision]
-        return MeasurementStore(self.store, conditions_here(runtime, own, self.threads))
+    @property
+    def conditions(self) -> list[Conditions]:
+        """What measurements here hold for."""
+        found = dict.fromkeys(self.runtimes.values())
+        return [conditions_here(runtime, own, self.threads) for runtime, own in found]
 
 
 def place_of(plan: Plan, precisions: Sequence[str], store: Path) -> Place:
@@ -132,8 +133,8 @@ def open_meter(place: Place) -> Iterator[CostMeter]:
     """A meter for a place; what its store knows is not measured again."""
     with contextlib.ExitStack() as stack:
         measures = {
-            precision: stack.enter_context(open_measure(place.stored(precision)))
-            for precision in place.runtimes
+            name: stack.enter_context(open_measure(place.store, runtime, own, place.threads))
+            for name, (runtime, own) in place.runtimes.items()
         }
         yield CostMeter(place, measures)
 
