@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from edgekd.search.study import StudyOutcome
 
 SEARCH = "search"
+_MOST_POINTS = 24  # of the front that is told
 _SHORT_ROUNDS = 2  # of the short distillation: all finalists, then the better half for longer
 # Bounds of a target's budget that a candidate is held to before it is scored.
 _COSTS = ("latency_ms", "size_bytes", "peak_bytes")
@@ -149,6 +150,7 @@ def find_student(plan: Plan, cache: TeacherCache, progress: Progress) -> SearchR
         GateError: no student meets the goal.
     """
     from edgekd.jobs.search_cost import open_meter
+    from edgekd.search.front import thin
     from edgekd.search.result import (
         FRONT_FOLDER,
         PLOT_FILE,
@@ -176,6 +178,8 @@ def find_student(plan: Plan, cache: TeacherCache, progress: Progress) -> SearchR
         )
         settled = _settle(search, outcome, teacher, meter, costs)
     settled = _rehearsed(search, settled, teacher, cache, progress)
+    shown = thin(settled.front, _MOST_POINTS, keep=[settled.chosen.point])
+    settled = replace(settled, front=shown)
     result = make_result(_facts(search, costs, proxy, outcome), settled, teacher)
     write_result(folder, result)
     finish(folder, key, only=(FRONT_FOLDER, PLOT_FILE, RESULT_FILE))
