@@ -150,7 +150,7 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
         clock.use(forecast(plan))
         if recipe.student.searched:
             with clock.stage("search"):
-                found = find_student(plan, cache, progress)
+                found = find_student(plan_search(plan), cache, progress)
             plan = with_student(plan, found.student.candidate, on_card(found))
             describe(plan)
             clock.use(forecast(plan))

@@ -62,6 +62,7 @@ class SearchPlan:
     Attributes:
         guided: each step of a student calls its U-Net with and without the text, as its
             teacher's; few-step students do not.
+        folder: of the result.
     """
 
     plan: Plan
@@ -69,10 +70,7 @@ class SearchPlan:
     goal: Goal
     place: Place
     guided: bool
-
-    @property
-    def folder(self) -> Path:
-        return self.plan.run / SEARCH
+    folder: Path
 
     def key(self, cache: TeacherCache) -> str:
         """Hash of all that the result follows from but the machine's noise."""
@@ -121,7 +119,7 @@ def plan_search(plan: Plan) -> SearchPlan:
     )
     place = place_of(plan, precisions, plan.run / SEARCH / "measurements")
     guided = not few and plan.suite.generation.guided
-    return SearchPlan(plan, SearchSpace(settings), goal, place, guided)
+    return SearchPlan(plan, SearchSpace(settings), goal, place, guided, plan.run / SEARCH)
 
 
 def search_run(recipe: Recipe, target: Target, run: Path, progress: Progress) -> SearchResult:
@@ -140,11 +138,11 @@ def search_run(recipe: Recipe, target: Target, run: Path, progress: Progress) ->
         plan = with_sized_teacher(plan)
         describe(plan)
         _, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress)
-        return find_student(plan, cache, progress)
+        return find_student(plan_search(plan), cache, progress)
 
 
-def find_student(plan: Plan, cache: TeacherCache, progress: Progress) -> SearchResult:
-    """The student that a plan asks for; in an open run folder.
+def find_student(search: SearchPlan, cache: TeacherCache, progress: Progress) -> SearchResult:
+    """The student that is asked for; in an open run folder.
 
     Raises:
         GateError: no student meets the goal.
@@ -160,17 +158,16 @@ def find_student(plan: Plan, cache: TeacherCache, progress: Progress) -> SearchR
         write_result,
     )
 
-    search = plan_search(plan)
     key, folder = search.key(cache), search.folder
     if finished(folder, key, progress.info) is not None:
         return read_result(folder)
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with open_meter(search.place) as meter:
-        costs = _costs(search, meter, progress)
+        costs = picture_costs(search, meter, progress)
         teacher = meter.teacher(*_teacher(search))
         proxy = _proxy(search, cache, progress)
-        left = plan.recipe.search.seconds - (time.monotonic() - started)
+        left = search.plan.recipe.search.seconds - (time.monotonic() - started)
         outcome = _study(search, key, costs, proxy, max(left, _LEAST_STUDY_SECONDS))
         progress.info(
             f"  scored {outcome.candidates} students, "
@@ -203,7 +200,7 @@ def measure_run(recipe: Recipe, target: Target, run: Path, progress: Progress) -
         describe(plan)
         search = plan_search(plan)
         with open_meter(search.place) as meter:
-            costs = _costs(search, meter, progress, share=1.0)
+            costs = picture_costs(search, meter, progress, share=1.0)
             teacher = meter.teacher(*_teacher(search))
     return MeasuredTarget(
         predictors={name: model.report for name, model in costs.models.items()},
@@ -213,9 +210,10 @@ def measure_run(recipe: Recipe, target: Target, run: Path, progress: Progress) -
     )
 
 
-def _costs(
+def picture_costs(
     search: SearchPlan, meter: CostMeter, progress: Progress, share: float = _MEASURE_SHARE
 ) -> PictureCosts:
+    """What pictures of the space's students cost, in a share of the search's seconds."""
     from edgekd.jobs.search_cost import budget_of, configs_of
 
     budget = budget_of(search.plan, share)
@@ -251,7 +249,7 @@ def _proxy(search: SearchPlan, cache: TeacherCache, progress: Progress) -> Proxy
     settings = CalibrationSettings(samples=section.calibration_samples, seed=section.seed)
     latents = CachedLatents.load(cache, "train")
     calibration = make_calibration(teacher, latents, settings, cache.key)
-    meter = DamageMeter(teacher.unet, calibration, search.folder)
+    meter = DamageMeter(teacher.unet, calibration, search.plan.run / SEARCH)
     effects = measure_effects(meter, search.space, EffectSettings(), progress)
     tables = read_tables().offering(tuple(search.place.runtimes))
     return Proxy(search.space, effects, tables)
