@@ -39,7 +39,7 @@ class StudyBudget:
     """
 
     candidates: int = 20_000
-    trials: int = 100
+    trials: int = 30
     seconds: float = 60.0
 
 
