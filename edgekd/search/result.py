@@ -18,26 +18,13 @@ from edgekd.schema import Section, validate
 from edgekd.search.candidate import Candidate, Scored
 from edgekd.search.choice import Settled, TeacherPoint
 from edgekd.search.describe import describe
+from edgekd.search.latency import PredictorReport
 from edgekd.search.plot import FrontPoints, draw_front
 from edgekd.student.arch import StudentArch
 
 RESULT_FILE: Final = "search.json"
 FRONT_FOLDER: Final = "front"
 PLOT_FILE: Final = "front.svg"
-
-
-class PredictorFacts(Section):
-    """How well latency is predicted, on whole graphs that the predictor was not fitted on."""
-
-    held_out: int = Field(..., ge=0, description="whole graphs that the errors are of")
-    measurements: int = Field(..., ge=0, description="of blocks and whole graphs, in all")
-    median_error: float = Field(..., ge=0, description="relative")
-    p90_error: float = Field(..., ge=0, description="relative")
-    within_10: float = Field(..., ge=0, le=1, description="share within 10 % of the measured")
-    spearman: float = Field(..., ge=-1, le=1, description="rank correlation")
-    form: str = Field(..., description="of the correction of the summed blocks")
-    outliers: int = Field(..., ge=0, description="samples that a disturbed clock gave")
-    warnings: tuple[str, ...] = ()
 
 
 class SearchedOn(Section):
@@ -103,7 +90,7 @@ class TeacherFigures(Section):
 class SearchFacts(Section):
     """What is known of a search besides its front."""
 
-    predictor: PredictorFacts
+    predictor: PredictorReport
     searched_on: SearchedOn
     candidates_per_second: float = Field(..., ge=0, description="while it scored")
     candidates: int = Field(..., ge=0, description="scored by this call")
