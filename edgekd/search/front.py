@@ -95,14 +95,14 @@ def hypervolume(values: Floats, reference: Floats) -> float:
         return 0.0
     if inside.shape[1] == 1:
         return float(reference[0] - inside.min())
+    if inside.shape[1] == 2:
+        x, y = inside[np.argsort(inside[:, 0])].T
+        return float(np.diff(x, append=reference[0]) @ (reference[1] - np.minimum.accumulate(y)))
     points = inside[non_dominated(inside)]
     points = points[np.argsort(points[:, -1], kind="stable")]
-    if points.shape[1] == 2:
-        heights = np.append(reference[0], points[:-1, 0]) - points[:, 0]
-        return float((heights * (reference[1] - points[:, 1])).sum())
-    tops = np.append(points[1:, -1], reference[-1])
+    thickness = np.diff(points[:, -1], append=reference[-1])
     return sum(
-        float(top - point[-1]) * hypervolume(points[: index + 1, :-1], reference[:-1])
-        for index, (point, top) in enumerate(zip(points, tops, strict=True))
-        if top > point[-1]
+        float(height) * hypervolume(points[: index + 1, :-1], reference[:-1])
+        for index, height in enumerate(thickness)
+        if height > 0
     )

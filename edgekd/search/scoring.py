@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from edgekd.search.candidate import Candidate, Scored
+from edgekd.search.dimensions import Choice, Choices
 
-DimensionValue: TypeAlias = str | int | float | bool
-Dimensions: TypeAlias = Mapping[str, tuple[DimensionValue, ...]]
-Setting: TypeAlias = Mapping[str, DimensionValue]
+Dimensions: TypeAlias = Mapping[str, tuple[Choice, ...]]
+Setting: TypeAlias = Choices
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Memo:
 
     def __init__(self, scoring: Scoring, report: Callable[[], None]) -> None:
         self._scoring, self._report = scoring, report
-        self._by_setting: dict[tuple[DimensionValue, ...], Scored] = {}
+        self._by_setting: dict[tuple[Choice, ...], Scored] = {}
         self._by_candidate: dict[Candidate, Scored] = {}
         self.scored, self.seconds = 0, 0.0
 

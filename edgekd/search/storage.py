@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _LOCK_SECONDS = 20.0  # that SQLite waits for another process before it gives up
 _CONNECT_SECONDS = 10
+_ATTEMPTS, _PAUSE_SECONDS = 5, 0.5  # while another process makes the tables
 _MAX_REASON = 300  # letters of a database's answer that a message quotes
 # Parts of a URL that are nobody's business: what follows the user's name, and options.
 _PASSWORD = re.compile(r"^((?:[^:/]+://)?[^:]*):(?!//)(.*)@")
@@ -116,15 +118,28 @@ def open_storage(url: str) -> BaseStorage:
         InputError: the URL is none, its driver is missing, or the tables are of another version
             of Optuna; see `storage_errors` for the rest.
     """
-    from optuna.storages import RDBStorage, get_storage
-
     arguments: dict[str, Any] = {}
     if is_file(url):
         arguments = {"timeout": _LOCK_SECONDS}
     elif url.startswith("postgresql"):
         arguments = {"connect_timeout": _CONNECT_SECONDS}
     with _opening(url):
-        return get_storage(RDBStorage(url, {"connect_args": arguments}))
+        return _connect(url, arguments)
+
+
+def _connect(url: str, arguments: dict[str, Any]) -> BaseStorage:
+    """Connect. Where another process makes the same tables meanwhile, one of the two is told off.
+
+    Neither `CREATE TABLE` of a database nor what Optuna does around it waits for the other.
+    """
+    from optuna.storages import RDBStorage, get_storage
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    for _ in range(_ATTEMPTS - 1):
+        with contextlib.suppress(IntegrityError, ProgrammingError):
+            return get_storage(RDBStorage(url, {"connect_args": arguments}))
+        time.sleep(_PAUSE_SECONDS)
+    return get_storage(RDBStorage(url, {"connect_args": arguments}))
 
 
 def close_storage(storage: BaseStorage) -> None:

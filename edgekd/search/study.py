@@ -39,7 +39,7 @@ class StudyBudget:
     """
 
     candidates: int = 20_000
-    trials: int = 100
+    trials: int = 30
     seconds: float = 60.0
 
 
@@ -124,9 +124,9 @@ class _Search:
         return self._begin + seconds - time.monotonic()
 
     def _score_known(self) -> None:
-        there = {tuple(setting.values()) for setting, _ in self._shared.trials.values()}
+        there = [setting for setting, _ in self._shared.trials.values()]
         for setting in self._plan.known:
-            if tuple(setting[name] for name in self._plan.dimensions) not in there:
+            if setting not in there:
                 self._shared.add(setting, self._memo(setting), "known")
         self._shared.pull()
 

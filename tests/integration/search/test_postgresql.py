@@ -82,21 +82,21 @@ def server() -> Iterator[str]:
 
 def test_two_processes_share_a_study(server):
     plan = study_plan(server, sampler="tpe")
-    command = [sys.executable, "-m", "fixtures.study_child", server, "tpe", "24"]
+    command = [sys.executable, "-m", "fixtures.study_child", server, "tpe", "16"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
-    children = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
-        for _ in range(2)
-    ]
-    for child in children:
-        child.communicate(timeout=300)
-        assert child.returncode == 0
-    outcome = run_study(plan, SCORING, StudyBudget(0, 24, 600))
+    with contextlib.ExitStack() as stack:
+        children = [
+            stack.enter_context(subprocess.Popen(command, env=environment)) for _ in range(2)
+        ]
+        for child in children:
+            stack.callback(child.kill)  # runs before the child is waited for
+        assert [child.wait(timeout=300) for child in children] == [0, 0]
+    outcome = run_study(plan, SCORING, StudyBudget(0, 16, 600))
     assert outcome.candidates == 0  # it is all there
     trials = optuna.load_study(study_name=outcome.study_name, storage=server).trials
     assert [trial.number for trial in trials] == list(range(outcome.trials))
     sampled = [trial for trial in trials if trial.user_attrs["origin"] == "sampler"]
-    assert 24 <= len(sampled) <= 25  # both may have begun the last one
+    assert 16 <= len(sampled) <= 17  # both may have begun the last one
     workers = {trial.user_attrs["worker"] for trial in sampled}
     assert len(workers) == 2
     # They do not repeat one another.

@@ -8,8 +8,8 @@ from edgekd.errors import InputError
 from edgekd.search.candidate import Candidate, Cost, Scored
 from edgekd.search.choice import Goal, Settled, TeacherPoint, choose
 from edgekd.search.front import pareto_front
+from edgekd.search.latency import PredictorReport
 from edgekd.search.result import (
-    PredictorFacts,
     SearchedOn,
     SearchFacts,
     SearchResult,
@@ -28,7 +28,7 @@ UNET = {
 }
 TEACHER = TeacherPoint(100.0, 9_000_000, UNET)
 FACTS = SearchFacts(
-    predictor=PredictorFacts(
+    predictor=PredictorReport(
         held_out=30, measurements=52, median_error=0.02, p90_error=0.06, within_10=0.97,
         spearman=0.99, form="linear", outliers=1, warnings=("few measurements",),
     ),
