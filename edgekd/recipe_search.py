@@ -53,7 +53,7 @@ class SearchSection(Section):
         16, ge=1, description="training samples that the importance of blocks is measured on"
     )
     candidates: int = Field(20_000, ge=1, description="students that an evolution in memory scores")
-    trials: int = Field(100, ge=0, description="students that `sampler` asks for, after that")
+    trials: int = Field(30, ge=0, description="students that `sampler` asks for, after that")
     sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
     storage: str | None = Field(
         None,
