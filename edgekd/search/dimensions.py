@@ -14,9 +14,6 @@ from edgekd.student.shape import UNetShape
 Choice = str | int | float | bool
 Choices = Mapping[str, Choice]
 
-# One stage alone would never see the picture smaller: it is no U-Net any more.
-LEAST_STAGES = 2
-
 
 @dataclass(frozen=True)
 class SpaceSettings:
@@ -83,7 +80,7 @@ def _removals(shape: UNetShape) -> tuple[int, ...]:
     not be wider. A stage that attends stays.
     """
     found = [0]
-    for removed in range(1, shape.stages - LEAST_STAGES + 1):
+    for removed in range(1, shape.stages):
         kept = shape.stages - removed
         attends = any(map(shape.has_attention, range(kept)))
         if attends and shape.widths[kept - 1] <= shape.widths[kept]:

@@ -179,7 +179,7 @@ def test_dimensions_list_what_there_is_to_choose():
         "stages.2.pairs", "stages.2.width",
         "mid", "decoder_width", "precision", "steps",
     ]  # fmt: skip
-    assert space.size == 2 * (4 * 4) * (2 * 3 * 4) * (2 * 3) * 2 * 3 * 2 * 3
+    assert space.size == 3 * (4 * 4) * (2 * 3 * 4) * (2 * 3) * 2 * 3 * 2 * 3
     # The five that are no stage's are listed without a choice too.
     quiet = make_space("no text").dimensions
     assert (quiet["mid"], quiet["removed_stages"]) == ((False,), (0,))
@@ -319,5 +319,5 @@ def test_a_limit_that_nothing_keeps():
     space = make_space("starter")
     with pytest.raises(GateError) as error:
         space.fit(space.full(), lambda _: False)
-    assert "not even the smallest, stages of [64, 64] channels" in str(error.value)
+    assert "not even the smallest, stages of [64] channels" in str(error.value)
     assert "2 steps" in str(error.value)
