@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from edgekd.errors import InputError
 from edgekd.recipe_distill import DistillSection
+from edgekd.recipe_search import SearchSection
 from edgekd.resources import STARTER_NAME
 from edgekd.schema import Section, load_yaml, override, validate
 
@@ -125,19 +126,33 @@ class DataSection(SourcesSection):
 
 
 class StudentSection(Section):
-    preset: str | None = Field("full", description="named architecture; full: the teacher's")
+    """Which student is taught. Where nothing is said, one is searched for the target."""
+
+    preset: str | None = Field(None, description="named architecture; full: the teacher's")
     arch: dict[str, Any] | None = Field(None, description="explicit StudentArch fields")
+    candidate: dict[str, Any] | None = Field(
+        None, description="a point of a search's front: architecture, decoder, steps, precision"
+    )
 
     @model_validator(mode="after")
-    def _one_of(self) -> StudentSection:
-        if (self.preset is None) == (self.arch is None):
-            raise ValueError("exactly one of `preset` and `arch` must be given")
+    def _at_most_one(self) -> StudentSection:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"one student must be given at most, but got {' and '.join(given)}")
         return self
+
+    @property
+    def searched(self) -> bool:
+        """Whether a search decides."""
+        return self == StudentSection()
 
 
 class ExportSection(Section):
     precisions: list[str] = Field(
         [], description="precisions to export; empty: all that the target lists"
+    )
+    deploy: str | None = Field(
+        None, description="precision that headline figures speak of; null: the target's"
     )
     parity_prompts: int = Field(2, ge=1)
 
@@ -158,6 +173,7 @@ class Recipe(Section):
     teacher: TeacherSection = TeacherSection()
     data: DataSection = DataSection()
     student: StudentSection = StudentSection()
+    search: SearchSection = SearchSection()
     distill: DistillSection
     export: ExportSection = ExportSection()
     benchmark: BenchmarkSection = BenchmarkSection()

@@ -24,7 +24,18 @@ _LOCK = ".edgekd-run.lock"
 _ANOTHER = "Pass another --out."
 # What a run of some verb writes before its first result, and the folders that it makes for them.
 _FIRST_FILES = ("recipe.yaml", "environment.json", "recipe.json")
-_FOLDERS = ("cache", "distill", "export", "report", "shared", "variants", "vae", "text", "unet")
+_FOLDERS = (
+    "cache",
+    "distill",
+    "export",
+    "report",
+    "search",
+    "shared",
+    "variants",
+    "vae",
+    "text",
+    "unet",
+)
 
 
 def check_apart(out: Path, inputs: Iterable[tuple[str, str | Path]]) -> None:

@@ -36,6 +36,7 @@ from edgekd.progress import Progress
 from edgekd.report.pictures import Gallery
 from edgekd.report.render import PICTURES_FILE, render
 from edgekd.report.schema import Curves, DataRecord, Environment, Report, Row, SuiteRecord
+from edgekd.search.result import SearchResult
 
 REAL_ROW = "real images"
 
@@ -49,6 +50,7 @@ class MatrixRequest:
         key: content key of the report; an unchanged finished report is returned as it is.
         curves: name -> `metrics.jsonl` of a training run, plotted in the report.
         deploy: runtime and precision of the headline's student row.
+        search: that found the student, for its place in the report.
     """
 
     suite: Suite
@@ -57,6 +59,7 @@ class MatrixRequest:
     key: str
     curves: dict[str, Path] = field(default_factory=dict)
     deploy: tuple[str, str] | None = None
+    search: SearchResult | None = None
 
 
 def benchmark(
@@ -84,6 +87,7 @@ def benchmark(
     matrix = make_matrix(request, metrics, out)
     measured = measure(matrix, extractors or StarterExtractors(), progress)
     content = make_report(matrix, measured, make_rows(matrix, measured), training, request.deploy)
+    content = content.model_copy(update={"search": request.search})
     write_text(report.json_path, content.model_dump_json(indent=2) + "\n")
     render(content, out, make_gallery(matrix, measured))
     matrix.cache.prune()

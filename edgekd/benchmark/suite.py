@@ -139,6 +139,32 @@ class ExportSuite(Section):
     guidance_scale: float = Field(4.0, ge=1.0)
 
 
+class TransferSetting(Section):
+    """One way to run students: what stands for a device."""
+
+    name: str = Field(..., min_length=1)
+    target: str
+    precision: str
+    threads: int = Field(1, ge=1)
+
+
+class TransferSuite(Section):
+    """What a student that was searched for one setting is worth in the others."""
+
+    kind: Literal["search-transfer"]
+    name: str = Field(..., pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    description: str = ""
+    speedup: float = Field(..., gt=1, description="of the teacher's picture time, in each setting")
+    settings: list[TransferSetting] = Field(..., min_length=2)
+
+
+AnySuite = Suite | ExportSuite | TransferSuite
+_KINDS: dict[str, type[ExportSuite] | type[TransferSuite]] = {
+    "export": ExportSuite,
+    "search-transfer": TransferSuite,
+}
+
+
 def is_recipe_field(dotted: str) -> bool:
     """Whether `section.field` names a value of the recipe; free-form mappings accept any key."""
     model: type[BaseModel] = Recipe
@@ -172,12 +198,15 @@ def load_suite(path: Path) -> Suite:
     return validate(Suite, load_yaml(path), f"suite `{path}`")
 
 
-def load_any_suite(path: Path) -> Suite | ExportSuite:
-    """Load and validate a suite file of either kind.
+def load_any_suite(path: Path) -> AnySuite:
+    """Load and validate a suite file of any kind.
 
     Raises:
         InputError: as `load_suite`.
     """
-    if load_yaml(path).get("kind") != "export":
+    kind = load_yaml(path).get("kind")
+    if kind is None:
         return load_suite(path)
-    return validate(ExportSuite, load_yaml(path), f"suite `{path}`")
+    if kind not in _KINDS:
+        raise InputError(f"`kind` of a suite must be one of {', '.join(_KINDS)}", repr(kind))
+    return validate(_KINDS[kind], load_yaml(path), f"suite `{path}`")

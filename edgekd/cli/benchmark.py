@@ -46,7 +46,7 @@ def benchmark(
     A suite with variants trains its own students first. A suite of exports measures what exporting
     takes, on a pipeline of its own.
     """
-    from edgekd.benchmark.suite import ExportSuite, load_any_suite
+    from edgekd.benchmark.suite import ExportSuite, TransferSuite, load_any_suite
     from edgekd.progress import console
     from edgekd.resources import find_yaml
     from edgekd.target import load_target
@@ -66,9 +66,18 @@ def benchmark(
     if sampler is not None:
         assignments = [*(assignments or []), f"benchmark.sampler={json.dumps(sampler)}"]
     recipe = read_recipe(config, assignments, teacher, data)
+    run = run_folder(out, f"{recipe.name}-{Path(suite).stem}", config)
+    if isinstance(chosen, TransferSuite):
+        if target or student:
+            raise InputError(
+                f"suite `{chosen.name}` names its own targets and finds its own students",
+                "--target or --student",
+                "Leave them out.",
+            )
+        _benchmark_transfer(chosen, recipe, run, as_json)
+        return
     from edgekd.jobs.benchmark import benchmark_run
 
-    run = run_folder(out, f"{recipe.name}-{Path(suite).stem}", config)
     result = benchmark_run(
         recipe, load_target(target or "onnx"), suite, student or [], run, console()
     )
@@ -76,6 +85,17 @@ def benchmark(
         print_json(result)
     else:
         print(f"report: {result['report']}")
+
+
+def _benchmark_transfer(suite: Any, recipe: Any, run: Path, as_json: bool) -> None:
+    from edgekd.jobs.search_transfer import transfer_lines, transfer_run
+    from edgekd.progress import console
+
+    result, file = transfer_run(suite, recipe, run, console())
+    if as_json:
+        print_json({**result.model_dump(mode="json"), "report": file})
+    else:
+        print("\n".join([*transfer_lines(result), f"report: {file}"]))
 
 
 def _benchmark_exports(suite: Any, targets: list[Any], run: Path, as_json: bool) -> None:

@@ -26,7 +26,11 @@ DataOption = Annotated[
 ]
 StudentOption = Annotated[
     str | None,
-    typer.Option("--student", help="Architecture: full, bk-sdm-small, …, or a StudentArch's file."),
+    typer.Option(
+        "--student",
+        help="Architecture: full, bk-sdm-small, …, or the file of one, or of a point of a search's "
+        "front. Default: the recipe's, or else a search.",
+    ),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder.")]
 TargetOption = Annotated[str, typer.Option("--target", help="Target name or target folder.")]
@@ -69,16 +73,37 @@ def read_recipe(
     return load_recipe(find_yaml("configs", config), extra)
 
 
+def parse_seconds(text: str) -> float:
+    """`90`, `90s`, `10m` or `1.5h`.
+
+    Raises:
+        InputError: anything else.
+    """
+    import re
+
+    from edgekd.errors import InputError
+
+    units = {"": 1, "s": 1, "m": 60, "h": 3600}
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise InputError("a time must be a number above 0, with s, m or h", repr(text))
+    return float(match[1]) * units[match[2]]
+
+
 def student_assignments(student: str | None) -> list[str]:
-    """What `--student` sets of a recipe: a preset, or an architecture read from a JSON file."""
+    """What `--student` sets of a recipe: a preset, or what a JSON file holds, an architecture or a
+    point of a search's front."""
     if student is None:
         return []
-    if not student.endswith(".json"):
-        return [f"student.preset={json.dumps(student)}"]
-    from edgekd.reading import read_json
+    chosen: dict[str, Any] = {"preset": None, "arch": None, "candidate": None}
+    if student.endswith(".json"):
+        from edgekd.reading import read_object
 
-    arch = json.dumps(read_json(Path(student)))
-    return ["student.preset=null", f"student.arch={arch}"]
+        found = read_object(Path(student))
+        chosen["candidate" if "arch" in found else "arch"] = found
+    else:
+        chosen["preset"] = student
+    return [f"student.{name}={json.dumps(value)}" for name, value in chosen.items()]
 
 
 def help_without_verb(context: typer.Context) -> None:

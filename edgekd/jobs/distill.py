@@ -16,14 +16,16 @@ from edgekd.files import code_key, hash_value
 from edgekd.jobs.gates import check_gates
 from edgekd.jobs.matrix import matrix
 from edgekd.jobs.phases import train_student
-from edgekd.jobs.plan import Plan, describe, with_sized_teacher
+from edgekd.jobs.plan import Plan, describe, with_sized_teacher, with_student
 from edgekd.jobs.prepare import prepare_data
 from edgekd.jobs.ranks import share
 from edgekd.progress import Progress, format_seconds
+from edgekd.recipe import Recipe
 from edgekd.run_folder import open_run
 
 if TYPE_CHECKING:
     from edgekd.jobs.forecast import Forecast
+    from edgekd.search.result import SearchResult
 
 
 def parity_prompts(data: PreparedData, count: int) -> list[str]:
@@ -93,12 +95,26 @@ def report_key(
     data: PreparedData,
     student_key: str,
     exports: dict[str, dict[str, ExportedPipeline]],
+    found: SearchResult | None,
 ) -> str:
-    """Content key of the report: suite, data and every row's own key."""
+    """Content key of the report: suite, data, every row's own key, and the search."""
     keys = {role: {name: one.key for name, one in rows.items()} for role, rows in exports.items()}
     return hash_value(
-        [code_key(), plan.suite.model_dump(), data.key, plan.teacher.key, student_key, keys]
+        [
+            [code_key(), plan.suite.model_dump(), data.key, plan.teacher.key, student_key, keys],
+            found and found.model_dump(mode="json"),
+        ]
     )
+
+
+def searched(recipe: Recipe) -> list[str]:
+    """The stage of a search, where one decides."""
+    return ["search"] if recipe.student.searched else []
+
+
+def on_card(found: SearchResult) -> str:
+    """What a student's card says of the search that found it."""
+    return f"Found by a search, {found.searched_on.sentence}: {found.chosen.reason}."
 
 
 def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
@@ -116,10 +132,13 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
     from edgekd.benchmark.run import MatrixRequest, benchmark
     from edgekd.diffusion.health import check_parts
     from edgekd.jobs.forecast import forecast
+    from edgekd.jobs.search import find_student, plan_search
     from edgekd.report.schema import read_report
 
-    clock = StageClock(["prepare", "distill", "export", "benchmark"], progress)
-    recipe, run = plan.recipe, plan.run
+    recipe, run, found = plan.recipe, plan.run, None
+    clock = StageClock(["prepare", *searched(recipe), "distill", "export", "benchmark"], progress)
+    if recipe.student.searched:
+        plan_search(plan)
     check_parts(plan.teacher)
     progress.info(f"pictures of {recipe.data.side}x{recipe.data.side} pixels")
     with open_run(run):
@@ -129,6 +148,12 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
             data, cache = prepare_data(recipe, plan.teacher.path, run, progress)
         check_count(data.validation)
         clock.use(forecast(plan))
+        if recipe.student.searched:
+            with clock.stage("search"):
+                found = find_student(plan_search(plan), cache, progress)
+            plan = with_student(plan, found.student.candidate, on_card(found))
+            describe(plan)
+            clock.use(forecast(plan))
         share(plan, cache, run / "distill")
         with clock.stage("distill"):
             student = train_student(plan, cache, run / "distill", progress)
@@ -139,9 +164,10 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
                 plan.suite,
                 matrix(plan, student, exports),
                 data,
-                key=report_key(plan, data, student.key, exports),
+                key=report_key(plan, data, student.key, exports, found),
                 curves=dict(student.curves),
                 deploy=(plan.target.runtime, plan.target.deploy),
+                search=found,
             )
             report = benchmark(request, run / "report", progress)
         headline = read_report(report.json_path).metrics

@@ -123,11 +123,13 @@ def subject_of(recipe: Recipe) -> DryRunSubject:
         InputError: whatever does not fit.
     """
     from edgekd.benchmark.suite import load_suite
+    from edgekd.search.candidate import with_given_student
     from edgekd.student.cost import unet_cost
     from edgekd.student.inspect import inspect_components
     from edgekd.student.reference import ARCHITECTURES
     from edgekd.student.resolve import full, resolve_arch
 
+    recipe = with_given_student(recipe)
     load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
     teacher = _teacher(recipe)
     if isinstance(teacher, str):

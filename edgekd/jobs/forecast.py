@@ -253,8 +253,10 @@ def forecast(plan: Plan) -> Forecast:
     vae = read_json(teacher.path / "vae" / "config.json")
     costs = Passes(teacher_macs, student_macs, vae, size)
     training = sum(phase_macs(section, phase, costs) for phase in plan.phases)
+    search = {"search": recipe.search.seconds} if recipe.student.searched else {}
     return Forecast(
         {
+            **search,
             "distill": START_SECONDS * len(plan.phases) + training / pace,
             "export": EXPORT_SECONDS * (1 + precisions),
             "benchmark": drawing / pace + ROW_SECONDS * (3 + precisions),

@@ -145,13 +145,13 @@ _TRAIN: Mapping[PhaseName, Callable[[_Work, Trained], TrainedPart]] = {
 def _assemble(plan: Plan, trained: Trained, out: Path, progress: Progress) -> StudentCheckpoint:
     """Put the trained components into the teacher's pipeline."""
     parts = [part.key for part in trained.values()]
-    key = hash_value([code_key(), plan.teacher.key, parts, plan.target.schedulers])
+    key = hash_value([code_key(), plan.teacher.key, parts, plan.target.schedulers, plan.found])
     curves: dict[str, Path] = {phase: part.metrics_path for phase, part in trained.items()}
     result = StudentCheckpoint(out, key, curves)
     if finished(out, key, progress.info) is not None:
         return result
     from edgekd.diffusion.load import load_model
-    from edgekd.student.build import save_student
+    from edgekd.student.build import add_to_card, save_student
 
     unets = [part.path.parent for part in trained.values() if part.path.name == "unet"]
     vae = trained["decoder"].path if "decoder" in trained else None
@@ -162,6 +162,8 @@ def _assemble(plan: Plan, trained: Trained, out: Path, progress: Progress) -> St
         vae,
         deployed=_deployment(plan) if "few_step" in trained else None,
     )
+    if plan.found:
+        add_to_card(out, plan.found)
     finish(out, key)
     return result
 

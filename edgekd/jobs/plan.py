@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgekd.benchmark.suite import Suite
     from edgekd.diffusion.validate import TeacherInfo
     from edgekd.jobs.gates import Gate
+    from edgekd.search.candidate import Candidate
     from edgekd.student.arch import StudentArch
 
 
@@ -29,8 +30,9 @@ class Plan:
     """A recipe, a target and a teacher that have passed every check that needs no computation.
 
     Attributes:
-        arch: of the student, with every field explicit.
+        arch: of the student, with every field explicit; the whole teacher's until a search ends.
         phases: those of the recipe that have anything to teach this student.
+        found: how a search found the student, for its card; empty: it was named.
     """
 
     recipe: Recipe
@@ -41,6 +43,7 @@ class Plan:
     run: Path
     phases: tuple[PhaseName, ...]
     gates: tuple[Gate, ...] = ()
+    found: str = ""
 
     @property
     def precisions(self) -> list[str]:
@@ -60,8 +63,11 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     from edgekd.export.registry import get_exporter
     from edgekd.jobs.gates import gates
     from edgekd.metrics.registry import load_metrics
+    from edgekd.search.candidate import with_given_student
     from edgekd.student.resolve import resolve_arch
 
+    recipe = with_given_student(recipe)
+    target = deployed_as(target, recipe.export.deploy)
     check_sources(recipe.data.sources)
     suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
     if recipe.benchmark.sampler is not None:
@@ -71,7 +77,9 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     bounds = gates(recipe, target, [metric.descriptor for metric in load_metrics()])
     config = read_json(teacher.path / "unet" / "config.json")
     arch = resolve_arch(recipe.student, config)
-    phases = needed_phases(recipe.distill, arch, config)
+    phases = tuple(recipe.distill.phases)
+    if not recipe.student.searched:
+        phases = needed_phases(recipe.distill, arch, config)
     plan = Plan(
         at_resolution(recipe, teacher), target, suite, teacher, arch, run, phases, tuple(bounds)
     )
@@ -87,6 +95,43 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
             repr(plan.precisions),
         )
     return plan
+
+
+def deployed_as(target: Target, precision: str | None) -> Target:
+    """The target with another precision that its headline figures speak of; None: its own.
+
+    Raises:
+        InputError: the target does not list it.
+    """
+    if precision is None:
+        return target
+    if precision not in target.precisions:
+        raise InputError(
+            f"`export.deploy` must be among the precisions of target `{target.name}` "
+            f"({', '.join(target.precisions)})",
+            repr(precision),
+        )
+    return target.model_copy(update={"deploy": precision})
+
+
+def with_student(plan: Plan, candidate: Candidate, found: str) -> Plan:
+    """The plan that makes the student that a search has chosen.
+
+    Args:
+        found: how, in words.
+    """
+    from edgekd.search.candidate import with_candidate
+
+    recipe = with_candidate(plan.recipe, candidate)
+    config = read_json(plan.teacher.path / "unet" / "config.json")
+    return replace(
+        plan,
+        recipe=recipe,
+        target=deployed_as(plan.target, candidate.precision),
+        arch=candidate.arch,
+        phases=needed_phases(recipe.distill, candidate.arch, config),
+        found=found,
+    )
 
 
 def needed_phases(

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgekd.files import write_text
 from edgekd.report import format as fmt
-from edgekd.report import notes, plots, tables, view
+from edgekd.report import notes, plots, search, tables, view
 from edgekd.report.pictures import Gallery, data_uri, write_sheet
 from edgekd.report.schema import Report
 from edgekd.report.svg import row_series
@@ -75,6 +75,8 @@ def page_context(report: Report, gallery: Gallery, with_plots: bool) -> dict[str
         "absent": [row for row in report.rows if row.not_executed],
         "evaluated": [row for row in report.rows if row.evaluated],
         "torch_latency": view.torch_latency(report),
+        "search": search.search_sentences(report),
+        "front": search.front_table(report),
         "busy": view.busy_warning(report),
         "environment": notes.environment_items(report),
         "notes": notes.notes(report),
@@ -89,6 +91,7 @@ def page_context(report: Report, gallery: Gallery, with_plots: bool) -> dict[str
             "quality": plots.quality_dots(report) if latency is None else latency,
             "quality_title": "Quality of each row" if latency is None else "Latency and quality",
             "raw": plots.raw_latencies(report),
+            "front": search.front_plot(report),
             "curves": plots.loss_curves(report.curves, report.rows),
             "projection": plots.projection(report),
         }

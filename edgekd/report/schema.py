@@ -16,6 +16,7 @@ from edgekd.metrics.metric import Descriptor, Figure, Place
 from edgekd.reading import read_json
 from edgekd.recipe import RowGeneration
 from edgekd.schema import validate
+from edgekd.search.result import SearchResult
 
 Points = list[tuple[float, float]]
 Curves = dict[str, dict[str, Points]]
@@ -206,6 +207,7 @@ class Report(ReportPart):
         descriptors: the metrics, in the order that they are shown in.
         real: figures of the prompts' own images.
         extractor: what image features are of.
+        search: that found the student; null: it was named.
     """
 
     schema_version: Literal[2] = 2
@@ -223,6 +225,7 @@ class Report(ReportPart):
     prompts: list[str]
     curves: Curves
     projection: Projection
+    search: SearchResult | None = None
 
     def shown(self, place: Place) -> list[Descriptor]:
         return [one for one in self.descriptors if one.shown(place)]

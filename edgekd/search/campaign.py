@@ -12,7 +12,7 @@ import numpy as np
 
 from edgekd.errors import InputError
 from edgekd.progress import Progress, Silent
-from edgekd.search.block_times import BlockTimes, corner_blocks, farthest
+from edgekd.search.block_times import BlockTimes, corner_blocks, farthest, group_of
 from edgekd.search.blocks import Block
 from edgekd.search.candidate import Candidate
 from edgekd.search.graphs import Graph, Measure, TeacherConfigs
@@ -60,15 +60,17 @@ class MeasureClock:
     def __post_init__(self) -> None:
         self.started = self.now()
 
-    def one(self, graph: Graph, share: float = 1.0) -> Measurement | None:
+    def one(self, graph: Graph, share: float = 1.0, needed: bool = False) -> Measurement | None:
         """A graph's measurement; None: there is no time for it.
 
         Args:
             share: of the budget's seconds, after which nothing is begun.
+            needed: no model can be fitted without it, whatever the budget.
         """
         spent = self.now() - self.started
         ends = spent + self.longest.get(graph.kind, 0.0)
-        if self.done >= self.budget.measurements or ends > share * self.budget.seconds:
+        spare = self.done < self.budget.measurements and ends <= share * self.budget.seconds
+        if not spare and not needed:
             return None
         (found,) = self.measure([graph])
         took = self.now() - self.started - spent
@@ -87,14 +89,15 @@ def measure_space(
     """Measure what a space is made of, and fit a model.
 
     Text encoders and decoders come first, then blocks, then whole U-Nets; more of these while the
-    report is poor. What the budget does not reach is named in the report's warnings.
+    report is poor. A text encoder, a decoder and a block of each kind and map are measured whatever
+    the budget; what it does not reach is named in the report's warnings.
 
     Args:
         candidates: a random sample of the space, in one precision.
         measure: of the target's runtime, that precision and its threads.
 
     Raises:
-        InputError: no candidates, or no time for the parts that every picture needs.
+        InputError: no candidates.
     """
     sample = list(islice(candidates, _POOL))
     if not sample:
@@ -127,23 +130,20 @@ class _Campaign:
     def parts(self) -> None:
         """Text encoders and every decoder that is offered."""
         for graph in self.configs.text_graphs():
-            found = self.clock.one(graph)
-            if found is None:
-                raise InputError(
-                    "the budget must have time for the text encoders",
-                    f"{self.clock.budget.seconds:g} s",
-                )
+            found = self.clock.one(graph, needed=True)
+            assert found is not None
             self.measured_parts.append(found)
         widths = sorted({candidate.decoder_width for candidate in self.sample}, reverse=True)
         graphs = {width: self.configs.decoder_graph(width) for width in widths}
-        self.measured_decoders = self._all("decoders", graphs, 1.0)
+        self.measured_decoders = self._all("decoders", graphs, 1.0, needed=1)
 
     def blocks(self) -> None:
         """Corners of all groups of blocks."""
         work = UNetWork(self.configs, BlockTimes({}, {}, {}, {}))
         distinct = {block for arch in self.archs for block in work.blocks(arch)}
         graphs = {block: self.configs.block_graph(block) for block in corner_blocks(distinct)}
-        self.measured_blocks = self._all("blocks", graphs, _BLOCK_SHARE)
+        groups = len({group_of(block) for block in graphs})  # the first so many are one of each
+        self.measured_blocks = self._all("blocks", graphs, _BLOCK_SHARE, needed=groups)
 
     def wholes(self) -> LatencyModel:
         """Whole U-Nets until the report is good or the budget spent."""
@@ -188,12 +188,14 @@ class _Campaign:
             turns += [index, other]
         return [self.archs[index] for index in dict.fromkeys([*turns, *range(len(self.archs))])]
 
-    def _all(self, name: str, graphs: dict[Key, Graph], share: float) -> dict[Key, Measurement]:
-        """Measurements of graphs, as many as there is time for."""
+    def _all(
+        self, name: str, graphs: dict[Key, Graph], share: float, needed: int
+    ) -> dict[Key, Measurement]:
+        """Measurements of graphs: the first `needed`, and as many more as there is time for."""
         found: dict[Key, Measurement] = {}
         with self.progress.track(f"measure {name}", len(graphs)) as advance:
             for key, graph in graphs.items():
-                one = self.clock.one(graph, share)
+                one = self.clock.one(graph, share, needed=len(found) < needed)
                 if one is None:
                     missing = len(graphs) - len(found)
                     self.left_out.append(self._budget_line(missing, len(graphs), name))

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from edgekd.files import hash_value
-from edgekd.schema import Section
+from edgekd.recipe import Recipe, StudentSection
+from edgekd.recipe_distill import PhaseName
+from edgekd.schema import Section, validate
 from edgekd.student.arch import StudentArch
 
 
@@ -57,3 +59,34 @@ class Scored:
     cost: Cost
     quality: float
     measured: bool = False
+
+
+def with_candidate(recipe: Recipe, candidate: Candidate) -> Recipe:
+    """The recipe that distils this student and no other."""
+    phases: list[PhaseName] = [name for name in recipe.distill.phases if name != "decoder"]
+    decoder = recipe.distill.decoder
+    if candidate.decoder_width < 1:
+        phases.append("decoder")
+        decoder = decoder.model_copy(update={"width": candidate.decoder_width})
+    few_step = recipe.distill.few_step.model_copy(update={"student_steps": candidate.steps})
+    taught = {"phases": phases, "few_step": few_step, "decoder": decoder}
+    return recipe.model_copy(
+        update={
+            "student": StudentSection(arch=candidate.arch.model_dump()),
+            "distill": recipe.distill.model_copy(update=taught),
+            "export": recipe.export.model_copy(update={"deploy": candidate.precision}),
+        }
+    )
+
+
+def with_given_student(recipe: Recipe) -> Recipe:
+    """The recipe with what follows from a `student.candidate`, if it has one.
+
+    Raises:
+        InputError: it is no candidate.
+    """
+    if recipe.student.candidate is None:
+        return recipe
+    return with_candidate(
+        recipe, validate(Candidate, recipe.student.candidate, "`student.candidate`")
+    )

@@ -148,6 +148,13 @@ pipeline(prompt, num_inference_steps={deployed.steps}, guidance_scale={deployed.
 """
 
 
+def add_to_card(folder: Path, text: str) -> None:
+    """Let the model card of a student's folder say one thing more."""
+    card = folder / "README.md"
+    said = card.read_text(encoding="utf-8") if card.is_file() else "# A distilled student\n"
+    write_text(card, f"{said}\n{text}\n")
+
+
 def _components(index: dict[str, Any]) -> list[str]:
     """Folders that a `model_index.json` lists, without the U-Net."""
     outside = [name for name in index if Path(name).name != name]

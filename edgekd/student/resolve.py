@@ -81,12 +81,13 @@ def resolve_arch(section: StudentSection, config: Mapping[str, Any]) -> StudentA
     """The arch that a recipe asks for, checked against its teacher, all fields explicit.
 
     Args:
-        section: `student` of a recipe: a preset's name or an arch.
+        section: `student` of a recipe: a preset's name or an arch. Where it says nothing, the
+            whole teacher stands for what a search will find.
         config: the teacher's U-Net config.
 
     Raises:
         InputError: an arch against its schema; see `preset` and `resolve` for the rest.
     """
-    if section.preset is not None:
-        return preset(section.preset, config)
-    return resolve(validate(StudentArch, section.arch or {}, "`student.arch`"), config)
+    if section.arch is not None:
+        return resolve(validate(StudentArch, section.arch, "`student.arch`"), config)
+    return preset(section.preset or FULL, config)

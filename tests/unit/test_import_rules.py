@@ -19,6 +19,7 @@ CORE |= {
     "progress",
     "recipe",
     "recipe_distill",
+    "recipe_search",
     "target",
     "libraries",
 }

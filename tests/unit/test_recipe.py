@@ -52,7 +52,10 @@ def test_shipped_recipes_are_valid(path):
             "name: a\ndistill: {steps: 1}\ndata: {split: {group_fraction: 0, image_fraction: 0}}\n",
             "> 0` must hold",
         ),
-        ("name: a\ndistill: {steps: 1}\nstudent: {preset: x, arch: {}}\n", "exactly one of"),
+        (
+            "name: a\ndistill: {steps: 1}\nstudent: {preset: x, arch: {}}\n",
+            "one student must be given",
+        ),
         ("- a\n- b\n", "must hold a mapping"),
         ("name: [\n", "must be YAML"),
         ("a: !!python/object/apply:os.system [ls]\n", "must be YAML"),

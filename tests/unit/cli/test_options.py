@@ -14,7 +14,7 @@ def _student(student, assignments=()):
 
 
 def test_a_student_is_a_preset_or_an_architectures_file(tmp_path):
-    assert _student(None).preset == "full"
+    assert _student(None).searched
     assert _student("bk-sdm-tiny").preset == "bk-sdm-tiny"
     arch = StudentArch.model_validate({"stages": [{"down": [0]}, {}], "mid": False})
     path = tmp_path / "3.json"
@@ -22,6 +22,13 @@ def test_a_student_is_a_preset_or_an_architectures_file(tmp_path):
     found = _student(str(path))
     assert found.preset is None
     assert StudentArch.model_validate(found.arch) == arch
+
+
+def test_a_student_is_a_point_of_a_front(tmp_path):
+    point = {"arch": {"stages": [{}]}, "decoder_width": 0.5, "steps": 2, "precision": "fp32"}
+    path = tmp_path / "3.json"
+    path.write_text(json.dumps(point))
+    assert _student(str(path)).candidate == point
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1'])
@@ -35,7 +42,7 @@ def test_an_architectures_file_must_hold_one(tmp_path, text):
 def test_an_assignment_may_not_contradict_the_file(tmp_path):
     path = tmp_path / "student.json"
     path.write_text(json.dumps({"stages": [{}]}))
-    with pytest.raises(InputError, match="exactly one of"):
+    with pytest.raises(InputError, match="one student must be given at most"):
         _student(str(path), ["student.preset=full"])
 
 

@@ -26,7 +26,8 @@ class Bench:
     def __init__(self, teacher: Path, folder: Path) -> None:
         self.folder, self.given = folder, {}
         self._recipe = load_recipe(
-            data_root() / "configs" / "starter.yaml", [f"teacher.path={teacher}"]
+            data_root() / "configs" / "starter.yaml",
+            [f"teacher.path={teacher}", "student.preset=full"],
         ).model_dump()
         self._unet, self._vae = load_model(teacher, "unet"), load_model(teacher, "vae")
 

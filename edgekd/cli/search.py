@@ -1,0 +1,73 @@
+"""`edgekd search`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from edgekd.cli.options import (
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    OutOption,
+    SetOption,
+    TargetOption,
+    TeacherOption,
+    parse_seconds,
+    print_json,
+    read_recipe,
+    run_folder,
+)
+
+
+def search(
+    target: TargetOption = "onnx",
+    config: ConfigOption = "starter",
+    teacher: TeacherOption = None,
+    data: DataOption = None,
+    out: OutOption = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Time for measurements and trials, as `10m`.")
+    ] = None,
+    latency_ms: Annotated[
+        float | None, typer.Option("--latency-ms", help="Goal: a picture in at most this time.")
+    ] = None,
+    speedup: Annotated[
+        float | None, typer.Option("--speedup", help="Goal: so many times the teacher's speed.")
+    ] = None,
+    measure_only: Annotated[
+        bool,
+        typer.Option(
+            "--measure-only",
+            help="Measure and fit latencies, and stop: needs no data and no trained teacher.",
+        ),
+    ] = False,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the student for a device: latency measured in its runtime, quality by removal."""
+    from edgekd.progress import console
+    from edgekd.target import load_target
+
+    asked = list(assignments or [])
+    if budget is not None:
+        asked.append(f"search.seconds={parse_seconds(budget)}")
+    for name, value in (("latency_ms", latency_ms), ("speedup", speedup)):
+        if value is not None:
+            asked.append(f"search.{name}={json.dumps(value)}")
+    asked += [f"student.{name}=null" for name in ("preset", "arch", "candidate")]
+    recipe = read_recipe(config, asked, teacher, data)
+    chosen = load_target(target)
+    from edgekd.jobs.search import measure_run, search_run
+
+    run = run_folder(out, f"{recipe.name}-{chosen.name}", config)
+    work = measure_run if measure_only else search_run
+    result = work(recipe, chosen, run, console())
+    if as_json:
+        print_json(result.model_dump(mode="json"))
+    else:
+        from edgekd.jobs.search_lines import lines
+
+        print("\n".join(lines(result, run)))

@@ -1,0 +1,150 @@
+"""What pictures cost on a search's target: measured here, in its runtime or one in its place."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekd.benchmark.graph_cost import open_measure
+from edgekd.jobs.matrix import not_executed_here
+from edgekd.jobs.plan import Plan
+from edgekd.progress import Progress
+from edgekd.search.campaign import MeasureBudget, measure_space
+from edgekd.search.candidate import Candidate, Cost
+from edgekd.search.choice import TeacherPoint
+from edgekd.search.graphs import Measure, TeacherConfigs, read_teacher_configs
+from edgekd.search.latency import LatencyModel
+from edgekd.search.measurements import Conditions, conditions_here
+
+if TYPE_CHECKING:
+    from edgekd.search.space import SearchSpace
+
+# What stands in for a runtime that does not exist on this machine: it is everywhere.
+STAND_IN = ("onnx", "fp32")
+_MOST_MEASUREMENTS = 60
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where candidates are timed.
+
+    Attributes:
+        runtimes: runtime and precision that each precision of a candidate is timed in.
+        stand_in_for: the target's runtime, where that is another; else None.
+        store: folder of the measurements.
+    """
+
+    runtimes: Mapping[str, tuple[str, str]]
+    threads: int
+    stand_in_for: str | None
+    store: Path
+
+    @property
+    def runtime(self) -> str:
+        return next(iter(self.runtimes.values()))[0]
+
+    @property
+    def conditions(self) -> list[Conditions]:
+        """What measurements here hold for."""
+        found = dict.fromkeys(self.runtimes.values())
+        return [conditions_here(runtime, own, self.threads) for runtime, own in found]
+
+
+def place_of(plan: Plan, precisions: Sequence[str], store: Path) -> Place:
+    """Where a plan's candidates are timed: in the target's runtime, if it exists here."""
+    target, threads = plan.target, plan.recipe.search.threads
+    absent = bool(not_executed_here(target.runtime))
+    runtimes = {name: STAND_IN if absent else (target.runtime, name) for name in precisions}
+    return Place(runtimes, threads, target.runtime if absent else None, store)
+
+
+@dataclass(frozen=True)
+class PictureCosts:
+    """The costs of all candidates, by their precision."""
+
+    models: Mapping[str, LatencyModel]
+
+    def predict(self, candidate: Candidate) -> Cost:
+        return self.models[candidate.precision].predict(candidate)
+
+
+class CostMeter:
+    """Measures what a search asks for; processes and temporary files live as long as it is open."""
+
+    def __init__(self, place: Place, measures: Mapping[str, Measure]) -> None:
+        self._place, self._measures = place, measures
+
+    def fit(
+        self,
+        space: SearchSpace,
+        configs: TeacherConfigs,
+        budget: MeasureBudget,
+        seed: int,
+        progress: Progress,
+    ) -> PictureCosts:
+        """Measure what the space is made of, within a budget shared by all precisions."""
+        import numpy as np
+
+        count = len(self._measures)
+        own = replace(budget, seconds=budget.seconds / count)
+        models = {}
+        for precision, measure in self._measures.items():
+            rng = np.random.default_rng(seed)
+            sample = (space.sample(rng) for _ in range(_SAMPLE))
+            candidates = (one.model_copy(update={"precision": precision}) for one in sample)
+            models[precision] = measure_space(candidates, configs, measure, own, progress)
+        return PictureCosts(models)
+
+    def whole(self, costs: PictureCosts, candidate: Candidate) -> Cost:
+        """The cost of a candidate with its own U-Net measured."""
+        model, told = costs.models[candidate.precision], costs.predict(candidate)
+        (found,) = self._measures[candidate.precision](
+            [model.measured.configs.unet_graph(candidate)]
+        )
+        expected = model.unet(candidate.arch)
+        passes = candidate.steps * (found.latency_ms - expected.latency_ms)
+        own = found.peak_bytes - found.baseline_bytes - expected.own_bytes
+        return Cost(
+            told.latency_ms + passes,
+            round(told.size_bytes + found.file_bytes - expected.size_bytes),
+            round(told.peak_bytes + own),
+        )
+
+    def teacher(self, configs: TeacherConfigs, full: Candidate, guided: bool) -> TeacherPoint:
+        """The teacher as it draws: `full.steps` steps, guided or not, in `full`'s precision."""
+        own = configs.model_copy(update={"guided": guided})
+        graphs = [*own.text_graphs(), own.decoder_graph(1.0), own.unet_graph(full)]
+        *texts, decoder, unet = self._measures[full.precision](graphs)
+        prompts = (2 if guided else 1) * sum(one.latency_ms for one in texts)
+        latency = prompts + full.steps * unet.latency_ms + decoder.latency_ms
+        size = sum(one.file_bytes for one in (*texts, decoder, unet))
+        return TeacherPoint(latency, size, configs.unet)
+
+
+# Candidates that the choice of graphs looks at.
+_SAMPLE = 512
+
+
+@contextlib.contextmanager
+def open_meter(place: Place) -> Iterator[CostMeter]:
+    """A meter for a place; what its store knows is not measured again."""
+    with contextlib.ExitStack() as stack:
+        measures = {
+            name: stack.enter_context(open_measure(place.store, runtime, own, place.threads))
+            for name, (runtime, own) in place.runtimes.items()
+        }
+        yield CostMeter(place, measures)
+
+
+def configs_of(plan: Plan, guided: bool) -> TeacherConfigs:
+    """The shapes of a plan's students."""
+    return read_teacher_configs(plan.teacher.path, guided, plan.recipe.distill.decoder.layers)
+
+
+def budget_of(plan: Plan, share: float) -> MeasureBudget:
+    """What a recipe allows to measure, in a share of its seconds."""
+    section = plan.recipe.search
+    return MeasureBudget(share * section.seconds, section.whole_unets, _MOST_MEASUREMENTS)

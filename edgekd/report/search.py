@@ -1,0 +1,108 @@
+"""The place of a search in a report: its front, its choice, and how far both can be trusted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgekd.report import format as fmt
+from edgekd.report.schema import Report
+from edgekd.report.svg import (
+    GRID,
+    INK,
+    MUTED,
+    SERIES,
+    STUDENT_SERIES,
+    new_figure,
+    styled,
+    to_markup,
+)
+from edgekd.report.tables import Table
+from edgekd.search.plot import FrontColors, plot_front
+from edgekd.search.result import FrontEntry, SearchResult, front_points
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+_MOST_ROWS = 12
+_SIZE = (8.6, 3.8)
+
+
+@styled
+def front_plot(report: Report) -> Markup | None:
+    """Expected quality over latency; None where nothing was searched."""
+    if report.search is None:
+        return None
+    figure, axes = new_figure(1, 1, _SIZE)
+    colors = FrontColors(INK, MUTED, GRID, SERIES[0], SERIES[STUDENT_SERIES[0]])
+    plot_front(axes[0], front_points(report.search), colors)
+    text = f"Front of the search over picture latency. {report.search.chosen.reason}"
+    return to_markup(figure, "search-front", text)
+
+
+def front_table(report: Report) -> Table | None:
+    """The points of the front, the chosen one among them; long fronts are thinned."""
+    if report.search is None:
+        return None
+    found = report.search
+    shown = sorted({*_spread(len(found.front)), found.chosen.index})
+    rows = [_row(found, index) for index in shown]
+    kinds = ["student" if index == found.chosen.index else "" for index in shown]
+    head = [
+        "student",
+        "latency",
+        "of the teacher's speed",
+        "expected quality",
+        "size",
+        "latency is",
+    ]
+    caption = f"Front of the search, {found.searched_on.sentence}"
+    if len(shown) < len(found.front):
+        caption += f" ({len(shown)} of {len(found.front)} points)"
+    return Table(head, rows, kinds, caption)
+
+
+def _row(found: SearchResult, index: int) -> list[str]:
+    one: FrontEntry = found.front[index]
+    chosen = " (chosen)" if index == found.chosen.index else ""
+    return [
+        f"{one.label}{chosen}",
+        fmt.milliseconds(one.latency_ms),
+        fmt.factor(one.speedup),
+        f"{one.quality:.3f}",
+        fmt.size(one.bytes),
+        "measured" if one.measured else "predicted",
+    ]
+
+
+def _spread(count: int) -> list[int]:
+    """At most `_MOST_ROWS` indices, the ends among them."""
+    most = min(count, _MOST_ROWS)
+    return [round(i * (count - 1) / max(most - 1, 1)) for i in range(most)]
+
+
+def search_sentences(report: Report) -> list[str]:
+    """Why this student, and what the figures behind that are worth."""
+    if report.search is None:
+        return []
+    found = report.search
+    predictor, on = found.predictor, found.searched_on
+    threads = "its own threads" if on.threads is None else f"{on.threads} thread(s)"
+    said = [
+        f"Chosen: {found.chosen.reason}.",
+        f"Latencies were {on.sentence} ({', '.join(on.precision)}, {threads}, {on.device}), from "
+        f"{predictor.measurements} measured graphs. {_errors(found)}",
+        "Quality is expected, not measured: from what each change does to the teacher's "
+        "predictions before any training, and from tables of steps and decoders.",
+    ]
+    return [*said, *found.notes, *(f"Note: {warning}." for warning in predictor.warnings)]
+
+
+def _errors(found: SearchResult) -> str:
+    predictor = found.predictor
+    if not predictor.held_out or predictor.median_error is None or predictor.within_10 is None:
+        return "How well they are predicted is not known."
+    return (
+        f"On {predictor.held_out} whole U-Nets that the prediction had not seen it was off by "
+        f"{predictor.median_error:.1%} in the median; {predictor.within_10:.0%} were within 10 %, "
+        f"rank correlation {predictor.spearman:.3f}."
+    )

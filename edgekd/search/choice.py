@@ -1,0 +1,209 @@
+"""Which student of a front is the one: what is asked for, the choice, and its reason in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from pydantic import Field, model_validator
+
+from edgekd.errors import GateError
+from edgekd.schema import Section
+from edgekd.search.candidate import Candidate, Cost, Scored
+from edgekd.search.describe import bytes_text, describe, milliseconds_text
+from edgekd.search.front import loss_values, non_dominated, pareto_front
+
+DEFAULT_QUALITY: Final = 0.9
+_ROUNDS = 3  # of measuring until the chosen one is among the measured
+
+
+class Goal(Section):
+    """What the student must be; without any of these, the fastest that keeps 0.9 of the quality."""
+
+    latency_ms: float | None = Field(None, gt=0, description="a picture's latency at most")
+    speedup: float | None = Field(None, gt=0, description="over the teacher's picture, at least")
+    min_quality: float | None = Field(
+        None, gt=0, le=1, description="share of the teacher's expected quality, at least"
+    )
+    max_size_bytes: int | None = Field(None, ge=1, description="size of the exported parts")
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Goal:
+        if self.latency_ms is not None and self.speedup is not None:
+            raise ValueError(
+                "one of `latency_ms` and `speedup` must be left out, "
+                f"but got {self.latency_ms:g} and {self.speedup:g}"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class TeacherPoint:
+    """The teacher as it draws today, on the same target.
+
+    Attributes:
+        latency_ms: of one picture.
+        unet_config: what students are described against.
+    """
+
+    latency_ms: float
+    size_bytes: int
+    unet_config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A point of a front, and why it is the one."""
+
+    point: Scored
+    reason: str
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A front whose chosen point was measured whole; see `settle`."""
+
+    front: tuple[Scored, ...]
+    chosen: Chosen
+
+
+def choose(front: Sequence[Scored], goal: Goal, teacher: TeacherPoint) -> Chosen:
+    """The point of a front that meets a goal best.
+
+    Raises:
+        GateError: none meets it; the message names the fastest that exists.
+    """
+    limit = _limit_ms(goal, teacher)
+    fit = [one for one in front if _fits(one, goal)]
+    within = [one for one in fit if limit is None or one.cost.latency_ms <= limit]
+    if not within:
+        raise _impossible(front, fit, goal, teacher)
+    if limit is not None:
+        point, rule = (
+            _best(within),
+            f"the best expected quality within {_limit_text(goal, teacher)}",
+        )
+    elif goal.min_quality is not None:
+        point, rule = _fastest(within), f"the fastest that keeps {_share(goal.min_quality)}"
+    else:
+        enough = [one for one in within if one.quality >= DEFAULT_QUALITY]
+        point = _fastest(enough) if enough else _best(within)
+        share = _share(DEFAULT_QUALITY)
+        rule = (
+            f"the fastest that keeps {share}"
+            if enough
+            else (f"the best expected quality, as none keeps {share}")
+        )
+    if goal.max_size_bytes is not None:
+        rule += f", in at most {bytes_text(goal.max_size_bytes)}"
+    return Chosen(point, f"{rule}: {describe(point.candidate, teacher.unet_config)}")
+
+
+def _fits(one: Scored, goal: Goal) -> bool:
+    """Whether quality and size are as asked for."""
+    size = goal.max_size_bytes is None or one.cost.size_bytes <= goal.max_size_bytes
+    return size and (goal.min_quality is None or one.quality >= goal.min_quality)
+
+
+def _limit_ms(goal: Goal, teacher: TeacherPoint) -> float | None:
+    return teacher.latency_ms / goal.speedup if goal.speedup is not None else goal.latency_ms
+
+
+def _limit_text(goal: Goal, teacher: TeacherPoint) -> str:
+    text = milliseconds_text(_limit_ms(goal, teacher) or 0.0)
+    if goal.speedup is None:
+        return text
+    return f"{text} ({goal.speedup:g}x the teacher's {milliseconds_text(teacher.latency_ms)})"
+
+
+def _share(quality: float) -> str:
+    return f"at least {quality:g} of the teacher's expected quality"
+
+
+def _fastest(points: Sequence[Scored]) -> Scored:
+    return min(points, key=lambda one: (one.cost.latency_ms, -one.quality))
+
+
+def _best(points: Sequence[Scored]) -> Scored:
+    return max(points, key=lambda one: (one.quality, -one.cost.latency_ms))
+
+
+def _impossible(
+    front: Sequence[Scored], fit: Sequence[Scored], goal: Goal, teacher: TeacherPoint
+) -> GateError:
+    demands = []
+    if _limit_ms(goal, teacher) is not None:
+        demands.append(f"draw a picture within {_limit_text(goal, teacher)}")
+    if goal.min_quality is not None:
+        demands.append(f"keep {_share(goal.min_quality)}")
+    if goal.max_size_bytes is not None:
+        demands.append(f"fit into {bytes_text(goal.max_size_bytes)}")
+    wanted = " and ".join(demands)
+    if not front:
+        return GateError(f"some student must {wanted}", "no candidate at all")
+    fastest = _fastest(fit or front)
+    found = (
+        f"{milliseconds_text(fastest.cost.latency_ms)} from the fastest that exists"
+        f"{' with that' if fit and len(demands) > 1 else ''} "
+        f"(quality {fastest.quality:.2f}, {bytes_text(fastest.cost.size_bytes)}: "
+        f"{describe(fastest.candidate, teacher.unet_config)})"
+    )
+    if not fit:
+        smallest = min(one.cost.size_bytes for one in front)
+        found += (
+            f", a quality of {_best(front).quality:.2f} at most and {bytes_text(smallest)} at least"
+        )
+    return GateError(f"some student must {wanted}", found)
+
+
+def finalists(front: Sequence[Scored], chosen: Scored, count: int) -> tuple[Scored, ...]:
+    """Whom to measure whole: the chosen, its neighbours on the front, and both ends.
+
+    Neighbours are those of latency and quality alone; what is on the front for its size is none.
+
+    Args:
+        count: how many at most; the chosen first, then its two neighbours, the ends, and further
+            neighbours.
+    """
+    plane = [front[row] for row in non_dominated(loss_values(front)[:, :2])]
+    place = plane.index(chosen)
+    near = [
+        plane[place + side * step]
+        for step in range(1, len(plane))
+        for side in (-1, 1)
+        if 0 <= place + side * step < len(plane)
+    ]
+    return tuple(dict.fromkeys([chosen, *near[:2], plane[0], plane[-1], *near[2:]]))[:count]
+
+
+def settle(
+    points: Sequence[Scored],
+    goal: Goal,
+    teacher: TeacherPoint,
+    measure: Callable[[Sequence[Candidate]], Sequence[Cost]],
+    count: int,
+) -> Settled:
+    """Measure the finalists whole, and choose again, until the chosen one was measured.
+
+    Args:
+        points: everything that was scored: where a finalist is slower than was predicted,
+            another may take its place on the front.
+        count: finalists of a round.
+
+    Raises:
+        GateError: as `choose`.
+    """
+    known = {one.candidate: one for one in points}
+    for _ in range(_ROUNDS):
+        front = pareto_front(known.values())
+        chosen = choose(front, goal, teacher)
+        if chosen.point.measured:
+            return Settled(front, chosen)
+        able = [one for one in front if _fits(one, goal)]
+        ask = [one for one in finalists(able, chosen.point, count) if not one.measured]
+        for one, cost in zip(ask, measure([one.candidate for one in ask]), strict=True):
+            known[one.candidate] = replace(one, cost=cost, measured=True)
+    front = pareto_front(known.values())
+    measured = [one for one in front if one.measured]
+    return Settled(front, choose(measured, goal, teacher))

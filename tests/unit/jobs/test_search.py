@@ -1,0 +1,122 @@
+"""What a recipe may ask of a search, and what it tells."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd.errors import InputError
+from edgekd.jobs.distill import on_card
+from edgekd.jobs.plan import make_plan, with_student
+from edgekd.jobs.search import plan_search
+from edgekd.jobs.search_lines import lines
+from edgekd.recipe import load_recipe
+from edgekd.resources import data_root
+from edgekd.search.candidate import Candidate, with_given_student
+from edgekd.search.result import SearchResult
+from edgekd.student.resolve import preset
+from edgekd.target import load_target
+
+
+@pytest.fixture
+def planned(tiny_teacher, tmp_path):
+    """A plan of the default recipe with some fields set."""
+
+    def make(*assignments: str, target: str = "onnx") -> Any:
+        path = data_root() / "configs" / "starter.yaml"
+        recipe = load_recipe(path, [f"teacher.path={tiny_teacher}", *assignments])
+        return make_plan(recipe, load_target(target), tmp_path / "run")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("assignments", "said"),
+    [
+        (["search.latency_ms=40", "search.speedup=20"], "one of `latency_ms` and `speedup`"),
+        (["search.precisions=[int4]"], "among the precisions of target `onnx`"),
+        (["search.short_steps=10"], "must come with a goal of latency"),
+        (["search.steps=[0]"], "search.steps"),
+        (["search.widths=[1.5]"], "search.widths"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(planned, assignments, said):
+    with pytest.raises(InputError, match=said):
+        plan_search(planned(*assignments))
+
+
+def test_steps_and_decoders_are_searched_where_they_are_taught(planned):
+    dimensions = plan_search(planned()).space.dimensions
+    assert set(dimensions["steps"]) == {1, 2, 4}
+    assert 0.5 in dimensions["decoder_width"]
+    plain = plan_search(planned("distill.phases=[kd]"))
+    assert plain.space.dimensions["steps"] == (25,)  # the suite's
+    assert plain.space.dimensions["decoder_width"] == (1.0,)
+    assert plain.guided
+    assert not plan_search(planned()).guided
+
+
+def test_another_runtime_stands_in_for_one_that_is_not_here(planned):
+    place = plan_search(planned(target="coreml")).place
+    assert place.runtime == "onnx"
+    assert place.stand_in_for == "coreml"
+    own = plan_search(planned("search.precisions=[fp32,int8]")).place
+    assert own.runtimes == {"fp32": ("onnx", "fp32"), "int8": ("onnx", "int8")}
+    assert own.stand_in_for is None
+
+
+def _candidate(plan: Any, **changed: Any) -> Candidate:
+    from edgekd.reading import read_json
+
+    config = read_json(plan.teacher.path / "unet" / "config.json")
+    values = {"decoder_width": 0.5, "steps": 4, "precision": "int8", **changed}
+    return Candidate(arch=preset("bk-sdm-small", config), **values)
+
+
+def test_a_found_student_decides_what_is_taught_and_deployed(planned):
+    plan = planned()
+    candidate = _candidate(plan, decoder_width=0.25)
+    found = with_student(plan, candidate, "found")
+    assert found.arch == candidate.arch
+    assert found.phases == ("kd", "few_step", "decoder")
+    assert found.recipe.distill.few_step.student_steps == 4
+    assert found.recipe.distill.decoder.width == 0.25
+    assert found.target.deploy == "int8"
+    own_decoder = with_student(plan, _candidate(plan, decoder_width=1.0), "found")
+    assert own_decoder.phases == ("kd", "few_step")
+
+
+def test_a_point_of_a_front_is_the_same_student(planned):
+    plan = planned()
+    candidate = _candidate(plan)
+    section = plan.recipe.student.model_copy(update={"candidate": candidate.model_dump()})
+    given = with_given_student(plan.recipe.model_copy(update={"student": section}))
+    assert given == with_student(plan, candidate, "").recipe
+
+
+def _result(candidate: Candidate, **searched_on: Any) -> SearchResult:
+    point = {
+        **candidate.model_dump(), "latency_ms": 45.2, "measured": True, "quality": 0.91,
+        "bytes": 10_000_000, "peak_bytes": 10, "speedup": 20.0, "label": "4 steps",
+        "file": "front/0.json",
+    }  # fmt: skip
+    on = {"runtime": "onnx", "precision": ["fp32"], "threads": 1, "device": "a cpu"}
+    return SearchResult.model_validate(
+        {
+            "predictor": {"held_out": 8, "measurements": 40, "median_error": 0.02,
+                          "p90_error": 0.05, "within_10": 1.0, "spearman": 0.99, "form": "linear"},
+            "searched_on": {**on, **searched_on},
+            "teacher": {"latency_ms": 905.0, "bytes": 20},
+            "candidates_per_second": 3000.0, "candidates": 100, "trials": 10, "study": "s",
+            "storage": "sqlite", "front": [point], "chosen": {"index": 0, "reason": "the best"},
+        }
+    )  # fmt: skip
+
+
+def test_every_text_says_where_it_was_searched(planned):
+    found = _result(_candidate(planned()), stand_in_for="coreml")
+    assert "searched on onnx, not on coreml" in on_card(found)
+    told = "\n".join(lines(found, Path("run")))
+    assert "searched on onnx, not on coreml; teacher: 905 ms" in told
+    assert ">*    45.2 ms    20.0x    0.910  4 steps (front/0.json)" in told
+    assert "on 8 unseen U-Nets off by 2.0% (median), 100% within 10 %" in told

@@ -1,0 +1,90 @@
+"""Expected quality: one factor for each thing that a student loses."""
+
+import math
+import time
+
+import pytest
+
+from edgekd.search.candidate import Candidate
+from edgekd.search.effects import Effects
+from edgekd.search.proxy import Proxy, kept_after_distillation
+from edgekd.search.tables import QualityTables
+from edgekd.student.arch import StageArch, StudentArch
+
+TABLES = QualityTables(
+    measured="a test",
+    steps={2: 0.8, 4: 1.0},
+    decoder_width={0.5: 0.9, 1.0: 1.0},
+    precision={"fp32": 1.0, "int8": 0.7},
+    slope=2.0,
+)
+EFFECTS = Effects({("mid", False): 0.25, ("pairs", 1): 0.5}, {})
+
+
+class TinySpace:
+    """Two dimensions of the U-Net, and the three of drawing."""
+
+    @property
+    def dimensions(self):
+        return {
+            "pairs": (2, 1),
+            "mid": (True, False),
+            "decoder_width": (1.0, 0.5),
+            "precision": ("fp32", "int8"),
+            "steps": (4, 2),
+        }
+
+    def candidate(self, choices):
+        down = tuple(range(choices["pairs"]))
+        arch = StudentArch(stages=(StageArch(down=down),), mid=choices["mid"])
+        rest = {name: choices[name] for name in ("decoder_width", "steps", "precision")}
+        return Candidate(arch=arch, **rest)
+
+    def choices(self, candidate):
+        stage, mid = candidate.arch.stages[0], candidate.arch.mid
+        unet = {"pairs": len(stage.down), "mid": mid}
+        return unet | {name: getattr(candidate, name) for name in list(self.dimensions)[2:]}
+
+
+SPACE = TinySpace()
+
+
+def quality(**choices):
+    own = {name: options[0] for name, options in SPACE.dimensions.items()}
+    return Proxy(SPACE, EFFECTS, TABLES).quality(SPACE.candidate({**own, **choices}))
+
+
+def test_the_teacher_keeps_all():
+    assert quality() == 1
+
+
+def test_kept_falls_with_damage_from_one_towards_zero():
+    assert kept_after_distillation(0, 2) == 1
+    assert kept_after_distillation(0.5, 2) == pytest.approx(math.exp(-1))
+    assert 0 < kept_after_distillation(20, 2) < kept_after_distillation(1, 2)
+
+
+def test_every_dimension_is_one_factor():
+    assert quality(mid=False) == pytest.approx(math.exp(-0.5))
+    assert quality(pairs=1, mid=False) == pytest.approx(math.exp(-1.5))
+    assert quality(steps=2) == pytest.approx(0.8)
+    assert quality(decoder_width=0.5) == pytest.approx(0.9)
+    assert quality(precision="int8") == pytest.approx(0.7)
+    together = quality(mid=False, steps=2, decoder_width=0.5, precision="int8")
+    assert together == pytest.approx(math.exp(-0.5) * 0.8 * 0.9 * 0.7)
+
+
+def test_it_says_where_the_tables_were_measured():
+    assert Proxy(SPACE, EFFECTS, TABLES).measured == "a test"
+
+
+def test_a_candidate_takes_well_below_a_millisecond():
+    own = {name: options[0] for name, options in SPACE.dimensions.items()}
+    proxy, candidate = Proxy(SPACE, EFFECTS, TABLES), SPACE.candidate({**own, "mid": False})
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        for _ in range(50):
+            proxy.quality(candidate)
+        times.append(time.perf_counter() - start)
+    assert min(times) / 50 < 2e-4
