@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.benchmark.graph_timing import TimedGraph, TimingOrder, time_graph, typical
+from edgekd.benchmark.graph_timing import Rounds, TimedGraph, TimingOrder, time_graph, typical
 from edgekd.errors import InputError
 from edgekd.processes.child import Child
 from edgekd.processes.scratch import scratch_folder
@@ -55,7 +55,14 @@ class GraphTimer:
         reference: how the reference graph's own measurement is had; set before the first graph.
     """
 
-    def __init__(self, conditions: Conditions, folder: Path, children: contextlib.ExitStack):
+    def __init__(
+        self,
+        conditions: Conditions,
+        folder: Path,
+        children: contextlib.ExitStack,
+        rounds: Rounds,
+    ) -> None:
+        self._rounds = rounds
         self._conditions = conditions
         self._folder = folder
         self._children = children
@@ -74,7 +81,7 @@ class GraphTimer:
             reference = self._reference_folder()
             order = TimingOrder(
                 graph.component, folder, reference, self._conditions.runtime,
-                self._conditions.precision, self._conditions.threads,
+                self._conditions.precision, self._conditions.threads, self._rounds,
             )  # fmt: skip
             timed = self._time_block(order) if graph.block else self._time_whole(order)
         finally:
@@ -114,9 +121,14 @@ class GraphTimer:
 
 
 @contextlib.contextmanager
-def open_measure(folder: Path, runtime: str, precision: str, threads: int) -> Iterator[Measure]:
+def open_measure(
+    folder: Path, runtime: str, precision: str, threads: int, rounds: Rounds | None = None
+) -> Iterator[Measure]:
     """A `Measure` on this machine: what is stored in `folder` under its conditions is not measured
     again, and what is new is stored.
+
+    Args:
+        rounds: how long each graph is timed; None: so that a few percent are told apart.
 
     Raises:
         InputError: a runtime that does not execute here.
@@ -126,7 +138,7 @@ def open_measure(folder: Path, runtime: str, precision: str, threads: int) -> It
         raise InputError("graphs must be timed in a runtime that executes here", runtime)
     store = MeasurementStore(folder, conditions_here(runtime, precision, threads))
     with scratch_folder() as scratch, contextlib.ExitStack() as children:
-        timer = GraphTimer(store.conditions, scratch, children)
+        timer = GraphTimer(store.conditions, scratch, children, rounds or Rounds())
         yield _Referenced(timer, StoredMeasure(timer, store))
 
 

@@ -23,11 +23,23 @@ from edgekd.runtime.registry import runtimes
 
 INPUTS_FILE = "inputs.safetensors"  # one call's, beside the converted graph
 _LEAST_ROUNDS, _MOST_ROUNDS = 9, 60
-_BATCH_SECONDS = 0.5  # of one batch of rounds, the reference's share included
-_BATCHES = 4  # of rounds, while the median is not known well enough
-_KNOWN_WELL = 0.01  # standard error of the median over the median
 _SHARE = 0.4  # the shorter of graph and reference is repeated to this share of the other's time
 _OUTLIER = 4.0  # deviations from the median, by the median absolute deviation
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How long a graph is timed.
+
+    Attributes:
+        seconds: of one batch of rounds on an idle machine, the reference's share included.
+        batches: of rounds at most, while the median is not known well enough.
+        known_well: standard error of the median over the median.
+    """
+
+    seconds: float = 0.4
+    batches: int = 4
+    known_well: float = 0.015
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class TimingOrder:
     runtime: str
     precision: str
     threads: int
+    rounds: Rounds = Rounds()
 
 
 @dataclass(frozen=True)
@@ -71,14 +84,17 @@ def time_graph(order: TimingOrder) -> TimedGraph:
         "graph": _repeated(graph, counts["graph"]),
         "reference": _repeated(reference, counts["reference"]),
     }
-    rounds = int(1e3 * _BATCH_SECONDS / (counts["graph"] * first + counts["reference"] * unit))
+    rounds = int(
+        1e3 * order.rounds.seconds / (counts["graph"] * first + counts["reference"] * unit)
+    )
     rounds = min(max(rounds, _LEAST_ROUNDS), _MOST_ROUNDS)
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for batch in range(_BATCHES):
+    for batch in range(order.rounds.batches):
         for name, latency in time_interleaved(calls, 0 if batch else 1, rounds).items():
             samples = _samples(latency, order.threads)
             times[name] += [sample / counts[name] for sample in samples]
-        if median_error(np.divide(times["graph"], times["reference"])) < _KNOWN_WELL:
+        ratios = np.divide(times["graph"], times["reference"])
+        if median_error(ratios) < order.rounds.known_well:
             break
     return TimedGraph(tuple(times["graph"]), tuple(times["reference"]), baseline, peak)
 

@@ -145,7 +145,18 @@ def unet_blocks(plan: StudentPlan, latent_size: tuple[int, int], tokens: int) ->
         latent_size: height and width of the latents.
         tokens: length of `encoder_hidden_states`.
     """
-    return Counter(_Walk(plan, latent_size, tokens).blocks())
+    walk = _Walk(plan, latent_size, tokens)
+    return Counter(block for s in range(len(plan.stages)) for block in walk.stage(s))
+
+
+def stage_blocks(
+    plan: StudentPlan, s: int, latent_size: tuple[int, int], tokens: int
+) -> Counter[Block]:
+    """The blocks of one stage; the outermost has stem and head, the innermost the mid block.
+
+    They hang on the stage, the widths of its neighbours, and on what else is said here.
+    """
+    return Counter(_Walk(plan, latent_size, tokens).stage(s))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -171,20 +182,23 @@ class _Walk:
             height, width = self.sides[-1]
             self.sides.append((-(-height // 2), -(-width // 2)))
 
-    def blocks(self) -> Iterator[Block]:
+    def stage(self, s: int) -> Iterator[Block]:
+        yield from self._down(s)
+        if s == 0:
+            yield from self._ends()
+        if s == self.plan.last and self.plan.mid is not None:
+            yield from self._mid(len(self.plan.mid))
+        yield from self._up(s)
+
+    def _ends(self) -> Iterator[Block]:
         shape, width, side = self.shape, self.widths[0], self.sides[0]
-        groups, time = shape.groups, shape.time_dim
         yield _block(
-            "stem", shape.in_channels, width, side, groups, time,
+            "stem", shape.in_channels, width, side, shape.groups, shape.time_dim,
             kernel=shape.conv_in_kernel,
         )  # fmt: skip
-        for s in range(len(self.widths)):
-            yield from self._down(s)
-        if self.plan.mid is not None:
-            yield from self._mid(len(self.plan.mid))
-        for s in reversed(range(len(self.widths))):
-            yield from self._up(s)
-        yield _block("head", width, shape.out_channels, side, groups, kernel=shape.conv_out_kernel)
+        yield _block(
+            "head", width, shape.out_channels, side, shape.groups, kernel=shape.conv_out_kernel
+        )
 
     def _down(self, s: int) -> Iterator[Block]:
         width = self.widths[s]

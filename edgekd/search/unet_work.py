@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from edgekd.search.block_times import F64, BlockTimes
-from edgekd.search.blocks import Block, unet_blocks
+from edgekd.search.blocks import Block, stage_blocks, unet_blocks
 from edgekd.search.graphs import TeacherConfigs
 from edgekd.student.arch import Indices, StudentArch
 from edgekd.student.plan import Pair, StagePlan, StudentPlan, plan_student
@@ -59,35 +60,49 @@ def _pairs(
 
 @dataclass(frozen=True)
 class UNetWork:
-    """Features of U-Nets of one teacher."""
+    """Features of U-Nets of one teacher.
+
+    They are sums over stages, which many candidates have in common: each is walked once.
+    """
 
     configs: TeacherConfigs
     times: BlockTimes
     _shapes: list[UNetShape] = field(default_factory=list)
-    _contributions: dict[Block, F64] = field(default_factory=dict)
+    _stages: dict[Hashable, F64] = field(default_factory=dict)
 
     def row(self, arch: StudentArch) -> F64:
         """The features of a U-Net, in the order of `COLUMNS`."""
-        total = np.zeros(len(COLUMNS))
-        for block, count in self.blocks(arch).items():
-            total += self._contribution(block) * count
+        total, stages, last = np.zeros(len(COLUMNS)), arch.stages, len(arch.stages) - 1
+        for s, stage in enumerate(stages):
+            around = (stages[max(s - 1, 0)].width, stages[min(s + 1, last)].width)
+            mid = (arch.mid, arch.mid_transformers) if s == last else None
+            key = (s, stage, around, mid)
+            if key not in self._stages:
+                self._stages[key] = self._stage(arch, s)
+            total += self._stages[key]
         return total
 
     def rows(self, archs: list[StudentArch]) -> F64:
         """One row for each arch."""
         return np.array([self.row(arch) for arch in archs]).reshape(len(archs), len(COLUMNS))
 
-    def blocks(self, arch: StudentArch) -> Mapping[Block, int]:
+    def blocks(self, arch: StudentArch) -> Counter[Block]:
         """The blocks of a U-Net, and how often it has each."""
+        return unet_blocks(self._plan(arch), self.configs.latent_size, self.configs.tokens)
+
+    def _plan(self, arch: StudentArch) -> StudentPlan:
         if not self._shapes:
             self._shapes.append(read_shape(self.configs.unet))
-        plan = explicit_plan(arch, self._shapes[0], self.configs.unet)
-        return unet_blocks(plan, self.configs.latent_size, self.configs.tokens)
+        return explicit_plan(arch, self._shapes[0], self.configs.unet)
 
-    def _contribution(self, block: Block) -> F64:
-        if block not in self._contributions:
-            row, time = np.zeros(len(COLUMNS)), self.times(block)
-            row[0] = row[_COLUMN[block.kind]] = time
-            row[5:] = 1, block.sizes.parameters / _MILLION
-            self._contributions[block] = row
-        return self._contributions[block]
+    def _stage(self, arch: StudentArch, s: int) -> F64:
+        configs, total = self.configs, np.zeros(len(COLUMNS))
+        for block, count in stage_blocks(
+            self._plan(arch), s, configs.latent_size, configs.tokens
+        ).items():
+            time = self.times(block) * count
+            total[0] += time
+            total[_COLUMN[block.kind]] += time
+            total[5] += count
+            total[PARAMETERS] += count * block.sizes.parameters / _MILLION
+        return total

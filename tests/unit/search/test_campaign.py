@@ -3,6 +3,7 @@ from fixtures.graph_costs import DECODERS, LawfulDevice, random_candidates, star
 
 from edgekd.errors import InputError
 from edgekd.progress import Silent
+from edgekd.search.block_times import group_of
 from edgekd.search.campaign import MeasureBudget, MeasureClock, _Campaign, measure_space
 
 
@@ -78,9 +79,13 @@ def test_blocks_leave_time_for_whole_unets():
     assert any("blocks were not measured" in line for line in model.report.warnings)
 
 
-def test_a_budget_without_time_is_refused():
-    with pytest.raises(InputError, match="text encoders"):
-        measured_in(SlowDevice(), MeasureBudget(-1))
+def test_a_budget_without_time_has_what_a_model_cannot_do_without():
+    device = SlowDevice()
+    model = measured_in(device, MeasureBudget(0))
+    groups = {group_of(graph.block) for graph in device.asked if graph.block is not None}
+    assert len(device.asked) == 2 + len(groups)
+    assert model.report.form == "scale"
+    assert len(model.report.warnings) >= 3  # decoders, blocks, U-Nets
 
 
 def test_an_empty_space_is_refused():
