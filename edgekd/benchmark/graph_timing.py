@@ -22,8 +22,10 @@ from edgekd.runtime.options import read_options
 from edgekd.runtime.registry import runtimes
 
 INPUTS_FILE = "inputs.safetensors"  # one call's, beside the converted graph
-_LEAST_ROUNDS, _MOST_ROUNDS = 9, 60
-_SHARE = 0.4  # the shorter of graph and reference is repeated to this share of the other's time
+_LEAST_ROUNDS, _MOST_ROUNDS = 7, 60
+_LONG_MS = 1000.0  # a round that takes longer averages over what disturbs it: few are enough
+_LEAST_LONG_ROUNDS = 3
+_SHARE = 0.3  # the shorter of graph and reference is repeated to this share of the other's time
 _OUTLIER = 4.0  # deviations from the median, by the median absolute deviation
 
 
@@ -33,7 +35,7 @@ class Rounds:
 
     Attributes:
         seconds: of one batch of rounds on an idle machine, the reference's share included.
-        batches: of rounds at most, while the median is not known well enough.
+        batches: of rounds at most, while the median is not known well enough and they are short.
         known_well: standard error of the median over the median.
     """
 
@@ -84,17 +86,16 @@ def time_graph(order: TimingOrder) -> TimedGraph:
         "graph": _repeated(graph, counts["graph"]),
         "reference": _repeated(reference, counts["reference"]),
     }
-    rounds = int(
-        1e3 * order.rounds.seconds / (counts["graph"] * first + counts["reference"] * unit)
-    )
-    rounds = min(max(rounds, _LEAST_ROUNDS), _MOST_ROUNDS)
+    round_ms = counts["graph"] * first + counts["reference"] * unit
+    least = _LEAST_LONG_ROUNDS if round_ms > _LONG_MS else _LEAST_ROUNDS
+    rounds = min(max(int(1e3 * order.rounds.seconds / round_ms), least), _MOST_ROUNDS)
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for batch in range(order.rounds.batches):
-        for name, latency in time_interleaved(calls, 0 if batch else 1, rounds).items():
+    for _ in range(order.rounds.batches):
+        for name, latency in time_interleaved(calls, 0, rounds).items():
             samples = _samples(latency, order.threads)
             times[name] += [sample / counts[name] for sample in samples]
         ratios = np.divide(times["graph"], times["reference"])
-        if median_error(ratios) < order.rounds.known_well:
+        if median_error(ratios) < order.rounds.known_well or round_ms > _LONG_MS:
             break
     return TimedGraph(tuple(times["graph"]), tuple(times["reference"]), baseline, peak)
 

@@ -21,12 +21,12 @@ from edgekd.progress import Progress
 from edgekd.schema import Section
 from edgekd.search.agreement import Calibration
 from edgekd.search.candidate import Candidate
+from edgekd.search.dimensions import Choice, Choices
 from edgekd.search.figures import KeptFigures
 from edgekd.student.arch import StudentArch
 from edgekd.student.build import build_student
 from edgekd.student.importance import Importance
 
-Choice = str | int | float | bool
 Change = tuple[str, Choice]  # a dimension, and what was chosen there instead of the teacher's own
 Key = TypeVar("Key", Change, tuple[Change, Change])
 
@@ -51,9 +51,9 @@ class ChoiceSpace(Protocol):
     @property
     def dimensions(self) -> Mapping[str, tuple[Choice, ...]]: ...
 
-    def candidate(self, choices: Mapping[str, Choice]) -> Candidate: ...
+    def candidate(self, choices: Choices) -> Candidate: ...
 
-    def choices(self, candidate: Candidate) -> Mapping[str, Choice]:
+    def choices(self, candidate: Candidate) -> Choices:
         """Choices that give a candidate; the teacher's own where a dimension has no effect."""
 
 

@@ -4,12 +4,19 @@ import math
 import time
 
 import pytest
+from fixtures.teachers import SMALL_VAE
+from fixtures.unets import THREE
 
+from edgekd.progress import Silent
 from edgekd.search.candidate import Candidate
-from edgekd.search.effects import Effects
+from edgekd.search.dimensions import SpaceSettings
+from edgekd.search.effects import Effects, EffectSettings, measure_effects
 from edgekd.search.proxy import Proxy, kept_after_distillation
+from edgekd.search.space import SearchSpace
 from edgekd.search.tables import QualityTables
 from edgekd.student.arch import StageArch, StudentArch
+from edgekd.student.cost import unet_cost
+from edgekd.student.resolve import full
 
 TABLES = QualityTables(
     measured="a test",
@@ -72,6 +79,31 @@ def test_every_dimension_is_one_factor():
     assert quality(precision="int8") == pytest.approx(0.7)
     together = quality(mid=False, steps=2, decoder_width=0.5, precision="int8")
     assert together == pytest.approx(math.exp(-0.5) * 0.8 * 0.9 * 0.7)
+
+
+class SizeMeter:
+    """A stand-in for measurements: damage grows with what is gone, and does not add up."""
+
+    whole = unet_cost(full(THREE), THREE, (8, 8), 5).parameters
+
+    def knows(self, arch):
+        return True
+
+    def damage(self, arch):
+        kept = unet_cost(arch, THREE, (8, 8), 5).parameters / self.whole
+        return math.sqrt(1 - kept)
+
+
+def test_all_that_was_measured_composes_to_itself_in_the_search_space():
+    """Whatever else a change brings with it: a width without a mid block, a stage that attends."""
+    space = SearchSpace(SpaceSettings(THREE, SMALL_VAE, (4,), ("fp32",)))
+    effects = measure_effects(SizeMeter(), space, EffectSettings(pairs=1000), Silent())
+    proxy = Proxy(space, effects, TABLES)
+    assert len(effects.joint) > 50
+    for changes in [(change,) for change in effects.single] + list(effects.joint):
+        candidate = space.candidate({**space.full(), **dict(changes)})
+        expected = SizeMeter().damage(candidate.arch)
+        assert proxy.damage(candidate) == pytest.approx(expected, abs=1e-9), changes
 
 
 def test_it_says_where_the_tables_were_measured():
