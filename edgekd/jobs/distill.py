@@ -132,7 +132,8 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
     from edgekd.benchmark.run import MatrixRequest, benchmark
     from edgekd.diffusion.health import check_parts
     from edgekd.jobs.forecast import forecast
-    from edgekd.jobs.search import find_student, plan_search
+    from edgekd.jobs.search import find_student
+    from edgekd.jobs.search_plan import plan_search
     from edgekd.report.schema import read_report
 
     recipe, run, found = plan.recipe, plan.run, None

@@ -11,8 +11,9 @@ from edgekd.file_record import finish
 from edgekd.files import hash_value, write_json
 from edgekd.jobs.plan import describe, make_plan, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
-from edgekd.jobs.search import SEARCH, SearchPlan, find_student, picture_costs, plan_search
+from edgekd.jobs.search import find_student, picture_costs
 from edgekd.jobs.search_cost import open_meter
+from edgekd.jobs.search_plan import SEARCH, SearchPlan, plan_search
 from edgekd.measure.environment import environment
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe

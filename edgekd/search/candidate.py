@@ -25,10 +25,15 @@ class Candidate(Section):
     )
     steps: int = Field(..., ge=1, description="denoising steps of a picture")
     precision: str = Field(..., description="of the target's runtime")
+    intact: bool = Field(
+        False,
+        description="its U-Net predicts as its teacher's before any training: `kd` has nothing to "
+        "restore",
+    )
 
     def key(self) -> str:
-        """Hash of its content."""
-        return hash_value(self.model_dump())
+        """Hash of what it is, not of what is known of it."""
+        return hash_value(self.model_dump(exclude={"intact"}))
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class Scored:
 def with_candidate(recipe: Recipe, candidate: Candidate) -> Recipe:
     """The recipe that distils this student and no other."""
     phases: list[PhaseName] = [name for name in recipe.distill.phases if name != "decoder"]
+    if candidate.intact and "few_step" in phases:
+        phases = [name for name in phases if name != "kd"]
     decoder = recipe.distill.decoder
     if candidate.decoder_width < 1:
         phases.append("decoder")

@@ -13,6 +13,10 @@ from edgekd.search.candidate import Candidate
 from edgekd.search.effects import ChoiceSpace, Effects, compose
 from edgekd.search.tables import QualityTables
 
+# Of an intact student. Those of the starter that differ less from their teacher's predictions than
+# this, of a scale on which a removed outer pair is 0.57, came out no better with `kd` than without.
+INTACT_DAMAGE = 0.01
+
 
 def kept_after_distillation(damage: float, slope: float) -> float:
     """`exp(-slope * damage)`: 1 for the teacher itself."""
@@ -48,6 +52,10 @@ class Proxy:
             if chosen[name] != own and (name, chosen[name]) in single
         ]
         return compose(changes, self._effects)
+
+    def is_intact(self, candidate: Candidate) -> bool:
+        """Whether the candidate's U-Net predicts as its teacher's."""
+        return self.damage(candidate) < INTACT_DAMAGE
 
     def quality(self, candidate: Candidate) -> float:
         """Share of the teacher's quality that the candidate is expected to keep, in (0, 1]."""

@@ -56,6 +56,7 @@ class FrontEntry(Section):
     decoder_width: float
     steps: int
     precision: str
+    intact: bool = Field(..., description="its U-Net needs no `kd`")
     latency_ms: float = Field(..., gt=0, description="of a whole picture")
     measured: bool = Field(..., description="on the whole graphs; else predicted")
     quality: float = Field(..., ge=0, description="expected share of the teacher's")
@@ -72,6 +73,7 @@ class FrontEntry(Section):
             decoder_width=self.decoder_width,
             steps=self.steps,
             precision=self.precision,
+            intact=self.intact,
         )
 
 
@@ -139,6 +141,7 @@ def _entry(number: int, one: Scored, teacher: TeacherPoint) -> FrontEntry:
         decoder_width=candidate.decoder_width,
         steps=candidate.steps,
         precision=candidate.precision,
+        intact=candidate.intact,
         latency_ms=cost.latency_ms,
         measured=one.measured,
         quality=one.quality,

@@ -8,8 +8,8 @@ import pytest
 from edgekd.errors import InputError
 from edgekd.jobs.distill import on_card
 from edgekd.jobs.plan import make_plan, with_student
-from edgekd.jobs.search import plan_search
 from edgekd.jobs.search_lines import lines
+from edgekd.jobs.search_plan import plan_search
 from edgekd.recipe import load_recipe
 from edgekd.resources import data_root
 from edgekd.search.candidate import Candidate, with_given_student

@@ -66,8 +66,9 @@ def test_what_the_json_says(result):
     chosen = told["front"][2]
     assert chosen.pop("arch") == ARCH.model_dump(mode="json")
     assert chosen == {
-        "decoder_width": 0.5, "steps": 4, "precision": "fp32", "latency_ms": 40.0,
-        "measured": True, "quality": 0.9, "bytes": 1_000_000, "peak_bytes": 2_000_000,
+        "decoder_width": 0.5, "steps": 4, "precision": "fp32", "intact": False,
+        "latency_ms": 40.0, "measured": True, "quality": 0.9,
+        "bytes": 1_000_000, "peak_bytes": 2_000_000,
         "speedup": 2.5, "file": "front/2.json",
         "label": "4 steps, the whole U-Net, decoder 0.5, fp32",
     }  # fmt: skip

@@ -1,0 +1,88 @@
+"""What a search is asked for, checked before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekd.artifacts import TeacherCache
+from edgekd.errors import InputError
+from edgekd.files import code_key, hash_value
+from edgekd.jobs.plan import Plan, deployed_as
+from edgekd.reading import read_json
+from edgekd.schema import validate
+
+if TYPE_CHECKING:
+    from edgekd.jobs.search_cost import Place
+    from edgekd.search.choice import Goal
+    from edgekd.search.space import SearchSpace
+
+SEARCH = "search"
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A search that has passed every check that needs no computation.
+
+    Attributes:
+        guided: each step of a student calls its U-Net with and without the text, as its
+            teacher's; few-step students do not.
+        folder: of the result.
+    """
+
+    plan: Plan
+    space: SearchSpace
+    goal: Goal
+    place: Place
+    guided: bool
+    folder: Path
+
+    def key(self, cache: TeacherCache) -> str:
+        """Hash of all that the result follows from but the machine's noise."""
+        plan, section = self.plan, self.plan.recipe.search
+        return hash_value(
+            [
+                [code_key(), plan.teacher.key, cache.key, plan.target.model_dump()],
+                section.model_dump(exclude={"storage"}),
+                [plan.suite.generation.model_dump(), plan.recipe.distill.model_dump()],
+                [one.model_dump() for one in self.place.conditions],
+            ]
+        )
+
+
+def plan_search(plan: Plan) -> SearchPlan:
+    """Check what a recipe asks of a search against its teacher and target.
+
+    Raises:
+        InputError: a goal, share, step or precision that cannot be.
+    """
+    from edgekd.jobs.search_cost import place_of
+    from edgekd.search.choice import Goal
+    from edgekd.search.dimensions import SpaceSettings
+    from edgekd.search.space import SearchSpace
+
+    section, target = plan.recipe.search, plan.target
+    wanted = section.model_dump(include=set(Goal.model_fields))
+    goal = validate(Goal, wanted, "`search`")
+    if section.short_steps and goal.latency_ms is None and goal.speedup is None:
+        raise InputError(
+            "`search.short_steps` must come with a goal of latency, to find the best within it",
+            "neither `search.latency_ms` nor `search.speedup`",
+        )
+    precisions = tuple(section.precisions) or (target.deploy,)
+    for precision in precisions:
+        deployed_as(target, precision)
+    phases = plan.recipe.distill.phases
+    few, narrow = "few_step" in phases, "decoder" in phases and not plan.teacher.tiny_vae
+    settings = SpaceSettings(
+        unet=read_json(plan.teacher.path / "unet" / "config.json"),
+        vae=read_json(plan.teacher.path / "vae" / "config.json"),
+        steps=tuple(section.steps) if few else (plan.suite.generation.steps,),
+        precisions=precisions,
+        width_shares=tuple(section.widths),
+        decoder_widths=tuple(section.decoder_widths) if narrow else (1.0,),
+    )
+    place = place_of(plan, precisions, plan.run / SEARCH / "measurements")
+    guided = not few and plan.suite.generation.guided
+    return SearchPlan(plan, SearchSpace(settings), goal, place, guided, plan.run / SEARCH)

@@ -1,0 +1,148 @@
+"""How a search's candidates are scored, studied, and compared by distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from edgekd.artifacts import TeacherCache
+from edgekd.errors import InputError
+from edgekd.jobs.search_plan import SEARCH, SearchPlan
+from edgekd.progress import Progress
+from edgekd.reading import read_json
+
+if TYPE_CHECKING:
+    from edgekd.jobs.search_cost import CostMeter, PictureCosts
+    from edgekd.search.candidate import Candidate
+    from edgekd.search.choice import Settled, TeacherPoint
+    from edgekd.search.proxy import Proxy
+    from edgekd.search.scoring import Setting
+    from edgekd.search.study import StudyOutcome
+
+# Bounds of a target's budget that a candidate is held to before it is scored.
+_COSTS = ("latency_ms", "size_bytes", "peak_bytes")
+_SHORT_ROUNDS = 2  # of the short distillation: all finalists, then the better half for longer
+
+
+def make_proxy(search: SearchPlan, cache: TeacherCache, progress: Progress) -> Proxy:
+    """Damage measured on the teacher; steps, decoders and precisions by tables."""
+    from edgekd.data.cache import CachedLatents
+    from edgekd.diffusion.load import load_teacher
+    from edgekd.search.agreement import CalibrationSettings, make_calibration
+    from edgekd.search.effects import DamageMeter, EffectSettings, measure_effects
+    from edgekd.search.proxy import Proxy
+    from edgekd.search.tables import read_tables
+
+    section = search.plan.recipe.search
+    teacher = load_teacher(search.plan.teacher.path, only=("unet",))
+    settings = CalibrationSettings(samples=section.calibration_samples, seed=section.seed)
+    latents = CachedLatents.load(cache, "train")
+    calibration = make_calibration(teacher, latents, settings, cache.key)
+    meter = DamageMeter(teacher.unet, calibration, search.plan.run / SEARCH)
+    effects = measure_effects(meter, search.space, EffectSettings(), progress)
+    tables = read_tables().offering(tuple(search.place.runtimes))
+    return Proxy(search.space, effects, tables)
+
+
+def study(
+    search: SearchPlan, key: str, costs: PictureCosts, proxy: Proxy, seconds: float
+) -> StudyOutcome:
+    from edgekd.search.candidate import Scored
+    from edgekd.search.scoring import Scoring
+    from edgekd.search.storage import sqlite_url
+    from edgekd.search.study import StudyBudget, run_study
+    from edgekd.search.trials import StudyPlan
+
+    plan, section = search.plan, search.plan.recipe.search
+
+    def score(candidate: Candidate) -> Scored:
+        return Scored(candidate, costs.predict(candidate), proxy.quality(candidate))
+
+    bounds = {name: plan.target.budgets.get(name) for name in _COSTS}
+    limits = {name: bound for name, bound in bounds.items() if bound is not None}
+
+    def allowed(candidate: Candidate) -> bool:
+        cost = costs.predict(candidate)
+        return all(getattr(cost, name) <= bound for name, bound in limits.items())
+
+    def fit(setting: Setting) -> Setting:
+        return search.space.fit(setting, allowed)
+
+    planned = StudyPlan(
+        name=f"{plan.recipe.name}-{plan.target.name}",
+        key=key,
+        dimensions=search.space.dimensions,
+        known=list(_known(search)),
+        storage=section.storage or sqlite_url(search.folder / "study.db"),
+        sampler=section.sampler,
+        seed=section.seed,
+    )
+    scoring = Scoring(search.space.candidate, score, fit if limits else None)
+    return run_study(planned, scoring, StudyBudget(section.candidates, section.trials, seconds))
+
+
+def _known(search: SearchPlan) -> Iterator[Setting]:
+    """The teacher's architecture in all numbers of steps, and the presets that fit it."""
+    from edgekd.student.resolve import PRESETS, preset
+
+    space, config = search.space, read_json(search.plan.teacher.path / "unet" / "config.json")
+    full = space.candidate(space.full())
+    for name in PRESETS:
+        try:
+            arch = preset(name, config)
+        except InputError:
+            continue  # it is for teachers of other shapes
+        for steps in space.dimensions["steps"]:
+            yield space.choices(full.model_copy(update={"arch": arch, "steps": steps}))
+
+
+def settle_whole(
+    search: SearchPlan,
+    outcome: StudyOutcome,
+    teacher: TeacherPoint,
+    meter: CostMeter,
+    costs: PictureCosts,
+) -> Settled:
+    """Finalists are measured whole before one is chosen."""
+    from edgekd.search.choice import settle
+
+    def measure(candidates: Any) -> Any:
+        return [meter.whole(costs, candidate) for candidate in candidates]
+
+    count = search.plan.recipe.search.finalists
+    return settle(outcome.points, search.goal, teacher, measure, count)
+
+
+def compare_short(
+    search: SearchPlan,
+    settled: Settled,
+    teacher: TeacherPoint,
+    cache: TeacherCache,
+    progress: Progress,
+) -> Settled:
+    """The best of the measured finalists after a short distillation, if the recipe asks for one."""
+    from edgekd.jobs.short_distillation import short_distillation
+    from edgekd.search.describe import describe as in_words
+    from edgekd.search.figures import KeptFigures
+    from edgekd.search.halving import HalvingSettings, halve
+
+    steps, goal = search.plan.recipe.search.short_steps, search.goal
+    if not steps:
+        return settled
+    limit = goal.latency_ms or teacher.latency_ms / (goal.speedup or 1.0)
+    rivals = {
+        one.candidate.key(): one
+        for one in settled.front
+        if one.measured and one.cost.latency_ms <= limit
+    }
+    kept = KeptFigures(search.folder / "short.json", search.key(cache))
+    evaluate = short_distillation(search.plan, cache, search.plan.run / "distill", progress)
+    settings = HalvingSettings(rungs=_SHORT_ROUNDS, budget=steps)
+    ranked = halve([one.candidate for one in rivals.values()], evaluate, settings, kept, progress)
+    best = rivals[ranked[0].candidate.key()]
+    reason = (
+        f"of {len(rivals)} within {limit:.3g} ms the nearest to its teacher after {steps} steps "
+        f"of distillation: {in_words(best.candidate, teacher.unet_config)}"
+    )
+    return replace(settled, chosen=replace(settled.chosen, point=best, reason=reason))
