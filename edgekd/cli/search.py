@@ -54,8 +54,9 @@ def search(
     asked = list(assignments or [])
     if budget is not None:
         asked.append(f"search.seconds={parse_seconds(budget)}")
-    for name, value in (("latency_ms", latency_ms), ("speedup", speedup)):
-        if value is not None:
+    if latency_ms is not None or speedup is not None:
+        # One goal takes the place of the recipe's other one.
+        for name, value in (("latency_ms", latency_ms), ("speedup", speedup)):
             asked.append(f"search.{name}={json.dumps(value)}")
     asked += [f"student.{name}=null" for name in ("preset", "arch", "candidate")]
     recipe = read_recipe(config, asked, teacher, data)

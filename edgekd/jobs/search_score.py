@@ -48,6 +48,7 @@ def make_proxy(search: SearchPlan, cache: TeacherCache, progress: Progress) -> P
 def study(
     search: SearchPlan, key: str, costs: PictureCosts, proxy: Proxy, seconds: float
 ) -> StudyOutcome:
+    """Score students, and let Optuna ask for more; the target's own bounds are kept to."""
     from edgekd.search.candidate import Scored
     from edgekd.search.scoring import Scoring
     from edgekd.search.storage import sqlite_url

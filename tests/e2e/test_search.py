@@ -13,6 +13,7 @@ from edgekd.search.candidate import Candidate
 
 SMALL = [
     *("--set", "search.seconds=1"),  # what cannot be done without is measured all the same
+    *("--set", "search.speedup=null"),
     *("--set", "search.whole_unets=4"),
     *("--set", "search.calibration_samples=8"),
     *("--set", "search.candidates=300"),

@@ -35,7 +35,7 @@ def planned(tiny_teacher, tmp_path):
     [
         (["search.latency_ms=40", "search.speedup=20"], "one of `latency_ms` and `speedup`"),
         (["search.precisions=[int4]"], "among the precisions of target `onnx`"),
-        (["search.short_steps=10"], "must come with a goal of latency"),
+        (["search.speedup=null", "search.short_steps=10"], "must come with a goal of latency"),
         (["search.steps=[0]"], "search.steps"),
         (["search.widths=[1.5]"], "search.widths"),
     ],
