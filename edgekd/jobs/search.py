@@ -90,7 +90,7 @@ def find_student(search: SearchPlan, cache: TeacherCache, progress: Progress) ->
     with open_meter(search.place) as meter:
         costs = picture_costs(search, meter, progress)
         teacher = meter.teacher(*_teacher(search))
-        proxy = make_proxy(search, cache, progress)
+        proxy = make_proxy(search, cache, costs, progress)
         left = search.plan.recipe.search.seconds - (time.monotonic() - started)
         outcome = study(search, key, costs, proxy, max(left, _LEAST_STUDY_SECONDS))
         progress.info(

@@ -21,6 +21,7 @@ from edgekd.search.measurements import Conditions, conditions_here
 
 if TYPE_CHECKING:
     from edgekd.search.space import SearchSpace
+    from edgekd.student.arch import StudentArch
 
 # What stands in for a runtime that does not exist on this machine: it is everywhere.
 STAND_IN = ("onnx", "fp32")
@@ -69,6 +70,10 @@ class PictureCosts:
 
     def predict(self, candidate: Candidate) -> Cost:
         return self.models[candidate.precision].predict(candidate)
+
+    def unet_bytes(self, arch: StudentArch) -> float:
+        """Size of a U-Net's files, in the first precision."""
+        return next(iter(self.models.values())).unet(arch).size_bytes
 
 
 class CostMeter:

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from edgekd.search.proxy import Proxy
     from edgekd.search.scoring import Setting
     from edgekd.search.study import StudyOutcome
+    from edgekd.student.arch import StudentArch
 
 # Bounds of a target's budget that a candidate is held to before it is scored.
 _COSTS = ("latency_ms", "size_bytes", "peak_bytes")
 _SHORT_ROUNDS = 2  # of the short distillation: all finalists, then the better half for longer
 
 
-def make_proxy(search: SearchPlan, cache: TeacherCache, progress: Progress) -> Proxy:
+def make_proxy(
+    search: SearchPlan, cache: TeacherCache, costs: PictureCosts, progress: Progress
+) -> Proxy:
     """Damage measured on the teacher; steps, decoders and precisions by tables."""
     from edgekd.data.cache import CachedLatents
     from edgekd.diffusion.load import load_teacher
@@ -42,7 +45,13 @@ def make_proxy(search: SearchPlan, cache: TeacherCache, progress: Progress) -> P
     meter = DamageMeter(teacher.unet, calibration, search.plan.run / SEARCH)
     effects = measure_effects(meter, search.space, EffectSettings(), progress)
     tables = read_tables().offering(tuple(search.place.runtimes))
-    return Proxy(search.space, effects, tables)
+    whole = costs.unet_bytes(search.space.candidate(search.space.full()).arch)
+
+    def share(arch: StudentArch) -> float:
+        # Files are told from parameters by a straight line, which may fall below none.
+        return min(max(costs.unet_bytes(arch) / whole, 0.01), 1.0)
+
+    return Proxy(search.space, effects, tables, share)
 
 
 def study(

@@ -8,13 +8,14 @@ distillation is expected to leave of it. Steps, decoder and precision come from 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from edgekd.search.candidate import Candidate
 from edgekd.search.effects import ChoiceSpace, Effects, compose
 from edgekd.search.tables import QualityTables
+from edgekd.student.arch import StudentArch
 
-# Of an intact student. Those of the starter that differ less from their teacher's predictions than
-# this, of a scale on which a removed outer pair is 0.57, came out no better with `kd` than without.
+# Of an intact student: `kd` would teach it what it can do.
 INTACT_DAMAGE = 0.01
 
 
@@ -28,10 +29,18 @@ class Proxy:
 
     Args:
         effects: see `measure_effects`.
+        share: of the teacher's U-Net's parameters that an architecture keeps.
     """
 
-    def __init__(self, space: ChoiceSpace, effects: Effects, tables: QualityTables) -> None:
+    def __init__(
+        self,
+        space: ChoiceSpace,
+        effects: Effects,
+        tables: QualityTables,
+        share: Callable[[StudentArch], float],
+    ) -> None:
         self._space = space
+        self._share = share
         self._effects = effects
         self._tables = tables
         self._own = {name: options[0] for name, options in space.dimensions.items()}
@@ -59,8 +68,10 @@ class Proxy:
 
     def quality(self, candidate: Candidate) -> float:
         """Share of the teacher's quality that the candidate is expected to keep, in (0, 1]."""
-        kept = kept_after_distillation(self.damage(candidate), self._tables.slope)
-        return kept * self._kept_by_drawing(candidate)
+        tables = self._tables
+        kept = kept_after_distillation(self.damage(candidate), tables.slope)
+        capacity = math.pow(self._share(candidate.arch), tables.capacity)
+        return kept * capacity * self._kept_by_drawing(candidate)
 
     def _kept_by_drawing(self, candidate: Candidate) -> float:
         way = (candidate.decoder_width, candidate.steps, candidate.precision)

@@ -35,6 +35,9 @@ class QualityTables(Section):
     slope: float = Field(
         ..., gt=0, description="of `kept = exp(-slope * damage)`, fitted to distilled students"
     )
+    capacity: float = Field(
+        ..., ge=0, description="exponent of the U-Net's share of the teacher's parameters"
+    )
 
     @field_validator("steps", "decoder_width")
     @classmethod

@@ -24,8 +24,14 @@ TABLES = QualityTables(
     decoder_width={0.5: 0.9, 1.0: 1.0},
     precision={"fp32": 1.0, "int8": 0.7},
     slope=2.0,
+    capacity=0.5,
 )
 EFFECTS = Effects({("mid", False): 0.25, ("pairs", 1): 0.5}, {})
+
+
+def whole(arch):
+    """No weight is missing."""
+    return 1.0
 
 
 class TinySpace:
@@ -58,7 +64,7 @@ SPACE = TinySpace()
 
 def quality(**choices):
     own = {name: options[0] for name, options in SPACE.dimensions.items()}
-    return Proxy(SPACE, EFFECTS, TABLES).quality(SPACE.candidate({**own, **choices}))
+    return Proxy(SPACE, EFFECTS, TABLES, whole).quality(SPACE.candidate({**own, **choices}))
 
 
 def test_the_teacher_keeps_all():
@@ -98,7 +104,7 @@ def test_all_that_was_measured_composes_to_itself_in_the_search_space():
     """Whatever else a change brings with it: a width without a mid block, a stage that attends."""
     space = SearchSpace(SpaceSettings(THREE, SMALL_VAE, (4,), ("fp32",)))
     effects = measure_effects(SizeMeter(), space, EffectSettings(pairs=1000), Silent())
-    proxy = Proxy(space, effects, TABLES)
+    proxy = Proxy(space, effects, TABLES, whole)
     assert len(effects.joint) > 50
     for changes in [(change,) for change in effects.single] + list(effects.joint):
         candidate = space.candidate({**space.full(), **dict(changes)})
@@ -107,12 +113,12 @@ def test_all_that_was_measured_composes_to_itself_in_the_search_space():
 
 
 def test_it_says_where_the_tables_were_measured():
-    assert Proxy(SPACE, EFFECTS, TABLES).measured == "a test"
+    assert Proxy(SPACE, EFFECTS, TABLES, whole).measured == "a test"
 
 
 def test_a_candidate_takes_well_below_a_millisecond():
     own = {name: options[0] for name, options in SPACE.dimensions.items()}
-    proxy, candidate = Proxy(SPACE, EFFECTS, TABLES), SPACE.candidate({**own, "mid": False})
+    proxy, candidate = Proxy(SPACE, EFFECTS, TABLES, whole), SPACE.candidate({**own, "mid": False})
     times = []
     for _ in range(20):
         start = time.perf_counter()
@@ -120,3 +126,18 @@ def test_a_candidate_takes_well_below_a_millisecond():
             proxy.quality(candidate)
         times.append(time.perf_counter() - start)
     assert min(times) / 50 < 2e-4
+
+
+def test_weights_that_did_nothing_are_missed_a_little():
+    candidate = SPACE.candidate({name: options[0] for name, options in SPACE.dimensions.items()})
+    quarter = Proxy(SPACE, EFFECTS, TABLES, lambda arch: 0.25)
+    assert quarter.quality(candidate) == pytest.approx(
+        0.5 * Proxy(SPACE, EFFECTS, TABLES, whole).quality(candidate)
+    )
+
+
+def test_an_intact_student_predicts_as_its_teacher():
+    proxy = Proxy(SPACE, EFFECTS, TABLES, whole)
+    own = {name: options[0] for name, options in SPACE.dimensions.items()}
+    assert proxy.is_intact(SPACE.candidate(own))
+    assert not proxy.is_intact(SPACE.candidate({**own, "mid": False}))

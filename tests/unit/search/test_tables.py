@@ -14,6 +14,7 @@ VALUES = {
     "decoder_width": {0.5: 0.9, 1: 1},
     "precision": {"fp32": 1},
     "slope": 1,
+    "capacity": 0,
 }
 
 
