@@ -73,6 +73,12 @@ def plan_search(plan: Plan) -> SearchPlan:
     precisions = tuple(section.precisions) or (target.deploy,)
     for precision in precisions:
         deployed_as(target, precision)
+        if precision not in plan.precisions:
+            raise InputError(
+                "`search.precisions` must be among those that are exported "
+                f"({', '.join(plan.precisions)})",
+                repr(precision),
+            )
     phases = plan.recipe.distill.phases
     few, narrow = "few_step" in phases, "decoder" in phases and not plan.teacher.tiny_vae
     settings = SpaceSettings(
