@@ -39,9 +39,9 @@ class Rounds:
         known_well: standard error of the median over the median.
     """
 
-    seconds: float = 0.4
+    seconds: float = 0.25
     batches: int = 4
-    known_well: float = 0.015
+    known_well: float = 0.02
 
 
 @dataclass(frozen=True)

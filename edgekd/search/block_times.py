@@ -38,19 +38,23 @@ def group_of(block: Block) -> Group:
 def corner_blocks(blocks: Iterable[Block]) -> list[Block]:
     """Blocks to measure: of each group those that lie farthest apart in MACs and elements.
 
-    First come the largest of all groups, then the smallest, and so on: whoever stops early has
-    something of every group.
+    First come the largest of all groups, one of each kind before all others, then the smallest, and
+    so on: whoever stops early has something of every kind, or of every group.
     """
     groups: dict[Group, list[Block]] = {}
     for block in sorted(set(blocks), key=lambda one: one.model_dump_json()):
         groups.setdefault(group_of(block), []).append(block)
-    ranked = []
+    ranked: list[tuple[int, Block]] = []
+    kinds: set[BlockKind] = set()
     for group, members in groups.items():
         count = _CORNERS.get(group[0], _OTHER_CORNERS)
         points = np.log([[one.sizes.macs, one.sizes.elements] for one in members])
         start = int(np.argmax(points.sum(axis=1)))
         chosen = farthest(points, [start], min(count, len(members)))
-        ranked += [(rank, members[index]) for rank, index in enumerate(chosen)]
+        start_rank = 1 if group[0] in kinds else 0  # the first of a kind has rank 0 alone
+        kinds.add(group[0])
+        ranks = [start_rank, *range(2, len(chosen) + 1)]
+        ranked += [(rank, members[index]) for rank, index in zip(ranks, chosen, strict=True)]
     return [block for _, block in sorted(ranked, key=lambda item: item[0])]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgekd.errors import InputError
 from edgekd.progress import Progress, Silent
-from edgekd.search.block_times import BlockTimes, corner_blocks, farthest, group_of
+from edgekd.search.block_times import BlockTimes, corner_blocks, farthest
 from edgekd.search.blocks import Block
 from edgekd.search.candidate import Candidate
 from edgekd.search.graphs import Graph, Measure, TeacherConfigs
@@ -23,7 +23,7 @@ from edgekd.student.arch import StudentArch
 
 Key = TypeVar("Key", bound=Hashable)
 _POOL = 512  # candidates that are looked at
-_BLOCK_SHARE = 0.6  # of the time, at most; whole graphs decide how good the predictor is
+_BLOCK_SHARE = 0.5  # of the time, at most; whole graphs decide how good the predictor is
 _STEP = 4  # whole U-Nets between two looks at the report
 
 
@@ -89,8 +89,8 @@ def measure_space(
     """Measure what a space is made of, and fit a model.
 
     Text encoders and decoders come first, then blocks, then whole U-Nets; more of these while the
-    report is poor. A text encoder, a decoder and a block of each kind and map are measured whatever
-    the budget; what it does not reach is named in the report's warnings.
+    report is poor. A text encoder, a decoder and a block of each kind are measured whatever the
+    budget; what it does not reach is named in the report's warnings.
 
     Args:
         candidates: a random sample of the space, in one precision.
@@ -142,8 +142,8 @@ class _Campaign:
         work = UNetWork(self.configs, BlockTimes({}, {}, {}, {}))
         distinct = {block for arch in self.archs for block in work.blocks(arch)}
         graphs = {block: self.configs.block_graph(block) for block in corner_blocks(distinct)}
-        groups = len({group_of(block) for block in graphs})  # the first so many are one of each
-        self.measured_blocks = self._all("blocks", graphs, _BLOCK_SHARE, needed=groups)
+        kinds = len({block.kind for block in graphs})  # the first so many are one of each
+        self.measured_blocks = self._all("blocks", graphs, _BLOCK_SHARE, needed=kinds)
 
     def wholes(self) -> LatencyModel:
         """Whole U-Nets until the report is good or the budget spent."""

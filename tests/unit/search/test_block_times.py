@@ -20,6 +20,7 @@ def test_corners_are_few_and_of_every_group(blocks):
     assert len(corners) <= 0.6 * len(blocks)
     assert {group_of(block) for block in corners} == groups
     # The largest of each comes first: whoever stops early has something of every group.
+    assert len({block.kind for block in corners[:6]}) == 6
     assert {group_of(block) for block in corners[: len(groups)]} == groups
     for group, largest in zip(map(group_of, corners), corners[: len(groups)], strict=False):
         same = [b.sizes.macs for b in blocks if group_of(b) == group]
