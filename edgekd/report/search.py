@@ -47,14 +47,8 @@ def front_table(report: Report) -> Table | None:
     shown = sorted({*_spread(len(found.front)), found.chosen.index})
     rows = [_row(found, index) for index in shown]
     kinds = ["student" if index == found.chosen.index else "" for index in shown]
-    head = [
-        "student",
-        "latency",
-        "of the teacher's speed",
-        "expected quality",
-        "size",
-        "latency is",
-    ]
+    # The student comes last: its words are long.
+    head = ["latency", "is", "teacher / student", "expected quality", "size", "student"]
     caption = f"Front of the search, {found.searched_on.sentence}"
     if len(shown) < len(found.front):
         caption += f" ({len(shown)} of {len(found.front)} points)"
@@ -65,12 +59,12 @@ def _row(found: SearchResult, index: int) -> list[str]:
     one: FrontEntry = found.front[index]
     chosen = " (chosen)" if index == found.chosen.index else ""
     return [
-        f"{one.label}{chosen}",
         fmt.milliseconds(one.latency_ms),
+        "measured" if one.measured else "predicted",
         fmt.factor(one.speedup),
         f"{one.quality:.3f}",
         fmt.size(one.bytes),
-        "measured" if one.measured else "predicted",
+        f"{one.label}{chosen}",
     ]
 
 
