@@ -110,7 +110,16 @@ CASES: dict[str, tuple[Setup, str]] = {
     "no such target": (options("--target", "toaster"), "`--target` must be one of"),
     "no such suite": (options("--set", "benchmark.suite=none"), "`benchmark.suite` must name"),
     "no such preset": (options("--set", "student.preset=none"), "bk-sdm-small"),
-    "arch and preset": (options("--set", "student.arch={}"), "exactly one of"),
+    "arch and preset": (
+        options("--set", "student.arch={}", "--set", "student.preset=full"),
+        "one student must be given at most",
+    ),
+    "arch without stages": (options("--set", "student.arch={}"), "`stages` is missing"),
+    "no such candidate": (options("--set", "student.candidate={}"), "`student.candidate`"),
+    "impossible goal": (
+        options("--set", "search.latency_ms=5"),
+        "one of `latency_ms` and `speedup` must be left out",
+    ),
     "unknown precision": (options("--set", "export.precisions=[fp32, fp7]"), "fp7"),
     "deploy not exported": (options("--set", "export.precisions=[int8]"), "deploy precision"),
     "odd resolution": (options("--set", "data.resolution=60"), "multiple of 8"),
