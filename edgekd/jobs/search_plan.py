@@ -61,6 +61,7 @@ def plan_search(plan: Plan) -> SearchPlan:
     from edgekd.search.choice import Goal
     from edgekd.search.dimensions import SpaceSettings
     from edgekd.search.space import SearchSpace
+    from edgekd.search.storage import check_storage
 
     section, target = plan.recipe.search, plan.target
     wanted = section.model_dump(include=set(Goal.model_fields))
@@ -89,6 +90,8 @@ def plan_search(plan: Plan) -> SearchPlan:
         width_shares=tuple(section.widths),
         decoder_widths=tuple(section.decoder_widths) if narrow else (1.0,),
     )
+    if section.storage is not None:
+        check_storage(section.storage)
     place = place_of(plan, precisions, plan.run / SEARCH / "measurements")
     guided = not few and plan.suite.generation.guided
     return SearchPlan(plan, SearchSpace(settings), goal, place, guided, plan.run / SEARCH)

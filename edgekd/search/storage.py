@@ -142,6 +142,16 @@ def _connect(url: str, arguments: dict[str, Any]) -> BaseStorage:
     return get_storage(RDBStorage(url, {"connect_args": arguments}))
 
 
+def check_storage(url: str) -> None:
+    """Find out before any work whether a storage can be had.
+
+    Raises:
+        InputError: see `storage_errors`.
+    """
+    with storage_errors(url):
+        close_storage(open_storage(url))
+
+
 def close_storage(storage: BaseStorage) -> None:
     """Give connections and files back."""
     from optuna.storages import RDBStorage

@@ -37,6 +37,7 @@ def planned(tiny_teacher, tmp_path):
         (["search.precisions=[int4]"], "among the precisions of target `onnx`"),
         (["search.speedup=null", "search.short_steps=10"], "must come with a goal of latency"),
         (["search.precisions=[int8]", "export.precisions=[fp32]"], "among those that are exported"),
+        (["search.storage=nowhere"], "must be a database URL of SQLAlchemy"),
         (["search.steps=[0]"], "search.steps"),
         (["search.widths=[1.5]"], "search.widths"),
     ],
