@@ -98,8 +98,7 @@ def find_student(search: SearchPlan, cache: TeacherCache, progress: Progress) ->
             f"{outcome.candidates_per_second:.0f} a second; {outcome.trials} trials in the study"
         )
         settled = settle_whole(search, outcome, teacher, meter, costs)
-    settled = compare_short(search, settled, teacher, cache, progress)
-    settled = _told(settled, proxy)
+    settled = compare_short(search, _told(settled, proxy), teacher, cache, progress)
     result = make_result(_facts(search, costs, proxy, outcome), settled, teacher)
     write_result(folder, result)
     finish(folder, key, only=(FRONT_FOLDER, PLOT_FILE, RESULT_FILE))
