@@ -28,6 +28,8 @@ NAMES = [
 VERBS = [
     ["distill", "--teacher", TEACHER],
     ["distill", "--set", "data.resolution=32"],
+    ["search", "--teacher", TEACHER],
+    ["search", "--measure-only"],
     ["prepare", "--teacher", TEACHER],
     ["export", TEACHER],
     ["export", TEACHER, "--quantize", "auto"],
