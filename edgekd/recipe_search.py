@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgekd.schema import Section
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class SearchSection(Section):
-    """The search of a student for a target. It is left out where `student` names one."""
+SamplerName = Literal["tpe", "nsga2", "gp", "random"]
+
+
+class Goal(Section):
+    """What the student must be; without any of these, the fastest that keeps 0.9 of the quality."""
 
     latency_ms: float | None = Field(
         None, gt=0, description="goal: the best student whose picture takes at most this long"
@@ -30,6 +33,20 @@ class SearchSection(Section):
     max_size_bytes: int | None = Field(
         None, ge=1, description="goal: size of the exported parts that draw"
     )
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Goal:
+        if self.latency_ms is not None and self.speedup is not None:
+            raise ValueError(
+                "one of `latency_ms` and `speedup` must be left out, "
+                f"but got {self.latency_ms:g} and {self.speedup:g}"
+            )
+        return self
+
+
+class SearchSection(Goal):
+    """The search of a student for a target. It is left out where `student` names one."""
+
     widths: list[Share] = Field(
         [1.0, 0.75, 0.5], min_length=1, description="shares of a stage's channels to try"
     )
@@ -54,7 +71,7 @@ class SearchSection(Section):
     )
     candidates: int = Field(20_000, ge=1, description="students that an evolution in memory scores")
     trials: int = Field(30, ge=0, description="students that `sampler` asks for, after that")
-    sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
+    sampler: SamplerName = "tpe"
     storage: str | None = Field(
         None,
         description="SQLAlchemy URL of a database that several hosts search in together; null: a "
@@ -67,3 +84,12 @@ class SearchSection(Section):
         description="steps of a short distillation that finalists are compared by; 0: none",
     )
     seed: int = Field(0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _short_within_a_limit(self) -> SearchSection:
+        if self.short_steps and self.latency_ms is None and self.speedup is None:
+            raise ValueError(
+                "`short_steps` must come with a goal of latency, to find the best within it, "
+                "but got neither `latency_ms` nor `speedup`"
+            )
+        return self

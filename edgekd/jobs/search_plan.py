@@ -11,11 +11,9 @@ from edgekd.errors import InputError
 from edgekd.files import code_key, hash_value
 from edgekd.jobs.plan import Plan, deployed_as
 from edgekd.reading import read_json
-from edgekd.schema import validate
 
 if TYPE_CHECKING:
     from edgekd.jobs.search_cost import Place
-    from edgekd.search.choice import Goal
     from edgekd.search.space import SearchSpace
 
 SEARCH = "search"
@@ -33,7 +31,6 @@ class SearchPlan:
 
     plan: Plan
     space: SearchSpace
-    goal: Goal
     place: Place
     guided: bool
     folder: Path
@@ -55,22 +52,14 @@ def plan_search(plan: Plan) -> SearchPlan:
     """Check what a recipe asks of a search against its teacher and target.
 
     Raises:
-        InputError: a goal, share, step or precision that cannot be.
+        InputError: a share, step, precision or storage that cannot be.
     """
     from edgekd.jobs.search_cost import place_of
-    from edgekd.search.choice import Goal
     from edgekd.search.dimensions import SpaceSettings
     from edgekd.search.space import SearchSpace
     from edgekd.search.storage import check_storage
 
     section, target = plan.recipe.search, plan.target
-    wanted = section.model_dump(include=set(Goal.model_fields))
-    goal = validate(Goal, wanted, "`search`")
-    if section.short_steps and goal.latency_ms is None and goal.speedup is None:
-        raise InputError(
-            "`search.short_steps` must come with a goal of latency, to find the best within it",
-            "neither `search.latency_ms` nor `search.speedup`",
-        )
     precisions = tuple(section.precisions) or (target.deploy,)
     for precision in precisions:
         deployed_as(target, precision)
@@ -94,4 +83,4 @@ def plan_search(plan: Plan) -> SearchPlan:
         check_storage(section.storage)
     place = place_of(plan, precisions, plan.run / SEARCH / "measurements")
     guided = not few and plan.suite.generation.guided
-    return SearchPlan(plan, SearchSpace(settings), goal, place, guided, plan.run / SEARCH)
+    return SearchPlan(plan, SearchSpace(settings), place, guided, plan.run / SEARCH)

@@ -121,7 +121,7 @@ def settle_whole(
         return [meter.whole(costs, candidate) for candidate in candidates]
 
     count = search.plan.recipe.search.finalists
-    return settle(outcome.points, search.goal, teacher, measure, count)
+    return settle(outcome.points, search.plan.recipe.search, teacher, measure, count)
 
 
 def compare_short(
@@ -137,7 +137,7 @@ def compare_short(
     from edgekd.search.figures import KeptFigures
     from edgekd.search.halving import HalvingSettings, halve
 
-    steps, goal = search.plan.recipe.search.short_steps, search.goal
+    steps, goal = search.plan.recipe.search.short_steps, search.plan.recipe.search
     if not steps:
         return settled
     limit = goal.latency_ms or teacher.latency_ms / (goal.speedup or 1.0)

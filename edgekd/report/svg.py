@@ -12,10 +12,11 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from markupsafe import Markup
 
+from edgekd.plot_style import plot_style
 from edgekd.report.schema import Row
 
 if TYPE_CHECKING:
@@ -30,28 +31,7 @@ TEACHER_SERIES, STUDENT_SERIES = (0, 1), (2, 3, 4, 5, 6, 7)
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", REAL: "--real"} | {
     color: f"--series-{index}" for index, color in enumerate(SERIES)
 }
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.frameon": False,
-    "legend.labelcolor": INK,
-}
+_STYLE = plot_style(INK, MUTED, GRID)
 _CHARACTERS_PER_INCH = 14
 MARKERS = ("o", "s", "^", "D", "v", "P")
 

@@ -6,36 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from pydantic import Field, model_validator
-
 from edgekd.errors import GateError
-from edgekd.schema import Section
+from edgekd.recipe_search import Goal
 from edgekd.search.candidate import Candidate, Cost, Scored
 from edgekd.search.describe import bytes_text, describe, milliseconds_text
 from edgekd.search.front import loss_values, non_dominated, pareto_front
 
 DEFAULT_QUALITY: Final = 0.9
 _ROUNDS = 3  # of measuring until the chosen one is among the measured
-
-
-class Goal(Section):
-    """What the student must be; without any of these, the fastest that keeps 0.9 of the quality."""
-
-    latency_ms: float | None = Field(None, gt=0, description="a picture's latency at most")
-    speedup: float | None = Field(None, gt=0, description="over the teacher's picture, at least")
-    min_quality: float | None = Field(
-        None, gt=0, le=1, description="share of the teacher's expected quality, at least"
-    )
-    max_size_bytes: int | None = Field(None, ge=1, description="size of the exported parts")
-
-    @model_validator(mode="after")
-    def _one_limit(self) -> Goal:
-        if self.latency_ms is not None and self.speedup is not None:
-            raise ValueError(
-                "one of `latency_ms` and `speedup` must be left out, "
-                f"but got {self.latency_ms:g} and {self.speedup:g}"
-            )
-        return self
 
 
 @dataclass(frozen=True)

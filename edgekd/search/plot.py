@@ -6,7 +6,9 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgekd.plot_style import plot_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,38 +55,13 @@ def draw_front(points: FrontPoints) -> str:
     from matplotlib.figure import Figure
 
     colors = FrontColors()
-    with matplotlib.rc_context(_style(colors)):
+    style = plot_style(colors.ink, colors.muted, colors.grid)
+    with matplotlib.rc_context({**style, "svg.hashsalt": "search-front"}):
         figure = Figure(figsize=_SIZE, layout="constrained")
         plot_front(figure.subplots(), points, colors)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()
-
-
-def _style(colors: FrontColors) -> dict[str, Any]:
-    return {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "search-front",
-        "text.parse_math": False,
-        "font.family": "sans-serif",
-        "font.size": 9,
-        "axes.edgecolor": colors.grid,
-        "axes.labelcolor": colors.muted,
-        "axes.titlecolor": colors.ink,
-        "axes.titlesize": 10,
-        "axes.titlelocation": "left",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": colors.grid,
-        "grid.linewidth": 0.6,
-        "text.color": colors.ink,
-        "xtick.color": colors.muted,
-        "ytick.color": colors.muted,
-        "legend.frameon": False,
-        "legend.labelcolor": colors.ink,
-    }
 
 
 def plot_front(panel: Axes, points: FrontPoints, colors: FrontColors) -> None:

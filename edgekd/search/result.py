@@ -20,7 +20,6 @@ from edgekd.search.choice import Settled, TeacherPoint
 from edgekd.search.describe import describe
 from edgekd.search.latency import PredictorReport
 from edgekd.search.plot import FrontPoints, draw_front
-from edgekd.student.arch import StudentArch
 
 RESULT_FILE: Final = "search.json"
 FRONT_FOLDER: Final = "front"
@@ -46,17 +45,9 @@ class SearchedOn(Section):
         return f"searched on {self.runtime}, not on {self.stand_in_for}"
 
 
-class FrontEntry(Section):
-    """A student of the front with its figures.
+class FrontEntry(Candidate):
+    """A student of the front with its figures."""
 
-    The candidate's own fields stand beside them.
-    """
-
-    arch: StudentArch
-    decoder_width: float
-    steps: int
-    precision: str
-    intact: bool = Field(..., description="its U-Net needs no `kd`")
     latency_ms: float = Field(..., gt=0, description="of a whole picture")
     measured: bool = Field(..., description="on the whole graphs; else predicted")
     quality: float = Field(..., ge=0, description="expected share of the teacher's")
@@ -68,13 +59,8 @@ class FrontEntry(Section):
 
     @property
     def candidate(self) -> Candidate:
-        return Candidate(
-            arch=self.arch,
-            decoder_width=self.decoder_width,
-            steps=self.steps,
-            precision=self.precision,
-            intact=self.intact,
-        )
+        """The student alone."""
+        return Candidate(**{name: getattr(self, name) for name in Candidate.model_fields})
 
 
 class ChosenEntry(Section):
@@ -137,11 +123,7 @@ def make_result(facts: SearchFacts, settled: Settled, teacher: TeacherPoint) -> 
 def _entry(number: int, one: Scored, teacher: TeacherPoint) -> FrontEntry:
     candidate, cost = one.candidate, one.cost
     return FrontEntry(
-        arch=candidate.arch,
-        decoder_width=candidate.decoder_width,
-        steps=candidate.steps,
-        precision=candidate.precision,
-        intact=candidate.intact,
+        **dict(candidate),
         latency_ms=cost.latency_ms,
         measured=one.measured,
         quality=one.quality,

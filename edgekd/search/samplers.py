@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from edgekd.errors import InputError
+from edgekd.recipe_search import SamplerName
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-SamplerName = Literal["tpe", "nsga2", "gp", "random"]
 SAMPLERS: Final[tuple[str, ...]] = get_args(SamplerName)
 
 

@@ -20,9 +20,9 @@ import numpy as np
 from pydantic import Field
 
 from edgekd.files import hash_value
+from edgekd.recipe_search import SamplerName
 from edgekd.schema import Section, validate
 from edgekd.search.candidate import Candidate, Cost, Scored
-from edgekd.search.samplers import SamplerName
 from edgekd.search.scoring import Dimensions, Memo, Setting
 from edgekd.search.storage import is_file
 

@@ -22,6 +22,7 @@ CORE |= {
     "recipe_search",
     "target",
     "libraries",
+    "plot_style",
 }
 # Upstream first: a package may import itself, the core and what stands before it.
 ORDER = ["processes", "measure", "diffusion", "data", "metrics", "training", "student"]

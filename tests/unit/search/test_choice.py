@@ -5,8 +5,9 @@ import pytest
 from pydantic import ValidationError
 
 from edgekd.errors import GateError
+from edgekd.recipe_search import Goal
 from edgekd.search.candidate import Candidate, Cost, Scored
-from edgekd.search.choice import Goal, TeacherPoint, choose, finalists, settle
+from edgekd.search.choice import TeacherPoint, choose, finalists, settle
 from edgekd.search.front import pareto_front
 from edgekd.student.resolve import preset
 

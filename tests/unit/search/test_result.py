@@ -5,8 +5,9 @@ import pytest
 from fixtures.studies import ARCH
 
 from edgekd.errors import InputError
+from edgekd.recipe_search import Goal
 from edgekd.search.candidate import Candidate, Cost, Scored
-from edgekd.search.choice import Goal, Settled, TeacherPoint, choose
+from edgekd.search.choice import Settled, TeacherPoint, choose
 from edgekd.search.front import pareto_front
 from edgekd.search.latency import PredictorReport
 from edgekd.search.result import (
