@@ -31,6 +31,7 @@ class Case:
         not_executed: why this machine cannot run it; such a row has sizes, no measurements.
         evaluated: why this machine draws its pictures by evaluating the export instead of running
             it; such a row has quality, but neither times nor memory.
+        model: name of the folder that it was made from; empty: the case's own.
         generation: None: as `edgekd.benchmark.generation` finds it.
     """
 
@@ -42,6 +43,7 @@ class Case:
     source: Path | None = None
     not_executed: str = ""
     evaluated: str = ""
+    model: str = ""
     generation: RowGeneration | None = None
 
     @property

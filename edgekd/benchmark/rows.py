@@ -106,6 +106,7 @@ def _row(
 
     return Row(
         name=case.name,
+        model=case.model or case.name,
         role=case.role,
         runtime=case.runtime,
         precision=case.precision,

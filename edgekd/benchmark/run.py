@@ -35,7 +35,15 @@ from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 from edgekd.report.pictures import Gallery
 from edgekd.report.render import PICTURES_FILE, render
-from edgekd.report.schema import Curves, DataRecord, Environment, Report, Row, SuiteRecord
+from edgekd.report.schema import (
+    Curves,
+    DataRecord,
+    Environment,
+    Report,
+    Row,
+    SuiteRecord,
+    SuiteSpeed,
+)
 from edgekd.search.result import SearchResult
 
 REAL_ROW = "real images"
@@ -160,7 +168,9 @@ def make_report(
         created=created.isoformat(timespec="seconds"),
         suite=SuiteRecord.model_validate(
             {
-                **matrix.suite.model_dump(include={"name", "description", "speed", "memory"}),
+                **matrix.suite.model_dump(include={"name", "description", "memory"}),
+                "speed": matrix.suite.speed
+                and matrix.suite.speed.model_dump(include=set(SuiteSpeed.model_fields)),
                 "seed": matrix.suite.quality.seed,
             }
         ),
@@ -183,11 +193,13 @@ def make_report(
         rows=rows,
         prompts=list(prompts.captions),
         curves=curves,
-        projection=project(
-            {name: sets[name] for name in shown if name in sets},
-            reference.features,
-            reference.seed,
-        ),
+        projections=[
+            project(
+                {name: sets[name] for name in shown if name in sets},
+                reference.features,
+                reference.seed,
+            )
+        ],
     )
 
 

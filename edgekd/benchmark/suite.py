@@ -64,6 +64,38 @@ class SpeedSection(Section):
     warmup: int = Field(3, ge=1, description="calls of each component that do not count")
     component_runs: int = Field(20, ge=1)
     image_runs: int = Field(7, ge=1, description="whole pictures; one more is drawn as warm-up")
+    cold_starts: int = Field(
+        1, ge=0, description="fresh processes, each timed from its start to its first picture"
+    )
+    busy_repeats: int = Field(
+        2, ge=0, description="times are taken again so often while other work holds the cores"
+    )
+
+
+class ScalingSection(Section):
+    """Latency and memory along each axis; the others stay as the row draws."""
+
+    batch: list[int] = Field([1, 2, 4, 8], description="pictures of one call")
+    side: list[int] = Field([], description="pixels; empty: half, once and twice the row's own")
+    steps: list[int] = Field([1, 2, 4, 8], description="denoising steps")
+    threads: list[int] = Field([1, 2], description="CPU threads of the runtime")
+    runs: int = Field(3, ge=1, description="samples of each point")
+
+
+class EmbeddingsSection(Section):
+    """Inner features of each student of torch against the teacher's."""
+
+    samples: int = Field(64, ge=8, description="held-out images with their captions")
+    timesteps: int = Field(4, ge=1, le=20, description="evenly spread over the noise schedule")
+    attention_prompts: int = Field(2, ge=0, description="captions whose attention maps are shown")
+
+
+class WeightsSection(Section):
+    """Files for metrics whose networks edgekd does not ship; null: such metrics are left out."""
+
+    inception: Path | None = Field(None, description="torch-fidelity's Inception file: FID")
+    dinov2: Path | None = Field(None, description="torch-fidelity's DINOv2 file: FD-DINOv2")
+    clip: Path | None = Field(None, description="folder of a CLIP: CLIP score, CMMD, retrieval")
 
 
 class Variant(Section):
@@ -99,6 +131,24 @@ class Suite(Section):
     quality: QualitySection = QualitySection()
     speed: SpeedSection | None = Field(SpeedSection(), description="null: no times are measured")
     memory: bool = Field(True, description="peak memory of each row in a fresh process")
+    scaling: ScalingSection | None = Field(None, description="null: is not measured")
+    embeddings: EmbeddingsSection | None = Field(
+        EmbeddingsSection(), description="null: inner features are not compared"
+    )
+    weights: WeightsSection = WeightsSection()
+    models: dict[str, Path] = Field(
+        {}, description="name in the report -> folder; the recipe's teacher is always there"
+    )
+    targets: dict[str, list[str]] = Field(
+        {},
+        description="each diffusers model is exported for these too: target -> precisions; "
+        "empty: all that the target lists",
+    )
+    generations: dict[str, GenerationSection] = Field(
+        {}, description="name -> how every model draws once more; empty: as its folder says"
+    )
+    devices: list[str] = Field([], description="addresses of agents; empty: this machine")
+    skip: list[str] = Field([], description="metrics that are left out")
     pictures: int = Field(8, ge=1, le=64, description="prompts shown side by side in the report")
     variants: list[Variant] = Field([], description="students to train first; empty: none")
 

@@ -29,7 +29,7 @@ def matrix(
     for role, source in sources.items():
         generation = row_generation(source, plan.suite.generation)
         name = f"{role} torch fp32"
-        rows.append(Case(name, role, TORCH, "fp32", source, generation=generation))
+        rows.append(Case(name, role, TORCH, "fp32", source, model=role, generation=generation))
         for precision, exported in exports[role].items():
             rows.append(
                 Case(
@@ -40,6 +40,7 @@ def matrix(
                     exported.path,
                     source,
                     evaluated=evaluated,
+                    model=role,
                     generation=generation,
                 )
             )

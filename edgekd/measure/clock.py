@@ -52,6 +52,7 @@ class Latency:
         return {
             "p50_ms": self.p50_ms,
             "p90_ms": self.p90_ms,
+            "p99_ms": self.percentile_ms(99),
             "samples_ms": list(self.samples_ms),
             "warmup_ms": list(self.warmup_ms),
             "cpu_p50_ms": float(np.median(self.cpu_ms)) if self.cpu_ms else None,

@@ -8,9 +8,10 @@ Shapes: N pictures; images uint8 [N,H,W,3]; features [N,D]; scores [N].
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 Direction = Literal["lower", "higher"]
-Source = Literal["pictures", "latency", "memory", "files"]
+Source = Literal["pictures", "latency", "memory", "energy", "files"]
 Place = Literal["column", "card", "summary", "plot"]
 Format = Literal["number", "count", "bytes", "milliseconds"]
 
@@ -68,6 +69,7 @@ class Figure(BaseModel):
 
     Attributes:
         error: standard error or deviation, shown after `±`.
+        low, high: 95 % confidence interval, by bootstrap over pictures.
         samples: one value for each picture; rows that draw from the same noise are paired by them.
     """
 
@@ -75,17 +77,68 @@ class Figure(BaseModel):
 
     value: float
     error: float | None = None
+    low: float | None = None
+    high: float | None = None
     samples: list[float] | None = None
 
 
 @dataclass(frozen=True)
+class Weights:
+    """Files of users that metrics need; None: not given, and such metrics have no value.
+
+    Attributes:
+        inception: torch-fidelity's Inception file (`--inception`).
+        dinov2: torch-fidelity's DINOv2 file (`--dinov2`).
+        clip: folder of a CLIP checkpoint (`--clip`).
+    """
+
+    inception: Path | None = None
+    dinov2: Path | None = None
+    clip: Path | None = None
+
+
+class PictureExtractor(Protocol):
+    """A network that turns pictures, and captions where it reads them, into rows of numbers.
+
+    Attributes:
+        name: with its resize and the hash of its weights: part of the metrics' names.
+        key: hash of everything that its results depend on.
+    """
+
+    name: str
+    key: str
+
+    def __call__(self, images: Images, captions: Sequence[str]) -> Floats:
+        """Rows [N,D] of uint8 images [N,H,W,3]; each depends on its own picture alone."""
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a metric reads of every picture, done once for all metrics that share it.
+
+    Attributes:
+        name: key in `Pictures.extracted`.
+        open: the network, or None where its weights were not given.
+    """
+
+    name: str
+    open: Callable[[Weights], PictureExtractor | None]
+
+
+@dataclass(frozen=True)
 class Pictures:
-    """A row's pictures, and what the extractors make of them."""
+    """A row's pictures, and what the extractors make of them.
+
+    Attributes:
+        features, scores: of the shipped networks.
+        extracted: rows by the name of the `Extraction`.
+    """
 
     images: Images
     captions: tuple[str, ...]
     features: Floats
     scores: Floats
+    extracted: Mapping[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,6 +149,8 @@ class Reference:
         features: of real images that are not prompts.
         extractor, scorer: names, part of the metrics' names.
         subsets, subset_size, seed: of distances that are averaged over random subsets.
+        extracted: of the same real images, by the name of the `Extraction`.
+        extractors: full names by the name of the `Extraction`.
     """
 
     features: Floats
@@ -104,6 +159,8 @@ class Reference:
     subsets: int
     subset_size: int
     seed: int
+    extracted: Mapping[str, Floats] = field(default_factory=dict)
+    extractors: Mapping[str, str] = field(default_factory=dict)
 
     def fitting_subset(self, samples: int) -> int:
         return min(self.subset_size, samples, len(self.features))
@@ -126,11 +183,17 @@ class Measurements:
 
     Attributes:
         latency_ms: every whole picture that was timed.
+        cold_start_ms: of each fresh process, from its start to its first picture.
+        cpu_ms: processor time of every whole picture that was timed.
+        joules: of every picture whose energy a counter told.
     """
 
     reference: Reference
     pictures: Pictures | None = None
     latency_ms: tuple[float, ...] | None = None
+    cold_start_ms: tuple[float, ...] | None = None
+    cpu_ms: tuple[float, ...] | None = None
+    joules: tuple[float, ...] | None = None
     memory: PeakMemory | None = None
     parameters: int | None = None
     size_bytes: int | None = None
@@ -138,10 +201,15 @@ class Measurements:
 
 @dataclass(frozen=True)
 class Metric:
-    """A descriptor, and how the value comes from what was measured; None: there is no value."""
+    """A descriptor, and how the value comes from what was measured; None: there is no value.
+
+    Attributes:
+        extraction: what it needs besides the shipped networks' features and scores.
+    """
 
     descriptor: Descriptor
     measure: Callable[[Measurements], Figure | None]
+    extraction: Extraction | None = None
 
 
 def of_pictures(measure: Callable[[Pictures, Reference], Figure]) -> Callable[..., Figure | None]:

@@ -252,7 +252,7 @@ def _moving_average(values: Sequence[float], keep: float) -> list[float]:
 @styled
 def projection(report: Report) -> Markup:
     """Features of reference images (grey), the prompts' images, teacher and student."""
-    points: Mapping[str, Points] = report.projection.points
+    points: Mapping[str, Points] = report.projections[0].points
     colors = {"real": REAL, **row_colors(report.rows)}
     figure, (panel,) = new_figure(1, 1, (6.2, 4.6))
     for index, (name, pairs) in enumerate(points.items()):
@@ -270,5 +270,5 @@ def projection(report: Report) -> Markup:
     panel.set_yticks([])
     panel.grid(visible=False)
     legend_above(figure, panel)
-    method = report.projection.method
+    method = report.projections[0].method
     return to_markup(figure, "projection", f"{method} of image features: real, teacher, student")

@@ -34,22 +34,78 @@ class Timing(ReportPart):
     Attributes:
         warmup_ms: the calls before; the first holds lazy loading and compilation.
         cpu_ms: processor time that the process itself spent in each sample.
+        repeats: how often all samples were taken again because other work held the cores.
+        busy: other work held them to the end: not to be trusted.
     """
 
     p50_ms: float
     p90_ms: float
+    p99_ms: float
     samples_ms: list[float]
     warmup_ms: list[float]
     cpu_p50_ms: float | None
     cpu_ms: list[float]
+    repeats: int = 0
+    busy: bool = False
 
 
 class Memory(ReportPart):
-    """Resident memory of a fresh process that loads a row and draws one picture."""
+    """Resident memory of a fresh process that loads a row and draws one picture.
+
+    Attributes:
+        loaded_bytes: high-water mark when every part is loaded, before the first picture.
+        device_peak_bytes: of the accelerator; null where there is none.
+    """
 
     baseline_bytes: int
+    loaded_bytes: int | None = None
     peak_bytes: int
     above_baseline_bytes: int
+    device_peak_bytes: int | None = None
+
+
+class ColdStart(ReportPart):
+    """From the start of a fresh process to its first picture; every sample, and medians."""
+
+    process_ms: float
+    load_ms: float
+    first_picture_ms: float
+    total_ms: float
+    samples_ms: list[float]
+
+
+class Energy(ReportPart):
+    """Joules of a picture, by a counter of the machine.
+
+    Attributes:
+        source: the counter, or why there is none (then `joules` is null).
+    """
+
+    joules: float | None
+    source: str
+
+
+ScalingAxis = Literal["batch", "side", "steps", "threads"]
+
+
+class Scaling(ReportPart):
+    """How one row's cost grows along one axis.
+
+    Attributes:
+        values: of the axis: pictures, pixels of a side, denoising steps, threads.
+        latency_ms: median of a call for all its pictures, by value.
+        peak_bytes: of a fresh process, by value; null: not measured.
+        exponent: of the fitted power law `latency = c * value ** exponent`.
+        r_squared: of that fit in logarithms.
+    """
+
+    row: str
+    axis: ScalingAxis
+    values: list[int]
+    latency_ms: list[float]
+    peak_bytes: list[int | None]
+    exponent: float
+    r_squared: float
 
 
 class Parity(ReportPart):
@@ -90,6 +146,13 @@ class Row(ReportPart):
     """One pipeline in one runtime and precision.
 
     Attributes:
+        model: name of the folder that was measured or exported; rows of one model share it.
+        target: whose precision and options it was exported with; null: torch.
+        device: where it ran.
+        not_executed: why this machine cannot run it.
+        evaluated: why its pictures were evaluated instead of executed.
+        failed: what went wrong when it was made or measured.
+        unmeasured: why nothing was tried: the run was stopped, or it was left out.
         generation: how its pictures were drawn; null where it was not executed.
         figures: by metric; null where there is no value.
         to_teacher, to_student, to_torch: against the torch row of the teacher, that of the first
@@ -98,11 +161,16 @@ class Row(ReportPart):
     """
 
     name: str
+    model: str
     role: Literal["teacher", "student"]
     runtime: str
     precision: str
+    target: str | None = None
+    device: str = "this machine"
     not_executed: str | None
     evaluated: str | None
+    failed: str | None = None
+    unmeasured: str | None = None
     generation: RowGeneration | None
     component_parameters: dict[str, int]
     component_bytes: dict[str, int]
@@ -114,10 +182,17 @@ class Row(ReportPart):
     to_torch: Agreement | None = None
     speed: dict[str, Timing] = {}
     memory: Memory | None = None
+    start: ColdStart | None = None
+    energy: Energy | None = None
+
+    @property
+    def absent(self) -> str | None:
+        """Why it has no pictures; None: it has."""
+        return self.not_executed or self.failed or self.unmeasured
 
     @property
     def drawn(self) -> bool:
-        return self.not_executed is None
+        return self.absent is None
 
     def value(self, metric: str) -> float | None:
         figure = self.figures.get(metric)
@@ -181,6 +256,9 @@ class Environment(ReportPart):
     machine: str
     python: str
     versions: dict[str, str]
+    governor: str | None = None
+    temperature_c: float | None = None
+    throttled: bool | None = None
 
 
 class DataRecord(ReportPart):
@@ -193,10 +271,82 @@ class DataRecord(ReportPart):
 
 
 class Projection(ReportPart):
-    """Image features in two dimensions, by set."""
+    """Features in two dimensions, by set, all in one basis.
+
+    Attributes:
+        method: `PCA` or `t-SNE`.
+        seed, perplexity: of t-SNE.
+        explained: share of the variance along each axis of PCA.
+    """
 
     method: str
     points: dict[str, Points]
+    seed: int | None = None
+    perplexity: float | None = None
+    explained: tuple[float, float] | None = None
+
+
+class Nearness(ReportPart):
+    """How alike two feature sets of the same inputs are, in all their dimensions.
+
+    Attributes:
+        cka: linear CKA.
+        knn_overlap: share of each input's nearest neighbours that both sets agree on.
+        procrustes: distance after the best rotation, shift and scale, in [0,1].
+    """
+
+    cka: float
+    knn_overlap: float
+    procrustes: float
+
+
+class BlockAgreement(Nearness):
+    """Teacher and student at one tapped block and timestep."""
+
+    block: str
+    timestep: int
+
+
+class BlockProjection(ReportPart):
+    """Both models' features of one block in one basis."""
+
+    block: str
+    timestep: int
+    projections: list[Projection]
+
+
+class AttentionMap(ReportPart):
+    """Where both models look for one word, mean over heads: [h,w], each with maximum 1."""
+
+    block: str
+    timestep: int
+    caption: str
+    word: str
+    teacher: list[list[float]]
+    student: list[list[float]]
+
+
+class Embeddings(ReportPart):
+    """A student's inner features against the teacher's, from the same noisy latents and captions.
+
+    Attributes:
+        teacher, student: rows.
+        samples: inputs of each timestep.
+        neighbours: of `knn_overlap`.
+        cross: linear CKA of each of the teacher's blocks (rows) with each of the student's
+            (columns) at the middle timestep; `blocks` names both.
+    """
+
+    teacher: str
+    student: str
+    samples: int
+    neighbours: int
+    agreement: list[BlockAgreement]
+    teacher_blocks: list[str]
+    student_blocks: list[str]
+    cross: list[list[float]]
+    blocks: list[BlockProjection]
+    attention: list[AttentionMap]
 
 
 class Report(ReportPart):
@@ -208,9 +358,11 @@ class Report(ReportPart):
         real: figures of the prompts' own images.
         extractor: what image features are of.
         search: that found the student; null: it was named.
+        nearness: of each row's picture features to the teacher's, by row.
+        partial: why not everything was measured; null: it was.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     edgekd: str
     created: str
     suite: SuiteRecord
@@ -224,8 +376,12 @@ class Report(ReportPart):
     rows: list[Row]
     prompts: list[str]
     curves: Curves
-    projection: Projection
+    projections: list[Projection]
+    nearness: dict[str, Nearness] = {}
+    embeddings: list[Embeddings] = []
+    scaling: list[Scaling] = []
     search: SearchResult | None = None
+    partial: str | None = None
 
     def shown(self, place: Place) -> list[Descriptor]:
         return [one for one in self.descriptors if one.shown(place)]

@@ -50,7 +50,14 @@ def measurements(networks: Networks, samples: Samples, reference: Samples) -> Me
     )
     others = networks.extract(images(reference))
     held_against = Reference(others, networks.extract.name, networks.scorer.name, 1, 10**6, 0)
-    return Measurements(held_against, pictures, (2.0, 1.0, 4.0), PeakMemory(1, 3), 5, 7)
+    return Measurements(
+        held_against,
+        pictures,
+        latency_ms=(2.0, 1.0, 4.0),
+        memory=PeakMemory(1, 3),
+        parameters=5,
+        size_bytes=7,
+    )
 
 
 def value(metric: Metric, networks: Networks, samples: Samples, reference: Samples) -> float:
@@ -179,5 +186,11 @@ def test_a_metric_says_what_it_measures(metric, networks, real):
 )
 def test_what_is_not_of_pictures_is_taken_as_it_was_measured(name, expected):
     reference = Reference(np.zeros((2, 2), np.float32), "e", "s", 1, 2, 0)
-    found = Measurements(reference, None, (2.0, 1.0, 4.0), PeakMemory(1, 3), 5, 7)
+    found = Measurements(
+        reference,
+        latency_ms=(2.0, 1.0, 4.0),
+        memory=PeakMemory(1, 3),
+        parameters=5,
+        size_bytes=7,
+    )
     assert INSTALLED[name].measure(found) == Figure(value=expected)

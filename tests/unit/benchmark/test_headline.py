@@ -23,6 +23,7 @@ def row(name: str, role: Any, runtime: str, precision: str, ms: float, fd: float
     }
     return Row(
         name=name,
+        model=role,
         role=role,
         runtime=runtime,
         precision=precision,

@@ -44,6 +44,7 @@ def latency(p50_ms: float, runs: int, seed: int) -> Timing:
     return Timing(
         p50_ms=float(np.percentile(samples, 50)),
         p90_ms=float(np.percentile(samples, 90)),
+        p99_ms=float(np.percentile(samples, 99)),
         samples_ms=samples.tolist(),
         warmup_ms=[1.6 * p50_ms],
         cpu_p50_ms=p50_ms,
@@ -89,6 +90,7 @@ def row(name: str, role: Any, runtime: str, precision: str, scale: float, fd: fl
     )
     return Row(
         name=name,
+        model=role,
         role=role,
         runtime=runtime,
         precision=precision,
@@ -190,10 +192,12 @@ def make_report() -> Report:
                 "validation_task": [(100, 0.3), (200, 0.25), (300, 0.24)],
             }
         },
-        projection=Projection(
-            method="t-SNE",
-            points=dict(zip(["reference images", "real", "teacher ONNX"], points, strict=True)),
-        ),
+        projections=[
+            Projection(
+                method="t-SNE",
+                points=dict(zip(["reference images", "real", "teacher ONNX"], points, strict=True)),
+            )
+        ],
     )
 
 

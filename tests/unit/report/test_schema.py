@@ -19,7 +19,7 @@ def test_a_report_survives_its_file(report, tmp_path):
     path = tmp_path / "report.json"
     path.write_text(report.model_dump_json(indent=2))
     assert read_report(path) == report
-    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    path.write_text(path.read_text().replace('"schema_version": 3', '"schema_version": 1'))
     with pytest.raises(InputError, match="schema_version"):
         read_report(path)
 
