@@ -11,6 +11,7 @@ from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import TORCH, Case, Role
 from edgekd.benchmark.drawer import DrawingBatch
 from edgekd.benchmark.facts import folder_bytes
+from edgekd.benchmark.failures import Failures
 from edgekd.benchmark.prompts import Prompts
 from edgekd.benchmark.suite import Suite
 from edgekd.files import hash_value
@@ -26,6 +27,7 @@ class Matrix:
         cases: each with a generation.
         keys: case name -> hash of what decides its pictures.
         cache: everything already measured.
+        failures: of single rows; `runnable` leaves them out.
     """
 
     suite: Suite
@@ -35,10 +37,16 @@ class Matrix:
     data: PreparedData
     prompts: Prompts
     cache: Cache
+    failures: Failures
 
     @property
     def runnable(self) -> tuple[Case, ...]:
-        return tuple(case for case in self.cases if not case.not_executed)
+        """Rows that this machine can draw, without those that have failed until now."""
+        return tuple(
+            case
+            for case in self.cases
+            if not case.not_executed and case.name not in self.failures.reasons
+        )
 
     @property
     def timed(self) -> tuple[Case, ...]:

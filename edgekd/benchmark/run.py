@@ -18,6 +18,7 @@ from edgekd.benchmark.cost import memory_of_all, speed_of_all
 from edgekd.benchmark.curves import load_curve
 from edgekd.benchmark.drawing import draw_missing, drawn_pictures, real_pictures
 from edgekd.benchmark.extract import Extractors, StarterExtractors
+from edgekd.benchmark.failures import Failures
 from edgekd.benchmark.headline import headline
 from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.projection import project
@@ -92,7 +93,7 @@ def benchmark(
     training = {name: load_curve(path) for name, path in request.curves.items()}
     out.mkdir(parents=True, exist_ok=True)
     (out / ARTIFACT_FILE).unlink(missing_ok=True)  # what is here is not whole any more
-    matrix = make_matrix(request, metrics, out)
+    matrix = make_matrix(request, metrics, out, progress)
     measured = measure(matrix, extractors or StarterExtractors(), progress)
     content = make_report(matrix, measured, make_rows(matrix, measured), training, request.deploy)
     content = content.model_copy(update={"search": request.search})
@@ -104,7 +105,9 @@ def benchmark(
     return report
 
 
-def make_matrix(request: MatrixRequest, metrics: tuple[Metric, ...], out: Path) -> Matrix:
+def make_matrix(
+    request: MatrixRequest, metrics: tuple[Metric, ...], out: Path, progress: Progress
+) -> Matrix:
     suite = request.suite
     cases = tuple(case.with_generation(suite.generation) for case in request.cases)
     return Matrix(
@@ -115,6 +118,7 @@ def make_matrix(request: MatrixRequest, metrics: tuple[Metric, ...], out: Path) 
         data=request.data,
         prompts=select_prompts(request.data, suite.quality.samples, suite.quality.seed),
         cache=Cache(out / "cache"),
+        failures=Failures(progress),
     )
 
 
