@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from edgekd.benchmark.search_suites import BaselinesSuite, TransferSuite
 from edgekd.errors import InputError
 from edgekd.recipe import Recipe
 from edgekd.recipe_distill import LossSection, is_loss_term
@@ -189,29 +190,11 @@ class ExportSuite(Section):
     guidance_scale: float = Field(4.0, ge=1.0)
 
 
-class TransferSetting(Section):
-    """One way to run students: what stands for a device."""
-
-    name: str = Field(..., min_length=1)
-    target: str
-    precision: str
-    threads: int = Field(1, ge=1)
-
-
-class TransferSuite(Section):
-    """What a student that was searched for one setting is worth in the others."""
-
-    kind: Literal["search-transfer"]
-    name: str = Field(..., pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
-    description: str = ""
-    speedup: float = Field(..., gt=1, description="of the teacher's picture time, in each setting")
-    settings: list[TransferSetting] = Field(..., min_length=2)
-
-
-AnySuite = Suite | ExportSuite | TransferSuite
-_KINDS: dict[str, type[ExportSuite] | type[TransferSuite]] = {
+AnySuite = Suite | ExportSuite | TransferSuite | BaselinesSuite
+_KINDS: dict[str, type[ExportSuite] | type[TransferSuite] | type[BaselinesSuite]] = {
     "export": ExportSuite,
     "search-transfer": TransferSuite,
+    "search-vs-baselines": BaselinesSuite,
 }
 
 

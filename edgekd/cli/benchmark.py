@@ -46,7 +46,8 @@ def benchmark(
     A suite with variants trains its own students first. A suite of exports measures what exporting
     takes, on a pipeline of its own.
     """
-    from edgekd.benchmark.suite import ExportSuite, TransferSuite, load_any_suite
+    from edgekd.benchmark.search_suites import BaselinesSuite, TransferSuite
+    from edgekd.benchmark.suite import ExportSuite, load_any_suite
     from edgekd.progress import console
     from edgekd.resources import find_yaml
     from edgekd.target import load_target
@@ -67,14 +68,14 @@ def benchmark(
         assignments = [*(assignments or []), f"benchmark.sampler={json.dumps(sampler)}"]
     recipe = read_recipe(config, assignments, teacher, data)
     run = run_folder(out, f"{recipe.name}-{Path(suite).stem}", config)
-    if isinstance(chosen, TransferSuite):
+    if isinstance(chosen, TransferSuite | BaselinesSuite):
         if target or student:
             raise InputError(
-                f"suite `{chosen.name}` names its own targets and finds its own students",
+                f"suite `{chosen.name}` names its own target and finds its own students",
                 "--target or --student",
                 "Leave them out.",
             )
-        _benchmark_transfer(chosen, recipe, run, as_json)
+        _benchmark_search(chosen, recipe, run, as_json)
         return
     from edgekd.jobs.benchmark import benchmark_run
 
@@ -87,15 +88,24 @@ def benchmark(
         print(f"report: {result['report']}")
 
 
-def _benchmark_transfer(suite: Any, recipe: Any, run: Path, as_json: bool) -> None:
+def _benchmark_search(suite: Any, recipe: Any, run: Path, as_json: bool) -> None:
+    from edgekd.benchmark.search_suites import BaselinesSuite
+    from edgekd.jobs.baseline_figures import baseline_lines
+    from edgekd.jobs.search_baselines import baselines_run
     from edgekd.jobs.search_transfer import transfer_lines, transfer_run
     from edgekd.progress import console
 
-    result, file = transfer_run(suite, recipe, run, console())
+    result: Any
+    if isinstance(suite, BaselinesSuite):
+        result, file = baselines_run(suite, recipe, run, console())
+        lines = baseline_lines(result)
+    else:
+        result, file = transfer_run(suite, recipe, run, console())
+        lines = transfer_lines(result)
     if as_json:
         print_json({**result.model_dump(mode="json"), "report": file})
     else:
-        print("\n".join([*transfer_lines(result), f"report: {file}"]))
+        print("\n".join([*lines, f"report: {file}"]))
 
 
 def _benchmark_exports(suite: Any, targets: list[Any], run: Path, as_json: bool) -> None:
