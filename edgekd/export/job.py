@@ -29,7 +29,7 @@ from edgekd.export.manifest import (
 )
 from edgekd.export.outline import component_names, parts_bytes, shapes
 from edgekd.export.parity import PictureParity
-from edgekd.export.protocol import Exporter, ExportOptions, WritesClientFiles
+from edgekd.export.protocol import Exporter, ExportOptions, Floor, WritesClientFiles
 from edgekd.export.shared_files import write_shared_files
 from edgekd.export.steps import (
     DrawOrder,
@@ -265,7 +265,9 @@ def _float32_first(job: _Job, part: PartOrder) -> tuple[PartOrder, int]:
 
 
 def _draw(job: _Job, trajectory: Path, folder: Path) -> PictureParity:
-    floor = job.exporter.floors(job.precision).picture
+    floor, asked = job.exporter.floors(job.precision).picture, job.options.min_psnr_db
+    if asked is not None:
+        floor = Floor(asked, "`--min-psnr` asks for it")
     order = DrawOrder(trajectory, folder, job.precision, floor)
     pictures = job.worker.run(draw, order).result
     job.progress.info(

@@ -83,6 +83,7 @@ class ExportOptions:
         memory_limit_bytes: bound of the resident memory of this process and its children
             together; see `edgekd.export.isolate`.
         quantization: bits of each weight; the precision is `mixed` then.
+        min_psnr_db: least PSNR of whole pictures; None: the precision's own floor.
     """
 
     prompts: tuple[str, ...]
@@ -94,6 +95,7 @@ class ExportOptions:
     loras: tuple[Lora, ...] = ()
     memory_limit_bytes: int | None = None
     quantization: QuantizationRecipe | None = None
+    min_psnr_db: float | None = None
 
 
 @dataclass(frozen=True)

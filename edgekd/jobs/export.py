@@ -39,6 +39,7 @@ class ExportRequest:
         quantize: bits of each weight, from a recipe or chosen.
         tune: measure the runtime's options afterwards and keep the best in the manifest.
         generation: recommended in the manifest; parity follows it.
+        min_psnr_db: what pictures must keep; None: the precision's own floor.
     """
 
     pipeline: Path
@@ -51,6 +52,7 @@ class ExportRequest:
     quantize: Quantize | None = None
     tune: bool = False
     generation: Generation = field(default_factory=Generation)
+    min_psnr_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
         schedulers=tuple(target.schedulers),
         loras=request.loras,
         memory_limit_bytes=request.memory_limit_bytes,
+        min_psnr_db=request.min_psnr_db,
     )
     exporter = get_exporter(target.runtime)
     if request.tune and not isinstance(exporter, Tunes):
