@@ -10,7 +10,6 @@ from edgekd.artifacts import PreparedData
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import TORCH, Case, Role
 from edgekd.benchmark.drawer import DrawingBatch
-from edgekd.benchmark.facts import folder_bytes
 from edgekd.benchmark.failures import Failures
 from edgekd.benchmark.prompts import Prompts
 from edgekd.benchmark.suite import Suite
@@ -52,10 +51,6 @@ class Matrix:
     def timed(self) -> tuple[Case, ...]:
         """Rows whose times and memory are those of their runtime."""
         return tuple(case for case in self.runnable if not case.evaluated)
-
-    @property
-    def largest_bytes(self) -> int:
-        return max(folder_bytes(case.path) for case in self.runnable)
 
     def drawing_key(self, case: Case) -> str:
         """Hash of all that decides the pictures of a case."""

@@ -41,7 +41,8 @@ class QualitySection(Section):
     samples: int = Field(
         64,
         ge=2,
-        description="prompts; at most half of the validation images, the rest is reference",
+        description="pictures of each row. At most half of the validation images give prompts, the "
+        "rest is reference; where these are fewer, they are drawn again from other noise",
     )
     batch_size: int = Field(16, ge=1)
     workers: int = Field(0, ge=0, description="processes that draw; 0: one per core")
