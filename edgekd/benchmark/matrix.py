@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,17 +53,21 @@ class Matrix:
         """Rows whose times and memory are those of their runtime."""
         return tuple(case for case in self.runnable if not case.evaluated)
 
-    def drawing_key(self, case: Case) -> str:
-        """Hash of all that decides the pictures of a case."""
+    @functools.cached_property
+    def _drawing(self) -> str:
+        """Hash of all but the case itself that decides its pictures."""
         quality = self.suite.quality
         return hash_value(
             [
-                self.keys[case.name],
                 [quality.seed, quality.batch_size],
                 [self.data.key, self.data.resolution, self.prompts.captions],
                 versions(),
             ]
         )
+
+    def drawing_key(self, case: Case) -> str:
+        """Hash of all that decides the pictures of a case."""
+        return hash_value([self.keys[case.name], self._drawing])
 
     def batches(self) -> list[range]:
         """Prompt indices of each batch: the same however many workers draw."""
