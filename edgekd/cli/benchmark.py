@@ -25,7 +25,7 @@ from edgekd.errors import GateError, InputError
 
 def benchmark(
     suite: Annotated[
-        str, typer.Argument(metavar="[SUITE]", help="A YAML file, or the name of a shipped one.")
+        str, typer.Argument(metavar="SUITE", help="A YAML file, or the name of a shipped one.")
     ] = "starter",
     config: ConfigOption = "starter",
     teacher: TeacherOption = None,

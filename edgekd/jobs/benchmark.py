@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.artifacts import TeacherCache
+from edgekd.artifacts import PreparedData
 from edgekd.errors import InputError
 from edgekd.file_record import finish
 from edgekd.files import code_key, hash_value
@@ -16,7 +16,7 @@ from edgekd.jobs.matrix import SuiteMatrix, suite_targets
 from edgekd.jobs.models import Model, content_key, given_models
 from edgekd.jobs.phases import train_student
 from edgekd.jobs.plan import Plan, make_plan, needed_phases, with_sized_teacher
-from edgekd.jobs.prepare import prepare_data
+from edgekd.jobs.prepare import encode_images, prepare_images
 from edgekd.jobs.prompts import parity_prompts
 from edgekd.progress import Progress
 from edgekd.reading import read_json
@@ -31,15 +31,16 @@ if TYPE_CHECKING:
     from edgekd.benchmark.suite import ExportSuite
 
 
-def _variant_plans(plan: Plan) -> dict[str, Plan]:
+def variant_plans(plan: Plan) -> dict[str, Plan]:
     """The plan of every variant of the suite, checked before the first trains."""
+    from edgekd.search.candidate import with_given_student
     from edgekd.student.resolve import resolve_arch
 
     config = read_json(plan.teacher.path / "unet" / "config.json")
     plans = {}
     for variant in plan.suite.variants:
         values = override(plan.recipe.model_dump(), variant.assignments)
-        recipe = validate(Recipe, values, f"variant `{variant.name}`")
+        recipe = with_given_student(validate(Recipe, values, f"variant `{variant.name}`"))
         arch = resolve_arch(recipe.student, config)
         phases = needed_phases(recipe.distill, arch, config)
         plans[variant.name] = replace(plan, recipe=recipe, arch=arch, phases=phases)
@@ -47,9 +48,12 @@ def _variant_plans(plan: Plan) -> dict[str, Plan]:
 
 
 def _trained(
-    plan: Plan, variants: dict[str, Plan], cache: TeacherCache, progress: Progress
+    plan: Plan, variants: dict[str, Plan], data: PreparedData, progress: Progress
 ) -> tuple[list[Model], dict[str, Path]]:
     """Every variant of the suite, trained, and the curves of its training."""
+    if not plan.suite.variants:
+        return [], {}
+    cache = encode_images(data, plan.teacher.path, plan.run, progress)
     models, curves = [], {}
     for variant in plan.suite.variants:
         progress.info(f"[variant {variant.name}] {variant.description}")
@@ -122,13 +126,13 @@ def benchmark_run(request: SuiteRequest, progress: Progress) -> dict[str, Any]:
     from edgekd.report.schema import read_report
 
     plan, targets = _asked_plan(request)
-    variants = _variant_plans(plan)
+    variants = variant_plans(plan)
     folders = given_models(plan.suite.models)
     with open_run(request.run):
         plan = with_sized_teacher(plan)
-        data, cache = prepare_data(plan.recipe, plan.teacher.path, plan.run, progress)
+        data = prepare_images(plan.recipe, plan.run, progress)
         check_count(data.validation)
-        trained, curves = _trained(plan, variants, cache, progress)
+        trained, curves = _trained(plan, variants, data, progress)
         models = [
             Model("teacher", "teacher", plan.teacher.path, plan.teacher.key),
             *trained,

@@ -1,18 +1,24 @@
 """Single stages: what they check before the first long one."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgekd.benchmark.options import SuiteOptions
+from edgekd.benchmark.suite import Variant
 from edgekd.errors import InputError
-from edgekd.jobs.benchmark import SuiteRequest, benchmark_run
+from edgekd.jobs.benchmark import SuiteRequest, benchmark_run, variant_plans
 from edgekd.jobs.export import ExportRequest, export_run
 from edgekd.jobs.plan import make_plan, with_sized_teacher
 from edgekd.progress import Silent
+from edgekd.reading import read_json
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.resources import data_root
+from edgekd.search.candidate import Candidate
+from edgekd.student.resolve import preset
 from edgekd.target import load_target
 
 
@@ -73,3 +79,16 @@ def test_a_wrong_variant_ends_the_suite_before_it_begins(recipe, tmp_path):
     with pytest.raises(InputError, match="no-such-student"):
         run_suite(recipe, suite, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_variant_may_be_a_point_of_a_front(recipe, tmp_path):
+    plan = make_plan(recipe, load_target("onnx"), tmp_path)
+    arch = preset("bk-sdm-small", read_json(plan.teacher.path / "unet" / "config.json"))
+    point = Candidate(arch=arch, decoder_width=0.5, steps=3, precision="int8")
+    point_as_read = json.loads(point.model_dump_json())
+    variant = Variant(name="front", set={"student.candidate": point_as_read})
+    suite = plan.suite.model_copy(update={"variants": [variant]})
+    made = variant_plans(replace(plan, suite=suite))["front"]
+    assert made.arch == arch
+    assert made.recipe.distill.few_step.student_steps == 3
+    assert made.recipe.distill.decoder.width == 0.5
