@@ -12,24 +12,33 @@ import numpy as np
 
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.extract import Extractors
+from edgekd.benchmark.facts import folder_bytes
 from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.prompts import iter_validation
-from edgekd.benchmark.workers import draw_all, read_images
+from edgekd.benchmark.workers import draw_all, pool_size, read_images
 from edgekd.errors import GateError
 from edgekd.metrics.metric import Floats, Pictures
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 
 
-def draw_missing(matrix: Matrix, pool: Pool, progress: Progress) -> None:
-    """Draw what is not on disk yet, sorted by case."""
-    missing = []
-    for case in matrix.runnable:
-        for number, indices in enumerate(matrix.batches()):
-            path = matrix.batch_path(case, number)
-            if read_images(path) is None:
-                missing.append(matrix.batch(case, indices, pool.threads or 1, path.absolute()))
-    draw_all(pool, missing, "drawing pictures", progress)
+def draw_missing(matrix: Matrix, case: Case, progress: Progress) -> None:
+    """Draw what is not on disk yet of a row, in processes of its own.
+
+    Raises:
+        GateError: a picture is not finite, or a process needs too much memory.
+        ChildError: a process ends before its work.
+    """
+    paths = {matrix.batch_path(case, i): indices for i, indices in enumerate(matrix.batches())}
+    missing = {path: indices for path, indices in paths.items() if read_images(path) is None}
+    if not missing:
+        return
+    count, threads = pool_size(matrix.suite.quality.workers, len(missing), folder_bytes(case.path))
+    batches = [
+        matrix.batch(case, indices, threads, path.absolute()) for path, indices in missing.items()
+    ]
+    with Pool(f"draw {case.name}", count, threads) as pool:
+        draw_all(pool, batches, f"drawing {case.name}", progress)
 
 
 def _check_features(row: str, features: Floats) -> None:
@@ -57,7 +66,7 @@ def real_pictures(matrix: Matrix, extractors: Extractors) -> tuple[Pictures, Flo
     """The prompts' own images as a row, and the features of all other validation images."""
     key = [matrix.data.key, matrix.prompts.keys, extractors.key]
     found = matrix.cache.tensors("real", key, lambda: _real_tensors(matrix, extractors))
-    captions = matrix.prompts.captions
+    captions = matrix.prompts.different
     real = Pictures(found["images"], captions, found["features"], found["scores"])
     return real, found["reference"]
 
@@ -77,7 +86,7 @@ def _real_tensors(matrix: Matrix, extractors: Extractors) -> dict[str, Any]:
     tensors = {
         "images": ordered,
         "features": np.stack([features[index] for index in range(len(place))]),
-        "scores": extractors.scores(ordered, matrix.prompts.captions),
+        "scores": extractors.scores(ordered, matrix.prompts.different),
         "reference": np.stack(reference),
     }
     _check_features("real images", tensors["features"])

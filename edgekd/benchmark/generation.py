@@ -31,11 +31,18 @@ def row_generation(folder: Path, suite: GenerationSection) -> RowGeneration:
     """
     said = stated_generation(folder)
     if said is None:
-        sampler = suite.scheduler or _own_sampler(folder)
-        said = RowGeneration(sampler, suite.steps, suite.guidance_scale)
+        return suite_generation(folder, suite)
     if said.sampler in SAMPLERS:
         return said
     return replace(said, sampler=suite.scheduler or _FALLBACK)
+
+
+def suite_generation(folder: Path, suite: GenerationSection) -> RowGeneration:
+    """As the suite says, whatever the folder does; without a sampler of the suite's, its own."""
+    sampler = suite.scheduler or _own_sampler(folder)
+    if sampler not in SAMPLERS:
+        sampler = _FALLBACK
+    return RowGeneration(sampler, suite.steps, suite.guidance_scale)
 
 
 def stated_generation(folder: Path) -> RowGeneration | None:

@@ -27,17 +27,22 @@ def choose_student(rows: list[Row], deploy: tuple[str, str] | None) -> Row | Non
 def choose_teacher(rows: list[Row], student: Row | None) -> Row:
     """The teacher row to compare with: same runtime and precision, same runtime, torch, any.
 
+    One that was not drawn stands only where no teacher row was.
+
     Comparing runtimes at once with models would credit distillation with what a runtime does.
     """
 
-    def distance(row: Row) -> int:
+    def distance(row: Row) -> tuple[bool, int]:
+        return not row.drawn, runtimes_apart(row)
+
+    def runtimes_apart(row: Row) -> int:
         if student is None:
             return int(row.runtime != TORCH)
         if row.runtime == student.runtime:
             return int(row.precision != student.precision)
         return 2 if row.runtime == TORCH else 3
 
-    return min((row for row in rows if row.role == "teacher" and row.drawn), key=distance)
+    return min((row for row in rows if row.role == "teacher"), key=distance)
 
 
 def torch_latency(rows: list[Row]) -> TorchLatency | None:

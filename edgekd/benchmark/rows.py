@@ -23,22 +23,22 @@ from edgekd.metrics.metric import Figure, Measurements, Metric, Pictures, Refere
 from edgekd.report.schema import Agreement, Memory, Row
 
 
-@dataclass(frozen=True)
+@dataclass
 class MatrixFigures:
-    """All that was measured, before it is put into rows.
+    """All that was measured until now, before it is put into rows.
 
     Attributes:
         pictures, memory: by row.
         real: the prompts' own images.
     """
 
-    pictures: dict[str, Pictures]
     real: Pictures
     reference: Reference
+    pictures: dict[str, Pictures] = field(default_factory=dict)
     speed: SpeedResult | None = None
     memory: dict[str, PeakMemory] = field(default_factory=dict)
 
-    def of(self, case: Case, parameters: int | None, size_bytes: int) -> Measurements:
+    def of(self, case: Case, parameters: int | None, size_bytes: int | None) -> Measurements:
         """What is known of one row."""
         timings = self.speed.timings.get(case.name) if self.speed else None
         return Measurements(
@@ -69,11 +69,11 @@ def figures_of(
     return figures
 
 
-def make_rows(matrix: Matrix, measured: MatrixFigures) -> list[Row]:
-    """One row per case, in the given order.
+def make_rows(matrix: Matrix, measured: MatrixFigures, stopped: str | None = None) -> list[Row]:
+    """One row per case, in the given order; a metric that is not finite fails its row.
 
-    Raises:
-        GateError: a metric that is not finite.
+    Args:
+        stopped: why rows without pictures were not tried; None: all were.
     """
     parameters = {
         case.name: component_parameters(case.weights) if case.weights else {}
@@ -81,11 +81,21 @@ def make_rows(matrix: Matrix, measured: MatrixFigures) -> list[Row]:
     }
     figures: dict[str, Figures] = {}
     for case in matrix.cases:
-        counted = parameters[case.name]
-        total = sum(counted.values()) or None
-        known = measured.of(case, total, folder_bytes(case.path))
-        figures[case.name] = figures_of(case.name, matrix.metrics, known)
-    return [_row(matrix, measured, case, parameters[case.name], figures) for case in matrix.cases]
+        figures[case.name] = {metric.descriptor.name: None for metric in matrix.metrics}
+        total = sum(parameters[case.name].values()) or None
+        size = None if case.failed else folder_bytes(case.path)
+        with matrix.failures.caught(case.name):
+            known = measured.of(case, total, size)
+            figures[case.name] = figures_of(case.name, matrix.metrics, known)
+    rows = [_row(matrix, measured, case, parameters[case.name], figures) for case in matrix.cases]
+    if stopped is None:
+        return rows
+    return [
+        row.model_copy(update={"unmeasured": stopped, "generation": None})
+        if row.drawn and row.name not in measured.pictures
+        else row
+        for row in rows
+    ]
 
 
 def _row(
@@ -95,11 +105,13 @@ def _row(
     parameters: dict[str, int],
     figures: dict[str, Figures],
 ) -> Row:
-    memory = measured.memory.get(case.name)
+    memory, failed = measured.memory.get(case.name), matrix.failures.reasons.get(case.name)
     trained = case.role == "student" and case.runtime == TORCH
 
     def against(other: Case | None) -> Agreement | None:
-        if other is None or other.name == case.name or case.name not in measured.pictures:
+        if other is None or other.name == case.name:
+            return None
+        if not {case.name, other.name} <= measured.pictures.keys():
             return None
         pairs = [(measured.pictures[one.name], figures[one.name]) for one in (case, other)]
         return agreement(pairs[0], pairs[1], other.name)
@@ -110,11 +122,13 @@ def _row(
         role=case.role,
         runtime=case.runtime,
         precision=case.precision,
+        target=case.target,
         not_executed=case.not_executed or None,
         evaluated=case.evaluated or None,
-        generation=None if case.not_executed else case.generation,
+        failed=failed,
+        generation=None if case.not_executed or failed else case.generation,
         component_parameters=parameters,
-        component_bytes=component_bytes(case.path),
+        component_bytes={} if case.failed else component_bytes(case.path),
         stored_dtype=stored_dtype(case.path) if case.runtime == TORCH else None,
         parity=parity(case.path),
         figures=dict(figures[case.name]),

@@ -23,7 +23,6 @@ from edgekd.benchmark.search_suites import BaselinesSuite
 from edgekd.file_record import finish
 from edgekd.files import hash_value, write_json
 from edgekd.jobs.baseline_figures import SEARCHED, Baselines, Rival
-from edgekd.jobs.matrix import student_case
 from edgekd.jobs.phases import STUDENT, train_student
 from edgekd.jobs.plan import Plan, describe, make_plan, with_sized_teacher, with_student
 from edgekd.jobs.prepare import prepare_data
@@ -213,7 +212,7 @@ def _trained(
         if name not in cases:
             progress.info(f"[{choice.rule} at {choice.preset}, seed {seed}]")
             folder = _train(plan, cache, choice.candidate, seed, progress)
-            cases[name] = student_case(name, folder)
+            cases[name] = Case(name, "student", TORCH, "fp32", folder, model=name)
         of_case.setdefault(name, []).append((choice, seed))
     return list(cases.values()), of_case
 

@@ -1,4 +1,4 @@
-"""`edgekd benchmark --suite search-transfer`: does each device need a student of its own?"""
+"""`edgekd benchmark search-transfer`: does each device need a student of its own?"""
 
 from __future__ import annotations
 

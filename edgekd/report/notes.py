@@ -36,7 +36,7 @@ def notes(report: Report) -> list[tuple[str, str]]:
     items = [
         (
             "Pictures",
-            f"{data.prompts} captions of held-out images ({kinds}), {drawn}, "
+            f"{data.pictures} of {data.prompts} captions of held-out images ({kinds}), {drawn}, "
             f"{data.resolution}x{data.resolution} pixels. Every row starts from the same "
             f"noise: one generator per prompt, seed {suite.seed}.",
         ),

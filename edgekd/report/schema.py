@@ -262,10 +262,18 @@ class Environment(ReportPart):
 
 
 class DataRecord(ReportPart):
+    """What was drawn, and what it is held against.
+
+    Attributes:
+        prompts: different captions.
+        pictures: of each row; above `prompts`, captions were drawn again from other noise.
+    """
+
     key: str
     resolution: int
     validation: int
     prompts: int
+    pictures: int
     prompts_by_holdout: dict[str, int]
     reference: int
 

@@ -15,7 +15,8 @@ from edgekd.benchmark.drawer import DrawingBatch
 from edgekd.benchmark.speed import SpeedOrder, component_calls, measure_speed
 from edgekd.benchmark.suite import SpeedSection
 from edgekd.benchmark.workers import draw_batch
-from edgekd.jobs.matrix import not_executed_here, student_case
+from edgekd.jobs.matrix import folder_case, not_executed_here
+from edgekd.jobs.models import Model
 from edgekd.measure.memory import measured
 from edgekd.processes.child import Child
 from edgekd.recipe import RowGeneration
@@ -25,10 +26,14 @@ FLOOR_DB = 50.0
 CAPTIONS = ("red apple", "a smiling cat face")
 
 
+def exported_case(export: Path) -> Case:
+    return replace(folder_case(Model("e", "student", export, "key")), name="e")
+
+
 def pair(source: Path, export: Path, generation: RowGeneration) -> tuple[Case, Case]:
     """A teacher in torch and its export."""
     torch = Case("t", "teacher", "torch", "fp32", source, generation=generation)
-    return torch, replace(student_case("e", export), generation=generation)
+    return torch, replace(exported_case(export), generation=generation)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +68,7 @@ HEAVY = "{'torch', 'diffusers', 'transformers', 'optimum'} & set(__import__('sys
 
 def test_time_and_memory_are_those_of_a_process_without_torch(starter_export):
     generation = RowGeneration("DDIMScheduler", 1, 4.0)
-    case = replace(student_case("e", starter_export), generation=generation)
+    case = replace(exported_case(starter_export), generation=generation)
     speed = SpeedSection(threads=1, warmup=1, component_runs=1, image_runs=1)
     with Child("measure", 1) as child:
         batch = DrawingBatch(case, 1, CAPTIONS[:1], [0], 64, seed=0)
@@ -80,7 +85,7 @@ def test_time_and_memory_are_those_of_a_process_without_torch(starter_export):
 @pytest.mark.parametrize(("fused", "batches"), [(True, [2]), (False, [1, 1])])
 def test_a_guided_step_is_replayed_as_the_folder_runs_it(starter_export, fused, batches):
     generation = RowGeneration("DDIMScheduler", 2, 4.0)
-    case = replace(student_case("e", starter_export), generation=generation)
+    case = replace(exported_case(starter_export), generation=generation)
     drawer: Any = open_drawer(case, threads=1)
     options = replace(drawer.pipeline.folder.options, fused_guidance=fused)
     drawer.pipeline = replace(

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from edgekd.artifacts import BenchmarkReport, PreparedData
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.run import MatrixRequest, benchmark
 from edgekd.benchmark.suite import Suite
 from edgekd.benchmark.workers import read_images
-from edgekd.data.prepare import prepare
 from edgekd.errors import GateError, InputError
 from edgekd.folders import finished
 from edgekd.jobs.gates import check_gates, gates
@@ -22,7 +20,7 @@ from edgekd.jobs.summary import summary_lines
 from edgekd.processes.child import Child
 from edgekd.processes.pool import Pool
 from edgekd.progress import Silent
-from edgekd.recipe import DataSection, FilterSection, Recipe, RowGeneration, SplitSection
+from edgekd.recipe import Recipe, RowGeneration
 from edgekd.recipe_distill import DistillSection
 from edgekd.report.schema import Report, Row, read_report
 from edgekd.target import load_target
@@ -52,24 +50,6 @@ class ToyExtractors:
 
     def scores(self, images: Any, captions: Any) -> Any:
         return images.std(axis=(1, 2, 3)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> PreparedData:
-    source = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(0)
-    for index in range(30):
-        pixels = random.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(source / f"{index}.png")
-        (source / f"{index}.txt").write_text(f"thing {index} <b>")
-    section = DataSection(
-        sources=[str(source)],
-        resolution=32,
-        workers=1,
-        filters=FilterSection(duplicate_distance=-1),
-        split=SplitSection(group_fraction=0.3, image_fraction=0.4),
-    )
-    return prepare(section, tmp_path_factory.mktemp("prepared") / "data", Silent())
 
 
 @pytest.fixture(scope="module")

@@ -174,6 +174,7 @@ def make_report() -> Report:
             resolution=64,
             validation=654,
             prompts=64,
+            pictures=64,
             prompts_by_holdout={"image": 64},
             reference=590,
         ),
