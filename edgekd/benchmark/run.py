@@ -24,11 +24,15 @@ from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.projection import project
 from edgekd.benchmark.prompts import select_prompts
 from edgekd.benchmark.rows import MatrixFigures, figures_of, make_rows
+from edgekd.benchmark.scaling import scaling_of_all
+from edgekd.benchmark.speed import SpeedResult
+from edgekd.benchmark.start import cold_starts_of_all
 from edgekd.benchmark.suite import Suite
 from edgekd.benchmark.workers import pool_size
 from edgekd.file_record import ARTIFACT_FILE, finish
 from edgekd.files import hash_value, write_text
 from edgekd.folders import finished
+from edgekd.measure.conditions import conditions
 from edgekd.measure.environment import environment
 from edgekd.metrics.metric import Measurements, Metric, Reference
 from edgekd.metrics.registry import load_metrics
@@ -132,6 +136,8 @@ def measure(matrix: Matrix, extractors: Extractors, progress: Progress) -> Matri
         draw_missing(matrix, pool, progress)
     speed = speed_of_all(matrix, progress)
     memory = memory_of_all(matrix, progress)
+    start = cold_starts_of_all(matrix, progress)
+    scaling = scaling_of_all(matrix, progress)
     progress.info("comparing pictures with real images, captions and the teacher's")
     real, features = real_pictures(matrix, extractors)
     return MatrixFigures(
@@ -147,6 +153,8 @@ def measure(matrix: Matrix, extractors: Extractors, progress: Progress) -> Matri
         ),
         speed=speed,
         memory=memory,
+        start=start,
+        scaling=scaling,
     )
 
 
@@ -178,7 +186,7 @@ def make_report(
                 "seed": matrix.suite.quality.seed,
             }
         ),
-        environment=Environment.model_validate(environment()),
+        environment=make_environment(measured.speed),
         load_average_before_timing=measured.speed.load_average if measured.speed else None,
         data=DataRecord(
             key=matrix.data.key,
@@ -195,6 +203,7 @@ def make_report(
         metrics=summary,
         real=figures_of(REAL_ROW, matrix.metrics, real),
         rows=rows,
+        scaling=measured.scaling,
         prompts=list(prompts.captions),
         curves=curves,
         projections=[
@@ -205,6 +214,14 @@ def make_report(
             )
         ],
     )
+
+
+def make_environment(speed: SpeedResult | None) -> Environment:
+    """This machine; governor and temperature as they are now."""
+    found = conditions()
+    throttled = None if speed is None else speed.throttled
+    state = {"governor": found.governor, "temperature_c": found.temperature_c}
+    return Environment.model_validate({**environment(), **state, "throttled": throttled})
 
 
 def make_gallery(matrix: Matrix, measured: MatrixFigures) -> Gallery:

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Order = TypeVar("Order")
 Result = TypeVar("Result")
@@ -45,6 +45,11 @@ class PeakMemory:
 
     def to_dict(self) -> dict[str, int | None]:
         return {**asdict(self), "above_baseline_bytes": self.above_baseline_bytes}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PeakMemory:
+        """What `to_dict` gave."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
 @dataclass(frozen=True)

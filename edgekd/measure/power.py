@@ -22,13 +22,11 @@ _MICRO = 1e-6
 
 
 class Meter(Protocol):
-    """Measures energy.
+    """Measures energy."""
 
-    Attributes:
-        source: what counts.
-    """
-
-    source: str
+    @property
+    def source(self) -> str:
+        """What counts."""
 
     def start(self) -> Callable[[], float | None]:
         """Begin; the call gives the joules since then, None where the counter went away."""
