@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from edgekd.benchmark.cases import TORCH, Case
 from edgekd.benchmark.draw import preload
@@ -13,6 +14,7 @@ from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.speed import SpeedOrder, SpeedResult, measure_speed
 from edgekd.benchmark.workers import draw_batch, load_batch
 from edgekd.errors import EdgekdError
+from edgekd.files import hash_value
 from edgekd.measure.environment import cpu, versions
 from edgekd.measure.memory import PeakMemory, measured
 from edgekd.processes.child import Child
@@ -101,6 +103,25 @@ def _timed(matrix: Matrix, progress: Progress, cases: Sequence[Case]) -> SpeedRe
     return found
 
 
+def unmeasured(matrix: Matrix, kind: str, keys: dict[str, list[Any]]) -> list[list[Case]]:
+    """Rows whose entry is not kept yet; those of one content, which share it, together."""
+    missing: dict[str, list[Case]] = {}
+    for case in matrix.timed:
+        if matrix.cache.known(kind, keys[case.name]) is None:
+            missing.setdefault(hash_value(keys[case.name]), []).append(case)
+    return list(missing.values())
+
+
+@contextlib.contextmanager
+def caught(matrix: Matrix, cases: Sequence[Case]) -> Iterator[None]:
+    """What one of the rows of one content raises is the failure of all of them."""
+    try:
+        yield
+    except EdgekdError as error:
+        for case in cases:
+            matrix.failures.record(case.name, str(error))
+
+
 def memory_of_all(matrix: Matrix, progress: Progress) -> dict[str, PeakMemory]:
     """Peak memory of each row in a fresh process: load and draw one picture.
 
@@ -110,22 +131,23 @@ def memory_of_all(matrix: Matrix, progress: Progress) -> dict[str, PeakMemory]:
         return {}
     threads = matrix.suite.speed.threads if matrix.suite.speed else 1
     keys = {case.name: [matrix.drawing_key(case), threads] for case in matrix.timed}
-    batches = [
-        matrix.batch(case, range(1), threads).drawn_with(steps=1)
-        for case in matrix.timed
-        if matrix.cache.known("memory", keys[case.name]) is None
-    ]
-    if batches:
+    missing = unmeasured(matrix, "memory", keys)
+    if missing:
         with (
-            progress.track("peak memory in fresh processes", len(batches)) as advance,
+            progress.track("peak memory in fresh processes", len(missing)) as advance,
             Pool("measure peak memory", _AT_ONCE, threads, fresh=True) as pool,
         ):
-            futures = {pool.submit(weigh, batch): batch.case.name for batch in batches}
+            futures = {
+                pool.submit(
+                    weigh, matrix.batch(cases[0], range(1), threads).drawn_with(steps=1)
+                ): cases
+                for cases in missing
+            }
             for future in as_completed(futures):
-                name = futures[future]
-                with matrix.failures.caught(name):
-                    matrix.cache.keep("memory", keys[name], future.result().memory.to_dict())
+                cases = futures[future]
+                with caught(matrix, cases):
+                    found = future.result().memory.to_dict()
+                    matrix.cache.keep("memory", keys[cases[0].name], found)
                 advance(1)
-    # Rows of one content share their figure.
     kept = {case.name: matrix.cache.known("memory", keys[case.name]) for case in matrix.timed}
     return {name: PeakMemory.from_dict(values) for name, values in kept.items()}

@@ -29,6 +29,7 @@ class MatrixFigures:
 
     Attributes:
         pictures, memory, start: by row.
+        threads: of the times.
         real: the prompts' own images.
     """
 
@@ -36,6 +37,7 @@ class MatrixFigures:
     real: Pictures
     reference: Reference
     speed: SpeedResult | None = None
+    threads: int = 1
     memory: dict[str, PeakMemory] = field(default_factory=dict)
     start: dict[str, ColdStart] = field(default_factory=dict)
     scaling: list[Scaling] = field(default_factory=list)
@@ -51,6 +53,7 @@ class MatrixFigures:
             latency_ms=tuple(timings[IMAGE].samples_ms) if timings else None,
             cold_start_ms=tuple(start.samples_ms) if start else None,
             cpu_ms=tuple(timings[IMAGE].cpu_ms) if timings else None,
+            contended=bool(timings) and timings[IMAGE].busy and self.threads == 1,
             joules=None if energy is None or energy.joules is None else (energy.joules,),
             memory=self.memory.get(case.name),
             parameters=parameters,

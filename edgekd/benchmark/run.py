@@ -152,6 +152,7 @@ def measure(matrix: Matrix, extractors: Extractors, progress: Progress) -> Matri
             seed=quality.seed,
         ),
         speed=speed,
+        threads=matrix.suite.speed.threads if matrix.suite.speed else 1,
         memory=memory,
         start=start,
         scaling=scaling,

@@ -200,9 +200,10 @@ def _peaks(matrix: Matrix, placed: Sequence[Placed], progress: Progress) -> dict
     if not matrix.suite.memory:
         return {}
 
+    contents = {case.name: matrix.drawing_key(case) for case in matrix.timed}
+
     def key(batch: DrawingBatch) -> list[Any]:
-        content = matrix.drawing_key(batch.case)
-        return [content, batch.threads, batch.resolution, batch.captions]
+        return [contents[batch.case.name], batch.threads, batch.resolution, batch.captions]
 
     missing = {
         point: batch

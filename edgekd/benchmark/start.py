@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgekd.benchmark.cases import TORCH, Case
+from edgekd.benchmark.cost import caught, unmeasured
 from edgekd.benchmark.first_picture import FirstPicture, draw_exported, draw_torch
 from edgekd.benchmark.matrix import Matrix
 from edgekd.measure.clock import NS_PER_MS
@@ -35,17 +36,17 @@ def cold_starts_of_all(matrix: Matrix, progress: Progress) -> dict[str, ColdStar
         case.name: [matrix.drawing_key(case), speed.threads, speed.cold_starts, cpu()]
         for case in matrix.timed
     }
-    missing = [c for c in matrix.timed if matrix.cache.known("start", keys[c.name]) is None]
-    spans: dict[str, list[Spans]] = {case.name: [] for case in missing}
+    missing = unmeasured(matrix, "start", keys)
+    spans: dict[str, list[Spans]] = {cases[0].name: [] for cases in missing}
     if missing:
         total = len(missing) * speed.cold_starts
         with progress.track("cold starts of fresh processes", total) as advance:
             for _ in range(speed.cold_starts):
-                for case in missing:
-                    if case.name in matrix.failures.reasons:
-                        continue
-                    with matrix.failures.caught(case.name):
-                        spans[case.name].append(cold_start(case, picture_order(matrix, case)))
+                for cases in missing:
+                    case = cases[0]
+                    if case.name not in matrix.failures.reasons:
+                        with caught(matrix, cases):
+                            spans[case.name].append(cold_start(case, picture_order(matrix, case)))
                     advance(1)
     for name, found in spans.items():
         if name not in matrix.failures.reasons:

@@ -13,9 +13,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-# Waited over processor time above which times are not to be trusted: wall-clock is then a quarter
-# above the processor time that one thread needs.
-BUSY = 0.25
+# Waited over processor time above which times are not to be trusted: below it, what short and long
+# calls wait differs by less than what their ratio is trusted to.
+BUSY = 0.1
 _PROC = Path("/proc")
 
 
