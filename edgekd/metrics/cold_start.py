@@ -22,7 +22,6 @@ METRIC = Metric(
         source="latency",
         places=("column",),
         rank=25,
-        full_name="Cold start",
         note="From the start of a fresh process to its first picture: interpreter, libraries, "
         "models, picture. The files come from the system's page cache, not from the disk.",
     ),

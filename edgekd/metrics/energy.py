@@ -21,7 +21,6 @@ METRIC = Metric(
         source="energy",
         places=("column",),
         rank=28,
-        full_name="Energy",
         note="By the machine's own counter while the picture was drawn, what ran beside and what "
         "an idle machine takes included.",
     ),

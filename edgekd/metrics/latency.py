@@ -31,7 +31,6 @@ METRIC = Metric(
         format="milliseconds",
         source="latency",
         rank=20,
-        full_name="Latency p50",
         note="Median of wall-clock times. Where other work held the core of a row's one thread to "
         "the end, the least processor time of a picture instead: what an idle machine takes.",
     ),
