@@ -53,7 +53,7 @@ class MatrixFigures:
             latency_ms=tuple(timings[IMAGE].samples_ms) if timings else None,
             cold_start_ms=tuple(start.samples_ms) if start else None,
             cpu_ms=tuple(timings[IMAGE].cpu_ms) if timings else None,
-            contended=bool(timings) and timings[IMAGE].busy and self.threads == 1,
+            contended=timings is not None and timings[IMAGE].busy and self.threads == 1,
             joules=None if energy is None or energy.joules is None else (energy.joules,),
             memory=self.memory.get(case.name),
             parameters=parameters,
