@@ -90,17 +90,16 @@ def _timed(matrix: Matrix, progress: Progress, cases: Sequence[Case]) -> SpeedRe
     assert speed is not None
     names = [[case.name, matrix.keys[case.name]] for case in cases]
     settings = [caption, matrix.data.resolution, speed.model_dump()]
-    key = [names, settings, cpu(), versions()]
-    kept = matrix.cache.known("speed", key)
-    if kept is not None:
-        return SpeedResult.model_validate(kept)
-    progress.info(f"timing {len(cases)} rows in turns on {speed.threads} thread(s)")
-    with Child("time rows", speed.threads) as child:
-        order = SpeedOrder(cases, caption, matrix.data.resolution, speed)
-        found = child.call(measure_speed, order)
-    if not found.failures:  # they are tried again in the next run
-        matrix.cache.keep("speed", key, found.model_dump())
-    return found
+    order = SpeedOrder(cases, caption, matrix.data.resolution, speed)
+
+    def measure() -> Any:
+        progress.info(f"timing {len(cases)} rows in turns on {speed.threads} thread(s)")
+        with Child("time rows", speed.threads) as child:
+            return child.call(measure_speed, order).model_dump()
+
+    # Failures are kept too: they are of the rows' content and the versions, as the key is.
+    found = matrix.cache.json("speed", [names, settings, cpu(), versions()], measure)
+    return SpeedResult.model_validate(found)
 
 
 def unmeasured(matrix: Matrix, kind: str, keys: dict[str, list[Any]]) -> list[list[Case]]:

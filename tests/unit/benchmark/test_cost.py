@@ -53,7 +53,7 @@ def speed(monkeypatch, in_process):
     return answer_with
 
 
-def test_rows_without_times_are_failures_and_are_tried_again(make_matrix, speed):
+def test_rows_without_times_are_failures_and_nothing_is_timed_twice(make_matrix, speed):
     matrix = make_matrix("ab")
 
     def measure(order):
@@ -69,11 +69,10 @@ def test_rows_without_times_are_failures_and_are_tried_again(make_matrix, speed)
     assert list(found.timings) == ["a"]
     assert matrix.failures.reasons == {"b": "no picture"}
     assert [case.name for case in matrix.timed] == ["a"]
-    speed_of_all(make_matrix("ab"), Silent())
-    assert len(started) == 2
-    for _ in range(2):  # without failures they are kept
-        speed_of_all(make_matrix("a"), Silent())
-    assert len(started) == 3
+    again = make_matrix("ab")
+    assert speed_of_all(again, Silent()) == found
+    assert again.failures.reasons == matrix.failures.reasons
+    assert started == [1]
 
 
 def test_memory_of_the_others_is_measured_when_one_row_fails(make_matrix, monkeypatch):
