@@ -20,7 +20,7 @@ from edgekd.benchmark.speed import IMAGE, SpeedResult
 from edgekd.errors import GateError
 from edgekd.measure.memory import PeakMemory
 from edgekd.metrics.metric import Figure, Measurements, Metric, Pictures, Reference
-from edgekd.report.schema import Agreement, Memory, Row
+from edgekd.report.schema import Agreement, ColdStart, Energy, Memory, Row, Scaling
 
 
 @dataclass
@@ -28,7 +28,8 @@ class MatrixFigures:
     """All that was measured until now, before it is put into rows.
 
     Attributes:
-        pictures, memory: by row.
+        pictures, memory, start: by row.
+        threads: of the times.
         real: the prompts' own images.
     """
 
@@ -36,19 +37,31 @@ class MatrixFigures:
     reference: Reference
     pictures: dict[str, Pictures] = field(default_factory=dict)
     speed: SpeedResult | None = None
+    threads: int = 1
     memory: dict[str, PeakMemory] = field(default_factory=dict)
+    start: dict[str, ColdStart] = field(default_factory=dict)
+    scaling: list[Scaling] = field(default_factory=list)
 
     def of(self, case: Case, parameters: int | None, size_bytes: int | None) -> Measurements:
         """What is known of one row."""
         timings = self.speed.timings.get(case.name) if self.speed else None
+        energy = self.energy(case)
+        start = self.start.get(case.name)
         return Measurements(
             reference=self.reference,
             pictures=self.pictures.get(case.name),
             latency_ms=tuple(timings[IMAGE].samples_ms) if timings else None,
+            cold_start_ms=tuple(start.samples_ms) if start else None,
+            cpu_ms=tuple(timings[IMAGE].cpu_ms) if timings else None,
+            contended=timings is not None and timings[IMAGE].busy and self.threads == 1,
+            joules=None if energy is None or energy.joules is None else (energy.joules,),
             memory=self.memory.get(case.name),
             parameters=parameters,
             size_bytes=size_bytes,
         )
+
+    def energy(self, case: Case) -> Energy | None:
+        return self.speed.energy.get(case.name) if self.speed else None
 
 
 def figures_of(
@@ -137,4 +150,6 @@ def _row(
         to_torch=against(matrix.original(case)),
         speed=measured.speed.timings.get(case.name, {}) if measured.speed else {},
         memory=None if memory is None else Memory.model_validate(memory.to_dict()),
+        start=measured.start.get(case.name),
+        energy=measured.energy(case),
     )

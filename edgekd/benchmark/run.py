@@ -25,10 +25,14 @@ from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.projection import project
 from edgekd.benchmark.prompts import select_prompts
 from edgekd.benchmark.rows import MatrixFigures, figures_of, make_rows
+from edgekd.benchmark.scaling import scaling_of_all
+from edgekd.benchmark.speed import SpeedResult
+from edgekd.benchmark.start import cold_starts_of_all
 from edgekd.benchmark.suite import Suite
 from edgekd.file_record import ARTIFACT_FILE, finish
 from edgekd.files import hash_value, write_text
 from edgekd.folders import finished
+from edgekd.measure.conditions import conditions
 from edgekd.measure.environment import environment
 from edgekd.metrics.metric import Measurements, Metric, Reference
 from edgekd.metrics.registry import load_metrics
@@ -154,7 +158,8 @@ def begin(matrix: Matrix, extractors: Extractors) -> MatrixFigures:
         subset_size=quality.kid_subset_size,
         seed=quality.seed,
     )
-    return MatrixFigures(real, reference)
+    threads = matrix.suite.speed.threads if matrix.suite.speed else 1
+    return MatrixFigures(real, reference, threads=threads)
 
 
 def measure(
@@ -170,6 +175,8 @@ def measure(
             measured.pictures[case.name] = drawn_pictures(matrix, extractors, case)
     measured.speed = speed_of_all(matrix, progress)
     measured.memory = memory_of_all(matrix, progress)
+    measured.start = cold_starts_of_all(matrix, progress)
+    measured.scaling = scaling_of_all(matrix, progress)
 
 
 def make_report(
@@ -200,7 +207,7 @@ def make_report(
                 "seed": matrix.suite.quality.seed,
             }
         ),
-        environment=Environment.model_validate(environment()),
+        environment=make_environment(measured.speed),
         load_average_before_timing=measured.speed.load_average if measured.speed else None,
         data=DataRecord(
             key=matrix.data.key,
@@ -218,6 +225,7 @@ def make_report(
         metrics=summary,
         real=figures_of(REAL_ROW, matrix.metrics, real),
         rows=rows,
+        scaling=measured.scaling,
         prompts=list(prompts.different),
         curves=curves,
         projections=[
@@ -228,6 +236,14 @@ def make_report(
             )
         ],
     )
+
+
+def make_environment(speed: SpeedResult | None) -> Environment:
+    """This machine; governor and temperature as they are now."""
+    found = conditions()
+    throttled = None if speed is None else speed.throttled
+    state = {"governor": found.governor, "temperature_c": found.temperature_c}
+    return Environment.model_validate({**environment(), **state, "throttled": throttled})
 
 
 def make_gallery(matrix: Matrix, measured: MatrixFigures) -> Gallery:

@@ -89,12 +89,15 @@ class SpeedSection(Section):
 
 
 class ScalingSection(Section):
-    """Latency and memory along each axis; the others stay as the row draws."""
+    """Latency and memory along each axis; the others stay as the row draws, but for the steps."""
 
     batch: list[int] = Field([1, 2, 4, 8], description="pictures of one call")
     side: list[int] = Field([], description="pixels; empty: half, once and twice the row's own")
     steps: list[int] = Field([1, 2, 4, 8], description="denoising steps")
     threads: list[int] = Field([1, 2], description="CPU threads of the runtime")
+    draw_steps: int = Field(
+        4, ge=1, description="denoising steps on the other axes, at most the row's own"
+    )
     runs: int = Field(3, ge=1, description="samples of each point")
 
 

@@ -183,6 +183,8 @@ class Measurements:
 
     Attributes:
         latency_ms: every whole picture that was timed.
+        contended: other work held the core of the one thread that was timed: wall-clock says
+            nothing of the row.
         cold_start_ms: of each fresh process, from its start to its first picture.
         cpu_ms: processor time of every whole picture that was timed.
         joules: of every picture whose energy a counter told.
@@ -194,6 +196,7 @@ class Measurements:
     cold_start_ms: tuple[float, ...] | None = None
     cpu_ms: tuple[float, ...] | None = None
     joules: tuple[float, ...] | None = None
+    contended: bool = False
     memory: PeakMemory | None = None
     parameters: int | None = None
     size_bytes: int | None = None

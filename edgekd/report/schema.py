@@ -95,6 +95,7 @@ class Scaling(ReportPart):
         values: of the axis: pictures, pixels of a side, denoising steps, threads.
         latency_ms: median of a call for all its pictures, by value.
         peak_bytes: of a fresh process, by value; null: not measured.
+        draw_steps: denoising steps of each call; null: the axis itself.
         exponent: of the fitted power law `latency = c * value ** exponent`.
         r_squared: of that fit in logarithms.
     """
@@ -104,6 +105,7 @@ class Scaling(ReportPart):
     values: list[int]
     latency_ms: list[float]
     peak_bytes: list[int | None]
+    draw_steps: int | None = None
     exponent: float
     r_squared: float
 

@@ -79,7 +79,7 @@ def _verdict(ratio: float, direction: Direction) -> str:
 
 
 # Columns in the order of what they are measured on.
-_SOURCES = ("pictures", "latency", "memory", "files")
+_SOURCES = ("pictures", "latency", "memory", "energy", "files")
 
 
 def matrix_table(report: Report) -> Table:

@@ -56,6 +56,15 @@ class Pipeline:
         backend = open_backend(folder, threads)
         return cls(folder, backend, tuple(open_encoders(folder, backend)))
 
+    def load(self) -> None:
+        """Load all models now.
+
+        Raises:
+            InputError: one is missing or cannot be opened.
+        """
+        for component in (*(one.component for one in self.encoders), "unet", "vae_decoder"):
+            self.backend.load(component)
+
     def generate(
         self,
         prompts: Sequence[str],

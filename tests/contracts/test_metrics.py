@@ -54,6 +54,9 @@ def measurements(networks: Networks, samples: Samples, reference: Samples) -> Me
         held_against,
         pictures,
         latency_ms=(2.0, 1.0, 4.0),
+        cold_start_ms=(9.0, 5.0, 8.0),
+        cpu_ms=(1.5, 0.5, 0.75),
+        joules=(11.0,),
         memory=PeakMemory(1, 3),
         parameters=5,
         size_bytes=7,
@@ -178,6 +181,10 @@ def test_a_metric_says_what_it_measures(metric, networks, real):
     ("name", "expected"),
     [
         ("latency_ms", 2.0),
+        ("latency_p99_ms", 3.96),
+        ("cold_start_ms", 8.0),
+        ("cpu_ms", 0.75),
+        ("joules", 11.0),
         ("peak_bytes", 3),
         ("peak_above_baseline_bytes", 2),
         ("parameters", 5),
@@ -189,8 +196,19 @@ def test_what_is_not_of_pictures_is_taken_as_it_was_measured(name, expected):
     found = Measurements(
         reference,
         latency_ms=(2.0, 1.0, 4.0),
+        cold_start_ms=(9.0, 5.0, 8.0),
+        cpu_ms=(1.5, 0.5, 0.75),
+        joules=(11.0,),
         memory=PeakMemory(1, 3),
         parameters=5,
         size_bytes=7,
     )
     assert INSTALLED[name].measure(found) == Figure(value=expected)
+
+
+def test_where_other_work_held_the_core_processor_time_stands_in_for_wall_clock():
+    reference = Reference(np.zeros((2, 2), np.float32), "e", "s", 1, 2, 0)
+    times = {"latency_ms": (20.0, 10.0, 40.0), "cpu_ms": (1.5, 0.5, 0.75), "contended": True}
+    found = Measurements(reference, **times)
+    assert INSTALLED["latency_ms"].measure(found) == Figure(value=0.5)
+    assert INSTALLED["latency_p99_ms"].measure(found) is None

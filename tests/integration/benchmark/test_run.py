@@ -149,6 +149,16 @@ def test_memory_is_that_of_a_process_that_loaded_the_row(content, tiny_teacher):
     # torch and diffusers alone need hundreds of MB; the tiny models some more.
     assert memory.baseline_bytes > 100 * 2**20
     assert memory.above_baseline_bytes > 2**20
+    assert memory.baseline_bytes <= memory.loaded_bytes <= memory.peak_bytes
+
+
+def test_cold_start_energy_and_contention_reach_the_report(content):
+    for name in ("teacher", "twin"):
+        row = row_of(content, name)
+        assert row.start.total_ms == sum(row.start.samples_ms) > row.start.process_ms > 0
+        assert row.energy.source
+        assert row.speed["image"].p99_ms >= row.speed["image"].p90_ms
+    assert row_of(content, "few").start is row_of(content, "few").energy is None
 
 
 def test_what_cannot_run_here_has_facts_and_a_reason_but_no_figures(content):

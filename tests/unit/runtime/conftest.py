@@ -38,7 +38,11 @@ class Parts:
 
     def __init__(self, noise: float = 0.5) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.loaded: list[str] = []
         self.noise = noise
+
+    def load(self, component: str) -> None:
+        self.loaded.append(component)
 
     def run(self, component: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         self.calls.append((component, dict(inputs)))

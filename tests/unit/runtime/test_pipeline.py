@@ -124,3 +124,9 @@ def test_outputs_of_other_models(part, outputs, message, pipeline, parts):
     parts.run = lambda name, inputs: outputs if name == part else run(name, inputs)
     with pytest.raises(InputError, match=message):
         pipeline.generate(["red apple"], steps=1, guidance_scale=1.0)
+
+
+def test_all_models_can_be_loaded_before_the_first_picture(pipeline, parts):
+    pipeline.load()
+    assert parts.loaded == ["text_encoder", "unet", "vae_decoder"]
+    assert parts.calls == []
