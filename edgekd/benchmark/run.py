@@ -17,7 +17,7 @@ from edgekd.benchmark.cases import Case, check_cases
 from edgekd.benchmark.cost import memory_of_all, speed_of_all
 from edgekd.benchmark.curves import load_curve
 from edgekd.benchmark.drawing import draw_missing, drawn_pictures, real_pictures
-from edgekd.benchmark.extract import Extractors, StarterExtractors
+from edgekd.benchmark.extract import Extractors, Networks, StarterExtractors, open_networks
 from edgekd.benchmark.failures import Failures
 from edgekd.benchmark.headline import headline
 from edgekd.benchmark.matrix import Matrix
@@ -30,7 +30,7 @@ from edgekd.file_record import ARTIFACT_FILE, finish
 from edgekd.files import hash_value, write_text
 from edgekd.folders import finished
 from edgekd.measure.environment import environment
-from edgekd.metrics.metric import Measurements, Metric, Reference
+from edgekd.metrics.metric import Measurements, Metric, Weights
 from edgekd.metrics.registry import load_metrics
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
@@ -84,9 +84,11 @@ def benchmark(
         InputError: cases or data that cannot be compared.
         GateError: a picture, a feature or a metric that is not finite.
     """
-    metrics = load_metrics()
+    weights = Weights(**request.suite.weights.model_dump())
+    networks = open_networks(load_metrics(), weights, extractors or StarterExtractors())
+    metrics = networks.measurable(load_metrics())
     descriptors = [metric.descriptor.model_dump() for metric in metrics]
-    report = BenchmarkReport(out, hash_value([request.key, descriptors]))
+    report = BenchmarkReport(out, hash_value([request.key, descriptors, networks.names]))
     if finished(out, report.key, progress.info) is not None:
         return report
     check_cases(list(request.cases))
@@ -94,7 +96,7 @@ def benchmark(
     out.mkdir(parents=True, exist_ok=True)
     (out / ARTIFACT_FILE).unlink(missing_ok=True)  # what is here is not whole any more
     matrix = make_matrix(request, metrics, out, progress)
-    measured = measure(matrix, extractors or StarterExtractors(), progress)
+    measured = measure(matrix, networks, progress)
     content = make_report(matrix, measured, make_rows(matrix, measured), training, request.deploy)
     content = content.model_copy(update={"search": request.search})
     write_text(report.json_path, content.model_dump_json(indent=2) + "\n")
@@ -122,9 +124,10 @@ def make_matrix(
     )
 
 
-def measure(matrix: Matrix, extractors: Extractors, progress: Progress) -> MatrixFigures:
+def measure(matrix: Matrix, networks: Networks, progress: Progress) -> MatrixFigures:
     """Draw, time and weigh all cases that run here, and extract what metrics are made of."""
     quality = matrix.suite.quality
+    real, reference = real_pictures(matrix, networks)
     count, threads = pool_size(
         quality.workers, len(matrix.batches()) * len(matrix.runnable), matrix.largest_bytes
     )
@@ -133,18 +136,10 @@ def measure(matrix: Matrix, extractors: Extractors, progress: Progress) -> Matri
     speed = speed_of_all(matrix, progress)
     memory = memory_of_all(matrix, progress)
     progress.info("comparing pictures with real images, captions and the teacher's")
-    real, features = real_pictures(matrix, extractors)
     return MatrixFigures(
-        pictures={case.name: drawn_pictures(matrix, extractors, case) for case in matrix.runnable},
+        pictures={case.name: drawn_pictures(matrix, networks, case) for case in matrix.runnable},
         real=real,
-        reference=Reference(
-            features=features,
-            extractor=extractors.extractor,
-            scorer=extractors.scorer,
-            subsets=quality.kid_subsets,
-            subset_size=quality.kid_subset_size,
-            seed=quality.seed,
-        ),
+        reference=reference,
         speed=speed,
         memory=memory,
     )

@@ -11,6 +11,7 @@ from PIL import Image
 
 from edgekd.artifacts import BenchmarkReport, PreparedData
 from edgekd.benchmark.cases import Case
+from edgekd.benchmark.extract import ShippedRows
 from edgekd.benchmark.run import MatrixRequest, benchmark
 from edgekd.benchmark.suite import Suite
 from edgekd.benchmark.workers import read_images
@@ -19,6 +20,7 @@ from edgekd.errors import GateError, InputError
 from edgekd.folders import finished
 from edgekd.jobs.gates import check_gates, gates
 from edgekd.jobs.summary import summary_lines
+from edgekd.metrics.caption_fit import normalise, side_by_side
 from edgekd.processes.child import Child
 from edgekd.processes.pool import Pool
 from edgekd.progress import Silent
@@ -47,11 +49,10 @@ class ToyExtractors:
     def __init__(self, key: str = "toy") -> None:
         self.key = key
 
-    def features(self, images: Any) -> Any:
-        return images.mean(axis=(1, 2)).astype(np.float32)
-
-    def scores(self, images: Any, captions: Any) -> Any:
-        return images.std(axis=(1, 2, 3)).astype(np.float32)
+    def __call__(self, images: Any, captions: Any) -> ShippedRows:
+        features = images.mean(axis=(1, 2)).astype(np.float32)
+        grey = np.ones((len(captions), 3), np.float32)
+        return ShippedRows(features, side_by_side(normalise(features), normalise(grey)))
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,7 @@ def test_headline_has_the_names_of_the_main_job(content):
 
 def test_equal_cases_draw_equal_pictures_from_equal_noise(content):
     twin, teacher = row_of(content, "twin"), row_of(content, "teacher")
-    assert twin.to_teacher.psnr_db == 100
+    assert (twin.to_teacher.psnr_db, twin.to_teacher.ssim) == (100, pytest.approx(1))
     assert teacher.to_teacher is teacher.to_student is None
     assert scores_of(content, "twin") == scores_of(content, "teacher")
     assert content.metrics.ratios["fd"] == 1
@@ -233,12 +234,13 @@ def test_a_killed_drawing_goes_on_at_its_batch(report, data, cases, monkeypatch)
 
 
 BRIGHTNESS = """
+import numpy as np
 from edgekd.metrics.metric import Descriptor, Figure, Metric, of_pictures
 VALUE = Metric(
     Descriptor(name="brightness", label="Brightness", title="Mean grey", unit="levels",
                direction="higher", source="pictures", full_name="grey-n{samples}",
                places=("column", "card", "summary", "plot"), note="mean of all pixels"),
-    of_pictures(lambda pictures, _: Figure(value=float(pictures.images.mean()))),
+    of_pictures(lambda pictures, _: Figure(value=float(np.mean([image.mean() for image in pictures.images])))),
 )
 """
 
@@ -269,7 +271,8 @@ def test_features_that_are_nan_fail_and_leave_nothing_that_looks_finished(
     report, data, cases, monkeypatch
 ):
     extractors = ToyExtractors(key="broken")
-    monkeypatch.setattr(extractors, "features", lambda images: np.full((len(images), 3), np.nan))
+    nothing = np.full((64, 3), np.nan, np.float32)
+    monkeypatch.setattr(ToyExtractors, "__call__", lambda *_: ShippedRows(nothing, nothing))
     with pytest.raises(GateError, match="every image feature must be finite"):
         run(cases, data, report.root, "k5", extractors=extractors)
     assert not (report.root / "artifact.json").exists()
