@@ -34,16 +34,14 @@ def psnr_db(image: Pixels, reference: Pixels) -> float:
 def ssim(image: Pixels, reference: Pixels) -> float:
     """Structural similarity of a pair, at most 1 (Wang et al., 2004, eq. 13).
 
-    Mean over the colours and all places where the whole window is inside the picture; pictures
-    smaller than the window are mirrored at their edges.
+    Mean over colours and pixels; pictures are mirrored at their edges, as torchmetrics does it.
     """
     from scipy.ndimage import gaussian_filter1d
 
     def local_mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         for axis in (0, 1):
-            values = gaussian_filter1d(values, _SIGMA, axis, radius=_RADIUS)
-        edge = _RADIUS if min(values.shape[:2]) > 2 * _RADIUS else 0
-        return values[edge : values.shape[0] - edge, edge : values.shape[1] - edge]
+            values = gaussian_filter1d(values, _SIGMA, axis, mode="mirror", radius=_RADIUS)
+        return values
 
     x, y = image.astype(np.float64), reference.astype(np.float64)
     mean_x, mean_y = local_mean(x), local_mean(y)

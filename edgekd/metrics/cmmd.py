@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.metrics.bootstrap import interval, mmd_deviations
+from edgekd.metrics.bootstrap import mean_interval, mmd_influences
 from edgekd.metrics.caption_fit import halves
 from edgekd.metrics.extractors.clip import CLIP
 from edgekd.metrics.fid import check_features, check_pair
@@ -58,7 +58,7 @@ def distance(pictures: Pictures, reference: Reference) -> Figure:
     # The kernel is all but 1 everywhere: in float32 little would be left of its differences.
     own, others = (halves(rows[CLIP.name])[0].astype(np.float64) for rows in sets)
     value = cmmd(own, others)
-    low, high = interval(value + SCALE * mmd_deviations(own, others, kernel, reference.seed))
+    low, high = mean_interval(value + SCALE * mmd_influences(own, others, kernel), reference.seed)
     return Figure(value=value, low=low, high=high)
 
 
@@ -74,7 +74,7 @@ METRIC = Metric(
         full_name="CMMD-{clip}-n{samples}",
         note="1000 x squared maximum mean discrepancy of CLIP's image embeddings, Gaussian kernel "
         "of width 10, between {samples} pictures and {reference} other held-out images; with the "
-        "authors' bias, about equal for all rows.",
+        "authors' bias, about equal for all rows; interval as of FD.",
     ),
     of_extraction(CLIP, distance),
     CLIP,

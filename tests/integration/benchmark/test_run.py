@@ -1,19 +1,21 @@
 """A whole benchmark of two tiny torch rows, drawn, timed and weighed by real processes."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fixtures import pickscore
 from PIL import Image
 
 from edgekd.artifacts import BenchmarkReport, PreparedData
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.extract import ShippedRows
 from edgekd.benchmark.run import MatrixRequest, benchmark
-from edgekd.benchmark.suite import Suite
+from edgekd.benchmark.suite import Suite, WeightsSection
 from edgekd.benchmark.workers import read_images
 from edgekd.data.prepare import prepare
 from edgekd.errors import GateError, InputError
@@ -21,6 +23,7 @@ from edgekd.folders import finished
 from edgekd.jobs.gates import check_gates, gates
 from edgekd.jobs.summary import summary_lines
 from edgekd.metrics.caption_fit import normalise, side_by_side
+from edgekd.metrics.extractors.clip import ClipExtractor
 from edgekd.processes.child import Child
 from edgekd.processes.pool import Pool
 from edgekd.progress import Silent
@@ -240,7 +243,7 @@ VALUE = Metric(
     Descriptor(name="brightness", label="Brightness", title="Mean grey", unit="levels",
                direction="higher", source="pictures", full_name="grey-n{samples}",
                places=("column", "card", "summary", "plot"), note="mean of all pixels"),
-    of_pictures(lambda pictures, _: Figure(value=float(np.mean([image.mean() for image in pictures.images])))),
+    of_pictures(lambda pictures, _: Figure(value=float(np.mean(list(pictures.images))))),
 )
 """
 
@@ -265,6 +268,68 @@ def test_a_metric_from_outside_is_in_every_part_of_the_report(install, report, d
     floor = gates(recipe, load_target("onnx"), found.descriptors)
     with pytest.raises(GateError, match=r"`quality_floor.min_brightness_ratio`: >= 2.0 must hold"):
         check_gates(floor, found.metrics, again.root)
+
+
+def test_a_preference_scorer_from_outside_brings_its_network(
+    install, report, data, cases, tiny_clip, monkeypatch
+):
+    """A model of PickScore's class: one file, one entry point; left out without its folder."""
+    from edgekd.libraries import transformers
+
+    install("edgekd.metrics", "pickscore", Path(pickscore.__file__).read_text())
+    monkeypatch.setenv(pickscore.VARIABLE, str(tiny_clip))
+    found = read_report(run(cases, data, report.root, "k1").json_path)
+    shown = next(one for one in found.descriptors if one.name == "pickscore")
+    assert re.fullmatch("pickscore-[0-9a-f]{8}-n6", shown.full_name)
+    figure = row_of(found, "twin").figures["pickscore"]
+    assert found.metrics.ratios["pickscore"] == 1
+    assert row_of(found, "few").to_teacher.differences["pickscore"].value != 0
+
+    path = sorted((report.root / "cache").glob("real-*"))[0]
+    image, caption = read_images(path)[0], found.prompts[0]
+    model = transformers.CLIPModel.from_pretrained(tiny_clip).eval()
+    processor = transformers.CLIPProcessor.from_pretrained(tiny_clip)
+    inputs = processor(text=[caption], images=[image], truncation=True, return_tensors="pt")
+    expected = float(model(**inputs).logits_per_image)
+    assert found.real["pickscore"].samples[0] == pytest.approx(expected, rel=1e-4)
+    assert figure.low <= figure.value <= figure.high
+
+    monkeypatch.delenv(pickscore.VARIABLE)
+    without = read_report(run(cases, data, report.root, "k1").json_path)
+    assert "pickscore" not in {one.name for one in without.descriptors}
+
+
+def test_metrics_of_given_weights_are_in_the_report(report, data, cases, tiny_clip, monkeypatch):
+    """The suite names a CLIP: its metrics appear under its hash, and are taken from the cache when
+    the benchmark runs again."""
+    suite = SUITE.model_copy(update={"weights": WeightsSection(clip=tiny_clip)})
+    request = MatrixRequest(suite, tuple(cases), data, "k6")
+    found = read_report(benchmark(request, report.root, Silent(), ToyExtractors()).json_path)
+    names = {one.name: one.full_name for one in found.descriptors}
+    assert re.fullmatch(r"CLIP-score-clip-bicubic32-[0-9a-f]{8}-n6", names["clip_score"])
+    for name in ("clip_score", "cmmd", "clip_retrieval_r1"):
+        assert row_of(found, "twin").figures[name] == row_of(found, "teacher").figures[name]
+        assert found.real[name] is not None
+    assert row_of(found, "few").value("cmmd") != row_of(found, "twin").value("cmmd")
+    assert not {"fid", "fd_dinov2"} & set(names)
+    monkeypatch.setattr(ClipExtractor, "__call__", None)
+    again = benchmark(replace(request, key="k7"), report.root, Silent(), ToyExtractors())
+    assert read_report(again.json_path).rows == found.rows
+
+
+def test_no_more_than_a_batch_of_pictures_is_held(report, data, cases, monkeypatch):
+    sizes = []
+
+    class Counting(ToyExtractors):
+        def __call__(self, images, captions):
+            sizes.append(len(images))
+            assert len(images) == len(captions)
+            return super().__call__(images, captions)
+
+    run(cases, data, report.root, "k8", extractors=Counting(key="counting"))
+    drawn = [4, 2]  # six pictures by batches of four
+    assert sizes[-2:] == drawn
+    assert max(sizes) <= 64
 
 
 def test_features_that_are_nan_fail_and_leave_nothing_that_looks_finished(
