@@ -122,9 +122,10 @@ def test_clip_score_equals_torchmetrics(tiny_clip):
         )
 
     images = pictures(5, 1)
-    captions = ["red apple", "cat", "a dog in a very long coat that nobody has seen", "b", "tree"]
+    # None too long: torchmetrics cuts the end token off, at which a caption is read out.
+    captions = ["red apple", "cat", "a dog in", "b", "tree"]
     found = clip_score(*halves(ClipExtractor(tiny_clip, batch_size=2)(images, captions)))
     assert len(set(found)) == 5
     for image, caption, score in zip(images, captions, found, strict=True):
         pixels = torch.from_numpy(image).permute(2, 0, 1)
-        assert score == pytest.approx(float(reference(pixels, caption, parts)), abs=1e-5)
+        assert score == pytest.approx(reference(pixels, caption, parts).detach().item(), abs=1e-5)
