@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edgekd.benchmark.agreement import Figures, agreement
+from edgekd.benchmark.agreement import Figures, agreement, pixel_agreement
 from edgekd.benchmark.cases import TORCH, Case
 from edgekd.benchmark.facts import (
     component_bytes,
@@ -76,7 +76,8 @@ def figures_of(
     for name, figure in figures.items():
         if figure is None:
             continue
-        for number in (figure.value, figure.error, *(figure.samples or ())):
+        numbers = (figure.value, figure.error, figure.low, figure.high, *(figure.samples or ()))
+        for number in numbers:
             if number is not None and not math.isfinite(number):
                 raise GateError("every metric must be finite", f"`{name}` of `{row}` is {number}")
     return figures
@@ -127,7 +128,10 @@ def _row(
         if not {case.name, other.name} <= measured.pictures.keys():
             return None
         pairs = [(measured.pictures[one.name], figures[one.name]) for one in (case, other)]
-        return agreement(pairs[0], pairs[1], other.name)
+        images = [pictures.images for pictures, _ in pairs]
+        keys = [matrix.drawing_key(one) for one in (case, other)]
+        pixels = matrix.cache.tensors("pixels", keys, lambda: pixel_agreement(*images))
+        return agreement(pairs[0], pairs[1], other.name, pixels)
 
     return Row(
         name=case.name,

@@ -18,7 +18,7 @@ from edgekd.benchmark.cases import Case, check_cases
 from edgekd.benchmark.cost import memory_of_all, speed_of_all
 from edgekd.benchmark.curves import load_curve
 from edgekd.benchmark.drawing import draw_missing, drawn_pictures, real_pictures
-from edgekd.benchmark.extract import Extractors, StarterExtractors
+from edgekd.benchmark.extract import Extractors, Networks, StarterExtractors, open_networks
 from edgekd.benchmark.failures import Failures
 from edgekd.benchmark.headline import headline
 from edgekd.benchmark.matrix import Matrix
@@ -34,7 +34,7 @@ from edgekd.files import hash_value, write_text
 from edgekd.folders import finished
 from edgekd.measure.conditions import conditions
 from edgekd.measure.environment import environment
-from edgekd.metrics.metric import Measurements, Metric, Reference
+from edgekd.metrics.metric import Measurements, Metric, Weights
 from edgekd.metrics.registry import load_metrics
 from edgekd.progress import Progress
 from edgekd.report.pictures import Gallery
@@ -91,9 +91,12 @@ def benchmark(
         InputError: cases or data that cannot be compared.
         GateError: a feature of a real image that is not finite.
     """
-    metrics = asked_metrics(request.suite, load_metrics())
+    asked = asked_metrics(request.suite, load_metrics())
+    weights = Weights(**request.suite.weights.model_dump())
+    networks = open_networks(asked, weights, extractors or StarterExtractors())
+    metrics = networks.measurable(asked)
     descriptors = [metric.descriptor.model_dump() for metric in metrics]
-    report = BenchmarkReport(out, hash_value([request.key, descriptors]))
+    report = BenchmarkReport(out, hash_value([request.key, descriptors, networks.names]))
     if finished(out, report.key, progress.info) is not None:
         return report
     check_cases(list(request.cases))
@@ -101,8 +104,7 @@ def benchmark(
     out.mkdir(parents=True, exist_ok=True)
     (out / ARTIFACT_FILE).unlink(missing_ok=True)  # what is here is not whole any more
     matrix = make_matrix(request, metrics, out, progress)
-    extractors = extractors or StarterExtractors()
-    measured = begin(matrix, extractors)
+    measured = begin(matrix, networks)
 
     def write(stopped: str | None) -> None:
         rows = make_rows(matrix, measured, stopped)
@@ -112,7 +114,7 @@ def benchmark(
         render(content, out, make_gallery(matrix, measured))
 
     try:
-        measure(matrix, extractors, measured, progress)
+        measure(matrix, networks, measured, progress)
     except (KeyboardInterrupt, SystemExit):
         progress.info(f"stopped; what was measured is in {report.html_path}")
         write(STOPPED)
@@ -146,24 +148,15 @@ def make_matrix(
     )
 
 
-def begin(matrix: Matrix, extractors: Extractors) -> MatrixFigures:
+def begin(matrix: Matrix, networks: Networks) -> MatrixFigures:
     """What every row is held against, and no row yet."""
-    quality = matrix.suite.quality
-    real, features = real_pictures(matrix, extractors)
-    reference = Reference(
-        features=features,
-        extractor=extractors.extractor,
-        scorer=extractors.scorer,
-        subsets=quality.kid_subsets,
-        subset_size=quality.kid_subset_size,
-        seed=quality.seed,
-    )
+    real, reference = real_pictures(matrix, networks)
     threads = matrix.suite.speed.threads if matrix.suite.speed else 1
     return MatrixFigures(real, reference, threads=threads)
 
 
 def measure(
-    matrix: Matrix, extractors: Extractors, measured: MatrixFigures, progress: Progress
+    matrix: Matrix, networks: Networks, measured: MatrixFigures, progress: Progress
 ) -> None:
     """Draw, time and weigh all cases that run here; `measured` holds each figure once it is there.
 
@@ -172,7 +165,7 @@ def measure(
     for case in matrix.runnable:
         with matrix.failures.caught(case.name):
             draw_missing(matrix, case, progress)
-            measured.pictures[case.name] = drawn_pictures(matrix, extractors, case)
+            measured.pictures[case.name] = drawn_pictures(matrix, networks, case)
     measured.speed = speed_of_all(matrix, progress)
     measured.memory = memory_of_all(matrix, progress)
     measured.start = cold_starts_of_all(matrix, progress)

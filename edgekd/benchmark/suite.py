@@ -113,7 +113,7 @@ class WeightsSection(Section):
     """Files for metrics whose networks edgekd does not ship; null: such metrics are left out."""
 
     inception: Path | None = Field(None, description="torch-fidelity's Inception file: FID")
-    dinov2: Path | None = Field(None, description="torch-fidelity's DINOv2 file: FD-DINOv2")
+    dinov2: Path | None = Field(None, description="folder of a DINOv2 (transformers): FD-DINOv2")
     clip: Path | None = Field(None, description="folder of a CLIP: CLIP score, CMMD, retrieval")
 
 

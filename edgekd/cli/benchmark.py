@@ -60,7 +60,7 @@ def benchmark(
         Path | None, typer.Option("--inception", help="torch-fidelity's Inception file: FID.")
     ] = None,
     dinov2: Annotated[
-        Path | None, typer.Option("--dinov2", help="torch-fidelity's DINOv2 file: FD-DINOv2.")
+        Path | None, typer.Option("--dinov2", help="Folder of a DINOv2: FD-DINOv2.")
     ] = None,
     clip: Annotated[
         Path | None, typer.Option("--clip", help="Folder of a CLIP: CLIP score, CMMD, retrieval.")

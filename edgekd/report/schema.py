@@ -135,11 +135,15 @@ class Agreement(ReportPart):
 
     Attributes:
         row: the other row.
+        psnr_db: median over pictures.
+        ssim: structural similarity, mean over pictures.
+        feature_cosine: mean over pictures.
         differences: of each metric that has a value for each picture.
     """
 
     row: str
     psnr_db: float
+    ssim: float
     feature_cosine: float
     differences: dict[str, Difference]
 
