@@ -20,8 +20,10 @@ from edgekd.benchmark.drawing import draw_missing, drawn_pictures, real_pictures
 from edgekd.benchmark.extract import Extractors, StarterExtractors
 from edgekd.benchmark.failures import Failures
 from edgekd.benchmark.headline import headline
+from edgekd.benchmark.inner.stage import inner_features
 from edgekd.benchmark.matrix import Matrix
-from edgekd.benchmark.projection import project
+from edgekd.benchmark.nearness import picture_nearness
+from edgekd.benchmark.projection import picture_projections, shown_sets
 from edgekd.benchmark.prompts import select_prompts
 from edgekd.benchmark.rows import MatrixFigures, figures_of, make_rows
 from edgekd.benchmark.suite import Suite
@@ -96,7 +98,8 @@ def benchmark(
     matrix = make_matrix(request, metrics, out, progress)
     measured = measure(matrix, extractors or StarterExtractors(), progress)
     content = make_report(matrix, measured, make_rows(matrix, measured), training, request.deploy)
-    content = content.model_copy(update={"search": request.search})
+    inner = inner_features(matrix, measured.real.images, progress)
+    content = content.model_copy(update={"search": request.search, "embeddings": inner})
     write_text(report.json_path, content.model_dump_json(indent=2) + "\n")
     render(content, out, make_gallery(matrix, measured))
     matrix.cache.prune()
@@ -164,7 +167,8 @@ def make_report(
     sets = {"real": measured.real.features} | {
         name: pictures.features for name, pictures in measured.pictures.items()
     }
-    shown = ("real", summary.rows.teacher, summary.rows.student)
+    students = [row.name for row in rows if row.role == "student"]
+    shown = shown_sets(sets, summary.rows.teacher, summary.rows.student, students)
     real = Measurements(reference=reference, pictures=measured.real)
     created = datetime.datetime.now(datetime.timezone.utc)
     return Report(
@@ -197,13 +201,11 @@ def make_report(
         rows=rows,
         prompts=list(prompts.captions),
         curves=curves,
-        projections=[
-            project(
-                {name: sets[name] for name in shown if name in sets},
-                reference.features,
-                reference.seed,
-            )
-        ],
+        projections=picture_projections(shown, reference.features, reference.seed, matrix.cache),
+        nearness=picture_nearness(
+            {name: pictures.features for name, pictures in measured.pictures.items()},
+            summary.rows.teacher,
+        ),
     )
 
 

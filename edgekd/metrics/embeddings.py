@@ -49,10 +49,15 @@ def pca(features: npt.NDArray[Any], components: int = 2) -> Pca:
     return Pca(left[:, :components] * singular[:components] * signs, explained)
 
 
-def tsne(features: npt.NDArray[Any], seed: int = 0, perplexity: float = 30.0) -> Array:
+def fitting_perplexity(samples: int) -> float:
+    """t-SNE's perplexity: 30, or (N-1)/3 where there are few samples."""
+    return min(30.0, (samples - 1) / 3)
+
+
+def tsne(features: npt.NDArray[Any], seed: int = 0) -> Array:
     """t-SNE (van der Maaten and Hinton, 2008) of features [N,D], points [N,2].
 
-    The perplexity is lowered to (N-1)/3 where there are few samples.
+    Its perplexity is `fitting_perplexity`.
 
     Raises:
         InputError: fewer than 5 samples, or values not finite.
@@ -63,7 +68,7 @@ def tsne(features: npt.NDArray[Any], seed: int = 0, perplexity: float = 30.0) ->
     reduced = pca(x, min(TSNE_INPUT_DIMENSIONS, *x.shape)).points
     model = TSNE(
         n_components=2,
-        perplexity=min(perplexity, (len(x) - 1) / 3),
+        perplexity=fitting_perplexity(len(x)),
         init="pca",
         random_state=seed,
         n_jobs=1,
@@ -148,7 +153,7 @@ def _nearest(x: Array, neighbours: int) -> npt.NDArray[np.bool_]:
 def procrustes(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
     """Disparity in [0,1] of two sets after the best rotation, shift and scale (Gower, 1975).
 
-    `1 - (Σ σ_i)²` with the singular values of `XᵀY` of centred sets of norm 1: what is left of
+    `1 - (Σ s_i)²` with the singular values of `XᵀY` of centred sets of norm 1: what is left of
     `min ‖X - s Y R‖²`. A narrower set counts as padded with zeros, which adds no singular value.
 
     Args:
