@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekd.artifacts import ExportedPipeline, PreparedData, StudentCheckpoint
 from edgekd.files import code_key, hash_value
+from edgekd.jobs.cards import measure_cards
 from edgekd.jobs.gates import check_gates
 from edgekd.jobs.matrix import matrix
 from edgekd.jobs.phases import train_student
@@ -161,9 +162,10 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
         with clock.stage("export"):
             exports = export_roles(plan, student, data, progress)
         with clock.stage("benchmark"):
+            cases = matrix(plan, student, exports)
             request = MatrixRequest(
                 plan.suite,
-                matrix(plan, student, exports),
+                cases,
                 data,
                 key=report_key(plan, data, student.key, exports, found),
                 curves=dict(student.curves),
@@ -171,7 +173,9 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
                 search=found,
             )
             report = benchmark(request, run / "report", progress)
-        headline = read_report(report.json_path).metrics
+        content = read_report(report.json_path)
+        measure_cards(plan, cases, content)
+        headline = content.metrics
         check_gates(plan.gates, headline, run / "report")
     return {
         "student": student.path,
