@@ -5,7 +5,7 @@ N inputs, T timesteps, [C,h,w] latents, D channels of a block.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -194,9 +194,3 @@ def _last_attention(shape: UNetShape, point: str) -> tuple[str | None, int]:
 def spread_timesteps(count: int, total: int) -> tuple[int, ...]:
     """The middles of equal parts of a noise schedule."""
     return tuple((2 * i + 1) * total // (2 * count) for i in range(count))
-
-
-def chosen(captions: Sequence[str], count: int) -> list[int]:
-    """Indices of `count` inputs, spread over all."""
-    count = min(count, len(captions))
-    return [index * len(captions) // count for index in range(count)]

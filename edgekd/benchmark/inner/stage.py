@@ -17,7 +17,6 @@ from edgekd.benchmark.inner.question import (
     Question,
     Seen,
     all_points,
-    chosen,
     pair_up,
     unet_shape,
 )
@@ -85,7 +84,7 @@ def _key(matrix: Matrix, section: EmbeddingsSection, teacher: Case, student: Cas
 
 
 def _held(matrix: Matrix, section: EmbeddingsSection, teacher: Case, images: Images) -> Held:
-    indices = chosen(matrix.prompts.captions, section.samples)
+    indices = matrix.prompts.spread(section.samples)
     return Held(
         teacher=teacher.path,
         images=images[indices],

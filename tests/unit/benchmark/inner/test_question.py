@@ -4,7 +4,6 @@ from fixtures.unets import FOUR, THREE
 from edgekd.benchmark.inner.question import (
     all_points,
     block_points,
-    chosen,
     pair_up,
     spread_timesteps,
 )
@@ -21,11 +20,6 @@ def shape_of(config, student):
 def test_timesteps_are_the_middles_of_equal_parts():
     assert spread_timesteps(4, 1000) == (125, 375, 625, 875)
     assert spread_timesteps(1, 1000) == (500,)
-
-
-def test_inputs_are_spread_over_all_prompts():
-    assert chosen(["x"] * 8, 4) == [0, 2, 4, 6]
-    assert chosen(["x"] * 3, 4) == [0, 1, 2]
 
 
 def test_points_are_those_of_the_u_net(make_unet):
