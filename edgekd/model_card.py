@@ -178,7 +178,8 @@ def add_figures(folder: Path, measured: Measured) -> None:
 
 
 def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")
+    """Counts whole, all else to six digits."""
+    return int(value) if value == int(value) else float(f"{value:.6g}")
 
 
 def _table(measured: Measured) -> str:

@@ -164,9 +164,8 @@ def make_report(
     prompts, reference = matrix.prompts, measured.reference
     descriptors = [one.descriptor.with_reference(reference, len(prompts)) for one in matrix.metrics]
     summary = headline(rows, descriptors, deploy)
-    sets = {"real": measured.real.features} | {
-        name: pictures.features for name, pictures in measured.pictures.items()
-    }
+    drawn = {name: pictures.features for name, pictures in measured.pictures.items()}
+    sets, teacher = {"real": measured.real.features} | drawn, matrix.torch_case("teacher")
     students = [row.name for row in rows if row.role == "student"]
     shown = shown_sets(sets, summary.rows.teacher, summary.rows.student, students)
     real = Measurements(reference=reference, pictures=measured.real)
@@ -202,10 +201,7 @@ def make_report(
         prompts=list(prompts.captions),
         curves=curves,
         projections=picture_projections(shown, reference.features, reference.seed, matrix.cache),
-        nearness=picture_nearness(
-            {name: pictures.features for name, pictures in measured.pictures.items()},
-            summary.rows.teacher,
-        ),
+        nearness=picture_nearness(drawn, teacher.name if teacher else summary.rows.teacher),
     )
 
 

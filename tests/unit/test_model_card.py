@@ -31,6 +31,7 @@ CARD = Card(
 FIGURES = (
     CardFigure("fd", "FD-efficientnet_lite0-r128-n64", 41.0625, "", "student torch fp32"),
     CardFigure("latency_ms", "Latency", 12.3456789, "ms", "student torch fp32"),
+    CardFigure("parameters", "Parameters", 7609524.0, "", "student torch fp32"),
 )
 MEASURED = Measured("emoji", "d" * 64, 64, FIGURES)
 
@@ -73,7 +74,7 @@ def test_figures_are_the_hubs_eval_results(folder):
     add_figures(folder, MEASURED)
     data = load(folder).data
     assert data.model_name == "starter-student" == model_name(folder)
-    first, second = data.eval_results
+    first, second, count = data.eval_results
     assert (first.task_type, first.dataset_type) == ("text-to-image", "emoji")
     assert first.dataset_revision == "d" * 64
     assert (first.metric_type, first.metric_name, first.metric_value) == (
@@ -83,6 +84,7 @@ def test_figures_are_the_hubs_eval_results(folder):
     )
     assert first.metric_args == {"row": "student torch fp32", "recipe": "r" * 64}
     assert second.metric_value == 12.3457
+    assert (count.metric_value, type(count.metric_value)) == (7609524, int)
     text = load(folder).text
     assert text.count("| Latency | 12.3457 ms |") == 1
     assert "How it was made." in text
@@ -95,7 +97,7 @@ def test_new_figures_take_the_place_of_old_ones_and_equal_ones_write_nothing(fol
     add_figures(folder, MEASURED)
     assert (folder / CARD_FILE).stat().st_mtime_ns == written
     add_figures(folder, Measured("emoji", "d" * 64, 64, FIGURES[1:]))
-    assert len(load(folder).data.eval_results) == 1
+    assert len(load(folder).data.eval_results) == 2
     assert "FD-" not in (folder / CARD_FILE).read_text()
     add_figures(folder, MEASURED)
     assert (folder / CARD_FILE).read_text() == whole
