@@ -11,6 +11,7 @@ from edgekd.benchmark.suite import GenerationSection
 from edgekd.errors import InputError
 from edgekd.file_record import ARTIFACT_FILE
 from edgekd.files import hash_tree, hash_value
+from edgekd.model_card import CARD_FILE
 from edgekd.recipe import RowGeneration
 
 Role = Literal["teacher", "student"]
@@ -59,8 +60,8 @@ class Case:
         return self.path if self.runtime == TORCH else self.source
 
     def key(self) -> str:
-        """Hash of everything that decides what this case draws."""
-        content = hash_tree(self.path, exclude=(ARTIFACT_FILE, MANIFEST))
+        """Hash of everything that decides what this case draws; of a card, its generation alone."""
+        content = hash_tree(self.path, exclude=(ARTIFACT_FILE, CARD_FILE, MANIFEST))
         generation = None if self.generation is None else asdict(self.generation)
         return hash_value([self.runtime, self.precision, content, generation])
 

@@ -20,7 +20,7 @@ from edgekd.benchmark.speed import IMAGE, SpeedResult
 from edgekd.errors import GateError
 from edgekd.measure.memory import PeakMemory
 from edgekd.metrics.metric import Figure, Measurements, Metric, Pictures, Reference
-from edgekd.report.schema import Agreement, ColdStart, Energy, Memory, Row, Scaling
+from edgekd.report.schema import Agreement, ColdStart, Embeddings, Energy, Memory, Row, Scaling
 
 
 @dataclass
@@ -41,6 +41,7 @@ class MatrixFigures:
     memory: dict[str, PeakMemory] = field(default_factory=dict)
     start: dict[str, ColdStart] = field(default_factory=dict)
     scaling: list[Scaling] = field(default_factory=list)
+    embeddings: list[Embeddings] = field(default_factory=list)
 
     def of(self, case: Case, parameters: int | None, size_bytes: int | None) -> Measurements:
         """What is known of one row."""

@@ -21,8 +21,10 @@ from edgekd.benchmark.drawing import draw_missing, drawn_pictures, real_pictures
 from edgekd.benchmark.extract import Extractors, Networks, StarterExtractors, open_networks
 from edgekd.benchmark.failures import Failures
 from edgekd.benchmark.headline import headline
+from edgekd.benchmark.inner.stage import inner_features
 from edgekd.benchmark.matrix import Matrix
-from edgekd.benchmark.projection import project
+from edgekd.benchmark.nearness import picture_nearness
+from edgekd.benchmark.projection import picture_projections, shown_sets
 from edgekd.benchmark.prompts import select_prompts
 from edgekd.benchmark.rows import MatrixFigures, figures_of, make_rows
 from edgekd.benchmark.scaling import scaling_of_all
@@ -170,6 +172,7 @@ def measure(
     measured.memory = memory_of_all(matrix, progress)
     measured.start = cold_starts_of_all(matrix, progress)
     measured.scaling = scaling_of_all(matrix, progress)
+    measured.embeddings = inner_features(matrix, measured.real.images, progress)
 
 
 def make_report(
@@ -183,10 +186,10 @@ def make_report(
     prompts, reference = matrix.prompts, measured.reference
     descriptors = [one.descriptor.with_reference(reference, len(prompts)) for one in matrix.metrics]
     summary = headline(rows, descriptors, deploy)
-    sets = {"real": measured.real.features} | {
-        name: pictures.features for name, pictures in measured.pictures.items()
-    }
-    shown = ("real", summary.rows.teacher, summary.rows.student)
+    drawn = {name: pictures.features for name, pictures in measured.pictures.items()}
+    sets, teacher = {"real": measured.real.features} | drawn, matrix.torch_case("teacher")
+    students = [row.name for row in rows if row.role == "student"]
+    shown = shown_sets(sets, summary.rows.teacher, summary.rows.student, students)
     real = Measurements(reference=reference, pictures=measured.real)
     created = datetime.datetime.now(datetime.timezone.utc)
     return Report(
@@ -218,16 +221,12 @@ def make_report(
         metrics=summary,
         real=figures_of(REAL_ROW, matrix.metrics, real),
         rows=rows,
+        embeddings=measured.embeddings,
         scaling=measured.scaling,
         prompts=list(prompts.different),
         curves=curves,
-        projections=[
-            project(
-                {name: sets[name] for name in shown if name in sets},
-                reference.features,
-                reference.seed,
-            )
-        ],
+        projections=picture_projections(shown, reference.features, reference.seed, matrix.cache),
+        nearness=picture_nearness(drawn, teacher.name if teacher else summary.rows.teacher),
     )
 
 

@@ -243,6 +243,17 @@ class WritesClientFiles(Protocol):
 
 
 @runtime_checkable
+class SaysHowToLoad(Protocol):
+    """What an exporter has besides, whose folders another library opens too.
+
+    Attributes:
+        loading: Python code that draws a picture from `FOLDER`, for model cards.
+    """
+
+    loading: str
+
+
+@runtime_checkable
 class ConvertsFiles(Protocol):
     """What an exporter has besides, that makes precisions from the files of the first one.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekd.artifacts import ExportedPipeline, PreparedData, StudentCheckpoint
 from edgekd.files import code_key, hash_value
+from edgekd.jobs.cards import measure_cards
 from edgekd.jobs.gates import check_gates, check_rows, failed_rows
 from edgekd.jobs.matrix import matrix
 from edgekd.jobs.phases import train_student
@@ -150,9 +151,10 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
         with clock.stage("export"):
             exports = export_roles(plan, student, data, progress)
         with clock.stage("benchmark"):
+            cases = matrix(plan, student, exports)
             request = MatrixRequest(
                 plan.suite,
-                matrix(plan, student, exports),
+                cases,
                 data,
                 key=report_key(plan, data, student.key, exports, found),
                 curves=dict(student.curves),
@@ -161,6 +163,7 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
             )
             report = benchmark(request, run / "report", progress)
         content = read_report(report.json_path)
+        measure_cards(plan, cases, content)
         headline = content.metrics
         check_rows(failed_rows(content.rows), run / "report")
         check_gates(plan.gates, headline, run / "report")

@@ -300,8 +300,8 @@ class Projection(ReportPart):
     explained: tuple[float, float] | None = None
 
 
-class Nearness(ReportPart):
-    """How alike two feature sets of the same inputs are, in all their dimensions.
+class Likeness(ReportPart):
+    """Figures of two feature sets.
 
     Attributes:
         cka: linear CKA.
@@ -312,6 +312,17 @@ class Nearness(ReportPart):
     cka: float
     knn_overlap: float
     procrustes: float
+
+
+class Nearness(Likeness):
+    """How alike two feature sets of the same inputs are, in all their dimensions.
+
+    Attributes:
+        chance: the same figures where one set's inputs are shuffled: few inputs of many
+            dimensions look alike in CKA and after a rotation even where nothing is.
+    """
+
+    chance: Likeness | None = None
 
 
 class BlockAgreement(Nearness):

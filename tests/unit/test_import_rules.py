@@ -15,6 +15,7 @@ CORE |= {
     "file_record",
     "parts",
     "folders",
+    "model_card",
     "run_folder",
     "progress",
     "recipe",

@@ -66,6 +66,10 @@ class OnnxExporter:
         "TCDScheduler",
         "UniPCMultistepScheduler",
     )
+    loading = """from optimum.onnxruntime import ORTDiffusionPipeline
+
+pipeline = ORTDiffusionPipeline.from_pretrained("FOLDER")
+pipeline(prompt).images[0].save("picture.png")"""
     dynamic_shapes = True
     weight_storages = (ONNX_STORAGE,)
     from_files = precisions[1:]

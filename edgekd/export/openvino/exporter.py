@@ -58,6 +58,10 @@ class OpenVinoExporter:
         "LCMScheduler",
         "PNDMScheduler",
     )
+    loading = """from optimum.intel import OVDiffusionPipeline
+
+pipeline = OVDiffusionPipeline.from_pretrained("FOLDER")
+pipeline(prompt).images[0].save("picture.png")"""
     dynamic_shapes = True
     weight_storages = (OPENVINO_STORAGE,)
     from_files = precisions[1:]

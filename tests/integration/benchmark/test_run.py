@@ -181,6 +181,16 @@ def test_what_is_evaluated_has_quality_but_neither_times_nor_memory(content):
     assert row_of(content, "twin").evaluated is None
 
 
+def test_students_are_looked_into_beside_the_teacher(content):
+    (found,) = content.embeddings
+    assert (found.teacher, found.student, found.samples) == ("teacher", "twin", 6)
+    assert min(one.cka for one in found.agreement) == pytest.approx(1)
+    assert set(content.nearness) == {"twin", "evaluated", "few"}
+    assert content.nearness["twin"].procrustes == pytest.approx(0)
+    points = content.projections[0].points
+    assert set(points) == {"reference images", "real", "teacher", "twin", "evaluated", "few"}
+
+
 def test_real_images_and_counts_are_stated(content, data):
     assert content.data.prompts == 6
     assert content.data.reference == data.validation - 6

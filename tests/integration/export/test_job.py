@@ -14,7 +14,6 @@ from edgekd.export.keys import usable_base
 from edgekd.export.manifest import (
     Origin,
     content_hash,
-    find_licence,
     read_manifest,
     scheduler_warning,
     source_hash,
@@ -175,21 +174,6 @@ def test_nan_from_torch_is_no_export(tmp_path, tiny_teacher, trajectory):
 
 def test_scheduler_that_clients_know_needs_no_warning():
     assert scheduler_warning("DDIMScheduler", ("DDIMScheduler",)) is None
-
-
-@pytest.mark.parametrize(
-    ("files", "licence"),
-    [
-        ({"README.md": "---\nlicense: apache-2.0\ntags: [a]\n---\n# Model\n"}, "apache-2.0"),
-        ({"README.md": "# Model\n", "LICENSE": "text"}, "see LICENSE of the source"),
-        ({"README.md": "---\n[\n---\n"}, None),
-        ({}, None),
-    ],
-)
-def test_licence_comes_from_card_or_file(tmp_path, files, licence):
-    for name, text in files.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    assert find_licence(tmp_path) == licence
 
 
 @pytest.mark.parametrize("missing", ["model_index.json", "unet/model.onnx"])
