@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgekd.metrics.metric import Descriptor
 from edgekd.report import format as fmt
 from edgekd.report.schema import Report, Row
-from edgekd.report.statistics import paired_difference
+from edgekd.report.statistics import intervals_apart, paired_difference
 
 LATENCY = "latency_ms"
 # Ratios nearer to 1 than this are called the same: below the noise of any of these figures.
@@ -120,13 +120,11 @@ def _within_noise(metric: Descriptor, student: Row, teacher: Row) -> str:
 
 
 def _overlap(metric: Descriptor, student: Row, teacher: Row) -> str:
-    ends = [row.figures.get(metric.name) for row in (student, teacher)]
-    bounds = [(one.low, one.high) for one in ends if one is not None]
-    if len(bounds) < 2 or any(end is None for pair in bounds for end in pair):
+    mine, theirs = (row.figures.get(metric.name) for row in (student, teacher))
+    if mine is None or theirs is None:
         return ""
-    (low, high), (other_low, other_high) = bounds
-    apart = high < other_low or other_high < low  # type: ignore[operator]
-    return "" if apart else "; their 95 % intervals overlap"
+    apart = intervals_apart((mine.low, mine.high), (theirs.low, theirs.high))
+    return "; their 95 % intervals overlap" if apart is False else ""
 
 
 def _who(report: Report, student: Row, teacher: Row, timed: Sequence[_Compared]) -> str:

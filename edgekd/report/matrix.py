@@ -88,8 +88,9 @@ def _row_cell(row: Row, teacher: Row | None, one: Descriptor, asked: bool) -> Ce
     if figure is None:
         word = absence(row) or (NOT_EXECUTED if row.evaluated else None)
         return Cell(word, mark=True) if word and asked else Cell()
-    base = teacher if row.role == "student" else None
-    return _figure_cell(one, figure, row.stored_dtype, base and metric_ratio(one, row, base))
+    student = row.role == "student"
+    ratio = metric_ratio(one, row, teacher) if student and teacher is not None else None
+    return _figure_cell(one, figure, row.stored_dtype, ratio)
 
 
 def _figure_cell(

@@ -51,6 +51,17 @@ def median_ratio(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Estim
     return Estimate(float(np.median(b) / np.median(a)), float(low), float(high))
 
 
+def intervals_apart(
+    a: tuple[float | None, float | None], b: tuple[float | None, float | None]
+) -> bool | None:
+    """Whether two 95 % intervals (low, high) do not meet, which is stricter than a test of the
+    difference; None: one has no interval."""
+    (low, high), (other_low, other_high) = a, b
+    if low is None or high is None or other_low is None or other_high is None:
+        return None
+    return high < other_low or other_high < low
+
+
 def _resampled_medians(samples: Sequence[float], random: np.random.Generator) -> np.ndarray:
     """Medians [_RESAMPLES] of samples drawn with replacement, in bounded memory."""
     values = np.asarray(samples, float)
