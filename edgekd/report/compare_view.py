@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 from edgekd.files import write_text
 from edgekd.metrics.metric import Descriptor
 from edgekd.report import format as fmt
-from edgekd.report.comparison import Change, Comparison, MatchedRow
+from edgekd.report.comparison import Change, Comparison, MatchedRow, Verdict
 from edgekd.report.table import Cell, Table
 
 _SIGNS = {"better": "+", "worse": "-", "not comparable": "?", "no value": "?"}
@@ -59,10 +60,10 @@ def lost_rows(comparison: Comparison) -> list[str]:
 
 
 def counts(comparison: Comparison) -> str:
-    """`2 better, 1 worse, 5 same within noise, …`."""
+    """`1 worse, 2 better, 5 same within noise, …`."""
     verdicts = [one.verdict for row in comparison.rows for one in row.changes]
-    found = {name: verdicts.count(name) for name in dict.fromkeys(sorted(verdicts))}
-    return ", ".join(f"{count} {name}" for name, count in found.items()) or "nothing to compare"
+    found = [(verdicts.count(name), name) for name in get_args(Verdict)]
+    return ", ".join(f"{n} {name}" for n, name in found if n) or "nothing to compare"
 
 
 def text_lines(comparison: Comparison, metrics: dict[str, Descriptor]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from edgekd.report.schema import ReportPart
 
-Verdict = Literal["better", "worse", "same", "same within noise", "not comparable", "no value"]
+Verdict = Literal["worse", "better", "not comparable", "no value", "same within noise", "same"]
 
 
 class Compared(ReportPart):
