@@ -40,7 +40,7 @@ from edgekd.metrics.metric import Measurements, Metric, Weights
 from edgekd.metrics.registry import load_metrics
 from edgekd.progress import Progress
 from edgekd.report.pictures import Gallery
-from edgekd.report.render import PICTURES_FILE, render
+from edgekd.report.render import RENDERED_FILES, render
 from edgekd.report.schema import (
     Curves,
     DataRecord,
@@ -124,8 +124,7 @@ def benchmark(
     write(None)
     matrix.cache.prune()
     if not matrix.failures.reasons:  # else the next run tries again
-        names = ("report.json", "report.html", "report.md", PICTURES_FILE)
-        finish(out, report.key, only=names, suite=request.suite.name)
+        finish(out, report.key, only=("report.json", *RENDERED_FILES), suite=request.suite.name)
     return report
 
 
