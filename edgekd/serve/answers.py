@@ -106,11 +106,14 @@ class EventStream:
         self._news: asyncio.Queue[_Preview | int] = asyncio.Queue()
         self._jobs = dispatcher.submit(drawing.drawings, self._preview)
         for index, job in enumerate(self._jobs):
-            job.done.add_done_callback(lambda _, index=index: self._news.put_nowait(index))
+            job.done.add_done_callback(self._finished(index))
 
     def response(self) -> EventSourceResponse:
         # Comments in between keep proxies from closing a stream that waits.
         return EventSourceResponse(self._events(), ping=15, send_timeout=_SLOW_CLIENT_S)
+
+    def _finished(self, index: int) -> Callable[[asyncio.Future[Picture]], None]:
+        return lambda _: self._news.put_nowait(index)
 
     def _preview(self, index: int, reply: Reply) -> None:
         self._news.put_nowait(_Preview(index, reply))

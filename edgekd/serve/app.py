@@ -32,11 +32,9 @@ from edgekd.serve.schema import (
 )
 from edgekd.serve.settings import ServeSettings
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorBody},
-    "5XX": {"model": ErrorBody},
-}
-_EVENTS = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+_Responses = dict[int | str, dict[str, Any]]  # as FastAPI wants them
+_ERRORS: _Responses = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
+_EVENTS: _Responses = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,8 @@ class Dispatcher:
         Raises:
             WorkerLostError: the process ended meanwhile.
         """
-        slot.next_job = given = asyncio.get_running_loop().create_future()
+        given: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
+        slot.next_job = given
         self._dispatch()
         ended = asyncio.ensure_future(worker.ended())
         try:
