@@ -17,7 +17,6 @@ from edgekd.serve.settings import Limits, ServeSettings
 
 # Names of OpenAI's models, which clients send when nobody told them otherwise.
 _OPENAI = re.compile(r"(gpt-image-|chatgpt-image-|dall-e-).*")
-_SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,7 @@ class ServedModel:
         """
         if text == "auto":
             return self.folder.shapes.native
-        match = _SIZE.fullmatch(text)
-        if match is None:
-            raise problems.invalid("size must be `auto` or WIDTHxHEIGHT in pixels", "size")
-        width, height = int(match[1]), int(match[2])
+        width, height = map(int, text.split("x"))
         try:
             self.folder.shapes.check((height, width))
         except InputError as error:

@@ -47,9 +47,6 @@ def plan(request: ImageRequest, catalog: Catalog, most: int) -> Plan:
     count = request.n or 1
     if count > most:
         raise problems.invalid(f"`n <= {most}` must hold on this server", "n")
-    if request.background == "transparent":
-        message = "pictures have no transparent background; take `opaque` or `auto`"
-        raise problems.invalid(message, "background")
     file_format = request.output_format or "png"
     if file_format not in file_formats():
         message = "this server writes png alone; pillow is not installed"

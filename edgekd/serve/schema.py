@@ -22,9 +22,13 @@ class ImageRequest(BaseModel):
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT)
     model: str | None = Field(None, max_length=256)
     n: int | None = Field(None, ge=1, le=MAX_PICTURES, description="Picture i takes seed + i.")
-    size: str | None = Field(None, max_length=16, description="`auto` or WIDTHxHEIGHT")
+    size: str | None = Field(
+        None,
+        pattern=r"^(auto|[0-9]{1,5}x[0-9]{1,5})$",
+        description="`auto` or WIDTHxHEIGHT in pixels, as the model takes it",
+    )
     quality: Quality | None = Field(None, description="Accepted; steps decide.")
-    background: Literal["auto", "opaque", "transparent"] | None = None
+    background: Literal["auto", "opaque"] | None = None
     moderation: Literal["auto", "low"] | None = Field(None, description="Accepted.")
     user: str | None = Field(None, max_length=512, description="Accepted.")
     response_format: Literal["b64_json", "url"] | None = None
