@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import math
 import time
@@ -257,8 +256,7 @@ class Dispatcher:
 
     async def _end_if_stuck(self, job: Job, worker: Worker) -> None:
         """A step that never ends would keep its worker from everybody else."""
-        with contextlib.suppress(asyncio.CancelledError, problems.Problem):
-            await asyncio.shield(job.done)
+        await asyncio.wait((job.done,))
         await asyncio.sleep(self._stuck_s)
         event("worker stuck", pid=worker.pid)
         worker.kill()

@@ -13,6 +13,8 @@ from edgekd.serve.logs import event, set_up
 from edgekd.serve.messages import Setup
 from edgekd.serve.settings import ServeSettings
 
+# Above what clients and proxies keep: whoever closes first never sends into a closed connection.
+_KEEP_ALIVE_S = 75
 _LAST_ANSWERS_S = 5  # for what is still to be sent when all pictures are drawn
 
 
@@ -90,6 +92,7 @@ async def _run(settings: ServeSettings) -> None:
         access_log=False,
         server_header=False,
         lifespan="off",
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_LAST_ANSWERS_S,
     )
     try:

@@ -174,6 +174,18 @@ def test_a_worker_that_does_not_stop_is_killed():
     run(test, [first, FakeWorker()], stuck_s=0.01)
 
 
+def test_a_worker_that_finishes_is_not_stuck():
+    worker = FakeWorker()
+
+    async def test(dispatcher: Dispatcher) -> None:
+        await submit(dispatcher)[0].done
+        await asyncio.sleep(0.1)
+        assert not worker.killed
+        await submit(dispatcher)[0].done
+
+    run(test, [worker], stuck_s=0.01)
+
+
 def test_drain_finishes_and_refuses():
     worker = FakeWorker(answers=None)
 
