@@ -175,13 +175,15 @@ def test_a_worker_that_does_not_stop_is_killed():
 
 
 def test_a_worker_that_finishes_is_not_stuck():
-    worker = FakeWorker()
+    worker = FakeWorker(answers=None)
 
     async def test(dispatcher: Dispatcher) -> None:
-        await submit(dispatcher)[0].done
+        job = submit(dispatcher)[0]
+        await turns()
+        worker.reply("picture")
+        await job.done
         await asyncio.sleep(0.1)
         assert not worker.killed
-        await submit(dispatcher)[0].done
 
     run(test, [worker], stuck_s=0.01)
 
