@@ -7,11 +7,15 @@ import os
 import socket
 import time
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from edgekd.errors import InputError
+from edgekd.errors import EdgekdError, InputError
 from edgekd.serve.logs import event, set_up
 from edgekd.serve.messages import Setup
 from edgekd.serve.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from edgekd.serve.dispatcher import Dispatcher
 
 # Above what clients and proxies keep: whoever closes first never sends into a closed connection.
 _KEEP_ALIVE_S = 75
@@ -96,7 +100,7 @@ async def _run(settings: ServeSettings) -> None:
         timeout_graceful_shutdown=_LAST_ANSWERS_S,
     )
     try:
-        await dispatcher.open()
+        await _open(dispatcher)
         host, port = listener.getsockname()[:2]
         event(
             "listening",
@@ -110,6 +114,19 @@ async def _run(settings: ServeSettings) -> None:
         listener.close()
         await dispatcher.close()
     event("ended")
+
+
+async def _open(dispatcher: Dispatcher) -> None:
+    from edgekd.serve.process import WorkerLostError
+
+    try:
+        await dispatcher.open()
+    except WorkerLostError:
+        raise EdgekdError(
+            "a worker must live until its model is loaded",
+            "the end of its process",
+            "Its last words are above; without any, the system may have ended it for its memory.",
+        ) from None
 
 
 def _setup(settings: ServeSettings) -> Setup:

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import numpy as np
 import openai
 import pytest
 from fixtures.exported import write_export
-from fixtures.servers import Server, serving
+from fixtures.servers import ROOT, Server, serving
 from PIL import Image
 
 from edgekd.runtime import Pipeline
@@ -305,6 +306,18 @@ def test_sigterm_finishes_what_runs(exports, tmp_path):
         assert server.process.wait(20) == 0
         assert server.events("request")[-1]["prompt"] == "red apple"
         assert not any(Path(f"/proc/{pid}").exists() for pid in server.worker_pids())
+
+
+def test_a_server_that_cannot_start_says_why(exports, tmp_path, run_python):
+    broken = tmp_path / "broken"
+    shutil.copytree(exports / "fast", broken)
+    (broken / "unet" / "model.onnx").write_bytes(b"none")
+    code = "import sys; from edgekd.serve.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    result = run_python(code, broken, "--port", "0", env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert result.returncode == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: the default model must be ready to draw, but got")
+    assert "Traceback" not in result.stderr
 
 
 def test_workers_end_with_a_killed_server(exports, tmp_path):
