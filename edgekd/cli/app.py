@@ -24,6 +24,7 @@ from edgekd.cli.options import help_without_verb
 from edgekd.cli.prepare import prepare
 from edgekd.cli.report import report
 from edgekd.cli.search import search
+from edgekd.cli.serve import serve
 from edgekd.cli.targets import targets
 from edgekd.cli.teach import teach
 from edgekd.errors import EdgekdError
@@ -50,6 +51,7 @@ for _verb in (
     benchmark,
     report,
     generate,
+    serve,
     inspect,
     targets,
     doctor,
