@@ -1,12 +1,12 @@
-"""What of a suite is left when metrics are skipped."""
+"""Which metrics a suite asks for, and what of it is left without the others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekd.benchmark.suite import Suite
+from edgekd.benchmark.suite import Suite, WeightsSection
 from edgekd.errors import InputError
-from edgekd.metrics.metric import Metric, Source
+from edgekd.metrics.metric import Metric, Source, Weights
 
 
 def asked_metrics(suite: Suite, metrics: Sequence[Metric]) -> tuple[Metric, ...]:
@@ -44,3 +44,17 @@ def asked_suite(suite: Suite, metrics: Sequence[Metric]) -> Suite:
         samples = min(suite.quality.samples, max(2, suite.pictures))
         changes["quality"] = suite.quality.model_copy(update={"samples": samples})
     return suite.model_copy(update=changes)
+
+
+def measurable(metrics: Sequence[Metric], weights: WeightsSection) -> tuple[Metric, ...]:
+    """The metrics whose networks ship with edgekd, or whose weights are given.
+
+    Raises:
+        InputError: weights that cannot be used.
+    """
+    given = Weights(**weights.model_dump())
+    return tuple(
+        metric
+        for metric in metrics
+        if metric.extraction is None or metric.extraction.open(given) is not None
+    )

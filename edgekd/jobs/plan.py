@@ -57,6 +57,7 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
         InputError: whatever does not fit, before anything is computed or written.
     """
     path = teacher_folder(recipe, run)
+    from edgekd.benchmark.asked import measurable
     from edgekd.benchmark.suite import load_suite
     from edgekd.data.sources import check_sources
     from edgekd.diffusion.validate import inspect_teacher
@@ -74,7 +75,8 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
         suite = suite.with_sampler(sampler_class(recipe.benchmark.sampler))
     exporter = get_exporter(target.runtime)
     teacher = inspect_teacher(path)
-    bounds = gates(recipe, target, [metric.descriptor for metric in load_metrics()])
+    metrics = measurable(load_metrics(), suite.weights)
+    bounds = gates(recipe, target, [metric.descriptor for metric in metrics])
     config = read_json(teacher.path / "unet" / "config.json")
     arch = resolve_arch(recipe.student, config)
     phases = tuple(recipe.distill.phases)

@@ -14,7 +14,7 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
     headline = Headline.model_validate(result["metrics"])
     lines = [_line("", ["teacher", "student"], "ratio")]
     for one in (metric.descriptor for metric in load_metrics()):
-        if not one.shown("summary"):
+        if not one.shown("summary") or one.name not in headline.teacher:
             continue
         values = [(part or {}).get(one.name) for part in (headline.teacher, headline.student)]
         texts = ["not run" if value is None else value_text(one, value) for value in values]

@@ -68,7 +68,7 @@ def test_rows_tell_cost_and_parity_also_of_what_failed(tmp_path, monkeypatch):
 
     def floors(self, precision):
         if precision == "int8":
-            return Floors(Floor(1e9, "out of reach"), Floor(0, "none"))
+            return Floors(Floor(0, "none"), Floor(1e9, "out of reach"))
         return real_floors(self, precision)
 
     monkeypatch.setitem(ARCHITECTURES, "sd15", SMALL)

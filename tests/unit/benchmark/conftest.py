@@ -33,7 +33,7 @@ def make_matrix(tmp_path) -> Callable[..., Matrix]:
             cases=cases,
             keys={case.name: f"key of {case.name}" for case in cases},
             data=PreparedData(tmp_path, "data", 9, 9, 64),
-            prompts=Prompts(("0", "1", "2"), ("red", "green", "blue"), ("image",) * 3, 6),
+            prompts=Prompts(("0", "1", "2"), ("image",) * 3, ("red", "green", "blue"), 6),
             cache=Cache(tmp_path / "cache"),
             failures=Failures(Silent()),
         )

@@ -50,7 +50,7 @@ def test_what_is_not_fails(floor, budgets, said):
 
 @pytest.mark.parametrize(
     ("floor", "budgets"),
-    [({"min_fd_ratio": 1}, {}), ({"max_fid_ratio": 1}, {}), ({}, {"latency": 1})],
+    [({"min_fd_ratio": 1}, {}), ({"max_beauty_ratio": 1}, {}), ({}, {"latency": 1})],
 )
 def test_a_bound_on_what_is_no_metric_is_refused(floor, budgets):
     with pytest.raises(InputError, match=r"takes .*fd.* unknown key"):

@@ -67,7 +67,7 @@ def make_matrix(teacher: Path, students: dict[str, Path], out: Path, suite: Suit
         cases=drawn,
         keys={case.name: case.key() for case in drawn},
         data=PreparedData(out, "data", COUNT, COUNT, 32),
-        prompts=Prompts(captions, captions, ("image",) * COUNT, COUNT),
+        prompts=Prompts(captions, ("image",) * COUNT, captions, COUNT),
         cache=Cache(out / "cache"),
         failures=Failures(Silent()),
     )
