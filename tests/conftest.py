@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from fixtures.architecture import tiny_architecture
 from fixtures.commands import run_cli, run_python
+from fixtures.exports import export_to
 from fixtures.outside import install
 
 from edgekd import resources
 
-__all__ = ["install", "run_cli", "run_python", "tiny_architecture"]
+__all__ = ["export_to", "install", "run_cli", "run_python", "tiny_architecture"]
 
 # One test process per core: more threads in each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
