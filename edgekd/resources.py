@@ -23,7 +23,7 @@ def data_root() -> Path:
 
 
 # Where users name a file of each kind.
-_OPTIONS = {"configs": "--config", "benchmarks": "--suite"}
+_OPTIONS = {"configs": "--config", "benchmarks": "SUITE"}
 
 
 def find_yaml(kind: str, name: str, option: str | None = None) -> Path:

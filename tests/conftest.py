@@ -15,10 +15,19 @@ from fixtures.architecture import tiny_architecture
 from fixtures.commands import run_cli, run_python
 from fixtures.exports import export_to
 from fixtures.outside import install
+from fixtures.weights import tiny_clip, tiny_dinov2
 
 from edgekd import resources
 
-__all__ = ["export_to", "install", "run_cli", "run_python", "tiny_architecture"]
+__all__ = [
+    "export_to",
+    "install",
+    "run_cli",
+    "run_python",
+    "tiny_architecture",
+    "tiny_clip",
+    "tiny_dinov2",
+]
 
 # One test process per core: more threads in each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

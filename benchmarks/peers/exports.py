@@ -104,7 +104,7 @@ def export_with_edgekd(
 def convert_unet(
     folder: Path, runtime: str, source: Path, precision: str, base: Path | None
 ) -> None:
-    """The U-Net alone, as an export converts it. Its parity is what `edgekd benchmark --suite
+    """The U-Net alone, as an export converts it. Its parity is what `edgekd benchmark
     export-sd15` checks; here a call on noise stands for the recorded ones."""
     from edgekd.diffusion.load import load_pipeline
     from edgekd.export.capture import capture

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
+from typing import Any, TypeVar
 
 from edgekd.benchmark.cases import TORCH, Case
 from edgekd.benchmark.draw import preload
 from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.speed import SpeedOrder, SpeedResult, measure_speed
-from edgekd.benchmark.workers import draw_batch
+from edgekd.benchmark.workers import draw_batch, load_batch
+from edgekd.errors import EdgekdError
+from edgekd.files import hash_value
 from edgekd.measure.environment import cpu, versions
 from edgekd.measure.memory import PeakMemory, measured
 from edgekd.processes.child import Child
@@ -19,24 +24,72 @@ from edgekd.progress import Progress
 # Memory does not depend on who runs beside: two at a time hide each other's imports.
 _AT_ONCE = 2
 
+Result = TypeVar("Result")
+weigh = functools.partial(measured, draw_batch, preload=preload, load=load_batch)
+
 
 def speed_of_all(matrix: Matrix, progress: Progress) -> SpeedResult | None:
     """Latencies of all rows: exported ones in turns in a process without torch, those of torch in
     turns in another."""
-    if matrix.suite.speed is None:
+    speed = matrix.suite.speed
+    if speed is None:
         return None
-    groups: dict[bool, list[Case]] = {False: [], True: []}
-    for case in matrix.timed:
-        groups[case.runtime == TORCH].append(case)
-    found = [_timed(matrix, group, progress) for group in groups.values() if group]
+    found = [
+        result
+        for group in by_process(matrix.timed)
+        for result in together_or_apart(
+            group,
+            functools.partial(_timed, matrix, progress),
+            lambda case, error: matrix.failures.record(case.name, str(error)),
+            progress,
+        )
+    ]
+    for name, reason in ((n, r) for one in found for n, r in one.failures.items()):
+        matrix.failures.record(name, reason)
     loads = [one.load_average for one in found if one.load_average is not None]
-    timings = {name: parts for one in found for name, parts in one.timings.items()}
-    return SpeedResult(load_average=min(loads, default=None), timings=timings)
+    throttled = [one.throttled for one in found if one.throttled is not None]
+    return SpeedResult(
+        load_average=min(loads, default=None),
+        timings={name: parts for one in found for name, parts in one.timings.items()},
+        energy={name: energy for one in found for name, energy in one.energy.items()},
+        throttled=any(throttled) if throttled else None,
+    )
 
 
-def _timed(matrix: Matrix, cases: list[Case], progress: Progress) -> SpeedResult:
+def by_process(cases: Sequence[Case]) -> list[list[Case]]:
+    """Rows that are measured in one process: exported ones have no torch beside them."""
+    groups: dict[bool, list[Case]] = {False: [], True: []}
+    for case in cases:
+        groups[case.runtime == TORCH].append(case)
+    return [group for group in groups.values() if group]
+
+
+def together_or_apart(
+    cases: Sequence[Case],
+    measure: Callable[[Sequence[Case]], Result],
+    failed: Callable[[Case, EdgekdError], None],
+    progress: Progress,
+) -> list[Result]:
+    """Measure rows in one process; where that ends in an error, each in a process of its own.
+
+    Args:
+        failed: told of a row that fails by itself.
+    """
+    try:
+        return [measure(cases)]
+    except EdgekdError as error:
+        if len(cases) == 1:
+            failed(cases[0], error)
+            return []
+        progress.info(f"{len(cases)} rows are measured one by one, not in turns: {error}")
+    return [one for case in cases for one in together_or_apart([case], measure, failed, progress)]
+
+
+def _timed(matrix: Matrix, progress: Progress, cases: Sequence[Case]) -> SpeedResult:
     speed, caption = matrix.suite.speed, matrix.prompts.captions[0]
     assert speed is not None
+    names = [[case.name, matrix.keys[case.name]] for case in cases]
+    settings = [caption, matrix.data.resolution, speed.model_dump()]
     order = SpeedOrder(cases, caption, matrix.data.resolution, speed)
 
     def measure() -> Any:
@@ -44,10 +97,28 @@ def _timed(matrix: Matrix, cases: list[Case], progress: Progress) -> SpeedResult
         with Child("time rows", speed.threads) as child:
             return child.call(measure_speed, order).model_dump()
 
-    names = [[case.name, matrix.keys[case.name]] for case in cases]
-    settings = [caption, matrix.data.resolution, speed.model_dump()]
+    # Failures are kept too: they are of the rows' content and the versions, as the key is.
     found = matrix.cache.json("speed", [names, settings, cpu(), versions()], measure)
     return SpeedResult.model_validate(found)
+
+
+def unmeasured(matrix: Matrix, kind: str, keys: dict[str, list[Any]]) -> list[list[Case]]:
+    """Rows whose entry is not kept yet; those of one content, which share it, together."""
+    missing: dict[str, list[Case]] = {}
+    for case in matrix.timed:
+        if matrix.cache.known(kind, keys[case.name]) is None:
+            missing.setdefault(hash_value(keys[case.name]), []).append(case)
+    return list(missing.values())
+
+
+@contextlib.contextmanager
+def caught(matrix: Matrix, cases: Sequence[Case]) -> Iterator[None]:
+    """What one of the rows of one content raises is the failure of all of them."""
+    try:
+        yield
+    except EdgekdError as error:
+        for case in cases:
+            matrix.failures.record(case.name, str(error))
 
 
 def memory_of_all(matrix: Matrix, progress: Progress) -> dict[str, PeakMemory]:
@@ -59,24 +130,23 @@ def memory_of_all(matrix: Matrix, progress: Progress) -> dict[str, PeakMemory]:
         return {}
     threads = matrix.suite.speed.threads if matrix.suite.speed else 1
     keys = {case.name: [matrix.drawing_key(case), threads] for case in matrix.timed}
-    kept = {name: matrix.cache.known("memory", key) for name, key in keys.items()}
-    batches = [
-        matrix.batch(case, range(1), threads).drawn_with(steps=1)
-        for case in matrix.timed
-        if kept[case.name] is None
-    ]
-    if batches:
-        work = functools.partial(measured, draw_batch, preload=preload)
+    missing = unmeasured(matrix, "memory", keys)
+    if missing:
         with (
-            progress.track("peak memory in fresh processes", len(batches)) as advance,
+            progress.track("peak memory in fresh processes", len(missing)) as advance,
             Pool("measure peak memory", _AT_ONCE, threads, fresh=True) as pool,
         ):
-            for batch, found in pool.each(work, batches):
-                matrix.cache.keep("memory", keys[batch.case.name], found.memory.to_dict())
+            futures = {
+                pool.submit(
+                    weigh, matrix.batch(cases[0], range(1), threads).drawn_with(steps=1)
+                ): cases
+                for cases in missing
+            }
+            for future in as_completed(futures):
+                cases = futures[future]
+                with caught(matrix, cases):
+                    found = future.result().memory.to_dict()
+                    matrix.cache.keep("memory", keys[cases[0].name], found)
                 advance(1)
-    # Rows of one content share their figure.
-    kept = {name: matrix.cache.known("memory", key) for name, key in keys.items()}
-    return {
-        name: PeakMemory(values["baseline_bytes"], values["peak_bytes"])
-        for name, values in kept.items()
-    }
+    kept = {case.name: matrix.cache.known("memory", keys[case.name]) for case in matrix.timed}
+    return {name: PeakMemory.from_dict(values) for name, values in kept.items()}

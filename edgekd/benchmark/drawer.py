@@ -55,6 +55,9 @@ class DrawingBatch:
 class Drawer(Protocol):
     """A row's pipeline, opened."""
 
+    def load(self) -> None:
+        """Load what would else be loaded at its first use."""
+
     def draw(self, batch: DrawingBatch) -> Images:
         """Pictures of a batch.
 

@@ -1,85 +1,184 @@
-"""Every row's pictures and their features, kept on disk by the content they depend on.
+"""Every row's pictures and what extractors make of them, kept on disk by what they depend on.
 
 A killed benchmark goes on at the batch where it stopped; a teacher that has
-not changed is not drawn again for the next student.
+not changed is not drawn again for the next student. No more than a batch of
+pictures is in memory at a time.
 """
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.extract import Extractors
+from edgekd.benchmark.extract import Networks, ShippedRows
+from edgekd.benchmark.facts import folder_bytes
 from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.prompts import iter_validation
-from edgekd.benchmark.workers import draw_all, read_images
+from edgekd.benchmark.stored import StoredPictures
+from edgekd.benchmark.workers import draw_all, pool_size, read_images
 from edgekd.errors import GateError
-from edgekd.metrics.metric import Floats, Pictures
+from edgekd.files import write_tensors, writing
+from edgekd.metrics.caption_fit import clip_score, halves
+from edgekd.metrics.metric import SCORER, Floats, Images, Pictures, Reference
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 
-
-def draw_missing(matrix: Matrix, pool: Pool, progress: Progress) -> None:
-    """Draw what is not on disk yet, sorted by case."""
-    missing = []
-    for case in matrix.runnable:
-        for number, indices in enumerate(matrix.batches()):
-            path = matrix.batch_path(case, number)
-            if read_images(path) is None:
-                missing.append(matrix.batch(case, indices, pool.threads or 1, path.absolute()))
-    draw_all(pool, missing, "drawing pictures", progress)
+Captioned = tuple[Images, Sequence[str]]
+# Validation images of a batch.
+_BATCH = 64
 
 
-def _check_features(row: str, features: Floats) -> None:
-    if not np.isfinite(features).all():
+def draw_missing(matrix: Matrix, case: Case, progress: Progress) -> None:
+    """Draw what is not on disk yet of a row, in processes of its own.
+
+    Raises:
+        GateError: a picture is not finite, or a process needs too much memory.
+        ChildError: a process ends before its work.
+    """
+    paths = {matrix.batch_path(case, i): indices for i, indices in enumerate(matrix.batches())}
+    missing = {path: indices for path, indices in paths.items() if read_images(path) is None}
+    if not missing:
+        return
+    count, threads = pool_size(matrix.suite.quality.workers, len(missing), folder_bytes(case.path))
+    batches = [
+        matrix.batch(case, indices, threads, path.absolute()) for path, indices in missing.items()
+    ]
+    with Pool(f"draw {case.name}", count, threads) as pool:
+        draw_all(pool, batches, f"drawing {case.name}", progress)
+
+
+def drawn_pictures(matrix: Matrix, networks: Networks, case: Case) -> Pictures:
+    """A row's pictures with features, scores, and the rows of all other extractors.
+
+    Raises:
+        GateError: a feature that is not finite.
+    """
+    paths = [matrix.batch_path(case, number) for number in range(len(matrix.batches()))]
+    images = StoredPictures(paths, matrix.suite.quality.batch_size, len(matrix.prompts))
+    return _pictures(matrix, networks, case.name, matrix.drawing_key(case), images)
+
+
+def real_pictures(matrix: Matrix, networks: Networks) -> tuple[Pictures, Reference]:
+    """The prompts' own images as a row, and all other validation images as the reference.
+
+    Raises:
+        GateError: as `drawn_pictures`.
+    """
+    key = [matrix.data.key, matrix.prompts.keys]
+    real = _pictures(matrix, networks, "real images", ["real", key], _real_images(matrix, key))
+    shipped, others = _extract(
+        matrix, networks, "reference images", ["reference", key], lambda: _reference(matrix)
+    )
+    quality = matrix.suite.quality
+    return real, Reference(
+        features=shipped.features,
+        extractor=networks.shipped.extractor,
+        scorer=networks.shipped.scorer,
+        subsets=quality.kid_subsets,
+        subset_size=quality.kid_subset_size,
+        seed=quality.seed,
+        extracted=others,
+        extractors=networks.names,
+    )
+
+
+def _pictures(
+    matrix: Matrix, networks: Networks, row: str, key: Any, images: StoredPictures
+) -> Pictures:
+    captions = matrix.prompts.captions[: len(images)]
+
+    def batches() -> Iterator[Captioned]:
+        for number, batch in enumerate(images.batches()):
+            start = number * images.size
+            yield batch, captions[start : start + len(batch)]
+
+    shipped, others = _extract(matrix, networks, row, key, batches)
+    scores = clip_score(*halves(shipped.embeddings))
+    extracted = {SCORER: shipped.embeddings, **others}
+    return Pictures(images, captions, shipped.features, scores, extracted)
+
+
+def _extract(
+    matrix: Matrix,
+    networks: Networks,
+    row: str,
+    key: Any,
+    batches: Callable[[], Iterator[Captioned]],
+) -> tuple[ShippedRows, dict[str, Floats]]:
+    """What all networks make of a row, each by one pass over its pictures, once."""
+
+    def shipped() -> dict[str, Any]:
+        parts = [networks.shipped(*batch) for batch in batches()]
+        features, embeddings = map(np.concatenate, zip(*parts, strict=True))
+        _check_finite(row, features, embeddings)
+        return {"features": features, "embeddings": embeddings}
+
+    def other(name: str) -> dict[str, Any]:
+        rows = np.concatenate([networks.others[name](*batch) for batch in batches()])
+        _check_finite(row, rows)
+        return {"rows": rows}
+
+    found = matrix.cache.tensors("features", [key, networks.shipped.key], shipped)
+    others = {}
+    for name, network in networks.others.items():
+        kept = matrix.cache.tensors("extracted", [key, name, network.key], partial(other, name))
+        others[name] = kept["rows"]
+    return ShippedRows(**found), others
+
+
+def _check_finite(row: str, *arrays: Floats) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
         raise GateError("every image feature must be finite", f"NaN or infinity in row `{row}`")
 
 
-def drawn_pictures(matrix: Matrix, extractors: Extractors, case: Case) -> Pictures:
-    """A row's pictures with features and scores."""
-    paths = [matrix.batch_path(case, number) for number in range(len(matrix.batches()))]
-    images = np.concatenate([read_images(path) for path in paths])
-    captions = matrix.prompts.captions
-
-    def extract() -> dict[str, Any]:
-        features = extractors.features(images)
-        _check_features(case.name, features)
-        return {"features": features, "scores": extractors.scores(images, captions)}
-
-    key = [matrix.drawing_key(case), extractors.key]
-    tensors = matrix.cache.tensors("features", key, extract)
-    return Pictures(images, captions, tensors["features"], tensors["scores"])
+def _real_images(matrix: Matrix, key: Any) -> StoredPictures:
+    """The prompts' own images, copied out of the data in the prompts' order."""
+    count = len(matrix.prompts.keys)
+    parts = [slice(start, start + _BATCH) for start in range(0, count, _BATCH)]
+    paths = [matrix.cache.path("real", [key, part.start]) for part in parts]
+    if any(read_images(path) is None for path in paths):
+        _copy_real(matrix, paths)
+    return StoredPictures(paths, _BATCH, count)
 
 
-def real_pictures(matrix: Matrix, extractors: Extractors) -> tuple[Pictures, Floats]:
-    """The prompts' own images as a row, and the features of all other validation images."""
-    key = [matrix.data.key, matrix.prompts.keys, extractors.key]
-    found = matrix.cache.tensors("real", key, lambda: _real_tensors(matrix, extractors))
-    captions = matrix.prompts.captions
-    real = Pictures(found["images"], captions, found["features"], found["scores"])
-    return real, found["reference"]
-
-
-def _real_tensors(matrix: Matrix, extractors: Extractors) -> dict[str, Any]:
+def _copy_real(matrix: Matrix, paths: Sequence[Path]) -> None:
+    """Write the prompts' images, by way of a file: the data has them in another order."""
     place = {key: index for index, key in enumerate(matrix.prompts.keys)}
-    images: dict[int, Any] = {}
-    features: dict[int, Any] = {}
-    reference = []
-    for keys, batch in iter_validation(matrix.data, batch_size=64):
-        for key, image, row in zip(keys, batch, extractors.features(batch), strict=True):
-            if key in place:
-                images[place[key]], features[place[key]] = image, row
-            else:
-                reference.append(row)
-    ordered = np.stack([images[index] for index in range(len(place))])
-    tensors = {
-        "images": ordered,
-        "features": np.stack([features[index] for index in range(len(place))]),
-        "scores": extractors.scores(ordered, matrix.prompts.captions),
-        "reference": np.stack(reference),
-    }
-    _check_features("real images", tensors["features"])
-    _check_features("reference images", tensors["reference"])
-    return tensors
+    shape: tuple[int, ...] = ()
+    with writing(paths[0]), tempfile.TemporaryFile(dir=paths[0].parent) as file:
+        for keys, images in iter_validation(matrix.data, _BATCH):
+            shape = images.shape[1:]
+            for key, image in zip(keys, images, strict=True):
+                if key in place:
+                    file.seek(place[key] * image.nbytes)
+                    file.write(image.tobytes())
+        file.seek(0)
+        for path in paths:
+            content = file.read(_BATCH * int(np.prod(shape)))
+            images = np.frombuffer(content, dtype=np.uint8).reshape(-1, *shape)
+            write_tensors(path, {"images": images})
+
+
+def _reference(matrix: Matrix) -> Iterator[Captioned]:
+    """All validation images that are no prompts, in batches."""
+    from edgekd.data.dataset import PreparedSample, iter_prepared
+
+    prompts, batch = set(matrix.prompts.keys), list[PreparedSample]()
+    for sample in iter_prepared(matrix.data, "validation"):
+        if sample.key not in prompts:
+            batch.append(sample)
+        if len(batch) == _BATCH:
+            yield _captioned(batch)
+            batch = []
+    if batch:
+        yield _captioned(batch)
+
+
+def _captioned(samples: Sequence[Any]) -> Captioned:
+    return np.stack([one.image for one in samples]), [one.caption for one in samples]

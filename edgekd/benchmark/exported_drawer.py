@@ -32,6 +32,9 @@ class ExportedDrawer:
     def __init__(self, case: Case, threads: int) -> None:
         self.pipeline = open_pipeline(case, threads)
 
+    def load(self) -> None:
+        self.pipeline.load()
+
     def draw(self, batch: DrawingBatch) -> Images:
         return _draw(self.pipeline, batch)
 
@@ -65,6 +68,9 @@ class Recorder:
         self.inputs.setdefault(component, []).append(inputs)
         return self.backend.run(component, inputs)
 
+    def load(self, component: str) -> None:
+        self.backend.load(component)
+
     def repeat(self, component: str) -> Call:
         recorded = self.inputs[component]
 
@@ -85,8 +91,14 @@ class EvaluatedParts:
         self._runners: dict[str, Any] = {}
 
     def run(self, component: str, inputs: Mapping[str, Array]) -> Arrays:
-        if component not in self._runners:
-            self._runners[component] = self._exporter.open_component(self._folder, component)
-        runner = self._runners[component]
+        runner = self._runner(component)
         found: Arrays = runner({name: inputs[name] for name in runner.inputs if name in inputs})
         return found
+
+    def load(self, component: str) -> None:
+        self._runner(component)
+
+    def _runner(self, component: str) -> Any:
+        if component not in self._runners:
+            self._runners[component] = self._exporter.open_component(self._folder, component)
+        return self._runners[component]

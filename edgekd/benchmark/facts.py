@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekd.benchmark.generation import MANIFEST
+from edgekd.model_card import CARD_FILE
 from edgekd.reading import read_json
 from edgekd.report.schema import Parity
 
@@ -17,8 +18,9 @@ _DTYPES = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp64"}  # as sa
 
 
 def folder_bytes(path: Path) -> int:
-    """Size of all files below a folder."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    """Size of all files below a folder; a card grows with what is measured, and is left out."""
+    files = (file for file in path.rglob("*") if file.is_file() and file.name != CARD_FILE)
+    return sum(file.stat().st_size for file in files)
 
 
 def component_bytes(path: Path) -> dict[str, int]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from edgekd.benchmark.suite import GenerationSection
+from edgekd.model_card import read_header
 from edgekd.reading import Fields, read_json
 from edgekd.recipe import RowGeneration
 from edgekd.runtime.scheduler_settings import SAMPLERS
@@ -31,11 +29,18 @@ def row_generation(folder: Path, suite: GenerationSection) -> RowGeneration:
     """
     said = stated_generation(folder)
     if said is None:
-        sampler = suite.scheduler or _own_sampler(folder)
-        said = RowGeneration(sampler, suite.steps, suite.guidance_scale)
+        return suite_generation(folder, suite)
     if said.sampler in SAMPLERS:
         return said
     return replace(said, sampler=suite.scheduler or _FALLBACK)
+
+
+def suite_generation(folder: Path, suite: GenerationSection) -> RowGeneration:
+    """As the suite says, whatever the folder does; without a sampler of the suite's, its own."""
+    sampler = suite.scheduler or _own_sampler(folder)
+    if sampler not in SAMPLERS:
+        sampler = _FALLBACK
+    return RowGeneration(sampler, suite.steps, suite.guidance_scale)
 
 
 def stated_generation(folder: Path) -> RowGeneration | None:
@@ -44,7 +49,7 @@ def stated_generation(folder: Path) -> RowGeneration | None:
         values = _inner(read_json(folder / MANIFEST), "recommended")
         steps, guidance_scale = values.get("steps"), values.get("guidance_scale")
     else:
-        values = card_parameters(folder / "README.md")
+        values = _inner(read_header(folder), "inference", "parameters")
         steps, guidance_scale = values.get(_STEPS), values.get(_GUIDANCE, 1.0)
     if not isinstance(steps, int) or not isinstance(guidance_scale, int | float):
         return None
@@ -53,17 +58,6 @@ def stated_generation(folder: Path) -> RowGeneration | None:
 
 def _own_sampler(folder: Path) -> str:
     return Fields.read(folder / "scheduler" / "scheduler_config.json").text("_class_name")
-
-
-def card_parameters(card: Path) -> Mapping[str, Any]:
-    """Inference parameters of a model card's YAML header; empty where there are none."""
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    header = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
-    try:
-        values: Any = yaml.safe_load(header.group(1)) if header else {}
-    except yaml.YAMLError:
-        return {}
-    return _inner(values, "inference", "parameters")
 
 
 def _inner(values: Any, *names: str) -> Mapping[str, Any]:

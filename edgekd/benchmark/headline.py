@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgekd.benchmark.cases import TORCH
 from edgekd.metrics.metric import Descriptor
+from edgekd.report.ratios import metric_ratio
 from edgekd.report.schema import Headline, HeadlineRows, Row, TorchLatency, Values
 
 LATENCY = "latency_ms"
@@ -27,17 +28,22 @@ def choose_student(rows: list[Row], deploy: tuple[str, str] | None) -> Row | Non
 def choose_teacher(rows: list[Row], student: Row | None) -> Row:
     """The teacher row to compare with: same runtime and precision, same runtime, torch, any.
 
+    One that was not drawn stands only where no teacher row was.
+
     Comparing runtimes at once with models would credit distillation with what a runtime does.
     """
 
-    def distance(row: Row) -> int:
+    def distance(row: Row) -> tuple[bool, int]:
+        return not row.drawn, runtimes_apart(row)
+
+    def runtimes_apart(row: Row) -> int:
         if student is None:
             return int(row.runtime != TORCH)
         if row.runtime == student.runtime:
             return int(row.precision != student.precision)
         return 2 if row.runtime == TORCH else 3
 
-    return min((row for row in rows if row.role == "teacher" and row.drawn), key=distance)
+    return min((row for row in rows if row.role == "teacher"), key=distance)
 
 
 def torch_latency(rows: list[Row]) -> TorchLatency | None:
@@ -49,24 +55,6 @@ def torch_latency(rows: list[Row]) -> TorchLatency | None:
     if not teacher or student is None:
         return None
     return TorchLatency(teacher=teacher, student=student, ratio=student / teacher)
-
-
-def ratio(student: float | None, teacher: float | None) -> float | None:
-    """student / teacher; None where either is missing or the teacher's is 0."""
-    if student is None or not teacher:
-        return None
-    return student / teacher
-
-
-def _same_storage(student: Row, teacher: Row) -> bool:
-    """Whether a ratio of sizes says something on the models, not on the type they are saved in.
-
-    An export is stored in its own precision, which is what it is compared for.
-    """
-    if student.stored_dtype is None and teacher.stored_dtype is None:
-        return True
-    stored = [row.stored_dtype or row.precision for row in (student, teacher)]
-    return stored[0] == stored[1]
 
 
 def headline(
@@ -84,12 +72,7 @@ def headline(
     if student is None:
         values = _values(teacher, descriptors)
         return Headline(teacher=values, student=None, ratios=None, rows=names)
-    ratios = {
-        one.name: ratio(student.value(one.name), teacher.value(one.name))
-        if _same_storage(student, teacher) or not one.per_stored_type
-        else None
-        for one in descriptors
-    }
+    ratios = {one.name: metric_ratio(one, student, teacher) for one in descriptors}
     return Headline(
         teacher=_values(teacher, descriptors),
         student=_values(student, descriptors),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,6 @@ from edgekd.artifacts import PreparedData
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import TORCH, Case, Role
 from edgekd.benchmark.drawer import DrawingBatch
-from edgekd.benchmark.facts import folder_bytes
 from edgekd.benchmark.failures import Failures
 from edgekd.benchmark.prompts import Prompts
 from edgekd.benchmark.suite import Suite
@@ -53,21 +53,21 @@ class Matrix:
         """Rows whose times and memory are those of their runtime."""
         return tuple(case for case in self.runnable if not case.evaluated)
 
-    @property
-    def largest_bytes(self) -> int:
-        return max(folder_bytes(case.path) for case in self.runnable)
-
-    def drawing_key(self, case: Case) -> str:
-        """Hash of all that decides the pictures of a case."""
+    @functools.cached_property
+    def _drawing(self) -> str:
+        """Hash of all but the case itself that decides its pictures."""
         quality = self.suite.quality
         return hash_value(
             [
-                self.keys[case.name],
                 [quality.seed, quality.batch_size],
                 [self.data.key, self.data.resolution, self.prompts.captions],
                 versions(),
             ]
         )
+
+    def drawing_key(self, case: Case) -> str:
+        """Hash of all that decides the pictures of a case."""
+        return hash_value([self.keys[case.name], self._drawing])
 
     def batches(self) -> list[range]:
         """Prompt indices of each batch: the same however many workers draw."""

@@ -1,5 +1,8 @@
 """Which validation captions are drawn, and which validation images are the reference.
 
+Where more pictures are asked for than there are captions, the captions are drawn again from other
+noise; the reference stays as it is.
+
 The choice depends on keys and the seed, never on the order of the data set.
 Images held out one by one come first (their thing is known from another
 rendering), then groups held out whole. No image is prompt and reference at
@@ -28,24 +31,31 @@ class Prompts:
     """Prompts in drawing order.
 
     Attributes:
-        keys: sample keys.
-        captions: one prompt each.
-        holdouts: `image` or `group`.
+        keys: of each prompt's sample.
+        holdouts: of each prompt: `image` or `group`.
+        captions: of each picture: the prompts' in turn, as often as it takes. A picture's noise is
+            that of its place here.
         reference_count: validation images that are not prompts.
     """
 
     keys: tuple[str, ...]
-    captions: tuple[str, ...]
     holdouts: tuple[str, ...]
+    captions: tuple[str, ...]
     reference_count: int
 
     def __len__(self) -> int:
-        return len(self.keys)
+        """How many pictures each row draws."""
+        return len(self.captions)
+
+    @property
+    def different(self) -> tuple[str, ...]:
+        """The caption of each prompt."""
+        return self.captions[: len(self.keys)]
 
     def spread(self, count: int) -> list[int]:
-        """Indices of at most `count` prompts, spread over the whole list."""
-        count = min(count, len(self))
-        return [index * len(self) // count for index in range(count)]
+        """Indices of at most `count` prompts, spread over all."""
+        count = min(count, len(self.keys))
+        return [index * len(self.keys) // count for index in range(count)]
 
 
 def _rank(key: str, holdout: str, seed: int) -> tuple[int, str]:
@@ -69,7 +79,7 @@ def check_count(validation: int) -> None:
 def choose_prompts(rows: list[tuple[str, str, str]], samples: int, seed: int) -> Prompts:
     """Pick prompts among validation rows `(key, caption, holdout)`.
 
-    Takes `samples`, or half of the rows where there are fewer than twice that.
+    At most half of the rows become prompts; they take turns until there are `samples` pictures.
 
     Raises:
         InputError: fewer than 4 validation images.
@@ -78,7 +88,8 @@ def choose_prompts(rows: list[tuple[str, str, str]], samples: int, seed: int) ->
     count = min(samples, len(rows) // 2)
     chosen = sorted(rows, key=lambda row: _rank(row[0], row[2], seed))[:count]
     keys, captions, holdouts = zip(*chosen, strict=True)
-    return Prompts(keys, captions, holdouts, len(rows) - count)
+    drawn = tuple(captions[index % count] for index in range(samples))
+    return Prompts(keys, holdouts, drawn, len(rows) - count)
 
 
 def select_prompts(data: PreparedData, samples: int, seed: int) -> Prompts:

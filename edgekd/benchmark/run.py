@@ -12,30 +12,35 @@ from pathlib import Path
 
 from edgekd import __version__
 from edgekd.artifacts import BenchmarkReport, PreparedData
+from edgekd.benchmark.asked import asked_metrics, asked_suite
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import Case, check_cases
 from edgekd.benchmark.cost import memory_of_all, speed_of_all
 from edgekd.benchmark.curves import load_curve
 from edgekd.benchmark.drawing import draw_missing, drawn_pictures, real_pictures
-from edgekd.benchmark.extract import Extractors, StarterExtractors
+from edgekd.benchmark.extract import Extractors, Networks, StarterExtractors, open_networks
 from edgekd.benchmark.failures import Failures
 from edgekd.benchmark.headline import headline
+from edgekd.benchmark.inner.stage import inner_features
 from edgekd.benchmark.matrix import Matrix
-from edgekd.benchmark.projection import project
+from edgekd.benchmark.nearness import picture_nearness
+from edgekd.benchmark.projection import picture_projections, shown_sets
 from edgekd.benchmark.prompts import select_prompts
 from edgekd.benchmark.rows import MatrixFigures, figures_of, make_rows
+from edgekd.benchmark.scaling import scaling_of_all
+from edgekd.benchmark.speed import SpeedResult
+from edgekd.benchmark.start import cold_starts_of_all
 from edgekd.benchmark.suite import Suite
-from edgekd.benchmark.workers import pool_size
 from edgekd.file_record import ARTIFACT_FILE, finish
 from edgekd.files import hash_value, write_text
 from edgekd.folders import finished
+from edgekd.measure.conditions import conditions
 from edgekd.measure.environment import environment
-from edgekd.metrics.metric import Measurements, Metric, Reference
+from edgekd.metrics.metric import Measurements, Metric, Weights
 from edgekd.metrics.registry import load_metrics
-from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 from edgekd.report.pictures import Gallery
-from edgekd.report.render import PICTURES_FILE, render
+from edgekd.report.render import RENDERED_FILES, render
 from edgekd.report.schema import (
     Curves,
     DataRecord,
@@ -48,6 +53,7 @@ from edgekd.report.schema import (
 from edgekd.search.result import SearchResult
 
 REAL_ROW = "real images"
+STOPPED = "the run was stopped"
 
 
 @dataclass(frozen=True)
@@ -76,17 +82,23 @@ def benchmark(
 ) -> BenchmarkReport:
     """Measure all cases on the validation prompts and write `report.{json,html,md}`.
 
+    What goes wrong with a row is its `failed`, and stops no other. A run that is stopped leaves a
+    report of what was measured, and goes on when it is called again.
+
     Args:
         out: report folder; keeps a cache of measurements between runs.
         extractors: features and scores; default: the shipped ones.
 
     Raises:
         InputError: cases or data that cannot be compared.
-        GateError: a picture, a feature or a metric that is not finite.
+        GateError: a feature of a real image that is not finite.
     """
-    metrics = load_metrics()
+    asked = asked_metrics(request.suite, load_metrics())
+    weights = Weights(**request.suite.weights.model_dump())
+    networks = open_networks(asked, weights, extractors or StarterExtractors())
+    metrics = networks.measurable(asked)
     descriptors = [metric.descriptor.model_dump() for metric in metrics]
-    report = BenchmarkReport(out, hash_value([request.key, descriptors]))
+    report = BenchmarkReport(out, hash_value([request.key, descriptors, networks.names]))
     if finished(out, report.key, progress.info) is not None:
         return report
     check_cases(list(request.cases))
@@ -94,60 +106,72 @@ def benchmark(
     out.mkdir(parents=True, exist_ok=True)
     (out / ARTIFACT_FILE).unlink(missing_ok=True)  # what is here is not whole any more
     matrix = make_matrix(request, metrics, out, progress)
-    measured = measure(matrix, extractors or StarterExtractors(), progress)
-    content = make_report(matrix, measured, make_rows(matrix, measured), training, request.deploy)
-    content = content.model_copy(update={"search": request.search})
-    write_text(report.json_path, content.model_dump_json(indent=2) + "\n")
-    render(content, out, make_gallery(matrix, measured))
+    measured = begin(matrix, networks)
+
+    def write(stopped: str | None) -> None:
+        rows = make_rows(matrix, measured, stopped)
+        content = make_report(matrix, measured, rows, training, request.deploy)
+        content = content.model_copy(update={"search": request.search, "partial": stopped})
+        write_text(report.json_path, content.model_dump_json(indent=2) + "\n")
+        render(content, out, make_gallery(matrix, measured))
+
+    try:
+        measure(matrix, networks, measured, progress)
+    except (KeyboardInterrupt, SystemExit):
+        progress.info(f"stopped; what was measured is in {report.html_path}")
+        write(STOPPED)
+        raise
+    write(None)
     matrix.cache.prune()
-    names = ("report.json", "report.html", "report.md", PICTURES_FILE)
-    finish(out, report.key, only=names, suite=request.suite.name)
+    if not matrix.failures.reasons:  # else the next run tries again
+        finish(out, report.key, only=("report.json", *RENDERED_FILES), suite=request.suite.name)
     return report
 
 
 def make_matrix(
     request: MatrixRequest, metrics: tuple[Metric, ...], out: Path, progress: Progress
 ) -> Matrix:
-    suite = request.suite
+    suite = asked_suite(request.suite, metrics)
     cases = tuple(case.with_generation(suite.generation) for case in request.cases)
+    failures = Failures(progress)
+    for case in cases:
+        if case.failed:
+            failures.record(case.name, case.failed)
     return Matrix(
         suite=suite,
         metrics=metrics,
         cases=cases,
-        keys={case.name: case.key() for case in cases},
+        keys={case.name: case.key() for case in cases if not case.failed},
         data=request.data,
         prompts=select_prompts(request.data, suite.quality.samples, suite.quality.seed),
         cache=Cache(out / "cache"),
-        failures=Failures(progress),
+        failures=failures,
     )
 
 
-def measure(matrix: Matrix, extractors: Extractors, progress: Progress) -> MatrixFigures:
-    """Draw, time and weigh all cases that run here, and extract what metrics are made of."""
-    quality = matrix.suite.quality
-    count, threads = pool_size(
-        quality.workers, len(matrix.batches()) * len(matrix.runnable), matrix.largest_bytes
-    )
-    with Pool("draw", count, threads) as pool:
-        draw_missing(matrix, pool, progress)
-    speed = speed_of_all(matrix, progress)
-    memory = memory_of_all(matrix, progress)
-    progress.info("comparing pictures with real images, captions and the teacher's")
-    real, features = real_pictures(matrix, extractors)
-    return MatrixFigures(
-        pictures={case.name: drawn_pictures(matrix, extractors, case) for case in matrix.runnable},
-        real=real,
-        reference=Reference(
-            features=features,
-            extractor=extractors.extractor,
-            scorer=extractors.scorer,
-            subsets=quality.kid_subsets,
-            subset_size=quality.kid_subset_size,
-            seed=quality.seed,
-        ),
-        speed=speed,
-        memory=memory,
-    )
+def begin(matrix: Matrix, networks: Networks) -> MatrixFigures:
+    """What every row is held against, and no row yet."""
+    real, reference = real_pictures(matrix, networks)
+    threads = matrix.suite.speed.threads if matrix.suite.speed else 1
+    return MatrixFigures(real, reference, threads=threads)
+
+
+def measure(
+    matrix: Matrix, networks: Networks, measured: MatrixFigures, progress: Progress
+) -> None:
+    """Draw, time and weigh all cases that run here; `measured` holds each figure once it is there.
+
+    One row is drawn after the other, each in processes of its own.
+    """
+    for case in matrix.runnable:
+        with matrix.failures.caught(case.name):
+            draw_missing(matrix, case, progress)
+            measured.pictures[case.name] = drawn_pictures(matrix, networks, case)
+    measured.speed = speed_of_all(matrix, progress)
+    measured.memory = memory_of_all(matrix, progress)
+    measured.start = cold_starts_of_all(matrix, progress)
+    measured.scaling = scaling_of_all(matrix, progress)
+    measured.embeddings = inner_features(matrix, measured.real.images, progress)
 
 
 def make_report(
@@ -161,10 +185,10 @@ def make_report(
     prompts, reference = matrix.prompts, measured.reference
     descriptors = [one.descriptor.with_reference(reference, len(prompts)) for one in matrix.metrics]
     summary = headline(rows, descriptors, deploy)
-    sets = {"real": measured.real.features} | {
-        name: pictures.features for name, pictures in measured.pictures.items()
-    }
-    shown = ("real", summary.rows.teacher, summary.rows.student)
+    drawn = {name: pictures.features for name, pictures in measured.pictures.items()}
+    sets, teacher = {"real": measured.real.features} | drawn, matrix.torch_case("teacher")
+    students = [row.name for row in rows if row.role == "student"]
+    shown = shown_sets(sets, summary.rows.teacher, summary.rows.student, students)
     real = Measurements(reference=reference, pictures=measured.real)
     created = datetime.datetime.now(datetime.timezone.utc)
     return Report(
@@ -178,13 +202,14 @@ def make_report(
                 "seed": matrix.suite.quality.seed,
             }
         ),
-        environment=Environment.model_validate(environment()),
+        environment=make_environment(measured.speed),
         load_average_before_timing=measured.speed.load_average if measured.speed else None,
         data=DataRecord(
             key=matrix.data.key,
             resolution=matrix.data.resolution,
             validation=matrix.data.validation,
-            prompts=len(prompts),
+            prompts=len(prompts.keys),
+            pictures=len(prompts),
             prompts_by_holdout={
                 kind: prompts.holdouts.count(kind) for kind in sorted(set(prompts.holdouts))
             },
@@ -195,16 +220,21 @@ def make_report(
         metrics=summary,
         real=figures_of(REAL_ROW, matrix.metrics, real),
         rows=rows,
-        prompts=list(prompts.captions),
+        embeddings=measured.embeddings,
+        scaling=measured.scaling,
+        prompts=list(prompts.different),
         curves=curves,
-        projections=[
-            project(
-                {name: sets[name] for name in shown if name in sets},
-                reference.features,
-                reference.seed,
-            )
-        ],
+        projections=picture_projections(shown, reference.features, reference.seed, matrix.cache),
+        nearness=picture_nearness(drawn, teacher.name if teacher else summary.rows.teacher),
     )
+
+
+def make_environment(speed: SpeedResult | None) -> Environment:
+    """This machine; governor and temperature as they are now."""
+    found = conditions()
+    throttled = None if speed is None else speed.throttled
+    state = {"governor": found.governor, "temperature_c": found.temperature_c}
+    return Environment.model_validate({**environment(), **state, "throttled": throttled})
 
 
 def make_gallery(matrix: Matrix, measured: MatrixFigures) -> Gallery:

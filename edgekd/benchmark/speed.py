@@ -6,17 +6,23 @@ of each pipeline is recorded and then replayed.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pydantic import Field
 
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.draw import open_drawer
 from edgekd.benchmark.drawer import Call, Drawer, DrawingBatch
 from edgekd.benchmark.suite import SpeedSection
-from edgekd.measure.clock import time_interleaved
+from edgekd.errors import EdgekdError
+from edgekd.measure.clock import Latency, Watch, time_interleaved
+from edgekd.measure.conditions import conditions, throttled
 from edgekd.measure.environment import load_average
-from edgekd.report.schema import ReportPart, Timing
+from edgekd.measure.power import FoundMeter, find_meter
+from edgekd.report.schema import Energy, ReportPart, Timing
 
 IMAGE = "image"
 
@@ -32,10 +38,34 @@ class SpeedOrder:
 
 
 class SpeedResult(ReportPart):
-    """Times by case and component; `image` is the whole picture."""
+    """Times by case and component; `image` is the whole picture.
+
+    Attributes:
+        energy: of whole pictures, by case.
+        failures: why a case has no times, by case.
+        throttled: whether the processor was slowed down for its heat; None: not readable.
+    """
 
     load_average: float | None
     timings: dict[str, dict[str, Timing]]
+    energy: dict[str, Energy] = Field(default_factory=dict)
+    failures: dict[str, str] = Field(default_factory=dict)
+    throttled: bool | None = None
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A case that has drawn.
+
+    Attributes:
+        draw: a whole picture.
+        first_ms: the first of them: lazy loading and compilation are in it.
+        parts: see `component_calls`.
+    """
+
+    draw: Call
+    first_ms: float
+    parts: dict[str, Call]
 
 
 def component_calls(drawer: Drawer, batch: DrawingBatch) -> dict[str, Call]:
@@ -48,24 +78,53 @@ def component_calls(drawer: Drawer, batch: DrawingBatch) -> dict[str, Call]:
 
 
 def measure_speed(order: SpeedOrder) -> SpeedResult:
-    """Time all cases of an order in turns."""
-    load, speed = load_average(), order.speed
-    drawers = {case.name: open_drawer(case, speed.threads) for case in order.cases}
-    batches = {
-        case.name: DrawingBatch(case, speed.threads, [order.caption], [0], order.resolution, seed=0)
-        for case in order.cases
+    """Time all cases of an order in turns; one that cannot be drawn stops no other."""
+    load, before, speed = load_average(), conditions(), order.speed
+    opened: dict[str, _Opened] = {}
+    failures: dict[str, str] = {}
+    for case in order.cases:
+        try:
+            opened[case.name] = _open(case, order)
+        except EdgekdError as error:
+            failures[case.name] = str(error)
+    meter, watch = find_meter(), Watch(speed.threads, speed.busy_repeats)
+    whole = time_interleaved(
+        {name: one.draw for name, one in opened.items()},
+        0,
+        speed.image_runs,
+        replace(watch, meter=meter.meter),
+    )
+    timings = {
+        name: {IMAGE: _timing(replace(latency, warmup_ms=(opened[name].first_ms,)))}
+        for name, latency in whole.items()
     }
-    timings: dict[str, dict[str, Timing]] = {name: {} for name in drawers}
+    for component in sorted({part for one in opened.values() for part in one.parts}):
+        calls = {n: one.parts[component] for n, one in opened.items() if component in one.parts}
+        latencies = time_interleaved(calls, speed.warmup, speed.component_runs, watch)
+        for name, latency in latencies.items():
+            timings[name][component] = _timing(latency)
+    return SpeedResult(
+        load_average=load,
+        timings=timings,
+        energy={name: _energy(latency, meter) for name, latency in whole.items()},
+        failures=failures,
+        throttled=throttled(before, conditions()),
+    )
 
-    def time_all(component: str, calls: Mapping[str, Call], warmup: int, runs: int) -> None:
-        for name, latency in time_interleaved(calls, warmup, runs).items():
-            timings[name][component] = Timing.model_validate(latency.to_dict())
 
-    # Whole pictures first: their warm-up is then the true first call of each runtime.
-    whole = {name: functools.partial(one.draw, batches[name]) for name, one in drawers.items()}
-    time_all(IMAGE, whole, 1, speed.image_runs)
-    calls = {name: component_calls(drawer, batches[name]) for name, drawer in drawers.items()}
-    for component in sorted({part for parts in calls.values() for part in parts}):
-        same = {name: parts[component] for name, parts in calls.items() if component in parts}
-        time_all(component, same, speed.warmup, speed.component_runs)
-    return SpeedResult(load_average=load, timings=timings)
+def _open(case: Case, order: SpeedOrder) -> _Opened:
+    drawer = open_drawer(case, order.speed.threads)
+    batch = DrawingBatch(case, order.speed.threads, [order.caption], [0], order.resolution, seed=0)
+    started = time.perf_counter()
+    drawer.draw(batch)
+    first_ms = 1000 * (time.perf_counter() - started)
+    return _Opened(lambda: drawer.draw(batch), first_ms, component_calls(drawer, batch))
+
+
+def _timing(latency: Latency) -> Timing:
+    return Timing.model_validate(latency.to_dict())
+
+
+def _energy(latency: Latency, found: FoundMeter) -> Energy:
+    joules = float(np.median(latency.joules)) if latency.joules else None
+    return Energy(joules=joules, source=found.source)

@@ -1,18 +1,33 @@
-"""Schema of `benchmarks/*.yaml`: what a benchmark measures, and how often."""
+"""Schema of `benchmarks/*.yaml`: what a benchmark measures, and how often.
+
+`docs/suite.schema.json` is its JSON schema: `python -m edgekd.benchmark.suite >
+docs/suite.schema.json` writes it anew.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
+from edgekd.benchmark.search_suites import BaselinesSuite, TransferSuite
 from edgekd.errors import InputError
 from edgekd.recipe import Recipe
 from edgekd.recipe_distill import LossSection, is_loss_term
 from edgekd.runtime.sampler_names import sampler_class
 from edgekd.schema import Section, load_yaml, validate
+
+# It names a folder too.
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,63}$")]
 
 
 class GenerationSection(Section):
@@ -41,7 +56,8 @@ class QualitySection(Section):
     samples: int = Field(
         64,
         ge=2,
-        description="prompts; at most half of the validation images, the rest is reference",
+        description="pictures of each row. At most half of the validation images give prompts, the "
+        "rest is reference; where these are fewer, they are drawn again from other noise",
     )
     batch_size: int = Field(16, ge=1)
     workers: int = Field(0, ge=0, description="processes that draw; 0: one per core")
@@ -73,12 +89,15 @@ class SpeedSection(Section):
 
 
 class ScalingSection(Section):
-    """Latency and memory along each axis; the others stay as the row draws."""
+    """Latency and memory along each axis; the others stay as the row draws, but for the steps."""
 
     batch: list[int] = Field([1, 2, 4, 8], description="pictures of one call")
     side: list[int] = Field([], description="pixels; empty: half, once and twice the row's own")
     steps: list[int] = Field([1, 2, 4, 8], description="denoising steps")
     threads: list[int] = Field([1, 2], description="CPU threads of the runtime")
+    draw_steps: int = Field(
+        4, ge=1, description="denoising steps on the other axes, at most the row's own"
+    )
     runs: int = Field(3, ge=1, description="samples of each point")
 
 
@@ -94,7 +113,7 @@ class WeightsSection(Section):
     """Files for metrics whose networks edgekd does not ship; null: such metrics are left out."""
 
     inception: Path | None = Field(None, description="torch-fidelity's Inception file: FID")
-    dinov2: Path | None = Field(None, description="torch-fidelity's DINOv2 file: FD-DINOv2")
+    dinov2: Path | None = Field(None, description="folder of a DINOv2 (transformers): FD-DINOv2")
     clip: Path | None = Field(None, description="folder of a CLIP: CLIP score, CMMD, retrieval")
 
 
@@ -136,18 +155,22 @@ class Suite(Section):
         EmbeddingsSection(), description="null: inner features are not compared"
     )
     weights: WeightsSection = WeightsSection()
-    models: dict[str, Path] = Field(
-        {}, description="name in the report -> folder; the recipe's teacher is always there"
+    models: dict[ModelName, Path] = Field(
+        {},
+        description="name in the report -> folder or checkpoint, diffusers' or exported, or a run "
+        "folder of `edgekd distill`; the recipe's teacher is always there",
     )
     targets: dict[str, list[str]] = Field(
         {},
         description="each diffusers model is exported for these too: target -> precisions; "
         "empty: all that the target lists",
     )
-    generations: dict[str, GenerationSection] = Field(
-        {}, description="name -> how every model draws once more; empty: as its folder says"
+    generations: dict[ModelName, GenerationSection] = Field(
+        {}, description="name -> how every model draws once more, beside its own way"
     )
-    devices: list[str] = Field([], description="addresses of agents; empty: this machine")
+    devices: list[Literal["local"]] = Field(
+        ["local"], min_length=1, max_length=1, description="where rows run: on this machine"
+    )
     skip: list[str] = Field([], description="metrics that are left out")
     pictures: int = Field(8, ge=1, le=64, description="prompts shown side by side in the report")
     variants: list[Variant] = Field([], description="students to train first; empty: none")
@@ -159,10 +182,13 @@ class Suite(Section):
                 f"`pictures <= quality.samples` must hold, but got "
                 f"{self.pictures} and {self.quality.samples}"
             )
-        names = [variant.name for variant in self.variants]
+        names = ["teacher", *(variant.name for variant in self.variants), *self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"variant names must differ, but got `{twice[0]}` twice")
+            raise ValueError(
+                "names of variants and models must differ, and from the teacher's, but got "
+                f"`{twice[0]}` twice"
+            )
         return self
 
     def with_sampler(self, name: str) -> Suite:
@@ -189,30 +215,17 @@ class ExportSuite(Section):
     guidance_scale: float = Field(4.0, ge=1.0)
 
 
-class TransferSetting(Section):
-    """One way to run students: what stands for a device."""
-
-    name: str = Field(..., min_length=1)
-    target: str
-    precision: str
-    threads: int = Field(1, ge=1)
-
-
-class TransferSuite(Section):
-    """What a student that was searched for one setting is worth in the others."""
-
-    kind: Literal["search-transfer"]
-    name: str = Field(..., pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
-    description: str = ""
-    speedup: float = Field(..., gt=1, description="of the teacher's picture time, in each setting")
-    settings: list[TransferSetting] = Field(..., min_length=2)
-
-
-AnySuite = Suite | ExportSuite | TransferSuite
-_KINDS: dict[str, type[ExportSuite] | type[TransferSuite]] = {
+AnySuite = Suite | ExportSuite | TransferSuite | BaselinesSuite
+_KINDS: dict[str, type[ExportSuite] | type[TransferSuite] | type[BaselinesSuite]] = {
     "export": ExportSuite,
     "search-transfer": TransferSuite,
+    "search-vs-baselines": BaselinesSuite,
 }
+
+
+def json_schema() -> str:
+    """The schema of all kinds of suites, as `docs/suite.schema.json` holds it."""
+    return json.dumps(TypeAdapter(AnySuite).json_schema(), indent=2) + "\n"
 
 
 def is_recipe_field(dotted: str) -> bool:
@@ -260,3 +273,7 @@ def load_any_suite(path: Path) -> AnySuite:
     if kind not in _KINDS:
         raise InputError(f"`kind` of a suite must be one of {', '.join(_KINDS)}", repr(kind))
     return validate(_KINDS[kind], load_yaml(path), f"suite `{path}`")
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")

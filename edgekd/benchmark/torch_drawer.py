@@ -54,6 +54,9 @@ class TorchDrawer:
         assert case.generation is not None
         set_scheduler(self.pipeline, case.generation.sampler)
 
+    def load(self) -> None:
+        """All models are there since it was opened."""
+
     def draw(self, batch: DrawingBatch) -> Images:
         with torch.inference_mode():
             pictures = self.pipeline(

@@ -22,13 +22,22 @@ from edgekd.recipe import RowGeneration
 _loaded: dict[tuple[Path, RowGeneration, int], Drawer] = {}
 
 
-def draw_batch(batch: DrawingBatch) -> None:
-    """Draw one batch and write it."""
+def _drawer(batch: DrawingBatch) -> Drawer:
     loaded = (batch.case.path, batch.generation, batch.threads)
     if loaded not in _loaded:
         _loaded.clear()  # free the old one before loading
         _loaded[loaded] = open_drawer(batch.case, batch.threads)
-    images = _loaded[loaded].draw(batch)
+    return _loaded[loaded]
+
+
+def load_batch(batch: DrawingBatch) -> None:
+    """Load all that a batch is drawn with."""
+    _drawer(batch).load()
+
+
+def draw_batch(batch: DrawingBatch) -> None:
+    """Draw one batch and write it."""
+    images = _drawer(batch).draw(batch)
     if batch.out is not None:
         write_tensors(batch.out, {"images": images})
 

@@ -22,7 +22,9 @@ from edgekd.cli.import_file import import_file
 from edgekd.cli.inspect import inspect
 from edgekd.cli.options import help_without_verb
 from edgekd.cli.prepare import prepare
+from edgekd.cli.report import report
 from edgekd.cli.search import search
+from edgekd.cli.serve import serve
 from edgekd.cli.targets import targets
 from edgekd.cli.teach import teach
 from edgekd.errors import EdgekdError
@@ -41,7 +43,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for _verb in (distill, prepare, search, export, benchmark, generate, inspect, targets, doctor):
+for _verb in (
+    distill,
+    prepare,
+    search,
+    export,
+    benchmark,
+    report,
+    generate,
+    serve,
+    inspect,
+    targets,
+    doctor,
+):
     app.command()(_verb)
 app.command("import")(import_file)
 app.add_typer(teach, name="teach")

@@ -67,6 +67,15 @@ def export(
     guidance: Annotated[
         float, typer.Option("--guidance", min=1, help="Guidance scale to recommend.")
     ] = 4.0,
+    min_psnr: Annotated[
+        float | None,
+        typer.Option(
+            "--min-psnr",
+            metavar="DB",
+            min=0,
+            help="PSNR that pictures must keep against torch's; default: the precision's floor.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Export a student or a teacher for a target and prove it equal to the original."""
@@ -89,6 +98,7 @@ def export(
         parse_quantize(quantize, max_drop, size_budget),
         tune,
         Generation(steps, guidance),
+        min_psnr,
     )
     exported = export_run(request, console())
     if as_json:

@@ -7,6 +7,8 @@ leave a layer with random weights.
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -270,6 +272,17 @@ def check_finite(value: torch.Tensor, tensor: StoredTensor) -> None:
             f"the weights in `{tensor.file}` must be finite",
             f"`{tensor.name}` with values from {low.item()} to {high.item()}",
         )
+
+
+def add_metadata(path: Path, entries: Mapping[str, str]) -> None:
+    """Let the header of a safetensors file say more; its tensors stay as they are."""
+    with open(path, "rb") as stream, atomic_file(path) as temporary, open(temporary, "wb") as out:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        header["__metadata__"] = {**header.get("__metadata__", {}), **entries}
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)  # tensors begin at multiples of 8 bytes
+        out.write(len(text).to_bytes(8, "little") + text)
+        shutil.copyfileobj(stream, out)
 
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekd.artifacts import ExportedPipeline
 from edgekd.export.bits.apply import AppliedRecipe, apply_recipe
+from edgekd.export.card import export_card
 from edgekd.export.checks import check_capabilities, check_room
 from edgekd.export.isolate import Worker, make_worker
 from edgekd.export.keys import export_key, usable_base
@@ -29,7 +30,7 @@ from edgekd.export.manifest import (
 )
 from edgekd.export.outline import component_names, parts_bytes, shapes
 from edgekd.export.parity import PictureParity
-from edgekd.export.protocol import Exporter, ExportOptions, WritesClientFiles
+from edgekd.export.protocol import Exporter, ExportOptions, Floor, WritesClientFiles
 from edgekd.export.shared_files import write_shared_files
 from edgekd.export.steps import (
     DrawOrder,
@@ -47,6 +48,7 @@ from edgekd.export.trajectory_files import save_trajectory
 from edgekd.file_record import finish
 from edgekd.files import check_writable, writing
 from edgekd.folders import atomic_folder, check_replaceable
+from edgekd.model_card import write_card
 from edgekd.progress import Progress
 from edgekd.runtime.folder import FORMAT
 
@@ -147,6 +149,7 @@ def _write_whole(job: _Job, folder: Path) -> None:
     components = _convert_all(job, _part_orders(job, source, trajectory, folder))
     pictures = _draw(job, trajectory, folder)
     shutil.rmtree(work)
+    write_card(folder, export_card(job.source, job.exporter, job.precision, job.options.generation))
     write_manifest(folder, _manifest(job, folder, components, pictures))
     finish(folder, job.key, runtime=job.exporter.name, precision=job.precision)
 
@@ -265,7 +268,9 @@ def _float32_first(job: _Job, part: PartOrder) -> tuple[PartOrder, int]:
 
 
 def _draw(job: _Job, trajectory: Path, folder: Path) -> PictureParity:
-    floor = job.exporter.floors(job.precision).picture
+    floor, asked = job.exporter.floors(job.precision).picture, job.options.min_psnr_db
+    if asked is not None:
+        floor = Floor(asked, "`--min-psnr` asks for it")
     order = DrawOrder(trajectory, folder, job.precision, floor)
     pictures = job.worker.run(draw, order).result
     job.progress.info(

@@ -31,6 +31,7 @@ def export_key(
             "versions": all_versions(exporter.runtime),
             "exporter": exporter.facts(),
             "quantization": options.quantization and options.quantization.model_dump(),
+            "min_psnr_db": options.min_psnr_db,
         }
     )
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgekd import __version__
@@ -20,6 +18,7 @@ from edgekd.export.parity import ComponentParity, PictureParity
 from edgekd.export.protocol import Generation
 from edgekd.file_record import ARTIFACT_FILE, restamp
 from edgekd.files import hash_file, hash_tree, hash_value, write_json
+from edgekd.model_card import CARD_FILE, find_licence
 from edgekd.reading import read_json
 from edgekd.runtime.declared import Runtime
 from edgekd.runtime.folder import FORMAT, Shapes
@@ -184,27 +183,9 @@ def _draws(config: Mapping[str, Any], name: str) -> bool:
     return True
 
 
-def find_licence(pipeline_path: Path) -> str | None:
-    """Licence of a pipeline folder: from its model card, else the name of its licence file."""
-    card = pipeline_path / "README.md"
-    if card.is_file():
-        text = card.read_text(encoding="utf-8", errors="replace")
-        header = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
-        try:
-            facts = yaml.safe_load(header.group(1)) if header else None
-        except yaml.YAMLError:
-            facts = None  # a card that others cannot read either
-        if isinstance(facts, Mapping) and isinstance(facts.get("license"), str):
-            return str(facts["license"])
-    for name in ("LICENSE", "LICENSE.md", "LICENSE.txt"):
-        if (pipeline_path / name).is_file():
-            return f"see {name} of the source"
-    return None
-
-
 def source_hash(pipeline_path: Path) -> str:
-    """Content hash of the pipeline that is exported."""
-    return hash_tree(pipeline_path, exclude=(ARTIFACT_FILE,))
+    """Content hash of the pipeline that is exported; what its card says is no content."""
+    return hash_tree(pipeline_path, exclude=(ARTIFACT_FILE, CARD_FILE))
 
 
 def trace_origin(pipeline_path: Path, loras: Sequence[Lora], pipeline: str) -> Origin:
@@ -222,7 +203,7 @@ def trace_origin(pipeline_path: Path, loras: Sequence[Lora], pipeline: str) -> O
 
 def content_hash(exported_path: Path) -> str:
     """Content hash of what a client loads: equal for equal exports, whenever they were made."""
-    return hash_tree(exported_path, exclude=(ARTIFACT_FILE, MANIFEST_FILE))
+    return hash_tree(exported_path, exclude=(ARTIFACT_FILE, CARD_FILE, MANIFEST_FILE))
 
 
 def all_versions(runtime: Runtime) -> dict[str, str]:

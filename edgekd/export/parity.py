@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,12 +107,48 @@ def psnr_db(reference: Array, output: Array) -> float:
     return min(-10 * math.log10(error), EXACT_DB) if error > 0 else EXACT_DB
 
 
+@dataclass(frozen=True)
+class ComponentGate:
+    """What one part has to reach.
+
+    Attributes:
+        floor: of its precision.
+        own: the floor of an honest export of this very part, asked where it is below the other:
+            see `edgekd.export.simulate`; None: there is no such.
+    """
+
+    component: str
+    precision: str
+    floor: Floor
+    own: Callable[[], Floor | None] | None = None
+
+    @property
+    def where(self) -> str:
+        return f"component={self.component}, precision={self.precision}"
+
+    def hold(self, snr_db: float) -> Floor:
+        """The floor that an SNR reaches.
+
+        Raises:
+            GateError: it reaches none. NaN does not.
+        """
+        if snr_db >= self.floor.db:
+            return self.floor
+        own = self.own() if self.own is not None and math.isfinite(snr_db) else None
+        if own is not None and snr_db >= own.db:
+            return own
+        reason = f"The floor's reason: {self.floor.reason}."
+        if own is not None:
+            reason += f" Of this very model {own.db:.1f} dB would do: {own.reason}."
+        raise GateError(
+            f"parity of {self.where} must be at least floor_db={self.floor.db:g}",
+            f"snr_db={snr_db:.2f}",
+            reason,
+        )
+
+
 def check_component(
-    component: str,
-    precision: str,
-    runner: ComponentRunner,
-    recordings: list[Recording],
-    floor: Floor,
+    gate: ComponentGate, runner: ComponentRunner, recordings: list[Recording]
 ) -> ComponentParity:
     """Run one part on its recorded inputs and hold it against its floor.
 
@@ -120,7 +156,7 @@ def check_component(
         GateError: wrong names, shape or type, NaN, infinity, a constant output, or SNR below the
             floor; the message names part, precision, SNR and floor.
     """
-    where = f"component={component}, precision={precision}"
+    where = gate.where
     if not recordings:
         raise GateError("every part must be recorded at least once", where)
     names = (tuple(recordings[0].inputs), tuple(recordings[0].outputs))
@@ -134,13 +170,7 @@ def check_component(
         )
     values = [_call_snr(runner, recording, where) for recording in recordings]
     worst = float(np.min(values))  # unlike min(), NaN if any is NaN
-    # Written so that NaN fails.
-    if not worst >= floor.db:
-        raise GateError(
-            f"parity of {where} must be at least floor_db={floor.db:g}",
-            f"snr_db={worst:.2f}",
-            f"The floor's reason: {floor.reason}.",
-        )
+    floor = gate.hold(worst)
     calls = tuple(
         {
             "timestep": recording.timestep,
@@ -149,7 +179,9 @@ def check_component(
         }
         for recording, value in zip(recordings, values, strict=True)
     )
-    return ComponentParity(round(worst, 2), floor.db, floor.reason, runner.executed_by, calls)
+    return ComponentParity(
+        round(worst, 2), round(floor.db, 2), floor.reason, runner.executed_by, calls
+    )
 
 
 def _call_snr(runner: ComponentRunner, recording: Recording, where: str) -> float:
@@ -190,24 +222,25 @@ def _output_snr(reference: Array, output: Array, where: str) -> float:
 
 
 def check_deployed(
+    gate: ComponentGate,
     parity: ComponentParity,
     exporter: Exporter,
     exported_path: Path,
     recordings: list[Recording],
-    component: str,
-    precision: str,
 ) -> ComponentParity:
     """Add the second figure where the runtime computes in another precision in deployment.
 
+    Args:
+        gate: of this second figure.
+
     Raises:
-        GateError: as `check_component`, against the exporter's floor for this.
+        GateError: as `check_component`.
     """
     if not isinstance(exporter, OpensDeployed):
         return parity
-    with _loading(exporter, component):
-        runner = exporter.open_deployed(exported_path, component)
-    floor = exporter.floors(precision).deployed_component(component)
-    deployed = check_component(component, f"{precision} as deployed", runner, recordings, floor)
+    with _loading(exporter, gate.component):
+        runner = exporter.open_deployed(exported_path, gate.component)
+    deployed = check_component(gate, runner, recordings)
     return replace(
         parity,
         deployed_snr_db=deployed.snr_db,
@@ -244,7 +277,8 @@ def check_pictures(
         raise GateError(
             f"parity of {where} must be at least floor_db={floor.db:g}",
             f"psnr_db={worst:.2f}",
-            f"The floor's reason: {floor.reason}.",
+            f"The floor's reason: {floor.reason}. Choose a finer precision, `--quantize auto`, or "
+            "say with `--min-psnr` what is enough.",
         )
     other = trajectory.other
     return PictureParity(

@@ -83,6 +83,7 @@ class ExportOptions:
         memory_limit_bytes: bound of the resident memory of this process and its children
             together; see `edgekd.export.isolate`.
         quantization: bits of each weight; the precision is `mixed` then.
+        min_psnr_db: least PSNR of whole pictures; None: the precision's own floor.
     """
 
     prompts: tuple[str, ...]
@@ -94,6 +95,7 @@ class ExportOptions:
     loras: tuple[Lora, ...] = ()
     memory_limit_bytes: int | None = None
     quantization: QuantizationRecipe | None = None
+    min_psnr_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,17 @@ class WritesClientFiles(Protocol):
 
     def write_client_files(self, folder: Path) -> None:
         """Add them to a folder that has tokenizers, scheduler and index, but no parts yet."""
+
+
+@runtime_checkable
+class SaysHowToLoad(Protocol):
+    """What an exporter has besides, whose folders another library opens too.
+
+    Attributes:
+        loading: Python code that draws a picture from `FOLDER`, for model cards.
+    """
+
+    loading: str
 
 
 @runtime_checkable

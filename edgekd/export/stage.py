@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgekd.artifacts import ExportedPipeline
-from edgekd.errors import InputError
+from edgekd.errors import EdgekdError, InputError
 from edgekd.export.isolate import make_worker
 from edgekd.export.keys import export_key
 from edgekd.export.outline import parts_bytes
@@ -82,6 +83,22 @@ def export_all(
         InputError: see `Exporter.export`.
         GateError: a precision is below its parity floor.
     """
+    exported = {}
+    for precision, found in export_each(pipeline_path, plan, out, key, progress):
+        if isinstance(found, EdgekdError):
+            raise found
+        exported[precision] = found
+    return exported
+
+
+def export_each(
+    pipeline_path: Path, plan: ExportPlan, out: Path, key: str, progress: Progress
+) -> Iterator[tuple[str, ExportedPipeline | EdgekdError]]:
+    """As `export_all`, one precision after the other, with the error in place of a failed one.
+
+    Raises:
+        InputError: a precision that the target does not list.
+    """
     exporter = get_exporter(plan.target.runtime)
     options = plan.options()
     exported: dict[str, ExportedPipeline] = {}
@@ -90,13 +107,18 @@ def export_all(
         folder = out / precision
         if finished(folder, own_key, progress.info) is not None:
             exported[precision] = ExportedPipeline(folder, own_key, exporter.name, precision)
+            yield precision, exported[precision]
             continue
-        if options.trajectory is None:
-            progress.info("  recording the parts' inputs along a denoising trajectory")
-            trajectory = record_trajectory(exporter, pipeline_path, options)
-            options = replace(options, trajectory=trajectory)
         first = exported.get(exporter.precisions[0])
         base = first.path if first is not None else None
-        own = replace(options, key=own_key, base=base)
-        exported[precision] = exporter.export(pipeline_path, folder, precision, progress, own)
-    return exported
+        try:
+            if options.trajectory is None:
+                progress.info("  recording the parts' inputs along a denoising trajectory")
+                trajectory = record_trajectory(exporter, pipeline_path, options)
+                options = replace(options, trajectory=trajectory)
+            own = replace(options, key=own_key, base=base)
+            exported[precision] = exporter.export(pipeline_path, folder, precision, progress, own)
+        except EdgekdError as error:
+            yield precision, error
+        else:
+            yield precision, exported[precision]

@@ -6,7 +6,7 @@ returns what can be pickled. So a step does the same in this process and in a ch
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from edgekd.export.capture import capture
 from edgekd.export.lora import Lora, fuse_loras
 from edgekd.export.outline import PIPELINE_ATTRIBUTES
 from edgekd.export.parity import (
+    ComponentGate,
     ComponentParity,
     PictureParity,
     check_component,
@@ -26,6 +27,7 @@ from edgekd.export.parity import (
     open_component,
 )
 from edgekd.export.protocol import Conversion, ConvertsFiles, Exporter, Facts, Floor, Generation
+from edgekd.export.simulate import Simulates, simulated_floor
 from edgekd.export.trajectory import record_for_parity
 from edgekd.export.trajectory_files import load_trajectory, save_trajectory
 
@@ -130,13 +132,32 @@ def is_made_of_files(exporter: Exporter, order: PartOrder) -> bool:
 
 def check(order: PartOrder, exporter: Exporter, load: Load) -> ComponentParity:
     """A converted part on its recorded calls."""
-    del load
     component, precision, folder = order.component, order.precision, order.folder
     calls = load_trajectory(order.trajectory).calls(component)
+
+    def own(deployed: bool) -> Callable[[], Floor | None]:
+        return lambda: own_floor(order, exporter, load, deployed)
+
     runner = open_component(exporter, folder, component)
-    parity = check_component(component, precision, runner, calls, order.floor)
+    gate = ComponentGate(component, precision, order.floor, own(deployed=False))
+    parity = check_component(gate, runner, calls)
     del runner  # two sessions of a large model need twice its memory
-    return check_deployed(parity, exporter, folder, calls, component, precision)
+    floor = exporter.floors(precision).deployed_component(component)
+    second = ComponentGate(component, f"{precision} as deployed", floor, own(deployed=True))
+    return check_deployed(second, parity, exporter, folder, calls)
+
+
+def own_floor(order: PartOrder, exporter: Exporter, load: Load, deployed: bool) -> Floor | None:
+    """The floor of an honest export of this very part; None: its arithmetic cannot be simulated."""
+    if not isinstance(exporter, Simulates) or order.bits is not None:
+        return None
+    ask = exporter.deployed_arithmetic if deployed else exporter.arithmetic
+    arithmetic = ask(order.precision, order.component)
+    if arithmetic is None:
+        return None
+    captured = capture(load(order.source, (PIPELINE_ATTRIBUTES[order.component],)), order.component)
+    calls = load_trajectory(order.trajectory).calls(order.component)
+    return simulated_floor(captured, calls, arithmetic)
 
 
 def draw(order: DrawOrder, exporter: Exporter, load: Load) -> PictureParity:

@@ -1,130 +1,157 @@
-"""`edgekd benchmark`: students against the teacher, and what exporting takes."""
+"""`edgekd benchmark`: models against the teacher on every target, and what exporting takes."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd.artifacts import PreparedData
-from edgekd.diffusion.resolve import resolve_pipeline
 from edgekd.errors import InputError
 from edgekd.file_record import finish
 from edgekd.files import code_key, hash_value
-from edgekd.jobs.matrix import student_case
+from edgekd.jobs.gates import failed_rows
+from edgekd.jobs.matrix import SuiteMatrix, suite_targets
+from edgekd.jobs.models import Model, content_key, given_models
 from edgekd.jobs.phases import train_student
 from edgekd.jobs.plan import Plan, make_plan, needed_phases, with_sized_teacher
-from edgekd.jobs.prepare import prepare_data
+from edgekd.jobs.prepare import encode_images, prepare_images
+from edgekd.jobs.prompts import parity_prompts
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
 from edgekd.resources import find_yaml
 from edgekd.run_folder import check_place, open_run
 from edgekd.schema import override, validate
-from edgekd.target import Target
+from edgekd.target import Target, load_target
 
 if TYPE_CHECKING:
-    from edgekd.benchmark.cases import Case
+    from edgekd.benchmark.options import SuiteOptions
     from edgekd.benchmark.suite import ExportSuite
 
 
-def _variant_plans(plan: Plan) -> dict[str, Plan]:
+def variant_plans(plan: Plan) -> dict[str, Plan]:
     """The plan of every variant of the suite, checked before the first trains."""
+    from edgekd.search.candidate import with_given_student
     from edgekd.student.resolve import resolve_arch
 
     config = read_json(plan.teacher.path / "unet" / "config.json")
     plans = {}
     for variant in plan.suite.variants:
         values = override(plan.recipe.model_dump(), variant.assignments)
-        recipe = validate(Recipe, values, f"variant `{variant.name}`")
+        recipe = with_given_student(validate(Recipe, values, f"variant `{variant.name}`"))
         arch = resolve_arch(recipe.student, config)
         phases = needed_phases(recipe.distill, arch, config)
         plans[variant.name] = replace(plan, recipe=recipe, arch=arch, phases=phases)
     return plans
 
 
-def student_names(paths: list[Path], variants: list[str]) -> list[str]:
-    """What the report calls given students: the folder's name, or its path where that is no name.
-
-    Raises:
-        InputError: one folder twice.
-    """
-    places = [path.resolve() for path in paths]
-    twice = [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
-    if twice:
-        raise InputError("each --student must be another folder", f"{twice[0]} twice")
-    taken = [*variants, *(place.name for place in places)]
-    return [
-        f"student {place.name if taken.count(place.name) == 1 else path}"
-        for path, place in zip(paths, places, strict=True)
-    ]
-
-
-def _trained_cases(
-    plan: Plan, variants: dict[str, Plan], progress: Progress
-) -> tuple[list[Case], dict[str, Path], PreparedData]:
-    """Prepare data and train every variant of the suite."""
-    from edgekd.benchmark.cases import TORCH, Case
-    from edgekd.benchmark.prompts import check_count
-
-    data, cache = prepare_data(plan.recipe, plan.teacher.path, plan.run, progress)
-    check_count(data.validation)
-    cases, curves = [], {}
+def _trained(
+    plan: Plan, variants: dict[str, Plan], data: PreparedData, progress: Progress
+) -> tuple[list[Model], dict[str, Path]]:
+    """Every variant of the suite, trained, and the curves of its training."""
+    if not plan.suite.variants:
+        return [], {}
+    cache = encode_images(data, plan.teacher.path, plan.run, progress)
+    models, curves = [], {}
     for variant in plan.suite.variants:
         progress.info(f"[variant {variant.name}] {variant.description}")
         out = plan.run / "variants" / variant.name
         mine = replace(variants[variant.name], teacher=plan.teacher)
         student = train_student(mine, cache, out, progress)
-        cases.append(Case(f"student {variant.name}", "student", TORCH, "fp32", student.path))
+        models.append(Model(variant.name, "student", student.path, student.key))
         for phase, path in student.curves.items():
             curves[f"{variant.name} {phase}"] = path
-    return cases, curves, data
+    return models, curves
 
 
-def benchmark_run(
-    recipe: Recipe,
-    target: Target,
-    suite_name: str,
-    students: list[Path],
-    run: Path,
-    progress: Progress,
-) -> dict[str, Any]:
-    """`edgekd benchmark`: the teacher and the suite's own variants in torch, given students in the
-    runtime of their folder."""
+@dataclass(frozen=True)
+class SuiteRequest:
+    """A suite to run.
+
+    Attributes:
+        suite: its file, or the name of a shipped one.
+        run: folder of students, exports and the report.
+    """
+
+    recipe: Recipe
+    suite: str
+    options: SuiteOptions
+    run: Path
+
+
+def _asked_plan(request: SuiteRequest) -> tuple[Plan, list[tuple[Target, list[str]]]]:
+    """The plan with the suite as the user asked for it, and the targets of its exports.
+
+    Raises:
+        InputError: whatever does not fit, before anything is computed or written.
+    """
+    from edgekd.benchmark.asked import asked_metrics
+    from edgekd.benchmark.options import with_options
     from edgekd.benchmark.suite import load_suite
+    from edgekd.metrics.registry import load_metrics
 
-    if not students and not load_suite(find_yaml("benchmarks", suite_name)).variants:
+    suite = with_options(load_suite(find_yaml("benchmarks", request.suite)), request.options)
+    if not suite.models and not suite.variants:
         raise InputError(
-            f"suite `{suite_name}` needs a student to measure", "none", "Pass --student DIR."
+            f"suite `{request.suite}` needs a model to measure beside the teacher",
+            "none",
+            "Pass --models DIR.",
         )
-    students = [resolve_pipeline(str(student), "student") for student in students]
-    check_place(run, "distill", [("--student", student) for student in students])
-    from edgekd.benchmark.cases import TORCH, Case
+    asked_metrics(suite, load_metrics())
+    models = [("--models", path) for path in suite.models.values()]
+    check_place(request.run, "distill", models)
+    targets = suite_targets(suite)
+    named = [f"benchmark.suite={json.dumps(request.suite)}"]
+    recipe = validate(Recipe, override(request.recipe.model_dump(), named), "recipe")
+    plan = make_plan(recipe, targets[0][0] if targets else load_target("onnx"), request.run)
+    # As the recipe's sampler has changed it.
+    return replace(plan, suite=with_options(plan.suite, request.options)), targets
+
+
+def benchmark_run(request: SuiteRequest, progress: Progress) -> dict[str, Any]:
+    """`edgekd benchmark`: the teacher, the suite's own variants and the given models, in torch and
+    in each precision of each target.
+
+    Returns:
+        what `--json` prints: `report`, the path of the page; `rows`, figures by row; `metrics`, the
+        headline; `failed`, rows with their reasons.
+
+    Raises:
+        InputError: whatever does not fit, before anything is computed.
+    """
+    from edgekd.benchmark.prompts import check_count
     from edgekd.benchmark.run import MatrixRequest, benchmark
     from edgekd.report.schema import read_report
 
-    chosen = validate(
-        Recipe, override(recipe.model_dump(), [f"benchmark.suite={suite_name}"]), "recipe"
-    )
-    plan = make_plan(chosen, target, run)
-    variants = _variant_plans(plan)
-    names = student_names(students, list(variants))
-    given = [student_case(name, path) for name, path in zip(names, students, strict=True)]
-    with open_run(run):
+    plan, targets = _asked_plan(request)
+    variants = variant_plans(plan)
+    folders = given_models(plan.suite.models)
+    with open_run(request.run):
         plan = with_sized_teacher(plan)
-        cases, curves, data = _trained_cases(plan, variants, progress)
-        teacher = Case("teacher torch fp32", "teacher", TORCH, "fp32", plan.teacher.path)
-        rows = [teacher, *cases, *given]
-        key = hash_value(
-            [code_key(), plan.suite.model_dump(), data.key, [[s.name, s.key()] for s in rows]]
-        )
-        request = MatrixRequest(plan.suite, tuple(rows), data, key, curves)
-        report = benchmark(request, run / "report", progress)
+        data = prepare_images(plan.recipe, plan.run, progress)
+        check_count(data.validation)
+        trained, curves = _trained(plan, variants, data, progress)
+        models = [
+            Model("teacher", "teacher", plan.teacher.path, plan.teacher.key),
+            *trained,
+            *(Model(name, "student", path, content_key(path)) for name, path in folders.items()),
+        ]
+        section = plan.recipe.export
+        prompts = parity_prompts(data, section.parity_prompts)
+        matrix = SuiteMatrix(plan.suite, targets, section, prompts, plan.run, progress)
+        rows = matrix.cases(models)
+        made = [[case.name, case.failed or case.key()] for case in rows]
+        key = hash_value([code_key(), plan.suite.model_dump(mode="json"), data.key, made])
+        asked = MatrixRequest(plan.suite, rows, data, key, curves, matrix.deployed)
+        report = benchmark(asked, plan.run / "report", progress)
     content = read_report(report.json_path)
     return {
         "report": report.html_path,
         "rows": {row.name: row.model_dump(include={"figures"})["figures"] for row in content.rows},
         "metrics": content.metrics.model_dump(),
+        "failed": failed_rows(content.rows),
     }
 
 

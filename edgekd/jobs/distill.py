@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from edgekd.artifacts import ExportedPipeline, PreparedData, StudentCheckpoint
 from edgekd.files import code_key, hash_value
-from edgekd.jobs.gates import check_gates
+from edgekd.jobs.cards import measure_cards
+from edgekd.jobs.gates import check_gates, check_rows, failed_rows
 from edgekd.jobs.matrix import matrix
 from edgekd.jobs.phases import train_student
 from edgekd.jobs.plan import Plan, describe, with_sized_teacher, with_student
 from edgekd.jobs.prepare import prepare_data
+from edgekd.jobs.prompts import parity_prompts
 from edgekd.jobs.ranks import share
 from edgekd.progress import Progress, format_seconds
 from edgekd.recipe import Recipe
@@ -26,18 +28,6 @@ from edgekd.run_folder import open_run
 if TYPE_CHECKING:
     from edgekd.jobs.forecast import Forecast
     from edgekd.search.result import SearchResult
-
-
-def parity_prompts(data: PreparedData, count: int) -> list[str]:
-    """The first different captions of the validation split."""
-    from edgekd.data.dataset import iter_prepared
-
-    prompts: dict[str, None] = {}
-    for sample in iter_prepared(data, "validation"):
-        prompts[sample.caption] = None
-        if len(prompts) == count:
-            break
-    return list(prompts)
 
 
 class StageClock:
@@ -161,9 +151,10 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
         with clock.stage("export"):
             exports = export_roles(plan, student, data, progress)
         with clock.stage("benchmark"):
+            cases = matrix(plan, student, exports)
             request = MatrixRequest(
                 plan.suite,
-                matrix(plan, student, exports),
+                cases,
                 data,
                 key=report_key(plan, data, student.key, exports, found),
                 curves=dict(student.curves),
@@ -171,7 +162,10 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
                 search=found,
             )
             report = benchmark(request, run / "report", progress)
-        headline = read_report(report.json_path).metrics
+        content = read_report(report.json_path)
+        measure_cards(plan, cases, content)
+        headline = content.metrics
+        check_rows(failed_rows(content.rows), run / "report")
         check_gates(plan.gates, headline, run / "report")
     return {
         "student": student.path,

@@ -20,7 +20,8 @@ from edgekd.run_folder import check_apart
 from edgekd.target import Target
 
 if TYPE_CHECKING:
-    from edgekd.export.bits.request import Quantize
+    from edgekd.export.bits.recipe import QuantizationRecipe
+    from edgekd.export.bits.request import PlannedExport, Quantize
     from edgekd.export.manifest import Manifest
 
 # Parity prompts of `edgekd export` when none are given: any text will do, different lengths.
@@ -38,6 +39,7 @@ class ExportRequest:
         quantize: bits of each weight, from a recipe or chosen.
         tune: measure the runtime's options afterwards and keep the best in the manifest.
         generation: recommended in the manifest; parity follows it.
+        min_psnr_db: what pictures must keep; None: the precision's own floor.
     """
 
     pipeline: Path
@@ -50,6 +52,7 @@ class ExportRequest:
     quantize: Quantize | None = None
     tune: bool = False
     generation: Generation = field(default_factory=Generation)
+    min_psnr_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
     from edgekd.diffusion.health import check_parts
     from edgekd.diffusion.validate import inspect_folder
     from edgekd.export.bits.apply import mixed_precision
-    from edgekd.export.bits.request import quantization_recipe
+    from edgekd.export.bits.request import PlannedExport
     from edgekd.export.manifest import read_manifest
     from edgekd.export.registry import get_exporter
 
@@ -95,6 +98,7 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
         schedulers=tuple(target.schedulers),
         loras=request.loras,
         memory_limit_bytes=request.memory_limit_bytes,
+        min_psnr_db=request.min_psnr_db,
     )
     exporter = get_exporter(target.runtime)
     if request.tune and not isinstance(exporter, Tunes):
@@ -104,15 +108,33 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
     precision = request.precision or target.deploy
     if request.quantize is not None:
         precision = mixed_precision(request.precision)
-        recipe = quantization_recipe(
-            request.quantize, target.name, exporter, pipeline, out, options, progress
-        )
+        planned = PlannedExport(exporter, pipeline, out, options)
+        recipe = _quantization(request.quantize, target, planned, progress)
         options = replace(options, quantization=recipe)
     exported = exporter.export(pipeline, out, precision, progress, options)
     if request.tune and isinstance(exporter, Tunes):
         progress.info("  timing the runtime's options")
         exporter.tune(exported.path, 0)
     return Exported(exported.path, read_manifest(exported.path))
+
+
+def _quantization(
+    quantize: Quantize, target: Target, export: PlannedExport, progress: Progress
+) -> QuantizationRecipe:
+    """The recipe that is named, or one that is chosen for this export.
+
+    Raises:
+        InputError: no such recipe, or a runtime that does not store bits per weight.
+        GateError: no choice of bits does what is asked.
+    """
+    from edgekd.export.bits.apply import storages
+    from edgekd.export.bits.recipe import load_quantization
+    from edgekd.export.bits.request import AUTO, choose_recipe, recipe_file
+
+    storages(export.exporter)  # refuses a runtime that has none
+    if quantize.recipe == AUTO:
+        return choose_recipe(export, quantize.bounds(), progress)
+    return load_quantization(recipe_file(quantize.recipe, target.name))
 
 
 def parse_quantize(

@@ -6,7 +6,7 @@ A budget has the name of its metric (`latency_ms`), a floor is on the ratio to t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from edgekd.target import Target
 
 if TYPE_CHECKING:
     from edgekd.metrics.metric import Descriptor
-    from edgekd.report.schema import Headline, Values
+    from edgekd.report.schema import Headline, Row, Values
 
 
 @dataclass(frozen=True)
@@ -82,3 +82,22 @@ def check_gates(plan_gates: Sequence[Gate], headline: Headline, report: Path) ->
     """
     for gate in plan_gates:
         gate.check(headline, report)
+
+
+def failed_rows(rows: Sequence[Row]) -> dict[str, str]:
+    """Why rows of a report failed, by name."""
+    return {row.name: row.failed for row in rows if row.failed}
+
+
+def check_rows(failed: Mapping[str, str], report: Path) -> None:
+    """Every row of a benchmark must have been made and measured.
+
+    Raises:
+        GateError: with all that failed, and why.
+    """
+    if failed:
+        raise GateError(
+            "every row of a benchmark must be made and measured",
+            "; ".join(f"`{name}`: {reason}" for name, reason in failed.items()),
+            f"The report is in {report}.",
+        )

@@ -151,19 +151,21 @@ def _assemble(plan: Plan, trained: Trained, out: Path, progress: Progress) -> St
     if finished(out, key, progress.info) is not None:
         return result
     from edgekd.diffusion.load import load_model
-    from edgekd.student.build import add_to_card, save_student
+    from edgekd.jobs.cards import mark_weights, write_student_card
+    from edgekd.student.build import save_student
 
     unets = [part.path.parent for part in trained.values() if part.path.name == "unet"]
     vae = trained["decoder"].path if "decoder" in trained else None
+    deployed = _deployment(plan) if "few_step" in trained else None
     save_student(
         plan.teacher.path,
         load_model([plan.teacher.path, *unets][-1], "unet"),
         out,
         vae,
-        deployed=_deployment(plan) if "few_step" in trained else None,
+        deployed,
     )
-    if plan.found:
-        add_to_card(out, plan.found)
+    mark_weights(plan, [out / part.path.name for part in trained.values()])
+    write_student_card(plan, out, deployed)
     finish(out, key)
     return result
 

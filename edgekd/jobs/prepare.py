@@ -18,13 +18,23 @@ def prepare_data(
     recipe: Recipe, teacher: Path, run: Path, progress: Progress
 ) -> tuple[PreparedData, TeacherCache]:
     """Prepare the images and record what the teacher makes of them."""
-    from edgekd.data.cache_writer import build_cache
+    data = prepare_images(recipe, run, progress)
+    return data, encode_images(data, teacher, run, progress)
+
+
+def prepare_images(recipe: Recipe, run: Path, progress: Progress) -> PreparedData:
+    """Prepare the images alone: enough to draw their captions."""
     from edgekd.data.prepare import prepare
+
+    return prepare(recipe.data, run / "prepared", progress)
+
+
+def encode_images(data: PreparedData, teacher: Path, run: Path, progress: Progress) -> TeacherCache:
+    """Record what the teacher makes of prepared images: what students are trained on."""
+    from edgekd.data.cache_writer import build_cache
     from edgekd.diffusion.load import load_teacher
 
-    data = prepare(recipe.data, run / "prepared", progress)
-    cache = build_cache(data, load_teacher(teacher), run / "cache", progress)
-    return data, cache
+    return build_cache(data, load_teacher(teacher), run / "cache", progress)
 
 
 def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from edgekd.artifacts import PreparedData
 from edgekd.errors import InputError
 from edgekd.progress import Progress
 
@@ -25,3 +26,15 @@ def say_what_is_cut(pipeline: Path, prompts: Iterable[str], progress: Progress) 
         if count > 0:
             shown = prompt if len(prompt) <= 60 else f"{prompt[:57]}..."
             progress.info(f"  {count} tokens do not fit and are left out: {shown!r}")
+
+
+def parity_prompts(data: PreparedData, count: int) -> list[str]:
+    """The first different captions of the validation split."""
+    from edgekd.data.dataset import iter_prepared
+
+    prompts: dict[str, None] = {}
+    for sample in iter_prepared(data, "validation"):
+        prompts[sample.caption] = None
+        if len(prompts) == count:
+            break
+    return list(prompts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgekd.artifacts import TeacherCache
 from edgekd.file_record import finish
@@ -26,8 +26,8 @@ from edgekd.target import Target
 
 if TYPE_CHECKING:
     from edgekd.jobs.search_cost import CostMeter, PictureCosts
-    from edgekd.search.candidate import Candidate, Scored
-    from edgekd.search.choice import Settled
+    from edgekd.search.candidate import Scored
+    from edgekd.search.choice import Settled, TeacherPoint
     from edgekd.search.proxy import Proxy
     from edgekd.search.result import SearchFacts
     from edgekd.search.study import StudyOutcome
@@ -89,7 +89,7 @@ def find_student(search: SearchPlan, cache: TeacherCache, progress: Progress) ->
     started = time.monotonic()
     with open_meter(search.place) as meter:
         costs = picture_costs(search, meter, progress)
-        teacher = meter.teacher(*_teacher(search))
+        teacher = teacher_point(search, meter)
         proxy = make_proxy(search, cache, costs, progress)
         left = search.plan.recipe.search.seconds - (time.monotonic() - started)
         outcome = study(search, key, costs, proxy, max(left, _LEAST_STUDY_SECONDS))
@@ -123,7 +123,7 @@ def measure_run(recipe: Recipe, target: Target, run: Path, progress: Progress) -
         search = plan_search(plan)
         with open_meter(search.place) as meter:
             costs = picture_costs(search, meter, progress, share=1.0)
-            teacher = meter.teacher(*_teacher(search))
+            teacher = teacher_point(search, meter)
     return MeasuredTarget(
         predictors={name: model.report for name, model in costs.models.items()},
         searched_on=_searched_on(search),
@@ -147,14 +147,14 @@ def picture_costs(
     return costs
 
 
-def _teacher(search: SearchPlan) -> tuple[Any, Candidate, bool]:
-    """Arguments of `CostMeter.teacher`: how the teacher draws, which the suite says."""
+def teacher_point(search: SearchPlan, meter: CostMeter) -> TeacherPoint:
+    """The teacher as it draws today, which the suite says."""
     from edgekd.jobs.search_cost import configs_of
 
     generation = search.plan.suite.generation
     full = search.space.candidate(search.space.full())
     drawn = full.model_copy(update={"steps": generation.steps})
-    return configs_of(search.plan, search.guided), drawn, generation.guided
+    return meter.teacher(configs_of(search.plan, search.guided), drawn, generation.guided)
 
 
 def _told(settled: Settled, proxy: Proxy) -> Settled:

@@ -1,4 +1,4 @@
-"""`edgekd benchmark --suite search-transfer`: does each device need a student of its own?"""
+"""`edgekd benchmark search-transfer`: does each device need a student of its own?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from edgekd.benchmark.suite import TransferSetting, TransferSuite
+from edgekd.benchmark.search_suites import TransferSetting, TransferSuite
 from edgekd.file_record import finish
 from edgekd.files import hash_value, write_json
 from edgekd.jobs.plan import describe, make_plan, with_sized_teacher

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Order = TypeVar("Order")
 Result = TypeVar("Result")
@@ -26,18 +26,30 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """Resident memory of one fresh process, in bytes."""
+    """Resident memory of one fresh process, in bytes.
+
+    Attributes:
+        loaded_bytes: high-water mark when everything is loaded, before the first result.
+        device_peak_bytes: of the accelerator; None: none was used.
+    """
 
     baseline_bytes: int
     peak_bytes: int
+    loaded_bytes: int | None = None
+    device_peak_bytes: int | None = None
 
     @property
     def above_baseline_bytes(self) -> int:
         """What the work itself needed on top of Python and its libraries."""
         return self.peak_bytes - self.baseline_bytes
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, int | None]:
         return {**asdict(self), "above_baseline_bytes": self.above_baseline_bytes}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PeakMemory:
+        """What `to_dict` gave."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -80,16 +92,33 @@ def forget_peak() -> bool:
     return True
 
 
+def device_peak_bytes() -> int | None:
+    """Most that this process had allocated on CUDA devices; None: nothing, or no torch."""
+    torch = sys.modules.get("torch")  # whoever has not imported it has nothing there
+    if torch is None or not torch.cuda.is_available():
+        return None
+    devices = range(torch.cuda.device_count())
+    return sum(int(torch.cuda.max_memory_allocated(index)) for index in devices) or None
+
+
 def measured(
-    work: Callable[[Order], Result], order: Order, preload: Callable[[Order], None] | None = None
+    work: Callable[[Order], Result],
+    order: Order,
+    preload: Callable[[Order], None] | None = None,
+    load: Callable[[Order], None] | None = None,
 ) -> Measured[Result]:
     """Do a piece of work; to be called in a fresh process of its own.
 
     The module of `work` is imported then, and `preload` imports the libraries that the work needs:
-    neither counts as the work's own memory.
+    neither counts as the work's own memory. `load` does the work's first part: what it needs at
+    most is told apart.
     """
     if preload is not None:
         preload(order)
-    baseline = resident_bytes()
+    baseline, loaded = resident_bytes(), None
+    if load is not None:
+        load(order)
+        loaded = peak_resident_bytes()
     result = work(order)
-    return Measured(result, PeakMemory(baseline, peak_resident_bytes()))
+    memory = PeakMemory(baseline, peak_resident_bytes(), loaded, device_peak_bytes())
+    return Measured(result, memory)

@@ -76,7 +76,7 @@ class FeatureExtractor:
         threads: of the runtime; 0 leaves the number to it.
 
     Attributes:
-        name: the extractor and its resize, to be part of every metric's name.
+        name: the extractor and its resize, part of every metric's name.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class FeatureExtractor:
         self._batch_size = batch_size
         self.size = int(self._session.get_inputs()[0].shape[1])
         self.dimensions = int(self._session.get_outputs()[0].shape[1])
-        self.name = f"efficientnet_lite0-r{self.size}"
+        self.name = f"efficientnet_lite0-bilinear{self.size}"
 
     def __call__(self, images: Sequence[Pixels] | Pixels) -> FloatArray:
         """Features float32 [N,1280] of uint8 images: an array [N,H,W,3] or a list of [H,W,3].

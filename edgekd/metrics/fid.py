@@ -1,23 +1,41 @@
-"""Distances between two sets of features: Fréchet (FD) and kernel (KID).
+"""Fréchet distance between two sets of features, and FID: on the original Inception features.
 
-FD is the formula of the Fréchet Inception Distance (Heusel et al., 2017, arXiv:1706.08500, eq. 6)
-on another network's features, so it is never called FID. KID is the unbiased squared MMD of
-Bińkowski et al., 2018, arXiv:1801.01401, with their cubic kernel. Both depend on the number of
-samples, the resize and the extractor: `fd_name` and `kid_name` put all of them in the name.
+The formula is that of Heusel et al., 2017, arXiv:1706.08500, eq. 6; only on torch-fidelity's
+Inception with the user's weights is it called FID, on any other network's features FD. It depends
+on the number of samples, the resize and the extractor, which are part of its name.
 
 Shapes: features [N,D]; mean [D]; covariance [D,D]. All arithmetic is float64.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from edgekd.errors import InputError
+from edgekd.metrics.bootstrap import mean_interval
+from edgekd.metrics.extractors.inception import INCEPTION
+from edgekd.metrics.metric import (
+    Descriptor,
+    Figure,
+    Floats,
+    Metric,
+    Pictures,
+    Reference,
+    of_extraction,
+)
 
 Array = npt.NDArray[np.float64]
+
+
+class Gaussian(NamedTuple):
+    """Mean [D] and a root [K,D] of the covariance: rootᵀ·root is the covariance."""
+
+    mean: Array
+    root: Array
 
 
 class Statistics(NamedTuple):
@@ -29,13 +47,8 @@ class Statistics(NamedTuple):
 
 
 def fd_name(extractor: str, samples: int) -> str:
-    """`FD-efficientnet_lite0-r128-n256`: distance, extractor, resize, generated samples."""
+    """`FD-efficientnet_lite0-bilinear128-n256`: distance, extractor, resize, generated samples."""
     return f"FD-{extractor}-n{samples}"
-
-
-def kid_name(extractor: str, samples: int, subsets: int, subset_size: int) -> str:
-    """`KID-efficientnet_lite0-r128-n256-s50x128`: as `fd_name`, then subsets x their size."""
-    return f"KID-{extractor}-n{samples}-s{subsets}x{subset_size}"
 
 
 def check_features(features: npt.NDArray[Any], minimum: int = 2) -> Array:
@@ -55,7 +68,7 @@ def check_features(features: npt.NDArray[Any], minimum: int = 2) -> Array:
     return np.asarray(features, dtype=np.float64)
 
 
-def _check_pair(a: Array, b: Array) -> None:
+def check_pair(a: Array, b: Array) -> None:
     if a.shape[1:] != b.shape[1:]:
         raise InputError(
             "both sets must come from one extractor",
@@ -119,11 +132,20 @@ def frechet_distance(
     return _distance(arrays[0], _root(arrays[1]), arrays[2], _root(arrays[3]))
 
 
-def _feature_root(x: Array) -> tuple[Array, Array]:
-    """Mean and a root of the covariance; the centred samples are one, and smaller when N < D."""
+def gaussian(features: npt.NDArray[Any]) -> Gaussian:
+    """The Gaussian with the mean and unbiased covariance of features [N,D].
+
+    The centred samples are a root, and the triangle of their QR decomposition is a smaller one
+    where N > D.
+
+    Raises:
+        InputError: see `check_features`; two samples are needed.
+    """
+    x = check_features(features)
     mean = x.mean(axis=0)
     root = (x - mean) / np.sqrt(len(x) - 1)
-    return mean, root if len(x) <= x.shape[1] else _root(root.T @ root)
+    tall = len(x) > x.shape[1]
+    return Gaussian(mean, np.asarray(np.linalg.qr(root, mode="r") if tall else root))
 
 
 def fd(features_a: npt.NDArray[Any], features_b: npt.NDArray[Any]) -> float:
@@ -132,52 +154,70 @@ def fd(features_a: npt.NDArray[Any], features_b: npt.NDArray[Any]) -> float:
     Raises:
         InputError: see `check_features`; or the dimensions differ.
     """
-    a, b = check_features(features_a), check_features(features_b)
-    _check_pair(a, b)
-    return _distance(*_feature_root(a), *_feature_root(b))
+    a, b = gaussian(features_a), gaussian(features_b)
+    check_pair(a.root, b.root)
+    return _distance(*a, *b)
 
 
-def squared_mmd(x: Array, y: Array) -> float:
-    """Unbiased squared MMD between x [N,D] and y [M,D], kernel k(u, v) = (u·v / D + 1)³."""
-    n, m, dimensions = len(x), len(y), x.shape[1]
+def fd_influences(features: npt.NDArray[Any], reference: Gaussian) -> tuple[float, Array]:
+    """`fd` to a reference, and how much each of the N samples moves it, [N] with mean 0.
 
-    def kernel(u: Array, v: Array) -> Array:
-        return np.asarray((u @ v.T / dimensions + 1) ** 3)
-
-    k_xx, k_yy = kernel(x, x), kernel(y, y)
-    within_x = (k_xx.sum() - np.trace(k_xx)) / (n * (n - 1))
-    within_y = (k_yy.sum() - np.trace(k_yy)) / (m * (m - 1))
-    return float(within_x + within_y - 2 * kernel(x, y).mean())
-
-
-def kid(
-    features_a: npt.NDArray[Any],
-    features_b: npt.NDArray[Any],
-    subsets: int = 50,
-    subset_size: int = 128,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Kernel distance: mean and standard deviation of the squared MMD over random subsets.
-
-    Subsets are drawn without replacement. The estimate is unbiased and so may be below 0.
-
-    Raises:
-        InputError: see `check_features`; or a set has fewer than `subset_size` samples.
+    The distance is a smooth function of the samples' weights w (mean and covariance of the weighted
+    samples), so to first order a resampled set has the distance `fd + Σ w_i·influence_i`. Its
+    derivative is 2 (μa - μb)·dμ + tr((I - T) dA), with T the optimal transport map between both
+    Gaussians. With M = R_a·R_bᵀ = U·S·Vᵀ a sample's share of tr(T A) = ΣS is |x R_bᵀ V S^-½|².
     """
-    if subsets < 1 or subset_size < 2:
-        raise InputError(
-            "`subsets >= 1` and `subset_size >= 2` must hold",
-            f"subsets={subsets}, subset_size={subset_size}",
-        )
-    a = check_features(features_a, minimum=subset_size)
-    b = check_features(features_b, minimum=subset_size)
-    _check_pair(a, b)
-    generator = np.random.default_rng(seed)
-    values = [
-        squared_mmd(
-            a[generator.choice(len(a), subset_size, replace=False)],
-            b[generator.choice(len(b), subset_size, replace=False)],
-        )
-        for _ in range(subsets)
-    ]
-    return float(np.mean(values)), float(np.std(values))
+    x = check_features(features)
+    check_pair(x, reference.root)
+    own = gaussian(x)
+    _, singular, right = np.linalg.svd(own.root @ reference.root.T, full_matrices=False)
+    shift = own.mean - reference.mean
+    squares = (own.root**2).sum() + (reference.root**2).sum()
+    value = max(0.0, float(shift @ shift + squares - 2 * singular.sum()))
+    kept = singular > 1e-12 * max(singular[0], np.finfo(np.float64).tiny)
+    basis = reference.root.T @ (right[kept].T / np.sqrt(singular[kept]))
+    centred = x - own.mean
+    squared = (centred**2).sum(axis=1) - ((centred @ basis) ** 2).sum(axis=1)
+    influences = 2 * centred @ shift + squared * len(x) / (len(x) - 1)
+    return value, influences - influences.mean()
+
+
+@lru_cache(maxsize=8)
+def reference_gaussian(reference: Reference, extraction: str | None = None) -> Gaussian:
+    """Of the reference's features, or of an extraction's: the same for every row."""
+    return gaussian(reference.extracted[extraction] if extraction else reference.features)
+
+
+def fd_figure(features: Floats, gaussian: Gaussian, seed: int) -> Figure:
+    """The distance, and its interval by a bootstrap of its first-order expansion.
+
+    A bootstrap of the distance itself would take a thousand decompositions, and be biased: sets
+    drawn with replacement have fewer different pictures, which alone makes them more distant.
+    """
+    value, influences = fd_influences(features, gaussian)
+    low, high = mean_interval(value + influences, seed)
+    return Figure(value=value, low=max(0.0, low), high=high)
+
+
+def distance(pictures: Pictures, reference: Reference) -> Figure:
+    gaussian = reference_gaussian(reference, INCEPTION.name)
+    return fd_figure(pictures.extracted[INCEPTION.name], gaussian, reference.seed)
+
+
+METRIC = Metric(
+    Descriptor(
+        name="fid",
+        label="FID",
+        title="FID to real images",
+        direction="lower",
+        source="pictures",
+        places=("column", "card", "summary", "plot"),
+        rank=55,
+        full_name="FID-{inception}-n{samples}",
+        note="Fréchet distance of Inception features, as torch-fidelity computes it, between "
+        "{samples} pictures and {reference} other held-out images; interval as of FD. It depends "
+        "on both counts: published figures are mostly of 5,000 to 50,000.",
+    ),
+    of_extraction(INCEPTION, distance),
+    INCEPTION,
+)

@@ -3,7 +3,7 @@
 A metric is a file with a `Metric` and its entry point in the group `edgekd.metrics`. Headline,
 columns, cards, ratios, gates, summary lines, plots and `report.json` follow from its descriptor.
 
-Shapes: N pictures; images uint8 [N,H,W,3]; features [N,D]; scores [N].
+Shapes: N pictures; images uint8 [N,H,W,3] or [H,W,3] each; features [N,D]; scores [N].
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from edgekd.measure.memory import PeakMemory
 
+Pixels = npt.NDArray[np.uint8]
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
@@ -87,9 +88,9 @@ class Weights:
     """Files of users that metrics need; None: not given, and such metrics have no value.
 
     Attributes:
-        inception: torch-fidelity's Inception file (`--inception`).
-        dinov2: torch-fidelity's DINOv2 file (`--dinov2`).
-        clip: folder of a CLIP checkpoint (`--clip`).
+        inception: torch-fidelity's Inception file, `.pth` or `.safetensors` (`--inception`).
+        dinov2: folder of a DINOv2 checkpoint of transformers (`--dinov2`).
+        clip: folder of a CLIP checkpoint of transformers or open_clip (`--clip`).
     """
 
     inception: Path | None = None
@@ -125,23 +126,29 @@ class Extraction:
     open: Callable[[Weights], PictureExtractor | None]
 
 
-@dataclass(frozen=True)
+# Rows of the shipped scorer in `Pictures.extracted`: image and caption embedding side by side.
+SCORER = "scorer"
+
+
+# Equal only to itself: what is costly to compute of it is kept by `functools.lru_cache`.
+@dataclass(frozen=True, eq=False)
 class Pictures:
     """A row's pictures, and what the extractors make of them.
 
     Attributes:
+        images: uint8 [H,W,3] each; read from disk as they are asked for, so iterate once, in order.
         features, scores: of the shipped networks.
-        extracted: rows by the name of the `Extraction`.
+        extracted: rows by the name of the `Extraction`; `SCORER`: those of the shipped scorer.
     """
 
-    images: Images
+    images: Sequence[Pixels]
     captions: tuple[str, ...]
     features: Floats
     scores: Floats
     extracted: Mapping[str, Floats] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reference:
     """What pictures are held against.
 
@@ -174,6 +181,7 @@ class Reference:
             "reference": len(self.features),
             "subsets": self.subsets,
             "subset_size": self.fitting_subset(samples),
+            **self.extractors,
         }
 
 
@@ -183,6 +191,8 @@ class Measurements:
 
     Attributes:
         latency_ms: every whole picture that was timed.
+        contended: other work held the core of the one thread that was timed: wall-clock says
+            nothing of the row.
         cold_start_ms: of each fresh process, from its start to its first picture.
         cpu_ms: processor time of every whole picture that was timed.
         joules: of every picture whose energy a counter told.
@@ -194,6 +204,7 @@ class Measurements:
     cold_start_ms: tuple[float, ...] | None = None
     cpu_ms: tuple[float, ...] | None = None
     joules: tuple[float, ...] | None = None
+    contended: bool = False
     memory: PeakMemory | None = None
     parameters: int | None = None
     size_bytes: int | None = None
@@ -217,6 +228,19 @@ def of_pictures(measure: Callable[[Pictures, Reference], Figure]) -> Callable[..
 
     def measured(found: Measurements) -> Figure | None:
         return None if found.pictures is None else measure(found.pictures, found.reference)
+
+    return measured
+
+
+def of_extraction(
+    extraction: Extraction, measure: Callable[[Pictures, Reference], Figure]
+) -> Callable[..., Figure | None]:
+    """As `of_pictures`; without the extraction's rows there is no value."""
+
+    def measured(found: Measurements) -> Figure | None:
+        if found.pictures is None or extraction.name not in found.pictures.extracted:
+            return None
+        return measure(found.pictures, found.reference)
 
     return measured
 

@@ -1,4 +1,4 @@
-"""Caption score: how well pictures fit their captions; see `edgekd.metrics.clip_score`."""
+"""Caption score by the shipped scorer; see `edgekd.metrics.caption_fit`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,32 @@ import math
 
 import numpy as np
 
-from edgekd.metrics.metric import Descriptor, Figure, Metric, Pictures, Reference, of_pictures
+from edgekd.metrics.bootstrap import mean_interval
+from edgekd.metrics.metric import (
+    Descriptor,
+    Figure,
+    Floats,
+    Metric,
+    Pictures,
+    Reference,
+    of_pictures,
+)
+
+
+def mean_figure(samples: Floats, seed: int) -> Figure:
+    """Mean of one value for each picture, its standard error by the n-1 estimate, its interval."""
+    low, high = mean_interval(samples, seed)
+    return Figure(
+        value=float(np.mean(samples)),
+        error=float(np.std(samples, ddof=1) / math.sqrt(len(samples))),
+        low=low,
+        high=high,
+        samples=[float(sample) for sample in samples],
+    )
 
 
 def mean_score(pictures: Pictures, reference: Reference) -> Figure:
-    """Mean and its standard error, with the n-1 estimate of the deviation."""
-    del reference
-    error = np.std(pictures.scores, ddof=1) / math.sqrt(len(pictures.scores))
-    return Figure(
-        value=float(np.mean(pictures.scores)),
-        error=float(error),
-        samples=[float(score) for score in pictures.scores],
-    )
+    return mean_figure(pictures.scores, reference.seed)
 
 
 METRIC = Metric(
@@ -31,7 +45,8 @@ METRIC = Metric(
         rank=80,
         full_name="score-{scorer}-n{samples}",
         note="100 x cosine of image and caption embedding, negative values count as 0; mean ± "
-        "standard error. Differences of scores pair pictures of the same caption and noise.",
+        "standard error, 95 % interval by bootstrap over pictures. Differences of scores pair "
+        "pictures of the same caption and noise.",
     ),
     of_pictures(mean_score),
 )

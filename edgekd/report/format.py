@@ -57,6 +57,16 @@ def factor(value: float | None) -> str:
     return MISSING if value is None else f"{value:.2f}\N{MULTIPLICATION SIGN}"
 
 
+def percent(ratio: float) -> str:
+    """`0.9213` -> `92 %`; shares below a tenth keep a decimal."""
+    return f"{100 * ratio:.{0 if abs(ratio) >= 0.1 else 1}f} %"
+
+
+def times(ratio: float) -> str:
+    """A ratio within a sentence: `21.34` -> `21`, `1.6180` -> `1.62`, `2.0` -> `2`."""
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2f}".rstrip("0").rstrip(".")
+
+
 def with_error(value: float | None, error: float | None) -> str:
     """`31.2 ± 0.4`: the error's precision follows the value's."""
     if value is None:
@@ -92,3 +102,8 @@ def value_text(metric: Descriptor, value: float | None, error: float | None = No
     if value is not None and error is not None:
         return with_error(metric.scale * value, metric.scale * error)
     return _FORMATS[metric.format](None if value is None else metric.scale * value)
+
+
+def range_text(metric: Descriptor, low: float, high: float) -> str:
+    """Both ends of an interval: `118 to 124`."""
+    return f"{value_text(metric, low)} to {value_text(metric, high)}"

@@ -14,9 +14,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-# Larger pictures are reduced: the page stays one file of a few megabytes.
 from edgekd.files import atomic_file
 
+# Larger pictures are reduced: the page stays one file of a few megabytes.
 MAX_SIDE = 256
 _GAP, _LABEL_HEIGHT = 6, 16
 

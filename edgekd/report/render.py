@@ -1,41 +1,58 @@
-"""Write `report.html` (one file, no outside resources) and `report.md` from report figures.
+"""Write a report's files: `report.html` (one file, no outside resources), Markdown and CSV.
 
 Captions and names are untrusted: the page escapes everything (Jinja2
-autoescape), Markdown escapes its own marks and HTML's.
+autoescape), Markdown escapes its own marks and HTML's, CSV quotes formulas.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edgekd.files import write_text
-from edgekd.report import format as fmt
-from edgekd.report import notes, plots, search, tables, view
+from edgekd.report import (
+    costs,
+    features,
+    headline,
+    matrix,
+    notes,
+    search,
+    sheet,
+    tables,
+    view,
+)
 from edgekd.report.pictures import Gallery, data_uri, write_sheet
+from edgekd.report.plots import features as feature_plots
+from edgekd.report.plots import latency, quality, training
 from edgekd.report.schema import Report
 from edgekd.report.svg import row_series
 
-PICTURES_FILE = "pictures.png"
+PICTURES_FILE: Final = "pictures.png"
+# Beside `report.json`.
+RENDERED_FILES: Final = ("report.html", "report.md", "report.csv", PICTURES_FILE)
+# More rows of pictures than this begin folded.
+_OPEN_PICTURES = 6
 
 
 def render(report: Report, out: Path, gallery: Gallery) -> None:
-    """Write `report.html`, `report.md` and the picture sheet that Markdown shows.
+    """Write `RENDERED_FILES`.
 
     Args:
         report: what `report.json` holds.
         gallery: pictures of the same prompts for every row.
     """
-    environment = _environment()
+    templates = template_environment()
     write_sheet(gallery, out / PICTURES_FILE)
-    for template in ("report.html", "report.md"):
-        context = page_context(report, gallery, with_plots=template.endswith(".html"))
-        text = environment.get_template(f"{template}.j2").render(context)
-        write_text(out / template, text)
+    write_text(out / "report.csv", sheet.csv_text(report))
+    context = page_context(report, gallery)
+    write_text(out / "report.md", templates.get_template("report.md.j2").render(context))
+    context["plots"] = page_plots(report)
+    write_text(out / "report.html", templates.get_template("report.html.j2").render(context))
 
 
-def _environment() -> Any:
+def template_environment() -> Any:
+    """Jinja2 with this package's templates and filters; pages escape whatever is put in."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -57,42 +74,52 @@ def escape_markdown(text: Any) -> str:
     return re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", flat)
 
 
-def page_context(report: Report, gallery: Gallery, with_plots: bool) -> dict[str, Any]:
-    """Everything the templates show, as texts, tables and plots."""
+def page_context(report: Report, gallery: Gallery) -> dict[str, Any]:
+    """Everything the templates show, as texts and tables."""
     shown = [
-        view.agreement_table(report),
         tables.speed_table(report),
-        tables.memory_table(report),
+        costs.start_table(report),
+        costs.memory_table(report),
+        costs.energy_table(report),
         tables.component_table(report),
         tables.parity_table(report),
     ]
-    context: dict[str, Any] = {
+    return {
         "report": report,
-        "headline": report.metrics.rows,
+        "headline": headline.headline_text(report),
         "cards": view.cards(report),
-        "matrix": view.matrix_table(report),
+        "matrix": matrix.matrix_table(report),
+        "agreement": view.agreement_table(report),
         "tables": [table for table in shown if table is not None],
-        "absent": [row for row in report.rows if row.not_executed],
-        "evaluated": [row for row in report.rows if row.evaluated],
+        "absent": view.absent_sentences(report),
         "torch_latency": view.torch_latency(report),
         "search": search.search_sentences(report),
         "front": search.front_table(report),
         "busy": view.busy_warning(report),
+        "scaling": costs.scaling_table(report),
+        "nearness": features.nearness_table(report),
+        "inner": features.inner_features(report),
         "environment": notes.environment_items(report),
         "notes": notes.notes(report),
         "gallery": gallery,
+        "open_pictures": _OPEN_PICTURES,
         "series": row_series(report.rows),
         "pictures_file": PICTURES_FILE,
-        "fmt": fmt,
     }
-    if with_plots:
-        latency = plots.latency_quality(report)
-        context["plots"] = {
-            "quality": plots.quality_dots(report) if latency is None else latency,
-            "quality_title": "Quality of each row" if latency is None else "Latency and quality",
-            "raw": plots.raw_latencies(report),
-            "front": search.front_plot(report),
-            "curves": plots.loss_curves(report.curves, report.rows),
-            "projection": plots.projection(report),
-        }
-    return context
+
+
+def page_plots(report: Report) -> dict[str, Any]:
+    """All plots of the page, by their place in it; None where there is nothing to plot."""
+    return {
+        "pareto": quality.latency_quality(report),
+        "dots": quality.quality_dots(report),
+        "raw": latency.raw_latencies(report),
+        "scaling": latency.scaling(report),
+        "front": quality.search_front(report),
+        "curves": training.loss_curves(report.curves, report.rows),
+        "projections": feature_plots.projections(report),
+        "blocks": [
+            feature_plots.block_projections(one, report, f"blocks-{index}")
+            for index, one in enumerate(report.embeddings)
+        ],
+    }

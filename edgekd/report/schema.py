@@ -95,6 +95,7 @@ class Scaling(ReportPart):
         values: of the axis: pictures, pixels of a side, denoising steps, threads.
         latency_ms: median of a call for all its pictures, by value.
         peak_bytes: of a fresh process, by value; null: not measured.
+        draw_steps: denoising steps of each call; null: the axis itself.
         exponent: of the fitted power law `latency = c * value ** exponent`.
         r_squared: of that fit in logarithms.
     """
@@ -104,6 +105,7 @@ class Scaling(ReportPart):
     values: list[int]
     latency_ms: list[float]
     peak_bytes: list[int | None]
+    draw_steps: int | None = None
     exponent: float
     r_squared: float
 
@@ -133,11 +135,15 @@ class Agreement(ReportPart):
 
     Attributes:
         row: the other row.
+        psnr_db: median over pictures.
+        ssim: structural similarity, mean over pictures.
+        feature_cosine: mean over pictures.
         differences: of each metric that has a value for each picture.
     """
 
     row: str
     psnr_db: float
+    ssim: float
     feature_cosine: float
     differences: dict[str, Difference]
 
@@ -262,10 +268,18 @@ class Environment(ReportPart):
 
 
 class DataRecord(ReportPart):
+    """What was drawn, and what it is held against.
+
+    Attributes:
+        prompts: different captions.
+        pictures: of each row; above `prompts`, captions were drawn again from other noise.
+    """
+
     key: str
     resolution: int
     validation: int
     prompts: int
+    pictures: int
     prompts_by_holdout: dict[str, int]
     reference: int
 
@@ -286,8 +300,8 @@ class Projection(ReportPart):
     explained: tuple[float, float] | None = None
 
 
-class Nearness(ReportPart):
-    """How alike two feature sets of the same inputs are, in all their dimensions.
+class Likeness(ReportPart):
+    """Figures of two feature sets.
 
     Attributes:
         cka: linear CKA.
@@ -298,6 +312,17 @@ class Nearness(ReportPart):
     cka: float
     knn_overlap: float
     procrustes: float
+
+
+class Nearness(Likeness):
+    """How alike two feature sets of the same inputs are, in all their dimensions.
+
+    Attributes:
+        chance: the same figures where one set's inputs are shuffled: few inputs of many
+            dimensions look alike in CKA and after a rotation even where nothing is.
+    """
+
+    chance: Likeness | None = None
 
 
 class BlockAgreement(Nearness):

@@ -2,41 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from edgekd.report import format as fmt
 from edgekd.report.schema import Report
-from edgekd.report.svg import (
-    GRID,
-    INK,
-    MUTED,
-    SERIES,
-    STUDENT_SERIES,
-    new_figure,
-    styled,
-    to_markup,
-)
-from edgekd.report.tables import Table
-from edgekd.search.plot import FrontColors, plot_front
-from edgekd.search.result import FrontEntry, SearchResult, front_points
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
+from edgekd.report.table import Cell, Table, plain_cells
+from edgekd.search.result import FrontEntry, SearchResult
 
 _MOST_ROWS = 12
-_SIZE = (8.6, 3.8)
-
-
-@styled
-def front_plot(report: Report) -> Markup | None:
-    """Expected quality over latency; None where nothing was searched."""
-    if report.search is None:
-        return None
-    figure, axes = new_figure(1, 1, _SIZE)
-    colors = FrontColors(INK, MUTED, GRID, SERIES[0], SERIES[STUDENT_SERIES[0]])
-    plot_front(axes[0], front_points(report.search), colors)
-    text = f"Front of the search over picture latency. {report.search.chosen.reason}"
-    return to_markup(figure, "search-front", text)
 
 
 def front_table(report: Report) -> Table | None:
@@ -55,16 +26,16 @@ def front_table(report: Report) -> Table | None:
     return Table(head, rows, kinds, caption)
 
 
-def _row(found: SearchResult, index: int) -> list[str]:
+def _row(found: SearchResult, index: int) -> list[Cell]:
     one: FrontEntry = found.front[index]
     chosen = " (chosen)" if index == found.chosen.index else ""
     return [
-        fmt.milliseconds(one.latency_ms),
-        "measured" if one.measured else "predicted",
-        fmt.factor(one.speedup),
-        f"{one.quality:.3f}",
-        fmt.size(one.bytes),
-        f"{one.label}{chosen}",
+        Cell(fmt.milliseconds(one.latency_ms), one.latency_ms),
+        *plain_cells("measured" if one.measured else "predicted"),
+        Cell(fmt.factor(one.speedup), one.speedup),
+        Cell(f"{one.quality:.3f}", one.quality),
+        Cell(fmt.size(one.bytes), one.bytes),
+        *plain_cells(f"{one.label}{chosen}"),
     ]
 
 

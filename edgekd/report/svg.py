@@ -12,7 +12,7 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from markupsafe import Markup
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-INK, MUTED, GRID, REAL = "#010203", "#040506", "#070809", "#0a0b0c"
+INK, MUTED, GRID, REAL, PAGE = "#010203", "#040506", "#070809", "#0a0b0c", "#0b0c0d"
 SERIES = tuple(f"#0d0e{index:02x}" for index in range(16, 24))
 TEACHER_SERIES, STUDENT_SERIES = (0, 1), (2, 3, 4, 5, 6, 7)
-_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", REAL: "--real"} | {
+_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", REAL: "--real", PAGE: "--panel"} | {
     color: f"--series-{index}" for index, color in enumerate(SERIES)
 }
 _STYLE = plot_style(INK, MUTED, GRID)
 _CHARACTERS_PER_INCH = 14
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">", "h", "*")
 
 
 def styled(plot: Callable[P, R]) -> Callable[P, R]:
@@ -50,9 +50,21 @@ def styled(plot: Callable[P, R]) -> Callable[P, R]:
 
 
 def row_series(rows: Sequence[Row]) -> dict[str, int]:
-    """Number of each row's colour: blues for teachers, the others for students, in order."""
+    """Number of each row's colour, one for each model: blues for teachers, others for students."""
     free = {"teacher": itertools.cycle(TEACHER_SERIES), "student": itertools.cycle(STUDENT_SERIES)}
-    return {row.name: next(free[row.role]) for row in rows}
+    models: dict[str, int] = {}
+    for row in rows:
+        if row.model not in models:
+            models[row.model] = next(free[row.role])
+    return {row.name: models[row.model] for row in rows}
+
+
+def row_markers(rows: Sequence[Row]) -> dict[str, str]:
+    """Marker of each row, one for each runtime and precision."""
+    kinds = list(dict.fromkeys((row.runtime, row.precision) for row in rows))
+    return {
+        row.name: MARKERS[kinds.index((row.runtime, row.precision)) % len(MARKERS)] for row in rows
+    }
 
 
 def row_colors(rows: Sequence[Row]) -> dict[str, str]:
@@ -73,9 +85,10 @@ def to_markup(figure: Figure, salt: str, description: str) -> Markup:
     for color, variable in _VARIABLES.items():
         text = text.replace(color, f"var({variable})")
     # Groups are called figure_1, axes_1, … in every plot; ids must differ on one page.
-    text = re.sub(r'<g id="[A-Za-z][\w.]*_\d+">', "<g>", text)
+    text = re.sub(r'<g id="[A-Za-z][\w.]*_\d+"', "<g", text)
     label = escape(description, quote=True)
-    opening = f'<svg role="img" aria-label="{label}" class="plot"'
+    width = round(72 * figure.get_figwidth())
+    opening = f'<svg role="img" aria-label="{label}" class="plot" style="--natural: {width}px"'
     text = re.sub(r'<svg (?:height|width)="[^"]*"|<svg', opening, text, count=1)
     text = re.sub(r' (?:height|width)="[\d.]+pt"', "", text, count=2)
     return Markup(text)  # matplotlib has escaped every text in it
@@ -93,8 +106,27 @@ def new_figure(columns: int, rows: int, size: tuple[float, float]) -> tuple[Figu
 def legend_above(figure: Figure, axes: Axes) -> None:
     """A legend over the plots, in as many columns as its longest label leaves room for."""
     handles, labels = axes.get_legend_handles_labels()
-    if not handles:
-        return
+    if handles:
+        _legend(figure, handles, labels)
+
+
+def rows_legend(figure: Figure, shown: Sequence[Row], rows: Sequence[Row]) -> None:
+    """A legend over the plots: models by colour, runtimes by marker.
+
+    Args:
+        shown: rows that are plotted, of all `rows` of the report.
+    """
+    from matplotlib.lines import Line2D
+
+    colors, markers = row_colors(rows), row_markers(rows)
+    models = {row.model: colors[row.name] for row in shown}
+    runtimes = {f"{row.runtime} {row.precision}": markers[row.name] for row in shown}
+    handles = [Line2D([], [], color=color, lw=5) for color in models.values()]
+    handles += [Line2D([], [], color=MUTED, marker=one, ls="") for one in runtimes.values()]
+    _legend(figure, handles, [*models, *runtimes])
+
+
+def _legend(figure: Figure, handles: list[Any], labels: list[str]) -> None:
     longest = max(len(label) for label in labels)
     columns = int(figure.get_figwidth() * _CHARACTERS_PER_INCH / (longest + 7))
     figure.legend(

@@ -1,11 +1,17 @@
-"""Tables of what rows cost: time, memory, size, and the parity of exports."""
+"""Tables of what rows cost: time, size, and the parity of exports."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from edgekd.report import format as fmt
 from edgekd.report.schema import Parity, Report, Row, Timing
+from edgekd.report.table import (
+    Cell,
+    Table,
+    absent_cell,
+    names_first,
+    row_kind,
+    without_empty_columns,
+)
 
 COMPONENTS = {
     "text_encoder": "text encoder",
@@ -15,84 +21,49 @@ COMPONENTS = {
     "vae_decoder": "VAE decoder",
     "image": "whole picture",
 }
-NOT_EXECUTED = "not executed"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table whose first column names the row; `notes` mark rows that have no figures."""
-
-    head: list[str]
-    rows: list[list[str]]
-    kinds: list[str]
-    caption: str = ""
-
-
-def runtime_name(row: Row) -> str:
-    return f"{row.runtime} {row.precision}"
-
-
-def row_kind(row: Row) -> str:
-    return str(row.role) if row.drawn else "absent"
-
-
-def without_empty_columns(table: Table) -> Table:
-    """The table without columns in which no row has a figure."""
-    kept = [
-        index
-        for index in range(len(table.head))
-        if any(row[index] != fmt.MISSING for row in table.rows)
-    ]
-    rows = [[row[index] for index in kept] for row in table.rows]
-    return Table([table.head[index] for index in kept], rows, table.kinds, table.caption)
 
 
 def speed_table(report: Report) -> Table | None:
-    """p50 / p90 of each component and of the whole picture."""
+    """Percentiles of each component and of the whole picture."""
     timed = [row for row in report.rows if row.speed]
     if not timed:
         return None
     present = {part for row in timed for part in row.speed}
     parts = [part for part in COMPONENTS if part in present]
     head = ["row", "runtime", *[COMPONENTS[part] for part in parts]]
-    head += ["first picture", "processor time, whole picture"]
-    rows, kinds = [], []
-    for row in report.rows:
-        cells = [row.name, runtime_name(row)]
-        if not row.speed:
-            cells += [NOT_EXECUTED, *[fmt.MISSING] * (len(parts) + 1)]
-        else:
-            cells += [_percentiles(row.speed.get(part)) for part in parts]
-            cells.append(fmt.number(row.speed["image"].warmup_ms[0]))
-            cells.append(fmt.number(row.speed["image"].cpu_p50_ms))
-        rows.append(cells)
-        kinds.append(row_kind(row))
-    return Table(head, rows, kinds, "Latency in ms, p50 / p90")
+    head += ["first picture", "processor time, whole picture", "measured again"]
+    rows = [[*names_first(row), *_speed_cells(row, parts)] for row in report.rows]
+    kinds = [row_kind(row) for row in report.rows]
+    caption = "Latency in ms, p50 / p90 / p99"
+    return without_empty_columns(Table(head, rows, kinds, caption))
 
 
-def _percentiles(latency: Timing | None) -> str:
+def _speed_cells(row: Row, parts: list[str]) -> list[Cell]:
+    if not row.speed:
+        return [absent_cell(row)] * len(parts) + [Cell()] * 3
+    image = row.speed["image"]
+    first = image.warmup_ms[0] if image.warmup_ms else None
+    return [
+        *(_percentiles(row.speed.get(part)) for part in parts),
+        Cell(fmt.number(first), first),
+        Cell(fmt.number(image.cpu_p50_ms), image.cpu_p50_ms),
+        _again(image),
+    ]
+
+
+def _percentiles(latency: Timing | None) -> Cell:
     if latency is None:
-        return fmt.MISSING
-    return f"{fmt.number(latency.p50_ms)} / {fmt.number(latency.p90_ms)}"
+        return Cell()
+    values = (latency.p50_ms, latency.p90_ms, latency.p99_ms)
+    return Cell(" / ".join(map(fmt.number, values)), latency.p50_ms)
 
 
-def memory_table(report: Report) -> Table | None:
-    """Peak resident memory of a fresh process that loads a row and draws one picture."""
-    if not any(row.memory for row in report.rows):
-        return None
-    head = ["row", "runtime", "peak", "Python and libraries", "the pipeline itself"]
-    rows, kinds = [], []
-    for row in report.rows:
-        memory = row.memory
-        cells = [row.name, runtime_name(row)]
-        if memory is None:
-            cells += [NOT_EXECUTED, fmt.MISSING, fmt.MISSING]
-        else:
-            values = (memory.peak_bytes, memory.baseline_bytes, memory.above_baseline_bytes)
-            cells += [fmt.size(value) for value in values]
-        rows.append(cells)
-        kinds.append(row_kind(row))
-    return Table(head, rows, kinds, "Peak resident memory in a fresh process")
+def _again(timing: Timing) -> Cell:
+    """How often other work spoilt the samples, where it did."""
+    if not timing.repeats and not timing.busy:
+        return Cell()
+    text = f"{timing.repeats} times" if timing.repeats != 1 else "once"
+    return Cell(f"{text}, busy to the end" if timing.busy else text, timing.repeats)
 
 
 def component_table(report: Report) -> Table:
@@ -103,15 +74,17 @@ def component_table(report: Report) -> Table:
     names = [name for name in names if any(_large(row, name) for row in report.rows)]
     rows = []
     for row in report.rows:
-        cells = [row.name, runtime_name(row)]
-        for name in names:
-            parameters = row.component_parameters.get(name)
-            parts = [fmt.count(parameters)] if parameters else []
-            held = row.component_bytes.get(name)
-            cells.append(", ".join([*parts, fmt.size(held)]) if held else fmt.MISSING)
-        rows.append(cells)
+        rows.append([*names_first(row), *(_component_cell(row, name) for name in names)])
     kinds = [row_kind(row) for row in report.rows]
     return Table(["row", "runtime", *names], rows, kinds, "Parameters and size per component")
+
+
+def _component_cell(row: Row, name: str) -> Cell:
+    held, parameters = row.component_bytes.get(name), row.component_parameters.get(name)
+    if not held:
+        return Cell()
+    parts = [fmt.count(parameters)] if parameters else []
+    return Cell(", ".join([*parts, fmt.size(held)]), held)
 
 
 def _large(row: Row, name: str) -> bool:
@@ -128,22 +101,23 @@ def parity_table(report: Report) -> Table | None:
     names = list(dict.fromkeys(name for row in exported for name in row.parity))
     rows = []
     for row in exported:
-        cells = [row.name, runtime_name(row)]
+        cells = names_first(row)
         cells += [_parity_cell(row.parity.get(name)) for name in names]
-        rows.append([*cells, _executors(row)])
+        rows.append([*cells, Cell(_executors(row))])
     kinds = [row_kind(row) for row in exported]
     head = ["row", "runtime", *names, "executed by"]
     return Table(head, rows, kinds, "Parity: worst SNR of each component to torch (and its floor)")
 
 
-def _parity_cell(parity: Parity | None) -> str:
+def _parity_cell(parity: Parity | None) -> Cell:
     if parity is None:
-        return fmt.MISSING
+        return Cell()
     cell = f"{fmt.decibel(parity.snr_db)} (≥ {fmt.number(parity.floor_db)})"
     if parity.deployed_snr_db is None:
-        return cell
+        return Cell(cell, parity.snr_db)
     deployed = fmt.decibel(parity.deployed_snr_db)
-    return f"{cell}; as deployed {deployed} (≥ {fmt.number(parity.deployed_floor_db)})"
+    as_deployed = f"as deployed {deployed} (≥ {fmt.number(parity.deployed_floor_db)})"
+    return Cell(f"{cell}; {as_deployed}", parity.snr_db)
 
 
 def _executors(row: Row) -> str:

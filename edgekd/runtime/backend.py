@@ -27,6 +27,13 @@ class Backend(Protocol):
             InputError: the part's model is missing or cannot be opened.
         """
 
+    def load(self, component: str) -> None:
+        """Open a part now instead of at its first use.
+
+        Raises:
+            InputError: as `run`.
+        """
+
 
 def unusable(path: Path, runtime: str, error: Exception) -> InputError:
     """The runtime could not open a model; its reason on one line."""

@@ -144,10 +144,16 @@ class CoreMlBackend:
         self._parts: dict[str, PackagedPart] = {}
 
     def run(self, component: str, inputs: Mapping[str, Array]) -> Arrays:
+        part = self._part(component)
+        return part({name: given(inputs, name, component) for name in part.inputs})
+
+    def load(self, component: str) -> None:
+        self._part(component)
+
+    def _part(self, component: str) -> PackagedPart:
         if component not in self._parts:
             self._parts[component] = PackagedPart(self._folder / component, component, self._open)
-        part = self._parts[component]
-        return part({name: given(inputs, name, component) for name in part.inputs})
+        return self._parts[component]
 
 
 def _open(folder: Path, options: RuntimeOptions) -> CoreMlBackend:

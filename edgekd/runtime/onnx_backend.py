@@ -60,6 +60,9 @@ class OnnxBackend:
             raise failed(component, "onnxruntime", error) from None
         return dict(zip(names, values, strict=True))
 
+    def load(self, component: str) -> None:
+        self._session(component)
+
     def _session(self, component: str) -> Any:
         if component not in self._sessions:
             path = model_file(self._folder, component, _FILES)

@@ -68,6 +68,9 @@ class OpenVinoBackend:
         # Copies: the runtime writes the next results into the same memory.
         return {name: single(np.array(results[port])) for port, name in _named(model.outputs)}
 
+    def load(self, component: str) -> None:
+        self._model(component)
+
     def _model(self, component: str) -> Any:
         if component not in self._models:
             path = model_file(self._folder, component, _FILES)

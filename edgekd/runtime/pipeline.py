@@ -5,7 +5,7 @@ N pictures; latents [N,c,h,w]; pictures [N,H,W,3].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,8 @@ from edgekd.runtime.samplers import make_sampler
 
 F32Array = npt.NDArray[np.float32]
 Pictures = npt.NDArray[np.uint8]
+# How many calls of the U-Net are done, how many there are, latents [N,c,h,w] as it is given them.
+OnStep = Callable[[int, int, F32Array], None]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,15 @@ class Pipeline:
         backend = open_backend(folder, threads)
         return cls(folder, backend, tuple(open_encoders(folder, backend)))
 
+    def load(self) -> None:
+        """Load all models now.
+
+        Raises:
+            InputError: one is missing or cannot be opened.
+        """
+        for component in (*(one.component for one in self.encoders), "unet", "vae_decoder"):
+            self.backend.load(component)
+
     def generate(
         self,
         prompts: Sequence[str],
@@ -66,6 +77,7 @@ class Pipeline:
         height: int | None = None,
         width: int | None = None,
         fuse_guidance: bool | None = None,
+        on_step: OnStep | None = None,
     ) -> Pictures:
         """Draw one picture for each prompt, uint8 [N,H,W,3].
 
@@ -81,6 +93,8 @@ class Pipeline:
             height, width: in pixels; None: the student's own.
             fuse_guidance: both inputs in one call, else one after the other, which halves the
                 memory of the U-Net's activations; None: as measured when the folder was exported.
+            on_step: called after each call of the U-Net; `decode` makes previews of its latents.
+                What it raises ends the drawing and comes out here.
 
         Raises:
             InputError: a value is out of range.
@@ -90,8 +104,8 @@ class Pipeline:
             prompts, negative_prompt, steps, guidance_scale, seed, height, width
         )
         fused = self.folder.options.fused_guidance if fuse_guidance is None else fuse_guidance
-        latents = self._denoise(request, fused)
-        return np.stack([self._decode(one) for one in latents])
+        latents = self._denoise(request, fused, on_step)
+        return np.stack([self.decode(one) for one in latents])
 
     def _checked(
         self,
@@ -135,7 +149,7 @@ class Pipeline:
             size=size,
         )
 
-    def _denoise(self, request: _Request, fuse_guidance: bool) -> F32Array:
+    def _denoise(self, request: _Request, fuse_guidance: bool, on_step: OnStep | None) -> F32Array:
         """The latents of finished pictures [N,c,h,w]."""
         sampler = make_sampler(self.folder.scheduler, request.steps)
         branches = self._branches(request)
@@ -150,10 +164,16 @@ class Pipeline:
             return np.concatenate([one.randn(shape) for one in request.generators])
 
         latents: F32Array = draw() * np.float32(sampler.initial_scale)
+        calls = len(sampler.timesteps)
         for index, timestep in enumerate(sampler.timesteps):
             sample = sampler.model_input(latents, index)
             output = self._predict(sample, timestep, branches, request.guidance_scale)
             latents = sampler.step(output, latents, index, draw)
+            if on_step is not None:
+                done = index + 1
+                on_step(
+                    done, calls, sampler.model_input(latents, done) if done < calls else latents
+                )
         return latents
 
     def _branches(self, request: _Request) -> list[Conditions]:
@@ -193,8 +213,12 @@ class Pipeline:
         away, to = np.split(output, 2)
         return np.asarray(away + np.float32(guidance_scale) * (to - away), np.float32)
 
-    def _decode(self, latents: F32Array) -> Pictures:
-        """Latents of one picture [c,h,w] -> uint8 [H,W,3]; one at a time, which bounds memory."""
+    def decode(self, latents: F32Array) -> Pictures:
+        """Latents of one picture [c,h,w] -> uint8 [H,W,3]; one at a time, which bounds memory.
+
+        Raises:
+            GateError: the picture is not finite.
+        """
         code = self.folder.latents
         scaled = latents[None] / np.float32(code.factor)
         if code.mean is not None and code.std is not None:

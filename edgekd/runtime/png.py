@@ -1,6 +1,6 @@
 """Write PNG files with the standard library, so that a device needs no picture library.
 
-Format: W3C, Portable Network Graphics Specification (Third Edition), sections 5 and 9.
+Format: W3C, Portable Network Graphics Specification (Third Edition), sections 5, 9 and 11.3.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import errno
 import os
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ import numpy.typing as npt
 from edgekd.errors import InputError
 
 
-def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
+def encode_png(picture: npt.NDArray[np.uint8], texts: Mapping[str, str] | None = None) -> bytes:
     """PNG file of a picture, uint8 [H,W,3], RGB.
+
+    Args:
+        texts: textual data by keyword, both in Latin-1 (section 11.3.3.2).
 
     Raises:
         InputError: the array is no picture.
@@ -32,7 +36,10 @@ def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
     lines = np.zeros((height, 1 + 3 * width), np.uint8)
     lines[:, 1:] = picture.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB, not interlaced
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b""))
+    chunks = [(b"IHDR", header)]
+    for keyword, text in (texts or {}).items():
+        chunks.append((b"tEXt", keyword.encode("latin-1") + b"\0" + text.encode("latin-1")))
+    chunks += [(b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks)
 
 

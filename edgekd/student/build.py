@@ -12,7 +12,7 @@ import torch
 from edgekd.diffusion.components import load_tokenizer, text_to_image
 from edgekd.diffusion.weights import plain_names
 from edgekd.errors import InputError
-from edgekd.files import write_json, write_text
+from edgekd.files import write_json
 from edgekd.folders import atomic_folder
 from edgekd.libraries import diffusers
 from edgekd.reading import read_json
@@ -90,8 +90,7 @@ def save_student(
 
     Args:
         vae: folder of a VAE that takes the place of the teacher's.
-        deployed: how it is drawn, which its scheduler and its model card's header then say, where
-            edgekd and the model hub read it; None: as its teacher.
+        deployed: how it is drawn, which its scheduler then says; None: as its teacher.
 
     Raises:
         InputError: `teacher_path` is no pipeline folder, or a component that draws is missing.
@@ -122,37 +121,8 @@ def save_student(
         if deployed is not None:
             deployed.scheduler.save_pretrained(folder / "scheduler")
             index["scheduler"] = ["diffusers", type(deployed.scheduler).__name__]
-            write_text(folder / "README.md", _card(deployed))
         index.pop("_name_or_path", None)
         write_json(folder / "model_index.json", index)
-
-
-def _card(deployed: DrawingPlan) -> str:
-    return f"""---
-library_name: diffusers
-pipeline_tag: text-to-image
-inference:
-  parameters:
-    num_inference_steps: {deployed.steps}
-    guidance_scale: {deployed.guidance_scale:g}
----
-# A distilled student
-
-Draw it with its own scheduler in {deployed.steps} steps and `guidance_scale` \
-{deployed.guidance_scale:g}, as it was trained: other numbers give worse pictures.
-
-```python
-pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")
-pipeline(prompt, num_inference_steps={deployed.steps}, guidance_scale={deployed.guidance_scale:g})
-```
-"""
-
-
-def add_to_card(folder: Path, text: str) -> None:
-    """Let the model card of a student's folder say one thing more."""
-    card = folder / "README.md"
-    said = card.read_text(encoding="utf-8") if card.is_file() else "# A distilled student\n"
-    write_text(card, f"{said}\n{text}\n")
 
 
 def _components(index: dict[str, Any]) -> list[str]:

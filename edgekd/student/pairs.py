@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from edgekd.errors import InputError
 from edgekd.student.arch import StudentArch
+from edgekd.student.config import to_unet_config
 from edgekd.student.layout import unet_layers
 from edgekd.student.plan import plan_student
+from edgekd.student.shape import UNetShape, read_shape
 
 # `attn1` looks at the image, `attn2` at the text.
 AttentionKind = Literal["attn1", "attn2"]
@@ -34,35 +37,50 @@ class BlockPair(NamedTuple):
 def block_pairs(arch: StudentArch, teacher_config: Mapping[str, Any]) -> list[BlockPair]:
     """Outputs of blocks of the same stage and direction, as in BK-SDM's feature KD.
 
+    See `paired_blocks`.
+
+    Raises:
+        InputError: see `edgekd.student.plan.plan_student`.
+    """
+    return paired_blocks(
+        read_shape(to_unet_config(arch, teacher_config)), read_shape(teacher_config)
+    )
+
+
+def paired_blocks(student: UNetShape, teacher: UNetShape) -> list[BlockPair]:
+    """Outputs of blocks at one place in two U-Nets, by their layouts alone.
+
     These are down blocks, the mid block, up blocks. Where innermost stages are removed, the
     student's last down block has no downsampling any more: the last layer before the teacher's
     downsampling stands for it, and its mid block has no partner.
 
     Raises:
-        InputError: see `edgekd.student.plan.plan_student`.
+        InputError: the student has more stages than the teacher.
     """
-    plan = plan_student(arch, teacher_config)
-    removed = plan.teacher.stages - len(plan.stages)
-    widths = [(plan.teacher.widths[s], stage.width) for s, stage in enumerate(plan.stages)]
-    whole = range(plan.last if removed else plan.last + 1)
+    removed, last = teacher.stages - student.stages, student.stages - 1
+    if removed < 0:
+        raise InputError(
+            f"the student may have at most the teacher's {teacher.stages} stages",
+            str(student.stages),
+        )
+    widths = list(zip(teacher.widths, student.widths, strict=False))
+    whole = range(last if removed else last + 1)
     pairs = [BlockPair(f"down_blocks.{s}", f"down_blocks.{s}", widths[s]) for s in whole]
-    down = plan.stages[plan.last].down
-    if removed and down:
-        depths = plan.teacher.down[plan.last]
-        theirs = _last_layer(plan.last, len(depths), depths[-1] > 0)
-        ours = _last_layer(plan.last, len(down), bool(down[-1].blocks))
-        pairs.append(BlockPair(theirs, ours, widths[plan.last]))
-    if plan.mid is not None and not removed:
-        pairs.append(BlockPair("mid_block", "mid_block", widths[plan.last]))
-    for s in reversed(range(len(plan.stages))):
-        theirs, ours = f"up_blocks.{plan.last - s + removed}", f"up_blocks.{plan.last - s}"
+    if removed and student.down[last]:
+        theirs, ours = last_layer(teacher, last), last_layer(student, last)
+        pairs.append(BlockPair(theirs, ours, widths[last]))
+    if student.mid is not None and teacher.mid is not None and not removed:
+        pairs.append(BlockPair("mid_block", "mid_block", widths[last]))
+    for s in reversed(range(student.stages)):
+        theirs, ours = f"up_blocks.{last - s + removed}", f"up_blocks.{last - s}"
         pairs.append(BlockPair(theirs, ours, widths[s]))
     return pairs
 
 
-def _last_layer(stage: int, pairs: int, attends: bool) -> str:
-    """The last layer of a down block before its downsampling."""
-    return f"down_blocks.{stage}.{'attentions' if attends else 'resnets'}.{pairs - 1}"
+def last_layer(shape: UNetShape, stage: int) -> str:
+    """The last layer of a down block, which has one, before its downsampling."""
+    depths = shape.down[stage]
+    return f"down_blocks.{stage}.{'attentions' if depths[-1] else 'resnets'}.{len(depths) - 1}"
 
 
 def attention_pairs(

@@ -29,6 +29,7 @@ from edgekd.export.protocol import (
 from edgekd.export.record import Session, draw
 from edgekd.export.registry import exporters, get_exporter
 from edgekd.files import hash_tree
+from edgekd.model_card import read_header
 from edgekd.progress import Silent
 from edgekd.target import list_targets
 
@@ -161,6 +162,7 @@ def test_export_proves_every_part(export, name, precision, pipeline):
         assert len(pictures[1].images_db) == 3
     assert all(row.psnr_db >= row.floor_db for row in pictures)
     assert manifest.source.hash == hash_tree(source)
+    assert read_header(exported.path)["model_name"].endswith(f"-{name}-{precision}")
     assert (manifest.runtime, manifest.precision) == (name, precision)
     assert (exported.runtime, exported.precision) == (name, precision)
 

@@ -13,10 +13,13 @@ from edgekd.benchmark.agreement import psnr_db
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.draw import open_drawer, preload
 from edgekd.benchmark.drawer import DrawingBatch
+from edgekd.benchmark.first_picture import FirstPicture, draw_exported
+from edgekd.benchmark.scaling import Placed, Point, open_points, time_opened
 from edgekd.benchmark.speed import SpeedOrder, component_calls, measure_speed
 from edgekd.benchmark.suite import SpeedSection
-from edgekd.benchmark.workers import draw_batch
-from edgekd.jobs.matrix import not_executed_here, student_case
+from edgekd.benchmark.workers import draw_batch, load_batch
+from edgekd.jobs.matrix import folder_case, not_executed_here
+from edgekd.jobs.models import Model
 from edgekd.measure.memory import measured
 from edgekd.processes.child import Child
 from edgekd.recipe import RowGeneration
@@ -28,10 +31,14 @@ FLOOR_DB = 50.0
 CAPTIONS = ("red apple", "a smiling cat face")
 
 
+def exported_case(export: Path) -> Case:
+    return replace(folder_case(Model("e", "student", export, "key")), name="e")
+
+
 def pair(source: Path, export: Path, generation: RowGeneration) -> tuple[Case, Case]:
     """A teacher in torch and its export."""
     torch = Case("t", "teacher", "torch", "fp32", source, generation=generation)
-    return torch, replace(student_case("e", export), generation=generation)
+    return torch, replace(exported_case(export), generation=generation)
 
 
 @pytest.mark.parametrize(
@@ -69,16 +76,25 @@ def test_the_same_noise_gives_diffusers_picture(
     assert psnr_db(ours, theirs).min() >= FLOOR_DB
 
 
+LIGHT = "{'torch', 'pydantic', 'edgekd.benchmark.cases'} & set(__import__('sys').modules)"
 HEAVY = "{'torch', 'diffusers', 'transformers', 'optimum'} & set(__import__('sys').modules)"
 
 
 def test_time_and_memory_are_those_of_a_process_without_torch(starter_export):
     generation = RowGeneration("DDIMScheduler", 1, 4.0)
-    case = replace(student_case("e", starter_export), generation=generation)
+    case = replace(exported_case(starter_export), generation=generation)
     speed = SpeedSection(threads=1, warmup=1, component_runs=1, image_runs=1)
+    with Child("start", 1) as child:
+        first = FirstPicture(starter_export, 1, "DDIMScheduler", 1, 4.0, CAPTIONS[0], 0, 64)
+        child.call(draw_exported, first)
+        # As an app: nothing of the benchmark either.
+        assert child.call(eval, LIGHT) == set()
     with Child("measure", 1) as child:
         batch = DrawingBatch(case, 1, CAPTIONS[:1], [0], 64, seed=0)
-        found = child.call(measured, draw_batch, batch, preload)
+        found = child.call(measured, draw_batch, batch, preload, load_batch)
+        point = Point("e", "batch", 1)
+        assert child.call(open_points, [Placed(point, batch)]) == {}
+        assert list(child.call(time_opened)) == [point]
         timings = child.call(measure_speed, SpeedOrder([case], CAPTIONS[0], 64, speed)).timings
         assert child.call(eval, HEAVY) == set()
     parts = {"text_encoder", "unet", "unet_guided", "vae_decoder", "image"}
@@ -86,12 +102,14 @@ def test_time_and_memory_are_those_of_a_process_without_torch(starter_export):
     # onnxruntime and numpy before, the starter's 58 MB of weights after.
     assert found.memory.baseline_bytes < 150 * 2**20
     assert found.memory.above_baseline_bytes > 58 * 10**6
+    assert found.memory.baseline_bytes + 58 * 10**6 < found.memory.loaded_bytes
+    assert found.memory.loaded_bytes <= found.memory.peak_bytes
 
 
 @pytest.mark.parametrize(("fused", "batches"), [(True, [2]), (False, [1, 1])])
 def test_a_guided_step_is_replayed_as_the_folder_runs_it(starter_export, fused, batches):
     generation = RowGeneration("DDIMScheduler", 2, 4.0)
-    case = replace(student_case("e", starter_export), generation=generation)
+    case = replace(exported_case(starter_export), generation=generation)
     drawer: Any = open_drawer(case, threads=1)
     options = replace(drawer.pipeline.folder.options, fused_guidance=fused)
     drawer.pipeline = replace(

@@ -46,7 +46,9 @@ def contents(wheel: Path) -> dict[str, bytes]:
 def test_the_wheel_holds_the_runtime_and_nothing_else(wheel):
     files = {name: body for name, body in contents(wheel).items() if ".dist-info/" not in name}
     expected = {
-        path.relative_to(SOURCE).as_posix() for path in SOURCE.glob("edgekd/runtime/**/*.py")
+        path.relative_to(SOURCE).as_posix()
+        for room in ("runtime", "serve")
+        for path in SOURCE.glob(f"edgekd/{room}/**/*.py")
     }
     expected |= {
         f"edgekd/{name}" for name in ("__init__.py", "errors.py", "reading.py", "py.typed")
@@ -66,6 +68,7 @@ def test_the_source_archive_stands_alone(wheel):
     with tarfile.open(archive) as opened:
         names = {name.split("/", 1)[1] for name in opened.getnames()}
     assert {"LICENSE", "README.md", "edgekd/errors.py", "edgekd/runtime/pipeline.py"} <= names
+    assert "edgekd/serve/app.py" in names
     assert (SOURCE / "LICENSE").read_bytes() == (SOURCE / "runtime" / "LICENSE").read_bytes()
 
 
@@ -116,6 +119,14 @@ def test_pictures_without_torch(python, starter_teacher, starter_export, tmp_pat
             errors = np.asarray(found, np.float64) - np.asarray(theirs, np.float64)
         # 50 dB, the floor of float32 exports: below one grey level.
         assert (errors**2).mean() < 255**2 / 10**5
+
+
+def test_a_server_says_what_it_needs(python, starter_export, tmp_path):
+    """Its packages come with the extra `serve`; the part that reads options needs none."""
+    result = run(python, tmp_path, "-m", "edgekd.serve", str(starter_export), "--port", "0")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "edgekd-runtime[serve,onnx]" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_one_line_for_what_is_missing_or_wrong(python, starter_export, tmp_path):

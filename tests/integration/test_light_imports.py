@@ -4,13 +4,23 @@ import pytest
 
 LIGHT = ["cli", "cli.options", "errors", "reading", "schema", "resources", "artifacts"]
 LIGHT += ["files", "file_record", "folders", "run_folder", "progress", "recipe", "target"]
-LIGHT += ["jobs.summary"]
+LIGHT += ["jobs.summary", "serve.__main__"]
 
 
 def test_runtime_loads_nothing_heavy(run_python):
     heavy = ["torch", "diffusers", "transformers", "onnxruntime", "openvino", "PIL", "pydantic"]
     code = (
         "import sys, edgekd.runtime, edgekd.runtime.__main__\n"
+        f"sys.exit(', '.join(name for name in {heavy!r} if name in sys.modules) or 0)"
+    )
+    result = run_python(code)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_worker_loads_only_what_draws(run_python):
+    heavy = ["torch", "diffusers", "transformers", "fastapi", "uvicorn", "pydantic", "PIL"]
+    code = (
+        "import sys, edgekd.serve.worker\n"
         f"sys.exit(', '.join(name for name in {heavy!r} if name in sys.modules) or 0)"
     )
     result = run_python(code)

@@ -6,7 +6,8 @@ import scipy.linalg
 
 from edgekd.errors import InputError
 from edgekd.libraries import transformers
-from edgekd.metrics.fid import fd, frechet_distance, kid, statistics
+from edgekd.metrics.fid import fd, frechet_distance, statistics
+from edgekd.metrics.kid import kid
 
 # torch-fidelity needs a torchvision that may only import once the guard above ran.
 assert transformers.__version__

@@ -15,6 +15,7 @@ CORE |= {
     "file_record",
     "parts",
     "folders",
+    "model_card",
     "run_folder",
     "progress",
     "recipe",
@@ -50,7 +51,7 @@ def test_no_downstream_import(package):
 
 def test_every_package_has_a_place():
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert packages == set(ORDER) | {"starter", "runtime", "cli", "jobs"}
+    assert packages == set(ORDER) | {"starter", "runtime", "serve", "cli", "jobs"}
 
 
 def test_runtime_imports_only_itself_and_what_needs_nothing():
@@ -63,6 +64,12 @@ def test_runtime_imports_only_itself_and_what_needs_nothing():
             names = [node.module] if isinstance(node, ast.ImportFrom) else node.names
             tops = {str(getattr(name, "name", name)).split(".")[0] for name in names}
             assert tops <= light, path
+
+
+def test_serve_imports_only_itself_and_the_runtime():
+    """It is in the distribution for devices."""
+    for path in sorted((ROOT / "serve").rglob("*.py")):
+        assert imported(path) <= {"errors", "reading", "runtime", "serve", "__version__"}, path
 
 
 def test_core_imports_only_core():

@@ -17,7 +17,7 @@ def test_a_shipped_name_and_a_file_are_found(tmp_path):
     ("kind", "option", "said"),
     [
         ("configs", None, "`--config` must name a YAML file or one of .*starter"),
-        ("benchmarks", None, "`--suite` must name a YAML file or one of"),
+        ("benchmarks", None, "`SUITE` must name a YAML file or one of"),
         ("benchmarks", "SUITE", "`SUITE` must name a YAML file or one of"),
     ],
 )

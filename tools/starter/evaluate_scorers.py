@@ -19,7 +19,8 @@ from PIL import Image, ImageFilter
 
 from edgekd.errors import InputError
 from edgekd.files import write_text
-from edgekd.metrics.clip_score import Scorer, clip_score, normalise, retrieval
+from edgekd.metrics.caption_fit import clip_score, normalise, retrieval
+from edgekd.metrics.extractors.scorer import Scorer
 from edgekd.metrics.features import FeatureExtractor, FloatArray, Pixels
 from edgekd.metrics.fid import fd
 from edgekd.resources import STARTER
@@ -156,8 +157,8 @@ def scorer_figures(corpus: Corpus, colors: dict[str, str]) -> str:
     for kind, name in (("image", "unseen images of known labels"), ("group", "unseen labels")):
         data = held_out(corpus, kind)
         images, texts = scorer.image_embeddings(data.images), scorer.text_embeddings(data.captions)
-        to_text, to_image = retrieval(images, texts), retrieval(texts, images)
-        shares = [to_text["r1"], to_text["r5"], to_image["r1"], to_image["r5"]]
+        both = (retrieval(images, texts), retrieval(texts, images))
+        shares = [float(hits[rank].mean()) for hits in both for rank in ("r1", "r5")]
         shares.append(style_accuracy(scorer, data, images, styles))
         shares.append(background_accuracy(scorer, data, colors))
         auc = separation(images, texts, data.subjects)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageColor, ImageFilter
 
 from edgekd.files import hash_file, hash_value
-from edgekd.metrics.clip_score import thumbnails
+from edgekd.metrics.extractors.scorer import thumbnails
 from edgekd.metrics.features import FEATURES_ONNX, FeatureExtractor, FloatArray, Pixels
 from edgekd.progress import Progress
 from edgekd.teach.data import (
@@ -49,7 +49,7 @@ class Renderings:
 def image_inputs(
     extractor: FeatureExtractor, images: Sequence[Pixels], thumbnail: int
 ) -> FloatArray:
-    """[N,I]: what `edgekd.metrics.clip_score.Scorer` feeds to the image tower."""
+    """[N,I]: what `edgekd.metrics.extractors.scorer.Scorer` feeds to the image tower."""
     return np.concatenate([*extractor.extract(images), thumbnails(images, thumbnail)], axis=1)
 
 

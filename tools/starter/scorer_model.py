@@ -1,4 +1,6 @@
-"""The starter scorer's two towers, for training; `edgekd.metrics.clip_score` runs their exports.
+"""The starter scorer's two towers, for training.
+
+`edgekd.metrics.extractors.scorer` runs their exports.
 
 A dual encoder as CLIP is (Radford et al., 2021, arXiv:2103.00020), on a frozen image trunk.
 

@@ -1,7 +1,7 @@
 """Train the starter's scorer: `python -m tools.starter.train_scorer [--config RECIPE]`.
 
 Learns on the train side of the split only (`edgekd.data.split.holdout`). Writes the folder that
-`edgekd.metrics.clip_score.Scorer` loads: `image.onnx`, `text.onnx` (fp16 weights),
+`edgekd.metrics.extractors.scorer.Scorer` loads: `image.onnx`, `text.onnx` (fp16 weights),
 `tokenizer.json` and `config.json`. The frozen trunk's outputs are kept in `--work`; a killed run
 continues from them. The same recipe gives the same scorer on the same machine and versions.
 """
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from edgekd.errors import GateError
 from edgekd.files import write_json
 from edgekd.folders import atomic_folder
-from edgekd.metrics.clip_score import SCORER_FOLDER
+from edgekd.metrics.extractors.scorer import SCORER_FOLDER
 from edgekd.metrics.features import open_session
 from edgekd.progress import Progress, console
 from edgekd.teach.data import load_corpus

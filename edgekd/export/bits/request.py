@@ -13,7 +13,7 @@ from edgekd.errors import InputError
 from edgekd.export.bits.apply import storages
 from edgekd.export.bits.auto import Bounds, choose_bits
 from edgekd.export.bits.choices import MeasuredPipeline
-from edgekd.export.bits.recipe import QuantizationRecipe, RecipeSource, load_quantization
+from edgekd.export.bits.recipe import QuantizationRecipe, RecipeSource
 from edgekd.export.checks import check_capabilities
 from edgekd.export.lora import check_loras, fuse_loras
 from edgekd.export.manifest import trace_origin
@@ -73,31 +73,29 @@ def recipe_file(recipe: str, target: str) -> Path:
     )
 
 
-def quantization_recipe(
-    quantize: Quantize,
-    target: str,
-    exporter: Exporter,
-    pipeline_path: Path,
-    out: Path,
-    options: ExportOptions,
-    progress: Progress,
-) -> QuantizationRecipe:
-    """The recipe to export with.
+@dataclass(frozen=True)
+class PlannedExport:
+    """An export whose bits are to be chosen: what of, with what, and where it will be."""
 
-    `auto` keeps its measurements in `<out>-sensitivity/`, beside the export that is not there yet:
-    a run that was killed resumes, and another --max-drop measures little.
+    exporter: Exporter
+    pipeline_path: Path
+    out: Path
+    options: ExportOptions
 
-    Args:
-        target: its name, for recipes that ship with it.
+
+def choose_recipe(export: PlannedExport, bounds: Bounds, progress: Progress) -> QuantizationRecipe:
+    """The recipe of `auto`: the pipeline is measured, and bits are chosen.
+
+    The measurements stay in `<out>-sensitivity/`, beside the export that is not there yet: a run
+    that was killed resumes, and another --max-drop measures little.
 
     Raises:
-        InputError: no such recipe, or a runtime that does not store bits per weight.
+        InputError: a runtime that does not store bits per weight.
         GateError: no choice of bits does what is asked.
     """
-    (storage, *_) = storages(exporter).weight_storages
-    if quantize.recipe != AUTO:
-        return load_quantization(recipe_file(quantize.recipe, target))
-    _check_early(exporter, pipeline_path, out, options)
+    pipeline_path, out, options = export.pipeline_path, export.out, export.options
+    (storage, *_) = storages(export.exporter).weight_storages
+    _check_early(export)
     with _pipeline(pipeline_path, options) as pipeline:
         origin = trace_origin(pipeline_path, options.loras, type(pipeline).__name__)
         measured_pipeline = MeasuredPipeline(
@@ -107,7 +105,7 @@ def quantization_recipe(
             parity_session(options.prompts, options.generation),
         )
         cache_folder = out.with_name(f"{out.name}-sensitivity")
-        recipe = choose_bits(measured_pipeline, quantize.bounds(), cache_folder, progress)
+        recipe = choose_bits(measured_pipeline, bounds, cache_folder, progress)
     gc.collect()  # the export starts with its own copy of the weights
     measured = recipe.measured
     assert measured is not None
@@ -125,16 +123,14 @@ def quantization_recipe(
     return recipe
 
 
-def _check_early(
-    exporter: Exporter, pipeline_path: Path, out: Path, options: ExportOptions
-) -> None:
+def _check_early(export: PlannedExport) -> None:
     """What the export would refuse after minutes of measurements."""
     from edgekd.diffusion.load import load_pipeline
 
-    check_replaceable(out)
-    check_writable(out)
-    check_capabilities(exporter, load_pipeline(pipeline_path, only=()), None)
-    check_loras(options.loras)
+    check_replaceable(export.out)
+    check_writable(export.out)
+    check_capabilities(export.exporter, load_pipeline(export.pipeline_path, only=()), None)
+    check_loras(export.options.loras)
 
 
 @contextmanager

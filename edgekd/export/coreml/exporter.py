@@ -19,6 +19,7 @@ from edgekd.export.bits.apply import MIXED
 from edgekd.export.bits.storage import PartBits
 from edgekd.export.capture import Capture
 from edgekd.export.checks import find_precision
+from edgekd.export.coreml import arithmetic as rounding
 from edgekd.export.coreml.activations import calibrate, rounded_inputs
 from edgekd.export.coreml.bits import COREML_STORAGE, compress_bits
 from edgekd.export.coreml.compress import compress
@@ -30,6 +31,7 @@ from edgekd.export.coreml.pipeline import load_coreml_pipeline
 from edgekd.export.coreml.precisions import PRECISIONS, CoreMlPrecision
 from edgekd.export.job import export_pipeline
 from edgekd.export.protocol import Conversion, Facts, Floors
+from edgekd.export.simulate import Arithmetic
 from edgekd.runtime.coreml_backend import COREML
 from edgekd.runtime.coreml_layout import PACKAGES, Layout
 
@@ -94,6 +96,14 @@ class CoreMlExporter:
 
     def floors(self, precision: str) -> Floors:
         return PRECISIONS[precision].floors
+
+    def arithmetic(self, precision: str, component: str) -> Arithmetic | None:
+        """See `edgekd.export.simulate.Simulates`."""
+        return rounding.arithmetic(precision, component)
+
+    def deployed_arithmetic(self, precision: str, component: str) -> Arithmetic | None:
+        """The same: nothing else is deployed."""
+        return rounding.arithmetic(precision, component)
 
     def facts(self) -> Facts:
         return {"compile": f"sh {COMPILE_SCRIPT}", "packages": PACKAGES}

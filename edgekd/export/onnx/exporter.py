@@ -24,6 +24,7 @@ from edgekd.export.checks import find_precision
 from edgekd.export.job import export_pipeline
 from edgekd.export.large import is_large
 from edgekd.export.manifest import Tuning
+from edgekd.export.onnx import arithmetic as rounding
 from edgekd.export.onnx.bits import ONNX_STORAGE, store_bits
 from edgekd.export.onnx.graph import OPSET, copy_model, save_model, write_onnx
 from edgekd.export.onnx.mobile import to_ort_format
@@ -39,6 +40,7 @@ from edgekd.export.onnx.tune import tune
 from edgekd.export.onnx.turns import load_onnx_in_turns
 from edgekd.export.protocol import Conversion, Facts, Floors
 from edgekd.export.record import Recording
+from edgekd.export.simulate import Arithmetic
 from edgekd.files import write_json
 from edgekd.runtime.onnx_backend import ONNX
 
@@ -64,6 +66,10 @@ class OnnxExporter:
         "TCDScheduler",
         "UniPCMultistepScheduler",
     )
+    loading = """from optimum.onnxruntime import ORTDiffusionPipeline
+
+pipeline = ORTDiffusionPipeline.from_pretrained("FOLDER")
+pipeline(prompt).images[0].save("picture.png")"""
     dynamic_shapes = True
     weight_storages = (ONNX_STORAGE,)
     from_files = precisions[1:]
@@ -111,6 +117,14 @@ class OnnxExporter:
 
     def floors(self, precision: str) -> Floors:
         return MIXED_FLOORS if precision == MIXED else PRECISIONS[precision].floors
+
+    def arithmetic(self, precision: str, component: str) -> Arithmetic | None:
+        """See `edgekd.export.simulate.Simulates`."""
+        return rounding.arithmetic(precision, component)
+
+    def deployed_arithmetic(self, precision: str, component: str) -> Arithmetic | None:
+        """The same: nothing else is deployed."""
+        return rounding.arithmetic(precision, component)
 
     def facts(self) -> Facts:
         return {"opset": OPSET}

@@ -22,6 +22,7 @@ from edgekd.export.bits.weights import captured_model
 from edgekd.export.checks import find_precision
 from edgekd.export.job import export_pipeline
 from edgekd.export.manifest import Tuning
+from edgekd.export.openvino import arithmetic as rounding
 from edgekd.export.openvino.bits import OPENVINO_STORAGE, store_bits
 from edgekd.export.openvino.graph import read_model, save_model, to_openvino
 from edgekd.export.openvino.libraries import quiet
@@ -37,6 +38,7 @@ from edgekd.export.openvino.precisions import PRECISIONS
 from edgekd.export.openvino.tokenizer import convert_tokenizers
 from edgekd.export.openvino.tune import tune
 from edgekd.export.protocol import Conversion, Facts, Floors
+from edgekd.export.simulate import Arithmetic
 from edgekd.files import write_json
 from edgekd.runtime.openvino_backend import OPENVINO
 
@@ -56,6 +58,10 @@ class OpenVinoExporter:
         "LCMScheduler",
         "PNDMScheduler",
     )
+    loading = """from optimum.intel import OVDiffusionPipeline
+
+pipeline = OVDiffusionPipeline.from_pretrained("FOLDER")
+pipeline(prompt).images[0].save("picture.png")"""
     dynamic_shapes = True
     weight_storages = (OPENVINO_STORAGE,)
     from_files = precisions[1:]
@@ -109,6 +115,14 @@ class OpenVinoExporter:
 
     def floors(self, precision: str) -> Floors:
         return MIXED_FLOORS if precision == MIXED else PRECISIONS[precision].floors
+
+    def arithmetic(self, precision: str, component: str) -> Arithmetic | None:
+        """See `edgekd.export.simulate.Simulates`."""
+        return rounding.arithmetic(precision, component)
+
+    def deployed_arithmetic(self, precision: str, component: str) -> Arithmetic | None:
+        """See `edgekd.export.simulate.Simulates`."""
+        return rounding.deployed_arithmetic(precision, component)
 
     def facts(self) -> Facts:
         return {}

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.metrics.clip_score import normalise
+from edgekd.metrics.caption_fit import normalise
 from edgekd.metrics.features import FloatArray, resize
 from edgekd.teach.data import WHITE, Placement, Subject, render
 from edgekd.teach.evaluation.autoencoder import Autoencoder

@@ -11,7 +11,7 @@ import numpy as np
 from edgekd.benchmark.cache import Cache
 from edgekd.errors import GateError
 from edgekd.files import hash_tree
-from edgekd.metrics.clip_score import Scorer
+from edgekd.metrics.extractors.scorer import Scorer
 from edgekd.metrics.features import FeatureExtractor, FloatArray
 from edgekd.resources import STARTER
 from edgekd.teach.evaluation.images import Images, cached_arrays

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.metrics.clip_score import Scorer, clip_score, recall
+from edgekd.metrics.caption_fit import clip_score, recall
+from edgekd.metrics.extractors.scorer import Scorer
 from edgekd.metrics.features import FloatArray
-from edgekd.metrics.fid import fd, kid
+from edgekd.metrics.fid import fd
+from edgekd.metrics.kid import kid
 from edgekd.teach.data import WHITE
 from edgekd.teach.evaluation.extractor import ImageExtractor, ImageFeatures
 from edgekd.teach.evaluation.images import Images

@@ -22,7 +22,8 @@ from edgekd.diffusion.validate import TeacherInfo, inspect_folder
 from edgekd.errors import InputError
 from edgekd.files import write_json
 from edgekd.measure.environment import environment
-from edgekd.metrics.fid import fd_name, kid_name
+from edgekd.metrics.fid import fd_name
+from edgekd.metrics.kid import kid_name
 from edgekd.progress import Progress
 from edgekd.run_folder import check_place, open_run
 from edgekd.teach.data import WHITE, Corpus, load_corpus

@@ -1,28 +1,31 @@
 """A whole benchmark of two tiny torch rows, drawn, timed and weighed by real processes."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from fixtures import pickscore
 
 from edgekd.artifacts import BenchmarkReport, PreparedData
 from edgekd.benchmark.cases import Case
+from edgekd.benchmark.extract import ShippedRows
 from edgekd.benchmark.run import MatrixRequest, benchmark
-from edgekd.benchmark.suite import Suite
+from edgekd.benchmark.suite import Suite, WeightsSection
 from edgekd.benchmark.workers import read_images
-from edgekd.data.prepare import prepare
 from edgekd.errors import GateError, InputError
 from edgekd.folders import finished
 from edgekd.jobs.gates import check_gates, gates
 from edgekd.jobs.summary import summary_lines
+from edgekd.metrics.caption_fit import normalise, side_by_side
+from edgekd.metrics.extractors.clip import ClipExtractor
 from edgekd.processes.child import Child
 from edgekd.processes.pool import Pool
 from edgekd.progress import Silent
-from edgekd.recipe import DataSection, FilterSection, Recipe, RowGeneration, SplitSection
+from edgekd.recipe import Recipe, RowGeneration
 from edgekd.recipe_distill import DistillSection
 from edgekd.report.schema import Report, Row, read_report
 from edgekd.target import load_target
@@ -47,29 +50,10 @@ class ToyExtractors:
     def __init__(self, key: str = "toy") -> None:
         self.key = key
 
-    def features(self, images: Any) -> Any:
-        return images.mean(axis=(1, 2)).astype(np.float32)
-
-    def scores(self, images: Any, captions: Any) -> Any:
-        return images.std(axis=(1, 2, 3)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> PreparedData:
-    source = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(0)
-    for index in range(30):
-        pixels = random.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(source / f"{index}.png")
-        (source / f"{index}.txt").write_text(f"thing {index} <b>")
-    section = DataSection(
-        sources=[str(source)],
-        resolution=32,
-        workers=1,
-        filters=FilterSection(duplicate_distance=-1),
-        split=SplitSection(group_fraction=0.3, image_fraction=0.4),
-    )
-    return prepare(section, tmp_path_factory.mktemp("prepared") / "data", Silent())
+    def __call__(self, images: Any, captions: Any) -> ShippedRows:
+        features = images.mean(axis=(1, 2)).astype(np.float32)
+        grey = np.ones((len(captions), 3), np.float32)
+        return ShippedRows(features, side_by_side(normalise(features), normalise(grey)))
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +125,7 @@ def test_headline_has_the_names_of_the_main_job(content):
 
 def test_equal_cases_draw_equal_pictures_from_equal_noise(content):
     twin, teacher = row_of(content, "twin"), row_of(content, "teacher")
-    assert twin.to_teacher.psnr_db == 100
+    assert (twin.to_teacher.psnr_db, twin.to_teacher.ssim) == (100, pytest.approx(1))
     assert teacher.to_teacher is teacher.to_student is None
     assert scores_of(content, "twin") == scores_of(content, "teacher")
     assert content.metrics.ratios["fd"] == 1
@@ -169,6 +153,16 @@ def test_memory_is_that_of_a_process_that_loaded_the_row(content, shallow_teache
     # torch and diffusers alone need hundreds of MB; the tiny models some more.
     assert memory.baseline_bytes > 100 * 2**20
     assert memory.above_baseline_bytes > 2**20
+    assert memory.baseline_bytes <= memory.loaded_bytes <= memory.peak_bytes
+
+
+def test_cold_start_energy_and_contention_reach_the_report(content):
+    for name in ("teacher", "twin"):
+        row = row_of(content, name)
+        assert row.start.total_ms == sum(row.start.samples_ms) > row.start.process_ms > 0
+        assert row.energy.source
+        assert row.speed["image"].p99_ms >= row.speed["image"].p90_ms
+    assert row_of(content, "few").start is row_of(content, "few").energy is None
 
 
 def test_what_cannot_run_here_has_facts_and_a_reason_but_no_figures(content):
@@ -185,6 +179,16 @@ def test_what_is_evaluated_has_quality_but_neither_times_nor_memory(content):
     assert scores_of(content, "evaluated") == scores_of(content, "twin")
     assert (drawn.speed, drawn.memory, drawn.value("peak_bytes")) == ({}, None, None)
     assert row_of(content, "twin").evaluated is None
+
+
+def test_students_are_looked_into_beside_the_teacher(content):
+    (found,) = content.embeddings
+    assert (found.teacher, found.student, found.samples) == ("teacher", "twin", 6)
+    assert min(one.cka for one in found.agreement) == pytest.approx(1)
+    assert set(content.nearness) == {"twin", "evaluated", "few"}
+    assert content.nearness["twin"].procrustes == pytest.approx(0)
+    points = content.projections[0].points
+    assert set(points) == {"reference images", "real", "teacher", "twin", "evaluated", "few"}
 
 
 def test_real_images_and_counts_are_stated(content, data):
@@ -233,12 +237,13 @@ def test_a_killed_drawing_goes_on_at_its_batch(report, data, cases, monkeypatch)
 
 
 BRIGHTNESS = """
+import numpy as np
 from edgekd.metrics.metric import Descriptor, Figure, Metric, of_pictures
 VALUE = Metric(
     Descriptor(name="brightness", label="Brightness", title="Mean grey", unit="levels",
                direction="higher", source="pictures", full_name="grey-n{samples}",
                places=("column", "card", "summary", "plot"), note="mean of all pixels"),
-    of_pictures(lambda pictures, _: Figure(value=float(pictures.images.mean()))),
+    of_pictures(lambda pictures, _: Figure(value=float(np.mean(list(pictures.images))))),
 )
 """
 
@@ -265,11 +270,74 @@ def test_a_metric_from_outside_is_in_every_part_of_the_report(install, report, d
         check_gates(floor, found.metrics, again.root)
 
 
+def test_a_preference_scorer_from_outside_brings_its_network(
+    install, report, data, cases, tiny_clip, monkeypatch
+):
+    """A model of PickScore's class: one file, one entry point; left out without its folder."""
+    from edgekd.libraries import transformers
+
+    install("edgekd.metrics", "pickscore", Path(pickscore.__file__).read_text())
+    monkeypatch.setenv(pickscore.VARIABLE, str(tiny_clip))
+    found = read_report(run(cases, data, report.root, "k1").json_path)
+    shown = next(one for one in found.descriptors if one.name == "pickscore")
+    assert re.fullmatch("pickscore-[0-9a-f]{8}-n6", shown.full_name)
+    figure = row_of(found, "twin").figures["pickscore"]
+    assert found.metrics.ratios["pickscore"] == 1
+    assert row_of(found, "few").to_teacher.differences["pickscore"].value != 0
+
+    path = sorted((report.root / "cache").glob("real-*"))[0]
+    image, caption = read_images(path)[0], found.prompts[0]
+    model = transformers.CLIPModel.from_pretrained(tiny_clip).eval()
+    processor = transformers.CLIPProcessor.from_pretrained(tiny_clip)
+    inputs = processor(text=[caption], images=[image], truncation=True, return_tensors="pt")
+    expected = model(**inputs).logits_per_image.detach().item()
+    assert found.real["pickscore"].samples[0] == pytest.approx(expected, rel=1e-4)
+    assert figure.low <= figure.value <= figure.high
+
+    monkeypatch.delenv(pickscore.VARIABLE)
+    without = read_report(run(cases, data, report.root, "k1").json_path)
+    assert "pickscore" not in {one.name for one in without.descriptors}
+
+
+def test_metrics_of_given_weights_are_in_the_report(report, data, cases, tiny_clip, monkeypatch):
+    """The suite names a CLIP: its metrics appear under its hash, and are taken from the cache when
+    the benchmark runs again."""
+    suite = SUITE.model_copy(update={"weights": WeightsSection(clip=tiny_clip)})
+    request = MatrixRequest(suite, tuple(cases), data, "k6")
+    found = read_report(benchmark(request, report.root, Silent(), ToyExtractors()).json_path)
+    names = {one.name: one.full_name for one in found.descriptors}
+    assert re.fullmatch(r"CLIP-score-clip-bicubic32-[0-9a-f]{8}-n6", names["clip_score"])
+    for name in ("clip_score", "cmmd", "clip_retrieval_r1"):
+        assert row_of(found, "twin").figures[name] == row_of(found, "teacher").figures[name]
+        assert found.real[name] is not None
+    assert row_of(found, "few").value("cmmd") != row_of(found, "twin").value("cmmd")
+    assert not {"fid", "fd_dinov2"} & set(names)
+    monkeypatch.setattr(ClipExtractor, "__call__", None)
+    again = benchmark(replace(request, key="k7"), report.root, Silent(), ToyExtractors())
+    assert read_report(again.json_path).rows == found.rows
+
+
+def test_no_more_than_a_batch_of_pictures_is_held(report, data, cases, monkeypatch):
+    sizes = []
+
+    class Counting(ToyExtractors):
+        def __call__(self, images, captions):
+            sizes.append(len(images))
+            assert len(images) == len(captions)
+            return super().__call__(images, captions)
+
+    run(cases, data, report.root, "k8", extractors=Counting(key="counting"))
+    drawn = [4, 2]  # six pictures by batches of four
+    assert sizes[-2:] == drawn
+    assert max(sizes) <= 64
+
+
 def test_features_that_are_nan_fail_and_leave_nothing_that_looks_finished(
     report, data, cases, monkeypatch
 ):
     extractors = ToyExtractors(key="broken")
-    monkeypatch.setattr(extractors, "features", lambda images: np.full((len(images), 3), np.nan))
+    nothing = np.full((64, 3), np.nan, np.float32)
+    monkeypatch.setattr(ToyExtractors, "__call__", lambda *_: ShippedRows(nothing, nothing))
     with pytest.raises(GateError, match="every image feature must be finite"):
         run(cases, data, report.root, "k5", extractors=extractors)
     assert not (report.root / "artifact.json").exists()

@@ -14,7 +14,6 @@ from edgekd.export.keys import usable_base
 from edgekd.export.manifest import (
     Origin,
     content_hash,
-    find_licence,
     read_manifest,
     scheduler_warning,
     source_hash,
@@ -34,10 +33,10 @@ ELSEWHERE = Origin(hash="0" * 64, licence=None, loras=[], pipeline="StableDiffus
 
 
 @pytest.fixture(scope="module")
-def trajectory(shallow_teacher) -> Trajectory:
+def trajectory(tiny_teacher) -> Trajectory:
     from edgekd.diffusion.load import load_pipeline
 
-    return record_for_parity(load_pipeline(shallow_teacher), ["cat"], GENERATION)
+    return record_for_parity(load_pipeline(tiny_teacher), ["cat"], GENERATION)
 
 
 def _export(source: Path, out: Path, trajectory: Trajectory, **options: Any) -> Any:
@@ -51,9 +50,9 @@ def _export(source: Path, out: Path, trajectory: Trajectory, **options: Any) -> 
 
 
 @pytest.fixture(scope="module")
-def exported(shallow_teacher, trajectory, tmp_path_factory) -> Path:
+def exported(tiny_teacher, trajectory, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("export") / "fp32"
-    _export(shallow_teacher, out, trajectory, schedulers=("LCMScheduler",))
+    _export(tiny_teacher, out, trajectory, schedulers=("LCMScheduler",))
     return out
 
 
@@ -66,10 +65,10 @@ def test_layout_is_the_one_that_optimum_loads(exported):
     assert not [name for name in files if name.endswith((".safetensors", ".tmp"))]
 
 
-def test_children_write_the_same_files(exported, shallow_teacher, trajectory, tmp_path):
+def test_children_write_the_same_files(exported, tiny_teacher, trajectory, tmp_path):
     """A memory limit puts each step into a process of its own."""
     out = tmp_path / "out"
-    _export(shallow_teacher, out, trajectory, memory_limit_bytes=10**11)
+    _export(tiny_teacher, out, trajectory, memory_limit_bytes=10**11)
     assert content_hash(out) == content_hash(exported)
     here, apart = (read_manifest(path).memory for path in (exported, out))
     assert not here.isolated
@@ -113,40 +112,40 @@ def test_manifest_tells_clients_what_to_use(exported):
     assert "onnxruntime" in manifest.components["unet"].parity.executed_by
 
 
-def test_no_file_names_the_machine(exported, shallow_teacher):
+def test_no_file_names_the_machine(exported, tiny_teacher):
     for path in exported.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
-            assert str(shallow_teacher.parent).encode() not in content, path
+            assert str(tiny_teacher.parent).encode() not in content, path
             assert str(exported.parent).encode() not in content, path
 
 
-def test_full_disk_is_one_clear_line(tmp_path, shallow_teacher, trajectory, monkeypatch):
+def test_full_disk_is_one_clear_line(tmp_path, tiny_teacher, trajectory, monkeypatch):
     def full(captured, path):
         path.write_bytes(b"some of it")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(onnx_module, "write_onnx", full)
     with pytest.raises(InputError, match="No space left on device") as failure:
-        _export(shallow_teacher, tmp_path / "out", trajectory)
+        _export(tiny_teacher, tmp_path / "out", trajectory)
     assert "\n" not in str(failure.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_disk_that_is_too_small_is_seen_before_the_work(tmp_path, shallow_teacher, monkeypatch):
+def test_disk_that_is_too_small_is_seen_before_the_work(tmp_path, tiny_teacher, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=3_000_000))
     monkeypatch.setattr(OnnxExporter, "convert", None)  # must not get this far
     with pytest.raises(InputError, match=r"must have \d\d MB free, but got 3 MB"):
         OnnxExporter().export(
-            shallow_teacher, tmp_path / "out", "fp32", Silent(), ExportOptions(("cat",))
+            tiny_teacher, tmp_path / "out", "fp32", Silent(), ExportOptions(("cat",))
         )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_with_other_things_is_never_replaced(tmp_path, shallow_teacher, trajectory):
+def test_a_folder_with_other_things_is_never_replaced(tmp_path, tiny_teacher, trajectory):
     (tmp_path / "holiday.txt").write_text("sun", encoding="utf-8")
     with pytest.raises(InputError, match="--out"):
-        _export(shallow_teacher, tmp_path, trajectory)
+        _export(tiny_teacher, tmp_path, trajectory)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.txt"]
 
 
@@ -154,42 +153,27 @@ def test_a_folder_with_other_things_is_never_replaced(tmp_path, shallow_teacher,
     "change", [{"source": ELSEWHERE}, {"precision": "int8"}, {"versions": {"torch": "1.0"}}]
 )
 def test_base_of_another_source_precision_or_version_is_not_used(
-    tmp_path, shallow_teacher, exported, change
+    tmp_path, tiny_teacher, exported, change
 ):
-    source = source_hash(shallow_teacher)
+    source = source_hash(tiny_teacher)
     assert usable_base(OnnxExporter(), exported, source) == exported
     manifest = read_manifest(exported)
     write_manifest(tmp_path, manifest.model_copy(update=change))
     assert usable_base(OnnxExporter(), tmp_path, source) is None
 
 
-def test_nan_from_torch_is_no_export(tmp_path, shallow_teacher, trajectory):
+def test_nan_from_torch_is_no_export(tmp_path, tiny_teacher, trajectory):
     broken = trajectory.recordings["vae_decoder"][0]
     outputs = {"sample": np.full_like(broken.outputs["sample"], np.nan)}
     recordings = {**trajectory.recordings, "vae_decoder": [type(broken)(broken.inputs, outputs)]}
     spoiled = replace(trajectory, recordings=recordings)
     with pytest.raises(GateError, match="component=vae_decoder"):
-        _export(shallow_teacher, tmp_path / "out", spoiled)
+        _export(tiny_teacher, tmp_path / "out", spoiled)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_scheduler_that_clients_know_needs_no_warning():
     assert scheduler_warning("DDIMScheduler", ("DDIMScheduler",)) is None
-
-
-@pytest.mark.parametrize(
-    ("files", "licence"),
-    [
-        ({"README.md": "---\nlicense: apache-2.0\ntags: [a]\n---\n# Model\n"}, "apache-2.0"),
-        ({"README.md": "# Model\n", "LICENSE": "text"}, "see LICENSE of the source"),
-        ({"README.md": "---\n[\n---\n"}, None),
-        ({}, None),
-    ],
-)
-def test_licence_comes_from_card_or_file(tmp_path, files, licence):
-    for name, text in files.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    assert find_licence(tmp_path) == licence
 
 
 @pytest.mark.parametrize("missing", ["model_index.json", "unet/model.onnx"])

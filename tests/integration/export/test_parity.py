@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from edgekd.errors import GateError
 from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.parity import (
+    ComponentGate,
     PictureParity,
     check_component,
     check_pictures,
@@ -61,7 +62,9 @@ def _check(folder: Path, precision: str, trajectory: Trajectory) -> PictureParit
     floors = exporter.floors(precision)
     for name in trajectory.recordings:
         runner = open_component(exporter, folder, name)
-        check_component(name, precision, runner, trajectory.calls(name), floors.component(name))
+        check_component(
+            ComponentGate(name, precision, floors.component(name)), runner, trajectory.calls(name)
+        )
     drawer = load_for_parity(exporter, folder)
     return check_pictures(drawer, precision, trajectory, floors.picture)
 

@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from edgekd.artifacts import ExportedPipeline
+from edgekd.errors import GateError
 from edgekd.export import stage
 from edgekd.export.protocol import ExportOptions, Generation
-from edgekd.export.stage import ExportPlan, export_all
+from edgekd.export.stage import ExportPlan, export_all, export_each
 from edgekd.file_record import finish
 from edgekd.folders import atomic_folder
 from edgekd.progress import Silent
@@ -88,3 +91,23 @@ def test_a_damaged_export_is_made_again_and_the_old_one_set_aside(tmp_path, shal
         assert (exported["fp32"].path / "unet" / "model.onnx").stat().st_size > 1000
     names = ["fp32", "fp32.set-aside-1", "fp32.set-aside-2"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_a_failed_precision_stops_no_other(tmp_path, tiny_teacher, monkeypatch):
+    class Failing(FakeExporter):
+        def export(self, pipeline_path, out, precision, progress, options):
+            if precision == "fp32":
+                raise GateError("parity must hold", "3 dB")
+            return super().export(pipeline_path, out, precision, progress, options)
+
+    exporter = Failing()
+    monkeypatch.setattr(stage, "get_exporter", lambda name: exporter)
+    monkeypatch.setattr(stage, "record_trajectory", lambda *_: object())
+    plan = ExportPlan(_target(), ExportSection(), ["red apple"], GENERATION)
+    asked = (tiny_teacher, plan, tmp_path, "key", Silent())
+    made = dict(export_each(*asked))
+    assert "3 dB" in str(made["fp32"])
+    assert made["int8"].path == tmp_path / "int8"
+    assert exporter.calls[0][1].base is None
+    with pytest.raises(GateError, match="3 dB"):
+        export_all(*asked)

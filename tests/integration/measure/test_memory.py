@@ -17,6 +17,9 @@ def allocate(mib):
     del array
     return "done"
 
+def allocate_half(mib):
+    allocate(mib // 2)
+
 def preload(mib):
     global ballast
     ballast = np.ones(mib * 1024 * 128)
@@ -30,11 +33,13 @@ def child() -> Iterator[Child]:
 
 
 def test_a_known_allocation_is_measured_after_it_was_freed(child, entries):
-    found = child.call(measured, entries.allocate, 200)
+    found = child.call(measured, entries.allocate, 200, None, entries.allocate_half)
     assert found.result == "done"
     # 200 MiB are touched. The kernel's counters lag by some pages per core, hence 1 MiB less;
     # the interpreter itself adds a little.
     assert 199 * MIB <= found.memory.above_baseline_bytes < 220 * MIB
+    assert 99 * MIB <= found.memory.loaded_bytes - found.memory.baseline_bytes < 120 * MIB
+    assert found.memory.device_peak_bytes is None
     assert found.memory.to_dict()["above_baseline_bytes"] == found.memory.above_baseline_bytes
 
 

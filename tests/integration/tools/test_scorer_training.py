@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from edgekd.metrics.clip_score import Scorer
+from edgekd.metrics.extractors.scorer import Scorer
 from edgekd.progress import Silent
 from edgekd.teach.data import WHITE, Subject, load_corpus
 from tools.starter.scorer_data import Sampler, degrade, renderings, true_captions

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from edgekd.benchmark.agreement import agreement, cosine, psnr_db
+from edgekd.benchmark.agreement import agreement, cosine, pixel_agreement, psnr_db, ssim
 from edgekd.metrics.metric import Figure, Images, Pictures
 
 
@@ -12,16 +12,41 @@ def images(value: int) -> Images:
 
 
 def test_psnr_of_a_known_difference():
-    assert psnr_db(images(100), images(110)) == pytest.approx([10 * math.log10(255**2 / 100)] * 3)
+    found = pixel_agreement(images(100), images(110))
+    assert found["psnr"] == pytest.approx([10 * math.log10(255**2 / 100)] * 3)
 
 
 def test_identical_pictures_have_the_ceiling_not_infinity():
-    assert psnr_db(images(7), images(7)).tolist() == [100.0] * 3
+    found = pixel_agreement(images(7), images(7))
+    assert found["psnr"].tolist() == [100.0] * 3
+    assert found["ssim"] == pytest.approx([1.0] * 3)
 
 
 def test_psnr_does_not_wrap_around_in_8_bits():
-    assert psnr_db(images(0), images(255)) == pytest.approx([0.0] * 3)
-    assert psnr_db(images(255), images(0)) == pytest.approx([0.0] * 3)
+    black, white = images(0)[0], images(255)[0]
+    assert psnr_db(black, white) == pytest.approx(0.0)
+    assert psnr_db(white, black) == pytest.approx(0.0)
+
+
+def test_ssim_of_even_pictures_is_that_of_their_brightness():
+    """Without variance only the first factor is left."""
+    a, b = np.full((16, 16, 3), 100, np.uint8), np.full((16, 16, 3), 150, np.uint8)
+    constant = (0.01 * 255) ** 2
+    expected = (2 * 100 * 150 + constant) / (100**2 + 150**2 + constant)
+    assert ssim(a, b) == ssim(b, a) == pytest.approx(expected)
+
+
+def test_ssim_of_a_picture_and_its_negative_is_below_0():
+    noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    assert ssim(noise, noise) == pytest.approx(1)
+    assert -1 <= ssim(noise, 255 - noise) < -0.8
+
+
+@pytest.mark.parametrize("side", [32, 11, 10])
+def test_ssim_needs_no_large_picture(side):
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    brighter = np.clip(noise.astype(int) + 20, 0, 255).astype(np.uint8)
+    assert 0.8 < ssim(noise, brighter) < 1
 
 
 def test_cosine_of_zero_features_is_zero_not_nan():
@@ -39,7 +64,8 @@ def test_metrics_with_a_value_for_each_picture_are_paired():
         score = Figure(value=30 + shift, samples=[shift + value for value in (10, 20, 60)])
         return {"score": score, "fd": Figure(value=1), "none": None}
 
-    found = agreement((pictures, figures(1)), (pictures, figures(0)), "other")
+    pixels = pixel_agreement(pictures.images, pictures.images)
+    found = agreement((pictures, figures(1)), (pictures, figures(0)), "other", pixels)
     assert set(found.differences) == {"score"}
     assert (found.differences["score"].value, found.differences["score"].error) == (1, 0)
     assert (found.row, found.feature_cosine) == ("other", pytest.approx(1))

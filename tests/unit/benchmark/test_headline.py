@@ -93,6 +93,14 @@ def test_rows_that_were_not_executed_never_make_the_headline():
     assert headline([absent, *ROWS], METRICS, ("coreml", "fp16")).rows.student == "s"
 
 
+@pytest.mark.parametrize("why", ["failed", "unmeasured"])
+def test_rows_without_pictures_make_the_headline_only_where_no_others_are(why):
+    rows = [changed(row, **{why: "a reason"}) if row.precision == "fp32" else row for row in ROWS]
+    made = headline([*rows, ROWS[1]], METRICS, ("onnx", "fp32"))
+    assert (made.rows.teacher, made.rows.student) == ("to", "so8")
+    assert headline(rows[:1], METRICS, None).rows.teacher == "t"
+
+
 def test_a_row_that_was_evaluated_keeps_its_quality_and_has_no_times():
     rows = [
         without_costs(row, runtime="coreml", evaluated="no Mac")

@@ -30,8 +30,17 @@ def test_single_images_come_before_whole_groups():
 
 def test_half_of_a_small_split_stays_reference():
     prompts = choose_prompts(ROWS[:10], 64, seed=0)
-    assert len(prompts) == 5
+    assert len(prompts.keys) == len(prompts.different) == len(prompts.holdouts) == 5
     assert prompts.reference_count == 5
+
+
+def test_more_pictures_than_captions_draw_them_again_in_turn():
+    prompts = choose_prompts(ROWS[:10], 12, seed=0)
+    assert len(prompts) == 12
+    assert prompts.captions == (*prompts.different * 2, *prompts.different[:2])
+    assert set(prompts.spread(99)) == set(range(5))
+    fewer = choose_prompts(ROWS[:10], 5, seed=0)
+    assert (prompts.keys, prompts.reference_count) == (fewer.keys, fewer.reference_count)
 
 
 def test_too_few_images_are_an_input_error():

@@ -4,7 +4,15 @@ from typing import Any
 import pytest
 import yaml
 
-from edgekd.benchmark.suite import Suite, Variant, is_recipe_field, load_any_suite, load_suite
+import edgekd
+from edgekd.benchmark.suite import (
+    Suite,
+    Variant,
+    is_recipe_field,
+    json_schema,
+    load_any_suite,
+    load_suite,
+)
 from edgekd.errors import InputError
 from edgekd.jobs.forecast import distill_macs, few_step_macs
 from edgekd.reading import read_json
@@ -106,8 +114,15 @@ BAD = {
     ),
     "variant twice": (
         {"name": "s", "variants": [{"name": "kd"}, {"name": "kd"}]},
-        "variant names must differ",
+        "names of variants and models must differ",
     ),
+    "a model of a variant's name": (
+        {"name": "s", "variants": [{"name": "kd"}], "models": {"kd": "x"}},
+        "names of variants and models must differ",
+    ),
+    "a model of the teacher's name": ({"name": "s", "models": {"teacher": "x"}}, "`teacher` twice"),
+    "a model's name leaves its folder": ({"name": "s", "models": {"../x": "x"}}, "models"),
+    "another device": ({"name": "s", "devices": ["10.0.0.7"]}, "devices.0"),
     "variant sets no recipe field": (
         {"name": "s", "variants": [{"name": "kd", "set": {"distill.losses.outptu": 0}}]},
         "`distill.losses.outptu` must be a recipe field",
@@ -129,6 +144,13 @@ def test_bad_suites_are_one_clear_line(tmp_path, values, message):
         load_suite(write(tmp_path, values))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_published_schema_is_that_of_the_code():
+    published = Path(edgekd.__file__).parents[1] / "docs" / "suite.schema.json"
+    assert published.read_text(encoding="utf-8") == json_schema(), (
+        "run `python -m edgekd.benchmark.suite > docs/suite.schema.json`"
+    )
 
 
 def test_recipe_fields_are_found_at_any_depth():

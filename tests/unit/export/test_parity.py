@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 from typing import Any
 
@@ -6,12 +7,20 @@ import pytest
 
 from edgekd.errors import GateError, InputError
 from edgekd.export.onnx.exporter import OnnxExporter
-from edgekd.export.parity import EXACT_DB, check_component, check_deployed, psnr_db, snr_db
-from edgekd.export.protocol import Floor, Floors, Generation
+from edgekd.export.parity import (
+    EXACT_DB,
+    ComponentGate,
+    check_component,
+    check_deployed,
+    psnr_db,
+    snr_db,
+)
+from edgekd.export.protocol import Floor, Generation
 from edgekd.export.record import Recording
 from edgekd.export.trajectory import record_for_parity
 
 FLOOR = Floor(40.0, "because")
+GATE = ComponentGate("unet", "fp32", FLOOR)
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
 
 
@@ -35,7 +44,7 @@ class FakeRunner:
 
 def check(*results: Any, references: tuple[Any, ...] = (X,)) -> Any:
     recordings = [Recording({"x": X}, {"y": reference}, 7.0) for reference in references]
-    return check_component("unet", "fp32", FakeRunner(*results), recordings, FLOOR)
+    return check_component(GATE, FakeRunner(*results), recordings)
 
 
 def test_snr_is_ten_log_of_the_power_ratio():
@@ -101,7 +110,7 @@ def test_other_names_fail():
     runner = FakeRunner(X)
     runner.outputs = ("z",)
     with pytest.raises(GateError, match="z"):
-        check_component("unet", "fp32", runner, [Recording({"x": X}, {"y": X})], FLOOR)
+        check_component(GATE, runner, [Recording({"x": X}, {"y": X})])
 
 
 @pytest.mark.parametrize("partial", [False, True])
@@ -110,10 +119,10 @@ def test_only_a_partial_runner_may_leave_outputs_out(partial):
     runner.partial = partial
     recordings = [Recording({"x": X}, {"y": X, "unread": X}, 7.0)]
     if partial:
-        assert check_component("unet", "fp32", runner, recordings, FLOOR).snr_db == EXACT_DB
+        assert check_component(GATE, runner, recordings).snr_db == EXACT_DB
         return
     with pytest.raises(GateError, match="inputs and outputs must be"):
-        check_component("unet", "fp32", runner, recordings, FLOOR)
+        check_component(GATE, runner, recordings)
 
 
 class DeployedElsewhere:
@@ -129,22 +138,44 @@ class DeployedElsewhere:
         runner.executed_by = "fake in bf16"
         return runner
 
-    def floors(self, precision: str) -> Floors:
-        return Floors(FLOOR, FLOOR, deployed={"unet": Floor(30.0, "bf16")})
-
 
 def test_what_is_deployed_has_a_figure_of_its_own():
     recordings = [Recording({"x": X}, {"y": X}, 7.0)]
     parity = check(X)
-    args: Any = (Path(), recordings, "unet", "fp32")
+    gate = ComponentGate("unet", "fp32 as deployed", Floor(30.0, "bf16"))
     exporter: Any = DeployedElsewhere(1e-2)
-    deployed = check_deployed(parity, exporter, *args)
+    deployed = check_deployed(gate, parity, exporter, Path(), recordings)
     assert deployed.snr_db == parity.snr_db
     assert deployed.deployed_snr_db == pytest.approx(40, abs=0.1)
     assert (deployed.deployed_floor_db, deployed.deployed_executed_by) == (30.0, "fake in bf16")
+    exporter = DeployedElsewhere(1e-1)
     with pytest.raises(GateError, match=r"fp32 as deployed must be at least floor_db=30"):
-        check_deployed(parity, DeployedElsewhere(1e-1), *args)  # type: ignore[arg-type]
-    assert check_deployed(parity, OnnxExporter(), *args) is parity
+        check_deployed(gate, parity, exporter, Path(), recordings)
+    assert check_deployed(gate, parity, OnnxExporter(), Path(), recordings) is parity
+
+
+@pytest.mark.parametrize(("own", "passes"), [(29.0, True), (31.0, False), (None, False)])
+def test_a_part_below_the_floor_is_held_against_its_own(own, passes):
+    asked = []
+
+    def floor() -> Floor | None:
+        asked.append(own)
+        return None if own is None else Floor(own, "torch keeps no more")
+
+    gate = ComponentGate("unet", "int8", FLOOR, floor)
+    assert gate.hold(40.0) is FLOOR
+    assert not asked  # it is dear to know
+    if passes:
+        assert gate.hold(30.0) == Floor(29.0, "torch keeps no more")
+    else:
+        with pytest.raises(GateError, match=r"at least floor_db=40.*snr_db=30\.00"):
+            gate.hold(30.0)
+
+
+def test_no_floor_of_its_own_saves_what_is_not_a_number():
+    gate = ComponentGate("unet", "int8", FLOOR, lambda: Floor(-200.0, "anything"))
+    with pytest.raises(GateError, match="snr_db=nan"):
+        gate.hold(math.nan)
 
 
 def test_no_prompts_are_refused():

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from edgekd.errors import GateError, InputError
-from edgekd.jobs.gates import check_gates, gates
+from edgekd.jobs.gates import check_gates, check_rows, gates
 from edgekd.metrics.registry import load_metrics
 from edgekd.recipe import Recipe
 from edgekd.recipe_distill import DistillSection
@@ -55,3 +55,10 @@ def test_what_is_not_fails(floor, budgets, said):
 def test_a_bound_on_what_is_no_metric_is_refused(floor, budgets):
     with pytest.raises(InputError, match=r"takes .*fd.* unknown key"):
         check(floor, budgets)
+
+
+def test_failed_rows_are_told_with_their_reasons():
+    check_rows({}, Path("report"))
+    with pytest.raises(GateError, match="`a`: parity; `b`: killed") as error:
+        check_rows({"a": "parity", "b": "killed"}, Path("report"))
+    assert error.value.exit_code == 3

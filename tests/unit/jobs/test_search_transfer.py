@@ -2,7 +2,8 @@
 
 import pytest
 
-from edgekd.benchmark.suite import TransferSuite, load_any_suite
+from edgekd.benchmark.search_suites import TransferSuite
+from edgekd.benchmark.suite import load_any_suite
 from edgekd.errors import InputError
 from edgekd.jobs.search_transfer import Transfer, transfer_lines
 from edgekd.resources import find_yaml

@@ -1,30 +1,25 @@
-"""Single stages: what they call their students, and what they check before the first long one."""
+"""Single stages: what they check before the first long one."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edgekd.benchmark.options import SuiteOptions
+from edgekd.benchmark.suite import Variant
 from edgekd.errors import InputError
-from edgekd.jobs.benchmark import benchmark_run, student_names
+from edgekd.jobs.benchmark import SuiteRequest, benchmark_run, variant_plans
 from edgekd.jobs.export import ExportRequest, export_run
 from edgekd.jobs.plan import make_plan, with_sized_teacher
 from edgekd.progress import Silent
+from edgekd.reading import read_json
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.resources import data_root
+from edgekd.search.candidate import Candidate
+from edgekd.student.resolve import preset
 from edgekd.target import load_target
-
-
-def test_students_of_one_name_are_called_by_their_paths():
-    runs = [Path(f"runs/{name}/distill/student") for name in "ab"]
-    assert student_names(runs, []) == [f"student {path}" for path in runs]
-    assert student_names([Path("small"), *runs[:1]], []) == ["student small", "student student"]
-    assert student_names([Path("runs/kd-0")], ["kd-0"]) == ["student runs/kd-0"]
-    assert student_names([Path()], []) == [f"student {Path.cwd().name}"]
-
-
-def test_one_student_twice_is_refused():
-    with pytest.raises(InputError, match=r"must be another folder, but got a/\.\./b twice"):
-        student_names([Path("a/../b"), Path("b")], [])
 
 
 @pytest.fixture
@@ -50,6 +45,31 @@ def test_a_mount_point_is_refused_before_the_export(tiny_teacher, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+def run_suite(recipe: Recipe, suite: Path | str, run: Path, **options: Any) -> None:
+    asked = SuiteOptions(**options)
+    benchmark_run(SuiteRequest(recipe, str(suite), asked, run), Silent())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "needs a model to measure beside the teacher"),
+        ({"skip": ["fdd"]}, "metrics to skip must be among"),
+        ({"targets": ["onnx:fp8"]}, "precisions of target `onnx` are"),
+        ({"targets": ["none"]}, "none"),
+        ({"models": ["a=no-such-folder"]}, "no-such-folder"),
+        ({"devices": ["phone"]}, "`devices.0`: Input should be 'local'"),
+        ({"clip": Path("no-such-clip")}, "`--clip` .* must exist"),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_ends_the_suite_before_it_begins(recipe, tmp_path, options, message):
+    models = {} if not options else {"models": [f"m={recipe.teacher.path}"]}
+    with pytest.raises(InputError, match=message):
+        run_suite(recipe, "smoke", tmp_path / "run", **{**models, **options})
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_wrong_variant_ends_the_suite_before_it_begins(recipe, tmp_path):
     suite = tmp_path / "suite.yaml"
     suite.write_text(
@@ -57,5 +77,18 @@ def test_a_wrong_variant_ends_the_suite_before_it_begins(recipe, tmp_path):
         "- {name: bad, set: {student.preset: no-such-student}}\n"
     )
     with pytest.raises(InputError, match="no-such-student"):
-        benchmark_run(recipe, load_target("onnx"), str(suite), [], tmp_path / "run", Silent())
+        run_suite(recipe, suite, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_variant_may_be_a_point_of_a_front(recipe, tmp_path):
+    plan = make_plan(recipe, load_target("onnx"), tmp_path)
+    arch = preset("bk-sdm-small", read_json(plan.teacher.path / "unet" / "config.json"))
+    point = Candidate(arch=arch, decoder_width=0.5, steps=3, precision="int8")
+    point_as_read = json.loads(point.model_dump_json())
+    variant = Variant(name="front", set={"student.candidate": point_as_read})
+    suite = plan.suite.model_copy(update={"variants": [variant]})
+    made = variant_plans(replace(plan, suite=suite))["front"]
+    assert made.arch == arch
+    assert made.recipe.distill.few_step.student_steps == 3
+    assert made.recipe.distill.decoder.width == 0.5

@@ -1,9 +1,12 @@
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import pytest
 
 from edgekd.errors import InputError
-from edgekd.measure.clock import Latency, time_calls, time_interleaved
+from edgekd.measure.clock import Latency, Watch, time_calls, time_interleaved
+from edgekd.measure.waiting import Clocks
 
 
 def test_a_known_sleep_is_timed_in_milliseconds():
@@ -65,3 +68,79 @@ def test_percentiles_interpolate_linearly():
 def test_bad_counts_are_refused(warmup, runs):
     with pytest.raises(InputError, match="runs >= 1"):
         time_calls(lambda: None, warmup=warmup, runs=runs)
+
+
+@dataclass
+class Meter:
+    """Gives what `read` finds when a sample has ended."""
+
+    read: Callable[[], float]
+    source: str = "fake"
+
+    def start(self) -> Callable[[], float]:
+        return self.read
+
+
+class Machine:
+    """Clocks of a machine on which each call waits for a core as long as is told.
+
+    Attributes:
+        waits: seconds, of one call after the other; each uses one second of processor time.
+    """
+
+    def __init__(self, *waits: float) -> None:
+        self.waits = list(waits)
+        self.now = Clocks(0.0, 0.0, 0.0)
+        self.calls = 0
+
+    def call(self) -> None:
+        waited = self.waits[self.calls]
+        self.calls += 1
+        now = self.now
+        self.now = Clocks(now.wall + 1 + waited, now.processor + 1, (now.waiting or 0) + waited)
+
+    def watch(self, threads: int, repeats: int) -> Watch:
+        return Watch(threads, repeats, clocks=lambda: self.now)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_quiet_machine_is_timed_once(threads):
+    machine = Machine(0.0, 0.1, 0.0)
+    latency = time_interleaved({"a": machine.call}, 0, 3, machine.watch(threads, 2))["a"]
+    assert (machine.calls, latency.repeats, latency.busy) == (3, 0, False)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_busy_machine_is_timed_again_until_it_is_quiet(threads):
+    machine = Machine(1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 9.9)
+    latency = time_interleaved({"a": machine.call}, 0, 3, machine.watch(threads, 2))["a"]
+    assert (machine.calls, latency.repeats, latency.busy) == (6, 1, False)
+    assert len(latency.samples_ms) == 3
+
+
+def test_a_machine_that_stays_busy_is_marked():
+    machine = Machine(*[1.0] * 9)
+    latency = time_interleaved({"a": machine.call}, 0, 3, machine.watch(1, 2))["a"]
+    assert (machine.calls, latency.repeats, latency.busy) == (9, 2, True)
+    assert latency.to_dict()["busy"] is True
+
+
+def test_the_quietest_rounds_are_kept_in_their_order():
+    """By waiting, not by time: else every row would be shown faster than it is."""
+    machine = Machine(0.9, 0.3, 0.8, 0.9, 0.0, 0.1)
+    watch = replace(machine.watch(1, 1), meter=Meter(lambda: float(machine.calls)))
+    latency = time_interleaved({"a": machine.call}, 0, 3, watch)["a"]
+    assert latency.joules == (2, 5, 6)
+
+
+def test_where_waiting_cannot_be_told_nothing_is_claimed():
+    unknown = Watch(2, 3, clocks=lambda: Clocks(0.0, 0.0, None))
+    latency = time_interleaved({"a": lambda: None}, 0, 2, unknown)["a"]
+    assert (latency.repeats, latency.busy, len(latency.samples_ms)) == (0, False, 2)
+
+
+def test_energy_is_metered_around_each_sample():
+    counted = []
+    watch = Watch(meter=Meter(lambda: 2.5 * len(counted)))
+    latency = time_interleaved({"a": lambda: counted.append(1)}, 1, 2, watch)["a"]
+    assert latency.joules == (5.0, 7.5)

@@ -45,7 +45,7 @@ def test_sizes_may_differ_and_are_resized(extractor):
     assert features.dtype == np.float32
     np.testing.assert_array_equal(features[0], features[2])
     assert np.abs(features[0] - features[1]).max() > 0.1
-    assert extractor.name == f"efficientnet_lite0-r{extractor.size}"
+    assert extractor.name == f"efficientnet_lite0-bilinear{extractor.size}"
 
 
 def test_resize_is_antialiased():

@@ -24,7 +24,7 @@ def test_metrics_come_in_the_order_of_their_ranks(monkeypatch):
     [
         ([("fd", FD), ("fd", KID)], "must be unique"),
         ([("distance", FD)], "must be a Metric of that name"),
-        ([("fd", "edgekd.metrics.fd:fd")], "must be a Metric of that name"),
+        ([("fd", "edgekd.metrics.fd:distance")], "must be a Metric of that name"),
         ([], "no entry point"),
     ],
 )

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from edgekd.errors import GateError, InputError
-from edgekd.runtime.folder import Shapes
+from edgekd.runtime.conditions import open_encoders
+from edgekd.runtime.folder import Shapes, read_folder
 from edgekd.runtime.options import RuntimeOptions
+from edgekd.runtime.pipeline import Pipeline
 
 
 def test_defaults_come_from_the_folder(pipeline, parts):
@@ -124,3 +126,36 @@ def test_outputs_of_other_models(part, outputs, message, pipeline, parts):
     parts.run = lambda name, inputs: outputs if name == part else run(name, inputs)
     with pytest.raises(InputError, match=message):
         pipeline.generate(["red apple"], steps=1, guidance_scale=1.0)
+
+
+def test_all_models_can_be_loaded_before_the_first_picture(pipeline, parts):
+    pipeline.load()
+    assert parts.loaded == ["text_encoder", "unet", "vae_decoder"]
+    assert parts.calls == []
+
+
+@pytest.mark.parametrize(("sampler", "calls"), [("ddim", 3), ("heun", 5)])
+def test_each_call_of_the_unet_is_told(folder, parts, sampler, calls):
+    told: list[tuple[int, int, np.ndarray]] = []
+    described = read_folder(folder, sampler)
+    pipeline = Pipeline(described, parts, tuple(open_encoders(described, parts)))
+    options = {"steps": 3, "seed": 4}
+    pictures = pipeline.generate(["red apple"], on_step=lambda *step: told.append(step), **options)
+    assert [step[:2] for step in told] == [(done, calls) for done in range(1, calls + 1)]
+    # What the U-Net is given at its next call, once for each branch of guidance.
+    given = [inputs["sample"][:1] for part, inputs in parts.calls if part == "unet"]
+    for (_, _, latents), following in zip(told, given[1:], strict=False):
+        np.testing.assert_array_equal(latents, following)
+    np.testing.assert_array_equal(pipeline.decode(told[-1][2][0]), pictures[0])
+    np.testing.assert_array_equal(pipeline.generate(["red apple"], **options), pictures)
+
+
+def test_a_drawing_can_be_stopped(pipeline, parts):
+    def stop(done: int, calls: int, latents: object) -> None:
+        if done == 2:
+            raise KeyError(calls)
+
+    with pytest.raises(KeyError):
+        pipeline.generate(["red apple"], steps=5, on_step=stop)
+    assert len(parts.shapes("unet", "sample")) == 2
+    assert not parts.shapes("vae_decoder", "latent_sample")

@@ -1,9 +1,11 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from edgekd.errors import InputError
-from edgekd.runtime.png import write_png
+from edgekd.runtime.png import encode_png, write_png
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 13), (64, 64)])
@@ -38,3 +40,11 @@ def test_a_picture_that_is_there_already_stays(tmp_path):
     with pytest.raises(InputError, match="must be writable"):
         write_png(tmp_path / "p.png", np.zeros((2, 2, 3), np.uint8))
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_texts_are_found_by_pillow():
+    texts = {"parameters": '{"seed": 3}', "Comment": "caf\xe9"}
+    content = encode_png(np.zeros((2, 3, 3), np.uint8), texts)
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.info == texts
+        image.load()

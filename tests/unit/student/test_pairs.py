@@ -6,10 +6,12 @@ from fixtures.unets import FOUR, NARROW, THREE
 from torch import Tensor
 
 from edgekd.diffusion.taps import Taps, list_points
+from edgekd.errors import InputError
 from edgekd.student.arch import StageArch, StudentArch
 from edgekd.student.build import build_student
-from edgekd.student.pairs import attention_pairs, block_pairs
+from edgekd.student.pairs import attention_pairs, block_pairs, paired_blocks
 from edgekd.student.resolve import full, preset
+from edgekd.student.shape import read_shape
 
 MakeUNet = Callable[..., Any]
 Predict = Callable[[Any], Tensor]
@@ -62,6 +64,11 @@ def test_narrowed_stages_say_both_widths(make_unet, predict):
         assert (theirs[1], ours[1]) == pair.widths
         assert theirs[2:] == ours[2:]
     assert len(block_pairs(full(FOUR), FOUR)) == 9
+
+
+def test_a_deeper_student_is_refused():
+    with pytest.raises(InputError, match="at most the teacher's 3 stages"):
+        paired_blocks(read_shape(FOUR), read_shape(THREE))
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -5,7 +5,7 @@ from fixtures.outside import TERM
 
 from edgekd.benchmark.curves import load_curve
 from edgekd.entries import TERMS
-from edgekd.report.plots import curve_terms, loss_curves
+from edgekd.report.plots.training import curve_terms, loss_curves
 
 
 def test_a_term_from_outside_is_trained_logged_and_plotted(install, bench, tmp_path):

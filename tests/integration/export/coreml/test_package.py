@@ -19,7 +19,7 @@ from edgekd.export.capture import Capture
 from edgekd.export.coreml.exporter import CoreMlExporter
 from edgekd.export.coreml.package import PackageRunner
 from edgekd.export.coreml.precisions import PRECISIONS
-from edgekd.export.parity import check_component, open_component
+from edgekd.export.parity import ComponentGate, check_component, open_component
 from edgekd.export.protocol import Conversion, Floor
 from edgekd.export.record import Recording
 from edgekd.files import hash_tree
@@ -120,7 +120,7 @@ def export(captured, recordings, tmp_path_factory) -> Export:
 
 def snr(folder: Path, recordings: list[Recording], floor: float = -300.0) -> float:
     runner = open_component(CoreMlExporter(), folder, "unet")
-    return check_component("unet", "p", runner, recordings, Floor(floor, "r")).snr_db
+    return check_component(ComponentGate("unet", "p", Floor(floor, "r")), runner, recordings).snr_db
 
 
 def test_any_batch_runs_through_the_fixed_one(export, recordings):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgekd.metrics.clip_score import recall
+from edgekd.metrics.caption_fit import recall
 from edgekd.teach.evaluation.extractor import ImageExtractor
 from edgekd.teach.evaluation.figures import (
     MetricTools,

@@ -1,0 +1,1 @@
+"""A student's inner features against its teacher's, from the same noisy latents and captions."""

@@ -1,0 +1,41 @@
+"""`edgekd report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekd.cli.options import JsonOption, print_json
+
+
+def report(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="REPORT…", help="report.json, or the folder of a report or a run."),
+    ],
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-on",
+            metavar="RULE",
+            help="Exit with 3 if this holds, as 'score<0.95': of the ratio student / teacher of "
+            "one report, of the students' ratio last / first of several. Repeatable.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the comparison as this .html file too.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare benchmark reports over time or machines: what is better, worse, or within noise."""
+    from edgekd.jobs.report import compare_run
+    from edgekd.report.rules import raise_failed
+
+    found = compare_run(paths, fail_on or [], out)
+    if as_json:
+        print_json(found.comparison.model_dump(mode="json"))
+    else:
+        print("\n".join(found.lines))
+    raise_failed(found.comparison.gates)

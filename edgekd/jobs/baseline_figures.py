@@ -1,0 +1,106 @@
+"""What rules of choosing a student are worth at equal latency, from the figures of trained ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgekd.schema import Section
+
+SEARCHED = "searched"
+
+
+class Rival(Section):
+    """One trained student of one rule.
+
+    Attributes:
+        preset: at whose latency it was chosen.
+        rule: `preset`, `searched`, `macs`, `parameters` or `random`.
+        latency_ms: of a picture, its U-Net measured whole.
+    """
+
+    preset: str
+    rule: str
+    seed: int
+    latency_ms: float
+    score: float | None
+    fd: float | None
+
+
+class Baselines(Section):
+    """All of `baselines.json`."""
+
+    suite: str
+    rivals: list[Rival]
+    environment: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One rule at one preset's latency: means over seeds and their standard errors."""
+
+    preset: str
+    rule: str
+    latency_ms: float
+    score: tuple[float, float]
+    fd: tuple[float, float]
+
+
+def _mean(values: Sequence[float | None]) -> tuple[float, float]:
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return (known[0] if known else math.nan), math.nan
+    return float(np.mean(known)), float(np.std(known, ddof=1) / math.sqrt(len(known)))
+
+
+def summaries(rivals: Sequence[Rival]) -> list[Summary]:
+    """By preset and rule, in the order in which they come."""
+    groups: dict[tuple[str, str], list[Rival]] = {}
+    for one in rivals:
+        groups.setdefault((one.preset, one.rule), []).append(one)
+    return [
+        Summary(
+            preset,
+            rule,
+            float(np.mean([one.latency_ms for one in members])),
+            _mean([one.score for one in members]),
+            _mean([one.fd for one in members]),
+        )
+        for (preset, rule), members in groups.items()
+    ]
+
+
+def verdicts(found: Sequence[Summary]) -> list[str]:
+    """For each preset: which rules beat the search in score or FD at its latency, if any."""
+    lines = []
+    for preset in dict.fromkeys(one.preset for one in found):
+        own = next(one for one in found if (one.preset, one.rule) == (preset, SEARCHED))
+        others = [one for one in found if one.preset == preset and one.rule != SEARCHED]
+        better = [
+            f"{one.rule} has the better {name}"
+            for one in others
+            for name, ahead in (
+                ("score", one.score[0] > own.score[0]),
+                ("FD", one.fd[0] < own.fd[0]),
+            )
+            if ahead
+        ]
+        verdict = "; ".join(better) or "the searched student is the best of all rules"
+        lines.append(f"at the latency of {preset}: {verdict}")
+    return lines
+
+
+def baseline_lines(found: Baselines) -> list[str]:
+    """A table of all rules, then a verdict for each preset."""
+    rows = summaries(found.rivals)
+    seeds = len({one.seed for one in found.rivals})
+    lines = [f"{'at':<14}{'rule':<12}{'ms':>8}{'score':>16}{'FD':>16}   ({seeds} seeds)"]
+    lines += [
+        f"{one.preset:<14}{one.rule:<12}{one.latency_ms:>8.1f}"
+        f"{one.score[0]:>9.1f} ± {one.score[1]:<4.1f}{one.fd[0]:>9.0f} ± {one.fd[1]:<4.0f}"
+        for one in rows
+    ]
+    return [*lines, *verdicts(rows)]

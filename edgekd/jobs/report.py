@@ -1,0 +1,55 @@
+"""`edgekd report`: one report's headline, or several against each other, and rules on both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekd.errors import InputError
+from edgekd.report.compare import Named, compare, open_reports
+from edgekd.report.compare_view import text_lines, write_page
+from edgekd.report.comparison import Comparison
+from edgekd.report.headline import headline_text
+from edgekd.report.rules import check_rules, parse_rule
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the verb prints."""
+
+    comparison: Comparison
+    lines: list[str]
+
+
+def compare_run(paths: Sequence[Path], fail_on: Sequence[str], out: Path | None) -> Compared:
+    """Read the reports, compare them, check the rules, and write the page.
+
+    Raises:
+        InputError: a path without a report, a rule that cannot be read.
+    """
+    rules = [parse_rule(text) for text in fail_on]
+    if out is not None and len(paths) < 2:
+        raise InputError(
+            "`--out` writes a comparison, which needs two reports", "one", "It has its own page."
+        )
+    if out is not None and out.suffix != ".html":
+        raise InputError("`--out` must end in .html", f"`{out}`")
+    named = open_reports(paths)
+    comparison = compare(named).model_copy(update={"gates": check_rules(rules, named)})
+    metrics = {metric.name: metric for one in reversed(named) for metric in one.report.descriptors}
+    if out is not None:
+        write_page(comparison, metrics, out)
+    lines = _headline_lines(named[0]) if len(named) == 1 else text_lines(comparison, metrics)
+    for gate in comparison.gates:
+        value = "no value" if gate.value is None else f"{gate.value:.4g}"
+        lines.append(f"{gate.rule}: {value}, {'failed' if gate.failed else 'passed'}")
+    if out is not None:
+        lines.append(f"page: {out}")
+    return Compared(comparison, lines)
+
+
+def _headline_lines(one: Named) -> list[str]:
+    found = headline_text(one.report)
+    partial = [f"Not everything was measured: {one.report.partial}"] if one.report.partial else []
+    return [f"{found.title}.", *found.sentences, *partial]

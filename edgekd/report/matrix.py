@@ -1,0 +1,112 @@
+"""The matrix: every row with its figures and their ratios to the teacher's row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekd.metrics.metric import Descriptor, Figure
+from edgekd.report import format as fmt
+from edgekd.report.ratios import metric_ratio, teacher_of
+from edgekd.report.schema import Report, Row
+from edgekd.report.table import (
+    NOT_EXECUTED,
+    Cell,
+    Table,
+    absence,
+    plain_cells,
+    row_kind,
+    runtime_name,
+    without_empty_columns,
+)
+
+REAL = "real images"
+# Columns in the order of what they are measured on.
+_SOURCES = ("pictures", "latency", "memory", "energy", "files")
+
+
+def matrix_table(report: Report) -> Table:
+    """Real images, then every row by its model: how it draws, where rows differ in that, its
+    figures, and their ratios to the teacher's row of the same runtime."""
+    columns = sorted(report.shown("column"), key=lambda one: _SOURCES.index(one.source))
+    real = [_figure_cell(one, report.real.get(one.name)) for one in columns]
+    rows, kinds, groups = [[*plain_cells(REAL, *[fmt.MISSING] * 4), *real]], ["real"], [""]
+    several = _differing(report.rows)
+    for row in _by_model(report.rows):
+        ways = [
+            row.target or fmt.MISSING,
+            row.device if "device" in several else fmt.MISSING,
+            str(row.generation) if "generation" in several and row.generation else fmt.MISSING,
+        ]
+        first = Cell(row.name, notes=_marks(row))
+        cells = [first, *plain_cells(runtime_name(row), *ways)]
+        rows.append([*cells, *_figure_cells(report, row, columns)])
+        kinds.append(row_kind(row))
+        groups.append(row.model if row.model == row.role else f"{row.model} ({row.role})")
+    head = ["row", "runtime", "target", "device", "generation", *map(fmt.head, columns)]
+    caption = "Quality, latency, memory, size; below: ratio to the teacher in the same runtime"
+    return without_empty_columns(Table(head, rows, kinds, caption, groups))
+
+
+def _differing(rows: Sequence[Row]) -> set[str]:
+    """What not all rows share."""
+    devices = {row.device for row in rows}
+    generations = {row.generation for row in rows if row.generation}
+    return {
+        name for name, found in (("device", devices), ("generation", generations)) if len(found) > 1
+    }
+
+
+def _by_model(rows: Sequence[Row]) -> list[Row]:
+    """Rows of one model together, teachers first, else in the report's order."""
+    models = list(dict.fromkeys(row.model for row in rows))
+    return sorted(rows, key=lambda row: (row.role != "teacher", models.index(row.model)))
+
+
+def _marks(row: Row) -> tuple[str, ...]:
+    """What must be known of all its figures, below its name."""
+    word = absence(row)
+    if word is not None:
+        return (f"{word}: {row.absent}",)
+    marks = ["evaluated"] if row.evaluated else []
+    if any(timing.busy for timing in row.speed.values()):
+        marks.append("timed on a busy machine")
+    return tuple(marks)
+
+
+def _figure_cells(report: Report, row: Row, columns: Sequence[Descriptor]) -> list[Cell]:
+    asked = {"latency": report.suite.speed is not None, "memory": report.suite.memory}
+    teacher = teacher_of(row, report.rows)
+    return [
+        _row_cell(row, teacher, one, asked.get(one.source, one.source == "pictures"))
+        for one in columns
+    ]
+
+
+def _row_cell(row: Row, teacher: Row | None, one: Descriptor, asked: bool) -> Cell:
+    """A figure; what was asked for and could not be measured here is said to be so."""
+    figure = row.figures.get(one.name)
+    if figure is None:
+        word = absence(row) or (NOT_EXECUTED if row.evaluated else None)
+        return Cell(word, mark=True) if word and asked else Cell()
+    student = row.role == "student"
+    ratio = metric_ratio(one, row, teacher) if student and teacher is not None else None
+    return _figure_cell(one, figure, row.stored_dtype, ratio)
+
+
+def _figure_cell(
+    one: Descriptor,
+    figure: Figure | None,
+    stored_dtype: str | None = None,
+    ratio: float | None = None,
+) -> Cell:
+    """A figure, the type of the weights where the row's precision is not theirs, its ratio, and
+    its 95 % interval."""
+    if figure is None:
+        return Cell()
+    text = fmt.value_text(one, figure.value, figure.error)
+    if one.per_stored_type and stored_dtype:
+        text = f"{text} ({stored_dtype})"
+    notes = [] if ratio is None else [fmt.factor(ratio)]
+    if figure.low is not None and figure.high is not None:
+        notes.append(f"95 %: {fmt.range_text(one, figure.low, figure.high)}")
+    return Cell(text, figure.value, tuple(notes))

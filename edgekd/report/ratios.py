@@ -1,0 +1,48 @@
+"""Which row a row is held against, and the ratio of their figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekd.metrics.metric import Descriptor
+from edgekd.report.schema import Row
+
+
+def ratio(value: float | None, base: float | None) -> float | None:
+    """value / base; None where either is missing or the base is 0."""
+    if value is None or not base:
+        return None
+    return value / base
+
+
+def same_storage(row: Row, base: Row) -> bool:
+    """Whether a ratio of sizes says something on the models, not on the type they are saved in.
+
+    An export is stored in its own precision, which is what it is compared for.
+    """
+    if row.stored_dtype is None and base.stored_dtype is None:
+        return True
+    stored = [one.stored_dtype or one.precision for one in (row, base)]
+    return stored[0] == stored[1]
+
+
+def metric_ratio(metric: Descriptor, row: Row, base: Row) -> float | None:
+    """Of a metric's values; None where it would compare types of storage."""
+    if metric.per_stored_type and not same_storage(row, base):
+        return None
+    return ratio(row.value(metric.name), base.value(metric.name))
+
+
+def teacher_of(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The teacher's row of the same runtime and device, of the same precision where there is one.
+
+    Another runtime's would credit the model with what a runtime does.
+    """
+    found = [
+        one
+        for one in rows
+        if one.role == "teacher"
+        and one.drawn
+        and (one.runtime, one.device) == (row.runtime, row.device)
+    ]
+    return min(found, key=lambda one: one.precision != row.precision, default=None)

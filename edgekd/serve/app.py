@@ -1,0 +1,195 @@
+"""The routes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from edgekd import __version__
+from edgekd.serve import problems
+from edgekd.serve.answers import ClientGoneError, EventStream, collect, images_response
+from edgekd.serve.catalog import Catalog, ServedModel
+from edgekd.serve.dispatcher import Dispatcher, Picture
+from edgekd.serve.drawing import plan
+from edgekd.serve.encode import MEDIA_TYPES
+from edgekd.serve.figures import CONTENT_TYPE, Figures
+from edgekd.serve.guard import problem_response
+from edgekd.serve.kept import KeptPictures
+from edgekd.serve.problems import Problem
+from edgekd.serve.schema import (
+    MAX_PICTURES,
+    ErrorBody,
+    Health,
+    ImageRequest,
+    ImagesResponse,
+    ModelCard,
+    ModelList,
+)
+from edgekd.serve.settings import ServeSettings
+
+_Responses = dict[int | str, dict[str, Any]]  # as FastAPI wants them
+_ERRORS: _Responses = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
+_EVENTS: _Responses = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the routes use."""
+
+    settings: ServeSettings
+    catalog: Catalog
+    dispatcher: Dispatcher
+    figures: Figures
+
+
+def create_app(service: Service) -> FastAPI:
+    """The API. Interactive pages of FastAPI's load scripts from elsewhere: they are left out."""
+    app = FastAPI(
+        title="edgekd",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        responses=_ERRORS,
+    )
+    _add_errors(app, service.figures)
+    _add_images(app, service)
+    _add_models(app, service.catalog)
+    _add_operations(app, service)
+    return app
+
+
+def _add_images(app: FastAPI, service: Service) -> None:
+    kept = KeptPictures()
+    limits, log_prompts = service.settings.limits, service.settings.privacy.log_prompts
+
+    @app.post("/v1/images/generations", response_model=ImagesResponse, responses=_EVENTS)
+    async def generate(body: ImageRequest, request: Request) -> Any:
+        """Draw pictures. With `stream`, server-sent events `image_generation.partial_image` and
+        `image_generation.completed`."""
+        drawing = plan(body, service.catalog, min(MAX_PICTURES, limits.queue))
+        first = drawing.drawings[0]
+        fields = {"model": first.model, "n": len(drawing.drawings), "steps": first.steps}
+        if log_prompts:
+            fields["prompt"] = first.prompt
+        request.state.fields = fields
+        if drawing.streams:
+            return EventStream(drawing, service.dispatcher, limits.timeout_s).response()
+
+        def address(picture: Picture) -> str:
+            name = kept.put(picture.content, MEDIA_TYPES[drawing.file_format])
+            return str(request.url_for("picture", name=name))
+
+        try:
+            pictures = await collect(request, drawing, service.dispatcher, limits.timeout_s)
+        except ClientGoneError:
+            return Response(status_code=499)  # nobody reads it
+        answer = images_response(drawing, pictures, address)
+        # Checked already, and large.
+        return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
+
+    @app.get(
+        "/pictures/{name}",
+        response_class=Response,
+        responses={200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}},
+    )
+    async def picture(name: str) -> Response:
+        """A picture that a request asked for by `response_format: url`, for one hour."""
+        found = kept.get(name)
+        if found is None:
+            raise Problem(404, "there is no such picture, or not any more", "not_found")
+        return Response(found.content, media_type=found.media_type)
+
+
+def _add_models(app: FastAPI, catalog: Catalog) -> None:
+    @app.get("/v1/models")
+    async def models() -> ModelList:
+        """All models of this server."""
+        cards = [_card(model, catalog) for model in catalog.models.values()]
+        return ModelList(data=cards)
+
+    @app.get("/v1/models/{model}")
+    async def one_model(model: str) -> ModelCard:
+        """One model; names of OpenAI's models give the default."""
+        return _card(catalog.find(model), catalog)
+
+
+def _card(model: ServedModel, catalog: Catalog) -> ModelCard:
+    folder = model.folder
+    height, width = folder.shapes.native
+    return ModelCard(
+        id=model.name,
+        created=model.created,
+        is_default=model is catalog.default,
+        runtime=folder.runtime,
+        precision=folder.precision,
+        size=f"{width}x{height}",
+        sizes=f"multiple of {folder.shapes.multiple}" if folder.shapes.dynamic else "fixed",
+        steps=folder.steps,
+        guidance_scale=folder.guidance_scale,
+        sampler=folder.scheduler.name,
+        negative_prompt=folder.guidance_width is None,
+    )
+
+
+def _add_operations(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz")
+    async def healthz() -> Health:
+        """The server runs."""
+        return Health(status="ok")
+
+    @app.get("/readyz")
+    async def readyz() -> Health:
+        """A worker is ready to draw."""
+        if not service.dispatcher.is_ready:
+            raise Problem(503, "no worker is ready", "not_ready", retry_after=1)
+        return Health(status="ready")
+
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def metrics() -> Response:
+        """Figures for Prometheus."""
+        return Response(service.figures.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _add_errors(app: FastAPI, figures: Figures) -> None:
+    def answer(problem: Problem) -> JSONResponse:
+        figures.errors.labels(problem.code).inc()
+        return problem_response(problem)
+
+    @app.exception_handler(Problem)
+    async def _problem(request: Request, error: Problem) -> JSONResponse:
+        return answer(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = [str(part) for part in first["loc"] if part != "body"]
+        if first["type"] == "json_invalid":
+            return answer(problems.invalid("the body must be JSON", code="invalid_json"))
+        code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
+        param = place[0] if place else None
+        # The value itself is not said: it may be a prompt, or no text that JSON can carry.
+        message = f"{param or 'the body'}: {first['msg']}"
+        return answer(problems.invalid(message, param, code))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        known = {404: "not_found", 405: "method_not_allowed"}
+        problem = Problem(
+            error.status_code, str(error.detail), known.get(error.status_code, "invalid_request")
+        )
+        response = answer(problem)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def _defect(request: Request, error: Exception) -> JSONResponse:
+        return answer(Problem(500, "the server has a defect; its log has more", "internal_error"))

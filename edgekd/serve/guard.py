@@ -1,0 +1,190 @@
+"""What every request passes first: its id, who may ask, how much it may send, and the log."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+import time
+import uuid
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edgekd.serve.figures import Figures
+from edgekd.serve.logs import event, log
+from edgekd.serve.problems import Problem
+
+MAX_BODY = 64 * 1024
+_BODY_S = 10.0  # for a body to arrive
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Probes know no token; the name of a picture is its own.
+_OPEN = ("/healthz", "/readyz", "/pictures/")
+_LOCAL = {"localhost", "127.0.0.1", "[::1]"}
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may ask.
+
+    Attributes:
+        token: that requests must bear; None: none.
+        any_host: whether the server answers to any name. Without a token it does not: a page on
+            another site whose name is made to lead to this machine could use it.
+    """
+
+    token: str | None
+    any_host: bool
+
+
+class Guard:
+    """ASGI application around another one."""
+
+    def __init__(self, app: ASGIApp, access: Access, figures: Figures) -> None:
+        self._app = app
+        self._access = access
+        self._figures = figures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        answer = _Answer(send, given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
+        scope.setdefault("state", {})["request_id"] = answer.request_id
+        try:
+            await self._answer(scope, headers, receive, answer)
+        except Exception:  # the application has answered it with status 500
+            log.exception("defect", extra={"fields": {"request_id": answer.request_id}})
+        finally:
+            self._note(scope, answer)
+
+    async def _answer(
+        self, scope: Scope, headers: Headers, receive: Receive, answer: _Answer
+    ) -> None:
+        try:
+            self._check(scope, headers)
+            body = await _read_body(headers, receive)
+        except Problem as problem:
+            response = problem_response(problem)
+            if problem.status in (408, 413):  # the rest of the body is not read
+                response.headers["Connection"] = "close"
+            await response(scope, receive, answer.send)
+            self._figures.errors.labels(problem.code).inc()
+            return
+        except _GoneError:
+            return
+        await self._app(scope, _Replay(body, receive), answer.send)
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        path: str = scope["path"]
+        name = re.sub(r":\d+$", "", headers.get("host", ""))
+        if not self._access.any_host and name not in _LOCAL:
+            message = "without a token this server answers to localhost alone"
+            raise Problem(421, message, "wrong_host")
+        if self._access.token is not None and not path.startswith(_OPEN):
+            scheme, _, token = headers.get("authorization", "").partition(" ")
+            known = hmac.compare_digest(token.strip().encode(), self._access.token.encode())
+            if scheme.lower() != "bearer" or not known:
+                message = "the request must bear this server's token"
+                raise Problem(401, message, "invalid_api_key")
+        if scope["method"] in ("POST", "PUT", "PATCH"):
+            # Pages of other sites cannot send this type without asking first.
+            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "application/json":
+                message = "the body must be of type application/json"
+                raise Problem(415, message, "unsupported_media_type")
+
+    def _note(self, scope: Scope, answer: _Answer) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        self._figures.requests.labels(route, str(answer.status)).inc()
+        event(
+            "request",
+            request_id=answer.request_id,
+            method=scope["method"] if route != "none" else None,
+            route=route,
+            status=answer.status,
+            seconds=round(time.perf_counter() - answer.started, 4),
+            **scope["state"].get("fields", {}),
+        )
+
+
+class _Answer:
+    """Sends an answer with the headers that all answers have, and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.started = time.perf_counter()
+        self.status = 499  # the client went before it was answered
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.request_id
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+
+class _GoneError(Exception):
+    """The client went in the midst of its request."""
+
+
+class _Replay:
+    """Gives the body that was read already, then what really comes: the client's end."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+async def _read_body(headers: Headers, receive: Receive) -> bytes:
+    length = headers.get("content-length", "0")
+    if not length.isdecimal() or int(length[:12]) > MAX_BODY:
+        raise _too_large()
+    try:
+        return await asyncio.wait_for(_chunks(receive), _BODY_S)
+    except asyncio.TimeoutError:
+        message = f"the body must arrive within {_BODY_S:g} seconds"
+        raise Problem(408, message, "body_timeout") from None
+
+
+async def _chunks(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise _GoneError
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY:
+            raise _too_large()
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _too_large() -> Problem:
+    return Problem(413, f"a request must be at most {MAX_BODY} bytes long", "request_too_large")
+
+
+def problem_response(problem: Problem) -> JSONResponse:
+    return JSONResponse(problem.body(), problem.status, problem.headers())

@@ -1,0 +1,160 @@
+"""Requests and answers of the API, as OpenAI has them and with this server's additions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+MAX_PICTURES = 10
+MAX_PROMPT = 4000  # letters
+_MAX_SEED = 2**63 - 1
+
+Quality = Literal["auto", "low", "medium", "high", "standard", "hd"]
+FileFormat = Literal["png", "jpeg", "webp"]
+
+
+class ImageRequest(BaseModel):
+    """Body of `POST /v1/images/generations`; keys that are not listed are ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT)
+    model: str | None = Field(None, max_length=256)
+    n: int | None = Field(None, ge=1, le=MAX_PICTURES, description="Picture i takes seed + i.")
+    size: str | None = Field(
+        None,
+        pattern=r"^(auto|[0-9]{1,5}x[0-9]{1,5})$",
+        description="`auto` or WIDTHxHEIGHT in pixels, as the model takes it",
+    )
+    quality: Quality | None = Field(None, description="Accepted; steps decide.")
+    background: Literal["auto", "opaque"] | None = None
+    moderation: Literal["auto", "low"] | None = Field(None, description="Accepted.")
+    user: str | None = Field(None, max_length=512, description="Accepted.")
+    response_format: Literal["b64_json", "url"] | None = None
+    output_format: FileFormat | None = None
+    output_compression: int | None = Field(
+        None, ge=0, le=100, description="Quality of JPEG and WebP files."
+    )
+    stream: bool | None = None
+    partial_images: int | None = Field(None, ge=0, le=3)
+    seed: int | None = Field(
+        None, ge=0, le=_MAX_SEED, validation_alias=AliasChoices("seed", "rng_seed")
+    )
+    steps: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        validation_alias=AliasChoices("steps", "num_inference_steps", "step"),
+    )
+    guidance_scale: float | None = Field(None, ge=0, le=1000)
+    negative_prompt: str | None = Field(None, max_length=MAX_PROMPT)
+    sampler: str | None = Field(None, max_length=64)
+
+
+class ImageItem(BaseModel):
+    """One picture.
+
+    Attributes:
+        seed: that draws it again.
+        waited_s, drawn_s: in the queue and in a worker.
+    """
+
+    b64_json: str | None = None
+    url: str | None = None
+    seed: int
+    waited_s: float
+    drawn_s: float
+
+
+class ImagesResponse(BaseModel):
+    created: int
+    model: str
+    data: list[ImageItem]
+    output_format: FileFormat
+    size: str
+    quality: Quality
+    background: Literal["opaque"] = "opaque"
+
+
+class PartialEvent(BaseModel):
+    """A preview: the picture as it is after some calls of the U-Net.
+
+    Attributes:
+        index: of the picture among `n`.
+        step, steps: calls of the U-Net that are done, and all.
+    """
+
+    type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
+    b64_json: str
+    partial_image_index: int
+    index: int
+    step: int
+    steps: int
+    created_at: int
+    output_format: FileFormat
+    size: str
+    quality: Quality
+    background: Literal["opaque"] = "opaque"
+
+
+class CompletedEvent(BaseModel):
+    """A finished picture."""
+
+    type: Literal["image_generation.completed"] = "image_generation.completed"
+    b64_json: str
+    index: int
+    model: str
+    seed: int
+    waited_s: float
+    drawn_s: float
+    created_at: int
+    output_format: FileFormat
+    size: str
+    quality: Quality
+    background: Literal["opaque"] = "opaque"
+
+
+class ModelCard(BaseModel):
+    """A model, and what requests need to know of it.
+
+    Attributes:
+        size: of its pictures where a request names none.
+        sizes: `fixed`, or `multiple of M`.
+        steps, guidance_scale, sampler: where a request names none.
+        negative_prompt: whether it takes one.
+    """
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "edgekd"
+    is_default: bool
+    runtime: str
+    precision: str
+    size: str
+    sizes: str
+    steps: int
+    guidance_scale: float
+    sampler: str
+    negative_prompt: bool
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    error: ErrorDetail
+
+
+class Health(BaseModel):
+    status: str

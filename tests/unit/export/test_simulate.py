@@ -1,0 +1,137 @@
+"""Parts computed by torch in the arithmetic of a precision."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgekd.export.capture import Capture
+from edgekd.export.parity import snr_db
+from edgekd.export.record import Recording
+from edgekd.export.simulate import (
+    Arithmetic,
+    WeightRounding,
+    finest,
+    margin_db,
+    rounded_activation,
+    rounded_weight,
+    simulated,
+    simulated_floor,
+)
+
+RANDOM = np.random.default_rng(0)
+WEIGHT = RANDOM.normal(size=(6, 8)).astype(np.float32)
+X = RANDOM.normal(size=(4, 8)).astype(np.float32)
+
+
+class Part(nn.Module):
+    """sample [N,8] and a time -> [N,6]; the time must stay exact."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(8, 6)
+        with torch.no_grad():
+            self.inner.weight.copy_(torch.from_numpy(WEIGHT))
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> tuple[torch.Tensor]:
+        assert timestep.dtype == torch.float32
+        return (self.inner(sample),)
+
+
+@pytest.fixture
+def capture() -> Capture:
+    example = {"sample": torch.zeros(1, 8), "timestep": torch.zeros(())}
+    return Capture("unet", Part().eval(), example, ("y",), {}, {})
+
+
+def inputs(scale: float = 1.0) -> dict[str, np.ndarray]:
+    return {"sample": scale * X, "timestep": np.float32(999)}
+
+
+def test_integers_have_one_scale_for_each_channel_or_group():
+    scale = np.abs(WEIGHT).max(axis=1, keepdims=True) / 127
+    restored = rounded_weight(WEIGHT, WeightRounding(8))
+    assert np.abs(restored - WEIGHT).max() <= scale.max() / 2 + 1e-6
+    np.testing.assert_allclose(restored / scale, np.rint(restored / scale), atol=1e-4)
+    grouped = rounded_weight(WEIGHT, WeightRounding(4, group=4)).reshape(12, 4)
+    largest = np.abs(WEIGHT).reshape(12, 4).max(axis=1)
+    np.testing.assert_allclose(np.abs(grouped).max(axis=1), largest, rtol=1e-6)
+    assert np.array_equal(
+        rounded_weight(WEIGHT, WeightRounding(4, group=5)),  # does not divide the inputs
+        rounded_weight(WEIGHT, WeightRounding(4)),
+    )
+
+
+def test_integers_without_symmetry_keep_both_ends_of_a_group():
+    shifted = WEIGHT + 10
+    restored = rounded_weight(shifted, WeightRounding(4, symmetric=False))
+    for end in (np.min, np.max):
+        np.testing.assert_allclose(end(restored, axis=1), end(shifted, axis=1), rtol=1e-6)
+    assert len(np.unique(restored[0])) <= 16
+
+
+def test_a_runtimes_own_rounding_is_used():
+    rounding = WeightRounding(3, rounded=lambda weight, bits: weight * 0 + bits)
+    assert (rounded_weight(WEIGHT, rounding) == 3).all()
+
+
+def test_activations_keep_zero_and_their_ends():
+    x = torch.tensor([-1.0, 0.0, 0.3, 3.0])
+    rounded = rounded_activation(x, 2)  # steps of 4 / 3
+    assert rounded.tolist() == pytest.approx([-1.0, 1 / 3, 1 / 3, 3.0])
+    positive = rounded_activation(torch.tensor([2.0, 8.0]), 8)
+    assert positive[1] == 8
+    assert rounded_activation(torch.zeros(3), 8).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("number", ["float16", "bfloat16"])
+def test_a_number_is_what_torch_computes_in(capture, number):
+    kind = getattr(torch, number)
+    with simulated(capture, Arithmetic(number=number)) as run:
+        found = run(inputs())["y"]
+    module = Part().to(kind)
+    module.inner.bias.data.copy_(capture.module.inner.bias)
+    expected = module.inner(torch.from_numpy(X).to(kind)).float()
+    np.testing.assert_array_equal(found, expected.detach().numpy())
+    assert capture.module.inner.weight.dtype == torch.float32  # the part itself stays as it is
+    np.testing.assert_array_equal(capture.module.inner.weight.detach(), WEIGHT)
+
+
+def test_layers_that_are_kept_are_not_rounded(capture):
+    rounding = WeightRounding(2)
+    plain = capture.module.inner(torch.from_numpy(X)).detach().numpy()
+    for kept, same in ((("inner",), True), ((), False)):
+        arithmetic = Arithmetic(linear=rounding, activation_bits=2, kept=kept)
+        with simulated(capture, arithmetic) as run:
+            assert np.allclose(run(inputs())["y"], plain, atol=1e-6) is same
+
+
+def test_float32_is_held_against_float64(capture):
+    with simulated(capture, Arithmetic()) as run:
+        found = run(inputs())["y"]
+    inner = capture.module.inner.double()
+    np.testing.assert_allclose(
+        found, inner(torch.from_numpy(X).double()).detach().numpy(), rtol=1e-6
+    )
+
+
+def test_the_floor_is_the_worst_call_less_the_margin(capture):
+    calls = [
+        Recording(
+            inputs(scale), {"y": capture.module.inner(scale * torch.from_numpy(X)).detach().numpy()}
+        )
+        for scale in (1.0, 1e-3)
+    ]
+    arithmetic = Arithmetic(linear=WeightRounding(4))
+    with simulated(capture, arithmetic) as run:
+        each = [snr_db(one.outputs["y"], run(one.inputs)["y"]) for one in calls]
+    floor = simulated_floor(capture, calls, arithmetic)
+    assert each[0] != pytest.approx(each[1])
+    assert floor.db == pytest.approx(min(each) - margin_db(arithmetic))
+    assert f"{min(each):.1f} dB" in floor.reason
+
+
+def test_the_finest_stages_of_a_unet_are_the_first_and_the_last():
+    unet = nn.Module()
+    unet.up_blocks = nn.ModuleList([nn.Linear(1, 1) for _ in range(3)])
+    assert finest(unet) == ("down_blocks.0.", "up_blocks.2.")

@@ -1,0 +1,80 @@
+"""The suite that compares the searched student with presets and simpler rules."""
+
+import math
+
+import pytest
+
+from edgekd.benchmark.search_suites import BaselinesSuite
+from edgekd.benchmark.suite import load_any_suite
+from edgekd.jobs.baseline_figures import (
+    Baselines,
+    Rival,
+    baseline_lines,
+    summaries,
+    verdicts,
+)
+from edgekd.jobs.search_baselines import Choice, _pairs
+from edgekd.resources import find_yaml
+from edgekd.search.candidate import Candidate
+from edgekd.student.arch import StudentArch
+from edgekd.student.resolve import PRESETS
+from edgekd.target import load_target
+
+
+@pytest.fixture
+def suite() -> BaselinesSuite:
+    found = load_any_suite(find_yaml("benchmarks", "search-vs-baselines"))
+    assert isinstance(found, BaselinesSuite)
+    return found
+
+
+def rival(rule: str, score: float, fd: float, seed: int = 0) -> Rival:
+    return Rival(preset="p", rule=rule, seed=seed, latency_ms=10, score=score, fd=fd)
+
+
+def test_the_shipped_suite_names_what_exists(suite):
+    assert suite.precision in load_target(suite.target).precisions
+    assert set(suite.presets) <= set(PRESETS)
+
+
+def test_a_rules_figures_are_means_over_seeds_with_their_errors():
+    (found,) = summaries([rival("macs", 10, 100, 0), rival("macs", 14, 100, 1)])
+    assert found.score == (12, pytest.approx(2))  # sqrt(8) / sqrt(2)
+    assert found.fd == (100, 0)
+    (single,) = summaries([rival("macs", 10, 100)])
+    assert single.score[0] == 10
+    assert math.isnan(single.score[1])
+
+
+@pytest.mark.parametrize(
+    ("score", "fd", "told"),
+    [
+        (11, 200, "random has the better score"),
+        (9, 90, "random has the better FD"),
+        (9, 200, "the searched student is the best of all rules"),
+    ],
+)
+def test_a_rule_that_beats_the_search_is_named(score, fd, told):
+    found = summaries([rival("searched", 10, 100), rival("random", score, fd)])
+    assert verdicts(found) == [f"at the latency of p: {told}"]
+
+
+def test_the_table_has_a_line_for_each_rule_and_preset():
+    rivals = [rival("searched", 10, 100), rival("preset", 5, 300)]
+    lines = baseline_lines(Baselines(suite="s", rivals=rivals, environment={}))
+    assert len(lines) == 4
+    assert lines[2].split()[:2] == ["p", "preset"]
+
+
+def test_every_rule_is_trained_with_every_seed_and_random_students_with_their_own(suite):
+    arch = StudentArch.model_validate({"stages": [{}]})
+    candidate = Candidate(arch=arch, decoder_width=1, steps=2, precision="fp32")
+    choices = [
+        Choice("p", "searched", candidate, 1.0),
+        *(Choice("p", "random", candidate, 1.0, seed) for seed in suite.seeds),
+    ]
+    found = [(choice.rule, choice.seed, seed) for choice, seed in _pairs(suite, choices)]
+    assert sorted(seed for rule, _, seed in found if rule == "searched") == suite.seeds
+    assert [(own, seed) for rule, own, seed in found if rule == "random"] == [
+        (seed, seed) for seed in suite.seeds
+    ]

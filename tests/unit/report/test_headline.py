@@ -1,0 +1,67 @@
+import pytest
+
+from edgekd.metrics.metric import Figure
+from edgekd.report.headline import headline_text
+
+
+def test_the_headline_says_the_ratios_in_words(full_report):
+    found = headline_text(full_report)
+    rows = {row.name: row for row in full_report.rows}
+    student, teacher = rows["sd-small onnx fp32"], rows["teacher onnx fp32"]
+    faster = teacher.value("latency_ms") / student.value("latency_ms")
+    assert found.title == (
+        f"Draws a picture {faster:.2f} times as fast as the teacher and keeps 98 % of the "
+        "teacher's caption score (25.0 of 25.6)"
+    )
+    assert "FD to real images is 1.26 times the teacher's (121 against 96.0, lower is better)." in (
+        found.sentences
+    )
+    assert "medians of 7 and 7 pictures" in found.sentences[0]
+
+
+def test_a_slower_student_is_called_slower(full_report):
+    full_report.metrics.ratios["latency_ms"] = 1.5
+    assert headline_text(full_report).title.startswith(
+        "Needs 1.5 times as long as the teacher for a picture"
+    )
+
+
+@pytest.mark.parametrize(("low", "said"), [(0.2, True), (3.0, False)])
+def test_a_difference_that_chance_explains_is_said_to_be_one(full_report, low, said):
+    rows = {row.name: row for row in full_report.rows}
+    noise = [(-1) ** index * 1.0 for index in range(64)]
+    for name, level in (("sd-small onnx fp32", 0.0), ("teacher onnx fp32", low)):
+        samples = [25 + level + (noise[i] if level else 0) for i in range(64)]
+        rows[name].figures["score"] = Figure(value=25.0 + level, samples=samples)
+    title = headline_text(full_report).title
+    assert ("no difference beyond chance on 64 pictures" in title) == said
+
+
+def test_intervals_that_overlap_are_said_to(full_report):
+    rows = {row.name: row for row in full_report.rows}
+    for name, low, high in (("sd-small onnx fp32", 94, 130), ("teacher onnx fp32", 90, 99)):
+        rows[name].figures["fd"] = Figure(value=96, low=low, high=high)
+    assert any(
+        "their 95 % intervals overlap" in said for said in headline_text(full_report).sentences
+    )
+
+
+def test_no_speed_is_claimed_of_what_was_not_executed(full_report):
+    full_report.metrics.evaluated = "no Mac"
+    full_report.metrics.ratios["latency_ms"] = None
+    found = headline_text(full_report)
+    assert "as fast" not in found.title
+    assert "evaluated, not executed, so that nothing is known of its speed" in found.title
+    assert "no Mac" in found.sentences[0]
+
+
+def test_another_precision_than_the_teachers_is_said(full_report):
+    full_report.metrics.rows.student = "sd-small onnx int8"
+    said = headline_text(full_report).sentences[0]
+    assert "the teacher in onnx fp32, the student in onnx int8" in said
+
+
+def test_a_busy_machine_is_in_the_same_sentence(full_report):
+    row = next(row for row in full_report.rows if row.name == "sd-small onnx fp32")
+    row.speed["image"] = row.speed["image"].model_copy(update={"busy": True})
+    assert "not to be trusted" in headline_text(full_report).sentences[0]
