@@ -187,6 +187,7 @@ class DecoderSection(LoopSection):
 
 
 PhaseName = Literal["kd", "few_step", "decoder"]
+TrackerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 
 
 class DistillSection(LoopSection):
@@ -208,6 +209,9 @@ class DistillSection(LoopSection):
     sample_steps: int = Field(20, ge=1)
     guidance_scale: float = Field(4.0, ge=1.0, description="of the sample sheets of `kd`")
     threads: int = Field(0, ge=0, description="CPU threads; 0: torch's default")
+    trackers: list[TrackerName] = Field(
+        ["tensorboard"], description="are told the rows of `metrics.jsonl` and shown the samples"
+    )
     seed: int = Field(0, ge=0, lt=2**32)
 
     def loop(self, phase: PhaseName) -> LoopSection:

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from fixtures.architecture import tiny_architecture
 from fixtures.commands import run_cli, run_python
+from fixtures.exports import export_to
 from fixtures.outside import install
 from fixtures.weights import tiny_clip, tiny_dinov2
 
 from edgekd import resources
 
 __all__ = [
+    "export_to",
     "install",
     "run_cli",
     "run_python",
@@ -134,8 +136,11 @@ def tiny_lcm_student(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_lora(tiny_teacher, tmp_path_factory) -> Path:
-    """Random factors beside attention of U-Net and text encoder; alpha is twice the rank."""
+def tiny_lora(shallow_teacher, tmp_path_factory) -> Path:
+    """Random factors beside attention of the shallow teacher's U-Net and text encoder.
+
+    Alpha is twice the rank.
+    """
     import torch
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
@@ -143,7 +148,7 @@ def tiny_lora(tiny_teacher, tmp_path_factory) -> Path:
     from edgekd.diffusion.load import load_pipeline
     from edgekd.libraries import diffusers
 
-    pipeline = load_pipeline(tiny_teacher)
+    pipeline = load_pipeline(shallow_teacher)
     targets = {"unet": ["to_q", "to_v"], "text_encoder": ["q_proj"]}
     states, configs = {}, {}
     with torch.random.fork_rng():

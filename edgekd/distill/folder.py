@@ -9,12 +9,13 @@ from edgekd.file_record import ARTIFACT_FILE
 from edgekd.files import writing
 from edgekd.training.checkpoint import CHECKPOINTS, Checkpoints
 from edgekd.training.log import METRICS_FILE
+from edgekd.training.trackers import BOARD, MLFLOW_RUN, TrackedRun
 
-BOARD = "tensorboard"
 # What a run writes into its folder beside its result and its checkpoints.
 OWN_FILES = (
     ARTIFACT_FILE,
     METRICS_FILE,
+    MLFLOW_RUN,
     f"{BOARD}/events.out.tfevents.*",
     f"samples/step-{'[0-9]' * 8}.png",
 )
@@ -27,16 +28,22 @@ class RunFolder:
     Attributes:
         key: hash of everything that the result depends on; nothing of another key is used.
         part: the pipeline's component that the run trains.
+        trackers: who is told how it goes.
     """
 
     path: Path
     key: str
     part: str = "unet"
+    trackers: tuple[str, ...] = (BOARD,)
 
     @property
     def result(self) -> Path:
         """The trained component, in diffusers' layout."""
         return self.path / self.part
+
+    @property
+    def tracked(self) -> TrackedRun:
+        return TrackedRun(self.path, self.key, self.trackers)
 
     @property
     def checkpoints(self) -> Checkpoints:

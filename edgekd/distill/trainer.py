@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd.distill.folder import BOARD, RunFolder
+from edgekd.distill.folder import RunFolder
 from edgekd.distill.lesson import Lesson
 from edgekd.distill.objective import total
 from edgekd.distill.sampling import save_png
@@ -89,8 +89,7 @@ class Trainer:
                 if not self._last:
                     self.folder.clear()
                 kept = step if self._last else -1
-                board = self.folder.path / BOARD
-                log = stack.enter_context(MetricsLog(self.folder.path, kept, board))
+                log = stack.enter_context(MetricsLog(self.folder.path, kept, self.folder.tracked))
             stack.enter_context(self.attached())
             advance = stack.enter_context(
                 progress.track(f"distill: {self.lesson.phase}", section.steps)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from edgekd.student.build import DrawingPlan
 
 STUDENT = "student"
-# Decides nothing about a result: how often it is saved, and what the other phases do.
-_UNTOLD = {"checkpoint_every", "phases", "few_step", "decoder"}
+# Decides nothing about a result: how often it is saved, who is told, what the other phases do.
+_UNTOLD = {"checkpoint_every", "trackers", "phases", "few_step", "decoder"}
 
 
 def train_student(
@@ -74,7 +74,7 @@ class _Work:
         from edgekd.distill.folder import RunFolder
 
         key = hash_value([code_key(), self.cache.key, *made_from])
-        return RunFolder(self.out / phase, key, part)
+        return RunFolder(self.out / phase, key, part, tuple(self.section.trackers))
 
     def settings(self, loop: LoopSection) -> list[Any]:
         """All that decides what a phase of its own section trains."""

@@ -1,4 +1,4 @@
-"""`metrics.jsonl` of a training run, and its TensorBoard events where they are asked for."""
+"""`metrics.jsonl` of a training run, and the trackers that are told its rows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from edgekd.files import write_text, writing
+from edgekd.training.trackers import TrackedRun, Trackers
 
 METRICS_FILE = "metrics.jsonl"
 Row = dict[str, Any]  # `step`, and numbers by name
@@ -28,27 +29,24 @@ def read_rows(path: Path) -> list[Row]:
 
 
 class MetricsLog:
-    """Context manager that writes rows to `metrics.jsonl` and their numbers to TensorBoard.
+    """Context manager that writes rows to `metrics.jsonl` and tells them to trackers.
 
     Opened at a checkpoint's step it forgets all later rows: the run will write them again.
 
     Args:
         folder: writes `metrics.jsonl` in it.
         step: last step to keep; -1 keeps nothing.
-        board: folder of TensorBoard's events; None: none.
+        run: as trackers know it; None: there are none.
     """
 
-    def __init__(self, folder: Path, step: int, board: Path | None = None) -> None:
+    def __init__(self, folder: Path, step: int, run: TrackedRun | None = None) -> None:
         self._path = folder / METRICS_FILE
-        rows = [row for row in read_rows(self._path) if row["step"] <= step]
+        found = read_rows(self._path)
+        rows = [row for row in found if row["step"] <= step]
         with writing(self._path):
             write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
             self._stream = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (see __exit__)
-            self._board: Any = None
-            if board is not None:
-                from torch.utils.tensorboard import SummaryWriter
-
-                self._board = SummaryWriter(str(board), purge_step=step + 1)
+            self._trackers = Trackers(run, step, len(found) - len(rows)) if run else None
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -61,23 +59,22 @@ class MetricsLog:
     ) -> None:
         with writing(self._path):
             self._stream.close()
-            if self._board:
-                self._board.close()
+            if self._trackers:
+                self._trackers.close()
 
     def write(self, row: Row) -> None:
         """Append a row, with its `step`; a reader sees it at once."""
         with writing(self._path):
             self._stream.write(json.dumps(row, allow_nan=False) + "\n")
             self._stream.flush()
-            for name, value in row.items() if self._board else ():
-                if name != "step":
-                    group = "validation" if name.startswith("validation") else "train"
-                    self._board.add_scalar(f"{group}/{name}", value, row["step"])
+            if self._trackers:
+                self._trackers.write(row)
 
     def picture(self, name: str, image: Any, step: int) -> None:
-        """Show an image, uint8 [H, W, 3], in TensorBoard."""
-        with writing(self._path):
-            self._board.add_image(name, image, step, dataformats="HWC")
+        """Show an image, uint8 [H, W, 3], in the trackers."""
+        if self._trackers:
+            with writing(self._path):
+                self._trackers.picture(name, image, step)
 
     def flush(self) -> None:
         """Force all rows to the disk: a checkpoint must not be newer than its rows."""

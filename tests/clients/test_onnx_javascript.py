@@ -44,11 +44,11 @@ def node_modules(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def parts(tiny_teacher, tmp_path_factory) -> dict[str, Any]:
+def parts(shallow_teacher, tmp_path_factory) -> dict[str, Any]:
     """Recordings, and folders by (part, precision)."""
     from edgekd.diffusion.load import load_pipeline
 
-    pipeline = load_pipeline(tiny_teacher)
+    pipeline = load_pipeline(shallow_teacher)
     session = Session(prompts=("red apple",), steps=2, guidance_scale=4.0)
     recordings = record_denoising_inputs(pipeline, session).recordings
     root = tmp_path_factory.mktemp("parts")

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.exports import GUIDANCE, PROMPTS, STEPS, group
 
 from edgekd.artifacts import ExportedPipeline
 from edgekd.diffusion.load import load_pipeline
 from edgekd.errors import GateError, InputError
 from edgekd.export.capture import capture
-from edgekd.export.manifest import content_hash, read_manifest
+from edgekd.export.keys import export_key
+from edgekd.export.manifest import content_hash, read_manifest, source_hash
 from edgekd.export.outline import PIPELINE_ATTRIBUTES
 from edgekd.export.protocol import (
     Conversion,
@@ -31,11 +33,9 @@ from edgekd.model_card import read_header
 from edgekd.progress import Silent
 from edgekd.target import list_targets
 
-PROMPTS = ("red apple",)
-# Three noise levels are enough here, and keep the suite short.
-GENERATION = Generation(steps=3, guidance_scale=4.0)
+GENERATION = Generation(STEPS, GUIDANCE)
 PIPELINES = (
-    "tiny_teacher",
+    "shallow_teacher",
     "shallow_sd2_teacher",
     "shallow_sdxl_teacher",
     "tiny_cut_student",
@@ -61,14 +61,14 @@ def _shipped(name: str) -> list[str]:
 CASES = [(name, precision) for name in exporters() for precision in _shipped(name)]
 # Every kind of pipeline in the first precision, every precision on the hardest pipeline.
 HARD = [
-    pytest.param(name, precision, pipeline, marks=pytest.mark.xdist_group(f"{name}-{pipeline}"))
+    pytest.param(name, precision, pipeline, marks=group(name, pipeline))
     for name, precision in CASES
     for pipeline in [TRAINED.get((name, precision), HARDEST)]
 ]
 PAIRS = [
     *HARD,
     *(
-        pytest.param(name, precision, pipeline, marks=pytest.mark.xdist_group(f"{name}-{pipeline}"))
+        pytest.param(name, precision, pipeline, marks=group(name, pipeline))
         for name in exporters()
         for precision in get_exporter(name).precisions[:1]
         for pipeline in PIPELINES
@@ -76,10 +76,7 @@ PAIRS = [
     ),
 ]
 
-# Tests of one group run in one process, which makes each export once.
-ON_HARDEST = [
-    pytest.param(name, marks=pytest.mark.xdist_group(f"{name}-{HARDEST}")) for name in exporters()
-]
+ON_HARDEST = [pytest.param(name, marks=group(name, HARDEST)) for name in exporters()]
 
 Export = Callable[[str, str, str], tuple[Path, ExportedPipeline]]
 
@@ -121,19 +118,12 @@ def tiny_cut_student(tiny_teacher, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def export(request, tmp_path_factory) -> Export:
-    """Source and export of a case; each is made once."""
-    made: dict[tuple[str, str, str], tuple[Path, ExportedPipeline]] = {}
+def export(request, export_to) -> Export:
+    """Source and export of a case."""
 
     def make(name: str, pipeline: str, precision: str) -> tuple[Path, ExportedPipeline]:
-        case = (name, pipeline, precision)
-        if case not in made:
-            source = request.getfixturevalue(pipeline)
-            out = tmp_path_factory.mktemp("exports") / "export"
-            first = get_exporter(name).precisions[0]
-            base = make(name, pipeline, first)[1].path if precision != first else None
-            made[case] = (source, _export(name, source, out, precision, base))
-        return made[case]
+        source = request.getfixturevalue(pipeline)
+        return source, export_to(source, name, precision)
 
     return make
 
@@ -250,15 +240,26 @@ def test_large_part_is_made_of_the_first_precision_without_weights(
 
 
 @pytest.mark.parametrize(("name", "precision", "pipeline"), HARD)
+def test_equal_source_gives_an_equal_key(export, tmp_path, name, precision, pipeline):
+    """Also where an export started from another precision's."""
+    source, exported = export(name, pipeline, precision)
+    copy = shutil.copytree(source, tmp_path / "elsewhere")
+    options = ExportOptions(PROMPTS, generation=GENERATION)
+    key = export_key(get_exporter(name), source_hash(copy), precision, options)
+    assert key == exported.key == read_manifest(exported.path).key
+
+
+@pytest.mark.parametrize(("name", "precision", "pipeline"), HARD)
 def test_equal_source_gives_equal_files(export, tmp_path, name, precision, pipeline):
     """Also where one export started from another precision's, and the other did not."""
     source, exported = export(name, pipeline, precision)
+    reproducible = precision not in get_exporter(name).varying
+    assert read_manifest(exported.path).reproducible == reproducible
+    if not reproducible:
+        return
     copy = shutil.copytree(source, tmp_path / "elsewhere")
     again = _export(name, copy, tmp_path / "out", precision)
-    reproducible = precision not in get_exporter(name).varying
-    if reproducible:
-        assert content_hash(again.path) == content_hash(exported.path)
-    assert read_manifest(again.path).reproducible == reproducible
+    assert content_hash(again.path) == content_hash(exported.path)
     assert again.key == exported.key
 
 

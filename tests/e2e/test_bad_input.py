@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures.exports import group
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -254,6 +255,7 @@ def test_bad_data_is_found_before_the_teacher_is_read(tmp_path, run_cli, monkeyp
         assert "`--data` (`data.sources`) must be a local path" in stderr
 
 
+@group("onnx", "starter_teacher")
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.exports import group
 
 from edgekd.benchmark.agreement import psnr_db
 from edgekd.benchmark.cases import Case
@@ -22,6 +23,8 @@ from edgekd.jobs.models import Model
 from edgekd.measure.memory import measured
 from edgekd.processes.child import Child
 from edgekd.recipe import RowGeneration
+
+pytestmark = group("onnx", "starter_teacher")
 
 # The floor of float32 exports, for their reason: the error stays below one grey level of 255.
 FLOOR_DB = 50.0
@@ -46,15 +49,23 @@ def pair(source: Path, export: Path, generation: RowGeneration) -> tuple[Case, C
         # Adds noise between its steps: the same generator goes on in both.
         ("starter_teacher", "onnx", "fp32", RowGeneration("LCMScheduler", 4, 4.0)),
         ("shallow_sdxl_teacher", "onnx", "fp32", RowGeneration("DDIMScheduler", 2, 4.0)),
-        ("starter_teacher", "openvino", "fp32", RowGeneration("DDIMScheduler", 2, 4.0)),
-        ("shallow_teacher", "coreml", "fp16", RowGeneration("DDIMScheduler", 2, 4.0)),
+        *(
+            pytest.param(
+                "shallow_teacher",
+                runtime,
+                precision,
+                RowGeneration("DDIMScheduler", 2, 4.0),
+                marks=group(runtime, "shallow_teacher"),
+            )
+            for runtime, precision in (("openvino", "fp32"), ("coreml", "fp16"))
+        ),
     ],
 )
 def test_the_same_noise_gives_diffusers_picture(
     teacher, runtime, precision, generation, request, export_to
 ):
     source = request.getfixturevalue(teacher)
-    cases = pair(source, export_to(source, runtime, precision), generation)
+    cases = pair(source, export_to(source, runtime, precision).path, generation)
     assert cases[1].evaluated == not_executed_here(runtime)
     side = json.loads((cases[1].path / "manifest.json").read_text())["shapes"]["native"][0]
     theirs, ours = (

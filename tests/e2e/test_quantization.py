@@ -175,16 +175,14 @@ def test_auto_from_the_command_line(shallow_teacher, tmp_path):
     assert len(list((tmp_path / "out-sensitivity").glob("*.jsonl"))) == 2
 
 
-@pytest.mark.usefixtures("few_drawings")
-@pytest.mark.parametrize(("target", "arithmetic_db"), [("openvino", 45.0), ("coreml", 60.0)])
-def test_auto_for_other_runtimes_and_on_to_a_fine_tune(
-    shallow_teacher, fine_tune, tmp_path, target, arithmetic_db
-):
-    """`arithmetic_db`: what the pictures lose besides, to bf16 or to float16; 5 dB and more below
-    what exports of this teacher in float weights were seen to keep."""
-    first, second = tmp_path / "first", tmp_path / "second"
-    options = ("--target", target, "--prompt", "red apple", "--steps", "4", "--json", "--quantize")
-    result = run(shallow_teacher, "--out", first, *options, "auto", "--max-drop", "6")
+def auto_for(target: str, source: Path, out: Path, arithmetic_db: float) -> None:
+    """Export with bits that are chosen here.
+
+    Args:
+        arithmetic_db: what the pictures lose besides, to bf16 or to float16; 5 dB and more below
+            what exports of this teacher in float weights were seen to keep.
+    """
+    result = run(source, "--out", out, *options_for(target), "auto", "--max-drop", "6")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
     measured = answer["quantization"]["measured"]
@@ -192,25 +190,41 @@ def test_auto_for_other_runtimes_and_on_to_a_fine_tune(
     assert measured["weights_bytes"] < measured["uniform_weights_bytes"]
     noises = [10 ** (-db / 10) for db in (measured["psnr_db"], arithmetic_db)]
     assert answer["pictures"]["psnr_db"] >= noise_db(sum(noises))
-    result = run(fine_tune, "--out", second, *options, first / "quantization.yaml")
+    assert len(set(stored_bits(out, "unet").values())) > 1
+
+
+def options_for(target: str) -> tuple[str, ...]:
+    return ("--target", target, "--prompt", "red apple", "--steps", "4", "--json", "--quantize")
+
+
+@pytest.mark.usefixtures("few_drawings")
+def test_auto_for_core_ml(shallow_teacher, tmp_path):
+    auto_for("coreml", shallow_teacher, tmp_path / "out", 60.0)
+
+
+@pytest.mark.usefixtures("few_drawings")
+def test_auto_for_openvino_and_on_to_a_fine_tune(shallow_teacher, fine_tune, tmp_path):
+    """A saved recipe takes the way of one that was just made, whatever the runtime."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    auto_for("openvino", shallow_teacher, first, 45.0)
+    recipe = first / "quantization.yaml"
+    result = run(fine_tune, "--out", second, *options_for("openvino"), recipe)
     assert result.exit_code == 0, result.output
-    bits = stored_bits(first, "unet")
-    assert len(set(bits.values())) > 1
-    assert stored_bits(second, "unet") == bits
+    assert stored_bits(second, "unet") == stored_bits(first, "unet")
     assert read_manifest(second).source != read_manifest(first).source
 
 
 @pytest.mark.usefixtures("few_drawings")
-def test_auto_measures_the_pipeline_with_its_lora(tiny_teacher, tiny_lora, tmp_path):
+def test_auto_measures_the_pipeline_with_its_lora(shallow_teacher, tiny_lora, tmp_path):
     out = tmp_path / "out"
     result = run(
-        tiny_teacher, "--out", out, "--prompt", "red apple", "--quantize", "auto",
+        shallow_teacher, "--out", out, "--prompt", "red apple", "--quantize", "auto",
         "--max-drop", "6", "--lora", tiny_lora,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     recipe = load_quantization(out / "quantization.yaml")
     manifest = read_manifest(out)
-    assert recipe.source.hash == manifest.source.hash != source_hash(tiny_teacher)
+    assert recipe.source.hash == manifest.source.hash != source_hash(shallow_teacher)
     # The bits were chosen for the weights that were exported.
     assert manifest.pictures.psnr_db == pytest.approx(recipe.measured.psnr_db, abs=0.5)
 

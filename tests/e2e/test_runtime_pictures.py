@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixtures.exports import group
 
 from edgekd.benchmark.torch_drawer import set_scheduler
 from edgekd.libraries import diffusers
 from edgekd.runtime import Pipeline
 from edgekd.runtime.scheduler_config import parse_config
+
+pytestmark = group("onnx", "starter_teacher")
 
 # The floor of float32 exports, for their reason: the error stays below one grey level of 255.
 FLOOR_DB = 50.0
@@ -59,12 +62,16 @@ def opened(request, export_onnx) -> OpenCase:
     def make(name: str) -> Case:
         if name not in made:
             source = request.getfixturevalue(name)
-            theirs = diffusers.DiffusionPipeline.from_pretrained(source, local_files_only=True)
-            theirs.set_progress_bar_config(disable=True)
-            made[name] = (theirs, Pipeline.open(export_onnx(source), threads=1))
+            made[name] = (in_torch(source), Pipeline.open(export_onnx(source), threads=1))
         return made[name]
 
     return make
+
+
+def in_torch(source: Path) -> Any:
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(source, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def with_scheduler(case: Case, name: str, **changes: Any) -> Case:
@@ -154,8 +161,7 @@ def test_a_pndm_teacher_is_drawn_as_pndm(shallow_teacher, export_onnx, tmp_path)
     (source / "model_index.json").write_text(index.replace("DDIMScheduler", "PNDMScheduler"))
     exported = export_onnx(source)
     assert json.loads((exported / "manifest.json").read_text())["warning"] is None
-    theirs = diffusers.DiffusionPipeline.from_pretrained(source, local_files_only=True)
-    theirs.set_progress_bar_config(disable=True)
+    theirs = in_torch(source)
     options: dict[str, Any] = {"steps": 3, "guidance_scale": 4.0}
     ours = Pipeline.open(exported, threads=1)
     assert psnr((theirs, ours), PROMPTS[:1], **options) >= SAMPLER_FLOOR_DB
@@ -229,19 +235,24 @@ def test_openvino_draws_the_same(opened, guidance_distilled, export_onnx, tmp_pa
     assert psnr((theirs, ours), PROMPTS[:1], steps=2, guidance_scale=1.0, **size) >= FLOOR_DB
 
 
-@pytest.mark.parametrize("name", ["shallow_teacher", "shallow_sdxl_teacher", "guidance_distilled"])
-def test_core_mls_packages_draw_the_same(name, opened, request, export_to):
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=group("coreml", name))
+        for name in ("shallow_teacher", "shallow_sdxl_teacher", "guidance_distilled")
+    ],
+)
+def test_core_mls_packages_draw_the_same(name, request, export_to):
     """Packages of a fixed batch of two, evaluated where there is no Core ML."""
     from edgekd.export.coreml.mil.evaluator import PackageEvaluator
     from edgekd.runtime.conditions import open_encoders
     from edgekd.runtime.coreml_backend import COREML, CoreMlBackend
     from edgekd.runtime.folder import read_folder
 
-    folder = read_folder(export_to(request.getfixturevalue(name), "coreml", "fp16"))
+    source = request.getfixturevalue(name)
+    folder = read_folder(export_to(source, "coreml", "fp16").path)
     backend = CoreMlBackend(folder.path, None if COREML.executes_here() else PackageEvaluator)
-    case = (opened(name)[0], Pipeline(folder, backend, tuple(open_encoders(folder, backend))))
-    if name != "guidance_distilled":
-        case = with_scheduler(case, "DDIMScheduler")  # other tests may have changed diffusers'
+    case = (in_torch(source), Pipeline(folder, backend, tuple(open_encoders(folder, backend))))
     assert psnr(case, PROMPTS, steps=3, guidance_scale=4.0, seed=5) >= FLOOR_DB
     options = {"steps": 2, "guidance_scale": 4.0, "fuse_guidance": False}
     assert psnr(case, PROMPTS[:1], **options) >= FLOOR_DB

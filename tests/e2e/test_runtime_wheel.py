@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixtures.exports import group
 from PIL import Image
 
 import edgekd
 from edgekd.libraries import diffusers
+
+pytestmark = group("onnx", "starter_teacher")
 
 SOURCE = Path(__file__).parents[2]
 ABSENT = ("torch", "diffusers", "transformers", "optimum", "PIL")

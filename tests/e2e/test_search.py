@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from edgekd import resources
 from edgekd.reading import read_json
@@ -20,6 +21,17 @@ SMALL = [
     *("--set", "search.trials=3"),
     *("--set", "search.decoder_widths=[1.0,0.5]"),
 ]
+
+# Pictures alone: times and memory are measured in other tests, each in processes of its own.
+SUITE = {
+    "name": "few",
+    "generation": {"steps": 1},
+    "quality": {"samples": 4, "workers": 1, "kid_subsets": 2, "kid_subset_size": 2},
+    "speed": None,
+    "memory": False,
+    "embeddings": None,
+    "pictures": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +94,14 @@ def test_a_runtime_that_is_not_here_is_stood_in_for(run_cli, small):
 
 def test_a_point_of_the_front_is_distilled_as_it_was_found(run_cli, small, tmp_path):
     """And the search that decides by itself has its place in report and card."""
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(yaml.safe_dump(SUITE))
     few = {
         "distill.steps": 1, "distill.validation_samples": 2, "distill.sample_steps": 1,
         "distill.batch_size": 2, "distill.few_step.trajectories": 2, "distill.few_step.steps": 1,
         "distill.few_step.validation_samples": 2, "distill.decoder.steps": 1,
         "distill.decoder.validation_samples": 2, "export.precisions": "[fp32]",
-        "benchmark.suite": "smoke", "search.min_quality": 0.2,
+        "benchmark.suite": suite, "search.min_quality": 0.2,
     }  # fmt: skip
     sets = [part for name, value in few.items() for part in ("--set", f"{name}={value}")]
     arguments = ["distill", "--out", str(small["out"]), *small["inputs"], *sets, "--json"]

@@ -57,8 +57,8 @@ class ToyExtractors:
 
 
 @pytest.fixture(scope="module")
-def cases(tiny_teacher) -> list[Case]:
-    teacher = Case("teacher", "teacher", "torch", "fp32", tiny_teacher)
+def cases(shallow_teacher) -> list[Case]:
+    teacher = Case("teacher", "teacher", "torch", "fp32", shallow_teacher)
     absent = replace(teacher, name="phone", role="student", runtime="coreml", not_executed="no Mac")
     twin = replace(teacher, name="twin", role="student")
     drawn = replace(teacher, name="evaluated", role="student", evaluated="by its files")
@@ -148,7 +148,7 @@ def test_every_raw_sample_is_kept(content):
         assert {"text_encoder", "unet", "unet_guided", "vae_decoder", "image"} == set(speed)
 
 
-def test_memory_is_that_of_a_process_that_loaded_the_row(content, tiny_teacher):
+def test_memory_is_that_of_a_process_that_loaded_the_row(content, shallow_teacher):
     memory = row_of(content, "teacher").memory
     # torch and diffusers alone need hundreds of MB; the tiny models some more.
     assert memory.baseline_bytes > 100 * 2**20

@@ -32,9 +32,9 @@ def _export(source: Path, out: Path, lora: Path) -> Any:
     return OnnxExporter().export(source, out, "fp32", Silent(), options)
 
 
-def test_export_equals_torch_with_the_lora_beside_it(tiny_teacher, lora, tmp_path):
-    exported = _export(tiny_teacher, tmp_path / "out", lora)
-    reference = load_pipeline(tiny_teacher)
+def test_export_equals_torch_with_the_lora_beside_it(shallow_teacher, lora, tmp_path):
+    exported = _export(shallow_teacher, tmp_path / "out", lora)
+    reference = load_pipeline(shallow_teacher)
     plain = draw(reference, SESSION)
     reference.load_lora_weights(str(lora.parent), weight_name=lora.name)
     expected = draw(reference, SESSION)
@@ -43,13 +43,13 @@ def test_export_equals_torch_with_the_lora_beside_it(tiny_teacher, lora, tmp_pat
     assert psnr_db(plain, images) < 40  # and the LoRA does something
     source = read_manifest(exported.path).source
     assert source.loras == [LoraOrigin(file=lora.name, hash=hash_file(lora), weight=1.0)]
-    assert source.hash != source_hash(tiny_teacher)
+    assert source.hash != source_hash(shallow_teacher)
 
 
-def test_fused_pipeline_is_a_plain_one(tiny_teacher, lora, tmp_path):
-    fuse_loras(load_pipeline(tiny_teacher), [Lora(lora)], tmp_path / "fused")
+def test_fused_pipeline_is_a_plain_one(shallow_teacher, lora, tmp_path):
+    fuse_loras(load_pipeline(shallow_teacher), [Lora(lora)], tmp_path / "fused")
     fused = load_pipeline(tmp_path / "fused")
-    reference = load_pipeline(tiny_teacher)
+    reference = load_pipeline(shallow_teacher)
     reference.load_lora_weights(str(lora.parent), weight_name=lora.name)
     np.testing.assert_allclose(draw(fused, SESSION), draw(reference, SESSION), atol=1e-4)
 
@@ -86,15 +86,15 @@ def _no_lora(path: Path, lora: Path) -> Path:
         (_dora, r"must be a LoRA's, but got `.*dora_scale` \(DoRA\) and 0 others"),
     ],
 )
-def test_files_that_are_no_lora_are_refused(tmp_path, lora, tiny_teacher, make, said):
+def test_files_that_are_no_lora_are_refused(tmp_path, lora, shallow_teacher, make, said):
     with pytest.raises(InputError, match=said) as error:
-        _export(tiny_teacher, tmp_path / "out", make(tmp_path, lora))
+        _export(shallow_teacher, tmp_path / "out", make(tmp_path, lora))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
 def _other_names(state: dict[str, Any]) -> dict[str, Any]:
-    return {name.replace("down_blocks.1", "down_blocks.7"): x for name, x in state.items()}
+    return {name.replace("down_blocks.0", "down_blocks.7"): x for name, x in state.items()}
 
 
 def _other_width(state: dict[str, Any]) -> dict[str, Any]:
@@ -110,11 +110,11 @@ def _not_finite(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("change", [_other_names, _other_width, _other_prefix, _not_finite])
-def test_a_lora_of_another_model_is_one_line(tmp_path, lora, tiny_teacher, change):
+def test_a_lora_of_another_model_is_one_line(tmp_path, lora, shallow_teacher, change):
     other = tmp_path / "other.safetensors"
     save_file(change(load_file(lora)), other)
     with pytest.raises(InputError, match="LoRA") as error:
-        _export(tiny_teacher, tmp_path / "out", other)
+        _export(shallow_teacher, tmp_path / "out", other)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 

@@ -27,10 +27,10 @@ from edgekd.progress import Silent
 
 
 @pytest.fixture(scope="module")
-def trajectory(tiny_teacher) -> Trajectory:
+def trajectory(shallow_teacher) -> Trajectory:
     from edgekd.diffusion.load import load_pipeline
 
-    return record_for_parity(load_pipeline(tiny_teacher), ["red apple"], Generation(steps=2))
+    return record_for_parity(load_pipeline(shallow_teacher), ["red apple"], Generation(steps=2))
 
 
 # Parity does not look at the precision: one that equals torch, and one that does not quite.
@@ -38,7 +38,7 @@ PRECISIONS = ("fp32", "int8")
 
 
 @pytest.fixture(scope="module")
-def exported_folders(tiny_teacher, trajectory, tmp_path_factory) -> dict[str, Path]:
+def exported_folders(shallow_teacher, trajectory, tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("exported")
     base = None
     for precision in PRECISIONS:
@@ -46,7 +46,7 @@ def exported_folders(tiny_teacher, trajectory, tmp_path_factory) -> dict[str, Pa
             ("red apple",), Generation(steps=2), trajectory=trajectory, base=base
         )
         out = root / precision
-        OnnxExporter().export(tiny_teacher, out, precision, Silent(), options)
+        OnnxExporter().export(shallow_teacher, out, precision, Silent(), options)
         base = root / PRECISIONS[0]
     return {precision: root / precision for precision in PRECISIONS}
 

@@ -1,8 +1,27 @@
 """`edgekd distill --dry-run` as users call it."""
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+
+from edgekd.jobs import dry_run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rehearsed_once() -> Iterator[None]:
+    """Tests that read the rehearsals of one recipe in several forms share them."""
+    rehearse, found = dry_run._rehearse, {}
+
+    def once(subject: Any, phase: str) -> Any:
+        if phase not in found:
+            found[phase] = rehearse(subject, phase)
+        return found[phase]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dry_run, "_rehearse", once)
+        yield
 
 
 @pytest.fixture

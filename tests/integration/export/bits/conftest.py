@@ -1,3 +1,3 @@
-from fixtures.pipelines import tiny_pipeline
+from fixtures.pipelines import shallow_pipeline
 
-__all__ = ["tiny_pipeline"]
+__all__ = ["shallow_pipeline"]

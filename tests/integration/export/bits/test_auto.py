@@ -56,27 +56,27 @@ def size(pipeline: Any, bits: dict[str, Bits]) -> int:
 
 
 @pytest.mark.parametrize("drop", [0.0, 3.0, 9.0])
-def test_smallest_choice_within_the_drop(tiny_pipeline, cache, drop):
-    recipe = choose(tiny_pipeline, cache, max_drop_db=drop)
+def test_smallest_choice_within_the_drop(shallow_pipeline, cache, drop):
+    recipe = choose(shallow_pipeline, cache, max_drop_db=drop)
     measured = recipe.measured
     assert measured.drop_db <= drop + 0.005  # rounded to 0.01 dB
     assert measured.held_out.drop_db <= drop + 0.005
     assert measured.weights_bytes <= measured.uniform_weights_bytes
-    bits = resolve(recipe, models(tiny_pipeline), STORAGE)
-    assert size(tiny_pipeline, bits) == measured.weights_bytes
+    bits = resolve(recipe, models(shallow_pipeline), STORAGE)
+    assert size(shallow_pipeline, bits) == measured.weights_bytes
     # Measured again from the recipe alone.
-    noise = Drawing(tiny_pipeline, SESSION, STORAGE).noise(bits)
+    noise = Drawing(shallow_pipeline, SESSION, STORAGE).noise(bits)
     assert noise_db(noise.pictures) == pytest.approx(measured.psnr_db, abs=0.01)
     encoder = {value for name, value in bits["vae"].items() if name.startswith("encoder.")}
     assert encoder <= {8, None}
 
 
-def test_drop_on_held_out_pictures_is_that_of_a_drawing(tiny_pipeline, cache):
+def test_drop_on_held_out_pictures_is_that_of_a_drawing(shallow_pipeline, cache):
     """Measured again, from the recipe and the prompts and the seed that it tells."""
-    recipe = choose(tiny_pipeline, cache, max_drop_db=9.0)
+    recipe = choose(shallow_pipeline, cache, max_drop_db=9.0)
     told = recipe.measured.held_out
     assert not set(told.prompts) & set(PROMPTS)
-    found = models(tiny_pipeline)
+    found = models(shallow_pipeline)
     uniform = QuantizationRecipe(
         format=1, method="linear", components={name: ComponentRecipe(default=8) for name in found}
     )
@@ -84,7 +84,9 @@ def test_drop_on_held_out_pictures_is_that_of_a_drawing(tiny_pipeline, cache):
         name: [
             noise_db(
                 Drawing(
-                    tiny_pipeline, parity_session([prompt], GENERATION, told.seed + index), STORAGE
+                    shallow_pipeline,
+                    parity_session([prompt], GENERATION, told.seed + index),
+                    STORAGE,
                 )
                 .noise(resolve(bits, found, STORAGE))
                 .pictures
@@ -101,20 +103,20 @@ def test_drop_on_held_out_pictures_is_that_of_a_drawing(tiny_pipeline, cache):
     assert drops.std(ddof=1) / 4 == pytest.approx(told.drop_standard_error_db, abs=0.01)
 
 
-def test_loss_on_held_out_pictures_gives_bits_back(tiny_pipeline, cache, tmp_path, monkeypatch):
+def test_loss_on_held_out_pictures_gives_bits_back(shallow_pipeline, cache, tmp_path, monkeypatch):
     """Held-out pictures that lose 2 dB more than those that the choice was made on."""
     shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
-    before = choose(tiny_pipeline, tmp_path, max_drop_db=6.0).measured
+    before = choose(shallow_pipeline, tmp_path, max_drop_db=6.0).measured
     worse_by(monkeypatch, 2.0)
-    after = choose(tiny_pipeline, tmp_path, max_drop_db=6.0).measured
+    after = choose(shallow_pipeline, tmp_path, max_drop_db=6.0).measured
     assert after.drop_db + 2.0 <= 6.0 + 0.005
     assert before.weights_bytes <= after.weights_bytes <= after.uniform_weights_bytes
 
 
-def test_choice_that_no_bits_save_is_uniform(tiny_pipeline, cache, tmp_path, monkeypatch):
+def test_choice_that_no_bits_save_is_uniform(shallow_pipeline, cache, tmp_path, monkeypatch):
     shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
     worse_by(monkeypatch, 60.0)
-    measured = choose(tiny_pipeline, tmp_path, max_drop_db=3.0).measured
+    measured = choose(shallow_pipeline, tmp_path, max_drop_db=3.0).measured
     assert measured.weights_bytes == measured.uniform_weights_bytes
     assert measured.drop_db == 0
 
@@ -139,33 +141,33 @@ def worse_by(monkeypatch: pytest.MonkeyPatch, more_db: float) -> None:
     monkeypatch.setattr(HeldOut, "measure", measure)
 
 
-def test_more_drop_is_smaller(tiny_pipeline, cache):
+def test_more_drop_is_smaller(shallow_pipeline, cache):
     sizes = []
     for drop in (0.0, 3.0, 9.0):
-        measured = choose(tiny_pipeline, cache, max_drop_db=drop).measured
+        measured = choose(shallow_pipeline, cache, max_drop_db=drop).measured
         sizes.append(measured.weights_bytes)
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[2] < sizes[0]
 
 
-def test_quietest_choice_is_not_above_the_budget_and_beats_uniform(tiny_pipeline, cache):
+def test_quietest_choice_is_not_above_the_budget_and_beats_uniform(shallow_pipeline, cache):
     uniform = {
         name: {key: 6 if value else None for key, value in part.items()}
         for name, part in resolve(
-            choose(tiny_pipeline, cache, max_drop_db=0.0), models(tiny_pipeline), STORAGE
+            choose(shallow_pipeline, cache, max_drop_db=0.0), models(shallow_pipeline), STORAGE
         ).items()
     }
-    budget = size(tiny_pipeline, uniform)
-    measured = choose(tiny_pipeline, cache, size_budget_bytes=budget).measured
+    budget = size(shallow_pipeline, uniform)
+    measured = choose(shallow_pipeline, cache, size_budget_bytes=budget).measured
     assert measured.weights_bytes <= budget
-    noise = Drawing(tiny_pipeline, SESSION, STORAGE).noise(uniform)
+    noise = Drawing(shallow_pipeline, SESSION, STORAGE).noise(uniform)
     assert measured.psnr_db >= noise_db(noise.pictures)
 
 
-def test_noises_of_units_add_up(tiny_pipeline, cache):
+def test_noises_of_units_add_up(shallow_pipeline, cache):
     """The assumption of the knapsack, and of the noise of many bits taken from that of few."""
     made = choices.Choices(
-        MeasuredPipeline(tiny_pipeline, SOURCE, STORAGE, SESSION), cache, Silent()
+        MeasuredPipeline(shallow_pipeline, SOURCE, STORAGE, SESSION), cache, Silent()
     )
     options = made.options()
     for bits, index in ((8, 1), (6, 2)):
@@ -183,13 +185,13 @@ def test_noises_of_units_add_up(tiny_pipeline, cache):
     assert np.std(differences) < 3
 
 
-def test_same_input_same_recipe(tiny_pipeline, cache, tmp_path):
-    first = choose(tiny_pipeline, cache, max_drop_db=3.0)
-    assert choose(tiny_pipeline, tmp_path, max_drop_db=3.0) == first
+def test_same_input_same_recipe(shallow_pipeline, cache, tmp_path):
+    first = choose(shallow_pipeline, cache, max_drop_db=3.0)
+    assert choose(shallow_pipeline, tmp_path, max_drop_db=3.0) == first
 
 
-def test_killed_choice_resumes(tiny_pipeline, cache, tmp_path, monkeypatch):
-    expected = choose(tiny_pipeline, cache, max_drop_db=3.0)
+def test_killed_choice_resumes(shallow_pipeline, cache, tmp_path, monkeypatch):
+    expected = choose(shallow_pipeline, cache, max_drop_db=3.0)
     # Of the measured prompts and of the held-out ones.
     for known in cache.glob("*.jsonl"):
         lines = known.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -205,7 +207,7 @@ def test_killed_choice_resumes(tiny_pipeline, cache, tmp_path, monkeypatch):
         return noise(self, bits)
 
     monkeypatch.setattr(Drawing, "noise", counted)
-    assert choose(tiny_pipeline, tmp_path, max_drop_db=3.0) == expected
+    assert choose(shallow_pipeline, tmp_path, max_drop_db=3.0) == expected
     assert len(drawn) <= 2
 
 
@@ -217,30 +219,32 @@ class Breaking(LinearStorage):
         return np.full_like(weight, np.nan) if broken else super().rounded(weight, bits)
 
 
-def test_bits_that_leave_no_picture_are_chosen_never(tiny_pipeline, tmp_path):
+def test_bits_that_leave_no_picture_are_chosen_never(shallow_pipeline, tmp_path):
     def choose_of(**bounds):
-        measured = MeasuredPipeline(tiny_pipeline, SOURCE, Breaking(STORAGE.bits), SESSION)
+        measured = MeasuredPipeline(shallow_pipeline, SOURCE, Breaking(STORAGE.bits), SESSION)
         return choose_bits(measured, Bounds(**bounds), tmp_path, Silent())
 
-    measured = choose_of(size_budget_bytes=2_300_000).measured
+    measured = choose_of(size_budget_bytes=890_000).measured
     assert measured.psnr_db > 0
-    with pytest.raises(GateError, match=r"finite pictures in --size-budget 1700000 bytes, but got"):
-        choose_of(size_budget_bytes=1_700_000)
+    with pytest.raises(GateError, match=r"finite pictures in --size-budget 680000 bytes, but got"):
+        choose_of(size_budget_bytes=680_000)
 
 
-def test_budget_below_the_smallest_choice_fails(tiny_pipeline, cache):
+def test_budget_below_the_smallest_choice_fails(shallow_pipeline, cache):
     with pytest.raises(
         GateError, match=r"fit in --size-budget 1000 bytes, but got at least \d+ bytes"
     ):
-        choose(tiny_pipeline, cache, size_budget_bytes=1000)
+        choose(shallow_pipeline, cache, size_budget_bytes=1000)
 
 
-def test_budget_that_needs_more_drop_fails(tiny_pipeline, cache):
-    least = choose(tiny_pipeline, cache, max_drop_db=0.0).measured
+def test_budget_that_needs_more_drop_fails(shallow_pipeline, cache):
+    least = choose(shallow_pipeline, cache, max_drop_db=0.0).measured
     with pytest.raises(
         GateError, match=rf"0 dB below uniform 8-bit weights .* got {least.weights_bytes} bytes"
     ):
-        choose(tiny_pipeline, cache, max_drop_db=0.0, size_budget_bytes=least.weights_bytes - 1000)
+        choose(
+            shallow_pipeline, cache, max_drop_db=0.0, size_budget_bytes=least.weights_bytes - 1000
+        )
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ from edgekd.reading import read_json
 
 
 @pytest.fixture(scope="module")
-def exported(tiny_teacher, tmp_path_factory) -> Path:
+def exported(shallow_teacher, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tune") / "fp32"
     options = ExportOptions(("cat",), generation=Generation(steps=2))
-    return OnnxExporter().export(tiny_teacher, out, "fp32", Silent(), options).path
+    return OnnxExporter().export(shallow_teacher, out, "fp32", Silent(), options).path
 
 
 def test_choice_is_stored_with_its_figures_and_changes_no_file(exported):

@@ -29,15 +29,15 @@ PROMPT = "red apple"
 
 
 @pytest.fixture(scope="module")
-def pipeline(tiny_teacher) -> Any:
-    return load_pipeline(tiny_teacher)
+def pipeline(shallow_teacher) -> Any:
+    return load_pipeline(shallow_teacher)
 
 
 @pytest.fixture(scope="module")
-def exported(tiny_teacher, tmp_path_factory) -> Path:
+def exported(shallow_teacher, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("openvino") / "fp32"
     options = ExportOptions((PROMPT,), generation=Generation(2, 4.0))
-    OpenVinoExporter().export(tiny_teacher, out, "fp32", Silent(), options)
+    OpenVinoExporter().export(shallow_teacher, out, "fp32", Silent(), options)
     return out
 
 

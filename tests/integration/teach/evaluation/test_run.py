@@ -31,9 +31,9 @@ SHEETS += ["autoencoder_finest.png", *(f"nearest_{kind}.png" for kind in KINDS)]
 
 
 @pytest.fixture(scope="module")
-def out(tiny_teacher, recipe, tmp_path_factory) -> Path:
+def out(shallow_teacher, recipe, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation")
-    evaluate(recipe, tiny_teacher, folder, Silent())
+    evaluate(recipe, shallow_teacher, folder, Silent())
     return folder
 
 
@@ -79,36 +79,38 @@ def test_pictures_are_there(out, result):
 
 
 def test_second_run_draws_nothing_and_gives_the_same(
-    out, result, recipe, tiny_teacher, monkeypatch
+    out, result, recipe, shallow_teacher, monkeypatch
 ):
     def refuse(*arguments):
         raise AssertionError("it drew again")
 
     monkeypatch.setattr(Pool, "submit", refuse)
-    again = evaluate(recipe, tiny_teacher, out, Silent())
+    again = evaluate(recipe, shallow_teacher, out, Silent())
     assert json.loads(json.dumps(again)) == result
 
 
-def test_the_verb_prints_what_the_file_holds(out, result, recipe, tiny_teacher, tmp_path, run_cli):
+def test_the_verb_prints_what_the_file_holds(
+    out, result, recipe, shallow_teacher, tmp_path, run_cli
+):
     config = tmp_path / "recipe.yaml"
     config.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-    options = [str(tiny_teacher), "--config", str(config), "--out", str(out), "--json"]
+    options = [str(shallow_teacher), "--config", str(config), "--out", str(out), "--json"]
     code, said, _ = run_cli("teach", "evaluate", *options)
     assert code == 0
     assert json.loads(said) == result
 
 
-def test_a_missing_batch_is_drawn_again_alike(out, result, recipe, tiny_teacher):
+def test_a_missing_batch_is_drawn_again_alike(out, result, recipe, shallow_teacher):
     kept = sorted((out / "cache").glob("pictures-*"))
     before = {path: path.read_bytes() for path in kept}
     kept[0].unlink()
-    assert json.loads(json.dumps(evaluate(recipe, tiny_teacher, out, Silent()))) == result
+    assert json.loads(json.dumps(evaluate(recipe, shallow_teacher, out, Silent()))) == result
     assert {path: path.read_bytes() for path in kept} == before
 
 
-def test_a_busy_folder_is_refused(out, recipe, tiny_teacher):
+def test_a_busy_folder_is_refused(out, recipe, shallow_teacher):
     with run_lock(out), pytest.raises(InputError, match="one process"):
-        evaluate(recipe, tiny_teacher, out, Silent())
+        evaluate(recipe, shallow_teacher, out, Silent())
 
 
 def test_another_resolution_is_refused(recipe, starter_teacher, tmp_path):
