@@ -67,8 +67,8 @@ def _memory_cells(row: Row) -> list[Cell]:
 
 
 def energy_table(report: Report) -> Table | None:
-    """Joules of a picture, or why no counter tells them."""
-    if not any(row.energy for row in report.rows):
+    """Joules of a picture; None where no row has any, which the environment says then."""
+    if not any(row.energy and row.energy.joules is not None for row in report.rows):
         return None
     rows = []
     for row in report.rows:

@@ -28,6 +28,9 @@ def environment_items(report: Report) -> list[tuple[str, str]]:
         items.append(("Threads while timing", str(speed.threads)))
     if load is not None:
         items.append(("Load average before timing", f"{load:.2f}"))
+    energy = {row.energy.source for row in report.rows if row.energy}
+    if energy:
+        items.append(("Energy", "; ".join(sorted(energy))))
     versions = environment.versions.items()
     items.append(("Versions", ", ".join(f"{name} {version}" for name, version in versions)))
     return items
