@@ -27,6 +27,8 @@ def commands(page: Path) -> Iterator[list[str]]:
     """Every `edgekd ...` that a page shows in a block."""
     for line in blocks(page):
         for part in line.split("&&"):
+            if "edgekd" not in part:  # other programs' quotes go on over lines
+                continue
             words = shlex.split(part, comments=True)
             program = next((i for i, word in enumerate(words) if Path(word).name == "edgekd"), None)
             if program is not None and all("=" in word for word in words[:program]):
