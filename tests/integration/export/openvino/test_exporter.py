@@ -46,6 +46,24 @@ def decoder(pipeline) -> Capture:
     return capture(pipeline, "vae_decoder")
 
 
+@pytest.mark.parametrize("timestep", [751.0, 3.0])
+def test_timesteps_are_exact_in_a_file_of_float16(pipeline, tmp_path, timestep):
+    """Their sinusoids, of torch's: frequencies of 11 bits would be half a radian off."""
+    captured = capture(pipeline, "unet")
+    save_model(to_openvino(captured), tmp_path, "fp16")
+    model = read_model(tmp_path)
+    waves = [node for node in model.get_ordered_ops() if node.get_type_name() in ("Sin", "Cos")]
+    assert len(waves) == 2
+    cut = openvino.Model([wave.output(0) for wave in waves], [model.input("timestep").get_node()])
+    found = openvino.Core().compile_model(cut, "CPU", properties("f32", 1))(
+        {"timestep": np.array([timestep], dtype=np.int64)}
+    )
+    angles = timestep * np.exp(-np.log(10_000) * np.arange(16) / 16)
+    for index, wave in enumerate(waves):
+        expected = np.sin(angles) if wave.get_type_name() == "Sin" else np.cos(angles)
+        np.testing.assert_allclose(found[index].ravel(), expected, atol=1e-3)
+
+
 def _draw(drawer: Callable[..., Any]) -> Any:
     noise = torch.Generator().manual_seed(0)
     return drawer(PROMPT, num_inference_steps=2, generator=noise, output_type="np").images[0]
