@@ -170,8 +170,8 @@ def keep_times_exact(model: Any) -> None:
     """Let the sinusoids of a time embedding survive a file in float16.
 
     Their frequencies are multiplied by timesteps up to 999: rounded to 11 bits, the angle is off by
-    half a radian. So each such constant becomes a sum of two that float16 holds: 50 dB of a U-Net of
-    random weights become 64.
+    half a radian. So each such constant becomes a sum of two that float16 holds: 50 dB of a U-Net
+    of random weights become 64.
     """
     sinusoids = [node for node in model.get_ordered_ops() if node.get_type_name() in ("Sin", "Cos")]
     waiting, seen = list(sinusoids), set()
