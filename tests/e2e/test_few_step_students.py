@@ -11,6 +11,7 @@ from edgekd.diffusion.load import load_teacher
 from edgekd.distill.deployment import student_drawing
 from edgekd.distill.guidance import condition_on_guidance
 from edgekd.libraries import diffusers
+from edgekd.model_card import Card, write_card
 from edgekd.recipe_distill import FewStepSection
 from edgekd.runtime import Pipeline
 from edgekd.student.build import build_student, save_student
@@ -31,6 +32,8 @@ def _student(teacher_path: Path, out: Path, method: str) -> Path:
         source = torch.Generator().manual_seed(0)
         torch.nn.init.normal_(unet.time_embedding.cond_proj.weight, std=0.1, generator=source)
     save_student(teacher_path, unet, out, deployed=session)
+    drawn = {"num_inference_steps": session.steps, "guidance_scale": session.guidance_scale}
+    write_card(out, Card("student", "teacher", "A student.", parameters=drawn))
     return out
 
 
