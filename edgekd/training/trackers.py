@@ -26,7 +26,7 @@ from edgekd.files import write_text
 PROJECT = "edgekd"
 BOARD = "tensorboard"
 MLFLOW_RUN = "mlflow-run"
-MLFLOW_STORE = "mlruns"
+MLFLOW_STORE = "mlflow.db"
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -120,13 +120,16 @@ def _tensorboard(run: TrackedRun, step: int) -> dict[str, Any]:
 
 
 def _mlflow(run: TrackedRun, step: int) -> dict[str, Any]:
+    local: dict[str, Any] = {}
     if "MLFLOW_TRACKING_URI" not in os.environ:
-        store = (run.folder / MLFLOW_STORE).absolute().as_uri()
-        importlib.import_module("mlflow").set_tracking_uri(store)
+        # MLflow 3 refuses its older store, a folder of files.
+        store = (run.folder / MLFLOW_STORE).absolute()
+        importlib.import_module("mlflow").set_tracking_uri(f"sqlite:///{store}")
+        local = {"logging_dir": (run.folder / "mlflow").absolute().as_uri()}
     known = run.folder / MLFLOW_RUN
     going_on = step >= 0 and known.is_file()
     which = {"run_id": known.read_text("utf-8")} if going_on else {"run_name": run.name}
-    return {"experiment_name": PROJECT, **which}
+    return {"experiment_name": PROJECT, **which, **local}
 
 
 def _wandb(run: TrackedRun, step: int) -> dict[str, Any]:
