@@ -87,7 +87,7 @@ def _asked_plan(request: SuiteRequest) -> tuple[Plan, list[tuple[Target, list[st
     Raises:
         InputError: whatever does not fit, before anything is computed or written.
     """
-    from edgekd.benchmark.asked import asked_metrics
+    from edgekd.benchmark.asked import asked_metrics, measurable
     from edgekd.benchmark.options import with_options
     from edgekd.benchmark.suite import load_suite
     from edgekd.metrics.registry import load_metrics
@@ -99,7 +99,7 @@ def _asked_plan(request: SuiteRequest) -> tuple[Plan, list[tuple[Target, list[st
             "none",
             "Pass --models DIR.",
         )
-    asked_metrics(suite, load_metrics())
+    measurable(asked_metrics(suite, load_metrics()), suite.weights)
     models = [("--models", path) for path in suite.models.values()]
     check_place(request.run, "distill", models)
     targets = suite_targets(suite)

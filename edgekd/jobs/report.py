@@ -26,7 +26,8 @@ def compare_run(paths: Sequence[Path], fail_on: Sequence[str], out: Path | None)
     """Read the reports, compare them, check the rules, and write the page.
 
     Raises:
-        InputError: a path without a report, a rule that cannot be read.
+        InputError: a path without a report, a rule that cannot be read, reports without a row in
+            common.
     """
     rules = [parse_rule(text) for text in fail_on]
     if out is not None and len(paths) < 2:
@@ -37,6 +38,12 @@ def compare_run(paths: Sequence[Path], fail_on: Sequence[str], out: Path | None)
         raise InputError("`--out` must end in .html", f"`{out}`")
     named = open_reports(paths)
     comparison = compare(named).model_copy(update={"gates": check_rules(rules, named)})
+    if len(named) > 1 and not any(None not in row.names for row in comparison.rows):
+        raise InputError(
+            "reports that are compared must have a row in common (model, role, runtime, precision "
+            "and how it draws)",
+            "none",
+        )
     metrics = {metric.name: metric for one in reversed(named) for metric in one.report.descriptors}
     if out is not None:
         write_page(comparison, metrics, out)

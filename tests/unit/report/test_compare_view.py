@@ -53,3 +53,10 @@ def test_a_page_needs_two_reports_and_a_name(folders, tmp_path):
         compare_run(folders, [], tmp_path)
     with pytest.raises(InputError, match="every argument"):
         compare_run([tmp_path / "nothing"], [], None)
+
+
+def test_reports_without_a_row_in_common_are_refused(folders):
+    path = folders[1] / "report.json"
+    path.write_text(path.read_text().replace('"model":"', '"model":"other '))
+    with pytest.raises(InputError, match="a row in common"):
+        compare_run(folders, [], None)
