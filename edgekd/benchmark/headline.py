@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from edgekd.benchmark.cases import TORCH
 from edgekd.metrics.metric import Descriptor
 from edgekd.report.ratios import metric_ratio
-from edgekd.report.schema import Headline, HeadlineRows, Row, TorchLatency, Values
+from edgekd.report.schema import (
+    Headline,
+    HeadlineRows,
+    Row,
+    TorchLatency,
+    Values,
+)
 
 LATENCY = "latency_ms"
 

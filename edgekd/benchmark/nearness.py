@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgekd.metrics.metric import Floats
-from edgekd.report.schema import Likeness, Nearness
+from edgekd.report.features_schema import Likeness, Nearness
 
 _DECIMALS = 4
 _SHUFFLES = 3

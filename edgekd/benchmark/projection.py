@@ -9,7 +9,7 @@ import numpy as np
 
 from edgekd.benchmark.cache import Cache
 from edgekd.metrics.metric import Floats
-from edgekd.report.schema import Projection
+from edgekd.report.features_schema import Projection
 
 REFERENCE = "reference images"
 REAL = "real"

@@ -20,7 +20,14 @@ from edgekd.benchmark.speed import IMAGE, SpeedResult
 from edgekd.errors import GateError
 from edgekd.measure.memory import PeakMemory
 from edgekd.metrics.metric import Figure, Measurements, Metric, Pictures, Reference
-from edgekd.report.schema import Agreement, ColdStart, Embeddings, Energy, Memory, Row, Scaling
+from edgekd.report.costs_schema import (
+    ColdStart,
+    Energy,
+    Memory,
+    Scaling,
+)
+from edgekd.report.features_schema import Embeddings
+from edgekd.report.schema import Agreement, Row
 
 
 @dataclass

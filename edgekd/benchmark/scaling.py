@@ -31,7 +31,7 @@ from edgekd.measure.power_law import fit_power_law
 from edgekd.processes.child import Child
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
-from edgekd.report.schema import Scaling, ScalingAxis
+from edgekd.report.costs_schema import Scaling, ScalingAxis
 
 _AT_ONCE = 2
 _TORCH_MULTIPLE = 8  # of picture sides that diffusers draws

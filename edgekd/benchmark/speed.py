@@ -22,7 +22,8 @@ from edgekd.measure.clock import Latency, Watch, time_interleaved
 from edgekd.measure.conditions import conditions, throttled
 from edgekd.measure.environment import load_average
 from edgekd.measure.power import FoundMeter, find_meter
-from edgekd.report.schema import Energy, ReportPart, Timing
+from edgekd.report.costs_schema import Energy, Timing
+from edgekd.report.part import ReportPart
 
 IMAGE = "image"
 

@@ -20,7 +20,7 @@ from edgekd.measure.clock import NS_PER_MS
 from edgekd.measure.environment import cpu
 from edgekd.processes.child import Child
 from edgekd.progress import Progress
-from edgekd.report.schema import ColdStart
+from edgekd.report.costs_schema import ColdStart
 
 # Milliseconds until the libraries are there, from then until the models are loaded, and from then
 # until the picture is drawn.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgekd.report.schema import ReportPart
+from edgekd.report.part import ReportPart
 
 Verdict = Literal["worse", "better", "not comparable", "no value", "same within noise", "same"]
 

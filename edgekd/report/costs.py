@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgekd.report import format as fmt
-from edgekd.report.schema import Report, Row, Scaling, ScalingAxis
+from edgekd.report.costs_schema import Scaling, ScalingAxis
+from edgekd.report.schema import Report, Row
 from edgekd.report.table import (
     Cell,
     Table,

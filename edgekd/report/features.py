@@ -8,8 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.report.features_schema import (
+    AttentionMap,
+    Embeddings,
+    Likeness,
+    Nearness,
+)
 from edgekd.report.pictures import data_uri
-from edgekd.report.schema import AttentionMap, Embeddings, Likeness, Nearness, Report
+from edgekd.report.schema import Report
 from edgekd.report.table import Cell, Table
 
 _NEARNESS = ["linear CKA (by chance)", "shared neighbours", "Procrustes distance"]

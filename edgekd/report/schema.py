@@ -10,104 +10,18 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict, Field
 
 from edgekd.metrics.metric import Descriptor, Figure, Place
 from edgekd.reading import read_json
 from edgekd.recipe import RowGeneration
+from edgekd.report.costs_schema import ColdStart, Energy, Memory, Scaling, Timing
+from edgekd.report.features_schema import Embeddings, Nearness, Projection
+from edgekd.report.part import Points, ReportPart
 from edgekd.schema import validate
 from edgekd.search.result import SearchResult
 
-Points = list[tuple[float, float]]
 Curves = dict[str, dict[str, Points]]
-
-
-class ReportPart(BaseModel):
-    """A part of the report: no field but its own, and no NaN."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class Timing(ReportPart):
-    """Times of one call: percentiles and every raw sample.
-
-    Attributes:
-        warmup_ms: the calls before; the first holds lazy loading and compilation.
-        cpu_ms: processor time that the process itself spent in each sample.
-        repeats: how often all samples were taken again because other work held the cores.
-        busy: other work held them to the end: not to be trusted.
-    """
-
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    samples_ms: list[float]
-    warmup_ms: list[float]
-    cpu_p50_ms: float | None
-    cpu_ms: list[float]
-    repeats: int = 0
-    busy: bool = False
-
-
-class Memory(ReportPart):
-    """Resident memory of a fresh process that loads a row and draws one picture.
-
-    Attributes:
-        loaded_bytes: high-water mark when every part is loaded, before the first picture.
-        device_peak_bytes: of the accelerator; null where there is none.
-    """
-
-    baseline_bytes: int
-    loaded_bytes: int | None = None
-    peak_bytes: int
-    above_baseline_bytes: int
-    device_peak_bytes: int | None = None
-
-
-class ColdStart(ReportPart):
-    """From the start of a fresh process to its first picture; every sample, and medians."""
-
-    process_ms: float
-    load_ms: float
-    first_picture_ms: float
-    total_ms: float
-    samples_ms: list[float]
-
-
-class Energy(ReportPart):
-    """Joules of a picture, by a counter of the machine.
-
-    Attributes:
-        source: the counter, or why there is none (then `joules` is null).
-    """
-
-    joules: float | None
-    source: str
-
-
-ScalingAxis = Literal["batch", "side", "steps", "threads"]
-
-
-class Scaling(ReportPart):
-    """How one row's cost grows along one axis.
-
-    Attributes:
-        values: of the axis: pictures, pixels of a side, denoising steps, threads.
-        latency_ms: median of a call for all its pictures, by value.
-        peak_bytes: of a fresh process, by value; null: not measured.
-        draw_steps: denoising steps of each call; null: the axis itself.
-        exponent: of the fitted power law `latency = c * value ** exponent`.
-        r_squared: of that fit in logarithms.
-    """
-
-    row: str
-    axis: ScalingAxis
-    values: list[int]
-    latency_ms: list[float]
-    peak_bytes: list[int | None]
-    draw_steps: int | None = None
-    exponent: float
-    r_squared: float
 
 
 class Parity(ReportPart):
@@ -186,7 +100,7 @@ class Row(ReportPart):
     to_teacher: Agreement | None = None
     to_student: Agreement | None = None
     to_torch: Agreement | None = None
-    speed: dict[str, Timing] = {}
+    speed: dict[str, Timing] = Field(default_factory=dict)
     memory: Memory | None = None
     start: ColdStart | None = None
     energy: Energy | None = None
@@ -284,96 +198,6 @@ class DataRecord(ReportPart):
     reference: int
 
 
-class Projection(ReportPart):
-    """Features in two dimensions, by set, all in one basis.
-
-    Attributes:
-        method: `PCA` or `t-SNE`.
-        seed, perplexity: of t-SNE.
-        explained: share of the variance along each axis of PCA.
-    """
-
-    method: str
-    points: dict[str, Points]
-    seed: int | None = None
-    perplexity: float | None = None
-    explained: tuple[float, float] | None = None
-
-
-class Likeness(ReportPart):
-    """Figures of two feature sets.
-
-    Attributes:
-        cka: linear CKA.
-        knn_overlap: share of each input's nearest neighbours that both sets agree on.
-        procrustes: distance after the best rotation, shift and scale, in [0,1].
-    """
-
-    cka: float
-    knn_overlap: float
-    procrustes: float
-
-
-class Nearness(Likeness):
-    """How alike two feature sets of the same inputs are, in all their dimensions.
-
-    Attributes:
-        chance: the same figures where one set's inputs are shuffled: few inputs of many
-            dimensions look alike in CKA and after a rotation even where nothing is.
-    """
-
-    chance: Likeness | None = None
-
-
-class BlockAgreement(Nearness):
-    """Teacher and student at one tapped block and timestep."""
-
-    block: str
-    timestep: int
-
-
-class BlockProjection(ReportPart):
-    """Both models' features of one block in one basis."""
-
-    block: str
-    timestep: int
-    projections: list[Projection]
-
-
-class AttentionMap(ReportPart):
-    """Where both models look for one word, mean over heads: [h,w], each with maximum 1."""
-
-    block: str
-    timestep: int
-    caption: str
-    word: str
-    teacher: list[list[float]]
-    student: list[list[float]]
-
-
-class Embeddings(ReportPart):
-    """A student's inner features against the teacher's, from the same noisy latents and captions.
-
-    Attributes:
-        teacher, student: rows.
-        samples: inputs of each timestep.
-        neighbours: of `knn_overlap`.
-        cross: linear CKA of each of the teacher's blocks (rows) with each of the student's
-            (columns) at the middle timestep; `blocks` names both.
-    """
-
-    teacher: str
-    student: str
-    samples: int
-    neighbours: int
-    agreement: list[BlockAgreement]
-    teacher_blocks: list[str]
-    student_blocks: list[str]
-    cross: list[list[float]]
-    blocks: list[BlockProjection]
-    attention: list[AttentionMap]
-
-
 class Report(ReportPart):
     """Everything.
 
@@ -402,9 +226,9 @@ class Report(ReportPart):
     prompts: list[str]
     curves: Curves
     projections: list[Projection]
-    nearness: dict[str, Nearness] = {}
-    embeddings: list[Embeddings] = []
-    scaling: list[Scaling] = []
+    nearness: dict[str, Nearness] = Field(default_factory=dict)
+    embeddings: list[Embeddings] = Field(default_factory=list)
+    scaling: list[Scaling] = Field(default_factory=list)
     search: SearchResult | None = None
     partial: str | None = None
 

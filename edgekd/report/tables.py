@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgekd.report import format as fmt
-from edgekd.report.schema import Parity, Report, Row, Timing
+from edgekd.report.costs_schema import Timing
+from edgekd.report.schema import Parity, Report, Row
 from edgekd.report.table import (
     Cell,
     Table,

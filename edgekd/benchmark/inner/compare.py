@@ -10,7 +10,7 @@ from edgekd.benchmark.inner.question import Pairing, Seen
 from edgekd.benchmark.nearness import fitting_neighbours, nearness
 from edgekd.benchmark.projection import projections
 from edgekd.metrics.metric import Floats
-from edgekd.report.schema import (
+from edgekd.report.features_schema import (
     AttentionMap,
     BlockAgreement,
     BlockProjection,

@@ -30,7 +30,7 @@ from edgekd.measure.environment import versions
 from edgekd.metrics.metric import Pixels
 from edgekd.processes.child import Child
 from edgekd.progress import Progress
-from edgekd.report.schema import Embeddings
+from edgekd.report.features_schema import Embeddings
 from edgekd.student.shape import UNetShape
 
 MAX_STUDENTS = 4

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from edgekd.report.schema import BlockProjection, Embeddings, Projection, Report
+from edgekd.report.features_schema import BlockProjection, Embeddings, Projection
+from edgekd.report.schema import Report
 from edgekd.report.svg import (
     GRID,
     INK,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgekd.report.costs import AXES
+from edgekd.report.costs_schema import Scaling
+from edgekd.report.part import Points
 from edgekd.report.plots.axes import latency_axis, log_axis
-from edgekd.report.schema import Points, Report, Scaling
+from edgekd.report.schema import Report
 from edgekd.report.svg import (
     INK,
     new_figure,

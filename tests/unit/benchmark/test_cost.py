@@ -11,7 +11,7 @@ from edgekd.measure.clock import Latency
 from edgekd.measure.memory import Measured, PeakMemory
 from edgekd.processes.child import ChildError
 from edgekd.progress import Silent
-from edgekd.report.schema import Timing
+from edgekd.report.costs_schema import Timing
 
 TIMING = Timing.model_validate(Latency((1.0,), (2.0,)).to_dict())
 
