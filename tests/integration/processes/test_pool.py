@@ -13,6 +13,8 @@ from edgekd.processes.pool import Pool, ordered_map
 
 ENTRIES = """
 import os
+import time
+
 from edgekd.errors import GateError
 
 def fail_at_3(number):
@@ -21,6 +23,12 @@ def fail_at_3(number):
 
 def process_of(_):
     return os.getpid()
+
+def wait_for_another(folder):
+    # Returns once two processes have left their names in the folder.
+    (folder / str(os.getpid())).touch()
+    while len(os.listdir(folder)) < 2:
+        time.sleep(0.01)
 """
 
 
@@ -28,13 +36,15 @@ def children() -> list[psutil.Process]:
     return psutil.Process().children()
 
 
-def test_every_call_is_answered_once_and_no_process_starts_before_it_is_needed():
+def test_every_call_is_answered_once_and_no_process_starts_before_it_is_needed(entries, tmp_path):
     before = children()
     with Pool("try", 2) as pool:
         assert children() == before
         pool.submit(abs, -1).result()
         assert len(children()) == len(before) + 1
         assert sorted(pool.each(abs, range(-20, 0))) == [(n, -n) for n in range(-20, 0)]
+        # Neither call ends without a process for the other.
+        list(pool.each(entries.wait_for_another, [tmp_path] * 2))
         assert len(children()) == len(before) + 2
     assert children() == before
 
