@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd.errors import InputError
-from edgekd.metrics.features import FEATURES_ONNX
+from edgekd.metrics.features import FEATURES_ONNX, read_model
 
 POOLED_CHANNELS = 1280
 
@@ -136,14 +136,12 @@ def load_trunk(path: Path = FEATURES_ONNX) -> EfficientNetLite0:
     carry the names of this module's parameters.
 
     Raises:
-        InputError: the file is missing, or its initialisers are not this trunk's.
+        InputError: the file is missing or damaged, or its initialisers are not this trunk's.
     """
     import onnx
     from onnx import numpy_helper
 
-    if not path.is_file():
-        raise InputError("the feature extractor must exist", str(path))
-    graph = onnx.load(str(path)).graph
+    graph = onnx.load_model_from_string(read_model(path)).graph
     trunk = EfficientNetLite0()
     expected = trunk.state_dict()
     found = {

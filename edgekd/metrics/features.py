@@ -9,6 +9,7 @@ Shapes: N images of any size HxW; pooled features [N,1280]; level means [N,512].
 
 from __future__ import annotations
 
+import lzma
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from PIL import Image
 from edgekd.errors import InputError
 from edgekd.resources import STARTER
 
-FEATURES_ONNX = STARTER / "scorers" / "features.onnx"
+FEATURES_ONNX = STARTER / "scorers" / "features.onnx.xz"
 
 FloatArray = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -52,19 +53,36 @@ def resize(image: Pixels, size: int) -> Pixels:
     return np.asarray(resized, dtype=np.uint8)
 
 
+def read_model(path: Path) -> bytes:
+    """An ONNX file, unpacked where its name ends in `.xz`.
+
+    Raises:
+        InputError: the file does not exist, or is damaged.
+    """
+    if not path.is_file():
+        raise InputError("the model file must exist", str(path))
+    content = path.read_bytes()
+    if path.suffix != ".xz":
+        return content
+    try:
+        return lzma.decompress(content)
+    except lzma.LZMAError as error:
+        raise InputError("the model file must be whole", f"{path} ({error})") from None
+
+
 def open_session(path: Path, threads: int) -> Any:
     """An onnxruntime CPU session; `threads=0` leaves the number to the runtime.
 
     Raises:
-        InputError: the file does not exist.
+        InputError: see `read_model`.
     """
     import onnxruntime
 
-    if not path.is_file():
-        raise InputError("the model file must exist", str(path))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        read_model(path), options, providers=["CPUExecutionProvider"]
+    )
 
 
 class FeatureExtractor:

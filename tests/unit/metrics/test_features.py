@@ -4,7 +4,7 @@ import torch
 
 from edgekd.errors import InputError
 from edgekd.metrics.efficientnet import LEVEL_CHANNELS, EfficientNetLite0, load_trunk
-from edgekd.metrics.features import FeatureExtractor, resize
+from edgekd.metrics.features import FeatureExtractor, open_session, resize
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +98,12 @@ def test_another_file_is_refused(tmp_path):
         load_trunk(tmp_path / "absent.onnx")
     with pytest.raises(InputError, match="must exist"):
         FeatureExtractor(tmp_path / "absent.onnx")
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "must exist"), (b"\xfd7zXZ", "be whole")])
+def test_a_missing_or_damaged_model_is_one_line(tmp_path, content, said):
+    path = tmp_path / "model.onnx.xz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        open_session(path, 1)
