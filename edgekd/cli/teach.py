@@ -85,12 +85,12 @@ def evaluate(
     recipe = find_yaml("configs", config)
     result = run_evaluate(recipe, assignments or [], teacher, run, console())
     if as_json:
-        print_json(result)
+        print_json(result.model_dump(mode="json"))
         return
-    for row in result["targets"]:
-        reached = {True: "reached", False: "missed", None: "too few pictures"}[row["reached"]]
-        value = "" if row["value"] is None else f"{row['value']:.3g}"
-        print(f"{row['name']:<38}{value:>8}  {reached}")
+    for row in result.targets:
+        reached = {True: "reached", False: "missed", None: "too few pictures"}[row.reached]
+        value = "" if row.value is None else f"{row.value:.3g}"
+        print(f"{row.name:<38}{value:>8}  {reached}")
     print(f"evaluation: {run / 'evaluation.md'}")
 
 
@@ -105,13 +105,13 @@ def ablation(
     """Make short runs of the recipe with one thing changed in each, and compare them."""
     from edgekd.progress import console
     from edgekd.resources import find_yaml
-    from edgekd.teach.evaluation.ablation import run_ablation
+    from edgekd.teach.evaluation.ablation import NOT_WRITTEN, run_ablation
 
     recipe = find_yaml("configs", config)
     path = find_yaml("benchmarks", suite, "SUITE")
     run = run_folder(out, path.stem, config)
     result = run_ablation(path, recipe, assignments or [], run, console())
     if as_json:
-        print_json(result)
+        print_json(result.model_dump(mode="json", exclude=NOT_WRITTEN))
     else:
         print(f"ablation: {run / 'ablation.md'}")

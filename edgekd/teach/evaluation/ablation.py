@@ -17,7 +17,6 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -33,6 +32,7 @@ from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.report.format import significant
+from edgekd.report.schema import Environment
 from edgekd.run_folder import check_place, open_run
 from edgekd.schema import validate
 from edgekd.teach.assemble import RECIPE_FILE
@@ -55,6 +55,7 @@ from edgekd.teach.evaluation.label_gain import label_gains
 from edgekd.teach.evaluation.pictures import TeacherSampler, open_pool, picture_requests
 from edgekd.teach.evaluation.probes import fit_probes
 from edgekd.teach.evaluation.prompts import check_corpus, held_out_set, known_set
+from edgekd.teach.evaluation.schema import AblationResult, AblationRow, Settings
 from edgekd.teach.noise import NoisePredictor
 from edgekd.teach.recipe import TeachRecipe
 from edgekd.teach.run import teach
@@ -63,6 +64,7 @@ from edgekd.teach.unet import validation_batches, validation_losses
 from edgekd.training.log import METRICS_FILE, read_rows
 
 RESULT_FILE = "ablation.json"
+NOT_WRITTEN = {"base": {"evaluate"}}  # `settings` has it
 # For the number of workers that memory allows: the limit of a starter teacher.
 TEACHER_BYTES = 36 * 10**6
 # What may change while a variant is trained.
@@ -120,7 +122,7 @@ class AblationContext:
 
 def run_ablation(
     suite_path: Path, recipe_path: Path, assignments: list[str], out: Path, progress: Progress
-) -> dict[str, Any]:
+) -> AblationResult:
     """Train and measure every variant; returns what `ablation.json` holds.
 
     Raises:
@@ -152,10 +154,9 @@ def run_ablation(
             reuse_parts(shared, run, recipe)
             teacher = teach(recipe, run, progress)
             share_parts(shared, run, recipe)
-            row = {"name": variant.name, "description": variant.description}
-            rows.append({**row, **measure_variant(context, variant, run, teacher)})
+            rows.append(measure_variant(context, variant, run, teacher))
             result = _result(context, rows)
-            write_json(out / RESULT_FILE, result)
+            write_json(out / RESULT_FILE, result.model_dump(mode="json", exclude=NOT_WRITTEN))
             write_text(out / "ablation.md", ablation_markdown(result))
     return result
 
@@ -185,20 +186,19 @@ def check_run(run: Path, recipe: TeachRecipe) -> None:
         )
 
 
-def _result(context: AblationContext, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    settings = context.base.evaluate.model_dump(mode="json", exclude={"sheet", "guidance_scales"})
-    return {
-        "suite": context.suite.model_dump(mode="json"),
-        "settings": {**settings, "steps": context.base.samples.steps},
-        "base": context.base.model_dump(mode="json", exclude={"evaluate"}),
-        "rows": rows,
-        "environment": environment(),
-    }
+def _result(context: AblationContext, rows: list[AblationRow]) -> AblationResult:
+    return AblationResult(
+        suite=context.suite,
+        settings=Settings.of(context.base),
+        base=context.base,
+        rows=rows,
+        environment=Environment.model_validate(environment()),
+    )
 
 
 def measure_variant(
     context: AblationContext, variant: TeachVariant, run: Path, teacher: Path
-) -> dict[str, Any]:
+) -> AblationRow:
     """Validation losses and the figures of few pictures, of known pairs and of new styles."""
     info, base, corpus = inspect_folder(teacher), context.base, context.corpus
     sampler = TeacherSampler(teacher, info.key, base, context.cache, context.pool, context.progress)
@@ -206,12 +206,7 @@ def measure_variant(
     # Only the U-Net trains in every variant: the stages before it may be shared.
     section = variant_recipe(base, variant).unet.train
     training = stage_facts(read_rows(run / "unet" / METRICS_FILE), section)
-    row: dict[str, Any] = {
-        "images": training["images"],
-        "steps": training["steps"],
-        "hours": training["hours"],
-        **common_losses(base, corpus, teacher),
-    }
+    figures = {}
     for chosen in (known_set(corpus, base), held_out_set(corpus, base, "new_style")):
         label, scale = f"{run.name}, {chosen.kind}", context.suite.guidance_scale
         real, reference = chosen.real_images(base), chosen.reference_images(base)
@@ -220,11 +215,31 @@ def measure_variant(
             "real": real,
             "autoencoder": autoencoder.reconstruct(real),
         }
-        row[chosen.kind] = set_figures(pictures, chosen, reference, context.tools)
-    return row
+        figures[chosen.kind] = set_figures(pictures, chosen, reference, context.tools)
+    losses = common_losses(base, corpus, teacher)
+    return AblationRow(
+        name=variant.name,
+        description=variant.description,
+        images=training.images,
+        steps=training.steps,
+        hours=training.hours,
+        validation_loss=losses.validation.get("validation_loss"),
+        validation_group_loss=losses.validation.get("validation_group_loss"),
+        label_gain=losses.label_gain,
+        known=figures["known"],
+        new_style=figures["new_style"],
+    )
 
 
-def common_losses(base: TeachRecipe, corpus: Corpus, teacher: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class CommonLosses:
+    """`validation`: see `validation_losses`; `label_gain`: by timestep."""
+
+    validation: dict[str, float]
+    label_gain: dict[str, float]
+
+
+def common_losses(base: TeachRecipe, corpus: Corpus, teacher: Path) -> CommonLosses:
     """Validation losses and label gains of a teacher.
 
     Whatever loss it was trained with: variants are compared by these. Noise prediction with the
@@ -241,48 +256,47 @@ def common_losses(base: TeachRecipe, corpus: Corpus, teacher: Path) -> dict[str,
         modules, predictor, base, corpus, scale, encode, loaded.tokenizers[0], loaded.device
     )
     losses = validation_losses(predictor, modules, checks, base, loaded.device)
-    return {**losses, "label_gain": gains}
+    return CommonLosses(losses, gains)
 
 
-def ablation_markdown(result: dict[str, Any]) -> str:
+def ablation_markdown(result: AblationResult) -> str:
     """The rows as a table."""
-    suite, settings = result["suite"], result["settings"]
+    suite, settings = result.suite, result.settings
     header = ["variant", "images", "steps", "loss, known labels", "loss, new labels"]
-    timesteps = list(result["rows"][0]["label_gain"])
+    timesteps = list(result.rows[0].label_gain)
     header += [f"label gain at {timestep}" for timestep in timesteps]
     header += ["R@1", "R@5", "FD", "style", "background", "R@1, new styles"]
     rows = []
-    for row in result["rows"]:
-        known, new = (row[kind]["rows"]["generated"] for kind in ("known", "new_style"))
-        retrieval = known["retrieval"]
-        losses = [row.get(name) for name in ("validation_loss", "validation_group_loss")]
+    for row in result.rows:
+        known, retrieval = row.known.rows.generated, row.known.rows.generated.retrieval
+        losses = [row.validation_loss, row.validation_group_loss]
         rows.append(
             [
-                row["name"],
-                f"{row['images']:,}",
-                f"{row['steps']:,}",
+                row.name,
+                f"{row.images:,}",
+                f"{row.steps:,}",
                 *("" if loss is None else f"{loss:.4f}" for loss in losses),
-                *(markdown.percent(row["label_gain"][timestep]) for timestep in timesteps),
-                f"{markdown.percent(retrieval['r1'])} ± {100 * retrieval['r1_standard_error']:.1f}",
-                markdown.percent(retrieval["r5"]),
-                significant(known["fd"]),
-                markdown.percent(known["style"]["accuracy"]),
-                markdown.percent(known["background"]["accuracy"]),
-                markdown.percent(new["retrieval"]["r1"]),
+                *(markdown.percent(row.label_gain[timestep]) for timestep in timesteps),
+                f"{markdown.percent(retrieval.r1)} ± {100 * retrieval.r1_standard_error:.1f}",
+                markdown.percent(retrieval.r5),
+                significant(known.fd),
+                markdown.percent(known.style.accuracy),
+                markdown.percent(known.background.accuracy),
+                markdown.percent(row.new_style.rows.generated.retrieval.r1),
             ]
         )
-    notes = [f"- `{row['name']}`: {row['description']}" for row in result["rows"]]
+    notes = [f"- `{row.name}`: {row.description}" for row in result.rows]
     return "\n\n".join(
         [
-            f"# {suite['name']}",
-            suite["description"],
+            f"# {suite.name}",
+            suite.description,
             "Losses: the noise-prediction loss with the base recipe's `min_snr_gamma`, uniform "
             "timesteps and no `low_snr_power`, on held-out images, the same noise for all. Label "
             "gain: the share of the error of the predicted noise that the label takes away at a "
             f"timestep, against a caption of the style alone, on {GAIN_IMAGES} training images. "
-            f"{settings['samples']} pictures of known pairs and {settings['heldout_samples']} of "
-            f"new styles, {settings['steps']} DDIM steps, guidance {suite['guidance_scale']:g}, "
-            f"seed {settings['seed']}.",
+            f"{settings.samples} pictures of known pairs and {settings.heldout_samples} of "
+            f"new styles, {settings.steps} DDIM steps, guidance {suite.guidance_scale:g}, "
+            f"seed {settings.seed}.",
             markdown.table(header, rows),
             "\n".join(notes) + "\n",
         ]

@@ -16,11 +16,24 @@ import numpy.typing as npt
 
 from edgekd.benchmark.cache import Cache
 from edgekd.teach.data import Corpus, Subject, to_batch
-from edgekd.teach.evaluation.images import Images, cached_arrays, on_white_and_colour
-from edgekd.teach.evaluation.prompts import HELD_OUT, of_kind
-from edgekd.teach.recipe import TeachRecipe
+from edgekd.teach.evaluation.images import (
+    Flags,
+    Images,
+    cached_arrays,
+    on_white_and_colour,
+)
+from edgekd.teach.evaluation.prompts import of_kind
+from edgekd.teach.evaluation.schema import (
+    AutoencoderFigures,
+    HeldOutReconstruction,
+    NamedImage,
+    Reconstruction,
+    ShownReconstruction,
+)
+from edgekd.teach.recipe import Kind, TeachRecipe
 
 Doubles = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.intp]
 BATCH = 32
 SHOWN = 16
 
@@ -87,54 +100,80 @@ class Pairs:
     decoded: Images
 
 
+@dataclass(frozen=True)
+class Reconstructed:
+    """Held-out images of one kind with what came back, PSNR in dB and SSIM of each."""
+
+    images: Images
+    subjects: Sequence[Subject]
+    white: Flags
+    decoded: Images
+    psnr_db: Doubles
+    ssim: Doubles
+
+    @cached_property
+    def finest(self) -> Rows:
+        """The most detailed tenth, at least as many as a sheet shows."""
+        count = max(SHOWN, len(self.images) // 10)
+        return np.argsort(-detail(self.images), kind="stable")[:count]
+
+    def figures(self) -> HeldOutReconstruction:
+        whole = self._part(np.arange(len(self.images)))
+        return HeldOutReconstruction(
+            **dict(whole),
+            on_white=self._part(np.flatnonzero(self.white)),
+            on_colors=self._part(np.flatnonzero(~self.white)),
+            finest_tenth=self._part(self.finest),
+        )
+
+    def named(self, rows: Rows) -> list[NamedImage]:
+        return [
+            NamedImage(
+                label=self.subjects[row].label,
+                style=self.subjects[row].style,
+                psnr_db=round(float(self.psnr_db[row]), 2),
+            )
+            for row in rows.tolist()
+        ]
+
+    def _part(self, rows: Rows) -> Reconstruction:
+        ratio, similarity = self.psnr_db[rows], self.ssim[rows]
+        return Reconstruction(
+            images=len(rows),
+            psnr_db=float(ratio.mean()),
+            psnr_p10_db=float(np.quantile(ratio, 0.1)),
+            ssim=float(similarity.mean()),
+            ssim_p10=float(np.quantile(similarity, 0.1)),
+        )
+
+
 def measure_autoencoder(
     corpus: Corpus, recipe: TeachRecipe, autoencoder: Autoencoder
-) -> tuple[dict[str, Any], dict[str, Pairs]]:
+) -> tuple[AutoencoderFigures, dict[str, Pairs]]:
     """Figures of each held-out kind, and the worst and the most detailed images of new labels."""
-    figures: dict[str, Any] = {}
-    pairs: dict[str, Pairs] = {}
-    for kind in HELD_OUT:
-        shown = on_white_and_colour(of_kind(corpus, kind), recipe, f"autoencoder-{kind}")
-        images, subjects, white = shown.images, shown.subjects, shown.white
-        decoded = autoencoder.reconstruct(images)
-        ratio, similarity = quality(images, decoded)
-        finest = np.argsort(-detail(images), kind="stable")[: max(SHOWN, len(images) // 10)]
-        figures[kind] = {
-            "images": len(images),
-            **_summary(ratio, similarity),
-            "on_white": _part(ratio, similarity, np.flatnonzero(white)),
-            "on_colors": _part(ratio, similarity, np.flatnonzero(~white)),
-            "finest_tenth": _part(ratio, similarity, finest),
-        }
-        if kind == "new_label":
-            worst = np.argsort(ratio, kind="stable")[:SHOWN]
-            for name, rows in (("worst", worst), ("finest", finest[:SHOWN])):
-                figures[kind][name] = _named(subjects, ratio, rows)
-                pairs[name] = Pairs(images[rows], decoded[rows])
+    styles = _reconstruct(corpus, recipe, "new_style", autoencoder)
+    labels = _reconstruct(corpus, recipe, "new_label", autoencoder)
+    shown = {
+        "worst": np.argsort(labels.psnr_db, kind="stable")[:SHOWN],
+        "finest": labels.finest[:SHOWN],
+    }
+    figures = AutoencoderFigures(
+        new_style=styles.figures(),
+        new_label=ShownReconstruction(
+            **dict(labels.figures()),
+            worst=labels.named(shown["worst"]),
+            finest=labels.named(shown["finest"]),
+        ),
+    )
+    pairs = {name: Pairs(labels.images[rows], labels.decoded[rows]) for name, rows in shown.items()}
     return figures, pairs
 
 
-def _part(ratio: Doubles, similarity: Doubles, rows: npt.NDArray[np.intp]) -> dict[str, Any]:
-    return {"images": len(rows), **_summary(ratio[rows], similarity[rows])}
-
-
-def _summary(ratio: Doubles, similarity: Doubles) -> dict[str, float]:
-    return {
-        "psnr_db": float(ratio.mean()),
-        "psnr_p10_db": float(np.quantile(ratio, 0.1)),
-        "ssim": float(similarity.mean()),
-        "ssim_p10": float(np.quantile(similarity, 0.1)),
-    }
-
-
-def _named(
-    subjects: Sequence[Subject], ratio: Doubles, rows: npt.NDArray[np.intp]
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "label": subjects[row].label,
-            "style": subjects[row].style,
-            "psnr_db": round(float(ratio[row]), 2),
-        }
-        for row in rows.tolist()
-    ]
+def _reconstruct(
+    corpus: Corpus, recipe: TeachRecipe, kind: Kind, autoencoder: Autoencoder
+) -> Reconstructed:
+    shown = on_white_and_colour(of_kind(corpus, kind), recipe, f"autoencoder-{kind}")
+    decoded = autoencoder.reconstruct(shown.images)
+    return Reconstructed(
+        shown.images, shown.subjects, shown.white, decoded, *quality(shown.images, decoded)
+    )

@@ -10,10 +10,9 @@ way to the recipe from a file of `--notes`, in Markdown.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgekd.errors import EdgekdError, InputError
 from edgekd.file_record import ARTIFACT_FILE
@@ -25,10 +24,11 @@ from edgekd.resources import STARTER
 from edgekd.schema import validate
 from edgekd.teach.assemble import RECIPE_FILE
 from edgekd.teach.evaluation import markdown
-from edgekd.teach.evaluation.run import EVALUATION_FILE, FORMAT
+from edgekd.teach.evaluation.run import EVALUATION_FILE
+from edgekd.teach.evaluation.schema import FORMAT, EvaluationResult
 from edgekd.teach.recipe import TeachRecipe, TrainSection
 from edgekd.teach.run import STAGES
-from edgekd.training.log import METRICS_FILE, read_rows
+from edgekd.training.log import METRICS_FILE, Row, read_rows
 
 TEMPLATE = "MODEL_CARD.md.j2"
 PICTURES = (
@@ -51,7 +51,36 @@ def images_until(step: int, section: TrainSection) -> int:
     return images
 
 
-def stage_facts(rows: list[dict[str, Any]], section: TrainSection) -> dict[str, Any]:
+@dataclass(frozen=True)
+class StageFacts:
+    """What one stage of a training run did; `validation`: its last figures."""
+
+    steps: int
+    images: int
+    hours: float
+    images_per_s: float
+    validation: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What a training run did.
+
+    Attributes:
+        start_key: content hash of the teacher of `start_from`, whose VAE and text encoder the run
+            took over; None: it trained all stages.
+    """
+
+    start_key: str | None
+    recipe: TeachRecipe
+    stages: dict[str, StageFacts]
+
+    @property
+    def hours(self) -> float:
+        return sum(stage.hours for stage in self.stages.values())
+
+
+def stage_facts(rows: list[Row], section: TrainSection) -> StageFacts:
     """Steps, images, hours and last figures of one stage from its `metrics.jsonl`.
 
     Hours are those in which the machine trained: validation, sheets and what a kill undid are
@@ -71,51 +100,35 @@ def stage_facts(rows: list[dict[str, Any]], section: TrainSection) -> dict[str, 
     last: dict[str, float] = {}
     for row in rows:
         last.update({name: row[name] for name in row if name.startswith("validation_")})
-    return {
-        "steps": trained[-1]["step"],
-        "planned_steps": section.steps,
-        "images": before,
-        "hours": seconds / 3600,
-        "images_per_s": before / seconds,
-        "validation": last,
-    }
+    return StageFacts(trained[-1]["step"], before, seconds / 3600, before / seconds, last)
 
 
-def training_facts(run: Path) -> dict[str, Any]:
-    """What a training run did: its recipe, `stage_facts` of each stage, and where it started.
-
-    `start_key` is the content hash of the teacher of `start_from`, whose VAE and text encoder the
-    run took over; None: it trained all stages.
-    """
+def training_facts(run: Path) -> TrainingFacts:
+    """What is on record of a training run."""
     recipe = validate(TeachRecipe, read_json(run / RECIPE_FILE), f"`{run / RECIPE_FILE}`")
     stages = {
         stage: stage_facts(read_rows(run / stage / METRICS_FILE), getattr(recipe, stage).train)
         for stage in (STAGES if recipe.start_from is None else STAGES[-1:])
     }
     model = read_json(run / "vae" / "model" / ARTIFACT_FILE) if recipe.start_from else {}
-    return {
-        "start_key": model.get("start_key"),
-        "recipe": recipe.model_dump(mode="json"),
-        "stages": stages,
-        "hours": sum(stage["hours"] for stage in stages.values()),
-    }
+    return TrainingFacts(model.get("start_key"), recipe, stages)
 
 
-def stages_table(training: dict[str, Any]) -> str:
+def stages_table(training: TrainingFacts) -> str:
     """Steps, images, hours and the last validation of each stage."""
     rows = []
-    for name, stage in training["stages"].items():
+    for name, stage in training.stages.items():
         checks = ", ".join(
             f"{key.removeprefix('validation_')} {fmt.significant(value)}"
-            for key, value in stage["validation"].items()
+            for key, value in stage.validation.items()
         )
         rows.append(
             [
                 name,
-                f"{stage['steps']:,}",
-                fmt.count(stage["images"]),
-                f"{stage['hours']:.1f}",
-                fmt.significant(stage["images_per_s"]),
+                f"{stage.steps:,}",
+                fmt.count(stage.images),
+                f"{stage.hours:.1f}",
+                fmt.significant(stage.images_per_s),
                 checks or fmt.MISSING,
             ]
         )
@@ -123,32 +136,37 @@ def stages_table(training: dict[str, Any]) -> str:
     return markdown.table(header, rows)
 
 
-def parts_table(result: dict[str, Any]) -> str:
+def parts_table(result: EvaluationResult) -> str:
     """Parameters of each component."""
-    parameters = result["teacher"]["parameters"]
-    rows = [[f"`{name}`", fmt.count(count)] for name, count in parameters.items()]
+    rows = [[f"`{name}`", fmt.count(count)] for name, count in result.teacher.parameters.items()]
     return markdown.table(["part", "parameters"], rows)
 
 
-def render_card(result: dict[str, Any], training: dict[str, Any], notes: str = "") -> str:
+def read_evaluation(path: Path) -> EvaluationResult:
+    """An `evaluation.json`.
+
+    Raises:
+        InputError: it is damaged, or was written by another version.
+    """
+    values = read_json(path)
+    if values.get("format") != FORMAT:
+        raise InputError(
+            f"the evaluation must be of format {FORMAT}",
+            repr(values.get("format")),
+            "Run `edgekd teach evaluate` again.",
+        )
+    return validate(EvaluationResult, values, f"`{path}`")
+
+
+def render_card(result: EvaluationResult, training: TrainingFacts, notes: str = "") -> str:
     """The card's text.
 
     Args:
-        result: what `evaluation.json` holds.
-        training: `training_facts` of the run that made the teacher.
+        training: of the run that made the teacher.
         notes: Markdown of the section on what was tried; "": no such section.
-
-    Raises:
-        InputError: the evaluation was written by another version.
     """
     import jinja2
 
-    if result.get("format") != FORMAT:
-        raise InputError(
-            f"the evaluation must be of format {FORMAT}",
-            repr(result.get("format")),
-            "Run `edgekd teach evaluate` again.",
-        )
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(STARTER),
         undefined=jinja2.StrictUndefined,
@@ -160,15 +178,15 @@ def render_card(result: dict[str, Any], training: dict[str, Any], notes: str = "
         evaluation=result,
         training=training,
         notes=notes.strip(),
-        recipe=training["recipe"],
+        recipe=training.recipe,
         parts=parts_table(result),
         stages=stages_table(training),
         figures=markdown.figures_markdown(result),
         lowest=markdown.lowest_list(result),
         sheet=markdown.sheet_list(result),
-        size_mb=result["teacher"]["bytes"] / 1e6,
+        size_mb=result.teacher.bytes / 1e6,
         nearest={
-            kind: name for kind, name in markdown.KINDS.items() if kind in result["copying"]["rows"]
+            kind: name for kind, name in markdown.KINDS.items() if kind in result.copying.rows
         },
     )
 
@@ -180,17 +198,23 @@ def write_card(evaluation: Path, run: Path, out: Path, notes: Path | None = None
         InputError: a file is missing, damaged or of another version.
     """
     tried = "" if notes is None else _read_notes(notes)
-    text = render_card(read_json(evaluation / EVALUATION_FILE), training_facts(run), tried)
+    text = render_card(read_evaluation(evaluation / EVALUATION_FILE), training_facts(run), tried)
     out.mkdir(parents=True, exist_ok=True)
     with atomic_folder(out / "card") as pictures:
-        for name in PICTURES:
-            if (evaluation / name).is_file():
-                shutil.copyfile(evaluation / name, pictures / name)
-        if (run / CURVES).is_file():
-            shutil.copyfile(run / CURVES, pictures / CURVES)
+        for source in (*(evaluation / name for name in PICTURES), run / CURVES):
+            if source.is_file():
+                _copy_picture(source, pictures)
     card = out / "MODEL_CARD.md"
     write_text(card, text)
     return card
+
+
+def _copy_picture(source: Path, folder: Path) -> None:
+    """As lossless WebP, which takes a quarter less of a repository than PNG."""
+    from PIL import Image
+
+    with Image.open(source) as image:
+        image.save(folder / f"{source.stem}.webp", lossless=True, quality=100, method=6)
 
 
 def _read_notes(path: Path) -> str:

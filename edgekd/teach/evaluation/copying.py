@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from edgekd.teach.evaluation.autoencoder import Autoencoder
 from edgekd.teach.evaluation.extractor import ImageExtractor
 from edgekd.teach.evaluation.images import Images
 from edgekd.teach.evaluation.prompts import Prompt
+from edgekd.teach.evaluation.schema import NearestFigures, Spread
 
 Rows = npt.NDArray[np.intp]
 PIXEL_SIDE = 64
@@ -95,24 +96,28 @@ def quantiles(values: FloatArray) -> dict[str, float]:
     return {f"p{round(100 * q):02d}": float(np.quantile(values, q)) for q in QUANTILES}
 
 
-def row_figures(near: Nearest, natural: Nearest, copies: Nearest) -> dict[str, Any]:
+def row_figures(near: Nearest, natural: Nearest, copies: Nearest) -> NearestFigures:
     """Quantiles of a row, and how much of it is nearer than what is natural, or as near as a copy.
 
     Args:
         natural: the row of held-out real images.
         copies: the row of training images that went through the autoencoder.
     """
-    figures: dict[str, Any] = {"images": len(near.feature)}
-    for space in ("feature", "pixel"):
-        values = getattr(near, space)
-        limit = np.quantile(getattr(natural, space), 0.05)
-        copy = np.quantile(getattr(copies, space), 0.95)
-        figures[space] = {
-            **quantiles(values),
-            "below_held_out_p05": float((values < limit).mean()),
-            "within_copies_p95": float((values <= copy).mean()),
-        }
-    return figures
+    return NearestFigures(
+        images=len(near.feature),
+        feature=spread(near.feature, natural.feature, copies.feature),
+        pixel=spread(near.pixel, natural.pixel, copies.pixel),
+    )
+
+
+def spread(values: FloatArray, natural: FloatArray, copies: FloatArray) -> Spread:
+    """Of distances in one space, beside those of held-out real images and of copies."""
+    limit, copy = np.quantile(natural, 0.05), np.quantile(copies, 0.95)
+    return Spread(
+        **quantiles(values),
+        below_held_out_p05=float((values < limit).mean()),
+        within_copies_p95=float((values <= copy).mean()),
+    )
 
 
 def own_share(

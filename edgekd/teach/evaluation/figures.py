@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from edgekd.teach.evaluation.extractor import ImageExtractor, ImageFeatures
 from edgekd.teach.evaluation.images import Images
 from edgekd.teach.evaluation.probes import Probes
 from edgekd.teach.evaluation.prompts import Prompt, PromptSet
+from edgekd.teach.evaluation.schema import Distances, Retrieval, RowFigures, SetFigures, SetRows
 from edgekd.teach.recipe import EvaluateSection
 
 
@@ -39,13 +39,12 @@ class MetricTools:
 
 def distances(
     features: ImageFeatures, reference: ImageFeatures, section: EvaluateSection
-) -> dict[str, float]:
+) -> Distances:
     """FD and KID of as many pictures as the reference has."""
     size = min(section.kid_subset_size, len(features.pooled), len(reference.pooled))
     pair = features.pooled, reference.pooled
     mean, deviation = kid(*pair, section.kid_subsets, size, section.seed)
-    distance = fd(*pair)
-    return {"fd": distance, "kid": mean, "kid_standard_deviation": deviation}
+    return Distances(fd=fd(*pair), kid=mean, kid_standard_deviation=deviation)
 
 
 def label_hits(
@@ -67,18 +66,18 @@ def label_hits(
     return hits
 
 
-def retrieval_figures(hits: dict[str, FloatArray], prompts: Sequence[Prompt]) -> dict[str, Any]:
+def retrieval_figures(hits: dict[str, FloatArray], prompts: Sequence[Prompt]) -> Retrieval:
     """Means, the binomial standard error of R@1, and R@1 apart for white and other backgrounds."""
     values = hits["r1"]
     r1 = float(values.mean())
     white = np.array([prompt.background == WHITE for prompt in prompts], np.bool_)
-    return {
-        "r1": r1,
-        "r1_standard_error": math.sqrt(r1 * (1 - r1) / len(values)),
-        "r5": float(hits["r5"].mean()),
-        "r1_on_white": float(values[white].mean()) if white.any() else None,
-        "r1_on_colors": float(values[~white].mean()) if not white.all() else None,
-    }
+    return Retrieval(
+        r1=r1,
+        r1_standard_error=math.sqrt(r1 * (1 - r1) / len(values)),
+        r5=float(hits["r5"].mean()),
+        r1_on_white=float(values[white].mean()) if white.any() else None,
+        r1_on_colors=float(values[~white].mean()) if not white.all() else None,
+    )
 
 
 def own_scores(features: ImageFeatures, prompts: Sequence[Prompt], scorer: Scorer) -> FloatArray:
@@ -89,23 +88,23 @@ def own_scores(features: ImageFeatures, prompts: Sequence[Prompt], scorer: Score
 
 def row_figures(
     images: Images, chosen: PromptSet, reference: ImageFeatures, tools: MetricTools
-) -> dict[str, Any]:
+) -> RowFigures:
     """All figures of one row of pictures, [N,H,W,3], of a set's prompts."""
     features = tools.extractor.extract(images)
     scorer = tools.extractor.scorer
     hits = label_hits(features, chosen.prompts, chosen.gallery, scorer)
-    return {
-        **distances(features, reference, tools.section),
-        "retrieval": retrieval_figures(hits, chosen.prompts),
-        "score": float(own_scores(features, chosen.prompts, scorer).mean()),
-        "style": tools.probes.style_figures(images, chosen.prompts),
-        "background": tools.probes.background_figures(images, chosen.prompts),
-    }
+    return RowFigures(
+        **dict(distances(features, reference, tools.section)),
+        retrieval=retrieval_figures(hits, chosen.prompts),
+        score=float(own_scores(features, chosen.prompts, scorer).mean()),
+        style=tools.probes.style_figures(images, chosen.prompts),
+        background=tools.probes.background_figures(images, chosen.prompts),
+    )
 
 
 def set_figures(
     rows: dict[str, Images], chosen: PromptSet, reference: Images, tools: MetricTools
-) -> dict[str, Any]:
+) -> SetFigures:
     """The figures of a set of prompts.
 
     Args:
@@ -113,28 +112,25 @@ def set_figures(
         reference: as many other real images.
     """
     features = tools.extractor.extract(reference)
-    figures = {name: row_figures(images, chosen, features, tools) for name, images in rows.items()}
-    generated, real, floor = (figures[n] for n in ("generated", "real", "autoencoder"))
-    shares = {
-        name: ratio(generated["retrieval"][name], real["retrieval"][name])
-        # The scorer did not learn these labels either: real images are no ceiling.
-        if chosen.kind != "new_label"
-        else None
-        for name in ("r1", "r5")
-    }
+    figures = SetRows(
+        **{name: row_figures(images, chosen, features, tools) for name, images in rows.items()}
+    )
+    generated, real = figures.generated, figures.real
+    # The scorer did not learn new labels either: real images are no ceiling.
+    ceiling = chosen.kind != "new_label"
     subjects = {id(prompt.subject) for prompt in chosen.prompts}
-    return {
-        "prompts": len(chosen.prompts),
-        "pairs": len(subjects),
-        "reference": len(chosen.reference),
-        "reference_subjects": len({id(prompt.subject) for prompt in chosen.reference}),
-        "gallery": len(chosen.gallery),
-        "rows": figures,
-        "fd_over_autoencoder": ratio(generated["fd"], floor["fd"]),
-        "fd_over_real": ratio(generated["fd"], real["fd"]),
-        "r1_over_real": shares["r1"],
-        "r5_over_real": shares["r5"],
-    }
+    return SetFigures(
+        prompts=len(chosen.prompts),
+        pairs=len(subjects),
+        reference=len(chosen.reference),
+        reference_subjects=len({id(prompt.subject) for prompt in chosen.reference}),
+        gallery=len(chosen.gallery),
+        rows=figures,
+        fd_over_autoencoder=ratio(generated.fd, figures.autoencoder.fd),
+        fd_over_real=ratio(generated.fd, real.fd),
+        r1_over_real=ratio(generated.retrieval.r1, real.retrieval.r1) if ceiling else None,
+        r5_over_real=ratio(generated.retrieval.r5, real.retrieval.r5) if ceiling else None,
+    )
 
 
 def ratio(value: float, of: float) -> float | None:

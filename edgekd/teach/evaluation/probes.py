@@ -27,6 +27,7 @@ from edgekd.resources import STARTER
 from edgekd.teach.data import Corpus, to_batch
 from edgekd.teach.evaluation.images import Images, Renderings, cached_arrays, on_white_and_colour
 from edgekd.teach.evaluation.prompts import Prompt, known_labels
+from edgekd.teach.evaluation.schema import Accuracy, BackgroundFigures, Ceilings, StyleFigures
 from edgekd.teach.recipe import TeachRecipe
 
 STYLE_SIDE = 128
@@ -106,6 +107,7 @@ class Probes:
         from sklearn.linear_model import LogisticRegression
 
         self._features = features
+        self._fitted_on = len(known.images)
         gram, colors = features(known.images)
         self._deviation = gram.std(axis=0) + 1e-6
         self._style = LogisticRegression(C=STYLE_C, max_iter=1000)
@@ -128,13 +130,13 @@ class Probes:
         """The most likely background of each image."""
         return [str(name) for name in self._background.predict(border_color(images))]
 
-    def style_figures(self, images: Images, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    def style_figures(self, images: Images, prompts: Sequence[Prompt]) -> StyleFigures:
         """Accuracy over all prompts, and for each style."""
         wanted = [prompt.subject.style for prompt in prompts]
         hits = np.array(self.styles(images)) == np.array(wanted)
-        return {"accuracy": float(hits.mean()), "prompts": len(hits), "by": by(wanted, hits)}
+        return StyleFigures(accuracy=float(hits.mean()), prompts=len(hits), by=by(wanted, hits))
 
-    def background_figures(self, images: Images, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    def background_figures(self, images: Images, prompts: Sequence[Prompt]) -> BackgroundFigures:
         """Accuracy over prompts that name a background, for each of them, and where none is named.
 
         What is not named is meant to be white.
@@ -144,27 +146,28 @@ class Probes:
         wanted = np.array([prompt.background for prompt in prompts])
         hits = np.array(self.backgrounds(images)) == wanted
         silent = hits[shown & ~named]
-        return {
-            "accuracy": float(hits[named].mean()) if named.any() else None,
-            "prompts": int(named.sum()),
-            "by": by(wanted[named].tolist(), hits[named]),
-            "unnamed_accuracy": float(silent.mean()) if len(silent) else None,
-            "unnamed_prompts": len(silent),
-        }
+        return BackgroundFigures(
+            accuracy=float(hits[named].mean()) if named.any() else None,
+            prompts=int(named.sum()),
+            by=by(wanted[named].tolist(), hits[named]),
+            unnamed_accuracy=float(silent.mean()) if len(silent) else None,
+            unnamed_prompts=len(silent),
+        )
 
-    def ceilings(self, held_out: Renderings) -> dict[str, Any]:
+    def ceilings(self, held_out: Renderings) -> Ceilings:
         """Accuracy on held-out real images."""
         hits = np.array(self.styles(held_out.images)) == np.array(held_out.styles)
         seen = held_out.transparent
         found = np.array(self.backgrounds(held_out.images)) == np.array(held_out.backgrounds)
-        return {
-            "style": {"accuracy": float(hits.mean()), "by": by(held_out.styles, hits)},
-            "background": {
-                "accuracy": float(found[seen].mean()),
-                "by": by(np.array(held_out.backgrounds)[seen].tolist(), found[seen]),
-            },
-            "images": len(held_out.images),
-        }
+        backgrounds = np.array(held_out.backgrounds)[seen].tolist()
+        return Ceilings(
+            fitted_on=self._fitted_on,
+            style=Accuracy(accuracy=float(hits.mean()), by=by(held_out.styles, hits)),
+            background=Accuracy(
+                accuracy=float(found[seen].mean()), by=by(backgrounds, found[seen])
+            ),
+            images=len(held_out.images),
+        )
 
 
 def by(names: Sequence[str], hits: npt.NDArray[np.bool_]) -> dict[str, float]:
@@ -173,7 +176,7 @@ def by(names: Sequence[str], hits: npt.NDArray[np.bool_]) -> dict[str, float]:
     return {str(name): float(hits[array == name].mean()) for name in sorted(set(names))}
 
 
-def fit_probes(corpus: Corpus, recipe: TeachRecipe, cache: Cache) -> tuple[Probes, dict[str, Any]]:
+def fit_probes(corpus: Corpus, recipe: TeachRecipe, cache: Cache) -> tuple[Probes, Ceilings]:
     """The probes, and how they do on held-out real images.
 
     They are fitted on labels that no prompt of known pairs has, so that the real images of
@@ -184,4 +187,4 @@ def fit_probes(corpus: Corpus, recipe: TeachRecipe, cache: Cache) -> tuple[Probe
     known = on_white_and_colour(others, recipe, "probe-known")
     probes = Probes(known, StyleFeatures(cache))
     held_out = on_white_and_colour(corpus.validation, recipe, "probe-held-out")
-    return probes, {"fitted_on": len(known.images), **probes.ceilings(held_out)}
+    return probes, probes.ceilings(held_out)

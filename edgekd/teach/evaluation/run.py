@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from edgekd.measure.environment import environment
 from edgekd.metrics.fid import fd_name
 from edgekd.metrics.kid import kid_name
 from edgekd.progress import Progress
+from edgekd.report.schema import Environment
 from edgekd.run_folder import check_place, open_run
 from edgekd.teach.data import WHITE, Corpus, load_corpus
 from edgekd.teach.evaluation import copying, sheets
@@ -50,17 +50,30 @@ from edgekd.teach.evaluation.prompts import (
     known_set,
     sweep_set,
 )
+from edgekd.teach.evaluation.schema import (
+    Ceilings,
+    Copying,
+    DataFacts,
+    EvaluationResult,
+    LowestPicture,
+    MetricNames,
+    NamedSetFigures,
+    NearestFigures,
+    PromptedNearestFigures,
+    Sets,
+    Settings,
+    TeacherFacts,
+)
 from edgekd.teach.evaluation.sweep import sweep
 from edgekd.teach.evaluation.targets import check_targets
 from edgekd.teach.recipe import Kind, TeachRecipe, load_teach_recipe
 
-FORMAT = 1
 EVALUATION_FILE = "evaluation.json"
 LOWEST = 32
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationRun:
     """What all parts of one evaluation share."""
 
     recipe: TeachRecipe
@@ -77,7 +90,7 @@ class Evaluation:
 
 def run_evaluate(
     recipe_path: Path, assignments: list[str], teacher: str, out: Path, progress: Progress
-) -> dict[str, Any]:
+) -> EvaluationResult:
     """What `edgekd teach evaluate` does; returns what `evaluation.json` holds.
 
     Raises:
@@ -88,7 +101,7 @@ def run_evaluate(
     return evaluate(recipe, resolve_pipeline(teacher, "teacher"), out, progress)
 
 
-def evaluate(recipe: TeachRecipe, teacher: Path, out: Path, progress: Progress) -> dict[str, Any]:
+def evaluate(recipe: TeachRecipe, teacher: Path, out: Path, progress: Progress) -> EvaluationResult:
     """Measure a teacher folder on the data of a recipe; see `run_evaluate`."""
     check_place(out, "teach evaluate", [("teacher", teacher)], recipe.data.sources)
     info = inspect_folder(teacher)
@@ -102,7 +115,7 @@ def evaluate(recipe: TeachRecipe, teacher: Path, out: Path, progress: Progress) 
         cache = Cache(out / "cache")
         progress.info("fitting the probes for style and background")
         probes, ceilings = fit_probes(corpus, recipe, cache)
-        run = Evaluation(
+        run = EvaluationRun(
             recipe,
             corpus,
             TeacherSampler(teacher, info.key, recipe, cache, pool, progress),
@@ -110,9 +123,8 @@ def evaluate(recipe: TeachRecipe, teacher: Path, out: Path, progress: Progress) 
             MetricTools(ImageExtractor(cache), probes, recipe.evaluate),
             out,
         )
-        result = {**_facts(run, info), "probes": ceilings, **_measure(run, progress)}
-        result["targets"] = check_targets(result)
-        write_json(out / EVALUATION_FILE, result)
+        result = _measure(run, info, ceilings, progress)
+        write_json(out / EVALUATION_FILE, result.model_dump(mode="json"))
         write_markdown(result, out)
     return result
 
@@ -127,94 +139,97 @@ def _check_teacher(info: TeacherInfo, recipe: TeachRecipe) -> None:
         )
 
 
-def _facts(run: Evaluation, info: TeacherInfo) -> dict[str, Any]:
-    recipe = run.recipe
-    section = recipe.evaluate.model_dump(mode="json", exclude={"sheet", "workers", "batch_size"})
-    return {
-        "format": FORMAT,
-        "recipe": recipe.name,
-        "teacher": {
-            "key": info.key,
-            "family": info.family,
-            "parameters": component_parameters(info.path),
-            "bytes": folder_bytes(info.path),
-        },
-        "data": {
-            "key": run.corpus.key,
-            "resolution": recipe.data.resolution,
-            "train": len(run.corpus.train),
-            "validation": len(run.corpus.validation),
-            "styles": sorted({subject.style for subject in run.corpus.train}),
-            "backgrounds": [WHITE, *sorted(recipe.data.augment.backgrounds)],
-        },
-        "settings": {**section, "steps": recipe.samples.steps, "scheduler": "DDIMScheduler"},
-        "environment": environment(),
-    }
+def _data_facts(run: EvaluationRun) -> DataFacts:
+    data = run.recipe.data
+    return DataFacts(
+        key=run.corpus.key,
+        resolution=data.resolution,
+        train=len(run.corpus.train),
+        validation=len(run.corpus.validation),
+        styles=sorted({subject.style for subject in run.corpus.train}),
+        backgrounds=[WHITE, *sorted(data.augment.backgrounds)],
+    )
 
 
-def _measure(run: Evaluation, progress: Progress) -> dict[str, Any]:
+def _measure(
+    run: EvaluationRun, info: TeacherInfo, probes: Ceilings, progress: Progress
+) -> EvaluationResult:
     recipe, corpus = run.recipe, run.corpus
-    chosen = sweep(run.sampler, sweep_set(corpus, recipe), recipe, run.tools)
-    scale = float(chosen["chosen"])
-    sheets.write_sweep(chosen["rows"], chosen["real"], scale, run.out / "sweep.png")
+    guidance = sweep(run.sampler, sweep_set(corpus, recipe), recipe, run.tools)
+    scale = guidance.chosen
+    sheets.write_sweep(guidance, run.out / "sweep.png")
     sheet = _draw_sheet(run, scale)
-    sets = [known_set(corpus, recipe), *(held_out_set(corpus, recipe, kind) for kind in HELD_OUT)]
+    chosen = [known_set(corpus, recipe), *(held_out_set(corpus, recipe, kind) for kind in HELD_OUT)]
     pictures: dict[Kind, Images] = {
         item.kind: run.sampler.draw(picture_requests(item.prompts), scale, item.kind)
-        for item in sets
+        for item in chosen
     }
-    figures: dict[str, Any] = {}
-    for item in sets:
+    figures: dict[Kind, NamedSetFigures] = {}
+    for item in chosen:
         progress.info(f"measuring {item.kind}")
-        real = item.real_images(recipe)
-        rows = {
-            "generated": pictures[item.kind],
-            "real": real,
-            "autoencoder": run.autoencoder.reconstruct(real),
-        }
-        reference = item.reference_images(recipe)
-        figures[item.kind] = {
-            "metrics": _names(run, len(item.prompts)),
-            **set_figures(rows, item, reference, run.tools),
-        }
+        figures[item.kind] = _measure_set(run, item, pictures[item.kind])
+    sets = Sets(**figures)
     progress.info("searching the nearest training images")
-    near = _measure_copying(run, sets, pictures)
-    vae, pairs = measure_autoencoder(corpus, recipe, run.autoencoder)
+    near = _measure_copying(run, chosen, pictures)
+    autoencoder, pairs = measure_autoencoder(corpus, recipe, run.autoencoder)
     for name, pair in pairs.items():
         sheets.write_pairs(pair.images, pair.decoded, run.out / f"autoencoder_{name}.png")
-    return {
-        "guidance": chosen,
-        "sets": figures,
-        "copying": near,
-        "autoencoder": vae,
-        "sheet": sheet,
-        "lowest": _draw_lowest(run, sets, pictures),
+    return EvaluationResult(
+        recipe=recipe.name,
+        teacher=TeacherFacts(
+            key=info.key,
+            family=info.family,
+            parameters=component_parameters(info.path),
+            bytes=folder_bytes(info.path),
+        ),
+        data=_data_facts(run),
+        settings=Settings.of(recipe),
+        environment=Environment.model_validate(environment()),
+        probes=probes,
+        guidance=guidance,
+        sets=sets,
+        copying=near,
+        autoencoder=autoencoder,
+        sheet=sheet,
+        lowest=_draw_lowest(run, chosen, pictures),
+        targets=check_targets(sets, probes, autoencoder),
+    )
+
+
+def _measure_set(run: EvaluationRun, chosen: PromptSet, pictures: Images) -> NamedSetFigures:
+    real = chosen.real_images(run.recipe)
+    rows = {
+        "generated": pictures,
+        "real": real,
+        "autoencoder": run.autoencoder.reconstruct(real),
     }
+    measured = set_figures(rows, chosen, chosen.reference_images(run.recipe), run.tools)
+    return NamedSetFigures(metrics=_names(run, len(chosen.prompts)), **dict(measured))
 
 
-def _names(run: Evaluation, samples: int) -> dict[str, str]:
+def _names(run: EvaluationRun, samples: int) -> MetricNames:
     section, name = run.recipe.evaluate, run.extractor.backbone.name
     size = min(section.kid_subset_size, samples)
-    return {
-        "fd": fd_name(name, samples),
-        "kid": kid_name(name, samples, section.kid_subsets, size),
-        "scorer": run.extractor.scorer.name,
-    }
+    return MetricNames(
+        fd=fd_name(name, samples),
+        kid=kid_name(name, samples, section.kid_subsets, size),
+        scorer=run.extractor.scorer.name,
+    )
 
 
-def _draw_sheet(run: Evaluation, scale: float) -> dict[str, list[str]]:
+def _draw_sheet(run: EvaluationRun, scale: float) -> dict[Kind, list[str]]:
     """Draw the sample sheet; returns its prompts in the order of the pictures."""
     prompts = run.recipe.evaluate.sheet or choose_sheet(run.corpus, run.recipe)
     texts = [text for kind in prompts for text in prompts[kind]]
     wanted = [PictureRequest(text, SHEET_NOISE + number) for number, text in enumerate(texts)]
     images = run.sampler.draw(wanted, scale, "sample sheet")
     sheets.write_sheet(images, run.out / "samples.png")
-    return {str(kind): list(values) for kind, values in prompts.items()}
+    return {kind: list(values) for kind, values in prompts.items()}
 
 
 def _draw_lowest(
-    run: Evaluation, sets: list[PromptSet], pictures: dict[Kind, Images]
-) -> list[dict[str, Any]]:
+    run: EvaluationRun, sets: list[PromptSet], pictures: dict[Kind, Images]
+) -> list[LowestPicture]:
     """Draw the pictures of all kinds that fit their prompts least; returns the prompts."""
     images = np.concatenate([pictures[item.kind] for item in sets])
     prompts = [(item.kind, prompt) for item in sets for prompt in item.prompts]
@@ -227,18 +242,20 @@ def _draw_lowest(
     rows = np.argsort(scores, kind="stable")[:LOWEST].tolist()
     sheets.write_sheet(images[rows], run.out / "lowest.png")
     return [
-        {"kind": prompts[r][0], "prompt": prompts[r][1].text, "score": round(float(scores[r]), 2)}
-        for r in rows
+        LowestPicture(
+            kind=prompts[row][0], prompt=prompts[row][1].text, score=round(float(scores[row]), 2)
+        )
+        for row in rows
     ]
 
 
 def _measure_copying(
-    run: Evaluation, sets: list[PromptSet], pictures: dict[Kind, Images]
-) -> dict[str, Any]:
+    run: EvaluationRun, sets: list[PromptSet], pictures: dict[Kind, Images]
+) -> Copying:
     training = copying.TrainingImages.of(run.corpus.train, run.extractor)
     copies = copying.copies_row(training, run.autoencoder)
     natural = copying.held_out_row(training, run.corpus.validation)
-    rows: dict[str, Any] = {
+    rows: dict[str, PromptedNearestFigures | NearestFigures] = {
         "held_out_real": copying.row_figures(natural, natural, copies),
         "autoencoder_copies": copying.row_figures(copies, natural, copies),
     }
@@ -248,15 +265,15 @@ def _measure_copying(
             continue
         images, prompts = pictures[item.kind][white], [item.prompts[row] for row in white]
         near = training.nearest(images)
-        rows[item.kind] = {
-            **copying.row_figures(near, natural, copies),
-            "nearest_has_own_pair": copying.own_share(near, training, prompts, "label", "style"),
-            "nearest_has_own_label": copying.own_share(near, training, prompts, "label"),
-        }
+        rows[item.kind] = PromptedNearestFigures(
+            **dict(copying.row_figures(near, natural, copies)),
+            nearest_has_own_pair=copying.own_share(near, training, prompts, "label", "style"),
+            nearest_has_own_label=copying.own_share(near, training, prompts, "label"),
+        )
         closest = np.argsort(near.feature, kind="stable")[:LOWEST]
         sheets.write_pairs(
             images[closest],
             training.images[near.feature_row[closest]],
             run.out / f"nearest_{item.kind}.png",
         )
-    return {"training_images": len(training.images), "rows": rows}
+    return Copying(training_images=len(training.images), rows=rows)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgekd.files import atomic_file
 from edgekd.teach.data import to_batch
 from edgekd.teach.evaluation.images import Images
+from edgekd.teach.evaluation.schema import Sweep
 from edgekd.teach.plots import write_grid
 
 COLUMNS = 8
@@ -31,9 +30,7 @@ def write_pairs(upper: Images, lower: Images, path: Path) -> None:
     write_sheet(np.concatenate(rows), path)
 
 
-def write_sweep(
-    rows: Sequence[dict[str, Any]], real: dict[str, Any], chosen: float, path: Path
-) -> None:
+def write_sweep(sweep: Sweep, path: Path) -> None:
     """FD and R@1 over the guidance scale, beside real images of the same content."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -41,21 +38,21 @@ def write_sweep(
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    scales = [row["guidance_scale"] for row in rows]
-    left.plot(scales, [row["fd"] for row in rows], marker="o", label="generated")
-    left.axhline(real["fd"], color="0.4", linestyle=":", label="real images")
+    scales = [row.guidance_scale for row in sweep.rows]
+    left.plot(scales, [row.fd for row in sweep.rows], marker="o", label="generated")
+    left.axhline(sweep.real.fd, color="0.4", linestyle=":", label="real images")
     left.set(xlabel="guidance scale", title="FD (lower is better)", ylim=(0, None))
     right.errorbar(
         scales,
-        [row["retrieval"]["r1"] for row in rows],
-        yerr=[row["retrieval"]["r1_standard_error"] for row in rows],
+        [row.retrieval.r1 for row in sweep.rows],
+        yerr=[row.retrieval.r1_standard_error for row in sweep.rows],
         marker="o",
         label="generated",
     )
-    right.axhline(real["retrieval"]["r1"], color="0.4", linestyle=":", label="real images")
+    right.axhline(sweep.real.retrieval.r1, color="0.4", linestyle=":", label="real images")
     right.set(xlabel="guidance scale", title="R@1 (higher is better)", ylim=(0, 1))
     for axes in (left, right):
-        axes.axvline(chosen, color="C1", linewidth=1, label="chosen")
+        axes.axvline(sweep.chosen, color="C1", linewidth=1, label="chosen")
         axes.legend()
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=90)

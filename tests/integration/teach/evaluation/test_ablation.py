@@ -182,11 +182,11 @@ def test_the_loss_of_all_is_the_base_recipes(out, recipe_path):
     corpus = load_corpus(base.data)
     rows = json.loads((out / "ablation.json").read_text())["rows"]
     losses = common_losses(base, corpus, out / "variants" / "no-min-snr" / "teacher")
-    assert losses["validation_loss"] == rows[1]["validation_loss"]
+    assert losses.validation["validation_loss"] == rows[1]["validation_loss"]
     # What that run logged is its own loss, which weights noise levels differently.
     logged = read_rows(out / "variants" / "no-min-snr" / "unet" / "metrics.jsonl")
     own = [row["validation_loss"] for row in logged if "validation_loss" in row][-1]
-    assert own > 1.05 * losses["validation_loss"]
+    assert own > 1.05 * losses.validation["validation_loss"]
     base_log = read_rows(out / "variants" / "base" / "unet" / "metrics.jsonl")
     own = [row["validation_loss"] for row in base_log if "validation_loss" in row][-1]
     # Half precision of the stored weights.

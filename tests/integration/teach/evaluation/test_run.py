@@ -17,12 +17,14 @@ from edgekd.run_folder import run_lock
 from edgekd.teach.evaluation.card import (
     images_until,
     main,
+    read_evaluation,
     render_card,
     stage_facts,
     training_facts,
     write_card,
 )
 from edgekd.teach.evaluation.run import evaluate
+from edgekd.teach.evaluation.schema import EvaluationResult
 from edgekd.teach.recipe import TrainSection
 
 KINDS = ("known", "new_style", "new_label")
@@ -86,7 +88,7 @@ def test_second_run_draws_nothing_and_gives_the_same(
 
     monkeypatch.setattr(Pool, "submit", refuse)
     again = evaluate(recipe, shallow_teacher, out, Silent())
-    assert json.loads(json.dumps(again)) == result
+    assert again.model_dump(mode="json") == result
 
 
 def test_the_verb_prints_what_the_file_holds(
@@ -104,7 +106,8 @@ def test_a_missing_batch_is_drawn_again_alike(out, result, recipe, shallow_teach
     kept = sorted((out / "cache").glob("pictures-*"))
     before = {path: path.read_bytes() for path in kept}
     kept[0].unlink()
-    assert json.loads(json.dumps(evaluate(recipe, shallow_teacher, out, Silent()))) == result
+    again = evaluate(recipe, shallow_teacher, out, Silent())
+    assert again.model_dump(mode="json") == result
     assert {path: path.read_bytes() for path in kept} == before
 
 
@@ -156,10 +159,10 @@ def test_stage_facts_by_hand():
         {"step": 6, "validation_loss": 1.0},
     ]
     facts = stage_facts(rows, TRAIN)
-    assert (facts["steps"], facts["planned_steps"], facts["images"]) == (6, 6, 64)
-    assert facts["hours"] == pytest.approx((32 / 8 + 32 / 4) / 3600)
-    assert facts["images_per_s"] == pytest.approx(64 / 12)
-    assert facts["validation"] == {"validation_loss": 1.0}
+    assert (facts.steps, facts.images) == (6, 64)
+    assert facts.hours == pytest.approx((32 / 8 + 32 / 4) / 3600)
+    assert facts.images_per_s == pytest.approx(64 / 12)
+    assert facts.validation == {"validation_loss": 1.0}
     with pytest.raises(InputError, match="rows in its metrics"):
         stage_facts([], TRAIN)
 
@@ -181,17 +184,20 @@ def test_the_card_follows_the_figures(out, result, run, tmp_path):
     card = write_card(out, run, tmp_path / "card")
     text = card.read_text()
     for name in SHEETS:
-        assert (card.parent / "card" / name).is_file()
-        assert f"](card/{name})" in text
+        shown = Path(name).with_suffix(".webp")
+        assert f"](card/{shown})" in text
+        with Image.open(out / name) as drawn, Image.open(card.parent / "card" / shown) as copy:
+            assert copy.convert("RGB").tobytes() == drawn.convert("RGB").tobytes()
     assert str(tmp_path) not in text
     changed = json.loads(json.dumps(result))
     changed["sets"]["known"]["rows"]["generated"]["retrieval"]["r1"] = 0.98765
-    other = render_card(changed, training_facts(run))
+    other = render_card(EvaluationResult.model_validate(changed), training_facts(run))
     assert "98.8 %" in other
     assert "98.8 %" not in text
 
 
-def test_a_card_says_where_the_run_started(result, run):
+def test_a_card_says_where_the_run_started(out, run):
+    result = read_evaluation(out / "evaluation.json")
     assert "earlier teacher" not in render_card(result, training_facts(run))
     recipe = json.loads((run / "recipe.json").read_text())
     (run / "recipe.json").write_text(json.dumps({**recipe, "start_from": "starter"}))
@@ -200,7 +206,7 @@ def test_a_card_says_where_the_run_started(result, run):
     (run / "vae" / "model").mkdir()
     finish(run / "vae" / "model", "key", start_key="0123456789abcdef" * 4)
     facts = training_facts(run)
-    assert list(facts["stages"]) == ["unet"]
+    assert list(facts.stages) == ["unet"]
     assert "earlier teacher of the same recipe (content hash `0123456789abcdef`)" in render_card(
         result, facts
     )
@@ -219,6 +225,9 @@ def test_a_card_tells_what_was_tried(out, run, tmp_path, capsys):
     assert "What was tried" not in write_card(out, run, tmp_path / "other").read_text()
 
 
-def test_a_card_needs_figures_of_this_version(result, run):
-    with pytest.raises(InputError, match="format 1"):
-        render_card({**result, "format": 0}, training_facts(run))
+def test_a_card_needs_figures_of_this_version(result, tmp_path):
+    path = tmp_path / "evaluation.json"
+    for changed, said in (({"format": 0}, "format 1"), ({"sets": {}}, "follow its schema")):
+        path.write_text(json.dumps({**result, **changed}))
+        with pytest.raises(InputError, match=said):
+            read_evaluation(path)

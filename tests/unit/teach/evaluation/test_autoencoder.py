@@ -34,15 +34,15 @@ def test_lines_have_more_detail_than_areas():
 
 def test_figures_of_a_random_autoencoder(corpus, recipe, autoencoder):
     figures, pairs = measure_autoencoder(corpus, recipe, autoencoder)
-    new = figures["new_label"]
-    assert 0 < new["psnr_p10_db"] <= new["psnr_db"] < 20
-    assert new["ssim_p10"] <= new["ssim"] < 0.9
-    assert new["on_white"]["images"] == new["on_colors"]["images"] == new["images"] / 2
-    parts = [new["on_white"]["psnr_db"], new["on_colors"]["psnr_db"]]
-    assert new["psnr_db"] == pytest.approx(sum(parts) / 2)
-    worst = [row["psnr_db"] for row in new["worst"]]
+    new = figures.new_label
+    assert 0 < new.psnr_p10_db <= new.psnr_db < 20
+    assert new.ssim_p10 <= new.ssim < 0.9
+    assert new.on_white.images == new.on_colors.images == new.images / 2
+    parts = [new.on_white.psnr_db, new.on_colors.psnr_db]
+    assert new.psnr_db == pytest.approx(sum(parts) / 2)
+    worst = [row.psnr_db for row in new.worst]
     assert worst == sorted(worst)
-    assert worst[0] <= new["psnr_p10_db"] + 0.01
+    assert worst[0] <= new.psnr_p10_db + 0.01
     ratio, _ = quality(pairs["worst"].images, pairs["worst"].decoded)
     assert ratio.tolist() == pytest.approx(worst, abs=0.01)
 

@@ -40,9 +40,9 @@ def test_held_out_images_are_farther_away(corpus, training):
     copies = training.nearest(training.images)
     assert natural.feature.min() > copies.feature.max()
     figures = row_figures(copies, natural, copies)
-    assert figures["feature"]["below_held_out_p05"] == 1
-    assert figures["feature"]["within_copies_p95"] > 0.9
-    assert row_figures(natural, natural, copies)["feature"]["within_copies_p95"] == 0
+    assert figures.feature.below_held_out_p05 == 1
+    assert figures.feature.within_copies_p95 > 0.9
+    assert row_figures(natural, natural, copies).feature.within_copies_p95 == 0
 
 
 def test_quantiles_of_a_row():
@@ -50,9 +50,9 @@ def test_quantiles_of_a_row():
     rows = np.zeros(101, np.intp)
     row = Nearest(values, rows, 100 * values, rows)
     figures = row_figures(row, row, row)
-    assert figures["images"] == 101
-    assert figures["feature"]["p05"] == pytest.approx(0.05)
-    assert figures["pixel"]["p95"] == pytest.approx(95)
+    assert figures.images == 101
+    assert figures.feature.p05 == pytest.approx(0.05)
+    assert figures.pixel.p95 == pytest.approx(95)
 
 
 def test_large_images_are_compared_small():

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -34,13 +36,13 @@ def test_noise_is_told_from_real_images(corpus, recipe, tools):
     noise = np.random.default_rng(0).integers(0, 256, real.shape, dtype=np.uint8)
     rows = {"generated": noise, "real": real, "autoencoder": real}
     figures = set_figures(rows, chosen, chosen.reference_images(recipe), tools)
-    assert figures["rows"]["real"] == figures["rows"]["autoencoder"]
-    assert figures["rows"]["generated"]["fd"] > 2 * figures["rows"]["real"]["fd"]
-    assert figures["rows"]["generated"]["kid"] > figures["rows"]["real"]["kid"]
-    assert figures["fd_over_autoencoder"] == figures["fd_over_real"]
-    assert figures["prompts"] == figures["reference"] == 24
-    assert figures["pairs"] <= 24
-    assert figures["rows"]["generated"]["style"]["accuracy"] < 0.9
+    assert figures.rows.real == figures.rows.autoencoder
+    assert figures.rows.generated.fd > 2 * figures.rows.real.fd
+    assert figures.rows.generated.kid > figures.rows.real.kid
+    assert figures.fd_over_autoencoder == figures.fd_over_real
+    assert figures.prompts == figures.reference == 24
+    assert figures.pairs <= 24
+    assert figures.rows.generated.style.accuracy < 0.9
 
 
 def test_perfect_copies_have_the_figures_of_real_images(corpus, recipe, tools):
@@ -48,16 +50,16 @@ def test_perfect_copies_have_the_figures_of_real_images(corpus, recipe, tools):
     real = chosen.real_images(recipe)
     rows = dict.fromkeys(("generated", "real", "autoencoder"), real)
     figures = set_figures(rows, chosen, chosen.reference_images(recipe), tools)
-    assert figures["fd_over_real"] == 1
-    assert figures["r1_over_real"] in (1, None)
+    assert figures.fd_over_real == 1
+    assert figures.r1_over_real in (1, None)
 
 
 def test_real_images_are_no_ceiling_for_labels_that_the_scorer_does_not_know(corpus, recipe, tools):
     chosen = held_out_set(corpus, recipe, "new_label")
     rows = dict.fromkeys(("generated", "real", "autoencoder"), chosen.real_images(recipe))
     figures = set_figures(rows, chosen, chosen.reference_images(recipe), tools)
-    assert figures["r1_over_real"] is figures["r5_over_real"] is None
-    assert figures["fd_over_real"] == 1
+    assert figures.r1_over_real is figures.r5_over_real is None
+    assert figures.fd_over_real == 1
 
 
 def test_retrieval_depends_on_the_gallery_order_in_nothing(corpus, recipe, tools):
@@ -69,13 +71,13 @@ def test_retrieval_depends_on_the_gallery_order_in_nothing(corpus, recipe, tools
     assert all(np.array_equal(hits[name], turned[name]) for name in hits)
     # Five of twelve labels by chance; the labels are plain words for shapes on which the
     # scorer was not trained.
-    assert retrieval_figures(hits, chosen.prompts)["r5"] > 5 / 12
+    assert retrieval_figures(hits, chosen.prompts).r5 > 5 / 12
 
 
 def test_guidance_is_chosen_by_fd_among_the_best_in_retrieval():
     def row(scale, r1, fd):
-        retrieval = {"r1": r1, "r1_standard_error": 0.05}
-        return {"guidance_scale": scale, "fd": fd, "retrieval": retrieval}
+        retrieval = SimpleNamespace(r1=r1, r1_standard_error=0.05)
+        return SimpleNamespace(guidance_scale=scale, fd=fd, retrieval=retrieval)
 
     rows = [row(1.5, 0.2, 10), row(3, 0.56, 20), row(4, 0.6, 25), row(8, 0.58, 40)]
     assert choose(rows) == 3

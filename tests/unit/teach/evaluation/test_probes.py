@@ -15,17 +15,17 @@ def probes(corpus, recipe, cache) -> Probes:
 
 def test_ceilings_are_those_of_held_out_images(corpus, recipe, cache):
     _, ceilings = fit_probes(corpus, recipe, cache)
-    assert ceilings["images"] == 2 * len(corpus.validation)
+    assert ceilings.images == 2 * len(corpus.validation)
     # Few images to learn two styles from, far from chance all the same; colours are easy.
-    assert 0.7 < ceilings["style"]["accuracy"] < 1
-    assert ceilings["background"]["accuracy"] > 0.9
-    assert set(ceilings["style"]["by"]) == {"solid", "outline"}
+    assert 0.7 < ceilings.style.accuracy < 1
+    assert ceilings.background.accuracy > 0.9
+    assert set(ceilings.style.by) == {"solid", "outline"}
 
 
 def test_pictures_of_the_other_style_are_wrong(probes, corpus, recipe):
     chosen = known_set(corpus, recipe)
     images = chosen.real_images(recipe)
-    accuracy = probes.style_figures(images, chosen.prompts)["accuracy"]
+    accuracy = probes.style_figures(images, chosen.prompts).accuracy
     assert accuracy > 0.7
     swapped = {"solid": "outline", "outline": "solid"}
     wrong = [
@@ -33,7 +33,7 @@ def test_pictures_of_the_other_style_are_wrong(probes, corpus, recipe):
         for p in chosen.prompts
     ]
     # Of two styles a picture shows one.
-    assert probes.style_figures(images, wrong)["accuracy"] == pytest.approx(1 - accuracy)
+    assert probes.style_figures(images, wrong).accuracy == pytest.approx(1 - accuracy)
 
 
 def test_background_accuracy_counts_named_backgrounds_only(probes, corpus, recipe):
@@ -42,12 +42,12 @@ def test_background_accuracy_counts_named_backgrounds_only(probes, corpus, recip
     figures = probes.background_figures(white, chosen.prompts)
     named = [p for p in chosen.prompts if p.named]
     expected = sum(p.background == "white" for p in named) / len(named)
-    assert figures["accuracy"] == pytest.approx(expected)
-    assert figures["prompts"] == len(named)
-    assert figures["unnamed_accuracy"] == 1.0
-    assert figures["unnamed_prompts"] == len(chosen.prompts) - len(named)
+    assert figures.accuracy == pytest.approx(expected)
+    assert figures.prompts == len(named)
+    assert figures.unnamed_accuracy == 1.0
+    assert figures.unnamed_prompts == len(chosen.prompts) - len(named)
     silent = [p for p in chosen.prompts if not p.named]
-    assert probes.background_figures(white[: len(silent)], silent)["accuracy"] is None
+    assert probes.background_figures(white[: len(silent)], silent).accuracy is None
 
 
 def test_histogram_and_border():
