@@ -2,7 +2,7 @@
 
 `configs/`, `benchmarks/` and `export_targets/` stand at the top of the source
 tree and inside the installed package (`edgekd/_data/`); the starter's assets
-stand inside the package in both cases.
+stand inside the package in both cases. `LICENSE` and `NOTICE` are beside the folders.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from pathlib import Path
 from edgekd.errors import InputError
 
 STARTER_NAME = "starter"
+# As model cards call them.
+STARTER_TEACHER, STARTER_DATA = "edgekd-starter-teacher", "edgekd-starter-emoji"
 _PACKAGE = Path(__file__).resolve().parent
 STARTER = _PACKAGE / "starter"
 

@@ -20,7 +20,7 @@ from edgekd.model_card import (
     write_card,
 )
 from edgekd.recipe import Recipe
-from edgekd.resources import STARTER_NAME
+from edgekd.resources import STARTER_DATA, STARTER_NAME, STARTER_TEACHER
 
 if TYPE_CHECKING:
     from edgekd.benchmark.cases import Case
@@ -33,7 +33,6 @@ from diffusers import DiffusionPipeline
 pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")
 pipeline({call}).images[0].save("picture.png")
 ```"""
-_STARTER_TEACHER, _STARTER_DATA = "edgekd-starter-teacher", "edgekd-starter-emoji"
 
 
 def recipe_hash(recipe: Recipe) -> str:
@@ -51,7 +50,7 @@ def datasets(recipe: Recipe) -> list[str]:
         source if source == STARTER_NAME else model_name(Path(source))
         for source in recipe.data.sources
     )
-    return [_STARTER_DATA if name == STARTER_NAME else name for name in names]
+    return [STARTER_DATA if name == STARTER_NAME else name for name in names]
 
 
 def origins(plan: Plan) -> dict[str, str]:
@@ -63,7 +62,7 @@ def write_student_card(plan: Plan, out: Path, deployed: DrawingPlan | None) -> N
     """The card of a student that nothing was measured of yet."""
     recipe = plan.recipe
     starter = recipe.teacher.path == STARTER_NAME
-    teacher = _STARTER_TEACHER if starter else model_name(Path(recipe.teacher.path))
+    teacher = STARTER_TEACHER if starter else model_name(Path(recipe.teacher.path))
     write_card(
         out,
         Card(

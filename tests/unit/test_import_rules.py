@@ -27,7 +27,7 @@ CORE |= {
 }
 # Upstream first: a package may import itself, the core and what stands before it.
 ORDER = ["processes", "measure", "diffusion", "data", "metrics", "training", "student"]
-ORDER += ["search", "distill", "export", "report", "benchmark", "teach"]
+ORDER += ["search", "distill", "export", "bundle", "report", "benchmark", "teach"]
 
 
 def imported(path: Path) -> set[str]:

@@ -1,0 +1,1 @@
+"""Exported pipelines inside apps: what a kind of bundle is, and what every bundle holds."""

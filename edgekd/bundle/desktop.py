@@ -1,0 +1,1 @@
+"""The desktop app: Python and Qt, no torch."""
