@@ -72,6 +72,18 @@ export function roundedTimesteps(config: SchedulerConfig, steps: number): number
   return [...linspace(0, count - 1, steps)].map(roundEven).reverse();
 }
 
+/**
+ * As `roundedTimesteps`, with a point more, which is left out: the lowest, where the last step
+ * would end. Solvers of several orders end at a level of their own.
+ */
+export function multistepTimesteps(config: SchedulerConfig, steps: number): number[] {
+  const count = config.num_train_timesteps;
+  checkSteps(steps, count);
+  if (config.timestep_spacing === "trailing") return trailing(count, steps);
+  if (config.timestep_spacing === "leading") return leading(config, steps + 1).slice(0, -1);
+  return [...linspace(0, count - 1, steps + 1)].map(roundEven).reverse().slice(0, -1);
+}
+
 export function checkSteps(steps: number, most: number, name = ""): void {
   if (!Number.isInteger(steps) || steps < 1 || steps > most) {
     throw new InputError(`\`1 <= steps <= ${name}${most}\` must hold`, `steps=${steps}`);

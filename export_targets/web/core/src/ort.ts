@@ -1,9 +1,9 @@
 /** onnxruntime-web and onnxruntime-node as a `Runtime`; their JavaScript interfaces are one. */
 
-import { ClipTokenizer } from "./tokenizer";
 import { InputError } from "./errors";
 import type { Model } from "./model";
 import { Pipeline, type Encoder, type Ids, type Runtime, type Tensor } from "./pipeline";
+import { ClipTokenizer } from "./tokenizer";
 
 /** What is used of `onnxruntime-common`. */
 export interface Ort {
@@ -19,14 +19,18 @@ interface OrtSession {
   run(inputs: never, wanted: readonly string[]): Promise<unknown>;
 }
 
-/** Reads one file of a bundle's model and checks it; the reader says what it is busy with. */
-export type ReadFile = (path: string) => Promise<Uint8Array<ArrayBuffer>>;
+/** The files of a bundle's model; what is damaged or missing is refused. */
+export interface ModelFiles {
+  read(path: string): Promise<Uint8Array<ArrayBuffer>>;
+  /** Where a file lies, for runtimes that open models by name; absent: `read` is used. */
+  locate?(path: string): Promise<string>;
+}
 
 /** Opens all parts of a model, one after the other, which bounds the memory. */
 export async function openPipeline(
   ort: Ort,
   model: Model,
-  read: ReadFile,
+  files: ModelFiles,
   options: object,
 ): Promise<Pipeline> {
   const encoders: Encoder[] = [];
@@ -35,22 +39,22 @@ export async function openPipeline(
     if (!(`tokenizer${suffix}/vocab.json` in model.files)) continue;
     encoders.push({
       part: `text_encoder${suffix}`,
-      tokenizer: await openTokenizer(`tokenizer${suffix}`, read),
+      tokenizer: await openTokenizer(`tokenizer${suffix}`, files),
     });
   }
   if (!encoders.length) throw new InputError("the model must have a tokenizer", "none");
   const sessions = new Map<string, OrtSession>();
   for (const part of [...encoders.map((one) => one.part), "unet", "vae_decoder"]) {
-    sessions.set(part, await openPart(ort, model, part, read, options));
+    sessions.set(part, await openPart(ort, model, part, files, options));
   }
   return new Pipeline(model, encoders, ortRuntime(ort, sessions));
 }
 
-async function openTokenizer(folder: string, read: ReadFile): Promise<ClipTokenizer> {
+async function openTokenizer(folder: string, files: ModelFiles): Promise<ClipTokenizer> {
   const names = ["vocab.json", "merges.txt", "tokenizer_config.json"];
   const texts: string[] = [];
   for (const name of names) {
-    texts.push(new TextDecoder().decode(await read(`${folder}/${name}`)));
+    texts.push(new TextDecoder().decode(await files.read(`${folder}/${name}`)));
   }
   const [vocab, merges, config] = texts as [string, string, string];
   return new ClipTokenizer({ vocab, merges, config });
@@ -60,7 +64,7 @@ async function openPart(
   ort: Ort,
   model: Model,
   part: string,
-  read: ReadFile,
+  files: ModelFiles,
   options: object,
 ): Promise<OrtSession> {
   const path = ["model.onnx", "model.ort"]
@@ -69,15 +73,18 @@ async function openPart(
   if (!path) throw new InputError(`the model must have \`${part}/model.onnx\``, "none");
   // Weights that are kept beside a graph are found by the name that the graph gives them.
   const beside = Object.keys(model.files).filter(
-    (name) => name.startsWith(`${part}/`) && /\.(data|onnx_data|bin)$/.test(name),
+    (name) => name.startsWith(`${part}/`) && name !== path && !name.endsWith(".json"),
   );
+  if (files.locate) {
+    for (const name of beside) await files.locate(name);
+    return ort.InferenceSession.create((await files.locate(path)) as never, options);
+  }
   const externalData = [];
   for (const name of beside) {
-    externalData.push({ path: name.slice(part.length + 1), data: await read(name) });
+    externalData.push({ path: name.slice(part.length + 1), data: await files.read(name) });
   }
-  const bytes = await read(path);
   const extra = externalData.length ? { externalData } : {};
-  return ort.InferenceSession.create(bytes, { ...options, ...extra });
+  return ort.InferenceSession.create(await files.read(path), { ...options, ...extra });
 }
 
 function ortRuntime(ort: Ort, sessions: ReadonlyMap<string, OrtSession>): Runtime {

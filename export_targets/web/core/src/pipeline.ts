@@ -5,7 +5,8 @@ import { Cancelled, InputError } from "./errors";
 import type { Model } from "./model";
 import { TorchGenerator } from "./noise";
 import { f32, roundEven } from "./numbers";
-import { makeSampler, type Sampler } from "./samplers";
+import { makeSampler } from "./samplers";
+import type { Sampler } from "./samplers/sampler";
 import type { ClipTokenizer } from "./tokenizer";
 
 export interface Tensor {
@@ -80,7 +81,7 @@ export class Pipeline {
     const size = dims.reduce((one, other) => one * other);
     const generator = new TorchGenerator(asked.seed);
     const { branches, cut } = await this.branches(asked, watcher);
-    let latents = generator.randn(size).map((value) => value * f32(sampler.initialScale));
+    let latents: Float32Array = generator.randn(size).map((value) => value * f32(sampler.initialScale));
     const calls = sampler.timesteps.length;
     for (let index = 0; index < calls; index++) {
       await breathe(watcher);

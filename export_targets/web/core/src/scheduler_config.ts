@@ -27,6 +27,11 @@ export interface SchedulerConfig {
   readonly timestep_scaling: number;
   /** The last noise level: `zero` or `sigma_min`. */
   readonly final_sigmas_type: string;
+  /** Of DPM-Solver++. */
+  readonly solver_order: number;
+  readonly solver_type: string;
+  readonly lower_order_final: boolean;
+  readonly euler_at_final: boolean;
 }
 
 type Settings = Omit<SchedulerConfig, "name">;
@@ -46,6 +51,10 @@ const DEFAULTS: Settings = {
   original_inference_steps: 50,
   timestep_scaling: 10,
   final_sigmas_type: "zero",
+  solver_order: 2,
+  solver_type: "midpoint",
+  lower_order_final: true,
+  euler_at_final: false,
 };
 const CONSISTENCY = { beta_start: 0.00085, beta_end: 0.012, beta_schedule: "scaled_linear" };
 const CLIPPING = ["clip_sample", "clip_sample_range"];
@@ -65,6 +74,16 @@ const CLASSES = {
   DDIMScheduler: {
     defaults: { clip_sample: true },
     obeys: [...CLIPPING, "set_alpha_to_one"],
+  },
+  DPMSolverMultistepScheduler: {
+    defaults: { timestep_spacing: "linspace" },
+    obeys: [
+      "final_sigmas_type",
+      "solver_order",
+      "solver_type",
+      "lower_order_final",
+      "euler_at_final",
+    ],
   },
   EulerDiscreteScheduler: {
     defaults: { timestep_spacing: "linspace" },
@@ -91,17 +110,32 @@ const CHOICES: Record<string, readonly unknown[]> = {
   beta_schedule: ["linear", "scaled_linear"],
   final_sigmas_type: ["zero", "sigma_min"],
   prediction_type: ["epsilon", "v_prediction"],
+  solver_order: [1, 2],
+  solver_type: ["midpoint", "heun"],
   timestep_spacing: ["leading", "linspace", "trailing"],
 };
 /** Settings that diffusers obeys, and these samplers do not: any value but these is refused. */
 const NEUTRAL: Record<string, readonly unknown[]> = {
   thresholding: [false, null],
   trained_betas: [null],
-  ...Object.fromEntries(
-    ["karras", "exponential", "beta"].map((rule) => [`use_${rule}_sigmas`, [false, null]]),
-  ),
-  interpolation_type: ["linear"],
-  timestep_type: ["discrete"],
+};
+const BY_SIGMA = Object.fromEntries(
+  ["karras", "exponential", "beta"].map((rule) => [`use_${rule}_sigmas`, [false, null]]),
+);
+const NEUTRAL_OF: { [name in SamplerName]?: Record<string, readonly unknown[]> } = {
+  DPMSolverMultistepScheduler: {
+    ...BY_SIGMA,
+    use_flow_sigmas: [false, null],
+    use_dynamic_shifting: [false, null],
+    use_lu_lambdas: [false],
+    algorithm_type: ["dpmsolver++"],
+    lambda_min_clipped: ["-Infinity"],
+  },
+  EulerDiscreteScheduler: {
+    ...BY_SIGMA,
+    interpolation_type: ["linear"],
+    timestep_type: ["discrete"],
+  },
 };
 
 /** Settings from a `scheduler_config.json`; what is not implemented here is refused by name. */
@@ -119,7 +153,8 @@ export function parseScheduler(values: Record<string, unknown>): SchedulerConfig
     checkValue(key, value, CHOICES[key], typeof DEFAULTS[key]);
     settings[key] = value;
   }
-  for (const [key, accepted] of Object.entries(NEUTRAL)) {
+  const neutral = { ...NEUTRAL, ...NEUTRAL_OF[name as SamplerName] };
+  for (const [key, accepted] of Object.entries(neutral)) {
     if (key in values) checkValue(key, values[key], accepted);
   }
   const config = { ...settings, name } as unknown as SchedulerConfig;

@@ -12,8 +12,9 @@ import { InputError } from "./errors";
 // CLIP's words; its two special tokens stay whole here too, after lower-casing.
 const START = "<|startoftext|>";
 const END = "<|endoftext|>";
+// An apostrophe and a long s are one word too, as in Python, whose pattern ignores case.
 const WORDS =
-  /<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/gu;
+  /<\|startoftext\|>|<\|endoftext\|>|'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/gu;
 const MAX_MERGES = 49152 - 256 - 2; // CLIP's vocabulary: all merges but those of bytes and specials
 const ROLES = ["bos_token", "eos_token", "pad_token", "unk_token"] as const;
 // What BERT's tokenizer, which CLIP's clean-up comes from, takes for Chinese characters.

@@ -1,0 +1,176 @@
+/** The page: what is asked for, how far it is, the picture. */
+
+import { encodePng, type Model, type Picture } from "edgekd-core";
+import type { AppFacts, Backend, FromWorker, ToWorker } from "./messages";
+import { takeOver } from "./offline";
+
+const SEEDS = 2 ** 32;
+
+function element<Kind extends HTMLElement>(id: string): Kind {
+  return document.getElementById(id) as Kind;
+}
+
+const form = element<HTMLFormElement>("form");
+const prompt = element<HTMLTextAreaElement>("prompt");
+const seed = element<HTMLInputElement>("seed");
+const steps = element<HTMLInputElement>("steps");
+const guidance = element<HTMLInputElement>("guidance");
+const negative = element<HTMLInputElement>("negative");
+const drawButton = element<HTMLButtonElement>("draw");
+const cancelButton = element<HTMLButtonElement>("cancel");
+const status = element("status");
+const bar = element<HTMLProgressElement>("bar");
+const problem = element("problem");
+const result = element("result");
+const picture = element<HTMLImageElement>("picture");
+const download = element<HTMLAnchorElement>("download");
+
+let worker: Worker;
+let model: Model;
+let asked = { prompt: "", seed: 0, steps: 0 };
+
+function send(message: ToWorker): void {
+  worker.postMessage(message);
+}
+
+async function start(): Promise<void> {
+  if (!(await takeOver())) return;
+  worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
+  worker.onmessage = ({ data }: MessageEvent<FromWorker>) => void receive(data);
+  worker.onerror = (event) => fail(event.message || "The worker could not be started.", true);
+  const backend = new URLSearchParams(location.search).get("backend") as Backend | null;
+  send({ type: "open", base: new URL("./", location.href).href.split("?")[0]!, backend });
+}
+
+async function receive(message: FromWorker): Promise<void> {
+  switch (message.type) {
+    case "model":
+      return introduce(message.model, message.facts);
+    case "progress": {
+      const [done, total] = [message.done / 1e6, message.total / 1e6];
+      const loading = message.doing === "downloading";
+      const parts = `${done.toFixed(1)} of ${total.toFixed(1)} MB`;
+      return show(loading ? `Loading the model: ${parts}` : "Opening the model", loading ? done / total : null);
+    }
+    case "ready": {
+      const threads = message.threads === 1 ? "1 thread" : `${message.threads} threads`;
+      const where = message.backend === "webgpu" ? "on the GPU" : `on the CPU, ${threads}`;
+      const kept = message.kept ? " It is kept here, and works without a network." : "";
+      element("facts").textContent =
+        `${model.name}, ${model.precision}, runs ${where}.${kept}`;
+      document.documentElement.dataset["backend"] = message.backend;
+      return rest("Ready");
+    }
+    case "step":
+      return show(`Step ${message.done} of ${message.calls}`, message.done / message.calls);
+    case "picture":
+      return present(message.picture, message.seconds);
+    case "cancelled":
+      return rest("Cancelled");
+    case "problem":
+      return fail(message.text, message.fatal);
+  }
+}
+
+function introduce(opened: Model, facts: AppFacts): void {
+  model = opened;
+  const { generation } = model;
+  element("name").textContent = model.name;
+  document.title = `${model.name}: text to picture`;
+  if (steps.value === "1") steps.value = String(generation.steps);
+  const guides = generation.guidance_scale > 1;
+  guidance.value = String(generation.guidance_scale);
+  element("guided").hidden = !guides;
+  element("avoided").hidden = !guides || model.guidance_width !== null;
+  element("licence").textContent = facts.licence;
+  const links = facts.licences.map((name) => {
+    const link = Object.assign(document.createElement("a"), { href: `licences/${name}` });
+    link.textContent = name;
+    const item = document.createElement("li");
+    item.append(link);
+    return item;
+  });
+  element("licences").replaceChildren(...links);
+}
+
+/** @param share done; null: nobody can say */
+function show(text: string, share: number | null): void {
+  status.textContent = text;
+  bar.hidden = false;
+  if (share === null) bar.removeAttribute("value");
+  else bar.value = share;
+}
+
+function rest(text: string): void {
+  status.textContent = text;
+  bar.hidden = true;
+  drawButton.disabled = false;
+  cancelButton.hidden = true;
+  delete result.dataset["busy"];
+}
+
+function fail(text: string, fatal: boolean): void {
+  rest(fatal ? "The model could not be opened" : "No picture");
+  drawButton.disabled = fatal;
+  problem.textContent = text;
+  problem.hidden = false;
+}
+
+function ask(event: Event): void {
+  event.preventDefault();
+  if (drawButton.disabled) return;
+  problem.hidden = true;
+  drawButton.disabled = true;
+  cancelButton.hidden = false;
+  cancelButton.disabled = false;
+  result.dataset["busy"] = "";
+  show("Reading the prompt", null);
+  asked = { prompt: prompt.value, seed: seed.valueAsNumber, steps: steps.valueAsNumber };
+  const guides = !element("guided").hidden;
+  send({
+    type: "draw",
+    request: {
+      ...asked,
+      ...(guides && { guidanceScale: guidance.valueAsNumber }),
+      ...(negative.value && !element("avoided").hidden && { negativePrompt: negative.value }),
+    },
+  });
+}
+
+async function present(drawn: Picture, seconds: number): Promise<void> {
+  const parameters = JSON.stringify({ ...asked, model: model.name });
+  const blob = new Blob([await encodePng(drawn, { parameters })], { type: "image/png" });
+  URL.revokeObjectURL(picture.src);
+  picture.src = URL.createObjectURL(blob);
+  picture.alt = `Picture of the prompt: ${asked.prompt}`;
+  picture.width = drawn.width;
+  picture.height = drawn.height;
+  picture.style.aspectRatio = `${drawn.width} / ${drawn.height}`;
+  picture.hidden = false;
+  download.href = picture.src;
+  download.download = `${asked.prompt.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40)}-${asked.seed}.png`;
+  download.hidden = false;
+  delete result.dataset["empty"];
+  element("caption").textContent =
+    `${asked.prompt} (seed ${asked.seed})` +
+    (drawn.cut ? `; the last ${drawn.cut} tokens did not fit` : "");
+  rest(`Drawn in ${seconds.toFixed(2)} s`);
+  result.dataset["seconds"] = String(seconds);
+}
+
+form.addEventListener("submit", ask);
+prompt.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    form.requestSubmit();
+  }
+});
+element("random").addEventListener("click", () => {
+  seed.value = String(Math.floor(Math.random() * SEEDS));
+});
+cancelButton.addEventListener("click", () => {
+  cancelButton.disabled = true;
+  status.textContent = "Cancelling";
+  send({ type: "cancel" });
+});
+void start();
