@@ -40,7 +40,6 @@ export async function open({ folder = OWN, threads }: Options = {}): Promise<Pip
   };
   const options = {
     executionProviders: ["cpu"],
-    logSeverityLevel: 3,
     ...(threads && { intraOpNumThreads: threads }),
   };
   return openPipeline(ort as unknown as Ort, model, { read, locate }, options);

@@ -48,16 +48,14 @@ async function receive(message: FromWorker): Promise<void> {
       return introduce(message.model, message.facts);
     case "progress": {
       const [done, total] = [message.done / 1e6, message.total / 1e6];
-      const loading = message.doing === "downloading";
-      const parts = `${done.toFixed(1)} of ${total.toFixed(1)} MB`;
-      return show(loading ? `Loading the model: ${parts}` : "Opening the model", loading ? done / total : null);
+      if (message.doing === "opening") return show("Opening the model", null);
+      return show(`Loading: ${done.toFixed(1)} of ${total.toFixed(1)} MB`, done / total);
     }
     case "ready": {
       const threads = message.threads === 1 ? "1 thread" : `${message.threads} threads`;
       const where = message.backend === "webgpu" ? "on the GPU" : `on the CPU, ${threads}`;
       const kept = message.kept ? " It is kept here, and works without a network." : "";
-      element("facts").textContent =
-        `${model.name}, ${model.precision}, runs ${where}.${kept}`;
+      element("facts").textContent = `${model.name}, ${model.precision}, runs ${where}.${kept}`;
       document.documentElement.dataset["backend"] = message.backend;
       return rest("Ready");
     }
@@ -82,7 +80,9 @@ function introduce(opened: Model, facts: AppFacts): void {
   guidance.value = String(generation.guidance_scale);
   element("guided").hidden = !guides;
   element("avoided").hidden = !guides || model.guidance_width !== null;
-  element("licence").textContent = facts.licence;
+  // Small pictures are not blown up to more than six times their size.
+  result.style.setProperty("--side", `${Math.min(Math.max(6 * generation.width, 320), 640)}px`);
+  element("licence").replaceChildren(...withCode(facts.licence));
   const links = facts.licences.map((name) => {
     const link = Object.assign(document.createElement("a"), { href: `licences/${name}` });
     link.textContent = name;
@@ -91,6 +91,16 @@ function introduce(opened: Model, facts: AppFacts): void {
     return item;
   });
   element("licences").replaceChildren(...links);
+}
+
+/** A sentence whose `names` are shown as code. */
+function withCode(sentence: string): (string | HTMLElement)[] {
+  return sentence.split("`").map((piece, i) => {
+    if (i % 2 === 0) return piece;
+    const code = document.createElement("code");
+    code.textContent = piece;
+    return code;
+  });
 }
 
 /** @param share done; null: nobody can say */
@@ -112,7 +122,8 @@ function rest(text: string): void {
 function fail(text: string, fatal: boolean): void {
   rest(fatal ? "The model could not be opened" : "No picture");
   drawButton.disabled = fatal;
-  problem.textContent = text;
+  element("reason").replaceChildren(...withCode(text));
+  element("again").hidden = !fatal;
   problem.hidden = false;
 }
 
@@ -168,6 +179,8 @@ prompt.addEventListener("keydown", (event) => {
 element("random").addEventListener("click", () => {
   seed.value = String(Math.floor(Math.random() * SEEDS));
 });
+// Chunks that are there are kept.
+element("again").addEventListener("click", () => location.reload());
 cancelButton.addEventListener("click", () => {
   cancelButton.disabled = true;
   status.textContent = "Cancelling";

@@ -30,7 +30,7 @@ export async function openRuntime(wanted: Backend | null): Promise<OpenRuntime> 
   // Memory is shared between threads only on pages that no other page can look into.
   const cores = navigator.hardwareConcurrency || 1;
   wasm.numThreads = self.crossOriginIsolated ? Math.min(MOST_THREADS, cores) : 1;
-  const options = { executionProviders: [backend], logSeverityLevel: 3 };
+  const options = { executionProviders: [backend] };
   return { ort: module as unknown as Ort, backend, threads: wasm.numThreads, options };
 }
 

@@ -56,7 +56,8 @@ async function open(wanted: Backend | null): Promise<Opened> {
   }
   const [model, facts] = await describe();
   tell({ type: "model", model, facts });
-  const store = new ModelStore(`${base}model/`, model, facts, await openCache(base), counter(model, facts));
+  const cache = await openCache(base);
+  const store = new ModelStore(`${base}model/`, model, facts, cache, counter(model, facts));
   try {
     return await openOn(wanted, model, store);
   } catch (error) {

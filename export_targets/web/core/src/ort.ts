@@ -19,6 +19,12 @@ interface OrtSession {
   run(inputs: never, wanted: readonly string[]): Promise<unknown>;
 }
 
+/**
+ * Of every session: threads sleep between operators. Others that wait in a loop are faster on an
+ * idle machine, and several times slower beside a program that computes too.
+ */
+const SESSION = { logSeverityLevel: 3, extra: { session: { intra_op: { allow_spinning: "0" } } } };
+
 /** The files of a bundle's model; what is damaged or missing is refused. */
 export interface ModelFiles {
   read(path: string): Promise<Uint8Array<ArrayBuffer>>;
@@ -75,16 +81,17 @@ async function openPart(
   const beside = Object.keys(model.files).filter(
     (name) => name.startsWith(`${part}/`) && name !== path && !name.endsWith(".json"),
   );
+  const settings = { ...SESSION, ...options };
   if (files.locate) {
     for (const name of beside) await files.locate(name);
-    return ort.InferenceSession.create((await files.locate(path)) as never, options);
+    return ort.InferenceSession.create((await files.locate(path)) as never, settings);
   }
   const externalData = [];
   for (const name of beside) {
     externalData.push({ path: name.slice(part.length + 1), data: await files.read(name) });
   }
   const extra = externalData.length ? { externalData } : {};
-  return ort.InferenceSession.create(await files.read(path), { ...options, ...extra });
+  return ort.InferenceSession.create(await files.read(path), { ...settings, ...extra });
 }
 
 function ortRuntime(ort: Ort, sessions: ReadonlyMap<string, OrtSession>): Runtime {
