@@ -14,6 +14,7 @@ export default {
     rolldownOptions: {
       input: { index: "src/index.ts", cli: "src/cli.ts" },
       external: ["onnxruntime-node"],
+      experimental: { attachDebugInfo: "none" }, // paths of this machine, as comments
       output: { entryFileNames: "[name].mjs", chunkFileNames: "core.mjs" },
     },
   },
