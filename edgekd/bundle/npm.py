@@ -21,9 +21,9 @@ from edgekd.bundle.copying import copy_tree
 from edgekd.errors import InputError
 from edgekd.resources import data_root
 
-# As Vite needs it: within 20, and from 22.12 on.
-NODE_RULE = "Node.js 20.19 or newer, with npm, must be installed to build the app"
-_HOW = "Get it from https://nodejs.org or with your system's packages, and run again."
+# As Vite needs it: of the versions 20, and from 22.12 on.
+NODE_RULE = "Node.js 20.19 or newer, with npm, must be installed"
+_HOW = "The app is built with it; get it from https://nodejs.org or your system's packages."
 _LONG = 30 * 60  # seconds; nothing here takes as long on a slow machine and network
 
 

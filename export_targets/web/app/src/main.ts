@@ -5,6 +5,7 @@ import type { AppFacts, Backend, FromWorker, ToWorker } from "./messages";
 import { takeOver } from "./offline";
 
 const SEEDS = 2 ** 32;
+const BACKENDS: readonly Backend[] = ["webgpu", "wasm"];
 
 function element<Kind extends HTMLElement>(id: string): Kind {
   return document.getElementById(id) as Kind;
@@ -38,8 +39,9 @@ async function start(): Promise<void> {
   worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }: MessageEvent<FromWorker>) => void receive(data);
   worker.onerror = (event) => fail(event.message || "The worker could not be started.", true);
-  const backend = new URLSearchParams(location.search).get("backend") as Backend | null;
-  send({ type: "open", base: new URL("./", location.href).href.split("?")[0]!, backend });
+  const wanted = new URLSearchParams(location.search).get("backend");
+  const backend = BACKENDS.find((one) => one === wanted) ?? null;
+  send({ type: "open", base: new URL("./", location.href).href, backend });
 }
 
 async function receive(message: FromWorker): Promise<void> {

@@ -89,7 +89,9 @@ export class ModelStore implements ModelFiles {
       throw new InputError("the model must be reachable", "no network", "Try again later.");
     }
     if (!response.ok || !response.body) {
-      throw new InputError("all chunks of the model must be there", `${response.status} at ${url}`);
+      const name = url.slice(url.lastIndexOf("/") + 1, -52);
+      const rule = `chunk ${name} of the model must be there`;
+      throw new InputError(rule, `status ${response.status}`, "Upload the whole folder again.");
     }
     const pieces: Uint8Array[] = [];
     for (const reader = response.body.getReader(); ; ) {

@@ -92,7 +92,17 @@ function counter(model: Model, facts: AppFacts): (count: number) => void {
 
 async function describe(): Promise<[Model, AppFacts]> {
   const [model, facts] = await Promise.all([text("model/model.json"), text("app.json")]);
-  return [parseModel(model), JSON.parse(facts) as AppFacts];
+  return [parseModel(model), parseFacts(facts)];
+}
+
+function parseFacts(text: string): AppFacts {
+  try {
+    const facts = JSON.parse(text) as AppFacts;
+    if (facts.format === 1 && Object.values(facts.chunks).every(Array.isArray)) return facts;
+  } catch {
+    // Said below.
+  }
+  throw new InputError("`app.json` must be as edgekd writes it", "something else", "Upload it again.");
 }
 
 async function text(path: string): Promise<string> {
