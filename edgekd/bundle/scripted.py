@@ -6,8 +6,8 @@ from edgekd.bundle.kind import Contents
 from edgekd.errors import InputError
 from edgekd.runtime.scheduler_config import SchedulerConfig
 
-ONNX_PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int8-static", "int8-mixed")
-ONNX_PRECISIONS += ("int8-matmul", "int4-matmul", "mixed")
+ONNX_PRECISIONS: tuple[str, ...] = ("fp32", "fp16", "int8", "int8-dynamic", "int8-static")
+ONNX_PRECISIONS += ("int8-mixed", "int8-matmul", "int4-matmul", "mixed")
 # As `SAMPLERS` of `export_targets/web/core/src/scheduler_config.ts`.
 SAMPLERS = (
     "DDIMScheduler",

@@ -1,4 +1,4 @@
-"""The apps in TypeScript: their core against the vectors, the page in Chromium, the command in Node.
+"""The apps in TypeScript: core against vectors, the page in Chromium, the command in Node.
 
 Pictures are compared with Python's for the same seed. Times and memory are printed (`pytest -rP`).
 """
