@@ -59,7 +59,7 @@ def test_app_opens_a_whole_model(model, open_model):
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
-        (lambda model: (model / "unet" / "model.onnx").unlink(), "missing"),
+        (lambda model: (model / "unet" / "model.onnx").unlink(), "no such file"),
         (lambda model: (model / "tokenizer" / "merges.txt").write_text("x"), "1 bytes"),
         (lambda model: (model / "model.json").unlink(), "the file must exist"),
         (lambda model: (model / "model.json").write_text('{"format": 2}'), "of format 1"),

@@ -33,7 +33,7 @@ def test_a_licence_without_its_text_asks_for_it(tmp_path):
     found = licence_of(tmp_path, NAMED)
     assert found.name == "creativeml-openrail-m"
     assert "creativeml-openrail-m" in found.sentence
-    assert "--license FILE" in found.sentence
+    assert "`edgekd bundle --license FILE`" in found.sentence
     assert set(found.files) == {"LICENSE", "NOTICE"}
 
 
