@@ -10,7 +10,6 @@ import http.server
 import sys
 from pathlib import Path
 
-
 # Systems differ in what they call these.
 TYPES = {
     ".js": "text/javascript",
