@@ -57,5 +57,8 @@ export interface Pipeline {
 /** Opens the model; every file of it is compared with its hash first. */
 export function open(options?: Options): Promise<Pipeline>;
 
+/** What draws a picture again, for its PNG file; the prompt is not in it. */
+export function pictureTexts(model: Pipeline["model"], request: Request): Record<string, string>;
+
 /** A PNG file; `texts` are written into it by keyword. */
 export function encodePng(picture: Picture, texts?: Record<string, string>): Promise<Uint8Array>;

@@ -6,7 +6,7 @@
 import { fileURLToPath } from "node:url";
 import { app, BrowserWindow, ipcMain } from "electron";
 
-import { encodePng, open } from "../dist/index.mjs";
+import { encodePng, open, pictureTexts } from "../dist/index.mjs";
 
 const own = (name) => fileURLToPath(new URL(name, import.meta.url));
 let pipeline;
@@ -17,10 +17,11 @@ ipcMain.handle("model", async () => {
   return { name, steps: generation.steps };
 });
 
-ipcMain.handle("draw", async (event, { prompt, seed, steps }) => {
+ipcMain.handle("draw", async (event, request) => {
   const onStep = (done, calls) => event.sender.send("step", done, calls);
-  const picture = await (await pipeline).generate({ prompt, seed, steps }, { onStep });
-  return encodePng(picture, { parameters: JSON.stringify({ prompt, seed, steps }) });
+  const { model } = await pipeline;
+  const picture = await (await pipeline).generate(request, { onStep });
+  return encodePng(picture, pictureTexts(model, request));
 });
 
 await app.whenReady();

@@ -3,7 +3,7 @@
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 
-import { encodePng, InputError, open } from "./index";
+import { encodePng, InputError, open, pictureTexts } from "./index";
 
 const USAGE = `usage: node dist/cli.mjs PROMPT [--out picture.png] [--seed N] [--steps N]
        [--guidance X] [--negative PROMPT] [--width N] [--height N] [--threads N]
@@ -24,21 +24,19 @@ async function main(): Promise<void> {
   const threads = number(values, "threads", 1);
   const pipeline = await open({ folder: values["model"], threads });
   const loaded = performance.now();
-  const seed = number(values, "seed", 0) ?? 0;
-  const steps = number(values, "steps", 1) ?? pipeline.model.generation.steps;
-  const picture = await pipeline.generate({
+  const request = {
     prompt,
-    seed,
-    steps,
+    seed: number(values, "seed", 0),
+    steps: number(values, "steps", 1),
     negativePrompt: values["negative"],
     guidanceScale: number(values, "guidance", 0, false),
     width: number(values, "width", 1),
     height: number(values, "height", 1),
-  });
+  };
+  const picture = await pipeline.generate(request);
   const drawn = performance.now();
   const out = values["out"] ?? "picture.png";
-  const settings = JSON.stringify({ prompt, seed, steps, model: pipeline.model.name });
-  await write(out, await encodePng(picture, { parameters: settings }));
+  await write(out, await encodePng(picture, pictureTexts(pipeline.model, request)));
   if (picture.cut) console.error(`${picture.cut} tokens do not fit and are left out`);
   const [load, draw] = [(loaded - begun) / 1000, (drawn - loaded) / 1000];
   const { rss } = process.memoryUsage();

@@ -14,7 +14,7 @@ import {
 } from "edgekd-core";
 import * as ort from "onnxruntime-node";
 
-export { Cancelled, encodePng, InputError } from "edgekd-core";
+export { Cancelled, encodePng, InputError, pictureTexts } from "edgekd-core";
 
 /** The model of this bundle, beside the module. */
 const OWN = fileURLToPath(new URL("../model", import.meta.url));

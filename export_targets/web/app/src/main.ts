@@ -1,6 +1,6 @@
 /** The page: what is asked for, how far it is, the picture. */
 
-import { encodePng, type Model, type Picture } from "edgekd-core";
+import { encodePng, pictureTexts, type Model, type Picture, type Request } from "edgekd-core";
 import type { AppFacts, Backend, FromWorker, ToWorker } from "./messages";
 import { takeOver } from "./offline";
 
@@ -28,7 +28,7 @@ const download = element<HTMLAnchorElement>("download");
 
 let worker: Worker;
 let model: Model;
-let asked = { prompt: "", seed: 0, steps: 0 };
+let asked: Request = { prompt: "" };
 
 function send(message: ToWorker): void {
   worker.postMessage(message);
@@ -138,21 +138,20 @@ function ask(event: Event): void {
   cancelButton.disabled = false;
   result.dataset["busy"] = "";
   show("Reading the prompt", null);
-  asked = { prompt: prompt.value, seed: seed.valueAsNumber, steps: steps.valueAsNumber };
   const guides = !element("guided").hidden;
-  send({
-    type: "draw",
-    request: {
-      ...asked,
-      ...(guides && { guidanceScale: guidance.valueAsNumber }),
-      ...(negative.value && !element("avoided").hidden && { negativePrompt: negative.value }),
-    },
-  });
+  asked = {
+    prompt: prompt.value,
+    seed: seed.valueAsNumber,
+    steps: steps.valueAsNumber,
+    ...(guides && { guidanceScale: guidance.valueAsNumber }),
+    ...(negative.value && !element("avoided").hidden && { negativePrompt: negative.value }),
+  };
+  send({ type: "draw", request: asked });
 }
 
 async function present(drawn: Picture, seconds: number): Promise<void> {
-  const parameters = JSON.stringify({ ...asked, model: model.name });
-  const blob = new Blob([await encodePng(drawn, { parameters })], { type: "image/png" });
+  const png = await encodePng(drawn, pictureTexts(model, asked));
+  const blob = new Blob([png], { type: "image/png" });
   URL.revokeObjectURL(picture.src);
   picture.src = URL.createObjectURL(blob);
   picture.alt = `Picture of the prompt: ${asked.prompt}`;
@@ -161,7 +160,7 @@ async function present(drawn: Picture, seconds: number): Promise<void> {
   picture.style.aspectRatio = `${drawn.width} / ${drawn.height}`;
   picture.hidden = false;
   download.href = picture.src;
-  download.download = `${asked.prompt.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40)}-${asked.seed}.png`;
+  download.download = `${model.name}-${asked.seed}.png`;
   download.hidden = false;
   delete result.dataset["empty"];
   element("caption").textContent =

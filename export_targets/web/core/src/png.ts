@@ -4,7 +4,8 @@
  * Format: W3C, Portable Network Graphics Specification (Third Edition), sections 5, 9 and 11.3.
  */
 
-import type { Picture } from "./pipeline";
+import type { Model } from "./model";
+import type { Picture, Request } from "./pipeline";
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 
@@ -36,6 +37,25 @@ export async function encodePng(
     chunk("IDAT", data),
     chunk("IEND", new Uint8Array()),
   ]);
+}
+
+/**
+ * What draws a picture again, for its PNG file: one JSON object. The prompt is not in it: pictures
+ * are passed on by people who may not want to pass on what they wrote.
+ */
+export function pictureTexts(model: Model, request: Request): Record<string, string> {
+  const { generation, scheduler } = model;
+  const width = request.width ?? generation.width;
+  const height = request.height ?? generation.height;
+  const parameters = {
+    model: model.name,
+    seed: typeof request.seed === "bigint" ? String(request.seed) : (request.seed ?? 0),
+    steps: request.steps ?? generation.steps,
+    guidance_scale: request.guidanceScale ?? generation.guidance_scale,
+    sampler: scheduler.name,
+    size: `${width}x${height}`,
+  };
+  return { parameters: JSON.stringify(parameters) };
 }
 
 async function deflate(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
