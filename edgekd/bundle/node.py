@@ -12,7 +12,7 @@ from edgekd.bundle.kind import Contents, template
 from edgekd.bundle.licences import FOLDER
 from edgekd.bundle.model import copy_model
 from edgekd.bundle.npm import check_node, workspace
-from edgekd.bundle.scripted import ONNX_PRECISIONS, check_drawable
+from edgekd.bundle.scripted import NODE_PRECISIONS, check_drawable
 from edgekd.bundle.web import LIBRARIES_FILE
 from edgekd.files import write_bytes
 
@@ -27,7 +27,7 @@ class Node:
     title = "module and command for Node.js"
     runtime = "onnx"
     target = "onnx"
-    precisions = ONNX_PRECISIONS
+    precisions = NODE_PRECISIONS
     steps = (
         "Have Node.js 20 or newer, and run `npm ci --ignore-scripts` in this folder: "
         "onnxruntime-node for the CPU, about 290 MB for all systems. Without the option its script "

@@ -5,7 +5,9 @@ site/ (the page; site/model/chunks/ has the model, cut and named by hashes)  ser
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import math
 import shutil
 from pathlib import Path
 from typing import Literal
@@ -17,12 +19,35 @@ from edgekd.bundle.kind import Contents, template
 from edgekd.bundle.licences import FOLDER
 from edgekd.bundle.model import MODEL_FILE, copy_model
 from edgekd.bundle.npm import check_node, workspace
-from edgekd.bundle.scripted import ONNX_PRECISIONS, check_drawable
+from edgekd.bundle.scripted import WEB_PRECISIONS, check_drawable
 from edgekd.files import write_bytes, write_text
+from edgekd.runtime import Pipeline
 
 LIBRARIES_FILE = "LIBRARIES.txt"
 # A download that breaks off loses no more than this; static hosts take files of this size.
 _CHUNK_BYTES = 4 << 20
+_PROBE = "red apple"
+_PROBE_PIXELS = 4096
+# Same model, other order of sums; half precision has 11 bits, and one step magnifies its errors.
+_FLOOR_DB, _HALF_FLOOR_DB = 35.0, 25.0
+
+
+class Probe(BaseModel):
+    """A picture of one step, as Python draws it with the exported model.
+
+    A page compares a GPU's with it before it trusts the GPU.
+
+    Attributes:
+        stride: every so many pixels, in both directions, are kept.
+        pixels: uint8 RGB, rows from the top, base64.
+        floor_db: peak signal-to-noise ratio that a GPU must reach.
+    """
+
+    prompt: str
+    seed: int
+    stride: int
+    pixels: str
+    floor_db: float
 
 
 class AppFacts(BaseModel):
@@ -30,12 +55,14 @@ class AppFacts(BaseModel):
 
     Attributes:
         chunks: file of the model -> names of its chunks in order, the SHA-256 of their content.
+        probe: what a GPU must draw.
         licence: a sentence for people.
         licences: texts in `site/licences/`.
     """
 
     format: Literal[1] = 1
     chunks: dict[str, list[str]]
+    probe: Probe
     licence: str
     licences: list[str]
 
@@ -47,7 +74,7 @@ class Web:
     title = "static web page"
     runtime = "onnx"
     target = "onnx"
-    precisions = ONNX_PRECISIONS
+    precisions = WEB_PRECISIONS
     steps = (
         "Try it: `python3 serve.py`, and open http://localhost:8000/ in a browser.",
         "Put the folder `site` on a static host with https, under any path. Nothing runs on the "
@@ -88,10 +115,27 @@ class Web:
         copy_model(contents, site / "model")
         facts = AppFacts(
             chunks=cut_model(site / "model"),
+            probe=make_probe(contents),
             licence=contents.licence.sentence,
             licences=sorted(texts),
         )
         write_text(site / "app.json", facts.model_dump_json(indent=1) + "\n")
+
+
+def make_probe(contents: Contents) -> Probe:
+    """What Python draws with a model, in one step."""
+    pipeline = Pipeline.open(contents.path, threads=1)
+    picture = pipeline.generate([_PROBE], steps=1, seed=0)[0]
+    stride = math.ceil(math.sqrt(picture.shape[0] * picture.shape[1] / _PROBE_PIXELS))
+    pixels = picture[::stride, ::stride].tobytes()
+    half = contents.precision == "fp16"
+    return Probe(
+        prompt=_PROBE,
+        seed=0,
+        stride=stride,
+        pixels=base64.b64encode(pixels).decode(),
+        floor_db=_HALF_FLOOR_DB if half else _FLOOR_DB,
+    )
 
 
 def cut_model(model: Path) -> dict[str, list[str]]:

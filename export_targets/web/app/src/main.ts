@@ -57,7 +57,9 @@ async function receive(message: FromWorker): Promise<void> {
       const threads = message.threads === 1 ? "1 thread" : `${message.threads} threads`;
       const where = message.backend === "webgpu" ? "on the GPU" : `on the CPU, ${threads}`;
       const kept = message.kept ? " It is kept here, and works without a network." : "";
-      element("facts").textContent = `${model.name}, ${model.precision}, runs ${where}.${kept}`;
+      const why = message.reason && ` The GPU is not used: ${message.reason}.`;
+      const how = `${model.name}, ${model.precision}, runs ${where}.`;
+      element("facts").textContent = `${how}${kept}${why}`;
       document.documentElement.dataset["backend"] = message.backend;
       return rest("Ready");
     }

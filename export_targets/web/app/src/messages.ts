@@ -7,10 +7,22 @@ export interface AppFacts {
   readonly format: number;
   /** File of the model -> the chunks that it is made of, named by their hashes. */
   readonly chunks: Readonly<Record<string, readonly string[]>>;
+  readonly probe: Probe;
   /** For people. */
   readonly licence: string;
   /** Texts in `licences/`. */
   readonly licences: readonly string[];
+}
+
+/** A picture of one step, as Python drew it: what a GPU must come close to. */
+export interface Probe {
+  readonly prompt: string;
+  readonly seed: number;
+  /** Every so many pixels, in both directions, are in `pixels`. */
+  readonly stride: number;
+  /** RGB, rows from the top, base64. */
+  readonly pixels: string;
+  readonly floor_db: number;
 }
 
 export type Backend = "webgpu" | "wasm";
@@ -32,6 +44,8 @@ export type FromWorker =
       readonly type: "ready";
       readonly backend: Backend;
       readonly threads: number;
+      /** Why it is not the GPU, where there is one. */
+      readonly reason: string;
       /** Whether the model stays on this device. */
       readonly kept: boolean;
     }

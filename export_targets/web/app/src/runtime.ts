@@ -11,15 +11,12 @@ const MOST_THREADS = 8; // more only wait for one another
 
 export interface OpenRuntime {
   readonly ort: Ort;
-  readonly backend: Backend;
   readonly threads: number;
   /** Of `InferenceSession.create`. */
   readonly options: object;
 }
 
-/** @param wanted null: the GPU where there is one */
-export async function openRuntime(wanted: Backend | null): Promise<OpenRuntime> {
-  const backend = wanted ?? ((await hasGpu()) ? "webgpu" : "wasm");
+export async function openRuntime(backend: Backend): Promise<OpenRuntime> {
   const module =
     backend === "webgpu"
       ? await import("onnxruntime-web/webgpu")
@@ -31,14 +28,23 @@ export async function openRuntime(wanted: Backend | null): Promise<OpenRuntime> 
   const cores = navigator.hardwareConcurrency || 1;
   wasm.numThreads = self.crossOriginIsolated ? Math.min(MOST_THREADS, cores) : 1;
   const options = { executionProviders: [backend] };
-  return { ort: module as unknown as Ort, backend, threads: wasm.numThreads, options };
+  return { ort: module as unknown as Ort, threads: wasm.numThreads, options };
 }
 
-async function hasGpu(): Promise<boolean> {
-  // Not among TypeScript's types yet.
-  const gpu = (navigator as { gpu?: { requestAdapter(): Promise<object | null> } }).gpu;
+/** Of WebGPU, what is used here; it is not among TypeScript's types yet. */
+interface Gpu {
+  requestAdapter(): Promise<{
+    readonly info?: { readonly architecture?: string; readonly isFallbackAdapter?: boolean };
+  } | null>;
+}
+
+/** Whether there is a GPU, and not a program that plays one, which is slower than WebAssembly. */
+export async function hasGpu(): Promise<boolean> {
+  const { gpu } = navigator as { gpu?: Gpu };
   try {
-    return Boolean(await gpu?.requestAdapter());
+    const adapter = await gpu?.requestAdapter();
+    const { architecture = "", isFallbackAdapter = false } = adapter?.info ?? {};
+    return Boolean(adapter) && !isFallbackAdapter && !/swiftshader|llvmpipe/.test(architecture);
   } catch {
     return false;
   }

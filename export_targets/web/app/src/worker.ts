@@ -10,7 +10,8 @@ import {
   type Request,
 } from "edgekd-core";
 import type { AppFacts, Backend, FromWorker, ToWorker } from "./messages";
-import { openRuntime } from "./runtime";
+import { checkPicture } from "./probe";
+import { hasGpu, openRuntime } from "./runtime";
 import { ModelStore, openCache } from "./store";
 
 interface Opened {
@@ -58,20 +59,29 @@ async function open(wanted: Backend | null): Promise<Opened> {
   tell({ type: "model", model, facts });
   const cache = await openCache(base);
   const store = new ModelStore(`${base}model/`, model, facts, cache, counter(model, facts));
+  const first = wanted ?? ((await hasGpu()) ? "webgpu" : "wasm");
+  if (first === "wasm") return openOn("wasm", "", model, facts, store);
   try {
-    return await openOn(wanted, model, store);
+    return await openOn("webgpu", "", model, facts, store);
   } catch (error) {
-    // A GPU that cannot run the model is no reason to give up.
-    if (wanted || error instanceof InputError) throw error;
-    return openOn("wasm", model, store);
+    if (wanted) throw error;
+    // A GPU that cannot run the model, or draws something else, is no reason to give up.
+    return openOn("wasm", told(error), model, facts, store);
   }
 }
 
-async function openOn(wanted: Backend | null, model: Model, store: ModelStore): Promise<Opened> {
-  const { ort, backend, threads, options } = await openRuntime(wanted);
+async function openOn(
+  backend: Backend,
+  reason: string,
+  model: Model,
+  facts: AppFacts,
+  store: ModelStore,
+): Promise<Opened> {
+  const { ort, threads, options } = await openRuntime(backend);
   const pipeline = await openPipeline(ort, model, store, options);
+  if (backend === "webgpu") await checkPicture(pipeline, facts.probe);
   await store.tidy();
-  tell({ type: "ready", backend, threads, kept: store.kept });
+  tell({ type: "ready", backend, threads, reason, kept: store.kept });
   return { pipeline, backend };
 }
 
