@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from edgekd.bundle.npm import NODE_RULE, is_new_enough, node_version
 from edgekd.runtime.declared import versions
 from edgekd.runtime.registry import runtimes
 
@@ -43,7 +44,16 @@ def examine() -> list[dict[str, Any]]:
         if not runtime.executes_here():
             row["detail"] += f"; executed on {runtime.platform} only, here exports are evaluated"
         rows.append(row)
-    return [*rows, _packages("lora", _LORA, "edgekd[lora]")]
+    return [*rows, _packages("lora", _LORA, "edgekd[lora]"), _node()]
+
+
+def _node() -> dict[str, Any]:
+    """The row of what `edgekd bundle` builds pages and modules with."""
+    version = node_version()
+    ok = version is not None and is_new_enough(version)
+    needed = "for `edgekd bundle --for web` and `--for node`"
+    told = f"{version}, {needed}" if ok else f"{version or 'none'}; {NODE_RULE}, {needed}"
+    return {"name": "node", "ok": ok, "detail": told}
 
 
 def _packages(name: str, packages: tuple[str, ...], requirement: str) -> dict[str, Any]:

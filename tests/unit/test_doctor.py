@@ -42,3 +42,19 @@ def test_packages_of_every_runtime_are_in_the_environment():
 def test_a_runtime_of_another_platform_does_not_execute_here():
     assert not Runtime("other", (), platform="none").executes_here()
     assert Runtime("any", ()).executes_here()
+
+
+@pytest.mark.parametrize(
+    ("version", "ok", "said"),
+    [
+        ("20.19.0", True, "20.19.0, for"),
+        ("18.1.0", False, "18.1.0; Node.js 20"),
+        (None, False, "no"),
+    ],
+)
+def test_node_for_bundles_is_examined(monkeypatch, version, ok, said):
+    monkeypatch.setattr("edgekd.doctor.node_version", lambda: version)
+    (row,) = (row for row in examine() if row["name"] == "node")
+    assert row["ok"] is ok
+    assert row["detail"].startswith(said)
+    assert "edgekd bundle --for web" in row["detail"]

@@ -1,0 +1,10 @@
+export { Cancelled, InputError } from "./errors";
+export { checkIntact, parseModel, sha256, type Model } from "./model";
+export { TorchGenerator } from "./noise";
+export { openPipeline, type ModelFiles, type Ort } from "./ort";
+export { Pipeline, type Picture, type Request, type Watcher } from "./pipeline";
+export { encodePng, pictureTexts } from "./png";
+export { makeSampler } from "./samplers";
+export type { Sampler } from "./samplers/sampler";
+export { parseScheduler, SAMPLERS } from "./scheduler_config";
+export { ClipTokenizer } from "./tokenizer";

@@ -1,0 +1,371 @@
+"""The apps in TypeScript: core against vectors, the page in Chromium, the command in Node.
+
+Pictures are compared with Python's for the same seed. Times and memory are printed (`pytest -rP`).
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fixtures.bundles import reference_picture, toy_export
+from fixtures.typescript import Toolbox, has_node, make_toolbox, write_places
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from edgekd.bundle.model import list_files
+from edgekd.jobs.bundle import BundleRequest, bundle_run
+from edgekd.progress import Silent
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+# What edgekd cannot bring along: a machine without them has no client to test.
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs chromium")
+pytestmark = [
+    pytest.mark.skipif(not has_node(), reason="needs Node.js 20.19 or newer, and npm"),
+    pytest.mark.xdist_group("typescript-apps"),
+]
+PROMPT, SEED = "red apple, flat style", 7
+FLOOR_DB = 35.0
+DESKTOP, PHONE = (1280, 900), (390, 844)
+
+
+def psnr(one: Any, other: Any) -> float:
+    error = np.mean((np.asarray(one, np.float64) - np.asarray(other, np.float64)) ** 2)
+    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+@pytest.fixture(scope="module")
+def toolbox(tmp_path_factory) -> Toolbox:
+    return make_toolbox(tmp_path_factory.mktemp("toolbox"))
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    return toy_export(tmp_path_factory.mktemp("toy") / "export")
+
+
+def bundle(source: Path, kind: str, out: Path) -> Path:
+    return bundle_run(BundleRequest(source, kind, out), Silent()).path
+
+
+# The core
+
+
+def test_the_core_agrees_with_the_vectors(toolbox, tmp_path):
+    places, report = write_places(tmp_path), tmp_path / "report.json"
+    toolbox.run(
+        "vitest/vitest.mjs",
+        *("run", "--reporter=json", f"--outputFile={report}", "--no-file-parallelism"),
+        environment={"EDGEKD_PLACES": str(places)},
+    )
+    found = json.loads(report.read_text())
+    assert found["success"]
+    assert found["numPassedTests"] == found["numTotalTests"] > 140
+
+
+def test_types_hold(toolbox):
+    for project in ("tsconfig.json", "tsconfig.sw.json"):
+        toolbox.run("typescript/bin/tsc", "--project", project)
+
+
+# The web page
+
+
+@pytest.fixture(scope="module")
+def web(toolbox, toy, tmp_path_factory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        toolbox.lend(patch)
+        return bundle(toy, "web", tmp_path_factory.mktemp("web") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Host:
+    """A bundle's own server, which can be ended."""
+
+    def __init__(self, bundle: Path, plain: bool = False) -> None:
+        """Without the headers of `serve.py` if `plain`."""
+        command = [sys.executable, "-u", str(bundle / "serve.py"), "0"]
+        if plain:
+            site = ["--directory", str(bundle / "site"), "--bind", "127.0.0.1"]
+            command = [sys.executable, "-u", "-m", "http.server", "0", *site]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert self.process.stdout is not None
+        found = re.search(rb"(?:port |localhost:)(\d+)", self.process.stdout.readline())
+        assert found
+        self.url = f"http://localhost:{int(found[1])}/"
+
+    def __enter__(self) -> "Host":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+class Visit:
+    """The page, with what it asked for and complained of. The test plays a user: its own checks
+    go around the page's content security policy, which forbids evaluation."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.page: Page = context.new_page()
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda one: self.requests.append(one.url))
+        self.page.on("console", lambda one: self.complaints.append(one.text))
+        self.page.on("pageerror", lambda one: self.complaints.append(str(one)))
+        self.page.goto(url)
+
+    def settled(self) -> None:
+        self.page.wait_for_selector("#draw:enabled, #problem:visible", timeout=120_000)
+
+    def draw(self, prompt: str, seed: int) -> None:
+        self.page.fill("#prompt", prompt)
+        self.page.fill("#seed", str(seed))
+        self.page.keyboard.press("Enter")
+        self.page.wait_for_selector("#draw:enabled", timeout=120_000)
+
+    def text(self, selector: str) -> str:
+        return self.page.inner_text(selector)
+
+    def picture(self, path: Path) -> Image.Image:
+        """What the download button gives."""
+        with self.page.expect_download() as download:
+            self.page.click("#download")
+        download.value.save_as(path)
+        return Image.open(path)
+
+
+@needs_chromium
+def test_the_page_draws_what_python_draws_and_works_offline(web, toy, browser, toolbox, tmp_path):
+    context = browser.new_context(viewport={"width": DESKTOP[0], "height": DESKTOP[1]})
+    with Host(web) as host:
+        visit = Visit(context, f"{host.url}?backend=wasm")
+        visit.settled()
+        assert not visit.page.is_visible("#problem"), visit.text("#reason")
+        visit.draw(PROMPT, SEED)
+        picture = visit.picture(tmp_path / "first.png")
+        reference = reference_picture(toy, PROMPT, SEED)
+        assert psnr(picture, reference) >= FLOOR_DB
+        said = json.loads(picture.text["parameters"])
+        assert (said["seed"], said["steps"], said["size"]) == (SEED, 3, "64x64")
+        assert PROMPT not in picture.text["parameters"]
+        assert visit.page.get_attribute("#picture", "alt") == f"Picture of the prompt: {PROMPT}"
+        visit.draw("grün 🍏", SEED)
+        other = visit.picture(tmp_path / "other.png")
+        assert psnr(other, reference_picture(toy, "grün 🍏", SEED)) >= FLOOR_DB
+        assert psnr(other, picture) < FLOOR_DB, "another prompt, another picture"
+        print("web:", visit.text("#status"), "|", visit.text("#facts"))
+        outside = [url for url in visit.requests if not url.startswith((host.url, "blob:"))]
+        assert outside == []
+        assert visit.complaints == []
+    # The host is gone: this is stricter than a browser that calls itself offline.
+    visit.page.reload()
+    visit.settled()
+    visit.draw(PROMPT, SEED)
+    assert psnr(visit.picture(tmp_path / "offline.png"), picture) == float("inf")
+    assert visit.complaints == []
+    context.close()
+
+
+@needs_chromium
+def test_a_host_without_headers_is_isolated_by_the_service_worker(web, browser):
+    context = browser.new_context()
+    with Host(web, plain=True) as host:
+        visit = Visit(context, f"{host.url}?backend=wasm")
+        visit.settled()
+        assert visit.page.is_enabled("#draw"), visit.text("#reason")
+        assert len([url for url in visit.requests if url.startswith(f"{host.url}?")]) == 2
+        handle = visit.page.evaluate_handle("self")
+        assert handle.get_property("crossOriginIsolated").json_value() is True
+    context.close()
+
+
+@needs_chromium
+def test_the_page_is_usable_by_all(web, browser, toolbox):
+    """No accessibility rule of axe-core is broken, in light and dark; a phone does not scroll."""
+    context = browser.new_context(viewport={"width": PHONE[0], "height": PHONE[1]}, bypass_csp=True)
+    script = toolbox.web / "node_modules" / "axe-core" / "axe.min.js"
+    with Host(web) as host:
+        visit = Visit(context, f"{host.url}?backend=wasm")
+        visit.settled()
+        visit.draw("a long prompt " * 20, 2**32 - 1)
+        page = visit.page
+        page.add_script_tag(path=script)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            found: Any = page.evaluate("axe.run()")
+            assert [one["id"] for one in found["violations"]] == []
+        assert page.evaluate("document.scrollingElement.scrollWidth - innerWidth") <= 0
+        assert "did not fit" in visit.text("#caption")
+    context.close()
+
+
+@needs_chromium
+@pytest.mark.parametrize("harm", ["changed", "missing", "other list"])
+def test_a_damaged_model_is_refused_by_the_page(web, browser, tmp_path, harm):
+    broken = tmp_path / "bundle"
+    shutil.copytree(web, broken)
+    model = broken / "site" / "model"
+    chunks = json.loads((broken / "site" / "app.json").read_text())["chunks"]
+    chunk = model / "chunks" / chunks["unet/model.onnx"][0]
+    if harm == "changed":
+        content = bytearray(chunk.read_bytes())
+        content[100] ^= 1
+        chunk.write_bytes(content)
+    elif harm == "missing":
+        chunk.unlink()
+    else:
+        text = (model / "model.json").read_text()
+        facts = json.loads(text)["files"]["vae_decoder/model.onnx"]
+        (model / "model.json").write_text(text.replace(facts["sha256"], "0" * 64))
+    context = browser.new_context()
+    with Host(broken) as host:
+        visit = Visit(context, f"{host.url}?backend=wasm")
+        visit.settled()
+        assert visit.page.is_disabled("#draw")
+        assert "but got" in visit.text("#reason")
+        assert visit.page.is_visible("#again")
+    context.close()
+
+
+def test_bundles_are_the_same_bytes_twice(toolbox, toy, web, node, tmp_path, monkeypatch):
+    toolbox.lend(monkeypatch)
+    for kind, first in (("web", web), ("node", node)):
+        again = bundle(toy, kind, tmp_path / kind)
+        assert list_files(again) == list_files(first)
+
+
+def test_what_the_page_loads_is_small(web):
+    """What one visit loads, the model apart; the other backend's runtime is not loaded."""
+    compressed = 0
+    for path in (web / "site").rglob("*"):
+        if path.is_file() and "model" not in path.relative_to(web).parts:
+            zipped = subprocess.run(["gzip", "-1c", path], capture_output=True, check=True)
+            compressed += len(zipped.stdout)
+    print(f"web: {compressed / 1e6:.1f} MB compressed, both backends, without the model")
+    assert compressed < 15e6
+
+
+# Node
+
+
+@pytest.fixture(scope="module")
+def node(toy, tmp_path_factory) -> Path:
+    """Made as users do, with `npm ci`."""
+    return bundle(toy, "node", tmp_path_factory.mktemp("node") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def installed(node, tmp_path_factory) -> Path:
+    """The second step of its README."""
+    folder = tmp_path_factory.mktemp("installed") / "bundle"
+    shutil.copytree(node, folder)
+    command = ["npm", "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=600)
+    return folder
+
+
+def cli(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["node", str(folder / "dist" / "cli.mjs"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_node_draws_what_python_draws(installed, toy, tmp_path):
+    out = tmp_path / "picture.png"
+    asked = ["--seed", str(SEED), "--out", str(out), "--threads", "1", "--json"]
+    result = cli(installed, PROMPT, *asked)
+    assert result.returncode == 0, result.stderr
+    print("node:", result.stdout.strip())
+    assert json.loads(result.stdout)["file"] == str(out)
+    picture = Image.open(out)
+    assert psnr(picture, reference_picture(toy, PROMPT, SEED)) >= FLOOR_DB
+    assert json.loads(picture.text["parameters"])["seed"] == SEED
+
+
+@pytest.mark.parametrize("kind", ["lcm", "sdxl"])
+def test_node_draws_with_other_kinds_of_student(
+    installed, kind, tiny_lcm_student, shallow_sdxl_teacher, export_to, tmp_path
+):
+    """A guidance-distilled U-Net with a tiny decoder; two encoders and size conditioning."""
+    from edgekd.bundle.contents import read_contents
+    from edgekd.bundle.model import copy_model
+
+    source = {"lcm": tiny_lcm_student, "sdxl": shallow_sdxl_teacher}[kind]
+    exported = export_to(source, "onnx", "fp32").path
+    copy_model(read_contents(exported), tmp_path / "model")
+    out = tmp_path / "picture.png"
+    result = cli(
+        installed, PROMPT, "--seed", "1", "--model", str(tmp_path / "model"), "--out", str(out)
+    )
+    assert result.returncode == 0, result.stderr
+    assert psnr(Image.open(out), reference_picture(exported, PROMPT, 1)) >= FLOOR_DB
+
+
+MISUSES = {
+    "one prompt must be given": [],
+    "`--steps` must be": ["x", "--steps", "0"],
+    "`--seed` must be": ["x", "--seed", "1.5"],
+    "positive multiples of 16": ["x", "--width", "17"],
+    "Unknown option": ["x", "--sampler", "euler"],
+    "no model.json": ["x", "--model", "/nowhere"],
+}
+
+
+@pytest.mark.parametrize(("said", "arguments"), MISUSES.items())
+def test_node_says_in_a_line_what_is_wrong(installed, said, arguments):
+    result = cli(installed, *arguments)
+    assert result.returncode == 2
+    assert said in result.stderr.splitlines()[0]
+    assert "    at " not in result.stderr, "a traceback"
+
+
+def test_node_refuses_a_damaged_model(installed, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(installed / "model", model)
+    graph = model / "unet" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1])
+    result = cli(installed, PROMPT, "--model", str(model), "--out", str(tmp_path / "no.png"))
+    assert result.returncode == 2
+    assert result.stderr.startswith("`unet/model.onnx` must have")
+    assert not (tmp_path / "no.png").exists()
+
+
+def test_the_module_is_cancelled_through_its_signal(installed, tmp_path):
+    script = tmp_path / "cancel.mjs"
+    module = (installed / "dist" / "index.mjs").as_uri()
+    script.write_text(
+        f"""import {{ open, Cancelled }} from {json.dumps(module)};
+        const pipeline = await open({{ threads: 1 }});
+        const stop = new AbortController();
+        let calls = 0;
+        const onStep = () => {{ calls += 1; stop.abort(); }};
+        try {{
+          await pipeline.generate({{ prompt: "x" }}, {{ onStep, signal: stop.signal }});
+        }} catch (error) {{
+          console.log(error instanceof Cancelled, calls);
+        }}"""
+    )
+    result = subprocess.run(
+        ["node", str(script)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.stdout.split() == ["true", "1"], result.stderr

@@ -1,0 +1,26 @@
+import pytest
+
+from edgekd.bundle.npm import _reason, is_new_enough
+
+
+@pytest.mark.parametrize(
+    ("version", "enough"),
+    [
+        ("18.20.8", False),
+        ("20.18.3", False),
+        ("20.19.0", True),
+        ("21.7.3", False),
+        ("22.11.0", False),
+        ("22.12.0", True),
+        ("26.0.1", True),
+    ],
+)
+def test_versions_of_node_that_vite_runs_on(version, enough):
+    assert is_new_enough(version) is enough
+
+
+def test_the_line_of_a_tool_that_says_what_was_wrong():
+    said = "npm error code EACCES\nnpm error syscall mkdir\nnpm error permission denied\n"
+    assert _reason(said, 1) == "code EACCES permission denied"
+    assert _reason("\x1b[31merror during build:\x1b[0m\nno module x", 1) == "error during build:"
+    assert _reason("", 4) == "exit code 4"
