@@ -25,6 +25,7 @@ _ANOTHER = "Pass another --out."
 # What a run of some verb writes before its first result, and the folders that it makes for them.
 _FIRST_FILES = ("recipe.yaml", "environment.json", "recipe.json")
 _FOLDERS = (
+    "bundle",
     "cache",
     "distill",
     "export",

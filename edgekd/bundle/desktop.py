@@ -1,1 +1,57 @@
-"""The desktop app: Python and Qt, no torch."""
+"""The desktop app: Python and Qt, no torch.
+
+model/  desktop/ (the window)  edgekd/ (the runtime)  requirements.txt  app.spec
+start.sh  start.bat
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import edgekd
+from edgekd.bundle.copying import copy_tree
+from edgekd.bundle.kind import Contents, template
+from edgekd.bundle.model import copy_model
+
+# What edgekd-runtime has, but for the server.
+RUNTIME_FILES = ("__init__.py", "errors.py", "reading.py", "py.typed", "runtime/**/*.py")
+
+
+class Desktop:
+    """See `edgekd.bundle.kind.Kind`."""
+
+    name = "desktop"
+    title = "desktop app"
+    runtime = "onnx"
+    target = "onnx"
+    precisions = ("fp32", "fp16", "int8", "int8-dynamic", "int8-static", "int8-mixed")
+    precisions += ("int8-matmul", "int4-matmul", "mixed")
+    steps = (
+        "Have Python 3.10 or newer, with `venv`.",
+        "Run `./start.sh` (Linux, macOS) or `start.bat` (Windows): the first start installs numpy, "
+        "onnxruntime, tokenizers and PySide6 from the package index into `.venv`, about 450 MB; "
+        "later ones need no network.",
+        "Write what to draw, press Return, and save the picture.",
+    )
+    notes = (
+        "`pyinstaller app.spec` makes a folder that needs no Python. Windows and macOS were not "
+        "tried by edgekd's authors; Linux was.",
+    )
+
+    def check(self) -> None:
+        """Nothing is needed beside edgekd itself."""
+
+    def fill(self, folder: Path, contents: Contents) -> None:
+        """See `edgekd.bundle.kind.Kind`."""
+        copy_tree(template(self.name), folder)
+        copy_model(contents, folder / "model")
+        package = Path(edgekd.__file__).parent
+        for pattern in RUNTIME_FILES:
+            for path in sorted(package.glob(pattern)):
+                target = folder / "edgekd" / path.relative_to(package)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+
+
+KIND = Desktop()

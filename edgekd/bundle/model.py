@@ -7,12 +7,12 @@ measured on the machine that made it.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from edgekd.bundle.copying import copy_tree
 from edgekd.bundle.kind import Contents
 from edgekd.export.manifest import MANIFEST_FILE
 from edgekd.file_record import ARTIFACT_FILE
@@ -104,8 +104,12 @@ class ModelFacts(BaseModel):
 
 
 def copy_model(contents: Contents, folder: Path) -> ModelFacts:
-    """Copy what a client needs of the exported folder to a new folder, and write `model.json`."""
-    shutil.copytree(contents.path, folder, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+    """Copy what a client needs of the exported folder to a new folder, and write `model.json`.
+
+    Raises:
+        InputError: no room, or nothing can be written there.
+    """
+    copy_tree(contents.path, folder, without=_LEFT_OUT)
     write_json(folder / _SCHEDULER, _scheduler(contents))
     kept = ("format", "runtime", "precision", "shapes", "recommended")
     manifest = read_object(contents.path / MANIFEST_FILE)

@@ -14,6 +14,7 @@ import typer
 
 from edgekd import __version__
 from edgekd.cli.benchmark import benchmark
+from edgekd.cli.bundle import bundle
 from edgekd.cli.distill import distill
 from edgekd.cli.doctor import doctor
 from edgekd.cli.export import export
@@ -51,6 +52,7 @@ for _verb in (
     benchmark,
     report,
     generate,
+    bundle,
     serve,
     inspect,
     targets,

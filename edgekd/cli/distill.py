@@ -31,6 +31,14 @@ def distill(
     student: StudentOption = None,
     out: OutOption = None,
     assignments: SetOption = None,
+    bundles: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bundle",
+            metavar="KIND",
+            help="Last, put the student into an app, as `edgekd bundle --for`; repeatable.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -46,7 +54,7 @@ def distill(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The whole way: prepare, distil, export, check parity, benchmark, report."""
+    """The whole way: prepare, distil, export, check parity, benchmark, report, bundle."""
     from edgekd.progress import console
     from edgekd.target import load_target
 
@@ -69,7 +77,7 @@ def distill(
 
     run = run_folder(out, f"{recipe.name}-{chosen.name}", config)
     plan = make_plan(recipe, chosen, run)
-    result = distill_run(plan, console())
+    result = distill_run(plan, console(), tuple(bundles or ()))
     if as_json:
         print_json(result)
     else:

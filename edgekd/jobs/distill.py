@@ -107,27 +107,35 @@ def on_card(found: SearchResult) -> str:
     return f"Found by a search, {found.searched_on.sentence}: {found.chosen.reason}."
 
 
-def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
+def distill_run(plan: Plan, progress: Progress, bundles: tuple[str, ...] = ()) -> dict[str, Any]:
     """Run every stage of the main job.
+
+    Args:
+        bundles: kinds of app that the student is put into; none: the report is the last stage.
 
     Returns:
         the object that `edgekd distill --json` prints: paths `student`, `export`, `report`,
-        `teacher`, and `metrics` with `teacher`, `student` and `ratios`.
+        `teacher`, `bundles` by kind, and `metrics` with `teacher`, `student` and `ratios`.
 
     Raises:
-        InputError: a teacher with a dead part, or data that cannot be used.
+        InputError: a teacher with a dead part, data that cannot be used, or a tool that an app
+            needs and is missing.
         GateError: parity, a loss that is not finite, the quality floor or a budget.
     """
     from edgekd.benchmark.prompts import check_count
     from edgekd.benchmark.run import MatrixRequest, benchmark
     from edgekd.diffusion.health import check_parts
+    from edgekd.jobs.bundle import bundle_stage, check_kinds
     from edgekd.jobs.forecast import forecast
     from edgekd.jobs.search import find_student
     from edgekd.jobs.search_plan import plan_search
     from edgekd.report.schema import read_report
 
     recipe, run, found = plan.recipe, plan.run, None
-    clock = StageClock(["prepare", *searched(recipe), "distill", "export", "benchmark"], progress)
+    last = ["bundle"] if bundles else []
+    stages = ["prepare", *searched(recipe), "distill", "export", "benchmark", *last]
+    clock = StageClock(stages, progress)
+    check_kinds(bundles)
     if recipe.student.searched:
         plan_search(plan)
     check_parts(plan.teacher)
@@ -167,10 +175,15 @@ def distill_run(plan: Plan, progress: Progress) -> dict[str, Any]:
         headline = content.metrics
         check_rows(failed_rows(content.rows), run / "report")
         check_gates(plan.gates, headline, run / "report")
+        made = {}
+        if bundles:
+            with clock.stage("bundle"):
+                made = bundle_stage(run, bundles, progress)
     return {
         "student": student.path,
         "export": exports["student"][plan.target.deploy].path,
         "report": report.html_path,
         "teacher": plan.teacher.path,
+        "bundles": made,
         "metrics": headline.model_dump(),
     }

@@ -47,8 +47,8 @@ class Forecast:
         self._actual_done = 0.0
 
     def finish(self, stage: str, actual_seconds: float) -> None:
-        """Record that a stage is over."""
-        self._expected_done += self._expected.pop(stage)
+        """Record that a stage is over; one that was not expected took no time worth a forecast."""
+        self._expected_done += self._expected.pop(stage, 0.0)
         self._actual_done += actual_seconds
 
     def remaining_seconds(self) -> float:

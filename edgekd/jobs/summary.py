@@ -28,6 +28,7 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
         lines.append(_line("in torch, on this machine", times, f"{torch.ratio:.2f}"))
     for name in ("student", "export", "report"):
         lines.append(f"{name + ':':<10}{result[name]}")
+    lines += [f"{'bundle:':<10}{path}" for path in result["bundles"].values()]
     return lines
 
 

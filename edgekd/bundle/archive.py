@@ -1,0 +1,62 @@
+"""A bundle as one file: the same folder gives the same bytes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+from edgekd.bundle.copying import tree_files
+from edgekd.bundle.manifest import BUNDLE_FILE
+from edgekd.errors import InputError
+from edgekd.file_record import ARTIFACT_FILE
+from edgekd.files import writing
+
+# The first day that a ZIP file can name.
+_DATE = (1980, 1, 1, 0, 0, 0)
+_CHUNK = 1 << 20
+
+
+def archive_path(out: Path) -> Path:
+    """`out.zip`, beside the folder."""
+    return out.with_name(f"{out.name}.zip")
+
+
+def check_archive(path: Path) -> None:
+    """Only a bundle may be replaced.
+
+    Raises:
+        InputError: something else has the name.
+    """
+    if not os.path.lexists(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            ours = any(name.split("/")[1:] == [BUNDLE_FILE] for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        ours = False
+    if path.is_symlink() or not ours:
+        raise InputError("`--zip` must write a new file, or replace a bundle", str(path))
+
+
+def write_archive(folder: Path, name: str, path: Path) -> None:
+    """Write all files of a bundle, below one folder.
+
+    Args:
+        name: of that folder.
+
+    Raises:
+        InputError: no room, or nothing can be written there.
+    """
+    with writing(path), zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in tree_files(folder, (ARTIFACT_FILE,)):
+            source = folder / file
+            entry = zipfile.ZipInfo(f"{name}/{file.as_posix()}", _DATE)
+            entry.external_attr = (stat.S_IFREG | stat.S_IMODE(source.stat().st_mode)) << 16
+            entry.create_system = 3  # Unix, so that modes count
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.file_size = source.stat().st_size
+            with open(source, "rb") as stream, archive.open(entry, "w") as target:
+                while chunk := stream.read(_CHUNK):
+                    target.write(chunk)

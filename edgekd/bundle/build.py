@@ -1,0 +1,103 @@
+"""A bundle from a kind and an export: whole, or not there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edgekd.bundle.archive import archive_path, check_archive, write_archive
+from edgekd.bundle.copying import check_room, templates_hash
+from edgekd.bundle.kind import Contents, Kind
+from edgekd.bundle.licences import FOLDER
+from edgekd.bundle.manifest import BundleFacts, read_bundle, write_bundle_file
+from edgekd.bundle.model import list_files
+from edgekd.bundle.readme import README_FILE, readme
+from edgekd.errors import InputError
+from edgekd.export.manifest import folder_bytes
+from edgekd.file_record import ARTIFACT_FILE, finish
+from edgekd.files import atomic_file, code_key, hash_value, write_bytes, write_text, writing
+from edgekd.folders import atomic_folder, check_replaceable, finished
+from edgekd.progress import Progress
+
+# An app without its model: page and runtime are about 15 MB.
+_APP_BYTES = 50_000_000
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A finished bundle.
+
+    Attributes:
+        archive: the ZIP file; None: none was asked for.
+    """
+
+    path: Path
+    archive: Path | None
+    facts: BundleFacts
+
+
+def check_place(out: Path, zipped: bool) -> None:
+    """Whether a bundle may be written here, before any work.
+
+    Raises:
+        InputError: something else is there.
+    """
+    check_replaceable(out)
+    if zipped:
+        check_archive(archive_path(out))
+
+
+def bundle_key(kind: Kind, contents: Contents) -> str:
+    """Content hash of everything that a bundle depends on."""
+    licence = contents.licence
+    texts = {name: text.decode(errors="replace") for name, text in licence.files.items()}
+    said = [contents.name, contents.pipeline, contents.precision, licence.name, licence.sentence]
+    made_from = [contents.content_hash, asdict(contents.generation), texts, said]
+    return hash_value([code_key(), templates_hash(), kind.name, made_from])
+
+
+def build(
+    kind: Kind, contents: Contents, out: Path, progress: Progress, zipped: bool = False
+) -> Bundle:
+    """Make the bundle of an export, or leave the one that is there and up to date.
+
+    Args:
+        out: see `check_place`.
+        zipped: also as one file, beside the folder.
+
+    Raises:
+        InputError: no room, or what `kind.fill` raises; nothing is left then.
+    """
+    key = bundle_key(kind, contents)
+    path = archive_path(out) if zipped else None
+    if finished(out, key, progress.info) is None:
+        check_room(out.parent, folder_bytes(contents.path) * (2 if zipped else 1) + _APP_BYTES)
+        with atomic_folder(out) as folder:
+            with writing(out):
+                kind.fill(folder, contents)
+            _complete(folder, kind, contents)
+            finish(folder, key)
+    else:
+        progress.info(f"  {out} is up to date")
+    if path is not None:
+        with atomic_file(path) as temporary:
+            write_archive(out, _archive_name(kind, contents), temporary)
+    return Bundle(out, path, read_bundle(out))
+
+
+def _archive_name(kind: Kind, contents: Contents) -> str:
+    """The folder that a ZIP file holds, wherever the bundle was made."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{contents.name}-{kind.name}")
+
+
+def _complete(folder: Path, kind: Kind, contents: Contents) -> None:
+    """What all bundles have, around what the kind has written."""
+    (folder / FOLDER).mkdir(exist_ok=True)
+    for name, text in contents.licence.files.items():
+        if (folder / FOLDER / name).exists():
+            raise InputError("a kind's own licences must have names of their own", name)
+        write_bytes(folder / FOLDER / name, text)
+    text = readme(kind, contents, list_files(folder, without=(ARTIFACT_FILE,)))
+    write_text(folder / README_FILE, text)
+    write_bundle_file(folder, kind.name, contents)

@@ -1,0 +1,1 @@
+"""A window that draws pictures with the model beside it."""
