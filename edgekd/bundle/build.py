@@ -94,10 +94,10 @@ def _archive_name(kind: Kind, contents: Contents) -> str:
 def _complete(folder: Path, kind: Kind, contents: Contents) -> None:
     """What all bundles have, around what the kind has written."""
     (folder / FOLDER).mkdir(exist_ok=True)
-    for name, text in contents.licence.files.items():
+    for name, content in contents.licence.files.items():
         if (folder / FOLDER / name).exists():
             raise InputError("a kind's own licences must have names of their own", name)
-        write_bytes(folder / FOLDER / name, text)
+        write_bytes(folder / FOLDER / name, content)
     text = readme(kind, contents, list_files(folder, without=(ARTIFACT_FILE,)))
     write_text(folder / README_FILE, text)
     write_bundle_file(folder, kind.name, contents)

@@ -13,7 +13,18 @@ from edgekd.files import hash_file, hash_value, writing
 from edgekd.resources import data_root
 
 # What a developer's tools leave in a template.
-_BUILT = ("node_modules", "dist", "build", ".gradle", ".build", "__pycache__", ".venv", ".DS_Store")
+_BUILT = (
+    "node_modules",
+    "dist",
+    "build",
+    ".gradle",
+    ".build",
+    "__pycache__",
+    ".venv",
+    "*_cache",
+    "*.egg-info",
+    ".DS_Store",
+)
 _EXECUTABLE, _PLAIN = 0o755, 0o644
 
 

@@ -25,18 +25,30 @@ class Desktop:
     title = "desktop app"
     runtime = "onnx"
     target = "onnx"
-    precisions = ("fp32", "fp16", "int8", "int8-dynamic", "int8-static", "int8-mixed")
-    precisions += ("int8-matmul", "int4-matmul", "mixed")
+    precisions: tuple[str, ...] = (
+        "fp32",
+        "fp16",
+        "int8",
+        "int8-dynamic",
+        "int8-static",
+        "int8-mixed",
+        "int8-matmul",
+        "int4-matmul",
+        "mixed",
+    )
     steps = (
         "Have Python 3.10 or newer, with `venv`.",
         "Run `./start.sh` (Linux, macOS) or `start.bat` (Windows): the first start installs numpy, "
-        "onnxruntime, tokenizers and PySide6 from the package index into `.venv`, about 450 MB; "
+        "onnxruntime, tokenizers and PySide6 from the package index into `.venv`, about 470 MB; "
         "later ones need no network.",
         "Write what to draw, press Return, and save the picture.",
     )
     notes = (
-        "`pyinstaller app.spec` makes a folder that needs no Python. Windows and macOS were not "
-        "tried by edgekd's authors; Linux was.",
+        "On Linux Qt needs libraries of the system; on Debian and Ubuntu: `apt install libegl1 "
+        "libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1`.",
+        "`pyinstaller app.spec` makes a folder that needs no Python, 260 MB and the model.",
+        "edgekd's authors executed it on Linux, also as PyInstaller's folder; not on Windows or "
+        "macOS.",
     )
 
     def check(self) -> None:

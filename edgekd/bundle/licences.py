@@ -50,21 +50,19 @@ def _is_of_the_starter(header: Mapping[str, Any]) -> bool:
 
 
 def _sentence(name: str | None, starter: bool, given: bool) -> str:
-    said = f"The model's card names the licence `{name}`"
+    said = [] if name is None else [f"The model's card names the licence `{name}`."]
     if starter:
-        made = (
+        said.append(
             "The model learned from the starter's pictures, parts of which are CC-BY-4.0: pass on "
             f"`{FOLDER}/{ATTRIBUTION}`, which names their authors, with it."
         )
-        return " ".join(filter(None, [name and f"{said}.", made, given and _GIVEN]))
     if given:
-        return " ".join(filter(None, [name and f"{said}.", _GIVEN]))
-    if name is not None:
-        return f"{said}; its text is not here: `--license FILE` puts it into the bundle."
-    return (
-        "Nobody said under which licence the model is: find out before you pass it on, and put "
-        "the text into the bundle with `--license FILE`."
-    )
-
-
-_GIVEN = f"Its licence is `{FOLDER}/{MODEL_LICENCE}`."
+        said.append(f"Its licence is `{FOLDER}/{MODEL_LICENCE}`.")
+    if not said:
+        said.append(
+            "Nobody said under which licence the model is: find out before you pass it on, and "
+            "put the text into the bundle with `edgekd bundle --license FILE`."
+        )
+    elif not starter and not given:
+        said.append("Its text is not here: `edgekd bundle --license FILE` puts it in.")
+    return " ".join(said)

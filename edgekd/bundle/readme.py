@@ -44,7 +44,7 @@ def readme(kind: Kind, contents: Contents, files: Mapping[str, FileFacts]) -> st
 
 
 def size_table(files: Mapping[str, FileFacts]) -> str:
-    """MB of each top-level file and folder, of the model those of its parts; small ones together."""
+    """MB of each top-level file and folder, of the model of each part; small ones together."""
     model = next((name for name in files if PurePosixPath(name).name == MODEL_FILE), MODEL_FILE)
     prefix = PurePosixPath(model).parent.parts
     sizes: dict[str, int] = {}

@@ -15,13 +15,14 @@ FIGURES = {
 def result(**metrics: Any) -> dict[str, Any]:
     rows = {"teacher": "t", "student": "s"}
     plain = {"teacher": FIGURES, "student": FIGURES, "ratios": dict.fromkeys(FIGURES, 1.0)}
-    paths = {"student": "s", "export": "e", "report": "r"}
+    paths = {"student": "s", "export": "e", "report": "r", "bundles": {"web": "b"}}
     return {**paths, "metrics": {**plain, "rows": rows, **metrics}}
 
 
 def test_every_figure_has_a_line():
     lines = summary_lines(result())
-    assert len(lines) == 1 + len(FIGURES) + 3
+    assert len(lines) == 1 + len(FIGURES) + 4
+    assert lines[-1] == "bundle:   b"
     assert lines[2].split() == ["latency", "p50", "100", "ms", "100", "ms", "1.00"]
     assert any(line.startswith("1000 KID ↓") and "100" in line for line in lines)
 

@@ -52,7 +52,7 @@ def _check_file(folder: Path, name: str, said: Fields) -> None:
     size = said.integer("bytes", 0, 1 << 50)
     found = path.stat().st_size if path.is_file() else None
     if found != size:
-        state = "missing" if found is None else f"{found} bytes"
+        state = "no such file" if found is None else f"{found} bytes"
         raise InputError(f"`{name}` must have {size} bytes", state, "Unpack the bundle again.")
     digest = hashlib.sha256()
     with open(path, "rb") as stream:

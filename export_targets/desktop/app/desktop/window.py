@@ -116,9 +116,11 @@ class Window(QMainWindow):
             seeds.addWidget(one)
         for button in (self.draw, self.cancel, self.save):
             buttons.addWidget(button)
+        seed_label = QLabel("&Seed")
+        seed_label.setBuddy(self.seed)  # a row of several widgets has no buddy by itself
         form = QFormLayout()
         form.addRow("&Prompt", self.prompt)
-        form.addRow("&Seed", seeds)
+        form.addRow(seed_label, seeds)
         page = QVBoxLayout()
         page.addLayout(form)
         page.addLayout(buttons)
