@@ -32,17 +32,14 @@ APPLE_NOTES = (
 )
 
 
-def fill_swift_package(folder: Path, contents: Contents, without: tuple[str, ...]) -> None:
+def fill_swift_package(folder: Path, contents: Contents) -> None:
     """Write the package, its test vectors and the model.
-
-    Args:
-        without: names in the template that this app has no use for.
 
     Raises:
         InputError: the app cannot draw with the pipeline.
     """
     check_drawable(contents)
-    copy_tree(template("ios"), folder, (".build", ".DS_Store", *without))
+    copy_tree(template("ios"), folder)
     with writing(folder):
         shutil.copyfile(
             data_root() / "export_targets" / "testdata" / "vectors.json", folder / VECTORS
@@ -74,7 +71,7 @@ class Ios:
 
     def fill(self, folder: Path, contents: Contents) -> None:
         """See `edgekd.bundle.kind.Kind`."""
-        fill_swift_package(folder, contents, without=())
+        fill_swift_package(folder, contents)
 
 
 KIND = Ios()

@@ -1,11 +1,16 @@
-"""The Mac app: the Swift package of `edgekd.bundle.ios` with a window of its own."""
+"""The Mac app: the Swift package of `edgekd.bundle.ios` with a window of its own.
+
+Sources/edgekd-pictures (the window) and Package.swift come in addition to that of the iPhone.
+"""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+from edgekd.bundle.copying import copy_tree
 from edgekd.bundle.ios import APPLE_NOTES, PRECISIONS, fill_swift_package
-from edgekd.bundle.kind import Contents
+from edgekd.bundle.kind import Contents, template
 
 
 class MacOs:
@@ -30,7 +35,9 @@ class MacOs:
 
     def fill(self, folder: Path, contents: Contents) -> None:
         """See `edgekd.bundle.kind.Kind`."""
-        fill_swift_package(folder, contents, without=("iOS",))
+        fill_swift_package(folder, contents)
+        shutil.rmtree(folder / "iOS")
+        copy_tree(template(self.name), folder)
 
 
 KIND = MacOs()

@@ -11,7 +11,6 @@ let package = Package(
         // Tokenizer, noise, samplers and pipeline: no Core ML, tested on Linux too.
         .target(name: "EdgekdCore"),
         .target(name: "EdgekdPictures", dependencies: ["EdgekdCore"]),
-        .executableTarget(name: "edgekd-pictures", dependencies: ["EdgekdPictures"]),
         .testTarget(name: "EdgekdCoreTests", dependencies: ["EdgekdCore"]),
     ]
 )
