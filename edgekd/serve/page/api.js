@@ -13,8 +13,11 @@ export class Problem extends Error {
   }
 }
 
-/** The server does not answer, or its answer has broken off. */
+/** The server does not answer. */
 export class GoneError extends Error {}
+
+/** Its answer has ended before the pictures were there. */
+export class BrokenOffError extends Error {}
 
 export const token = {
   get: () => sessionStorage.getItem(TOKEN),
@@ -84,9 +87,9 @@ export async function* draw(body, signal) {
       }
     }
   } catch (error) {
-    throw error instanceof Problem || error.name === "AbortError" ? error : new GoneError();
+    throw error instanceof Problem || error.name === "AbortError" ? error : new BrokenOffError();
   }
-  if (left > 0) throw new GoneError();
+  if (left > 0) throw new BrokenOffError();
 }
 
 function decode(base64, type) {

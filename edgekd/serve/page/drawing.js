@@ -1,6 +1,6 @@
 /** One drawing: the pictures of one or two models from the same seeds, one model after the other. */
 
-import { GoneError, Problem, draw } from "./api.js";
+import { BrokenOffError, GoneError, Problem, draw } from "./api.js";
 import { MAX_SEED, randomSeed, requestOf } from "./settings.js";
 
 const TRIES = 5; // by itself, where the server says when
@@ -62,6 +62,9 @@ async function patiently(receive, wait) {
 export function explain(error) {
   if (error instanceof GoneError) {
     return { text: "The server does not answer.", again: true };
+  }
+  if (error instanceof BrokenOffError) {
+    return { text: "The connection has ended before the pictures were there.", again: true };
   }
   if (!(error instanceof Problem)) {
     return { text: `This page has a defect: ${error.message}`, again: true };
