@@ -87,6 +87,7 @@ async function draw() {
     error = problem;
   }
   stage.end();
+  stage.invite(cards);
   running = null;
   form.busy(false);
   tell(summary(entries, error));
@@ -130,11 +131,17 @@ function summary(entries, error) {
     const what = error.name === "AbortError" ? "Cancelled" : "Stopped";
     return `${what}; ${number ? count(number, "picture") : "no picture"} drawn.`;
   }
-  const times = [...found].map(([model, all]) => [model, median(all)]);
-  const texts = times.map(([model, time]) => `${model} ${seconds(time)}`).join(", ");
-  if (times.length === 1) return `${count(entries.length, "picture")}: ${texts} each.`;
-  const [[first, firstTime], [second, secondTime]] = times;
-  return `${texts} a picture: ${first} ${relation(firstTime, secondTime)} ${second}.`;
+  const [[first, firstTime], other] = [...found].map(([model, all]) => [model, median(all)]);
+  const number = entries.length;
+  if (!other) {
+    const each = number > 1 ? " each" : "";
+    return `${count(number, "picture")} by ${first} in ${seconds(firstTime)}${each}.`;
+  }
+  const [second, secondTime] = other;
+  return (
+    `${first} took ${seconds(firstTime)} a picture, ${second} ${seconds(secondTime)}: ` +
+    `${first} ${relation(firstTime, secondTime)} ${second}.`
+  );
 }
 
 /** Say what went wrong, and offer what helps. */
@@ -183,6 +190,7 @@ function open(entry) {
 
 /** More pictures from the seeds behind this one's, by its first model, which is the fast one. */
 function vary({ settings }) {
+  if (running) return tell("A drawing is under way: wait for it, or cancel it.");
   const seed = settings.seed + VARIATIONS > MAX_SEED ? 0 : settings.seed + 1;
   use({ settings: { ...settings, seed, n: VARIATIONS, compare: "" } });
   draw();

@@ -146,6 +146,7 @@ export class Form {
   busy(isBusy) {
     byId("draw").hidden = isBusy;
     byId("cancel").hidden = !isBusy;
+    for (const example of byId("examples").children) example.disabled = isBusy;
     this.#form.setAttribute("aria-busy", String(isBusy));
     if (document.activeElement === document.body) byId(isBusy ? "cancel" : "draw").focus();
   }

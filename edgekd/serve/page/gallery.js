@@ -32,8 +32,20 @@ export class Gallery {
   }
 
   async load() {
-    this.entries = this.#store ? await this.#store.all() : [];
+    await this.#with(async (store) => {
+      this.entries = await store.all();
+    });
     this.#render();
+  }
+
+  /** Use the store; where it fails, it is full, or closed by another tab, it is given up. */
+  async #with(action) {
+    try {
+      if (this.#store) await action(this.#store);
+    } catch {
+      this.#store = null;
+      this.#tell();
+    }
   }
 
   /** Show an entry, or what is new of it. */
@@ -47,12 +59,7 @@ export class Gallery {
       this.#list.children[index]?.replaceWith(this.#item(entry));
     }
     this.#tell();
-    try {
-      await this.#store?.put(entry);
-    } catch {
-      this.#store = null; // full, or closed by another tab
-      this.#tell();
-    }
+    await this.#with((store) => store.put(entry));
   }
 
   async remove(entry) {
@@ -64,7 +71,7 @@ export class Gallery {
     if (hadFocus) this.#focusNear(index);
     entry.pictures.forEach((picture) => release(picture.blob));
     this.actions.removed(entry);
-    await this.#store?.delete(entry.id);
+    await this.#with((store) => store.delete(entry.id));
   }
 
   #focusNear(index) {
@@ -81,7 +88,7 @@ export class Gallery {
     await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
     if (dialog.returnValue !== "yes") return;
     const gone = this.entries.splice(0);
-    await this.#store?.clear();
+    await this.#with((store) => store.clear());
     this.#shown = PAGE;
     this.#render();
     gone.forEach((entry) => this.actions.removed(entry));

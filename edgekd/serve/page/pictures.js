@@ -36,7 +36,7 @@ export function caption(entry, picture) {
   return make(
     "figcaption",
     {},
-    make("b", {}, picture.model),
+    make("b", { title: picture.model }, picture.model),
     make("span", { className: "time" }, seconds(picture.seconds)),
     make("span", { className: "detail" }, count(picture.steps, "step")),
     make(

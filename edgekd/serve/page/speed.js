@@ -23,6 +23,7 @@ export const ordered = (cards) =>
 export function showSpeed(cards) {
   const [first] = ordered(cards);
   const partner = partnerOf(cards);
+  document.title = `edgekd: ${first.id}`;
   byId("claim").replaceChildren(...claim(first, partner));
   byId("reason").textContent = reason(first, partner);
   const rows = ordered(cards).slice(0, SHOWN);

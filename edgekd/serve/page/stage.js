@@ -20,7 +20,7 @@ class Frame {
     this.state = "waiting";
     this.#progress.setAttribute("aria-label", `Progress of ${card.id}`);
     const detail = make("span", { className: "detail" }, count(steps, "step"));
-    this.#caption = make("figcaption", {}, make("b", {}, card.id), this.#text, detail);
+    this.#caption = make("figcaption", {}, make("b", { title: card.id }, card.id), this.#text, detail);
     const size = entry.settings.size === "auto" ? card.size : entry.settings.size;
     const [width, height] = size.split("x");
     this.element = make("figure", { className: "frame" }, this.#picture, this.#caption);
@@ -123,9 +123,14 @@ export class Stage {
     this.#frames.forEach(([{ entry }], index) => this.#close(index, entry));
   }
 
-  /** Before the first drawing: where its pictures will be. */
+  get #hasPictures() {
+    return this.#frames.some(([{ entry }]) => entry.pictures.length > 0);
+  }
+
+  /** Where pictures will be, if there are none. */
   invite(cards) {
-    if (this.#cards.length) return;
+    if (this.#hasPictures) return;
+    this.#frames = [];
     const names = cards.map((card) => card.id);
     const text =
       cards.length > 1

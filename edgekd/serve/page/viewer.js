@@ -5,6 +5,8 @@ import { figure } from "./pictures.js";
 import { verdict } from "./stage.js";
 import { seconds } from "./text.js";
 
+const LONG = 90; // letters of a prompt that the title may cut
+
 export class Viewer {
   #dialog = byId("viewer");
   #title = make("h2", { id: "viewer-title" });
@@ -90,6 +92,7 @@ function facts(entry) {
   const each = (value) => pictures.map((one) => `${one.model} ${value(one)}`).join(", ");
   const speed = verdict(entry);
   return [
+    settings.prompt.length > LONG ? ["Prompt", settings.prompt] : null,
     ["Seed", String(settings.seed)],
     ["Steps", each((one) => one.steps)],
     ["Size", settings.size === "auto" ? "the model's own" : settings.size.replace("x", " × ")],
