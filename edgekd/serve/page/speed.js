@@ -7,12 +7,13 @@ const SHOWN = 4;
 
 /** The model to compare with: the one that draws slowest, where times are known. */
 export function partnerOf(cards) {
-  const [first, ...others] = ordered(cards);
+  const [, ...others] = ordered(cards);
   const work = (card) => card.drawn_s ?? 0;
   return others.sort(
     (a, b) =>
       Number(b.id === "teacher") - Number(a.id === "teacher") ||
-      work(b) - work(a) || b.steps - a.steps || Number(b.id !== first.id),
+      work(b) - work(a) ||
+      b.steps - a.steps,
   )[0];
 }
 

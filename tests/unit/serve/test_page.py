@@ -1,13 +1,18 @@
 """How the page's files are served; what it does is tested in a browser."""
 
 import asyncio
+import json
 import re
+import shutil
 from typing import Any
 
 import httpx
+import pytest
 from fixtures.workers import FakeWorker, client_of
 
+from edgekd.serve.catalog import Catalog
 from edgekd.serve.page import PageFiles
+from edgekd.serve.settings import ServeSettings
 
 JAVASCRIPT = re.compile(r'from "(\./[a-z]+\.js)"')
 
@@ -94,3 +99,23 @@ def test_how_they_are_served(start):
         assert "unsafe" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [
+        (["b", "a", "b"], ("b", "a")),
+        ([f"{i}" for i in range(9)], ("0", "1", "2", "3", "4", "5")),
+        (["x" * 121, "", 7, None, "ok"], ("ok",)),
+        ("abc", ()),
+        (None, ()),
+    ],
+)
+def test_examples_are_the_exports_own_prompts(tmp_path, described, prompts, expected):
+    folder = tmp_path / "export"
+    shutil.copytree(described, folder)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**manifest, "pictures": {"prompts": prompts}}), encoding="utf-8")
+    catalog = Catalog(ServeSettings({"starter": folder}))
+    assert catalog.default.examples == expected
