@@ -52,8 +52,9 @@ export class Gallery {
   async keep(entry) {
     const index = this.entries.findIndex((one) => one.id === entry.id);
     if (index < 0) {
-      this.entries.unshift(entry);
-      this.#list.prepend(this.#item(entry));
+      const place = this.entries.filter((one) => one.when > entry.when).length;
+      this.entries.splice(place, 0, entry);
+      this.#list.insertBefore(this.#item(entry), this.#list.children[place] ?? null);
       while (this.#list.children.length > this.#shown) this.#list.lastElementChild.remove();
     } else {
       this.#list.children[index]?.replaceWith(this.#item(entry));
