@@ -9,7 +9,18 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 # `edgekd` itself is in both distributions: the package's name and version, its errors
 # and the reader of files that others wrote.
-FILES = ("__init__.py", "errors.py", "reading.py", "py.typed", "runtime/**/*.py", "serve/**/*.py")
+FILES = (
+    "__init__.py",
+    "errors.py",
+    "reading.py",
+    "py.typed",
+    "runtime/**/*.py",
+    "serve/**/*.py",
+    "serve/page/*.css",
+    "serve/page/*.html",
+    "serve/page/*.js",
+    "serve/page/*.svg",
+)
 
 
 class TreeHook(BuildHookInterface):  # type: ignore[misc]

@@ -15,11 +15,12 @@ from edgekd.serve import problems
 from edgekd.serve.answers import ClientGoneError, EventStream, collect, images_response
 from edgekd.serve.catalog import Catalog, ServedModel
 from edgekd.serve.dispatcher import Dispatcher, Picture
-from edgekd.serve.drawing import plan
+from edgekd.serve.drawing import plan, recommended
 from edgekd.serve.encode import MEDIA_TYPES
 from edgekd.serve.figures import CONTENT_TYPE, Figures
 from edgekd.serve.guard import problem_response
 from edgekd.serve.kept import KeptPictures
+from edgekd.serve.page import add_page
 from edgekd.serve.problems import Problem
 from edgekd.serve.schema import (
     MAX_PICTURES,
@@ -58,8 +59,9 @@ def create_app(service: Service) -> FastAPI:
     )
     _add_errors(app, service.figures)
     _add_images(app, service)
-    _add_models(app, service.catalog)
+    _add_models(app, service.catalog, service.figures)
     _add_operations(app, service)
+    add_page(app)
     return app
 
 
@@ -105,26 +107,28 @@ def _add_images(app: FastAPI, service: Service) -> None:
         return Response(found.content, media_type=found.media_type)
 
 
-def _add_models(app: FastAPI, catalog: Catalog) -> None:
+def _add_models(app: FastAPI, catalog: Catalog, figures: Figures) -> None:
+    def card(model: ServedModel) -> ModelCard:
+        return _card(model, model is catalog.default, figures.recent.median(recommended(model)))
+
     @app.get("/v1/models")
     async def models() -> ModelList:
         """All models of this server."""
-        cards = [_card(model, catalog) for model in catalog.models.values()]
-        return ModelList(data=cards)
+        return ModelList(data=[card(model) for model in catalog.models.values()])
 
     @app.get("/v1/models/{model}")
     async def one_model(model: str) -> ModelCard:
         """One model; names of OpenAI's models give the default."""
-        return _card(catalog.find(model), catalog)
+        return card(catalog.find(model))
 
 
-def _card(model: ServedModel, catalog: Catalog) -> ModelCard:
+def _card(model: ServedModel, is_default: bool, drawn_s: float | None) -> ModelCard:
     folder = model.folder
     height, width = folder.shapes.native
     return ModelCard(
         id=model.name,
         created=model.created,
-        is_default=model is catalog.default,
+        is_default=is_default,
         runtime=folder.runtime,
         precision=folder.precision,
         size=f"{width}x{height}",
@@ -133,6 +137,10 @@ def _card(model: ServedModel, catalog: Catalog) -> ModelCard:
         guidance_scale=folder.guidance_scale,
         sampler=folder.scheduler.name,
         negative_prompt=folder.guidance_width is None,
+        max_pixels=model.largest,
+        size_bytes=model.size_bytes,
+        examples=list(model.examples),
+        drawn_s=None if drawn_s is None else round(drawn_s, 4),
     )
 
 

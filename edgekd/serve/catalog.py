@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekd.errors import InputError
+from edgekd.reading import Fields
 from edgekd.runtime.folder import ExportedFolder, read_folder
 from edgekd.runtime.sampler_names import sampler_class
 from edgekd.runtime.samplers import make_sampler
@@ -17,6 +18,7 @@ from edgekd.serve.settings import Limits, ServeSettings
 
 # Names of OpenAI's models, which clients send when nobody told them otherwise.
 _OPENAI = re.compile(r"(gpt-image-|chatgpt-image-|dall-e-).*")
+_EXAMPLES, _LONGEST_EXAMPLE = 6, 120  # prompts that the page offers, letters of each
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,16 @@ class ServedModel:
     Attributes:
         created: when it was exported, in seconds since 1970.
         largest: pixels of the largest picture.
+        size_bytes: of its files.
+        examples: prompts that it was held against its original with.
     """
 
     name: str
     folder: ExportedFolder
     created: int
     largest: int
+    size_bytes: int
+    examples: tuple[str, ...]
 
     def size(self, text: str) -> tuple[int, int]:
         """Height and width of `auto` or `WIDTHxHEIGHT`.
@@ -124,4 +130,14 @@ def _served(name: str, path: Path, limits: Limits) -> ServedModel:
         )
     native = folder.shapes.native[0] * folder.shapes.native[1]
     created = int((path / "manifest.json").stat().st_mtime)
-    return ServedModel(name, folder, created, max(limits.pixels, native))
+    return ServedModel(
+        name, folder, created, max(limits.pixels, native), size, _examples(path / "manifest.json")
+    )
+
+
+def _examples(manifest: Path) -> tuple[str, ...]:
+    fields = Fields.read(manifest)
+    prompts = fields.inner("pictures").values.get("prompts") if fields.has("pictures") else None
+    texts = prompts if isinstance(prompts, list) else []
+    short = [one for one in texts if isinstance(one, str) and 0 < len(one) <= _LONGEST_EXAMPLE]
+    return tuple(dict.fromkeys(short))[:_EXAMPLES]

@@ -37,7 +37,12 @@ class Worker(Protocol):
 
 @dataclass(frozen=True)
 class Picture:
-    """A finished picture's file, and how long it waited and was drawn."""
+    """A finished picture's file.
+
+    Attributes:
+        waited_s: in the queue.
+        drawn_s: in its worker, without loading the model and without previews.
+    """
 
     content: bytes
     waited_s: float
@@ -262,18 +267,15 @@ class Dispatcher:
         worker.kill()
 
     def _finish(self, job: Job, reply: Reply, started: float) -> None:
-        waited, drawn = started - job.submitted, time.perf_counter() - started
+        waited, service = started - job.submitted, time.perf_counter() - started
         if reply.kind == "failed":
             _fail(job, problems.drawing_failed(reply.message))
         if reply.kind != "picture":
             return
-        model = job.drawing.model
-        self._service_s += _SMOOTHING * (drawn - self._service_s)
-        self._figures.wait.labels(model).observe(waited)
-        self._figures.service.labels(model).observe(drawn)
-        self._figures.pictures.labels(model).inc()
+        self._service_s += _SMOOTHING * (service - self._service_s)
+        self._figures.finished(job.drawing, waited, service, reply.seconds)
         if not job.done.done():
-            job.done.set_result(Picture(reply.picture, waited, drawn))
+            job.done.set_result(Picture(reply.picture, waited, reply.seconds))
 
 
 def _telling(tell: Callable[[int, Reply], None], index: int) -> Callable[[Reply], None]:

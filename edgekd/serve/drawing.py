@@ -64,6 +64,11 @@ def plan(request: ImageRequest, catalog: Catalog, most: int) -> Plan:
     )
 
 
+def recommended(model: ServedModel) -> Drawing:
+    """A picture of the model as its maker recommends."""
+    return _first(ImageRequest(prompt="any"), model, "png", 0)
+
+
 def _first(
     request: ImageRequest, model: ServedModel, file_format: FileFormat, previews: int
 ) -> Drawing:

@@ -8,16 +8,26 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from edgekd.serve.logs import event
+from edgekd.serve.messages import Drawing
+from edgekd.serve.recent import RecentTimes
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # From a tiny student's few steps to a large one's on a small processor.
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class Figures:
-    """All series, in a registry of their own."""
+    """All series, in a registry of their own.
+
+    Attributes:
+        recent: what pictures of each kind took lately.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.recent = RecentTimes()
+        self._start_s: float | None = None
         self.requests = Counter(
             "edgekd_requests", "Answered requests.", ("route", "status"), registry=self.registry
         )
@@ -43,6 +53,26 @@ class Figures:
         self.running = Gauge(
             "edgekd_pictures_running", "Pictures that workers draw.", registry=self.registry
         )
+        self.cold_start = Gauge(
+            "edgekd_cold_start_seconds",
+            "From the start of the process to listening, and in a worker for the first picture.",
+            registry=self.registry,
+        )
+
+    def listening(self, start_s: float) -> None:
+        """The server was ready so many seconds after its process began."""
+        self._start_s = start_s
+
+    def finished(self, drawing: Drawing, waited_s: float, service_s: float, drawn_s: float) -> None:
+        """Count a picture: its time in the queue, in a worker, and of the drawing alone."""
+        self.wait.labels(drawing.model).observe(waited_s)
+        self.service.labels(drawing.model).observe(service_s)
+        self.pictures.labels(drawing.model).inc()
+        self.recent.note(drawing, drawn_s)
+        if self._start_s is not None:
+            cold, self._start_s = self._start_s + service_s, None
+            self.cold_start.set(cold)
+            event("first picture", model=drawing.model, cold_start_seconds=round(cold, 3))
 
     def _seconds(self, name: str, text: str) -> Histogram:
         return Histogram(name, text, ("model",), buckets=_SECONDS, registry=self.registry)

@@ -20,8 +20,8 @@ from edgekd.serve.problems import Problem
 MAX_BODY = 64 * 1024
 _BODY_S = 10.0  # for a body to arrive
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# Probes know no token; the name of a picture is its own.
-_OPEN = ("/healthz", "/readyz", "/pictures/")
+# Probes know no token; the name of a picture is its own; the page asks for the token itself.
+_OPEN = ("/healthz", "/readyz", "/pictures/", "/page/")
 _LOCAL = {"localhost", "127.0.0.1", "[::1]"}
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -94,7 +94,7 @@ class Guard:
         if not self._access.any_host and name not in _LOCAL:
             message = "without a token this server answers to localhost alone"
             raise Problem(421, message, "wrong_host")
-        if self._access.token is not None and not path.startswith(_OPEN):
+        if self._access.token is not None and path != "/" and not path.startswith(_OPEN):
             scheme, _, token = headers.get("authorization", "").partition(" ")
             known = hmac.compare_digest(token.strip().encode(), self._access.token.encode())
             if scheme.lower() != "bearer" or not known:

@@ -79,6 +79,7 @@ class Reply:
         message: why it is unable or has failed, as clients may read it.
         step, steps: calls of the U-Net that a preview has behind it, and all.
         loaded: models that the worker holds now.
+        seconds: that the picture took, without loading its model and without previews.
         picture: the file.
     """
 
@@ -88,6 +89,7 @@ class Reply:
     step: int = 0
     steps: int = 0
     loaded: tuple[str, ...] = ()
+    seconds: float = 0.0
     picture: bytes = b""
 
 

@@ -57,7 +57,8 @@ class ImageItem(BaseModel):
 
     Attributes:
         seed: that draws it again.
-        waited_s, drawn_s: in the queue and in a worker.
+        waited_s: in the queue.
+        drawn_s: in a worker, without loading the model and without previews.
     """
 
     b64_json: str | None = None
@@ -123,6 +124,11 @@ class ModelCard(BaseModel):
         sizes: `fixed`, or `multiple of M`.
         steps, guidance_scale, sampler: where a request names none.
         negative_prompt: whether it takes one.
+        max_pixels: of a picture, where other sizes can be asked for.
+        size_bytes: of its files.
+        examples: prompts that it was held against its original with.
+        drawn_s: median of the last pictures that this server drew as recommended, at most 32,
+            without loading the model and without previews; null: there were none.
     """
 
     id: str
@@ -138,6 +144,10 @@ class ModelCard(BaseModel):
     guidance_scale: float
     sampler: str
     negative_prompt: bool
+    max_pixels: int
+    size_bytes: int
+    examples: list[str]
+    drawn_s: float | None
 
 
 class ModelList(BaseModel):

@@ -79,10 +79,13 @@ class Worker:
         os._exit(0)  # whatever it is at
 
     def _answer(self, number: int, drawing: Drawing) -> Reply:
-        kind, message, picture = "picture", "", b""
+        kind, message, picture, seconds = "picture", "", b"", 0.0
+        is_new = drawing.model not in self._models.names
         try:
             with self._models.using(drawing.model, drawing.sampler) as pipeline:
-                picture = self._draw(number, drawing, pipeline)
+                if is_new:  # or the first picture's time would tell of files
+                    _warm(pipeline)
+                picture, seconds = self._draw(number, drawing, pipeline)
         except _Stopped:
             kind = "stopped"
         except GateError as error:  # about the picture alone: it names no path
@@ -91,16 +94,24 @@ class Worker:
             kind, message = "failed", _BROKEN
             text = str(error) if isinstance(error, EdgekdError) else ""
             log.exception("drawing failed", extra={"fields": {"model": drawing.model, "why": text}})
-        return Reply(kind, number, message, loaded=self._models.names, picture=picture)
+        return Reply(
+            kind, number, message, loaded=self._models.names, seconds=seconds, picture=picture
+        )
 
-    def _draw(self, number: int, drawing: Drawing, pipeline: Pipeline) -> bytes:
+    def _draw(self, number: int, drawing: Drawing, pipeline: Pipeline) -> tuple[bytes, float]:
+        """The picture's file, and the seconds that it took without its previews."""
+        started, previews_s = time.perf_counter(), 0.0
+
         def on_step(done: int, calls: int, latents: F32Array) -> None:
+            nonlocal previews_s
             if self._stopped == number:
                 raise _Stopped
             if done in preview_calls(calls, drawing.previews):
+                before = time.perf_counter()
                 preview = encode(pipeline.decode(latents[0]), drawing)
                 reply = Reply("preview", number, step=done, steps=calls, picture=preview)
                 self._reply(reply)
+                previews_s += time.perf_counter() - before
 
         picture = pipeline.generate(
             [drawing.prompt],
@@ -113,7 +124,8 @@ class Worker:
             on_step=on_step,
         )[0]
         texts = parameters(drawing, pipeline.folder.scheduler.name, self._setup.embed_prompt)
-        return encode(picture, drawing, texts)
+        content = encode(picture, drawing, texts)
+        return content, time.perf_counter() - started - previews_s
 
     def _reply(self, reply: Reply) -> None:
         self._replies.write(pack_reply(reply))

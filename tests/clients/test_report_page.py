@@ -1,37 +1,17 @@
 """The report's page and the comparison's in headless Chromium: layout, sorting, axe-core."""
 
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.browsers import DESKTOP, MARKS, PHONE, Watched, violations
 from fixtures.reports import make_full_report, make_gallery
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from edgekd.jobs.report import compare_run
 from edgekd.report.render import render
 
-AXE = "4.10.3"
-DESKTOP, PHONE = (1280, 900), (390, 844)
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-
-# A browser comes from the system: playwright's own would be downloaded at each installation.
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM, reason="needs chromium"),
-    pytest.mark.xdist_group("report-page"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -53,30 +33,6 @@ def folder(tmp_path_factory) -> Path:
         paths[-1].write_text(report.model_dump_json(), encoding="utf-8")
     compare_run(paths, ["latency_ms>1.1"], folder / "compare.html")
     return folder
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory) -> Path:
-    """axe-core's script, from the npm registry."""
-    if shutil.which("npm") is None:
-        pytest.skip("needs npm")
-    folder = tmp_path_factory.mktemp("npm")
-    (folder / "package.json").write_text('{"private": true}', encoding="utf-8")
-    command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    subprocess.run([*command, f"axe-core@{AXE}"], cwd=folder, check=True, timeout=300)
-    return folder / "node_modules" / "axe-core" / "axe.min.js"
-
-
-class Watched:
-    """A page with what it asked for and complained of."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        page.on("request", lambda one: self.requests.append(one.url))
-        page.on("console", lambda one: self.complaints.append(one.text))
-        page.on("pageerror", lambda one: self.complaints.append(str(one)))
 
 
 def opened(browser: Browser, file: Path, size: tuple[int, int]) -> Watched:
@@ -174,7 +130,7 @@ def test_on_paper_colours_are_light_and_folded_parts_open(browser, folder):
 def test_axe_finds_nothing_in_light_and_dark(browser, folder, axe, name):
     page = opened(browser, folder / name, DESKTOP).page
     page.evaluate(LESS)
-    page.add_script_tag(path=axe)
+    page.add_script_tag(content=axe)
     assert violations(page, "axe.run()") == []
     page.emulate_media(color_scheme="dark")
     # Of all rules, this one alone depends on the colours.
@@ -189,8 +145,3 @@ document.querySelectorAll("svg").forEach((one) => one.replaceChildren());
 document.querySelectorAll("tbody").forEach((one) => [...one.rows].slice(5)
   .forEach((row) => row.remove()));
 """
-
-
-def violations(page: Page, call: str) -> list[str]:
-    found: Any = page.evaluate(call)
-    return [f"{one['id']}: {one['nodes'][0]['html'][:120]}" for one in found["violations"]]

@@ -1,6 +1,10 @@
 """`edgekd-runtime` draws in an environment that has no torch, diffusers or transformers."""
 
+import base64
+import io
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,10 +14,12 @@ import zipfile
 from email.parser import Parser
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
 from fixtures.exports import group
+from fixtures.servers import serving
 from PIL import Image
 
 import edgekd
@@ -48,7 +54,8 @@ def test_the_wheel_holds_the_runtime_and_nothing_else(wheel):
     expected = {
         path.relative_to(SOURCE).as_posix()
         for room in ("runtime", "serve")
-        for path in SOURCE.glob(f"edgekd/{room}/**/*.py")
+        for path in SOURCE.glob(f"edgekd/{room}/**/*")
+        if path.is_file() and path.suffix != ".pyc"
     }
     expected |= {
         f"edgekd/{name}" for name in ("__init__.py", "errors.py", "reading.py", "py.typed")
@@ -68,7 +75,7 @@ def test_the_source_archive_stands_alone(wheel):
     with tarfile.open(archive) as opened:
         names = {name.split("/", 1)[1] for name in opened.getnames()}
     assert {"LICENSE", "README.md", "edgekd/errors.py", "edgekd/runtime/pipeline.py"} <= names
-    assert "edgekd/serve/app.py" in names
+    assert {"edgekd/serve/app.py", "edgekd/serve/page/index.html"} <= names
     assert (SOURCE / "LICENSE").read_bytes() == (SOURCE / "runtime" / "LICENSE").read_bytes()
 
 
@@ -147,3 +154,41 @@ def test_one_line_for_what_is_missing_or_wrong(python, starter_export, tmp_path)
         assert words in result.stderr
         assert result.stderr.count("\n") == 1
     assert not (tmp_path / "o").exists()
+
+
+MOST_BYTES = 400_000_000  # of the whole environment
+
+
+@pytest.fixture(scope="module")
+def server_python(python, wheel) -> Path:
+    """The same environment with the packages of a server; tests above need it without them."""
+    command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    # Most of their modules are never imported: those that are get compiled then.
+    with_serve = f"edgekd-runtime[serve] @ {wheel.as_uri()}"
+    subprocess.run([*command, "--no-compile", with_serve], check=True)
+    return python
+
+
+def test_a_server_without_torch(server_python, starter_export, tmp_path):
+    """It serves pictures and the page from a small environment."""
+    options = [f"student={starter_export}", "--threads", "1"]
+    code = f"from importlib.util import find_spec; print([*filter(find_spec, {ABSENT[:-1]!r})])"
+    assert run(server_python, tmp_path, "-c", code).stdout.strip() == "[]"
+    with serving(tmp_path / "server", *options, python=server_python) as server:
+        index = httpx.get(server.url)
+        assert (index.status_code, index.headers["content-type"][:9]) == (200, "text/html")
+        parts = re.findall(r'(?:href|src)="(page/[^"]+)"', index.text)
+        assert len(set(parts)) == 3
+        assert {httpx.get(f"{server.url}/{part}").status_code for part in parts} == {200}
+        body = {"prompt": "red apple", "seed": 3, "steps": 2}
+        answer = httpx.post(f"{server.url}/v1/images/generations", json=body, timeout=60)
+        picture = base64.b64decode(answer.json()["data"][0]["b64_json"])
+        server.wait_for("first picture")
+    draw = ["-m", "edgekd.runtime", str(starter_export), "red apple", "--out", "o", "--json"]
+    result = run(server_python, tmp_path, *draw, "--steps", "2", "--seed", "3")
+    (path,) = json.loads(result.stdout)["images"]
+    with Image.open(tmp_path / path) as theirs, Image.open(io.BytesIO(picture)) as ours:
+        np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+    environment = server_python.parents[1]
+    files = (Path(folder, name) for folder, _, names in os.walk(environment) for name in names)
+    assert sum(file.lstat().st_size for file in files) <= MOST_BYTES

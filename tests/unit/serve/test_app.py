@@ -140,6 +140,38 @@ def test_defaults_and_aliases(start):
     asyncio.run(main())
 
 
+def test_times_of_pictures_as_recommended(start):
+    async def main() -> None:
+        worker = FakeWorker(answers=None)
+        app, dispatcher = await start([worker])
+        async with client_of(app) as client:
+
+            async def drawn(seconds: float, **body: Any) -> float:
+                count = len(worker.orders)
+                asked = asyncio.create_task(client.post(URL, json={"prompt": "a", **body}))
+                while len(worker.orders) == count:
+                    await asyncio.sleep(0)
+                worker.reply("picture", seconds=seconds)
+                return float((await asked).json()["data"][0]["drawn_s"])
+
+            async def told() -> float | None:
+                (card,) = (await client.get("/v1/models")).json()["data"]
+                assert (await client.get("/v1/models/starter")).json() == card
+                assert card["examples"] == []  # its manifest has none
+                assert card["size_bytes"] > 0
+                return card["drawn_s"]
+
+            assert await told() is None
+            assert await drawn(7.0, steps=2) == 7.0
+            assert await told() is None
+            for seconds in (1.5, 4.0, 2.5):
+                assert await drawn(seconds, seed=int(seconds)) == seconds
+            assert await told() == 2.5
+        await dispatcher.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("kind", ["failed", "lost", "late"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_goes_wrong_in_a_worker(start, kind, stream):

@@ -83,6 +83,23 @@ def test_a_stopped_order_ends_between_steps(worker, monkeypatch):
     assert worker._answer(2, drawing()).kind == "picture"
 
 
+def test_the_time_of_a_picture_is_without_loading_and_previews(worker, monkeypatch):
+    now, decoded = [0.0], []
+    original = Pipeline.decode
+
+    def decode(self: Pipeline, latents: Any) -> Any:
+        now[0] += 10.0
+        decoded.append(latents)
+        return original(self, latents)
+
+    monkeypatch.setattr(Pipeline, "decode", decode)
+    monkeypatch.setattr("edgekd.serve.worker.time.perf_counter", lambda: now[0])
+    assert worker._answer(1, drawing(previews=3)).seconds == 10.0
+    assert len(decoded) == 5  # one when the model was new, and three previews
+    assert worker._answer(2, drawing()).seconds == 10.0
+    assert len(decoded) == 6
+
+
 def test_why_it_failed_stays_in_the_log(worker, monkeypatch, caplog):
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("/secret/path: red apple")

@@ -1,0 +1,3 @@
+from fixtures.browsers import axe, browser
+
+__all__ = ["axe", "browser"]
