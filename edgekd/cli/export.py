@@ -104,6 +104,4 @@ def export(
     if as_json:
         print_json(exported.to_json())
     else:
-        for component, facts in exported.manifest.components.items():
-            print(f"{component}: {facts.summary()}")
-        print(f"export: {exported.path}")
+        print("\n".join(exported.lines()))

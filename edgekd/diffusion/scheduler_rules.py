@@ -44,6 +44,8 @@ def _check_levels(scheduler: Any, path: Path) -> None:
     """alphas_cumprod [T], the share of signal at each noise level."""
     config, where = scheduler.config, f"the {type(scheduler).__name__} in `{path}`"
     alphas = scheduler.alphas_cumprod
+    if len(alphas) < 2:
+        raise InputError(f"{where} must have two noise levels or more", str(len(alphas)))
     falling = bool(torch.isfinite(alphas).all() and (alphas[1:] <= alphas[:-1]).all())
     if not (falling and 1 >= alphas[0] > alphas[-1] >= 0 and alphas[-2] > 0):
         raise InputError(

@@ -2,7 +2,8 @@
 
     W' = W + sum of weight * alpha / r * B A        (Hu et al. 2021, equation 3)
 
-diffusers and peft read the files and do the sum; what they only warn of is an error here. A file
+diffusers and peft read the files and do the sum; LoHa, LoKr and kohya's DoRA are not read by them
+and are summed by `edgekd.export.lycoris`. What the libraries only warn of is an error here: a file
 whose tensors have no place in the pipeline would else be exported as if it had been applied.
 """
 
@@ -19,17 +20,18 @@ from typing import Any
 from edgekd.errors import InputError
 
 # The two factors of a layer, as peft (A, B), diffusers and kohya (down, up) name them.
+# DoRA's third is not among them: see `_MAGNITUDE`.
 _FACTOR = re.compile(
     r"(?P<layer>.+?)(?:[._]lora(?:_linear_layer)?\.|\.lora_)(?P<factor>A|B|down|up)\.weight"
 )
 # Only kohya's files have the scale of a layer as a tensor that diffusers reads.
 _ALPHA = re.compile(r"(?P<layer>lora_(?:unet|te|te1|te2)_.+)\.alpha")
+_MAGNITUDE = re.compile(r"(?P<layer>.+?)\.lora_magnitude_vector(?:\.weight)?")
 _COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
 _OTHER_KINDS = {
-    "dora_scale": "DoRA",
-    "lora_magnitude_vector": "DoRA",
-    "hada_": "LoHa",
-    "lokr_": "LoKr",
+    "dora_scale": "DoRA in other names than kohya's",
+    "hada_": "LoHa in other names than kohya's",
+    "lokr_": "LoKr in other names than kohya's",
     "lora_mid": "LoCon with a middle factor (Tucker)",
     "oft_": "OFT",
     "diff": "full differences",
@@ -86,8 +88,12 @@ def _check_lora(path: Path) -> None:
             str(path) if path.is_file() else f"no file {path}",
         )
     from edgekd.diffusion.weights import read_headers
+    from edgekd.export.lycoris import is_lycoris, layers_of
 
     names = list(read_headers([path]))
+    if is_lycoris(names):
+        layers_of(names)
+        return
     layers = count_layers(names)
     if not layers:
         raise InputError("`--lora` must hold LoRA tensors", f"none in {path}")
@@ -116,7 +122,7 @@ def count_layers(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _is_known(name: str, layers: dict[str, list[str]]) -> bool:
-    if match := _ALPHA.fullmatch(name):
+    if match := _ALPHA.fullmatch(name) or _MAGNITUDE.fullmatch(name):
         return match["layer"] in layers
     return _FACTOR.fullmatch(name) is not None
 
@@ -146,8 +152,12 @@ def fuse_loras(pipeline: Any, loras: Sequence[Lora], out: Path) -> None:
 
 def _fuse(pipeline: Any, lora: Lora) -> None:
     from edgekd.diffusion.weights import read_headers
+    from edgekd.export.lycoris import fuse_lycoris, is_lycoris
 
     path = lora.path
+    if is_lycoris(read_headers([path])):
+        fuse_lycoris(pipeline, path, lora.weight)
+        return
     layers = len(count_layers(read_headers([path])))
     try:
         pipeline.load_lora_weights(

@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint
 
 from edgekd.entries import entries
 from edgekd.errors import InputError
+from edgekd.export.formats import formats, no_runtime
 from edgekd.export.protocol import Exporter
 from edgekd.runtime.registry import runtimes
 
@@ -25,10 +26,13 @@ def get_exporter(name: str) -> Exporter:
     """Import and make the exporter of one runtime.
 
     Raises:
-        InputError: unknown name, packages missing (the message names the install command), or
+        InputError: unknown name, packages missing (the message names the install command), a
+            file format, or
             the entry point leads to something that is no exporter.
     """
     known = exporters()
+    if name not in known and name in formats():
+        raise no_runtime(name)
     if name not in known:
         raise InputError(f"the runtime must be one of {', '.join(known) or '(none)'}", repr(name))
     entry_point = known[name]

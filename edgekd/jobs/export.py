@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekd.diffusion.resolve import resolve_pipeline
 from edgekd.errors import InputError
+from edgekd.export.formats import FormatRequest, Written, formats, get_format
 from edgekd.export.lora import Lora
 from edgekd.export.protocol import ExportOptions, Generation, Tunes
 from edgekd.files import check_writable, resolved
@@ -62,6 +63,11 @@ class Exported:
     path: Path
     manifest: Manifest
 
+    def lines(self) -> list[str]:
+        """What `edgekd export` prints."""
+        parts = self.manifest.components.items()
+        return [*(f"{name}: {facts.summary()}" for name, facts in parts), f"export: {self.path}"]
+
     def to_json(self) -> dict[str, Any]:
         """What `edgekd export --json` prints."""
         told = {"precision", "pictures", "quantization", "tuning", "components"}
@@ -72,8 +78,8 @@ class Exported:
         }
 
 
-def export_run(request: ExportRequest, progress: Progress) -> Exported:
-    """`edgekd export`: one pipeline in one precision."""
+def export_run(request: ExportRequest, progress: Progress) -> Exported | Written:
+    """`edgekd export`: one pipeline in one precision, or in a file format."""
     check_prompts(request.prompts)
     # A link stays, and `.` has no name to put a temporary folder beside.
     out = resolved(request.out)
@@ -82,6 +88,10 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
     pipeline = resolve_pipeline(str(request.pipeline))
     files = [("--lora", lora.path) for lora in request.loras]
     check_apart(out, [("pipeline", pipeline), *files])
+    if not math.isfinite(request.generation.guidance_scale):
+        raise InputError("`--guidance` must be finite", str(request.generation.guidance_scale))
+    if request.target.runtime in formats():
+        return _write_format(replace(request, pipeline=pipeline, out=out), progress)
     from edgekd.diffusion.health import check_parts
     from edgekd.diffusion.validate import inspect_folder
     from edgekd.export.bits.apply import mixed_precision
@@ -89,8 +99,6 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
     from edgekd.export.manifest import read_manifest
     from edgekd.export.registry import get_exporter
 
-    if not math.isfinite(request.generation.guidance_scale):
-        raise InputError("`--guidance` must be finite", str(request.generation.guidance_scale))
     target = request.target
     options = ExportOptions(
         prompts=tuple(request.prompts or DEFAULT_PROMPTS),
@@ -116,6 +124,32 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported:
         progress.info("  timing the runtime's options")
         exporter.tune(exported.path, 0)
     return Exported(exported.path, read_manifest(exported.path))
+
+
+def _write_format(request: ExportRequest, progress: Progress) -> Written:
+    """A pipeline in a file format, which is not drawn with here."""
+    from edgekd.diffusion.health import check_parts
+    from edgekd.diffusion.validate import inspect_folder
+
+    drawn = {
+        "--quantize": request.quantize,
+        "--tune": request.tune or None,
+        "--min-psnr": request.min_psnr_db,
+        "--memory-limit": request.memory_limit_bytes,
+        "--prompt": request.prompts or None,
+    }
+    given = [name for name, value in drawn.items() if value is not None]
+    if given:
+        raise InputError(
+            f"{', '.join(drawn)} go with a target that edgekd draws with",
+            f"{given[0]} with --target {request.target.name}",
+        )
+    check_parts(inspect_folder(request.pipeline))
+    precision = request.precision or request.target.deploy
+    asked = FormatRequest(
+        request.pipeline, request.out, precision, request.loras, request.generation
+    )
+    return get_format(request.target.runtime).write(asked, progress)
 
 
 def _quantization(

@@ -93,18 +93,20 @@ def study(
 
 
 def _known(search: SearchPlan) -> Iterator[Setting]:
-    """The teacher's architecture in all numbers of steps, and the presets that fit it."""
+    """The teacher's architecture in all numbers of steps, and the presets that fit it and the
+    space."""
     from edgekd.student.resolve import PRESETS, preset
 
     space, config = search.space, read_json(search.plan.teacher.path / "unet" / "config.json")
     full = space.candidate(space.full())
     for name in PRESETS:
-        try:
-            arch = preset(name, config)
-        except InputError:
-            continue  # it is for teachers of other shapes
         for steps in space.dimensions["steps"]:
-            yield space.choices(full.model_copy(update={"arch": arch, "steps": steps}))
+            try:
+                arch = preset(name, config)
+                known = space.choices(full.model_copy(update={"arch": arch, "steps": steps}))
+            except InputError:
+                break  # it is for teachers of other shapes, or no choice of this space
+            yield known
 
 
 def settle_whole(

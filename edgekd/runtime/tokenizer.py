@@ -137,6 +137,10 @@ def _config(folder: Path) -> dict[str, Any]:
         if config.get(setting, only) != only:
             raise InputError(f"`{setting}` of `{folder}` must be {only!r}", repr(config[setting]))
     config = {**dict.fromkeys(_ROLES, "<|endoftext|>"), "bos_token": "<|startoftext|>", **config}
+    for role in _ROLES:
+        text = config[role].get("content") if isinstance(config[role], dict) else config[role]
+        if not isinstance(text, str):
+            raise InputError(f"`{role}` of `{folder}` must be a text", repr(config[role])[:80])
     length = config.get("model_max_length")
     # transformers writes 1e30 where a tokenizer has no limit.
     if type(length) is not int or not 3 <= length <= 100_000:
@@ -190,5 +194,6 @@ def _byte_pairs(folder: Path, vocabulary: dict[str, int], unknown: str) -> BPE:
         return BPE(vocabulary, merges, unk_token=unknown, end_of_word_suffix="</w>")
     except Exception as error:  # the library raises no narrower one
         raise InputError(
-            f"`{folder / 'merges.txt'}` must hold pairs of tokens of `vocab.json`", str(error)
+            f"`{folder / 'merges.txt'}` must hold pairs of tokens of `vocab.json`",
+            " ".join(str(error).split())[:200],
         ) from None

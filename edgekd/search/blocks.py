@@ -219,8 +219,9 @@ class _Walk:
     def _mid(self, depth: int) -> Iterator[Block]:
         last = self.plan.last
         yield self._residual(self.widths[last], last)
-        yield self._transformer(depth, last, self.shape.stages - 1)
-        yield self._residual(self.widths[last], last)
+        if depth:
+            yield self._transformer(depth, last, self.shape.stages - 1)
+            yield self._residual(self.widths[last], last)
 
     def _attention(self, pair: Pair, s: int) -> Iterator[Block]:
         if pair.blocks:

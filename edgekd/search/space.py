@@ -30,13 +30,12 @@ from edgekd.search.stages import (
     StageChoice,
     StagePairs,
     attention_of,
-    evenly_spaced,
     kept_blocks,
     stage_arch,
     stage_options,
 )
 from edgekd.student.arch import Indices, StageArch, StudentArch
-from edgekd.student.resolve import full
+from edgekd.student.resolve import evenly_spaced, full
 from edgekd.student.shape import read_shape
 
 
@@ -105,7 +104,7 @@ class SearchSpace:
         for s in range(self._shape.stages - picked["removed_stages"]):
             stages.append(self._stage(s, picked, stages))
         mid = self._mid(stages, picked) if picked["mid"] else None
-        if mid is None and not any(attention_of(stage) != "none" for stage in stages):
+        if not mid and not any(attention_of(stage) != "none" for stage in stages):
             self._read_text(stages, picked)
         arch = StudentArch(stages=tuple(stages), mid=mid is not None, mid_transformers=mid)
         return Candidate(
@@ -225,6 +224,8 @@ class SearchSpace:
         depth, width = shape.mid, stages[last].width
         if depth is None or width is None:
             return None
+        if depth == 0:
+            return () if width <= shape.widths[innermost] else None
         size = shape.head_size(innermost)
         attends = attention_of(stages[last]) != "none"
         if width % size or (attends and shape.head_size(last) != size):

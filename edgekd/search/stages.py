@@ -13,6 +13,7 @@ from math import lcm
 from typing import NamedTuple
 
 from edgekd.student.arch import Indices, StageArch
+from edgekd.student.resolve import evenly_spaced
 from edgekd.student.shape import UNetShape
 
 # Blocks of more pairs than this offer one layout for each number of pairs, evenly spaced: all
@@ -111,13 +112,6 @@ def kept_blocks(shape: UNetShape, s: int, stage: StageArch) -> list[tuple[int, I
     ]
 
 
-def evenly_spaced(count: int, kept: int) -> Indices:
-    """`kept` of `count` indices, the first and the last among them; a single one is the first."""
-    if kept <= 1:
-        return tuple(range(kept))
-    return tuple((2 * i * (count - 1) + kept - 1) // (2 * (kept - 1)) for i in range(kept))
-
-
 def width_unit(shape: UNetShape, s: int) -> int:
     """Channels that a stage keeps or drops together: whole heads and GroupNorm groups.
 
@@ -126,7 +120,7 @@ def width_unit(shape: UNetShape, s: int) -> int:
     always fit.
     """
     only_mid = not any(map(shape.has_attention, range(shape.stages)))
-    carries_mid = only_mid and shape.mid is not None and s == shape.stages - 1
+    carries_mid = only_mid and bool(shape.mid) and s == shape.stages - 1
     if shape.has_attention(s) or carries_mid:
         return lcm(shape.groups, shape.head_size(s))
     return shape.groups

@@ -39,7 +39,8 @@ class StudentArch(Section):
     )
     mid: StrictBool = Field(True, description="whether the mid block is kept")
     mid_transformers: Indices | None = Field(
-        None, description="kept transformer blocks of the mid block"
+        None,
+        description="kept transformer blocks of the mid block; none: one residual block alone",
     )
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import Any
 from edgekd.student.arch import StudentArch
 from edgekd.student.plan import Pair, StudentPlan, plan_student, to_arch
 from edgekd.student.resolve import full
-from edgekd.student.shape import UNetConfig, read_config
+from edgekd.student.shape import PLAIN_MID, UNetConfig, read_config
 
 
 def to_unet_config(arch: StudentArch, teacher_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,8 +37,8 @@ def to_unet_config(arch: StudentArch, teacher_config: Mapping[str, Any]) -> dict
         if isinstance(config.get(key), list | tuple):
             config[key] = list(config[key])[:n]
     _set_depths(config, plan)
-    if plan.mid is None:
-        config["mid_block_type"] = None
+    if not plan.mid:
+        config["mid_block_type"] = None if plan.mid is None else PLAIN_MID
     return config
 
 
@@ -72,7 +72,7 @@ def _set_depths(config: dict[str, Any], plan: StudentPlan) -> None:
     backward: list[int | list[int]] = []
     for s, stage in enumerate(plan.stages):
         down, up = _depths(stage.down), _depths(stage.up)
-        if down is None and plan.mid is not None and s == plan.last:
+        if down is None and plan.mid and s == plan.last:
             down = len(plan.mid)
         # An entry that no block reads stays as it is, or follows the one that is read.
         other = unread[s] if isinstance(unread[s], int) else 1

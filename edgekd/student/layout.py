@@ -200,11 +200,12 @@ class _UNet:
                 "mid", self.shape.widths[innermost], stream.student,
                 groups=self.shape.groups, pool="mid",
             )  # fmt: skip
-        for i in (0, 1):
+        for i in (0, 1) if blocks else (0,):
             name = f"mid_block.resnets.{i}"
             yield from self._resnet(name, name, (stream,), False, stream, last)
-        name = "mid_block.attentions.0"
-        yield from self._transformer(name, name, blocks, stream, last, innermost)
+        if blocks:
+            name = "mid_block.attentions.0"
+            yield from self._transformer(name, name, blocks, stream, last, innermost)
 
     def _resnet(
         self, name: str, source: str, inputs: Axis, shortcut: bool, stream: Space, level: int

@@ -10,6 +10,7 @@ decides what is accepted:
   with `reverse_transformer_layers_per_block`), but the mid block has the depth
   of the first down pair of the last stage, where that attends;
 - heads are counted per stage, and the mid block has those of the last stage;
+- a mid block that does not attend is a single residual block;
 - the feed-forward's inner width is four times the stage's width.
 
 Stages are counted from the outermost, for the student and the teacher alike.
@@ -66,7 +67,8 @@ class StudentPlan:
     """A checked student of a teacher.
 
     Attributes:
-        mid: kept transformer blocks of the mid block; None without one.
+        mid: kept transformer blocks of the mid block; none of them: it is its first residual block
+            alone; None: there is no mid block.
     """
 
     teacher: UNetShape
@@ -85,7 +87,7 @@ class StudentPlan:
         for s, stage in enumerate(self.stages):
             if stage.attends:
                 heads.append(stage.width // self.teacher.head_size(s))
-            elif self.mid is not None and s == self.last:
+            elif self.mid and s == self.last:
                 heads.append(stage.width // self.teacher.head_size(self.teacher.stages - 1))
             else:
                 heads.append(self.teacher.heads[s])
@@ -218,14 +220,7 @@ def _mid(arch: StudentArch, shape: UNetShape) -> Indices | None:
         return None
     if shape.mid is None:
         raise InputError("`mid` must be false for a teacher without a mid block", "true")
-    kept = _kept(arch.mid_transformers, shape.mid, "mid_transformers")
-    if not kept:
-        raise InputError(
-            "`mid_transformers` must keep at least one block",
-            "none",
-            "Set `mid: false` to remove the mid block.",
-        )
-    return kept
+    return _kept(arch.mid_transformers, shape.mid, "mid_transformers")
 
 
 def _check_down(plan: StudentPlan, s: int) -> None:
@@ -274,6 +269,8 @@ def _check_mid(plan: StudentPlan, mid: Indices) -> None:
             f"{shape.widths[innermost]} and {stage.width}",
             "Set `mid: false`.",
         )
+    if not mid:
+        return
     if stage.width % size or (stage.attends and shape.head_size(plan.last) != size):
         raise InputError(
             f"the mid block needs the student's last stage in heads of {size} channels",

@@ -24,6 +24,9 @@ PerStage = Count | tuple[Count, ...]
 Depths = Count | tuple[PerStage, ...]
 _DOWN: Final = "CrossAttnDownBlock2D"
 _UP: Final = "CrossAttnUpBlock2D"
+_MID: Final = "UNetMidBlock2DCrossAttn"
+# One residual block and nothing else, as in Segmind's SSD-1B (Gupta et al., arXiv 2401.02677).
+PLAIN_MID: Final = "UNetMidBlock2D"
 
 
 class UNetConfig(BaseModel):
@@ -41,7 +44,7 @@ class UNetConfig(BaseModel):
     down_block_types: tuple[Literal["DownBlock2D", "CrossAttnDownBlock2D"], ...] = (
         _DOWN, _DOWN, _DOWN, "DownBlock2D",
     )  # fmt: skip
-    mid_block_type: Literal["UNetMidBlock2DCrossAttn"] | None = "UNetMidBlock2DCrossAttn"
+    mid_block_type: Literal["UNetMidBlock2DCrossAttn", "UNetMidBlock2D"] | None = _MID
     up_block_types: tuple[Literal["UpBlock2D", "CrossAttnUpBlock2D"], ...] = (
         "UpBlock2D", _UP, _UP, _UP,
     )  # fmt: skip
@@ -94,7 +97,8 @@ class UNetShape:
         heads: attention heads per stage; the mid block has those of the last stage.
         down: per stage and down pair, the number of transformer blocks; 0: no attention.
         up: the same for the up path, which has one pair more per stage.
-        mid: transformer blocks of the mid block, or None without one.
+        mid: transformer blocks of the mid block; 0: it is one residual block that does not attend;
+            None: there is none.
         cross_dims: width of the text embeddings that each stage attends to.
         groups: GroupNorm groups.
         time_dim: width of the time embedding.
@@ -165,7 +169,7 @@ def read_shape(config: Mapping[str, Any]) -> UNetShape:
         heads=_per_stage(unet, "attention_head_dim"),
         down=tuple(down),
         up=tuple(up),
-        mid=None if unet.mid_block_type is None else innermost,
+        mid={None: None, PLAIN_MID: 0}.get(unet.mid_block_type, innermost),
         cross_dims=_per_stage(unet, "cross_attention_dim"),
         groups=unet.norm_num_groups,
         linear_projection=unet.use_linear_projection,
@@ -188,7 +192,7 @@ def _check(shape: UNetShape) -> None:
             f"widths {list(shape.widths)}, {shape.groups} groups",
         )
     for s in range(shape.stages):
-        used = shape.has_attention(s) or (s == shape.stages - 1 and shape.mid is not None)
+        used = shape.has_attention(s) or (s == shape.stages - 1 and bool(shape.mid))
         if used and (shape.heads[s] < 1 or shape.widths[s] % shape.heads[s]):
             raise InputError(
                 "the width of a stage with attention must divide by its number of heads",

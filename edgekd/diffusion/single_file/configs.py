@@ -29,25 +29,41 @@ _MAX_BLOCKS = 64  # of an encoder or a U-Net: far above any
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of a U-Net's encoder."""
+    """One resolution of a U-Net.
+
+    Attributes:
+        depths: transformer blocks of each layer; 0: it does not attend.
+    """
 
     channels: int
-    layers: int
-    transformers: int
+    depths: tuple[int, ...]
+
+    @property
+    def attends(self) -> bool:
+        return any(self.depths)
+
+    @property
+    def depth(self) -> int | list[int]:
+        """As `transformer_layers_per_block` gives it, which may not be 0."""
+        depths = [max(1, depth) for depth in self.depths]
+        return depths[0] if len(set(depths)) == 1 else depths
 
 
 def unet_config(tensors: Tensors, family: Family) -> Config:
-    """Config of a U-Net but for its size, by its tensors in the original layout, no prefix."""
+    """Config of a U-Net but for its size, by its tensors in the original layout, no prefix.
+
+    They are numbered without holes: see `numbering`.
+    """
     levels = _levels(tensors)
-    layers = {level.layers for level in levels}
+    layers = {len(level.depths) for level in levels}
     widths = [level.channels for level in levels]
-    down = ["CrossAttnDownBlock2D" if level.transformers else "DownBlock2D" for level in levels]
-    up = ["CrossAttnUpBlock2D" if level.transformers else "UpBlock2D" for level in reversed(levels)]
-    text = next((name for name in tensors if name.endswith(".attn2.to_k.weight")), "attn2.to_k")
-    mid = "middle_block.1.proj_in.weight"
     if len(layers) > 1:
         raise InputError("all levels of the U-Net must have as many layers", str(sorted(layers)))
-    linear = mid in tensors and len(tensors[mid].shape) == 2
+    ups = _up_levels(tensors, levels)
+    text = next((name for name in tensors if name.endswith(".attn2.to_k.weight")), "attn2.to_k")
+    project = next((name for name in tensors if name.endswith(".proj_in.weight")), "")
+    down = ["CrossAttnDownBlock2D" if level.attends else "DownBlock2D" for level in levels]
+    up = ["CrossAttnUpBlock2D" if level.attends else "UpBlock2D" for level in ups]
     config: Config = {
         "_class_name": "UNet2DConditionModel",
         "in_channels": shape_of(tensors, "input_blocks.0.0.weight", 4)[1],
@@ -56,13 +72,19 @@ def unet_config(tensors: Tensors, family: Family) -> Config:
         "layers_per_block": layers.pop(),
         "down_block_types": down,
         "up_block_types": up,
-        "transformer_layers_per_block": [max(1, level.transformers) for level in levels],
+        "transformer_layers_per_block": [level.depth for level in levels],
         "cross_attention_dim": shape_of(tensors, text, 2)[1],
-        "use_linear_projection": linear,
+        "use_linear_projection": bool(project) and len(tensors[project].shape) == 2,
         "attention_head_dim": _SD1_HEADS
         if family == "sd1"
         else [max(1, width // _HEAD_WIDTH) for width in widths],
+        **_mid(tensors),
     }
+    # The decoder's depths are the encoder's where nothing else is said.
+    if [level.depth for level in ups if level.attends] != [
+        level.depth for level in reversed(levels) if level.attends
+    ]:
+        config["reverse_transformer_layers_per_block"] = [level.depth for level in ups]
     if family == "sd2":
         # Its attention passes the range of fp16 (stable-diffusion-2-1's own config).
         config["upcast_attention"] = True
@@ -75,20 +97,42 @@ def unet_config(tensors: Tensors, family: Family) -> Config:
     return config
 
 
+def _mid(tensors: Tensors) -> Config:
+    """The mid block, where it is not the usual one: none, or one residual block (SSD-1B)."""
+    if not any(name.startswith("middle_block.") for name in tensors):
+        return {"mid_block_type": None}
+    whole = any(name.startswith("middle_block.1.") for name in tensors)
+    return {} if whole else {"mid_block_type": "UNetMidBlock2D"}
+
+
 def _levels(tensors: Tensors) -> list[Level]:
     """Levels of the encoder: each ends where a downsampling stands instead of a layer."""
     levels: list[Level] = []
-    channels, layers, transformers = 0, 0, 0
+    channels: int = 0
+    depths: list[int] = []
     for index in range(1, _count(tensors, r"input_blocks\.(\d+)\.")):
         block = f"input_blocks.{index}."
         if f"{block}0.op.weight" in tensors:
-            levels.append(Level(channels, layers, transformers))
-            channels, layers, transformers = 0, 0, 0
+            levels.append(Level(channels, tuple(depths)))
+            channels, depths = 0, []
             continue
         channels = shape_of(tensors, f"{block}0.in_layers.2.weight", 4)[0]
-        layers += 1
-        transformers = _count(tensors, rf"{re.escape(block)}1\.transformer_blocks\.(\d+)\.")
-    return [*levels, Level(channels, layers, transformers)]
+        depths.append(_depth(tensors, block))
+    return [*levels, Level(channels, tuple(depths))]
+
+
+def _up_levels(tensors: Tensors, levels: list[Level]) -> list[Level]:
+    """Levels of the decoder, in its order: each has one layer more than the encoder's."""
+    found, index = [], 0
+    for level in reversed(levels):
+        blocks = [f"output_blocks.{index + i}." for i in range(len(level.depths) + 1)]
+        found.append(Level(level.channels, tuple(_depth(tensors, block) for block in blocks)))
+        index += len(blocks)
+    return found
+
+
+def _depth(tensors: Tensors, block: str) -> int:
+    return _count(tensors, rf"{re.escape(block)}1\.transformer_blocks\.(\d+)\.")
 
 
 def vae_config(tensors: Tensors, family: Family, sample_size: int) -> Config:

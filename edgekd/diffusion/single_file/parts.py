@@ -24,6 +24,7 @@ from edgekd.diffusion.single_file.convert import (
     write_unet,
     write_vae,
 )
+from edgekd.diffusion.single_file.numbering import without_holes
 from edgekd.diffusion.single_file.vocabulary import SPECIAL, write_tokenizer
 from edgekd.diffusion.validate import Family, Prediction
 from edgekd.diffusion.weights import StoredTensor, read_all_headers
@@ -69,6 +70,7 @@ def write_u_net(
     Args:
         projection: of SDXL's pooled text. Six size conditions share the rest of the input.
     """
+    tensors = without_holes(tensors)
     config = unet_config(tensors, checkpoint.family)
     if checkpoint.family == "sdxl":
         rest = config["projection_class_embeddings_input_dim"] - projection

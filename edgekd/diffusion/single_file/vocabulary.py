@@ -27,6 +27,17 @@ def _byte_characters() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(others))]
 
 
+def _merges() -> str:
+    return bz2.decompress(MERGES.read_bytes()).decode()
+
+
+def clip_tokens() -> list[str]:
+    """All tokens, in the order of their ids."""
+    characters = _byte_characters()
+    merged = [line.replace(" ", "") for line in _merges().splitlines()]
+    return [*characters, *(character + _END for character in characters), *merged, *SPECIAL]
+
+
 def write_tokenizer(folder: Path, pad: str, length: int) -> None:
     """Write a CLIP tokenizer as transformers does.
 
@@ -34,10 +45,7 @@ def write_tokenizer(folder: Path, pad: str, length: int) -> None:
         pad: text of the padding token.
         length: tokens of a prompt.
     """
-    merges = bz2.decompress(MERGES.read_bytes()).decode()
-    characters = _byte_characters()
-    merged = [line.replace(" ", "") for line in merges.splitlines()]
-    tokens = [*characters, *(character + _END for character in characters), *merged, *SPECIAL]
+    merges, tokens = _merges(), clip_tokens()
     folder.mkdir(parents=True)
     vocabulary, list_of_merges = folder / "vocab.json", folder / "merges.txt"
     text = json.dumps({token: index for index, token in enumerate(tokens)}, ensure_ascii=False)

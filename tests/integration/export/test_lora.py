@@ -83,7 +83,10 @@ def _no_lora(path: Path, lora: Path) -> Path:
         (_pickled, "pickles are never loaded"),
         (_pickle_with_another_name, "whole safetensors file"),
         (_no_lora, "must hold LoRA tensors"),
-        (_dora, r"must be a LoRA's, but got `.*dora_scale` \(DoRA\) and 0 others"),
+        (
+            _dora,
+            r"dora_scale` \(DoRA in other names than kohya's\) and 0 others",
+        ),
     ],
 )
 def test_files_that_are_no_lora_are_refused(tmp_path, lora, shallow_teacher, make, said):
@@ -231,10 +234,10 @@ NAME = "lora_unet_" + LINEAR.replace(".", "_")
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ({f"{NAME}.dora_scale": (1, 32)}, r"dora_scale` \(DoRA\)"),
-        ({"unet.x.lora_magnitude_vector.weight": (32,)}, r"\(DoRA\)"),
-        ({"lora_unet_x.hada_w1_a": (2, 2)}, r"\(LoHa\)"),
-        ({"lora_unet_x.lokr_w1": (2, 2)}, r"\(LoKr\)"),
+        ({"unet.x.dora_scale": (1, 32)}, r"dora_scale` \(DoRA in other names"),
+        ({"unet.x.lora_magnitude_vector.weight": (32,)}, r"lora_magnitude_vector.weight`"),
+        ({"lora_unet_x.hada_w1_a": (2, 2)}, r"hada_w1_a of `lora_unet_x`"),
+        ({"lora_unet_x.lokr_w1": (2, 2)}, r"lokr_w1 of `lora_unet_x`"),
         ({f"{NAME}.lora_mid.weight": (2, 2, 3, 3)}, r"\(LoCon with a middle factor"),
         ({"lora_unet_x.diff_b": (2,)}, r"\(full differences\)"),
         ({"lora_unet_x.alpha": ()}, r"`lora_unet_x.alpha`"),
@@ -262,3 +265,30 @@ def test_a_weight_behind_a_colon(tmp_path):
     for wrong in ("nan", "0", "inf"):
         with pytest.raises(InputError, match="must be finite and not 0"):
             parse_lora(f"style.safetensors:{wrong}")
+
+
+def test_a_dora_of_peft_is_fused_as_peft_computes_it(shallow_teacher, tmp_path):
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    reference = load_pipeline(shallow_teacher)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        config = LoraConfig(
+            r=2, lora_alpha=4, use_dora=True, target_modules=["to_q"], init_lora_weights=False
+        )
+        reference.unet.add_adapter(config)
+        for name, parameter in reference.unet.named_parameters():
+            if "magnitude" in name:
+                parameter.data *= 1 + 0.3 * torch.rand_like(parameter)
+    state = get_peft_model_state_dict(reference.unet)
+    assert any("lora_magnitude_vector" in name for name in state)
+    type(reference).save_lora_weights(
+        tmp_path, unet_lora_layers=state, unet_lora_adapter_metadata=config.to_dict()
+    )
+    file = tmp_path / "pytorch_lora_weights.safetensors"
+    check_loras([Lora(file)])
+    fuse_loras(load_pipeline(shallow_teacher), [Lora(file)], tmp_path / "fused")
+    np.testing.assert_allclose(
+        draw(load_pipeline(tmp_path / "fused"), SESSION), draw(reference, SESSION), atol=2e-3
+    )

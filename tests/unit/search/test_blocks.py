@@ -1,5 +1,8 @@
+from itertools import product
+
 import pytest
 from fixtures.graph_costs import random_candidates, starter_configs
+from fixtures.teachers import ODD
 
 from edgekd.search.blocks import Sizes, unet_blocks
 from edgekd.search.unet_work import explicit_plan
@@ -16,10 +19,12 @@ def total(arch, config, side, tokens) -> Sizes:
     return sum((b.sizes.times(n) for b, n in blocks.items()), Sizes(0, 0, 0))
 
 
-@pytest.mark.parametrize("name", PRESETS)
-@pytest.mark.parametrize("architecture", ["sd15", "sd21"])
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [*product(["sd15", "sd21"], PRESETS[:-1]), ("as SSD-1B", "full")],
+)
 def test_blocks_are_the_whole_unet(architecture, name):
-    config = ARCHITECTURES[architecture]["unet"]
+    config = ODD.get(architecture) or ARCHITECTURES[architecture]["unet"]
     arch = preset(name, config)
     found = total(arch, config, 64, 77)
     wanted = unet_cost(arch, config, (64, 64), 77)

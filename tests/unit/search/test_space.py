@@ -86,7 +86,7 @@ def test_every_candidate_is_a_stock_model(name):
     check()
 
 
-@pytest.mark.parametrize("name", [name for name in UNETS if name != "no text"])
+@pytest.mark.parametrize("name", [name for name in UNETS if name not in ("no text", "as SSD-1B")])
 def test_every_student_reads_its_text(name):
     space = make_space(name)
     quiet = {key: "none" for key in space.dimensions if key.endswith(".attention")}
@@ -118,7 +118,7 @@ def test_the_full_choice_is_the_teacher(name):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-@pytest.mark.parametrize("student", PRESETS)
+@pytest.mark.parametrize("student", PRESETS[:-1])
 def test_presets_are_in_the_space(name, student):
     space, arch = make_space(name), preset(student, UNETS[name])
     candidate = Candidate(arch=arch, decoder_width=0.5, steps=2, precision="int8")

@@ -6,11 +6,11 @@ from fixtures.teachers import ODD, PUBLISHED
 from edgekd.search.stages import (
     StageChoice,
     attention_of,
-    evenly_spaced,
     kept_blocks,
     stage_arch,
     stage_options,
 )
+from edgekd.student.resolve import evenly_spaced
 from edgekd.student.shape import read_shape
 
 SHARES = (1.0, 0.75, 0.5)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.teachers import ODD
+from torch.nn import ModuleList
 
 from edgekd.diffusion.load import load_model
 from edgekd.errors import InputError
@@ -15,7 +17,7 @@ from edgekd.libraries import diffusers
 from edgekd.reading import read_json
 from edgekd.student.arch import StageArch, StudentArch
 from edgekd.student.build import build_student, save_student
-from edgekd.student.resolve import full, preset
+from edgekd.student.resolve import evenly_spaced, full, preset
 
 TEACHERS = ["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher", "starter_teacher"]
 
@@ -37,6 +39,60 @@ def test_a_full_student_is_the_teacher_bit_for_bit(fixture, request, predict):
     assert {k: v for k, v in student.config.items() if not k.startswith("_")} == {
         k: v for k, v in teacher.config.items() if not k.startswith("_")
     }
+
+
+SSD_1B = {
+    **{key: value for key, value in ODD["as SSD-1B"].items() if key != "sample_size"},
+    "sample_size": 8,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 6 * 8 + 16,
+}
+XL = {
+    **SSD_1B,
+    "transformer_layers_per_block": (1, 2, 10),
+    "reverse_transformer_layers_per_block": None,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+}
+
+
+@pytest.mark.parametrize("name", ["full", "bk-sdm-base", "bk-sdm-small", "bk-sdm-tiny"])
+def test_students_of_ssd_1b(name, make_unet, predict):
+    """Depths of its own for each pair, and a mid block of one residual block."""
+    teacher = make_unet(**SSD_1B).requires_grad_(False)
+    student = build_student(teacher, preset(name, teacher.config))
+    assert ("mid_block.resnets.0.conv1.weight" in student.state_dict()) is (
+        name in ("full", "bk-sdm-base")
+    )
+    assert torch.isfinite(predict(student)).all()
+    if name == "full":
+        assert torch.equal(predict(student.requires_grad_(False)), predict(teacher))
+
+
+def test_ssd_1b_of_xl_computes_what_xl_does_without_the_rest(make_unet, predict):
+    teacher = make_unet(**XL)
+    student = build_student(teacher, preset("ssd-1b", teacher.config))
+    assert dict(student.config)["mid_block_type"] == "UNetMidBlock2D"
+    with torch.no_grad():  # blocks that add nothing are as good as none
+        for name, block in teacher.named_modules():
+            removed = name.startswith(("mid_block.attentions.0", "mid_block.resnets.1"))
+            if name.endswith(("transformer_blocks", "mid_block.attentions.0", "resnets.1")):
+                kept = student.get_submodule(name) if not removed else None
+                blocks = block if name.endswith("transformer_blocks") else [block]
+                count = len(blocks)
+                places = evenly_spaced(count, len(kept)) if isinstance(kept, ModuleList) else ()
+                for index, one in enumerate(blocks):
+                    if removed or (isinstance(kept, ModuleList) and index not in places):
+                        silence(one)
+    torch.testing.assert_close(predict(student), predict(teacher), atol=1e-5, rtol=1e-5)
+
+
+def silence(block: torch.nn.Module) -> None:
+    """Zero what a residual layer adds to its input."""
+    for name, layer in block.named_modules():
+        if name.endswith(("conv2", "to_out.0", "ff.net.2", "proj_out")):
+            layer.weight.zero_()
+            layer.bias.zero_()
 
 
 def test_students_share_no_memory_with_the_teacher_and_train(tiny_teacher):

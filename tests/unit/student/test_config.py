@@ -171,4 +171,4 @@ def test_presets_fit_sdxl_too():
     for name in PRESETS:
         config = to_unet_config(preset(name, SDXL), SDXL)
         parameters.append(sum(value.numel() for value in _meta(config).values()))
-    assert parameters == [2_567_463_684, 1_717_277_764, 1_304_160_324, 114_386_884]
+    assert parameters == [2_567_463_684, 1_717_277_764, 1_304_160_324, 114_386_884, 1_331_334_404]

@@ -8,6 +8,7 @@ import pytest
 from edgekd.errors import InputError
 from edgekd.recipe import StudentSection
 from edgekd.student.arch import StageArch, StudentArch
+from edgekd.student.config import to_unet_config
 from edgekd.student.reference import ARCHITECTURES
 from edgekd.student.resolve import PRESETS, full, preset, resolve, resolve_arch
 
@@ -22,7 +23,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", PRESETS[:-1])
 @pytest.mark.parametrize("config", [SD15, SDXL, SMALL], ids=["sd15", "sdxl", "three stages"])
 def test_presets_survive_a_round_trip_and_are_explicit(name, config):
     arch = preset(name, config)
@@ -31,12 +32,21 @@ def test_presets_survive_a_round_trip_and_are_explicit(name, config):
 
 
 def test_bk_sdm_presets_of_sd15():
-    base, small, tiny = (preset(name, SD15) for name in PRESETS[1:])
+    base, small, tiny = (preset(name, SD15) for name in PRESETS[1:4])
     assert [stage.down for stage in base.stages] == [(0,)] * 4
     assert [stage.up for stage in base.stages] == [(0, 2)] * 4
     assert (base.mid, small.mid, tiny.mid) == (True, False, False)
     assert small.stages == base.stages
     assert tiny.stages == base.stages[:3]
+
+
+def test_ssd_1b_of_sdxl_has_the_published_depths():
+    """`transformer_layers_per_block` and its reverse in the `config.json` of segmind/SSD-1B."""
+    config = to_unet_config(preset("ssd-1b", SDXL), SDXL)
+    assert config["transformer_layers_per_block"][1:] == [2, 4]
+    assert config["reverse_transformer_layers_per_block"][:2] == [[4, 4, 10], [2, 1, 1]]
+    assert config["mid_block_type"] == "UNetMidBlock2D"
+    assert config["layers_per_block"] == 2
 
 
 def test_what_is_left_open_is_the_teachers():
@@ -84,7 +94,7 @@ def _arch(**changes: Any) -> dict[str, Any]:
         (_arch(stages__0__up_transformers=[[0], []]), "in every pair or in none"),
         (_arch(stages__0__up_transformers=[[0]]), "one list for each of 2"),
         (_arch(stages__0__down_transformers=[[1]]), "rising indices out of [0]"),
-        (_arch(mid_transformers=[]), "at least one block"),
+        (_arch(mid_transformers=[1]), "rising indices out of [0]"),
         (_arch(stages=_arch()["stages"][:2]), "in heads of 48 channels"),
     ],
 )  # fmt: skip
@@ -106,7 +116,10 @@ def test_the_mid_block_is_as_deep_as_the_last_stage():
     [
         ("bk-sdm-huge", SD15, "must be one of full, bk-sdm-base"),
         ("bk-sdm-base", {**SD15, "layers_per_block": 1}, "two pairs"),
-        ("bk-sdm-base", {**SD15, "mid_block_type": None}, "with a mid block"),
+        ("bk-sdm-base", {**SD15, "mid_block_type": None}, "teacher with a mid block"),
+        ("ssd-1b", SD15, "presets full, bk-sdm-base, bk-sdm-small, bk-sdm-tiny would do"),
+        ("bk-sdm-tiny", {**SD15, "layers_per_block": 1}, "Of the presets full would do"),
+        ("bk-sdm-base", {**SDXL, "mid_block_type": None}, "full, bk-sdm-small, bk-sdm-tiny would"),
         ("bk-sdm-base", {**SD15, "class_embed_type": "timestep"}, "class_embed_type"),
         ("bk-sdm-base", {**SD15, "dual_cross_attention": True}, "dual_cross_attention"),
         ("bk-sdm-base", {**SD15, "up_block_types": ["UpBlock2D"]}, "up_block_types"),

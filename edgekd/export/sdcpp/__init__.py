@@ -1,0 +1,1 @@
+"""stable-diffusion.cpp: a pipeline as one file in the original layout."""
