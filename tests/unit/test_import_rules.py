@@ -51,7 +51,7 @@ def test_no_downstream_import(package):
 
 def test_every_package_has_a_place():
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert packages == set(ORDER) | {"starter", "runtime", "serve", "cli", "jobs"}
+    assert packages == set(ORDER) | {"starter", "runtime", "serve", "cli", "jobs", "devices"}
 
 
 def test_runtime_imports_only_itself_and_what_needs_nothing():
