@@ -1,7 +1,7 @@
 """Time, size and memory of single graphs in a runtime on this machine.
 
 One process converts, with torch (`edgekd.benchmark.graph_convert`); others, without torch, open the
-converted graph and time it (`edgekd.benchmark.graph_timing`).
+converted graph and time it (`edgekd.measure.graph_timing`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.benchmark.graph_timing import Rounds, TimedGraph, TimingOrder, time_graph, typical
 from edgekd.errors import InputError
+from edgekd.measure.graph_timing import Rounds, TimedGraph, TimingOrder, time_graph, typical
 from edgekd.processes.child import Child
 from edgekd.processes.scratch import scratch_folder
 from edgekd.runtime.registry import runtimes

@@ -17,9 +17,10 @@ from edgekd.benchmark.facts import (
     stored_dtype,
 )
 from edgekd.benchmark.matrix import Matrix
-from edgekd.benchmark.speed import IMAGE, SpeedResult
+from edgekd.benchmark.speed import SpeedResult
 from edgekd.errors import GateError
 from edgekd.measure.memory import PeakMemory
+from edgekd.measure.speed import IMAGE
 from edgekd.metrics.metric import Figure, Measurements, Metric, Pictures, Reference
 from edgekd.report.costs_schema import (
     ColdStart,

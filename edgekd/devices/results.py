@@ -46,7 +46,7 @@ class RowResult(Measured):
     """What was measured of a row; what was not asked for is empty.
 
     Attributes:
-        timings: `image`, and components as `edgekd.benchmark.speed` names them.
+        timings: `image`, and components as `edgekd.measure.speed` names them.
         failure: why the row cannot be drawn; nothing of it is measured then.
     """
 
