@@ -89,13 +89,13 @@ class MeasureClock:
             yield from found
 
     def _room(self, kind: GraphKind, share: float) -> int:
-        """Graphs of a kind that the budget has room for."""
+        """Graphs of a kind that the budget has room for; of one that is not known yet, one."""
         left = share * self.budget.seconds - (self.now() - self.started)
         spare = self.budget.measurements - self.done
         if left < 0:
             return 0
         longest = self.longest.get(kind, 0.0)
-        return min(spare, int(left / longest)) if longest else spare
+        return min(spare, int(left / longest) if longest else 1)
 
 
 def measure_space(
