@@ -113,6 +113,7 @@ class Description(Message):
         edgekd: its version there.
         environment: see `edgekd.measure.environment.environment`: cpu, cores, ram_bytes, os,
             machine, python, versions.
+        limits: null: none, of the host's own machine.
     """
 
     protocols: tuple[int, ...] = PROTOCOLS
@@ -121,7 +122,7 @@ class Description(Message):
     edgekd: str
     environment: dict[str, JsonValue]
     runtimes: tuple[RuntimeInfo, ...]
-    limits: Limits
+    limits: Limits | None
 
 
 class AgentAddress(Message):

@@ -1,0 +1,14 @@
+"""Messages for another machine: without the paths of this one."""
+
+from __future__ import annotations
+
+import re
+
+MAX_LETTERS = 1000
+# `/a/b/`, `C:\a\b\`, `\\server\share\`; what follows the last separator stays.
+_FOLDERS = re.compile(r"""(?:(?<![\w.])[A-Za-z]:|(?<![\w.)]))[\\/]{1,2}(?:[^\s\\/'"`:,;]+[\\/])*""")
+
+
+def without_paths(text: str) -> str:
+    """A text with the names of files alone where it has absolute paths, and of bounded length."""
+    return _FOLDERS.sub("", text)[:MAX_LETTERS]
