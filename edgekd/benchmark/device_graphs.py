@@ -29,7 +29,7 @@ from edgekd.errors import InputError
 from edgekd.measure.environment import versions
 from edgekd.measure.graph_timing import Rounds, TimedGraph
 from edgekd.processes.scratch import scratch_folder
-from edgekd.search.graphs import Graph, Measure, reference_graph
+from edgekd.search.graphs import Graph, Measure
 from edgekd.search.measurements import Conditions, Measurement, MeasurementStore, StoredMeasure
 
 _PIECE = 4  # graphs of one job: what is lost with a device, and what one is ahead of another by
@@ -63,15 +63,17 @@ def _conditions(device: Connected, runtime: str, precision: str, threads: int) -
         raise InputError(f"device `{device.name}` must run {runtime}", f"one that runs {here}")
     environment = device.description.environment
     cpu, own = environment.get("cpu"), environment.get("versions")
-    converted = {f"{name} here": version for name, version in versions().items()}
+    there = own if isinstance(own, dict) else {}
     return Conditions(
         runtime=runtime,
         precision=precision,
         threads=threads,
         cpu=cpu if isinstance(cpu, dict) else {},
-        versions={**converted, **{str(k): str(v) for k, v in dict(own or {}).items()}}  # type: ignore[arg-type, call-overload]
-        if isinstance(own, dict)
-        else converted,
+        versions={
+            # What converts is this machine's.
+            **{f"{name} here": version for name, version in versions().items()},
+            **{name: str(version) for name, version in there.items()},
+        },
         device=device.device_class,
     )
 
@@ -121,7 +123,7 @@ class DeviceTimer:
         return summary(timed, size, unit)
 
     def _timed(self, folders: Mapping[str, GraphFolder], reference: Path) -> dict[str, GraphResult]:
-        """Every graph by one of the devices; a device that is lost leaves its work to the others."""
+        """Every graph by one of the devices; one that is lost leaves its work to the others."""
         names = list(folders)
         work = _Work(deque(names[start : start + _PIECE] for start in range(0, len(names), _PIECE)))
 

@@ -14,6 +14,7 @@ import typer
 
 from edgekd import __version__
 from edgekd.cli.benchmark import benchmark
+from edgekd.cli.devices import devices
 from edgekd.cli.distill import distill
 from edgekd.cli.doctor import doctor
 from edgekd.cli.export import export
@@ -59,6 +60,7 @@ for _verb in (
     app.command()(_verb)
 app.command("import")(import_file)
 app.add_typer(teach, name="teach")
+app.add_typer(devices, name="devices")
 
 
 def _version(value: bool) -> None:

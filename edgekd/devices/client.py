@@ -21,6 +21,7 @@ from edgekd.devices.schema import (
     JobFailure,
     JobRequest,
     JobStatus,
+    Limits,
     common_protocol,
 )
 from edgekd.devices.upload import LocalFile, Uploads, folder_files
@@ -103,14 +104,16 @@ class RemoteDevice:
         return self._run(job, [], CheckResult)
 
     def _run(self, job: Job, files: list[LocalFile], kind: type[Found]) -> Found:
-        description = self.describe()
-        uploads = Uploads(self.link, description.limits, self._progress)
+        limits = self.describe().limits
+        if limits is None:
+            raise InputError(f"agent `{self.link.name}` must say its limits", "none")
+        uploads = Uploads(self.link, limits, self._progress)
         lost: EdgekdError = LostJobError("the job must end", "no try")
         for _ in range(_TRIES):
             if files:
                 uploads.send(files)
             try:
-                result = self._once(job, description).result
+                result = self._once(job, limits).result
             except LostJobError as error:
                 lost = error
                 continue
@@ -125,14 +128,13 @@ class RemoteDevice:
             return result
         raise lost
 
-    def _once(self, job: Job, description: Description) -> JobStatus:
+    def _once(self, job: Job, limits: Limits) -> JobStatus:
         """Submit a job and wait for its end; it does not go on where this process does not.
 
         Raises:
             LostJobError: the agent lost it; the same job may be submitted again.
         """
         path = f"/v1/jobs/{uuid.uuid4().hex}"
-        limits = description.limits
         seconds = limits.job_s * (limits.queue + 1)
         submit = Request("PUT", path, body=JobRequest(job=job))
         try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgekd.devices.client import RemoteDevice
 from edgekd.devices.link import Link, Patience
-from edgekd.devices.listing import Entry, Listing
+from edgekd.devices.listing import LOCAL, Entry, Listing, find_listing
 from edgekd.devices.protocol import Device
 from edgekd.devices.schema import Description
 from edgekd.errors import InputError
@@ -38,6 +39,38 @@ class Connected:
     def versions(self) -> dict[str, dict[str, str]]:
         """Of all runtimes that it runs: a figure of another version is another figure."""
         return {one.name: one.versions for one in self.description.runtimes if one.runs}
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """`--devices` and `--devices-file`; no names: not asked for."""
+
+    names: tuple[str, ...] = ()
+    file: Path | None = None
+
+    @property
+    def others(self) -> list[str]:
+        """All but this machine."""
+        return [name for name in self.names if name != LOCAL]
+
+    def open(self, progress: Progress) -> contextlib.AbstractContextManager[tuple[Connected, ...]]:
+        """See `connected`."""
+        if not self.others:
+            return contextlib.nullcontext(())
+        return connected(self.others, find_listing(self.file), progress)
+
+    def classes(self, found: Sequence[Connected]) -> dict[str, tuple[Connected, ...]]:
+        """The devices by their class, in the order of names; this machine is a class of its own,
+        without devices."""
+        by_name = {one.name: one for one in found}
+        classes: dict[str, tuple[Connected, ...]] = {}
+        for name in self.names or (LOCAL,):
+            if name == LOCAL:
+                classes[LOCAL] = ()
+            else:
+                own = by_name[name].device_class
+                classes[own] = (*classes.get(own, ()), by_name[name])
+        return classes
 
 
 @contextlib.contextmanager
@@ -75,7 +108,8 @@ def check_threads(devices: Sequence[Connected], threads: int, field: str) -> Non
         InputError: one does not.
     """
     for one in devices:
-        most = one.description.limits.threads
-        if threads > most:
+        limits = one.description.limits
+        if limits is not None and threads > limits.threads:
+            most = limits.threads
             rule = f"`{field}` must be at most what device `{one.name}` allows, {most}"
             raise InputError(rule, str(threads))

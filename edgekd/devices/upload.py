@@ -15,13 +15,14 @@ from edgekd.errors import InputError
 from edgekd.file_record import ARTIFACT_FILE
 from edgekd.files import hash_file
 from edgekd.model_card import CARD_FILE
-from edgekd.progress import Advance, Progress
+from edgekd.progress import Progress
 
 # What edgekd writes beside a model and no runtime reads.
 _OURS = (ARTIFACT_FILE, CARD_FILE)
 _FIRST_CHUNK, _LEAST_CHUNK = 1 << 18, 1 << 14
 # A chunk takes about so long on its way: one that is lost costs no more.
 _CHUNK_S = 2.0
+_TELL_S = 5.0
 _MOST_SETBACKS = 5  # of one file: an agent that never has enough would have no end
 
 
@@ -80,10 +81,9 @@ class Uploads:
         left = sum(wanted[digest].size - state.received for digest, state in lacking.items())
         if not lacking:
             return
-        label = f"upload to `{self.link.name}`, kB"
-        with self.progress.track(label, -(-left // 1000)) as advance:
-            for digest, state in lacking.items():
-                self._send(wanted[digest], state, _Kilobytes(advance))
+        told = _Told(self.link.name, left, self.progress)
+        for digest, state in lacking.items():
+            self._send(wanted[digest], state, told)
 
     def _check(self, files: list[LocalFile]) -> None:
         largest = max(files, key=lambda file: file.size)
@@ -110,7 +110,7 @@ class Uploads:
             found += self.link.ask(request, BlobStates).blobs
         return found
 
-    def _send(self, file: LocalFile, state: BlobState, sent: _Kilobytes) -> None:
+    def _send(self, file: LocalFile, state: BlobState, sent: _Told) -> None:
         with open(file.path, "rb") as stream:
             setbacks = 0
             while not state.complete:
@@ -146,14 +146,19 @@ class Uploads:
         return state
 
 
-class _Kilobytes:
-    """Moves a bar by whole kilobytes."""
+class _Told:
+    """Says now and then how far an upload is; a bar would stand within those of its callers."""
 
-    def __init__(self, advance: Advance) -> None:
-        self._advance = advance
-        self._rest = 0
+    def __init__(self, device: str, total: int, progress: Progress) -> None:
+        self._device = device
+        self._total = total
+        self._progress = progress
+        self._done = 0
+        self._last = time.monotonic()
 
     def __call__(self, count: int) -> None:
-        whole, self._rest = divmod(self._rest + count, 1000)
-        if whole:
-            self._advance(whole)
+        self._done += count
+        if time.monotonic() - self._last >= _TELL_S:
+            self._last = time.monotonic()
+            done, total = (f"{size / 1e6:.1f}" for size in (self._done, self._total))
+            self._progress.info(f"  upload to `{self._device}`: {done} of {total} MB")
