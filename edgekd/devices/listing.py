@@ -1,10 +1,11 @@
 """`devices.yaml`: the devices that a host knows, by name.
 
-    pi:
-      address: https://192.168.1.20:8471
-      token_file: ~/.config/edgekd/pi.token
-      fingerprint: "1f8e…"
-      class: pi-5
+    devices:
+      pi:
+        address: https://192.168.1.20:8471
+        token_file: ~/.config/edgekd/pi.token
+        fingerprint: "sha256:1f8e…"
+        class: pi-5
 
 It is looked for in the working folder, then in `~/.config/edgekd`.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -114,10 +116,21 @@ class Entry(Section):
         return found.strip()
 
 
-class Listing(Section):
-    """All entries of a file; `path`: where they are from, None where there is no file."""
+class _File(Section):
+    """All of `devices.yaml`."""
 
-    devices: dict[DeviceName, Entry] = Field({})
+    devices: dict[DeviceName, Entry] | None = Field(None, description="null: none yet")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Devices by name.
+
+    Attributes:
+        path: of their file; None: there is none.
+    """
+
+    devices: Mapping[str, Entry] = field(default_factory=dict)
     path: Path | None = None
 
     def entry(self, name: str) -> Entry:
@@ -164,14 +177,14 @@ def read_listing(path: Path) -> Listing:
         InputError: it cannot be read, is not YAML, or does not follow the schema.
     """
     read_text(path)  # a regular file of bounded size
-    values = load_yaml(path)
-    if LOCAL in values:
+    found = validate(_File, load_yaml(path), f"`{path}`").devices or {}
+    if LOCAL in found:
         raise InputError(f"`{LOCAL}` must not be in `{path}`: it is this machine", LOCAL)
-    return validate(Listing, {"devices": values, "path": path}, f"`{path}`")
+    return Listing(found, path)
 
 
 def add_entry(path: Path, name: str, entry: Mapping[str, str]) -> None:
-    """Write an agent at the end of a file that only its owner may read: there is a token in it.
+    """Write an agent into a file that only its owner may read: there is a token in it.
 
     Raises:
         InputError: a name that is there already, a name or entry against the schema, or a file
@@ -183,16 +196,28 @@ def add_entry(path: Path, name: str, entry: Mapping[str, str]) -> None:
         raise InputError(
             f"the name must be new in `{path}`", repr(name), "Pass --name, or remove the old one."
         )
-    added = {name: dict(entry)}
-    validate(Listing, {"devices": added}, "the device")
-    separator = "" if not text or text.endswith("\n") else "\n"
-    whole = f"{text}{separator}{yaml.safe_dump(added, sort_keys=False)}"
+    validate(_File, {"devices": {name: dict(entry)}}, "the device")
     with making(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(whole)
+            stream.write(_with_entry(text, name, entry))
+
+
+def _with_entry(text: str, name: str, entry: Mapping[str, str]) -> str:
+    """A file's text with one more device; remarks are kept where its form allows."""
+    old = (yaml.safe_load(text) or {}).get("devices") or {} if text.strip() else {}
+    whole = {"devices": {**old, name: dict(entry)}}
+    written = yaml.safe_dump({name: dict(entry)}, default_flow_style=True, width=10_000)
+    head = text if text.strip() else "devices:\n"
+    longer = f"{head.rstrip()}\n  {written.strip()[1:-1]}\n"
+    try:
+        if yaml.safe_load(longer) == whole:
+            return longer
+    except yaml.YAMLError:
+        pass  # other indentation, or another key last
+    return yaml.safe_dump(whole, sort_keys=False)
 
 
 def parse_names(texts: list[str] | None) -> list[str]:

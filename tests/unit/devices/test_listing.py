@@ -17,12 +17,13 @@ from edgekd.errors import InputError
 
 HASH = "ab" * 32
 PI = f"""
-# the one on the shelf
-pi:
-  address: https://192.168.1.20:8471/
-  token_env: PI_TOKEN
-  fingerprint: sha256:{HASH}
-  class: pi-5
+devices:
+  # the one on the shelf
+  pi:
+    address: https://192.168.1.20:8471/
+    token_env: PI_TOKEN
+    fingerprint: sha256:{HASH}
+    class: pi-5
 """
 
 
@@ -57,13 +58,13 @@ def test_an_entry_is_read(tmp_path, monkeypatch):
         ("pi: {address: 'https://a:1', token: x, token_env: Y}", "only one token"),
         ("'a b': {address: 'https://a:1'}", "should match pattern"),
         ("local: {address: 'https://a:1'}", "it is this machine"),
-        ("- pi", "must hold a mapping"),
-        ("pi: [", "must be YAML"),
+        ("pi", "`devices`"),
+        ("[", "must be YAML"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(tmp_path, text, said):
     with pytest.raises(InputError, match=said) as found:
-        listing(tmp_path, text)
+        listing(tmp_path, f"devices:\n  {text}")
     assert "\n" not in str(found.value)
 
 
@@ -77,7 +78,7 @@ def test_the_working_folder_comes_before_the_users_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_listing(None).devices == {}
     user_listing().parent.mkdir(parents=True)
-    user_listing().write_text("mine: {address: 'http://localhost:1'}")
+    user_listing().write_text("devices: {mine: {address: 'http://localhost:1'}}")
     assert list(find_listing(None).devices) == ["mine"]
     (tmp_path / "devices.yaml").write_text(PI)
     assert list(find_listing(None).devices) == ["pi"]
@@ -112,6 +113,7 @@ def test_a_new_entry_keeps_the_rest_and_is_the_owners_alone(tmp_path):
     add_entry(path, "second", entry)
     assert list(read_listing(path).devices) == ["first", "second"]
     assert "# a remark\n" in path.read_text()
+    assert read_listing(path).entry("second").token == "secret"
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     before = path.read_text()
     for name, values, said in [
@@ -123,6 +125,24 @@ def test_a_new_entry_keeps_the_rest_and_is_the_owners_alone(tmp_path):
         with pytest.raises(InputError, match=said):
             add_entry(path, name, values)
     assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "devices:\n",
+        "devices: {a: {address: 'http://b:1'}}",
+        "devices:\n    a: {address: 'http://b:1'}",
+    ],
+)
+def test_any_form_of_a_file_takes_another_device(tmp_path, text):
+    path = tmp_path / "devices.yaml"
+    path.write_text(text)
+    add_entry(path, "pi", {"address": "http://a:1", "token": "x: {y}"})
+    found = read_listing(path).devices
+    assert list(found) == [*(["a"] if "a:" in text else []), "pi"]
+    assert found["pi"].token == "x: {y}"
 
 
 def test_names_come_in_lists_and_repeated():
