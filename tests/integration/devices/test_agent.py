@@ -317,7 +317,7 @@ def test_what_a_model_says_has_no_path_of_this_machine(agent, files, export):
         ("unet/model.onnx", spoilt),
         ("manifest.json", b"{}"),
         ("tokenizer/vocab.json", b"[]"),
-        ("scheduler/scheduler_config.json", b'{"_class_name": "X"}'),
+        ("model_index.json", b'{"_class_name": "X"}'),
     ):
         digest = agent.upload(content)
         message = failure(agent, {**files, path: digest})[1]

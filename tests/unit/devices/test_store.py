@@ -73,6 +73,13 @@ def test_chunks_must_follow_each_other(store):
     assert state(store, DIGEST) == (400, False)
 
 
+def test_a_file_that_was_begun_with_a_wrong_size_begins_again(store, tmp_path):
+    store.append(DIGEST, 1500, 0, CONTENT[:400])
+    store.append(DIGEST, 1024, 0, CONTENT[:300])
+    assert state(store, DIGEST) == (300, False)
+    assert names(tmp_path) == {f"{DIGEST}.1024"}
+
+
 def test_other_content_than_the_hash_says_is_dropped(store, tmp_path):
     store.append(DIGEST, 1024, 0, CONTENT[:400])
     assert refused(store, DIGEST, 1024, 400, bytes(624)).code == "hash_mismatch"
