@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from edgekd import __version__
+from edgekd.cli.agent import agent
 from edgekd.cli.benchmark import benchmark
 from edgekd.cli.devices import devices
 from edgekd.cli.distill import distill
@@ -53,6 +54,7 @@ for _verb in (
     report,
     generate,
     serve,
+    agent,
     inspect,
     targets,
     doctor,

@@ -85,7 +85,7 @@ def check_protocol(
     version: Annotated[str | None, Header(alias=PROTOCOL_HEADER, description="1")] = None,
 ) -> None:
     """Refuse the requests of hosts that speak another version."""
-    if version not in map(str, PROTOCOLS):
+    if version not in [str(one) for one in PROTOCOLS]:
         raise problems.unsupported_protocol()
 
 

@@ -30,7 +30,9 @@ class Certificate:
             InputError: the files are no certificate and its key.
         """
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key)
+            # With a password nobody is asked for one.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificate, self.key, password="")
             text = self.certificate.read_text(encoding="ascii")
             begin = text.index("-----BEGIN CERTIFICATE-----")
             end = text.index("-----END CERTIFICATE-----", begin) + len("-----END CERTIFICATE-----")

@@ -37,7 +37,7 @@ _WATCH_S = 0.2
 # The search path goes along, so that a child finds the very modules that its parent has.
 _PROGRAM = (
     "import sys; sys.path[:] = {path!r}; "
-    "from edgekd.devices.worker import main; main({parent}, {memory}, {cpu})"
+    "from edgekd.devices.worker import main; main({parent}, {memory})"
 )
 
 
@@ -94,12 +94,10 @@ class Measuring:
         self._bounds = bounds
         self._reason: Reason | None = None
         self._check_time()
-        cpu = None if bounds.seconds is None else int(bounds.seconds * threads) + 60
         program = _PROGRAM.format(
             path=[os.path.abspath(entry) for entry in sys.path],
             parent=os.getpid(),
             memory=bounds.memory_bytes,
-            cpu=cpu,
         )
         pinned = dict.fromkeys(_THREAD_VARIABLES, str(threads))
         inherited = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
@@ -141,7 +139,7 @@ class Measuring:
         try:
             found = json.loads(content)
             if "failure" in found:
-                raise _error(found["failure"])
+                raise _error(found["failure"], self._bounds.folder)
             return TypeAdapter(answer).validate_python(found["result"])
         except (ValueError, ValidationError, TypeError, KeyError, RecursionError):
             raise EndedError("a measuring process must answer", "something else") from None
@@ -199,8 +197,6 @@ class Measuring:
             return _ended(self._reason, found.get(self._reason, ""))
         if os.name == "posix" and code < 0:
             name = signal.Signals(-code).name
-            if name == "SIGXCPU":
-                return _ended("timeout", "all the processor time that it may have")
             return _ended("memory" if name == "SIGKILL" else "crashed", name)
         return _ended("crashed", f"code {code:#x}")
 
@@ -224,9 +220,11 @@ def _ended(reason: Reason, found: str) -> EndedError:
     return EndedError(rules[reason], found or "its cancellation", reason=reason)
 
 
-def _error(failure: dict[str, str]) -> EdgekdError:
+def _error(failure: dict[str, str], folder: Path | None) -> EdgekdError:
     """What a process there failed with, as an error of this one."""
-    rule, found, fix = (without_paths(str(failure[name])) for name in ("rule", "found", "fix"))
+    rule, found, fix = (
+        without_paths(str(failure[name]), folder) for name in ("rule", "found", "fix")
+    )
     if failure["code"] == "memory":
         return EndedError(rule, found, fix, reason="memory")
     kinds = {"input": InputError, "gate": GateError}

@@ -32,17 +32,6 @@ def run(settings: AgentSettings) -> None:
         InputError: the address or the folder is taken, the folder cannot be written, or a package
             is missing.
     """
-    try:
-        import fastapi  # noqa: F401
-        import psutil  # noqa: F401
-        import safetensors  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            "the packages of an agent must be installed",
-            f"no {error.name}",
-            "Run `pip install 'edgekd-runtime[agent,onnx]'`, or `'edgekd[agent]'` on a host.",
-        ) from None
     set_up(log_prompts=False)
     folder = settings.folder
     try:
@@ -133,9 +122,6 @@ def _server(app: Any, certificate: Certificate | None) -> Any:
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             self.should_exit = self.force_exit = True
 
-    files = {}
-    if certificate is not None:
-        files = {"ssl_certfile": certificate.certificate, "ssl_keyfile": certificate.key}
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -145,7 +131,8 @@ def _server(app: Any, certificate: Certificate | None) -> Any:
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_LAST_ANSWERS_S,
         limit_concurrency=_CONNECTIONS,
-        **files,
+        ssl_certfile=certificate.certificate if certificate else None,
+        ssl_keyfile=certificate.key if certificate else None,
     )
     return Server(config)
 

@@ -14,19 +14,17 @@ from edgekd.errors import InputError
 from edgekd.measure.environment import cores
 from edgekd.serve.settings import is_loopback
 
-PORT = 8421
 CHUNK_BYTES = 4 << 20
-_GIB = 1 << 30
 
 
 def make_limits(
-    file_bytes: int = _GIB,
-    store_bytes: int = 10 * _GIB,
-    job_s: float = 3600.0,
-    lease_s: float = 120.0,
-    memory_bytes: int | None = None,
-    queue: int = 8,
-    threads: int | None = None,
+    file_bytes: int,
+    store_bytes: int,
+    job_s: float,
+    lease_s: float,
+    memory_bytes: int | None,
+    queue: int,
+    threads: int | None,
 ) -> Limits:
     """Limits of an agent; None: as the machine has it.
 
@@ -92,7 +90,7 @@ class AgentSettings:
     folder: Path
     limits: Limits
     host: str = "127.0.0.1"
-    port: int = PORT
+    port: int = 0
     token: str | None = None
     name: str | None = None
     device_class: str | None = None

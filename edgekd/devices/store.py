@@ -115,6 +115,9 @@ class Store:
             entry = self._entries.get(digest)
             if entry is not None and entry.complete:
                 return self._state(digest)
+            if entry is not None and entry.size != size and offset == 0:
+                self._remove(digest)  # one of the two sizes was wrong: from the beginning
+                entry = None
             self._check_chunk(entry, size, offset, chunk)
             if entry is None:
                 entry = self._begin(digest, size)

@@ -26,15 +26,15 @@ LENGTH = struct.Struct(">I")  # of an answer, before it
 _WRITES = 1 << 20  # bytes of a file that a measuring process may write: none needs to write any
 
 
-def main(parent: int, memory_bytes: int | None, cpu_s: int | None) -> None:
+def main(parent: int, memory_bytes: int | None) -> None:
     """Serve a parent process through stdin and stdout.
 
     Args:
-        memory_bytes: of data; None: no limit.
-        cpu_s: processor time; None: no limit.
+        memory_bytes: of data; None: no limits at all.
     """
     end_with(parent)
-    limit(memory_bytes, cpu_s)
+    if memory_bytes is not None:
+        limit(memory_bytes)
     # Ctrl-C is the parent's business: it ends its children itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -49,19 +49,18 @@ def main(parent: int, memory_bytes: int | None, cpu_s: int | None) -> None:
         answers.flush()
 
 
-def limit(memory_bytes: int | None, cpu_s: int | None) -> None:
-    """Bound this process, as far as its system can; the parent watches it besides."""
+def limit(memory_bytes: int) -> None:
+    """Bound this process, as far as its system can; the parent watches it besides, and its time.
+
+    Not by RLIMIT_CPU: with it, Linux counts a process's time by its ticks of 4 ms, and samples of
+    processor time would be of no use.
+    """
     try:
         import resource
     except ImportError:  # Windows
         return
-    bounds = {"RLIMIT_CORE": 0}
-    if memory_bytes is not None or cpu_s is not None:
-        bounds["RLIMIT_FSIZE"] = _WRITES
-    if memory_bytes is not None:
-        bounds["RLIMIT_DATA"] = memory_bytes  # Linux: all private memory that can be written
-    if cpu_s is not None:
-        bounds["RLIMIT_CPU"] = cpu_s
+    # RLIMIT_DATA on Linux: all private memory that can be written.
+    bounds = {"RLIMIT_CORE": 0, "RLIMIT_FSIZE": _WRITES, "RLIMIT_DATA": memory_bytes}
     for name, bound in bounds.items():
         number = getattr(resource, name)
         hard = resource.getrlimit(number)[1]
