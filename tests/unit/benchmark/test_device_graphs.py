@@ -116,7 +116,7 @@ def test_devices_of_a_class_must_be_alike():
     one, two = connected("a", FakeDevice()), connected("b", FakeDevice(), environment=other)
     with pytest.raises(InputError, match="others on `b` than on `a`"):
         device_conditions([one, two], "onnx", "fp32", 1)
-    with pytest.raises(InputError, match="`a` must run coreml.*runs onnx"):
+    with pytest.raises(InputError, match=r"`a` must run coreml.*runs onnx"):
         device_conditions([one], "coreml", "fp16", 1)
 
 
