@@ -9,14 +9,15 @@ from concurrent.futures import as_completed
 from typing import Any, TypeVar
 
 from edgekd.benchmark.cases import TORCH, Case
-from edgekd.benchmark.draw import preload
+from edgekd.benchmark.drawer import DrawingBatch
 from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.speed import SpeedOrder, SpeedResult, measure_speed
-from edgekd.benchmark.workers import draw_batch, load_batch
+from edgekd.benchmark.workers import weigh_batch
 from edgekd.errors import EdgekdError
 from edgekd.files import hash_value
 from edgekd.measure.environment import cpu, versions
-from edgekd.measure.memory import PeakMemory, measured
+from edgekd.measure.exported import weigh
+from edgekd.measure.memory import PeakMemory
 from edgekd.processes.child import Child
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
@@ -25,7 +26,13 @@ from edgekd.progress import Progress
 _AT_ONCE = 2
 
 Result = TypeVar("Result")
-weigh = functools.partial(measured, draw_batch, preload=preload, load=load_batch)
+
+
+def weighing(batch: DrawingBatch) -> Callable[[], PeakMemory]:
+    """What measures the peak memory of drawing a batch in a fresh process."""
+    if batch.case.runtime == TORCH:
+        return functools.partial(weigh_batch, batch)
+    return functools.partial(weigh, batch.order)
 
 
 def speed_of_all(matrix: Matrix, progress: Progress) -> SpeedResult | None:
@@ -138,14 +145,14 @@ def memory_of_all(matrix: Matrix, progress: Progress) -> dict[str, PeakMemory]:
         ):
             futures = {
                 pool.submit(
-                    weigh, matrix.batch(cases[0], range(1), threads).drawn_with(steps=1)
+                    weighing(matrix.batch(cases[0], range(1), threads).drawn_with(steps=1))
                 ): cases
                 for cases in missing
             }
             for future in as_completed(futures):
                 cases = futures[future]
                 with caught(matrix, cases):
-                    found = future.result().memory.to_dict()
+                    found = future.result().to_dict()
                     matrix.cache.keep("memory", keys[cases[0].name], found)
                 advance(1)
     kept = {case.name: matrix.cache.known("memory", keys[case.name]) for case in matrix.timed}

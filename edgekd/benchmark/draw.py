@@ -7,7 +7,7 @@ them. Diffusers folders are drawn by diffusers.
 from __future__ import annotations
 
 from edgekd.benchmark.cases import TORCH, Case
-from edgekd.benchmark.drawer import Drawer, DrawingBatch
+from edgekd.benchmark.drawer import Drawer
 
 
 def open_drawer(case: Case, threads: int) -> Drawer:
@@ -23,15 +23,3 @@ def open_drawer(case: Case, threads: int) -> Drawer:
     from edgekd.benchmark.exported_drawer import ExportedDrawer
 
     return ExportedDrawer(case, threads)
-
-
-def preload(batch: DrawingBatch) -> None:
-    """Import the libraries of a batch's case (see `edgekd.measure.memory.measured`)."""
-    if batch.case.runtime == TORCH:
-        from edgekd.benchmark.torch_drawer import import_libraries
-
-        import_libraries()
-        return
-    from edgekd.benchmark.exported_drawer import open_pipeline
-
-    open_pipeline(batch.case, threads=1)  # its models are loaded when first used

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgekd.benchmark.cases import Case
+from edgekd.measure.picture import PictureOrder
 from edgekd.metrics.metric import Images
 from edgekd.recipe import RowGeneration
 
@@ -45,6 +46,20 @@ class DrawingBatch:
     def seeds(self) -> list[int]:
         """Of each picture's noise."""
         return [noise_seed(self.seed, index) for index in self.indices]
+
+    @property
+    def order(self) -> PictureOrder:
+        """The same pictures, for those who know no cases."""
+        return PictureOrder(
+            path=self.case.path,
+            threads=self.threads,
+            sampler=self.generation.sampler,
+            steps=self.generation.steps,
+            guidance_scale=self.generation.guidance_scale,
+            captions=tuple(self.captions),
+            seeds=tuple(self.seeds),
+            side=self.resolution,
+        )
 
     def drawn_with(self, **changes: Any) -> DrawingBatch:
         """This batch with another generation."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.drawer import Call, DrawingBatch
+from edgekd.measure.exported import draw, step_calls
 from edgekd.metrics.metric import Images
 from edgekd.runtime import Pipeline
-from edgekd.runtime.backend import Array, Arrays, Backend
+from edgekd.runtime.backend import Array, Arrays
 from edgekd.runtime.conditions import open_encoders
 from edgekd.runtime.folder import read_folder
 
@@ -36,48 +36,10 @@ class ExportedDrawer:
         self.pipeline.load()
 
     def draw(self, batch: DrawingBatch) -> Images:
-        return _draw(self.pipeline, batch)
+        return draw(self.pipeline, batch.order)
 
     def step_calls(self, batch: DrawingBatch) -> dict[str, Call]:
-        recorder = Recorder(self.pipeline.backend)
-        encoders = tuple(replace(one, backend=recorder) for one in self.pipeline.encoders)
-        _draw(replace(self.pipeline, backend=recorder, encoders=encoders), batch)
-        return {name: recorder.repeat(name) for name in recorder.inputs}
-
-
-def _draw(pipeline: Pipeline, batch: DrawingBatch) -> Images:
-    return pipeline.generate(
-        batch.captions,
-        steps=batch.generation.steps,
-        guidance_scale=batch.generation.guidance_scale,
-        seed=batch.seeds,
-        height=batch.resolution,
-        width=batch.resolution,
-    )
-
-
-@dataclass(frozen=True)
-class Recorder:
-    """A backend that keeps the inputs of each part's calls: two of the U-Net in a step of guidance
-    that is not fused."""
-
-    backend: Backend
-    inputs: dict[str, list[Mapping[str, Array]]] = field(default_factory=dict)
-
-    def run(self, component: str, inputs: Mapping[str, Array]) -> Arrays:
-        self.inputs.setdefault(component, []).append(inputs)
-        return self.backend.run(component, inputs)
-
-    def load(self, component: str) -> None:
-        self.backend.load(component)
-
-    def repeat(self, component: str) -> Call:
-        recorded = self.inputs[component]
-
-        def repeated() -> list[Arrays]:
-            return [self.backend.run(component, inputs) for inputs in recorded]
-
-        return repeated
+        return step_calls(self.pipeline, batch.order)
 
 
 class EvaluatedParts:

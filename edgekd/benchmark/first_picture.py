@@ -1,60 +1,13 @@
-"""What a fresh process does from its start to its first picture, and when.
-
-A child imports this module by itself, and nothing of the benchmark with it: what an export's
-process loads is then what an app loads. Moments are of `time.monotonic_ns`, one clock for all
-processes of a machine.
-"""
+"""The first picture of a fresh process by diffusers: see `edgekd.measure.picture`."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
+
+from edgekd.measure.picture import Moments, PictureOrder
 
 
-@dataclass(frozen=True)
-class FirstPicture:
-    """A picture to draw, of a folder of its own."""
-
-    path: Path
-    threads: int
-    sampler: str
-    steps: int
-    guidance_scale: float
-    caption: str
-    seed: int
-    side: int
-
-
-@dataclass(frozen=True)
-class Moments:
-    """When the libraries were imported, all models loaded, and the picture drawn; nanoseconds."""
-
-    imported: int
-    loaded: int
-    drawn: int
-
-
-def draw_exported(order: FirstPicture) -> Moments:
-    """By `edgekd.runtime`. The tokenizer is read before `imported`, as the runtime's import is."""
-    from edgekd.runtime import Pipeline
-
-    pipeline = Pipeline.open(order.path, order.threads, order.sampler)
-    imported = time.monotonic_ns()
-    pipeline.load()
-    loaded = time.monotonic_ns()
-    pipeline.generate(
-        [order.caption],
-        steps=order.steps,
-        guidance_scale=order.guidance_scale,
-        seed=[order.seed],
-        height=order.side,
-        width=order.side,
-    )
-    return Moments(imported, loaded, time.monotonic_ns())
-
-
-def draw_torch(order: FirstPicture) -> Moments:
+def draw_torch(order: PictureOrder) -> Moments:
     """By diffusers."""
     import torch
 
@@ -69,11 +22,11 @@ def draw_torch(order: FirstPicture) -> Moments:
     loaded = time.monotonic_ns()
     with torch.inference_mode():
         pipeline(
-            prompt=[order.caption],
+            prompt=list(order.captions),
             height=order.side,
             width=order.side,
             num_inference_steps=order.steps,
             guidance_scale=order.guidance_scale,
-            generator=[torch.Generator().manual_seed(order.seed)],
+            generator=[torch.Generator().manual_seed(seed) for seed in order.seeds],
         )
     return Moments(imported, loaded, time.monotonic_ns())

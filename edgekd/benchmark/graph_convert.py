@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from edgekd.benchmark.graph_timing import INPUTS_FILE
 from edgekd.export.capture import Capture, capture
 from edgekd.export.protocol import Conversion
 from edgekd.export.record import Recording
 from edgekd.export.registry import get_exporter
 from edgekd.files import write_tensors
+from edgekd.measure.graph_timing import INPUTS_FILE
 from edgekd.search.graphs import Graph
 from edgekd.search.modules import BuiltGraph, build
 

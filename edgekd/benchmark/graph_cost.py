@@ -1,7 +1,7 @@
 """Time, size and memory of single graphs in a runtime on this machine.
 
 One process converts, with torch (`edgekd.benchmark.graph_convert`); others, without torch, open the
-converted graph and time it (`edgekd.benchmark.graph_timing`).
+converted graph and time it (`edgekd.measure.graph_timing`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from edgekd.benchmark.graph_timing import Rounds, TimedGraph, TimingOrder, time_graph, typical
 from edgekd.errors import InputError
+from edgekd.measure.graph_timing import Rounds, TimedGraph, TimingOrder, time_graph, typical
 from edgekd.processes.child import Child
 from edgekd.processes.scratch import scratch_folder
 from edgekd.runtime.registry import runtimes
@@ -45,6 +46,42 @@ def summary(timed: TimedGraph, file_bytes: int, reference_ms: float) -> Measurem
     )
 
 
+class Converter:
+    """Converts graphs in a process that lives from graph to graph.
+
+    Attributes:
+        folder: for what is converted.
+    """
+
+    def __init__(
+        self, conditions: Conditions, folder: Path, children: contextlib.ExitStack
+    ) -> None:
+        self.folder = folder
+        self._conditions = conditions
+        self._children = children
+        self._child: Child | None = None
+        self._reference: Path | None = None
+
+    def convert(self, graph: Graph, folder: Path) -> int:
+        """Convert a graph into a folder; returns the bytes of its files."""
+        if self._child is None:
+            child = Child("convert graphs", self._conditions.threads)
+            self._child = self._children.enter_context(child)
+        from edgekd.benchmark.graph_convert import ConversionOrder, convert_graph
+
+        folder.mkdir(parents=True, exist_ok=True)
+        order = ConversionOrder(graph, self._conditions.runtime, self._conditions.precision, folder)
+        return self._child.call(convert_graph, order)
+
+    def reference_folder(self) -> Path:
+        """The converted reference graph."""
+        if self._reference is None:
+            folder = self.folder / "reference"
+            self.convert(reference_graph(), folder)
+            self._reference = folder
+        return self._reference
+
+
 class GraphTimer:
     """A `Measure` for one runtime, precision and number of threads on this machine.
 
@@ -64,21 +101,19 @@ class GraphTimer:
     ) -> None:
         self._rounds = rounds
         self._conditions = conditions
-        self._folder = folder
         self._children = children
-        self._converter: Child | None = None
+        self._converter = Converter(conditions, folder, children)
         self._timer: Child | None = None
-        self._converted_reference: Path | None = None
         self.reference: Measurement | None = None
 
     def __call__(self, graphs: Sequence[Graph]) -> list[Measurement]:
         return [self._measure(graph) for graph in graphs]
 
     def _measure(self, graph: Graph) -> Measurement:
-        folder = self._folder / graph.key()[:16]
-        size = self._convert(graph, folder)
+        folder = self._converter.folder / graph.key()[:16]
+        size = self._converter.convert(graph, folder)
         try:
-            reference = self._reference_folder()
+            reference = self._converter.reference_folder()
             order = TimingOrder(
                 graph.component, folder, reference, self._conditions.runtime,
                 self._conditions.precision, self._conditions.threads, self._rounds,
@@ -90,23 +125,6 @@ class GraphTimer:
             return summary(timed, size, self.reference.latency_ms)
         # The reference itself, the first time: its unit is what it takes now.
         return summary(timed, size, float(np.median(timed.reference_ms)))
-
-    def _reference_folder(self) -> Path:
-        if self._converted_reference is None:
-            folder = self._folder / "reference"
-            self._convert(reference_graph(), folder)
-            self._converted_reference = folder
-        return self._converted_reference
-
-    def _convert(self, graph: Graph, folder: Path) -> int:
-        if self._converter is None:
-            child = Child("convert graphs", self._conditions.threads)
-            self._converter = self._children.enter_context(child)
-        from edgekd.benchmark.graph_convert import ConversionOrder, convert_graph
-
-        folder.mkdir(parents=True, exist_ok=True)
-        order = ConversionOrder(graph, self._conditions.runtime, self._conditions.precision, folder)
-        return self._converter.call(convert_graph, order)
 
     def _time_whole(self, order: TimingOrder) -> TimedGraph:
         with Child("time a graph", self._conditions.threads) as child:
@@ -139,14 +157,24 @@ def open_measure(
     store = MeasurementStore(folder, conditions_here(runtime, precision, threads))
     with scratch_folder() as scratch, contextlib.ExitStack() as children:
         timer = GraphTimer(store.conditions, scratch, children, rounds or Rounds())
-        yield _Referenced(timer, StoredMeasure(timer, store))
+        yield Referenced(timer, StoredMeasure(timer, store))
+
+
+class ReferencedTimer(Measure, Protocol):
+    """Times graphs in units of a reference.
+
+    Attributes:
+        reference: its measurement; None until it is known.
+    """
+
+    reference: Measurement | None
 
 
 @dataclass(frozen=True)
-class _Referenced:
+class Referenced:
     """Measures the reference before anything else, when something is to be measured at all."""
 
-    timer: GraphTimer
+    timer: ReferencedTimer
     measure: StoredMeasure
 
     def __call__(self, graphs: Sequence[Graph]) -> list[Measurement]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgekd.benchmark.cases import TORCH
+from edgekd.devices.listing import LOCAL
 from edgekd.metrics.metric import Descriptor
 from edgekd.report.ratios import metric_ratio
 from edgekd.report.schema import (
+    HERE,
     Headline,
     HeadlineRows,
     Row,
@@ -16,6 +18,27 @@ from edgekd.report.schema import (
 )
 
 LATENCY = "latency_ms"
+
+
+def headline_rows(
+    rows: list[Row], devices: Sequence[str], deploy: tuple[str, str] | None
+) -> list[Row]:
+    """The rows of the first device that timed a student and a teacher; else this machine's.
+
+    Args:
+        devices: in the order that was asked for.
+    """
+    for name in devices:
+        found = _rows_on(HERE if name == LOCAL else name, rows)
+        student = choose_student(found, deploy)
+        teachers = [row for row in found if row.role == "teacher" and row.drawn]
+        if student is not None and teachers and student.value(LATENCY) is not None:
+            return found
+    return _rows_on(HERE, rows)
+
+
+def _rows_on(device: str, rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row.device == device]
 
 
 def choose_student(rows: list[Row], deploy: tuple[str, str] | None) -> Row | None:

@@ -14,6 +14,8 @@ from edgekd.benchmark.drawer import DrawingBatch
 from edgekd.benchmark.failures import Failures
 from edgekd.benchmark.prompts import Prompts
 from edgekd.benchmark.suite import Suite
+from edgekd.devices.connect import Connected
+from edgekd.devices.listing import LOCAL
 from edgekd.files import hash_value
 from edgekd.measure.environment import versions
 from edgekd.metrics.metric import Metric
@@ -28,6 +30,7 @@ class Matrix:
         keys: case name -> hash of what decides its pictures.
         cache: everything already measured.
         failures: of single rows; `runnable` leaves them out.
+        devices: the others that rows are measured on.
     """
 
     suite: Suite
@@ -38,6 +41,7 @@ class Matrix:
     prompts: Prompts
     cache: Cache
     failures: Failures
+    devices: tuple[Connected, ...] = ()
 
     @property
     def runnable(self) -> tuple[Case, ...]:
@@ -50,7 +54,10 @@ class Matrix:
 
     @property
     def timed(self) -> tuple[Case, ...]:
-        """Rows whose times and memory are those of their runtime."""
+        """Rows whose times and memory are those of their runtime, where this machine is to be
+        measured."""
+        if LOCAL not in self.suite.devices:
+            return ()
         return tuple(case for case in self.runnable if not case.evaluated)
 
     @functools.cached_property

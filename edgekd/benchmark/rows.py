@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from edgekd.benchmark.agreement import Figures, agreement, pixel_agreement
 from edgekd.benchmark.cases import TORCH, Case
@@ -16,9 +17,10 @@ from edgekd.benchmark.facts import (
     stored_dtype,
 )
 from edgekd.benchmark.matrix import Matrix
-from edgekd.benchmark.speed import IMAGE, SpeedResult
+from edgekd.benchmark.speed import SpeedResult
 from edgekd.errors import GateError
 from edgekd.measure.memory import PeakMemory
+from edgekd.measure.speed import IMAGE
 from edgekd.metrics.metric import Figure, Measurements, Metric, Pictures, Reference
 from edgekd.report.costs_schema import (
     ColdStart,
@@ -29,6 +31,9 @@ from edgekd.report.costs_schema import (
 from edgekd.report.features_schema import Embeddings
 from edgekd.report.schema import Agreement, Row
 
+if TYPE_CHECKING:
+    from edgekd.benchmark.device_cost import DeviceCost
+
 
 @dataclass
 class MatrixFigures:
@@ -38,6 +43,7 @@ class MatrixFigures:
         pictures, memory, start: by row.
         threads: of the times.
         real: the prompts' own images.
+        devices: what others measured.
     """
 
     real: Pictures
@@ -49,6 +55,7 @@ class MatrixFigures:
     start: dict[str, ColdStart] = field(default_factory=dict)
     scaling: list[Scaling] = field(default_factory=list)
     embeddings: list[Embeddings] = field(default_factory=list)
+    devices: list[DeviceCost] = field(default_factory=list)
 
     def of(self, case: Case, parameters: int | None, size_bytes: int | None) -> Measurements:
         """What is known of one row."""

@@ -17,10 +17,12 @@ from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import Case, check_cases
 from edgekd.benchmark.cost import memory_of_all, speed_of_all
 from edgekd.benchmark.curves import load_curve
+from edgekd.benchmark.device_cost import cost_on_devices
+from edgekd.benchmark.device_rows import device_rows
 from edgekd.benchmark.drawing import draw_missing, drawn_pictures, real_pictures
 from edgekd.benchmark.extract import Extractors, Networks, StarterExtractors, open_networks
 from edgekd.benchmark.failures import Failures
-from edgekd.benchmark.headline import headline
+from edgekd.benchmark.headline import headline, headline_rows
 from edgekd.benchmark.inner.stage import inner_features
 from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.nearness import picture_nearness
@@ -31,6 +33,7 @@ from edgekd.benchmark.scaling import scaling_of_all
 from edgekd.benchmark.speed import SpeedResult
 from edgekd.benchmark.start import cold_starts_of_all
 from edgekd.benchmark.suite import Suite
+from edgekd.devices.connect import Connected
 from edgekd.file_record import ARTIFACT_FILE, finish
 from edgekd.files import hash_value, write_text
 from edgekd.folders import finished
@@ -66,6 +69,7 @@ class MatrixRequest:
         curves: name -> `metrics.jsonl` of a training run, plotted in the report.
         deploy: runtime and precision of the headline's student row.
         search: that found the student, for its place in the report.
+        devices: all of the suite's but this machine.
     """
 
     suite: Suite
@@ -75,6 +79,7 @@ class MatrixRequest:
     curves: dict[str, Path] = field(default_factory=dict)
     deploy: tuple[str, str] | None = None
     search: SearchResult | None = None
+    devices: tuple[Connected, ...] = ()
 
 
 def benchmark(
@@ -98,7 +103,9 @@ def benchmark(
     networks = open_networks(asked, weights, extractors or StarterExtractors())
     metrics = networks.measurable(asked)
     descriptors = [metric.descriptor.model_dump() for metric in metrics]
-    report = BenchmarkReport(out, hash_value([request.key, descriptors, networks.names]))
+    devices = [[one.name, one.device_class, one.description] for one in request.devices]
+    key = hash_value([request.key, descriptors, networks.names, devices])
+    report = BenchmarkReport(out, key)
     if finished(out, report.key, progress.info) is not None:
         return report
     check_cases(list(request.cases))
@@ -110,6 +117,7 @@ def benchmark(
 
     def write(stopped: str | None) -> None:
         rows = make_rows(matrix, measured, stopped)
+        rows += device_rows(matrix, measured, rows)
         content = make_report(matrix, measured, rows, training, request.deploy)
         content = content.model_copy(update={"search": request.search, "partial": stopped})
         write_text(report.json_path, content.model_dump_json(indent=2) + "\n")
@@ -146,6 +154,7 @@ def make_matrix(
         prompts=select_prompts(request.data, suite.quality.samples, suite.quality.seed),
         cache=Cache(out / "cache"),
         failures=failures,
+        devices=request.devices,
     )
 
 
@@ -170,6 +179,7 @@ def measure(
     measured.speed = speed_of_all(matrix, progress)
     measured.memory = memory_of_all(matrix, progress)
     measured.start = cold_starts_of_all(matrix, progress)
+    measured.devices = cost_on_devices(matrix, progress)
     measured.scaling = scaling_of_all(matrix, progress)
     measured.embeddings = inner_features(matrix, measured.real.images, progress)
 
@@ -184,7 +194,7 @@ def make_report(
     """Everything that `report.json` holds."""
     prompts, reference = matrix.prompts, measured.reference
     descriptors = [one.descriptor.with_reference(reference, len(prompts)) for one in matrix.metrics]
-    summary = headline(rows, descriptors, deploy)
+    summary = headline(headline_rows(rows, matrix.suite.devices, deploy), descriptors, deploy)
     drawn = {name: pictures.features for name, pictures in measured.pictures.items()}
     sets, teacher = {"real": measured.real.features} | drawn, matrix.torch_case("teacher")
     students = [row.name for row in rows if row.role == "student"]
@@ -220,6 +230,7 @@ def make_report(
         metrics=summary,
         real=figures_of(REAL_ROW, matrix.metrics, real),
         rows=rows,
+        devices=[one.record for one in measured.devices if one.record is not None],
         embeddings=measured.embeddings,
         scaling=measured.scaling,
         prompts=list(prompts.different),

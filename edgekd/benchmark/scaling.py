@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.benchmark.cases import TORCH, Case
-from edgekd.benchmark.cost import by_process, together_or_apart, weigh
+from edgekd.benchmark.cost import by_process, together_or_apart, weighing
 from edgekd.benchmark.draw import open_drawer
 from edgekd.benchmark.drawer import Drawer, DrawingBatch
 from edgekd.benchmark.matrix import Matrix
@@ -215,10 +215,10 @@ def _peaks(matrix: Matrix, placed: Sequence[Placed], progress: Progress) -> dict
             progress.track("memory of points in fresh processes", len(missing)) as advance,
             Pool("measure peak memory", _AT_ONCE, _threads(matrix), fresh=True) as pool,
         ):
-            futures = {pool.submit(weigh, batch): batch for batch in missing.values()}
+            futures = {pool.submit(weighing(batch)): batch for batch in missing.values()}
             for future in as_completed(futures):
                 with _told(progress, futures[future].case.name):
-                    peak = future.result().memory.peak_bytes
+                    peak = future.result().peak_bytes
                     matrix.cache.keep("memory-at", key(futures[future]), peak)
                 advance(1)
     kept = {point: matrix.cache.known("memory-at", key(batch)) for point, batch in wanted.items()}

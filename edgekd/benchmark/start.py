@@ -6,7 +6,6 @@ system's page cache, not from the disk.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Sequence
 
@@ -14,17 +13,14 @@ import numpy as np
 
 from edgekd.benchmark.cases import TORCH, Case
 from edgekd.benchmark.cost import caught, unmeasured
-from edgekd.benchmark.first_picture import FirstPicture, draw_exported, draw_torch
+from edgekd.benchmark.first_picture import draw_torch
 from edgekd.benchmark.matrix import Matrix
-from edgekd.measure.clock import NS_PER_MS
 from edgekd.measure.environment import cpu
+from edgekd.measure.first_picture import draw_first
+from edgekd.measure.picture import PictureOrder, Spans
 from edgekd.processes.child import Child
 from edgekd.progress import Progress
 from edgekd.report.costs_schema import ColdStart
-
-# Milliseconds until the libraries are there, from then until the models are loaded, and from then
-# until the picture is drawn.
-Spans = tuple[float, float, float]
 
 
 def cold_starts_of_all(matrix: Matrix, progress: Progress) -> dict[str, ColdStart]:
@@ -57,38 +53,24 @@ def cold_starts_of_all(matrix: Matrix, progress: Progress) -> dict[str, ColdStar
     }
 
 
-def picture_order(matrix: Matrix, case: Case) -> FirstPicture:
+def picture_order(matrix: Matrix, case: Case) -> PictureOrder:
     """The picture of the first prompt, as the row draws it."""
     speed = matrix.suite.speed
     assert speed is not None
-    batch = matrix.batch(case, range(1), speed.threads)
-    return FirstPicture(
-        path=case.path,
-        threads=batch.threads,
-        sampler=batch.generation.sampler,
-        steps=batch.generation.steps,
-        guidance_scale=batch.generation.guidance_scale,
-        caption=batch.captions[0],
-        seed=batch.seeds[0],
-        side=batch.resolution,
-    )
+    return matrix.batch(case, range(1), speed.threads).order
 
 
-def cold_start(case: Case, order: FirstPicture) -> Spans:
+def cold_start(case: Case, order: PictureOrder) -> Spans:
     """Start a process and let it draw.
 
     Raises:
         EdgekdError: it cannot, or it ended.
     """
-    draw = draw_torch if case.runtime == TORCH else draw_exported
+    draw = draw_torch if case.runtime == TORCH else draw_first
     started = time.monotonic_ns()
     with Child(f"draw the first picture of {case.name}", order.threads) as child:
         found = child.call(draw, order)
-    moments = [started, found.imported, found.loaded, found.drawn]
-    first, second, third = (
-        (after - before) / NS_PER_MS for before, after in itertools.pairwise(moments)
-    )
-    return first, second, third
+    return found.spans(started)
 
 
 def summary(samples: Sequence[Spans]) -> ColdStart:

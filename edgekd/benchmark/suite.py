@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from edgekd.benchmark.search_suites import BaselinesSuite, TransferSuite
+from edgekd.devices.listing import LOCAL, DeviceName
 from edgekd.errors import InputError
 from edgekd.recipe import Recipe
 from edgekd.recipe_distill import LossSection, is_loss_term
@@ -168,8 +169,11 @@ class Suite(Section):
     generations: dict[ModelName, GenerationSection] = Field(
         {}, description="name -> how every model draws once more, beside its own way"
     )
-    devices: list[Literal["local"]] = Field(
-        ["local"], min_length=1, max_length=1, description="where rows run: on this machine"
+    devices: list[DeviceName] = Field(
+        [LOCAL],
+        min_length=1,
+        description="where rows are timed and weighed: `local`, this machine, and names of "
+        "`devices.yaml`",
     )
     skip: list[str] = Field([], description="metrics that are left out")
     pictures: int = Field(8, ge=1, le=64, description="prompts shown side by side in the report")
@@ -182,6 +186,8 @@ class Suite(Section):
                 f"`pictures <= quality.samples` must hold, but got "
                 f"{self.pictures} and {self.quality.samples}"
             )
+        if len(set(self.devices)) < len(self.devices):
+            raise ValueError(f"`devices` must differ, but got {', '.join(self.devices)}")
         names = ["teacher", *(variant.name for variant in self.variants), *self.models]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -14,6 +14,7 @@ from typing import Any
 from edgekd.benchmark.draw import open_drawer
 from edgekd.benchmark.drawer import Drawer, DrawingBatch
 from edgekd.files import read_tensors, write_tensors
+from edgekd.measure.memory import PeakMemory, measured
 from edgekd.processes.pool import Pool
 from edgekd.progress import Progress
 from edgekd.recipe import RowGeneration
@@ -40,6 +41,17 @@ def draw_batch(batch: DrawingBatch) -> None:
     images = _drawer(batch).draw(batch)
     if batch.out is not None:
         write_tensors(batch.out, {"images": images})
+
+
+def weigh_batch(batch: DrawingBatch) -> PeakMemory:
+    """Peak memory of loading and drawing a batch in torch; to be called in a fresh process."""
+    return measured(draw_batch, batch, _import_libraries, load_batch).memory
+
+
+def _import_libraries(batch: DrawingBatch) -> None:
+    from edgekd.benchmark.torch_drawer import import_libraries
+
+    import_libraries()
 
 
 def draw_all(pool: Pool, batches: Sequence[DrawingBatch], label: str, progress: Progress) -> None:

@@ -13,8 +13,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from edgekd import __version__
+from edgekd.cli.agent import agent
 from edgekd.cli.benchmark import benchmark
 from edgekd.cli.bundle import bundle
+from edgekd.cli.devices import devices
 from edgekd.cli.distill import distill
 from edgekd.cli.doctor import doctor
 from edgekd.cli.export import export
@@ -54,6 +56,7 @@ for _verb in (
     generate,
     bundle,
     serve,
+    agent,
     inspect,
     targets,
     doctor,
@@ -61,6 +64,7 @@ for _verb in (
     app.command()(_verb)
 app.command("import")(import_file)
 app.add_typer(teach, name="teach")
+app.add_typer(devices, name="devices")
 
 
 def _version(value: bool) -> None:

@@ -11,11 +11,14 @@ import typer
 from edgekd.cli.options import (
     ConfigOption,
     DataOption,
+    DevicesFileOption,
+    DevicesOption,
     JsonOption,
     OutOption,
     SamplerOption,
     SetOption,
     TeacherOption,
+    device_choice,
     print_json,
     read_recipe,
     run_folder,
@@ -48,10 +51,8 @@ def benchmark(
             "place of the suite's.",
         ),
     ] = None,
-    devices: Annotated[
-        list[str] | None,
-        typer.Option("--devices", help="Where rows run: `local`, this machine."),
-    ] = None,
+    devices: DevicesOption = None,
+    devices_file: DevicesFileOption = None,
     skip: Annotated[
         list[str] | None,
         typer.Option("--skip", metavar="METRIC", help="Leave a metric out; repeatable."),
@@ -86,7 +87,7 @@ def benchmark(
     options = SuiteOptions(
         models=models or (),
         targets=targets or (),
-        devices=devices or (),
+        devices=device_choice(devices, None).names,
         skip=skip or (),
         inception=inception,
         dinov2=dinov2,
@@ -117,7 +118,7 @@ def benchmark(
         return
     from edgekd.jobs.benchmark import SuiteRequest
 
-    _benchmark_models(SuiteRequest(recipe, suite, options, run), as_json)
+    _benchmark_models(SuiteRequest(recipe, suite, options, run, devices_file), as_json)
 
 
 def _benchmark_models(request: Any, as_json: bool) -> None:

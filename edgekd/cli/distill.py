@@ -9,12 +9,15 @@ import typer
 from edgekd.cli.options import (
     ConfigOption,
     DataOption,
+    DevicesFileOption,
+    DevicesOption,
     JsonOption,
     OutOption,
     SetOption,
     StudentOption,
     TargetOption,
     TeacherOption,
+    device_choice,
     print_json,
     read_recipe,
     run_folder,
@@ -30,6 +33,8 @@ def distill(
     data: DataOption = None,
     student: StudentOption = None,
     out: OutOption = None,
+    devices: DevicesOption = None,
+    devices_file: DevicesFileOption = None,
     assignments: SetOption = None,
     bundles: Annotated[
         list[str] | None,
@@ -79,7 +84,8 @@ def distill(
 
     run = run_folder(out, f"{recipe.name}-{chosen.name}", config)
     plan = make_plan(recipe, chosen, run)
-    result = distill_run(plan, console(), tuple(bundles or ()))
+    asked = device_choice(devices, devices_file)
+    result = distill_run(plan, console(), asked, tuple(bundles or ()))
     if as_json:
         print_json(result)
     else:

@@ -42,6 +42,21 @@ SamplerOption = Annotated[
         "class. Default: the folder's own.",
     ),
 ]
+DevicesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--devices",
+        metavar="NAME[,NAME]",
+        help="Where models are timed: `local`, this machine, and names of devices.yaml.",
+    ),
+]
+DevicesFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--devices-file",
+        help="Default: devices.yaml of the working folder, else of ~/.config/edgekd.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -71,6 +86,18 @@ def read_recipe(
     if data:
         extra.append(f"data.sources={json.dumps(data)}")
     return load_recipe(find_yaml("configs", config), extra)
+
+
+def device_choice(names: list[str] | None, file: Path | None) -> Any:
+    """What `--devices` and `--devices-file` ask for.
+
+    Raises:
+        InputError: an empty name or one twice; a file without names.
+    """
+    from edgekd.devices.connect import DeviceChoice
+    from edgekd.devices.listing import parse_names
+
+    return DeviceChoice(tuple(parse_names(names)), file)
 
 
 def parse_seconds(text: str) -> float:

@@ -10,11 +10,14 @@ import typer
 from edgekd.cli.options import (
     ConfigOption,
     DataOption,
+    DevicesFileOption,
+    DevicesOption,
     JsonOption,
     OutOption,
     SetOption,
     TargetOption,
     TeacherOption,
+    device_choice,
     parse_seconds,
     print_json,
     read_recipe,
@@ -44,10 +47,15 @@ def search(
             help="Measure and fit latencies, and stop: needs no data and no trained teacher.",
         ),
     ] = False,
+    devices: DevicesOption = None,
+    devices_file: DevicesFileOption = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the student for a device: latency measured in its runtime, quality by removal."""
+    """Find the student for a device: latency measured in its runtime, quality by removal.
+
+    Devices of one class share the work; devices of several get a front for each class.
+    """
     from edgekd.progress import console
     from edgekd.target import load_target
 
@@ -65,7 +73,7 @@ def search(
 
     run = run_folder(out, f"{recipe.name}-{chosen.name}", config)
     work = measure_run if measure_only else search_run
-    result = work(recipe, chosen, run, console())
+    result = work(recipe, chosen, run, console(), device_choice(devices, devices_file))
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd.artifacts import PreparedData
+from edgekd.devices.connect import DeviceChoice, check_threads
 from edgekd.errors import InputError
 from edgekd.file_record import finish
 from edgekd.files import code_key, hash_value
@@ -73,12 +74,14 @@ class SuiteRequest:
     Attributes:
         suite: its file, or the name of a shipped one.
         run: folder of students, exports and the report.
+        devices_file: None: where it is looked for.
     """
 
     recipe: Recipe
     suite: str
     options: SuiteOptions
     run: Path
+    devices_file: Path | None = None
 
 
 def _asked_plan(request: SuiteRequest) -> tuple[Plan, list[tuple[Target, list[str]]]]:
@@ -128,7 +131,10 @@ def benchmark_run(request: SuiteRequest, progress: Progress) -> dict[str, Any]:
     plan, targets = _asked_plan(request)
     variants = variant_plans(plan)
     folders = given_models(plan.suite.models)
-    with open_run(request.run):
+    chosen = DeviceChoice(tuple(plan.suite.devices), request.devices_file)
+    with chosen.open(progress) as devices, open_run(request.run):
+        if plan.suite.speed is not None:
+            check_threads(devices, plan.suite.speed.threads, "speed.threads")
         plan = with_sized_teacher(plan)
         data = prepare_images(plan.recipe, plan.run, progress)
         check_count(data.validation)
@@ -144,7 +150,7 @@ def benchmark_run(request: SuiteRequest, progress: Progress) -> dict[str, Any]:
         rows = matrix.cases(models)
         made = [[case.name, case.failed or case.key()] for case in rows]
         key = hash_value([code_key(), plan.suite.model_dump(mode="json"), data.key, made])
-        asked = MatrixRequest(plan.suite, rows, data, key, curves, matrix.deployed)
+        asked = MatrixRequest(plan.suite, rows, data, key, curves, matrix.deployed, devices=devices)
         report = benchmark(asked, plan.run / "report", progress)
     content = read_report(report.json_path)
     return {

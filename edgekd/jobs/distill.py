@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgekd.artifacts import ExportedPipeline, PreparedData, StudentCheckpoint
+from edgekd.devices.connect import DeviceChoice, check_threads
 from edgekd.files import code_key, hash_value
 from edgekd.jobs.cards import measure_cards
 from edgekd.jobs.gates import check_gates, check_rows, failed_rows
@@ -107,10 +109,27 @@ def on_card(found: SearchResult) -> str:
     return f"Found by a search, {found.searched_on.sentence}: {found.chosen.reason}."
 
 
-def distill_run(plan: Plan, progress: Progress, bundles: tuple[str, ...] = ()) -> dict[str, Any]:
+def with_devices(plan: Plan, names: Sequence[str]) -> Plan:
+    """The plan whose benchmark times rows on these devices.
+
+    Raises:
+        InputError: a name that none can have.
+    """
+    from edgekd.benchmark.options import SuiteOptions, with_options
+
+    return replace(plan, suite=with_options(plan.suite, SuiteOptions(devices=names)))
+
+
+def distill_run(
+    plan: Plan,
+    progress: Progress,
+    devices: DeviceChoice | None = None,
+    bundles: tuple[str, ...] = (),
+) -> dict[str, Any]:
     """Run every stage of the main job.
 
     Args:
+        devices: rows are timed on all of them; a search, on those that are not this machine.
         bundles: kinds of app that the student is put into, see `edgekd.jobs.bundle.check_kinds`;
             none: the report is the last stage.
 
@@ -123,6 +142,15 @@ def distill_run(plan: Plan, progress: Progress, bundles: tuple[str, ...] = ()) -
             needs and is missing.
         GateError: parity, a loss that is not finite, the quality floor or a budget.
     """
+    if devices is not None and devices.names:
+        plan = with_devices(plan, devices.names)
+    chosen = DeviceChoice(tuple(plan.suite.devices), devices.file if devices else None)
+    with chosen.open(progress) as connected:
+        return _distil(replace(plan, devices=connected), progress, bundles)
+
+
+def _distil(plan: Plan, progress: Progress, bundles: tuple[str, ...]) -> dict[str, Any]:
+    """See `distill_run`; the devices have answered."""
     from edgekd.benchmark.prompts import check_count
     from edgekd.benchmark.run import MatrixRequest, benchmark
     from edgekd.diffusion.health import check_parts
@@ -135,6 +163,8 @@ def distill_run(plan: Plan, progress: Progress, bundles: tuple[str, ...] = ()) -
     recipe, run, found = plan.recipe, plan.run, None
     last = ["bundle"] if bundles else []
     stages = ["prepare", *searched(recipe), "distill", "export", "benchmark", *last]
+    if plan.suite.speed is not None:
+        check_threads(plan.devices, plan.suite.speed.threads, "speed.threads")
     clock = StageClock(stages, progress)
     if recipe.student.searched:
         plan_search(plan)
@@ -168,6 +198,7 @@ def distill_run(plan: Plan, progress: Progress, bundles: tuple[str, ...] = ()) -
                 curves=dict(student.curves),
                 deploy=(plan.target.runtime, plan.target.deploy),
                 search=found,
+                devices=plan.devices,
             )
             report = benchmark(request, run / "report", progress)
         content = read_report(report.json_path)

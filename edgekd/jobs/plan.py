@@ -19,6 +19,7 @@ from edgekd.target import Target
 
 if TYPE_CHECKING:
     from edgekd.benchmark.suite import Suite
+    from edgekd.devices.connect import Connected
     from edgekd.diffusion.validate import TeacherInfo
     from edgekd.jobs.gates import Gate
     from edgekd.search.candidate import Candidate
@@ -33,6 +34,7 @@ class Plan:
         arch: of the student, with every field explicit; the whole teacher's until a search ends.
         phases: those of the recipe that have anything to teach this student.
         found: how a search found the student, for its card; empty: it was named.
+        devices: that have answered, where others than this machine measure.
     """
 
     recipe: Recipe
@@ -44,6 +46,7 @@ class Plan:
     phases: tuple[PhaseName, ...]
     gates: tuple[Gate, ...] = ()
     found: str = ""
+    devices: tuple[Connected, ...] = ()
 
     @property
     def precisions(self) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekd.artifacts import TeacherCache
+from edgekd.devices.connect import DeviceChoice
 from edgekd.file_record import finish
 from edgekd.folders import finished
 from edgekd.jobs.plan import describe, make_plan, with_sized_teacher
@@ -46,8 +47,21 @@ class MeasuredTarget(Section):
     measurements: Path
 
 
-def search_run(recipe: Recipe, target: Target, run: Path, progress: Progress) -> SearchResult:
-    """`edgekd search`: prepare data, and find the student for a target.
+class Fronts(Section):
+    """What `edgekd search` prints for devices of several classes: a front for each."""
+
+    fronts: dict[str, SearchResult]
+    folders: dict[str, Path]
+
+
+def search_run(
+    recipe: Recipe,
+    target: Target,
+    run: Path,
+    progress: Progress,
+    devices: DeviceChoice | None = None,
+) -> SearchResult | Fronts:
+    """`edgekd search`: prepare data, and find the student for a target, on each class of devices.
 
     Raises:
         InputError: whatever does not fit, before anything is computed.
@@ -55,14 +69,27 @@ def search_run(recipe: Recipe, target: Target, run: Path, progress: Progress) ->
     """
     from edgekd.diffusion.health import check_parts
 
-    plan = make_plan(recipe, target, run)
-    plan_search(plan)
-    check_parts(plan.teacher)
-    with open_run(run):
-        plan = with_sized_teacher(plan)
-        describe(plan)
-        _, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress)
-        return find_student(plan_search(plan), cache, progress)
+    plan, chosen = make_plan(recipe, target, run), devices or DeviceChoice()
+    with chosen.open(progress) as found:
+        classes = chosen.classes(found)
+        for own in classes.values():
+            plan_search(replace(plan, devices=own))
+        check_parts(plan.teacher)
+        with open_run(run):
+            plan = with_sized_teacher(plan)
+            describe(plan)
+            _, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress)
+            results, folders = {}, {}
+            for number, (name, own) in enumerate(classes.items()):
+                search = plan_search(replace(plan, devices=own))
+                if len(classes) > 1:
+                    progress.info(f"[{name}]")
+                    search = replace(search, folder=search.folder / f"class-{number}")
+                results[name] = find_student(search, cache, progress)
+                folders[name] = search.folder
+    if len(classes) > 1:
+        return Fronts(fronts=results, folders=folders)
+    return next(iter(results.values()))
 
 
 def find_student(search: SearchPlan, cache: TeacherCache, progress: Progress) -> SearchResult:
@@ -107,23 +134,34 @@ def find_student(search: SearchPlan, cache: TeacherCache, progress: Progress) ->
     return result
 
 
-def measure_run(recipe: Recipe, target: Target, run: Path, progress: Progress) -> MeasuredTarget:
+def measure_run(
+    recipe: Recipe,
+    target: Target,
+    run: Path,
+    progress: Progress,
+    devices: DeviceChoice | None = None,
+) -> MeasuredTarget:
     """`edgekd search --measure-only`: the latency predictor of a target, and how good it is.
+
+    Args:
+        devices: of one class.
 
     Raises:
         InputError: whatever does not fit.
     """
     from edgekd.jobs.search_cost import open_meter
 
-    plan = make_plan(recipe, target, run)
-    plan_search(plan)
-    with open_run(run, worth_keeping=("measurements/*.json",)):
-        plan = with_sized_teacher(plan)
-        describe(plan)
-        search = plan_search(plan)
-        with open_meter(search.place) as meter:
-            costs = picture_costs(search, meter, progress, share=1.0)
-            teacher = teacher_point(search, meter)
+    plan, chosen = make_plan(recipe, target, run), devices or DeviceChoice()
+    with chosen.open(progress) as found:
+        plan = replace(plan, devices=found)
+        plan_search(plan)
+        with open_run(run, worth_keeping=("measurements/*.json",)):
+            plan = with_sized_teacher(plan)
+            describe(plan)
+            search = plan_search(plan)
+            with open_meter(search.place) as meter:
+                costs = picture_costs(search, meter, progress, share=1.0)
+                teacher = teacher_point(search, meter)
     return MeasuredTarget(
         predictors={name: model.report for name, model in costs.models.items()},
         searched_on=_searched_on(search),
@@ -138,7 +176,7 @@ def picture_costs(
     """What pictures of the space's students cost, in a share of the search's seconds."""
     from edgekd.jobs.search_cost import budget_of, configs_of
 
-    budget = budget_of(search.plan, share)
+    budget = budget_of(search.plan, share, search.place.together)
     seed = search.plan.recipe.search.seed
     costs = meter.fit(search.space, configs_of(search.plan, search.guided), budget, seed, progress)
     for precision, model in costs.models.items():
@@ -174,11 +212,14 @@ def _searched_on(search: SearchPlan) -> SearchedOn:
     from edgekd.measure.environment import cpu
 
     place = search.place
+    processor = place.conditions[0].cpu if place.devices else cpu()
     return SearchedOn(
         runtime=place.runtime,
         precision=tuple(own for _, own in place.runtimes.values()),
         threads=place.threads,
-        device=str(cpu()["model"]),
+        device=str(processor.get("model", "unknown processor")),
+        device_class=place.devices[0].device_class if place.devices else None,
+        devices=tuple(one.name for one in place.devices),
         stand_in_for=place.stand_in_for,
     )
 

@@ -1,4 +1,5 @@
-"""What pictures cost on a search's target: measured here, in its runtime or one in its place."""
+"""What pictures cost on a search's target: measured here, in its runtime or one in its place, or on
+devices of one class."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekd.benchmark.graph_cost import open_measure
+from edgekd.devices.connect import Connected, check_threads
+from edgekd.errors import InputError
 from edgekd.jobs.matrix import not_executed_here
 from edgekd.jobs.plan import Plan
 from edgekd.progress import Progress
@@ -17,7 +20,7 @@ from edgekd.search.candidate import Candidate, Cost
 from edgekd.search.choice import TeacherPoint
 from edgekd.search.graphs import Measure, TeacherConfigs, read_teacher_configs
 from edgekd.search.latency import LatencyModel
-from edgekd.search.measurements import Conditions, conditions_here
+from edgekd.search.measurements import Conditions, MeasurementStore, conditions_here
 
 if TYPE_CHECKING:
     from edgekd.search.space import SearchSpace
@@ -36,12 +39,14 @@ class Place:
         runtimes: runtime and precision that each precision of a candidate is timed in.
         stand_in_for: the target's runtime, where that is another; else None.
         store: folder of the measurements.
+        devices: of one class, which share the work; empty: this machine.
     """
 
     runtimes: Mapping[str, tuple[str, str]]
     threads: int
     stand_in_for: str | None
     store: Path
+    devices: tuple[Connected, ...] = ()
 
     @property
     def runtime(self) -> str:
@@ -51,15 +56,62 @@ class Place:
     def conditions(self) -> list[Conditions]:
         """What measurements here hold for."""
         found = dict.fromkeys(self.runtimes.values())
-        return [conditions_here(runtime, own, self.threads) for runtime, own in found]
+        return [self.conditions_of(runtime, own) for runtime, own in found]
+
+    def conditions_of(self, runtime: str, precision: str) -> Conditions:
+        """What measurements in one of its runtimes hold for.
+
+        Raises:
+            InputError: see `edgekd.benchmark.device_graphs.device_conditions`.
+        """
+        if not self.devices:
+            return conditions_here(runtime, precision, self.threads)
+        from edgekd.benchmark.device_graphs import device_conditions
+
+        return device_conditions(self.devices, runtime, precision, self.threads)
+
+    @property
+    def together(self) -> int:
+        """Graphs that are handed over at once."""
+        from edgekd.benchmark.device_graphs import PER_DEVICE
+
+        return PER_DEVICE * len(self.devices) or 1
 
 
 def place_of(plan: Plan, precisions: Sequence[str], store: Path) -> Place:
-    """Where a plan's candidates are timed: in the target's runtime, if it exists here."""
+    """Where a plan's candidates are timed: on its devices, which must run the target's runtime, or
+    here, in it or in one that stands in for it.
+
+    Raises:
+        InputError: devices of several classes, or that do not run it, or not on so many threads.
+    """
     target, threads = plan.target, plan.recipe.search.threads
-    absent = bool(not_executed_here(target.runtime))
+    absent = not plan.devices and bool(not_executed_here(target.runtime))
     runtimes = {name: STAND_IN if absent else (target.runtime, name) for name in precisions}
-    return Place(runtimes, threads, target.runtime if absent else None, store)
+    stand_in_for = target.runtime if absent else None
+    place = Place(runtimes, threads, stand_in_for, store, plan.devices)
+    if plan.devices:
+        one_class(plan.devices)
+        check_threads(plan.devices, threads, "search.threads")
+        _ = place.conditions  # raises, if they cannot be
+    return place
+
+
+def one_class(devices: Sequence[Connected]) -> str:
+    """The class of devices that share the work.
+
+    Raises:
+        InputError: they are of several.
+    """
+    classes = dict.fromkeys(one.device_class for one in devices)
+    if len(classes) > 1:
+        found = ", ".join(f"`{one.name}` of {one.device_class}" for one in devices)
+        raise InputError(
+            "one student is searched for devices of one class",
+            found,
+            "`edgekd search` finds one for each class.",
+        )
+    return next(iter(classes))
 
 
 @dataclass(frozen=True)
@@ -138,10 +190,21 @@ def open_meter(place: Place) -> Iterator[CostMeter]:
     """A meter for a place; what its store knows is not measured again."""
     with contextlib.ExitStack() as stack:
         measures = {
-            name: stack.enter_context(open_measure(place.store, runtime, own, place.threads))
+            name: stack.enter_context(_open_measure(place, runtime, own))
             for name, (runtime, own) in place.runtimes.items()
         }
         yield CostMeter(place, measures)
+
+
+def _open_measure(
+    place: Place, runtime: str, precision: str
+) -> contextlib.AbstractContextManager[Measure]:
+    if not place.devices:
+        return open_measure(place.store, runtime, precision, place.threads)
+    from edgekd.benchmark.device_graphs import open_device_measure
+
+    store = MeasurementStore(place.store, place.conditions_of(runtime, precision))
+    return open_device_measure(store, place.devices)
 
 
 def configs_of(plan: Plan, guided: bool) -> TeacherConfigs:
@@ -149,7 +212,12 @@ def configs_of(plan: Plan, guided: bool) -> TeacherConfigs:
     return read_teacher_configs(plan.teacher.path, guided, plan.recipe.distill.decoder.layers)
 
 
-def budget_of(plan: Plan, share: float) -> MeasureBudget:
-    """What a recipe allows to measure, in a share of its seconds."""
+def budget_of(plan: Plan, share: float, together: int) -> MeasureBudget:
+    """What a recipe allows to measure, in a share of its seconds.
+
+    Args:
+        together: graphs that are handed over at once.
+    """
     section = plan.recipe.search
-    return MeasureBudget(share * section.seconds, section.whole_unets, _MOST_MEASUREMENTS)
+    seconds = share * section.seconds
+    return MeasureBudget(seconds, section.whole_unets, _MOST_MEASUREMENTS, together)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekd.jobs.search import MeasuredTarget
+from edgekd.jobs.search import Fronts, MeasuredTarget
 from edgekd.jobs.search_plan import SEARCH
 from edgekd.search.latency import PredictorReport
 from edgekd.search.result import PLOT_FILE, SearchResult
@@ -12,16 +12,21 @@ from edgekd.search.result import PLOT_FILE, SearchResult
 _HEAD = ("", "latency", "speedup", "quality", "student")
 
 
-def lines(found: SearchResult | MeasuredTarget, run: Path) -> list[str]:
-    """The front with its choice, or what was measured."""
+def lines(found: SearchResult | Fronts | MeasuredTarget, run: Path) -> list[str]:
+    """The front with its choice, of each class of devices; or what was measured."""
     if isinstance(found, MeasuredTarget):
         return _measured_lines(found)
-    return _front_lines(found, run)
+    if isinstance(found, SearchResult):
+        return _front_lines(found, run / SEARCH)
+    return [
+        line
+        for name, front in found.fronts.items()
+        for line in (f"[{name}]", *_front_lines(front, found.folders[name]))
+    ]
 
 
-def _front_lines(found: SearchResult, run: Path) -> list[str]:
+def _front_lines(found: SearchResult, folder: Path) -> list[str]:
     """The front, fastest first; `>` marks the choice and `*` what was measured whole."""
-    folder = run / SEARCH
     rows = [_HEAD]
     for index, one in enumerate(found.front):
         marks = (">" if index == found.chosen.index else " ") + ("*" if one.measured else " ")

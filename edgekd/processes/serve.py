@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 def main(parent: int) -> None:
     """Serve a parent process through stdin and stdout."""
-    _end_with(parent)
+    end_with(parent)
     # Ctrl-C is the parent's business: it ends its children itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -28,13 +28,13 @@ def main(parent: int) -> None:
     os.dup2(2, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     waiting: SimpleQueue[bytes] = SimpleQueue()
-    threading.Thread(target=_receive, args=(requests, waiting), daemon=True).start()
+    threading.Thread(target=receive, args=(requests, waiting), daemon=True).start()
     while True:
         answers.write(answer(waiting.get()))
         answers.flush()
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Linux ends this process with its parent, whatever it is at; elsewhere the pipe's end does."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -42,7 +42,7 @@ def _end_with(parent: int) -> None:
             os._exit(1)
 
 
-def _receive(requests: BinaryIO, waiting: SimpleQueue[bytes]) -> None:
+def receive(requests: BinaryIO, waiting: SimpleQueue[bytes]) -> None:
     """Read in a thread: the end of the pipe must be seen in the midst of work too."""
     while True:
         try:

@@ -27,33 +27,56 @@ _SOURCES = ("pictures", "latency", "memory", "energy", "files")
 def matrix_table(report: Report) -> Table:
     """Real images, then every row by its model: how it draws, where rows differ in that, its
     figures, and their ratios to the teacher's row of the same runtime."""
-    columns = sorted(report.shown("column"), key=lambda one: _SOURCES.index(one.source))
+    columns = _columns(report)
     real = [_figure_cell(one, report.real.get(one.name)) for one in columns]
-    rows, kinds, groups = [[*plain_cells(REAL, *[fmt.MISSING] * 4), *real]], ["real"], [""]
-    several = _differing(report.rows)
+    made = _rows_table(report, columns)
+    return without_empty_columns(
+        Table(
+            made.head,
+            [[*plain_cells(REAL, *[fmt.MISSING] * 3), *real], *made.rows],
+            ["real", *made.kinds],
+            "Quality, latency, memory, size; below: ratio to the teacher in the same runtime",
+            ["", *made.groups],
+        )
+    )
+
+
+def device_matrix(report: Report, device: str) -> Table:
+    """The rows of one device, as `matrix_table` has this machine's.
+
+    Args:
+        report: of these rows alone.
+    """
+    made = _rows_table(report, _columns(report))
+    caption = (
+        f"On {device}: latency, memory; quality of the same folder's pictures; below: ratio to the "
+        "teacher in the same runtime there"
+    )
+    return without_empty_columns(Table(made.head, made.rows, made.kinds, caption, made.groups))
+
+
+def _columns(report: Report) -> list[Descriptor]:
+    return sorted(report.shown("column"), key=lambda one: _SOURCES.index(one.source))
+
+
+def _rows_table(report: Report, columns: Sequence[Descriptor]) -> Table:
+    """Every row by its model, with all columns."""
+    rows: list[list[Cell]] = []
+    kinds: list[str] = []
+    groups: list[str] = []
+    several = len({row.generation for row in report.rows if row.generation}) > 1
     for row in _by_model(report.rows):
         ways = [
             row.target or fmt.MISSING,
-            row.device if "device" in several else fmt.MISSING,
-            str(row.generation) if "generation" in several and row.generation else fmt.MISSING,
+            str(row.generation) if several and row.generation else fmt.MISSING,
         ]
         first = Cell(row.name, notes=_marks(row))
         cells = [first, *plain_cells(runtime_name(row), *ways)]
         rows.append([*cells, *_figure_cells(report, row, columns)])
         kinds.append(row_kind(row))
         groups.append(row.model if row.model == row.role else f"{row.model} ({row.role})")
-    head = ["row", "runtime", "target", "device", "generation", *map(fmt.head, columns)]
-    caption = "Quality, latency, memory, size; below: ratio to the teacher in the same runtime"
-    return without_empty_columns(Table(head, rows, kinds, caption, groups))
-
-
-def _differing(rows: Sequence[Row]) -> set[str]:
-    """What not all rows share."""
-    devices = {row.device for row in rows}
-    generations = {row.generation for row in rows if row.generation}
-    return {
-        name for name, found in (("device", devices), ("generation", generations)) if len(found) > 1
-    }
+    head = ["row", "runtime", "target", "generation", *map(fmt.head, columns)]
+    return Table(head, rows, kinds, groups=groups)
 
 
 def _by_model(rows: Sequence[Row]) -> list[Row]:

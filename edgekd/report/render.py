@@ -13,6 +13,7 @@ from typing import Any, Final
 from edgekd.files import write_text
 from edgekd.report import (
     costs,
+    devices,
     features,
     headline,
     matrix,
@@ -75,31 +76,30 @@ def escape_markdown(text: Any) -> str:
 
 
 def page_context(report: Report, gallery: Gallery) -> dict[str, Any]:
-    """Everything the templates show, as texts and tables."""
+    """Everything the templates show, as texts and tables; other devices stand apart."""
+    here = report.here
     shown = [
-        tables.speed_table(report),
-        costs.start_table(report),
-        costs.memory_table(report),
-        costs.energy_table(report),
-        tables.component_table(report),
-        tables.parity_table(report),
+        *devices.cost_tables(here),
+        tables.component_table(here),
+        tables.parity_table(here),
     ]
     return {
         "report": report,
         "headline": headline.headline_text(report),
         "cards": view.cards(report),
-        "matrix": matrix.matrix_table(report),
-        "agreement": view.agreement_table(report),
+        "matrix": matrix.matrix_table(here),
+        "agreement": view.agreement_table(here),
         "tables": [table for table in shown if table is not None],
-        "absent": view.absent_sentences(report),
+        "absent": view.absent_sentences(here),
+        "devices": devices.device_parts(report),
         "torch_latency": view.torch_latency(report),
         "search": search.search_sentences(report),
         "front": search.front_table(report),
-        "busy": view.busy_warning(report),
+        "busy": view.busy_warning(here),
         "scaling": costs.scaling_table(report),
         "nearness": features.nearness_table(report),
         "inner": features.inner_features(report),
-        "environment": notes.environment_items(report),
+        "environment": notes.environment_items(here),
         "notes": notes.notes(report),
         "gallery": gallery,
         "open_pictures": _OPEN_PICTURES,
@@ -114,6 +114,13 @@ def page_plots(report: Report) -> dict[str, Any]:
         "pareto": quality.latency_quality(report),
         "dots": quality.quality_dots(report),
         "raw": latency.raw_latencies(report),
+        "devices": {
+            one.name: [
+                quality.latency_quality(report, one.name),
+                latency.raw_latencies(report, one.name),
+            ]
+            for one in report.devices
+        },
         "scaling": latency.scaling(report),
         "front": quality.search_front(report),
         "curves": training.loss_curves(report.curves, report.rows),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -22,6 +22,7 @@ from edgekd.schema import validate
 from edgekd.search.result import SearchResult
 
 Curves = dict[str, dict[str, Points]]
+HERE: Final = "this machine"
 
 
 class Parity(ReportPart):
@@ -74,6 +75,7 @@ class Row(ReportPart):
         failed: what went wrong when it was made or measured.
         unmeasured: why nothing was tried: the run was stopped, or it was left out.
         generation: how its pictures were drawn; null where it was not executed.
+        pictures_of: the row of this machine whose pictures and quality are also its; null: its own.
         figures: by metric; null where there is no value.
         to_teacher, to_student, to_torch: against the torch row of the teacher, that of the first
             student, and that of the folder that an export was made from.
@@ -86,12 +88,13 @@ class Row(ReportPart):
     runtime: str
     precision: str
     target: str | None = None
-    device: str = "this machine"
+    device: str = HERE
     not_executed: str | None
     evaluated: str | None
     failed: str | None = None
     unmeasured: str | None = None
     generation: RowGeneration | None
+    pictures_of: str | None = None
     component_parameters: dict[str, int]
     component_bytes: dict[str, int]
     stored_dtype: str | None
@@ -181,6 +184,21 @@ class Environment(ReportPart):
     throttled: bool | None = None
 
 
+class DeviceRecord(ReportPart):
+    """Another machine that rows were measured on.
+
+    Attributes:
+        edgekd: its version there.
+        load_average: before timing.
+    """
+
+    name: str
+    device_class: str
+    edgekd: str
+    environment: Environment
+    load_average: float | None
+
+
 class DataRecord(ReportPart):
     """What was drawn, and what it is held against.
 
@@ -207,6 +225,7 @@ class Report(ReportPart):
         real: figures of the prompts' own images.
         extractor: what image features are of.
         search: that found the student; null: it was named.
+        devices: the others that rows were measured on.
         nearness: of each row's picture features to the teacher's, by row.
         partial: why not everything was measured; null: it was.
     """
@@ -223,6 +242,7 @@ class Report(ReportPart):
     metrics: Headline
     real: dict[str, Figure | None]
     rows: list[Row]
+    devices: list[DeviceRecord] = Field(default_factory=list)
     prompts: list[str]
     curves: Curves
     projections: list[Projection]
@@ -231,6 +251,24 @@ class Report(ReportPart):
     scaling: list[Scaling] = Field(default_factory=list)
     search: SearchResult | None = None
     partial: str | None = None
+
+    @property
+    def here(self) -> Report:
+        """The rows of this machine alone."""
+        return self.model_copy(update={"rows": self._rows(HERE), "devices": []})
+
+    def on(self, device: DeviceRecord) -> Report:
+        """The rows of a device alone, and what they were measured on."""
+        return self.model_copy(
+            update={
+                "rows": self._rows(device.name),
+                "environment": device.environment,
+                "load_average_before_timing": device.load_average,
+            }
+        )
+
+    def _rows(self, device: str) -> list[Row]:
+        return [row for row in self.rows if row.device == device]
 
     def shown(self, place: Place) -> list[Descriptor]:
         return [one for one in self.descriptors if one.shown(place)]

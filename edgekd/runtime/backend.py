@@ -44,7 +44,9 @@ def unusable(path: Path, runtime: str, error: Exception) -> InputError:
 def failed(component: str, runtime: str, error: Exception) -> InputError:
     """The runtime could not compute with what the rest of the folder gives; why, on one line."""
     reason = " ".join(str(error).split())
-    return InputError(f"the {component} must run in {runtime} as its folder says", reason[:300])
+    if len(reason) > 300:  # the operator is named at the beginning, its trouble at the end
+        reason = f"{reason[:140]} … {reason[-160:]}"
+    return InputError(f"the {component} must run in {runtime} as its folder says", reason)
 
 
 def model_file(folder: Path, component: str, names: tuple[str, ...]) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
@@ -15,7 +15,7 @@ from edgekd.progress import Progress, Silent
 from edgekd.search.block_times import BlockTimes, corner_blocks, farthest
 from edgekd.search.blocks import Block
 from edgekd.search.candidate import Candidate
-from edgekd.search.graphs import Graph, Measure, TeacherConfigs
+from edgekd.search.graphs import Graph, GraphKind, Measure, TeacherConfigs
 from edgekd.search.latency import LatencyModel, MeasuredSpace
 from edgekd.search.measurements import Measurement
 from edgekd.search.unet_work import UNetWork
@@ -35,16 +35,19 @@ class MeasureBudget:
         seconds: no graph is begun that would probably end after them.
         wholes: whole U-Nets to begin with; more follow only while the report is poor.
         measurements: of all kinds together.
+        together: graphs that are handed over at once: a device far away takes them in batches, and
+            several devices share one.
     """
 
     seconds: float
     wholes: int = 16
     measurements: int = 60
+    together: int = 1
 
 
 @dataclass
 class MeasureClock:
-    """Measures one graph after the other, as long as there is time.
+    """Measures graphs, as long as there is time.
 
     Attributes:
         now: the clock in seconds.
@@ -60,23 +63,39 @@ class MeasureClock:
     def __post_init__(self) -> None:
         self.started = self.now()
 
-    def one(self, graph: Graph, share: float = 1.0, needed: bool = False) -> Measurement | None:
-        """A graph's measurement; None: there is no time for it.
+    def each(
+        self, graphs: Sequence[Graph], share: float = 1.0, needed: int = 0
+    ) -> Iterator[Measurement]:
+        """Measurements of graphs of one kind, in order; those that there is no time for are left
+        out.
 
         Args:
             share: of the budget's seconds, after which nothing is begun.
-            needed: no model can be fitted without it, whatever the budget.
+            needed: no model can be fitted without the first so many, whatever the budget.
         """
-        spent = self.now() - self.started
-        ends = spent + self.longest.get(graph.kind, 0.0)
-        spare = self.done < self.budget.measurements and ends <= share * self.budget.seconds
-        if not spare and not needed:
-            return None
-        (found,) = self.measure([graph])
-        took = self.now() - self.started - spent
-        self.longest[graph.kind] = max(took, self.longest.get(graph.kind, 0.0))
-        self.done += 1
-        return found
+        given = 0
+        while given < len(graphs):
+            count = max(self._room(graphs[given].kind, share), needed - given)
+            batch = graphs[given : given + min(count, self.budget.together)]
+            if not batch:
+                return
+            started = self.now()
+            found = self.measure(batch)
+            took = (self.now() - started) / len(batch)
+            kind = batch[0].kind
+            self.longest[kind] = max(took, self.longest.get(kind, 0.0))
+            self.done += len(batch)
+            given += len(batch)
+            yield from found
+
+    def _room(self, kind: GraphKind, share: float) -> int:
+        """Graphs of a kind that the budget has room for; of one that is not known yet, one."""
+        left = share * self.budget.seconds - (self.now() - self.started)
+        spare = self.budget.measurements - self.done
+        if left < 0:
+            return 0
+        longest = self.longest.get(kind, 0.0)
+        return min(spare, int(left / longest) if longest else 1)
 
 
 def measure_space(
@@ -130,9 +149,7 @@ class _Campaign:
     def parts(self) -> None:
         """Text encoders and every decoder that is offered."""
         for graph in self.configs.text_graphs():
-            found = self.clock.one(graph, needed=True)
-            assert found is not None
-            self.measured_parts.append(found)
+            self.measured_parts += self.clock.each([graph], needed=1)
         widths = sorted({candidate.decoder_width for candidate in self.sample}, reverse=True)
         graphs = {width: self.configs.decoder_graph(width) for width in widths}
         self.measured_decoders = self._all("decoders", graphs, 1.0, needed=1)
@@ -165,15 +182,15 @@ class _Campaign:
 
     def _whole_unets(self, archs: Sequence[StudentArch]) -> bool:
         """Whether the budget had room for all of them."""
+        candidates = [self.sample[0].model_copy(update={"arch": arch}) for arch in archs]
+        graphs = [self.configs.unet_graph(candidate) for candidate in candidates]
         with self.progress.track("measure whole U-Nets", len(archs)) as advance:
-            for arch in archs:
-                candidate = self.sample[0].model_copy(update={"arch": arch})
-                found = self.clock.one(self.configs.unet_graph(candidate))
-                if found is None:
-                    return False
-                self.measured_wholes[arch] = found
+            found = 0
+            for arch, one in zip(archs, self.clock.each(graphs), strict=False):
+                self.measured_wholes[arch] = one
+                found += 1
                 advance(1)
-        return True
+        return found == len(archs)
 
     def _order(self, model: LatencyModel) -> list[StudentArch]:
         """The largest and the smallest U-Net first; then in turns one that is unlike those before
@@ -193,15 +210,14 @@ class _Campaign:
     ) -> dict[Key, Measurement]:
         """Measurements of graphs: the first `needed`, and as many more as there is time for."""
         found: dict[Key, Measurement] = {}
+        measured = self.clock.each(list(graphs.values()), share, needed)
         with self.progress.track(f"measure {name}", len(graphs)) as advance:
-            for key, graph in graphs.items():
-                one = self.clock.one(graph, share, needed=len(found) < needed)
-                if one is None:
-                    missing = len(graphs) - len(found)
-                    self.left_out.append(self._budget_line(missing, len(graphs), name))
-                    break
+            for key, one in zip(graphs, measured, strict=False):
                 found[key] = one
                 advance(1)
+        missing = len(graphs) - len(found)
+        if missing:
+            self.left_out.append(self._budget_line(missing, len(graphs), name))
         return found
 
     def _budget_line(self, missing: int, count: int, name: str) -> str:

@@ -23,7 +23,11 @@ _PROCEDURE = 1  # counts up when figures are no longer comparable with those of 
 
 
 class Conditions(Section):
-    """What a measurement holds for, beside its graph: under others it is another one."""
+    """What a measurement holds for, beside its graph: under others it is another one.
+
+    Attributes:
+        device: class of the devices that measure; null: this machine.
+    """
 
     runtime: str
     precision: str
@@ -31,6 +35,7 @@ class Conditions(Section):
     cpu: dict[str, JsonValue] = Field(..., description="see `edgekd.measure.environment.cpu`")
     versions: dict[str, str] = Field(..., description="of all packages that take part")
     procedure: int = _PROCEDURE
+    device: str | None = None
 
 
 def conditions_here(runtime: str, precision: str, threads: int) -> Conditions:
@@ -105,17 +110,22 @@ class MeasurementStore:
 
 @dataclass(frozen=True)
 class StoredMeasure:
-    """A `Measure` that asks the store first, and writes each new measurement at once."""
+    """A `Measure` that asks the store first, and writes each new measurement at once.
+
+    Attributes:
+        together: graphs that are measured in one call; a process that is killed loses them.
+    """
 
     measure: Measure
     store: MeasurementStore
+    together: int = 1
 
     def __call__(self, graphs: Sequence[Graph]) -> list[Measurement]:
-        return [self._one(graph) for graph in graphs]
-
-    def _one(self, graph: Graph) -> Measurement:
-        found = self.store.known(graph)
-        if found is None:
-            (found,) = self.measure([graph])
-            self.store.keep(graph, found)
-        return found
+        known = {graph.key(): self.store.known(graph) for graph in graphs}
+        missing = list({g.key(): g for g in graphs if known[g.key()] is None}.values())
+        for start in range(0, len(missing), self.together):
+            part = missing[start : start + self.together]
+            for graph, found in zip(part, self.measure(part), strict=True):
+                self.store.keep(graph, found)
+                known[graph.key()] = found
+        return [found for graph in graphs if (found := known[graph.key()]) is not None]

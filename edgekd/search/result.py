@@ -32,7 +32,9 @@ class SearchedOn(Section):
     runtime: str
     precision: tuple[str, ...] = Field(..., description="of the candidates")
     threads: int | None = Field(None, description="None: the runtime's own choice")
-    device: str
+    device: str = Field(..., description="its processor")
+    device_class: str | None = Field(None, description="null: this machine")
+    devices: tuple[str, ...] = Field((), description="that shared the work")
     stand_in_for: str | None = Field(
         None, description="the target's runtime, where this one stands in for it"
     )
@@ -40,6 +42,8 @@ class SearchedOn(Section):
     @property
     def sentence(self) -> str:
         """What every figure of the search must say of itself."""
+        if self.device_class is not None:
+            return f"searched on {self.runtime} of {self.device_class}"
         if self.stand_in_for is None:
             return f"searched on {self.runtime}"
         return f"searched on {self.runtime}, not on {self.stand_in_for}"

@@ -6,19 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
 
 from edgekd import __version__
-from edgekd.serve import problems
 from edgekd.serve.answers import ClientGoneError, EventStream, collect, images_response
 from edgekd.serve.catalog import Catalog, ServedModel
 from edgekd.serve.dispatcher import Dispatcher, Picture
 from edgekd.serve.drawing import plan, recommended
 from edgekd.serve.encode import MEDIA_TYPES
+from edgekd.serve.errors import add_error_answers
 from edgekd.serve.figures import CONTENT_TYPE, Figures
-from edgekd.serve.guard import problem_response
 from edgekd.serve.kept import KeptPictures
 from edgekd.serve.page import add_page
 from edgekd.serve.problems import Problem
@@ -57,7 +53,7 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         responses=_ERRORS,
     )
-    _add_errors(app, service.figures)
+    add_error_answers(app, service.figures.count_error)
     _add_images(app, service)
     _add_models(app, service.catalog, service.figures)
     _add_operations(app, service)
@@ -165,39 +161,3 @@ def _add_operations(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         """Figures for Prometheus."""
         return Response(service.figures.text(), headers={"Content-Type": CONTENT_TYPE})
-
-
-def _add_errors(app: FastAPI, figures: Figures) -> None:
-    def answer(problem: Problem) -> JSONResponse:
-        figures.errors.labels(problem.code).inc()
-        return problem_response(problem)
-
-    @app.exception_handler(Problem)
-    async def _problem(request: Request, error: Problem) -> JSONResponse:
-        return answer(error)
-
-    @app.exception_handler(RequestValidationError)
-    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        place = [str(part) for part in first["loc"] if part != "body"]
-        if first["type"] == "json_invalid":
-            return answer(problems.invalid("the body must be JSON", code="invalid_json"))
-        code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
-        param = place[0] if place else None
-        # The value itself is not said: it may be a prompt, or no text that JSON can carry.
-        message = f"{param or 'the body'}: {first['msg']}"
-        return answer(problems.invalid(message, param, code))
-
-    @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        known = {404: "not_found", 405: "method_not_allowed"}
-        problem = Problem(
-            error.status_code, str(error.detail), known.get(error.status_code, "invalid_request")
-        )
-        response = answer(problem)
-        response.headers.update(error.headers or {})
-        return response
-
-    @app.exception_handler(Exception)
-    async def _defect(request: Request, error: Exception) -> JSONResponse:
-        return answer(Problem(500, "the server has a defect; its log has more", "internal_error"))

@@ -77,6 +77,12 @@ class Figures:
     def _seconds(self, name: str, text: str) -> Histogram:
         return Histogram(name, text, ("model",), buckets=_SECONDS, registry=self.registry)
 
+    def count_request(self, route: str, status: int) -> None:
+        self.requests.labels(route, str(status)).inc()
+
+    def count_error(self, code: str) -> None:
+        self.errors.labels(code).inc()
+
     def watch_memory(self, processes: Callable[[], dict[str, int]]) -> None:
         """Report the resident memory of processes (name -> pid) whenever figures are asked for."""
         self.registry.register(_Memory(processes))

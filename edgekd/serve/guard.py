@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import re
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edgekd.serve.figures import Figures
 from edgekd.serve.logs import event, log
 from edgekd.serve.problems import Problem
 
@@ -45,13 +47,54 @@ class Access:
     any_host: bool
 
 
+class Counts(Protocol):
+    """What counts requests."""
+
+    def count_request(self, route: str, status: int) -> None:
+        """One was answered."""
+
+    def count_error(self, code: str) -> None:
+        """One was refused."""
+
+
+@dataclass
+class Slots:
+    """How many requests may be at something at the same time."""
+
+    free: int
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a request may send.
+
+    Attributes:
+        kind: its media type.
+        max_bytes: of it.
+        seconds: within which it must arrive.
+        slots: of requests of this kind, from their first byte to their answer; None: any number.
+    """
+
+    kind: str = "application/json"
+    max_bytes: int = MAX_BODY
+    seconds: float = _BODY_S
+    slots: Slots | None = None
+
+
 class Guard:
     """ASGI application around another one."""
 
-    def __init__(self, app: ASGIApp, access: Access, figures: Figures) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        access: Access,
+        counts: Counts,
+        body: Callable[[Scope], Body] = lambda scope: Body(),
+    ) -> None:
         self._app = app
         self._access = access
-        self._figures = figures
+        self._counts = counts
+        self._body = body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -75,20 +118,21 @@ class Guard:
         self, scope: Scope, headers: Headers, receive: Receive, answer: _Answer
     ) -> None:
         try:
-            self._check(scope, headers)
-            body = await _read_body(headers, receive)
-        except Problem as problem:
+            expected = self._body(scope)
+            self._check(scope, headers, expected)
+            with _slot(expected.slots):
+                body = await _read_body(headers, receive, expected)
+                await self._app(scope, _Replay(body, receive), answer.send)
+        except Problem as problem:  # of this guard: the application answers its own
             response = problem_response(problem)
-            if problem.status in (408, 413):  # the rest of the body is not read
+            if problem.status in (408, 413, 429):  # the rest of the body is not read
                 response.headers["Connection"] = "close"
             await response(scope, receive, answer.send)
-            self._figures.errors.labels(problem.code).inc()
-            return
+            self._counts.count_error(problem.code)
         except _GoneError:
             return
-        await self._app(scope, _Replay(body, receive), answer.send)
 
-    def _check(self, scope: Scope, headers: Headers) -> None:
+    def _check(self, scope: Scope, headers: Headers, body: Body) -> None:
         path: str = scope["path"]
         name = re.sub(r":\d+$", "", headers.get("host", ""))
         if not self._access.any_host and name not in _LOCAL:
@@ -103,13 +147,13 @@ class Guard:
         if scope["method"] in ("POST", "PUT", "PATCH"):
             # Pages of other sites cannot send this type without asking first.
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != "application/json":
-                message = "the body must be of type application/json"
+            if kind != body.kind:
+                message = f"the body must be of type {body.kind}"
                 raise Problem(415, message, "unsupported_media_type")
 
     def _note(self, scope: Scope, answer: _Answer) -> None:
         route = getattr(scope.get("route"), "path", "none")
-        self._figures.requests.labels(route, str(answer.status)).inc()
+        self._counts.count_request(route, answer.status)
         event(
             "request",
             request_id=answer.request_id,
@@ -158,32 +202,48 @@ class _Replay:
         return {"type": "http.request", "body": body, "more_body": False}
 
 
-async def _read_body(headers: Headers, receive: Receive) -> bytes:
-    length = headers.get("content-length", "0")
-    if not length.isdecimal() or int(length[:12]) > MAX_BODY:
-        raise _too_large()
+@contextlib.contextmanager
+def _slot(slots: Slots | None) -> Iterator[None]:
+    if slots is None:
+        yield
+        return
+    if slots.free < 1:
+        message = "the server takes no more such requests at a time"
+        raise Problem(429, message, "too_many_requests", retry_after=1)
+    slots.free -= 1
     try:
-        return await asyncio.wait_for(_chunks(receive), _BODY_S)
+        yield
+    finally:
+        slots.free += 1
+
+
+async def _read_body(headers: Headers, receive: Receive, body: Body) -> bytes:
+    length = headers.get("content-length", "0")
+    if not length.isdecimal() or int(length[:12]) > body.max_bytes:
+        raise _too_large(body)
+    try:
+        return await asyncio.wait_for(_chunks(receive, body), body.seconds)
     except asyncio.TimeoutError:
-        message = f"the body must arrive within {_BODY_S:g} seconds"
+        message = f"the body must arrive within {body.seconds:g} seconds"
         raise Problem(408, message, "body_timeout") from None
 
 
-async def _chunks(receive: Receive) -> bytes:
+async def _chunks(receive: Receive, expected: Body) -> bytes:
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] != "http.request":
             raise _GoneError
         body += message.get("body", b"")
-        if len(body) > MAX_BODY:
-            raise _too_large()
+        if len(body) > expected.max_bytes:
+            raise _too_large(expected)
         if not message.get("more_body", False):
             return bytes(body)
 
 
-def _too_large() -> Problem:
-    return Problem(413, f"a request must be at most {MAX_BODY} bytes long", "request_too_large")
+def _too_large(body: Body) -> Problem:
+    message = f"a request must be at most {body.max_bytes} bytes long"
+    return Problem(413, message, "request_too_large")
 
 
 def problem_response(problem: Problem) -> JSONResponse:

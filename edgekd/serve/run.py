@@ -56,7 +56,7 @@ async def _run(settings: ServeSettings) -> None:
 
     catalog, figures = Catalog(settings), Figures()
     limits, setup = settings.limits, _setup(settings)
-    listener = _bind(settings)
+    listener = bind(settings.host, settings.port)
     dispatcher = Dispatcher(
         lambda: WorkerProcess.start(setup),
         settings.workers,
@@ -147,16 +147,20 @@ def _setup(settings: ServeSettings) -> Setup:
     )
 
 
-def _bind(settings: ServeSettings) -> socket.socket:
-    """The address, taken but not yet open: clients are refused until a model is loaded."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def bind(host: str, port: int) -> socket.socket:
+    """An address, taken but not yet open: clients are refused until the server is ready.
+
+    Raises:
+        InputError: it is another's, or none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
+        listener.bind((host, port))
     except OSError as error:
         listener.close()
         reason = error.strerror or str(error)
-        found = f"{settings.host}:{settings.port} ({reason})"
+        found = f"{host}:{port} ({reason})"
         raise InputError("the address must be free to listen on", found) from None
     return listener

@@ -11,16 +11,17 @@ from fixtures.exports import group
 
 from edgekd.benchmark.agreement import psnr_db
 from edgekd.benchmark.cases import Case
-from edgekd.benchmark.draw import open_drawer, preload
+from edgekd.benchmark.cost import weighing
+from edgekd.benchmark.draw import open_drawer
 from edgekd.benchmark.drawer import DrawingBatch
-from edgekd.benchmark.first_picture import FirstPicture, draw_exported
 from edgekd.benchmark.scaling import Placed, Point, open_points, time_opened
-from edgekd.benchmark.speed import SpeedOrder, component_calls, measure_speed
+from edgekd.benchmark.speed import SpeedOrder, batch_calls, measure_speed
 from edgekd.benchmark.suite import SpeedSection
-from edgekd.benchmark.workers import draw_batch, load_batch
 from edgekd.jobs.matrix import folder_case, not_executed_here
 from edgekd.jobs.models import Model
-from edgekd.measure.memory import measured
+from edgekd.measure.first_picture import draw_first
+from edgekd.measure.picture import PictureOrder
+from edgekd.measure.speed import component_calls
 from edgekd.processes.child import Child
 from edgekd.recipe import RowGeneration
 
@@ -86,13 +87,13 @@ def test_time_and_memory_are_those_of_a_process_without_torch(starter_export):
     case = replace(exported_case(starter_export), generation=generation)
     speed = SpeedSection(threads=1, warmup=1, component_runs=1, image_runs=1)
     with Child("start", 1) as child:
-        first = FirstPicture(starter_export, 1, "DDIMScheduler", 1, 4.0, CAPTIONS[0], 0, 64)
-        child.call(draw_exported, first)
+        first = PictureOrder(starter_export, 1, "DDIMScheduler", 1, 4.0, CAPTIONS[:1], (0,), 64)
+        child.call(draw_first, first)
         # As an app: nothing of the benchmark either.
         assert child.call(eval, LIGHT) == set()
     with Child("measure", 1) as child:
         batch = DrawingBatch(case, 1, CAPTIONS[:1], [0], 64, seed=0)
-        found = child.call(measured, draw_batch, batch, preload, load_batch)
+        memory = child.call(weighing(batch))
         point = Point("e", "batch", 1)
         assert child.call(open_points, [Placed(point, batch)]) == {}
         assert list(child.call(time_opened)) == [point]
@@ -101,10 +102,10 @@ def test_time_and_memory_are_those_of_a_process_without_torch(starter_export):
     parts = {"text_encoder", "unet", "unet_guided", "vae_decoder", "image"}
     assert set(timings["e"]) == parts
     # onnxruntime and numpy before, the starter's 58 MB of weights after.
-    assert found.memory.baseline_bytes < 150 * 2**20
-    assert found.memory.above_baseline_bytes > 58 * 10**6
-    assert found.memory.baseline_bytes + 58 * 10**6 < found.memory.loaded_bytes
-    assert found.memory.loaded_bytes <= found.memory.peak_bytes
+    assert memory.baseline_bytes < 150 * 2**20
+    assert memory.above_baseline_bytes > 58 * 10**6
+    assert memory.baseline_bytes + 58 * 10**6 < memory.loaded_bytes
+    assert memory.loaded_bytes <= memory.peak_bytes
 
 
 @pytest.mark.parametrize(("fused", "batches"), [(True, [2]), (False, [1, 1])])
@@ -116,7 +117,8 @@ def test_a_guided_step_is_replayed_as_the_folder_runs_it(starter_export, fused, 
     drawer.pipeline = replace(
         drawer.pipeline, folder=replace(drawer.pipeline.folder, options=options)
     )
-    calls = component_calls(drawer, DrawingBatch(case, 1, CAPTIONS[:1], [3], 64, seed=0))
+    batch = DrawingBatch(case, 1, CAPTIONS[:1], [3], 64, seed=0)
+    calls = component_calls(batch_calls(drawer, batch), guided=True)
     assert [len(found["out_sample"]) for found in calls["unet_guided"]()] == batches
     assert [len(found["out_sample"]) for found in calls["unet"]()] == [1]
     assert np.isfinite(calls["vae_decoder"]()[0]["sample"]).all()

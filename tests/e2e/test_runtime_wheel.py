@@ -53,13 +53,16 @@ def test_the_wheel_holds_the_runtime_and_nothing_else(wheel):
     files = {name: body for name, body in contents(wheel).items() if ".dist-info/" not in name}
     expected = {
         path.relative_to(SOURCE).as_posix()
-        for room in ("runtime", "serve")
+        for room in ("devices", "measure", "runtime", "serve")
         for path in SOURCE.glob(f"edgekd/{room}/**/*")
         if path.is_file() and path.suffix != ".pyc"
     }
     expected |= {
-        f"edgekd/{name}" for name in ("__init__.py", "errors.py", "reading.py", "py.typed")
+        f"edgekd/{name}"
+        for name in ("__init__.py", "errors.py", "files.py", "reading.py", "py.typed")
     }
+    # A measuring process is one of edgekd's, and answers by other means.
+    expected |= {f"edgekd/processes/{name}.py" for name in ("__init__", "child", "serve")}
     assert set(files) == expected
     # `edgekd` ships the same files: beside it, of one version, these change nothing.
     for name, body in files.items():
@@ -133,6 +136,13 @@ def test_a_server_says_what_it_needs(python, starter_export, tmp_path):
     result = run(python, tmp_path, "-m", "edgekd.serve", str(starter_export), "--port", "0")
     assert (result.returncode, result.stdout) == (2, "")
     assert "edgekd-runtime[serve,onnx]" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_agent_says_what_it_needs(python, tmp_path):
+    result = run(python, tmp_path, "-m", "edgekd.devices", "--port", "0")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "edgekd-runtime[agent,onnx]" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

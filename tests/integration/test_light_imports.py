@@ -4,7 +4,7 @@ import pytest
 
 LIGHT = ["cli", "cli.options", "errors", "reading", "schema", "resources", "artifacts"]
 LIGHT += ["files", "file_record", "folders", "run_folder", "progress", "recipe", "target"]
-LIGHT += ["jobs.summary", "serve.__main__"]
+LIGHT += ["jobs.summary", "serve.__main__", "devices.__main__"]
 
 
 def test_runtime_loads_nothing_heavy(run_python):
@@ -21,6 +21,16 @@ def test_a_worker_loads_only_what_draws(run_python):
     heavy = ["torch", "diffusers", "transformers", "fastapi", "uvicorn", "pydantic", "PIL"]
     code = (
         "import sys, edgekd.serve.worker\n"
+        f"sys.exit(', '.join(name for name in {heavy!r} if name in sys.modules) or 0)"
+    )
+    result = run_python(code)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_measuring_process_loads_nothing_before_its_work(run_python):
+    heavy = ["torch", "numpy", "pydantic", "fastapi", "onnxruntime", "asyncio"]
+    code = (
+        "import sys, edgekd.devices.worker\n"
         f"sys.exit(', '.join(name for name in {heavy!r} if name in sys.modules) or 0)"
     )
     result = run_python(code)

@@ -26,7 +26,7 @@ CORE |= {
     "plot_style",
 }
 # Upstream first: a package may import itself, the core and what stands before it.
-ORDER = ["processes", "measure", "diffusion", "data", "metrics", "training", "student"]
+ORDER = ["processes", "measure", "devices", "diffusion", "data", "metrics", "training", "student"]
 ORDER += ["search", "distill", "export", "bundle", "report", "benchmark", "teach"]
 
 
@@ -45,6 +45,8 @@ def imported(path: Path) -> set[str]:
 def test_no_downstream_import(package):
     # Runtime imports none of them: it stands before all.
     allowed = CORE | {"runtime", "__version__"} | set(ORDER[: ORDER.index(package) + 1])
+    if package == "devices":
+        allowed |= {"serve"}  # an agent's server; it is in the distribution for devices
     for path in sorted((ROOT / package).rglob("*.py")):
         assert imported(path) <= allowed, path
 
@@ -91,12 +93,36 @@ def imported_modules(path: Path, modules: set[str]) -> set[str]:
     return found
 
 
-def test_no_circle_of_imports():
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    """What each module imports of edgekd."""
+
     def name(path: Path) -> str:
         parts = path.relative_to(ROOT.parent).with_suffix("").parts
         return ".".join(parts).removesuffix(".__init__")
 
     paths = {name(path): path for path in ROOT.rglob("*.py")}
-    graph = {module: imported_modules(path, set(paths)) for module, path in paths.items()}
+    return {module: imported_modules(path, set(paths)) for module, path in paths.items()}
+
+
+def test_no_circle_of_imports(graph):
     # Raises CycleError, which names the circle.
     graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_an_agent_is_whole_in_its_distribution(graph):
+    hook = ast.parse((ROOT.parent / "runtime" / "hatch_build.py").read_text(encoding="utf-8"))
+    (files,) = (
+        ast.literal_eval(node.value)
+        for node in hook.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "FILES"
+    )
+    packed = {path for pattern in files for path in ROOT.glob(pattern)}
+    needed, left = set(), {"edgekd.devices.__main__", "edgekd.runtime.__main__"}
+    while left:
+        module = left.pop()
+        needed.add(module)
+        left |= graph[module] - needed
+    for module in needed:
+        path = ROOT.parent.joinpath(*module.split("."))
+        assert packed & {path.with_suffix(".py"), path / "__init__.py"}, module

@@ -8,7 +8,7 @@ from edgekd.report.costs import AXES
 from edgekd.report.costs_schema import Scaling
 from edgekd.report.part import Points
 from edgekd.report.plots.axes import latency_axis, log_axis
-from edgekd.report.schema import Report
+from edgekd.report.schema import HERE, Report
 from edgekd.report.svg import (
     INK,
     new_figure,
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 
 @styled
-def raw_latencies(report: Report) -> Markup | None:
-    """Every measured picture of every row, with p50 and p90; None where nothing was timed."""
-    rows = [row for row in report.rows if "image" in row.speed]
+def raw_latencies(report: Report, device: str = HERE) -> Markup | None:
+    """Every measured picture of every row on a device, with p50 and p90; None where nothing was
+    timed."""
+    rows = [row for row in report.rows if row.device == device and "image" in row.speed]
     if not rows:
         return None
     colors = row_colors(report.rows)
@@ -45,7 +46,7 @@ def raw_latencies(report: Report) -> Markup | None:
     panel.set_ylim(-len(rows) + 0.4, 0.6)
     latency_axis(panel, [row.speed["image"].p50_ms for row in rows])
     panel.set_xlabel("ms per picture: every sample, first above; bars: p50, p90 (short)")
-    return to_markup(figure, "raw-latencies", "All measured latencies of each row")
+    return to_markup(figure, f"raw {device}", "All measured latencies of each row")
 
 
 @styled

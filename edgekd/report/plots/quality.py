@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgekd.metrics.metric import Descriptor, Direction
 from edgekd.metrics.metric import Figure as Value
 from edgekd.report.plots.axes import latency_axis
-from edgekd.report.schema import Report, Row
+from edgekd.report.schema import HERE, Report, Row
 from edgekd.report.svg import (
     GRID,
     INK,
@@ -46,10 +46,10 @@ def pareto(points: Sequence[tuple[float, float]], direction: Direction) -> list[
 
 
 @styled
-def latency_quality(report: Report) -> Markup | None:
-    """Metrics of pictures over the latency of one; rows that none beats in both are joined. None
-    where no times were measured."""
-    rows = [row for row in report.rows if "image" in row.speed]
+def latency_quality(report: Report, device: str = HERE) -> Markup | None:
+    """Metrics of pictures over the latency of one on a device; rows that none beats in both are
+    joined. None where no times were measured."""
+    rows = [row for row in report.rows if row.device == device and "image" in row.speed]
     if not rows:
         return None
     figure, panels = _metric_panels(report, 3.4)
@@ -69,7 +69,7 @@ def latency_quality(report: Report) -> Markup | None:
     rows_legend(figure, rows, report.rows)
     names = " and ".join(metric.label for _, metric in panels)
     best = "; the line joins rows that none beats in both"
-    return to_markup(figure, "latency-quality", f"{names} over latency for each row{best}")
+    return to_markup(figure, f"quality {device}", f"{names} over latency for each row{best}")
 
 
 def _latency(row: Row) -> float:
@@ -120,7 +120,7 @@ def _mark_real(panel: Axes, real: Value | None) -> None:
 @styled
 def quality_dots(report: Report) -> Markup | None:
     """Metrics of pictures as dots with 95 % intervals or errors; None where there are none."""
-    rows = [row for row in report.rows if row.drawn]
+    rows = [row for row in report.rows if row.drawn and row.pictures_of is None]
     if not any(one.source == "pictures" for one in report.shown("plot")):
         return None
     colors = row_colors(report.rows)

@@ -13,9 +13,9 @@ from fixtures.graph_costs import LawfulDevice
 from edgekd.benchmark import graph_cost
 from edgekd.benchmark.graph_convert import ConversionOrder, convert_graph
 from edgekd.benchmark.graph_cost import open_measure, summary
-from edgekd.benchmark.graph_timing import INPUTS_FILE, Rounds, TimingOrder, time_graph
 from edgekd.errors import InputError
 from edgekd.files import read_tensors
+from edgekd.measure.graph_timing import INPUTS_FILE, Rounds, TimingOrder, time_graph
 from edgekd.processes.child import Child
 from edgekd.runtime.onnx_backend import OnnxBackend
 from edgekd.runtime.options import RuntimeOptions
@@ -181,7 +181,7 @@ _MEASURE = """
 import sys
 from pathlib import Path
 from edgekd.benchmark.graph_cost import open_measure
-from edgekd.benchmark.graph_timing import Rounds
+from edgekd.measure.graph_timing import Rounds
 from edgekd.search.graphs import Graph
 graphs = [Graph.model_validate_json(line) for line in sys.argv[2:]]
 with open_measure(Path(sys.argv[1]), "onnx", "fp32", 1, Rounds(0, 1)) as measure:

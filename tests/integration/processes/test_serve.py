@@ -46,7 +46,7 @@ def test_workers_of_a_verb_end_with_it(how, code, few, tmp_path):
 WITHOUT_A_SIGNAL = """
 import os, time
 from edgekd.processes import serve
-serve._end_with = lambda parent: None
+serve.end_with = lambda parent: None
 serve.main(os.getppid())
 """
 

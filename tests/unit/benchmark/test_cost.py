@@ -1,3 +1,4 @@
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ from edgekd.benchmark.cost import by_process, memory_of_all, speed_of_all, toget
 from edgekd.benchmark.speed import SpeedResult
 from edgekd.errors import GateError
 from edgekd.measure.clock import Latency
-from edgekd.measure.memory import Measured, PeakMemory
+from edgekd.measure.memory import PeakMemory
 from edgekd.processes.child import ChildError
 from edgekd.progress import Silent
 from edgekd.report.costs_schema import Timing
@@ -82,7 +83,7 @@ def test_memory_of_the_others_is_measured_when_one_row_fails(make_matrix, monkey
         weighed.append((batch.case.name, batch.generation.steps))
         if batch.case.name == "b":
             raise GateError("the work must fit", "a process that the system killed")
-        return Measured(None, PeakMemory(1, 9, 5))
+        return PeakMemory(1, 9, 5)
 
     class Pool(ThreadPoolExecutor):
         def __init__(self, work, count, threads, fresh):
@@ -90,7 +91,7 @@ def test_memory_of_the_others_is_measured_when_one_row_fails(make_matrix, monkey
             super().__init__(count)
 
     monkeypatch.setattr(cost, "Pool", Pool)
-    monkeypatch.setattr(cost, "weigh", weigh)
+    monkeypatch.setattr(cost, "weighing", lambda batch: functools.partial(weigh, batch))
     matrix = make_matrix("abcde")
     matrix.keys.update(d=matrix.keys["a"], e=matrix.keys["b"])  # of one content
     found = memory_of_all(matrix, Silent())

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from edgekd.benchmark.headline import headline
+from edgekd.benchmark.headline import headline, headline_rows
 from edgekd.metrics.metric import Figure
 from edgekd.metrics.registry import load_metrics
 from edgekd.report.schema import Row, TorchLatency
@@ -136,3 +136,30 @@ def test_sizes_of_different_types_have_no_ratio(rows, teacher, deploy, ratio):
     rows = [changed(rows[0], stored_dtype=teacher), *rows[1:]]
     found = headline(rows, METRICS, deploy).ratios
     assert found["size_bytes"] == ratio
+
+
+def on(device: str, *rows: Row, **changes: Any) -> list[Row]:
+    return [changed(one, name=f"{one.name} on {device}", device=device, **changes) for one in rows]
+
+
+@pytest.mark.parametrize(
+    ("devices", "evaluated", "device"),
+    [
+        (["local"], None, "this machine"),
+        (["local", "pi"], None, "this machine"),
+        (["pi", "local"], None, "pi"),
+        (["pi"], None, "pi"),
+        (["bare", "pi"], None, "pi"),
+        (["bare"], None, "this machine"),
+        (["local", "pi"], "by its files", "pi"),
+    ],
+)
+def test_the_headline_speaks_of_the_first_device_that_timed_the_student(devices, evaluated, device):
+    exported = [ROWS[1], ROWS[3]]
+    here = exported
+    if evaluated:
+        here = [without_costs(one, evaluated=evaluated) for one in exported]
+    bare = [without_costs(one) for one in on("bare", *exported)]
+    rows = [*here, *bare, *on("pi", *exported)]
+    found = headline_rows(rows, devices, ("onnx", "fp32"))
+    assert {one.device for one in found} == {device}

@@ -1,3 +1,4 @@
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ from edgekd.benchmark import scaling
 from edgekd.benchmark.scaling import Placed, Point, fits, points, scaling_of_all, time_points
 from edgekd.benchmark.suite import ScalingSection
 from edgekd.errors import InputError
-from edgekd.measure.memory import Measured, PeakMemory
+from edgekd.measure.memory import PeakMemory
 from edgekd.progress import Silent
 
 SECTION = ScalingSection(batch=[1, 4], steps=[1, 8], threads=[1, 2], runs=2, draw_steps=4)
@@ -114,13 +115,13 @@ def test_rows_are_measured_once_with_memory_and_exponents(make_matrix, drawn, mo
 
     def weigh(batch):
         weighed.append(batch)
-        return Measured(None, PeakMemory(1, 1000 * len(batch.captions)))
+        return PeakMemory(1, 1000 * len(batch.captions))
 
     def pool(work, count, threads, fresh):
         return ThreadPoolExecutor(count)
 
     monkeypatch.setattr(scaling, "Pool", pool)
-    monkeypatch.setattr(scaling, "weigh", weigh)
+    monkeypatch.setattr(scaling, "weighing", lambda batch: functools.partial(weigh, batch))
     suite = {"scaling": section.model_dump()}
     found = {
         (one.row, one.axis): one for one in scaling_of_all(make_matrix("ab", **suite), Silent())

@@ -5,8 +5,9 @@ import pytest
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.draw import open_drawer
 from edgekd.benchmark.drawer import Drawer, DrawingBatch
-from edgekd.benchmark.speed import SpeedOrder, component_calls, measure_speed
+from edgekd.benchmark.speed import SpeedOrder, batch_calls, measure_speed
 from edgekd.benchmark.suite import SpeedSection
+from edgekd.measure.speed import component_calls
 from edgekd.recipe import RowGeneration
 
 GENERATION = RowGeneration("DDIMScheduler", 2, 3.0)
@@ -28,7 +29,7 @@ def batch(case) -> DrawingBatch:
 
 
 def test_components_are_replayed_with_the_inputs_of_a_real_drawing(drawer, batch):
-    calls = component_calls(drawer, batch)
+    calls = component_calls(batch_calls(drawer, batch), guided=True)
     assert set(calls) == {"text_encoder", "text_encoder_2", "unet", "unet_guided", "vae_decoder"}
     assert calls["unet"]()[0].shape[0] == 1
     assert calls["unet_guided"]()[0].shape[0] == 2
@@ -36,7 +37,9 @@ def test_components_are_replayed_with_the_inputs_of_a_real_drawing(drawer, batch
 
 
 def test_without_guidance_there_is_no_guided_step(drawer, batch):
-    assert "unet_guided" not in component_calls(drawer, batch.drawn_with(guidance_scale=1.0))
+    plain = batch.drawn_with(guidance_scale=1.0)
+    calls = component_calls(batch_calls(drawer, plain), plain.generation.guided)
+    assert "unet_guided" not in calls
 
 
 def test_all_cases_have_all_samples_but_one_that_cannot_be_drawn(case):

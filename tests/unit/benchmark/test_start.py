@@ -1,9 +1,10 @@
 import pytest
 
 from edgekd.benchmark import start
-from edgekd.benchmark.first_picture import Moments, draw_exported
 from edgekd.benchmark.start import cold_start, cold_starts_of_all, picture_order, summary
 from edgekd.errors import InputError
+from edgekd.measure.first_picture import draw_first
+from edgekd.measure.picture import Moments
 from edgekd.progress import Silent
 
 MS = 10**6
@@ -22,16 +23,16 @@ def test_spans_begin_when_the_process_is_started(make_matrix, monkeypatch, in_pr
     case = matrix.cases[0]
     monkeypatch.setattr(start, "Child", in_process)
     monkeypatch.setattr(start.time, "monotonic_ns", lambda: 50 * MS)
-    monkeypatch.setattr(start, "draw_exported", lambda order: Moments(150 * MS, 190 * MS, 197 * MS))
+    monkeypatch.setattr(start, "draw_first", lambda order: Moments(150 * MS, 190 * MS, 197 * MS))
     assert cold_start(case, picture_order(matrix, case)) == (100, 40, 7)
 
 
 def test_a_row_draws_its_whole_first_picture(make_matrix):
     matrix = make_matrix("a")
     order = picture_order(matrix, matrix.cases[0])
-    assert (order.caption, order.steps, order.guidance_scale, order.side) == ("red", 6, 4.0, 64)
+    assert (order.captions, order.steps, order.guidance_scale, order.side) == (("red",), 6, 4.0, 64)
     batch = matrix.batch(matrix.cases[0], range(1), 1)
-    assert order.seed == batch.seeds[0]
+    assert order.seeds == tuple(batch.seeds)
 
 
 def test_rows_take_turns_and_a_failure_is_not_tried_again(make_matrix, monkeypatch):
@@ -62,7 +63,7 @@ def test_what_is_not_asked_for_is_not_measured(make_matrix, speed):
 
 def test_an_exports_moments_are_in_order(make_matrix, monkeypatch):
     """Libraries, models, picture: the pipeline is asked for them one after the other."""
-    from edgekd import runtime
+    from edgekd.measure import exported
 
     done = []
 
@@ -79,8 +80,8 @@ def test_an_exports_moments_are_in_order(make_matrix, monkeypatch):
             done.append(prompts)
             assert asked["steps"] == 6
 
-    monkeypatch.setattr(runtime, "Pipeline", Pipeline)
+    monkeypatch.setattr(exported, "Pipeline", Pipeline)
     matrix = make_matrix("a")
-    found = draw_exported(picture_order(matrix, matrix.cases[0]))
-    assert done == ["open", "load", ["red"]]
+    found = draw_first(picture_order(matrix, matrix.cases[0]))
+    assert done == ["open", "load", ("red",)]
     assert found.imported <= found.loaded <= found.drawn

@@ -88,6 +88,32 @@ def test_a_budget_without_time_has_what_a_model_cannot_do_without():
     assert len(model.report.warnings) >= 3  # decoders, blocks, U-Nets
 
 
+class BatchDevice(SlowDevice):
+    """Keeps how many graphs of which kinds came at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def __call__(self, graphs):
+        self.batches.append([graph.kind for graph in graphs])
+        return super().__call__(graphs)
+
+
+def test_graphs_go_in_batches_within_the_same_budget():
+    device = BatchDevice()
+    model = measured_in(device, MeasureBudget(60, wholes=10, together=4))
+    assert max(map(len, device.batches)) == 4
+    assert all(len(set(kinds)) == 1 for kinds in device.batches)
+    assert sum(len(kinds) == 4 for kinds in device.batches) > len(device.batches) / 2
+    assert device.seconds <= 60
+    one_by_one = BatchDevice()
+    same = measured_in(one_by_one, MeasureBudget(60, wholes=10))
+    assert {len(kinds) for kinds in one_by_one.batches} == {1}
+    # What is measured does not hang on how it was shipped.
+    assert list(model.measured.blocks) == list(same.measured.blocks)
+
+
 def test_an_empty_space_is_refused():
     with pytest.raises(InputError, match="must have candidates"):
         measure_space([], starter_configs(), LawfulDevice(), MeasureBudget(60))

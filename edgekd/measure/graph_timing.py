@@ -124,8 +124,10 @@ def _opened(order: TimingOrder, folder: Path, component: str) -> tuple[Callable[
 
 def _samples(latency: Latency, threads: int) -> tuple[float, ...]:
     """On one thread the processor's time: that of an idle machine, whoever else waits for the core.
-    More threads are timed by the clock."""
-    return latency.cpu_ms if threads == 1 else latency.samples_ms
+    More threads are timed by the clock, and so are calls that are too short for the processor's,
+    which some systems count by ticks."""
+    counted = threads == 1 and all(latency.cpu_ms)
+    return latency.cpu_ms if counted else latency.samples_ms
 
 
 def typical(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgekd.benchmark.graph_cost import summary
-from edgekd.benchmark.graph_timing import TimedGraph, median_error, typical
+from edgekd.measure.graph_timing import TimedGraph, median_error, typical
 
 
 def timed(graph, reference) -> TimedGraph:

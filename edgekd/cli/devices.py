@@ -1,0 +1,74 @@
+"""`edgekd devices`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from edgekd.cli.options import DevicesFileOption, JsonOption, print_json
+from edgekd.errors import GateError
+
+devices = typer.Typer(
+    help="Devices that measure models: this machine, and others through their agent.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+
+
+@devices.callback()
+def _list(
+    context: typer.Context,
+    devices_file: DevicesFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the devices with what they run; those out of reach with why."""
+    if context.invoked_subcommand is not None:
+        return
+    from edgekd.jobs.devices import device_lines, list_devices
+
+    found = list_devices(devices_file)
+    if as_json:
+        print_json([one.model_dump(mode="json") for one in found])
+    else:
+        print("\n".join(device_lines(found)))
+
+
+@devices.command()
+def add(
+    line: Annotated[
+        str, typer.Argument(metavar="LINE", help="What `edgekd agent` printed at its start.")
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", help="In place of the agent's own name.")
+    ] = None,
+    devices_file: DevicesFileOption = None,
+) -> None:
+    """Add an agent to ~/.config/edgekd/devices.yaml, or to another file."""
+    from edgekd.jobs.devices import add_device
+
+    chosen, path = add_device(line, name, devices_file)
+    print(f"`{chosen}` was added to {path}; `edgekd devices check {chosen}` tries it")
+
+
+@devices.command()
+def check(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of devices.yaml, or `local`.")],
+    devices_file: DevicesFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether a device's figures can be trusted: its clock against this machine's, a known
+    sleep, the scatter of a fixed piece of work, throttling. Exit code 3 if not."""
+    from edgekd.jobs.devices import check_device, trust_lines
+    from edgekd.progress import console
+
+    found = check_device(name, devices_file, console())
+    if as_json:
+        print_json({"name": name, "trusted": found.trusted, **asdict(found)})
+    else:
+        print("\n".join(trust_lines(name, found)))
+    if not found.trusted:
+        raise GateError(
+            f"figures of device `{name}` must be worth trusting", "; ".join(found.problems)
+        )

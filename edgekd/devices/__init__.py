@@ -1,0 +1,1 @@
+"""Machines that measure models: this one, and others through their agent."""

@@ -1,0 +1,235 @@
+"""`devices.yaml`: the devices that a host knows, by name.
+
+    devices:
+      pi:
+        address: https://192.168.1.20:8471
+        token_file: ~/.config/edgekd/pi.token
+        fingerprint: "sha256:1f8e…"
+        class: pi-5
+
+It is looked for in the working folder, then in `~/.config/edgekd`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from edgekd.errors import InputError
+from edgekd.files import atomic_file, making
+from edgekd.reading import read_text
+from edgekd.schema import Section, load_yaml, validate
+
+LOCAL = "local"  # this machine
+LISTING_FILE = "devices.yaml"
+DeviceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class Entry(Section):
+    """An agent, and how to reach it. At most one of the tokens is given."""
+
+    address: str = Field(..., description="`https://HOST:PORT`, or `http://HOST:PORT`")
+    token: str | None = Field(None, min_length=1, description="that requests must bear")
+    token_env: str | None = Field(None, min_length=1, description="variable that holds the token")
+    token_file: Path | None = Field(None, description="file that holds the token")
+    fingerprint: str | None = Field(
+        None, description="SHA-256 of the agent's certificate; null: one of a known authority"
+    )
+    device_class: str | None = Field(
+        None,
+        alias="class",
+        min_length=1,
+        max_length=200,
+        description="devices of one class share the work of a search; null: as the agent says",
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        rest = parts.path.strip("/") + parts.query + parts.fragment + (parts.username or "")
+        if parts.scheme not in ("http", "https") or not parts.hostname or rest:
+            raise ValueError("must be https://HOST:PORT or http://HOST:PORT")
+        try:
+            port = parts.port
+        except ValueError:
+            port = None
+        if port is None:
+            raise ValueError("must name a port from 1 to 65535")
+        return value.rstrip("/")
+
+    @field_validator("fingerprint")
+    @classmethod
+    def _is_a_hash(cls, value: str | None) -> str | None:
+        """With or without colons, as tools print it."""
+        if value is None:
+            return None
+        plain = value.lower().removeprefix("sha256:").replace(":", "")
+        if not re.fullmatch(r"[0-9a-f]{64}", plain):
+            raise ValueError("must be the 64 hexadecimal digits of a SHA-256")
+        return plain
+
+    @model_validator(mode="after")
+    def _fits(self) -> Entry:
+        given = [
+            name for name in ("token", "token_env", "token_file") if getattr(self, name) is not None
+        ]
+        if len(given) > 1:
+            raise ValueError(f"only one token must be given, but got {' and '.join(given)}")
+        if self.fingerprint is not None and not self.encrypted:
+            raise ValueError("`fingerprint` needs an https address, but got http")
+        return self
+
+    @property
+    def encrypted(self) -> bool:
+        return self.address.startswith("https:")
+
+    @property
+    def is_loopback(self) -> bool:
+        return urlsplit(self.address).hostname in _LOOPBACK
+
+    def bearer(self, name: str) -> str | None:
+        """The token; None: the agent asks for none.
+
+        Raises:
+            InputError: the variable or the file is not there, or empty.
+        """
+        if self.token_env is not None:
+            found, where = os.environ.get(self.token_env, ""), f"variable {self.token_env}"
+        elif self.token_file is not None:
+            path = self.token_file.expanduser()
+            found, where = read_text(path), f"file `{path}`"
+        else:
+            return self.token
+        if not re.fullmatch(r"[!-~]+", found.strip()):
+            rule = f"the token of device `{name}` must be one word, in {where}"
+            raise InputError(rule, "nothing" if not found.strip() else "something else")
+        return found.strip()
+
+
+class _File(Section):
+    """All of `devices.yaml`."""
+
+    devices: dict[DeviceName, Entry] | None = Field(None, description="null: none yet")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Devices by name.
+
+    Attributes:
+        path: of their file; None: there is none.
+    """
+
+    devices: Mapping[str, Entry] = field(default_factory=dict)
+    path: Path | None = None
+
+    def entry(self, name: str) -> Entry:
+        """The agent of a name.
+
+        Raises:
+            InputError: there is none.
+        """
+        if name not in self.devices:
+            known = ", ".join([LOCAL, *self.devices])
+            where = f"in `{self.path}`" if self.path else f"no {LISTING_FILE} was found"
+            raise InputError(
+                f"`--devices` must name known devices ({known}; {where})",
+                repr(name),
+                "`edgekd devices add LINE` adds one: its agent prints the line.",
+            )
+        return self.devices[name]
+
+
+def user_listing() -> Path:
+    """The file of a user's own devices."""
+    root = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(root).expanduser() / "edgekd" / LISTING_FILE
+
+
+def find_listing(given: Path | None) -> Listing:
+    """The devices of a file: the given one, else that of the working folder, else the user's own;
+    none, where no file is there.
+
+    Raises:
+        InputError: the given file is not there, or a file that does not follow the schema.
+    """
+    places = [given] if given is not None else [Path(LISTING_FILE), user_listing()]
+    for path in places:
+        if given is not None or path.is_file():
+            return read_listing(path)
+    return Listing()
+
+
+def read_listing(path: Path) -> Listing:
+    """The devices of a file.
+
+    Raises:
+        InputError: it cannot be read, is not YAML, or does not follow the schema.
+    """
+    read_text(path)  # a regular file of bounded size
+    found = validate(_File, load_yaml(path), f"`{path}`").devices or {}
+    if LOCAL in found:
+        raise InputError(f"`{LOCAL}` must not be in `{path}`: it is this machine", LOCAL)
+    return Listing(found, path)
+
+
+def add_entry(path: Path, name: str, entry: Mapping[str, str]) -> None:
+    """Write an agent into a file that only its owner may read: there is a token in it.
+
+    Raises:
+        InputError: a name that is there already, a name or entry against the schema, or a file
+            that cannot be read or written.
+    """
+    text = read_text(path) if path.exists() else ""
+    known = read_listing(path).devices if text.strip() else {}
+    if name == LOCAL or name in known:
+        raise InputError(
+            f"the name must be new in `{path}`", repr(name), "Pass --name, or remove the old one."
+        )
+    validate(_File, {"devices": {name: dict(entry)}}, "the device")
+    with making(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(_with_entry(text, name, entry))
+
+
+def _with_entry(text: str, name: str, entry: Mapping[str, str]) -> str:
+    """A file's text with one more device; remarks are kept where its form allows."""
+    old = (yaml.safe_load(text) or {}).get("devices") or {} if text.strip() else {}
+    whole = {"devices": {**old, name: dict(entry)}}
+    written = yaml.safe_dump({name: dict(entry)}, default_flow_style=True, width=10_000)
+    head = text if text.strip() else "devices:\n"
+    longer = f"{head.rstrip()}\n  {written.strip()[1:-1]}\n"
+    try:
+        if yaml.safe_load(longer) == whole:
+            return longer
+    except yaml.YAMLError:
+        pass  # other indentation, or another key last
+    return yaml.safe_dump(whole, sort_keys=False)
+
+
+def parse_names(texts: list[str] | None) -> list[str]:
+    """`--devices a,b --devices c` as a list, each name once.
+
+    Raises:
+        InputError: an empty name, or one twice.
+    """
+    names = [name.strip() for text in texts or [] for name in text.split(",")]
+    if "" in names:
+        raise InputError("`--devices` takes NAME[,NAME]", repr(texts))
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError("`--devices` takes each device once", f"`{name}` twice")
+    return names
