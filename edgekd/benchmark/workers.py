@@ -8,13 +8,14 @@ nothing that training left behind in this one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 from edgekd.benchmark.draw import open_drawer
 from edgekd.benchmark.drawer import Drawer, DrawingBatch
 from edgekd.files import read_tensors, write_tensors
-from edgekd.processes.pool import Pool
+from edgekd.processes.pool import each
 from edgekd.progress import Progress
 from edgekd.recipe import RowGeneration
 
@@ -42,7 +43,9 @@ def draw_batch(batch: DrawingBatch) -> None:
         write_tensors(batch.out, {"images": images})
 
 
-def draw_all(pool: Pool, batches: Sequence[DrawingBatch], label: str, progress: Progress) -> None:
+def draw_all(
+    pool: Executor, batches: Sequence[DrawingBatch], label: str, progress: Progress
+) -> None:
     """Draw all batches, shared among the processes of a pool.
 
     Raises:
@@ -51,7 +54,7 @@ def draw_all(pool: Pool, batches: Sequence[DrawingBatch], label: str, progress: 
     if not batches:
         return
     with progress.track(label, sum(len(batch.indices) for batch in batches)) as advance:
-        for batch, _ in pool.each(draw_batch, batches):
+        for batch, _ in each(pool, draw_batch, batches):
             advance(len(batch.indices))
 
 
