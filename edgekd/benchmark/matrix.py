@@ -17,6 +17,7 @@ from edgekd.benchmark.suite import Suite
 from edgekd.files import hash_value
 from edgekd.measure.environment import versions
 from edgekd.metrics.metric import Metric
+from edgekd.processes.ray_pool import Cluster
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Matrix:
         keys: case name -> hash of what decides its pictures.
         cache: everything already measured.
         failures: of single rows; `runnable` leaves them out.
+        cluster: that draws; None: processes of this machine do.
     """
 
     suite: Suite
@@ -38,6 +40,7 @@ class Matrix:
     prompts: Prompts
     cache: Cache
     failures: Failures
+    cluster: Cluster | None = None
 
     @property
     def runnable(self) -> tuple[Case, ...]:

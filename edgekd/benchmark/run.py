@@ -31,6 +31,7 @@ from edgekd.benchmark.scaling import scaling_of_all
 from edgekd.benchmark.speed import SpeedResult
 from edgekd.benchmark.start import cold_starts_of_all
 from edgekd.benchmark.suite import Suite
+from edgekd.errors import LostError
 from edgekd.file_record import ARTIFACT_FILE, finish
 from edgekd.files import hash_value, write_text
 from edgekd.folders import finished
@@ -38,6 +39,7 @@ from edgekd.measure.conditions import conditions
 from edgekd.measure.environment import environment
 from edgekd.metrics.metric import Measurements, Metric, Weights
 from edgekd.metrics.registry import load_metrics
+from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress
 from edgekd.report.pictures import Gallery
 from edgekd.report.render import RENDERED_FILES, render
@@ -66,6 +68,7 @@ class MatrixRequest:
         curves: name -> `metrics.jsonl` of a training run, plotted in the report.
         deploy: runtime and precision of the headline's student row.
         search: that found the student, for its place in the report.
+        cluster: that draws the pictures; times and memory are those of this machine all the same.
     """
 
     suite: Suite
@@ -75,6 +78,7 @@ class MatrixRequest:
     curves: dict[str, Path] = field(default_factory=dict)
     deploy: tuple[str, str] | None = None
     search: SearchResult | None = None
+    cluster: Cluster | None = None
 
 
 def benchmark(
@@ -92,6 +96,7 @@ def benchmark(
     Raises:
         InputError: cases or data that cannot be compared.
         GateError: a feature of a real image that is not finite.
+        LostError: the cluster's head is gone.
     """
     asked = asked_metrics(request.suite, load_metrics())
     weights = Weights(**request.suite.weights.model_dump())
@@ -117,7 +122,7 @@ def benchmark(
 
     try:
         measure(matrix, networks, measured, progress)
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, LostError):
         progress.info(f"stopped; what was measured is in {report.html_path}")
         write(STOPPED)
         raise
@@ -146,6 +151,7 @@ def make_matrix(
         prompts=select_prompts(request.data, suite.quality.samples, suite.quality.seed),
         cache=Cache(out / "cache"),
         failures=failures,
+        cluster=request.cluster,
     )
 
 

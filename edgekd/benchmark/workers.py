@@ -64,16 +64,21 @@ def pool_size(asked: int, batches: int, largest_bytes: int) -> tuple[int, int]:
     Args:
         asked: the suite's `workers`; 0: one per core, as far as memory reaches.
         batches: units of work.
-        largest_bytes: size on disk of the largest pipeline; float16 weights double when loaded,
-            and activations are taken to need as much again.
+        largest_bytes: size on disk of the largest pipeline.
     """
     import psutil
 
     from edgekd.measure.environment import cores
 
-    fits = max(1, int(psutil.virtual_memory().available * 0.8 // (4 * largest_bytes + 2**30)))
+    fits = max(1, int(psutil.virtual_memory().available * 0.8 // needed_bytes(largest_bytes)))
     count = max(1, min(asked or min(cores(), fits), batches))
     return count, max(1, cores() // count)
+
+
+def needed_bytes(pipeline_bytes: int) -> int:
+    """Memory to draw with a pipeline of this size on disk: float16 weights double when loaded, and
+    activations are taken to need as much again."""
+    return 4 * pipeline_bytes + 2**30
 
 
 def read_images(path: Path) -> Any:

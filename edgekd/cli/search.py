@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,14 +12,17 @@ from edgekd.cli.options import (
     DataOption,
     JsonOption,
     OutOption,
+    RayOption,
     SetOption,
     TargetOption,
     TeacherOption,
+    cluster_at,
     parse_seconds,
     print_json,
     read_recipe,
     run_folder,
 )
+from edgekd.errors import InputError
 
 
 def search(
@@ -45,6 +48,7 @@ def search(
         ),
     ] = False,
     assignments: SetOption = None,
+    ray: RayOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the student for a device: latency measured in its runtime, quality by removal."""
@@ -64,8 +68,14 @@ def search(
     from edgekd.jobs.search import measure_run, search_run
 
     run = run_folder(out, f"{recipe.name}-{chosen.name}", config)
-    work = measure_run if measure_only else search_run
-    result = work(recipe, chosen, run, console())
+    result: Any
+    if measure_only:
+        if ray is not None:
+            raise InputError("`--measure-only` measures this machine", "--ray", "Leave it out.")
+        result = measure_run(recipe, chosen, run, console())
+    else:
+        with cluster_at(ray) as cluster:
+            result = search_run(recipe, chosen, run, console(), cluster)
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:

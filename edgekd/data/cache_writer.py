@@ -84,14 +84,14 @@ def build_cache_on(
 
     Raises:
         InputError: as `build_cache`.
-        ClusterLostError: the cluster's head is gone.
+        LostError: the cluster's head is gone.
     """
     share = Share(memory_bytes=_NEEDED_TIMES * encoder_bytes(info) + _NEEDED_BESIDES)
 
     def encode(shards: Sequence[Path], partial: Path, advance: Advance) -> Iterator[Path]:
-        work = functools.partial(_encode_there, info.path.absolute(), partial.absolute())
+        work = functools.partial(_encode_there, info.path, partial)
         with cluster.pool("encode with the teacher", share) as pool:
-            for shard, count in each(pool, work, [shard.absolute() for shard in shards]):
+            for shard, count in each(pool, work, shards):
                 advance(count)
                 yield shard
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.artifacts import PreparedData
+from edgekd.artifacts import TeacherCache
 from edgekd.errors import InputError
 from edgekd.file_record import finish
 from edgekd.files import code_key, hash_value
@@ -18,6 +18,7 @@ from edgekd.jobs.phases import train_student
 from edgekd.jobs.plan import Plan, make_plan, needed_phases, with_sized_teacher
 from edgekd.jobs.prepare import encode_images, prepare_images
 from edgekd.jobs.prompts import parity_prompts
+from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
@@ -48,12 +49,11 @@ def variant_plans(plan: Plan) -> dict[str, Plan]:
 
 
 def _trained(
-    plan: Plan, variants: dict[str, Plan], data: PreparedData, progress: Progress
+    plan: Plan, variants: dict[str, Plan], cache: TeacherCache | None, progress: Progress
 ) -> tuple[list[Model], dict[str, Path]]:
     """Every variant of the suite, trained, and the curves of its training."""
-    if not plan.suite.variants:
+    if cache is None:
         return [], {}
-    cache = encode_images(data, plan.teacher.path, plan.run, progress)
     models, curves = [], {}
     for variant in plan.suite.variants:
         progress.info(f"[variant {variant.name}] {variant.description}")
@@ -73,12 +73,14 @@ class SuiteRequest:
     Attributes:
         suite: its file, or the name of a shipped one.
         run: folder of students, exports and the report.
+        cluster: that prepares the data and draws the pictures; None: this machine does.
     """
 
     recipe: Recipe
     suite: str
     options: SuiteOptions
     run: Path
+    cluster: Cluster | None = None
 
 
 def _asked_plan(request: SuiteRequest) -> tuple[Plan, list[tuple[Target, list[str]]]]:
@@ -128,11 +130,17 @@ def benchmark_run(request: SuiteRequest, progress: Progress) -> dict[str, Any]:
     plan, targets = _asked_plan(request)
     variants = variant_plans(plan)
     folders = given_models(plan.suite.models)
+    cluster = request.cluster
     with open_run(request.run):
+        if cluster is not None:
+            cluster.check(request.run)
         plan = with_sized_teacher(plan)
-        data = prepare_images(plan.recipe, plan.run, progress)
+        data = prepare_images(plan.recipe, plan.run, progress, cluster)
         check_count(data.validation)
-        trained, curves = _trained(plan, variants, data, progress)
+        cache = None
+        if plan.suite.variants:
+            cache = encode_images(data, plan.teacher.path, plan.run, progress, cluster)
+        trained, curves = _trained(plan, variants, cache, progress)
         models = [
             Model("teacher", "teacher", plan.teacher.path, plan.teacher.key),
             *trained,
@@ -144,7 +152,7 @@ def benchmark_run(request: SuiteRequest, progress: Progress) -> dict[str, Any]:
         rows = matrix.cases(models)
         made = [[case.name, case.failed or case.key()] for case in rows]
         key = hash_value([code_key(), plan.suite.model_dump(mode="json"), data.key, made])
-        asked = MatrixRequest(plan.suite, rows, data, key, curves, matrix.deployed)
+        asked = MatrixRequest(plan.suite, rows, data, key, curves, matrix.deployed, cluster=cluster)
         report = benchmark(asked, plan.run / "report", progress)
     content = read_report(report.json_path)
     return {

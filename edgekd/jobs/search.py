@@ -16,6 +16,7 @@ from edgekd.folders import finished
 from edgekd.jobs.plan import describe, make_plan, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
 from edgekd.jobs.search_plan import SearchPlan, plan_search
+from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress, format_seconds
 from edgekd.recipe import Recipe
 from edgekd.run_folder import open_run
@@ -46,8 +47,17 @@ class MeasuredTarget(Section):
     measurements: Path
 
 
-def search_run(recipe: Recipe, target: Target, run: Path, progress: Progress) -> SearchResult:
+def search_run(
+    recipe: Recipe,
+    target: Target,
+    run: Path,
+    progress: Progress,
+    cluster: Cluster | None = None,
+) -> SearchResult:
     """`edgekd search`: prepare data, and find the student for a target.
+
+    Args:
+        cluster: that prepares the data and distils finalists; latencies are measured here.
 
     Raises:
         InputError: whatever does not fit, before anything is computed.
@@ -61,11 +71,15 @@ def search_run(recipe: Recipe, target: Target, run: Path, progress: Progress) ->
     with open_run(run):
         plan = with_sized_teacher(plan)
         describe(plan)
-        _, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress)
-        return find_student(plan_search(plan), cache, progress)
+        if cluster is not None:
+            cluster.check(run)
+        _, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress, cluster)
+        return find_student(plan_search(plan), cache, progress, cluster)
 
 
-def find_student(search: SearchPlan, cache: TeacherCache, progress: Progress) -> SearchResult:
+def find_student(
+    search: SearchPlan, cache: TeacherCache, progress: Progress, cluster: Cluster | None = None
+) -> SearchResult:
     """The student that is asked for; in an open run folder.
 
     Raises:
@@ -98,7 +112,7 @@ def find_student(search: SearchPlan, cache: TeacherCache, progress: Progress) ->
             f"{outcome.candidates_per_second:.0f} a second; {outcome.trials} trials in the study"
         )
         settled = settle_whole(search, outcome, teacher, meter, costs)
-    settled = compare_short(search, _told(settled, proxy), teacher, cache, progress)
+    settled = compare_short(search, _told(settled, proxy), teacher, cache, (progress, cluster))
     result = make_result(_facts(search, costs, proxy, outcome), settled, teacher)
     write_result(folder, result)
     finish(folder, key, only=(FRONT_FOLDER, PLOT_FILE, RESULT_FILE))

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from edgekd.errors import EdgekdError, GateError, InputError
+from edgekd.errors import EdgekdError, GateError, InputError, LostError
 from edgekd.files import code_key
 from edgekd.processes.child import ChildError, Failure
 from edgekd.processes.scratch import scratch_folder
@@ -38,12 +38,6 @@ _LOOK_EVERY_S, _LOST_AFTER_S, _CONNECT_S = 1.0, 10.0, 5.0
 _RETRIES = 3  # of a call whose worker was lost
 # What is on its way to a worker and back, of the largest calls.
 _STORE_BYTES_PER_CORE, _LEAST_STORE_BYTES = 64 * 2**20, 128 * 2**20
-
-
-class ClusterLostError(EdgekdError):
-    """The cluster's head is gone, and all work that was under way there."""
-
-    exit_code = 1
 
 
 def is_address(text: str) -> bool:
@@ -76,7 +70,7 @@ class Cluster:
         )
         self._waiting: set[Future[Any]] = set()
         self._lock = threading.Lock()
-        self._lost: ClusterLostError | None = None
+        self._lost: LostError | None = None
         self._closing = threading.Event()
         self._head = ray.get_runtime_context().gcs_address
         threading.Thread(target=self._watch, daemon=True).start()
@@ -113,7 +107,7 @@ class Cluster:
         """Begin a call; returns Ray's reference and the answer to come.
 
         Raises:
-            ClusterLostError: the head was lost before.
+            LostError: the head was lost before.
         """
         answered: Future[Any] = Future()
         answered.set_running_or_notify_cancel()
@@ -121,7 +115,7 @@ class Cluster:
             if self._lost is not None:
                 raise self._lost
             self._waiting.add(answered)
-        reference = task.remote(request)
+        reference = task.remote(os.getcwd(), request)
         reference.future().add_done_callback(lambda done: self._settle(answered, done))
         return reference, answered
 
@@ -177,8 +171,8 @@ class Cluster:
                 self._lose()
                 return
 
-    def _loss(self) -> ClusterLostError:
-        return ClusterLostError(
+    def _loss(self) -> LostError:
+        return LostError(
             "the head of the Ray cluster must live to the end of the work",
             f"no answer from {self._head}",
             "Finished work is kept: run the same command again, on a cluster that is there.",
@@ -208,7 +202,7 @@ class RayPool(Executor):
         options: dict[str, Any] = {"num_cpus": share.threads, "max_retries": _RETRIES}
         if share.memory_bytes:
             options["memory"] = share.memory_bytes
-        self._task = cluster._ray.remote(**options, name=work)(answer)
+        self._task = cluster._ray.remote(**options, name=work)(answer_in)
         self._references: dict[Future[Any], Any] = {}
 
     def submit(
@@ -221,7 +215,7 @@ class RayPool(Executor):
         """As `Pool.submit`: `function`, its arguments and its result must be picklable.
 
         Raises:
-            ClusterLostError: the head was lost before; the future holds it where it is lost after.
+            LostError: the head was lost before; the future holds it where it is lost after.
         """
         request = pickle.dumps((function, arguments, options))
         reference, answered = self._cluster.start(self._task, request)
@@ -330,6 +324,13 @@ def _on_node(node: str) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+
+
+def answer_in(folder: str, request: bytes) -> bytes:
+    """As `answer`, in the working folder of who asks, as a child would be."""
+    with contextlib.suppress(FileNotFoundError):  # paths may all be absolute
+        os.chdir(folder)
+    return answer(request)
 
 
 def _look(folder: Path) -> tuple[str, bool]:
