@@ -56,7 +56,7 @@ async def _run(settings: ServeSettings) -> None:
 
     started = time.perf_counter()
     catalog, figures = Catalog(settings), Figures()
-    limits, setup = settings.limits, _setup(settings)
+    limits, setup = settings.limits, worker_setup(settings)
     listener = _bind(settings)
     dispatcher = Dispatcher(
         lambda: WorkerProcess.start(setup),
@@ -129,7 +129,8 @@ async def _open(dispatcher: Dispatcher) -> None:
         ) from None
 
 
-def _setup(settings: ServeSettings) -> Setup:
+def worker_setup(settings: ServeSettings) -> Setup:
+    """What each worker is started with."""
     return Setup(
         models={name: str(path) for name, path in settings.models.items()},
         threads=settings.worker_threads,
