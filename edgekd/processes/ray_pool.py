@@ -269,6 +269,7 @@ def open_cluster(address: str, cores: int) -> Iterator[Cluster]:
             _check_head(address)
             options = {"address": address}
         try:
+            _hush(ray)
             with _own_signals():
                 ray.init(**options, log_to_driver=False, logging_level="ERROR")
         except (OSError, RuntimeError, ValueError, AssertionError) as error:
@@ -336,6 +337,13 @@ def answer_in(folder: str, request: bytes) -> bytes:
 def _look(folder: Path) -> tuple[str, bool]:
     """Which edgekd is here, and whether a folder is."""
     return code_key(), folder.is_dir()
+
+
+def _hush(ray: Any) -> None:
+    """Ray prints pages about each lost worker, whatever is asked of it, and on stdout, where verbs
+    print their results. It says nowhere how to have it quiet."""
+    worker: Any = ray._private.worker
+    worker.print_to_stdstream = lambda *_, **__: None
 
 
 @contextlib.contextmanager

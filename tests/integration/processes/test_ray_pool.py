@@ -49,11 +49,12 @@ def test_errors_are_those_of_a_child(cluster, function, argument):
         assert str(found) == str(expected)
 
 
-def test_the_work_of_a_killed_worker_is_done_again(cluster, tmp_path):
+def test_the_work_of_a_killed_worker_is_done_again_without_a_word(cluster, tmp_path, capfd):
     with cluster.pool("try") as pool:
         rest = [pool.submit(abs, -n) for n in range(4)]
         assert pool.submit(die_once, tmp_path / "mark").result() > 0
         assert [one.result() for one in rest] == list(range(4))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_work_that_kills_every_worker_ends_in_one_error(cluster):
