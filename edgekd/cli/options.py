@@ -73,7 +73,7 @@ def with_address(arguments: list[str]) -> list[str]:
     from edgekd.processes.ray_pool import LOCAL, is_address
 
     filled = list[str]()
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
         filled.append(word)
         if word == "--ray" and not is_address(following):
             filled.append(LOCAL)

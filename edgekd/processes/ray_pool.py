@@ -23,6 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
+import psutil
+
 from edgekd.errors import EdgekdError, GateError, InputError, LostError
 from edgekd.files import code_key
 from edgekd.processes.child import ChildError, Failure
@@ -36,6 +38,7 @@ LOCAL, AUTO = "local", "auto"
 _HEAD = re.compile(r"\[?(?P<host>[^\[\]/]+)\]?:(?P<port>\d+)")
 _LOOK_EVERY_S, _LOST_AFTER_S, _CONNECT_S = 1.0, 10.0, 5.0
 _RETRIES = 3  # of a call whose worker was lost
+_STARTS = 3  # of a local cluster
 # What is on its way to a worker and back, of the largest calls.
 _STORE_BYTES_PER_CORE, _LEAST_STORE_BYTES = 64 * 2**20, 128 * 2**20
 
@@ -268,16 +271,36 @@ def open_cluster(address: str, cores: int) -> Iterator[Cluster]:
         else:
             _check_head(address)
             options = {"address": address}
-        try:
-            _hush(ray)
-            with _own_signals():
-                ray.init(**options, log_to_driver=False, logging_level="ERROR")
-        except (OSError, RuntimeError, ValueError, AssertionError) as error:
-            ray.shutdown()
-            raise _no_cluster(address, str(error).strip().partition("\n")[0]) from None
+        _hush(ray)
+        with _own_signals():
+            _connect(ray, {**options, "log_to_driver": False, "logging_level": "ERROR"})
         cluster = Cluster(ray)
         stack.callback(cluster.close)
         yield cluster
+
+
+def _connect(ray: Any, options: dict[str, Any]) -> None:
+    """Ray gives the processes of a local cluster half a minute, which is little on a busy machine:
+    they get it again.
+
+    Raises:
+        InputError: there is no such cluster, or none can be started.
+    """
+    own = options["address"] == LOCAL
+    before = set(psutil.Process().children())
+    for left in reversed(range(_STARTS if own else 1)):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:  # Ray has none of its own for this
+            ray.shutdown()
+            for process in set(psutil.Process().children()) - before:
+                process.kill()
+            reason = str(error).strip().partition("\n")[0]
+            if own and not left:
+                raise InputError("a local Ray cluster must start here", reason) from None
+            if not own:
+                raise _no_cluster(options["address"], reason) from None
 
 
 def _import_ray() -> Any:
