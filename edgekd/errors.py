@@ -36,6 +36,12 @@ class InputError(EdgekdError):
     """Bad usage or input: a recipe, a folder, a file or an option."""
 
 
+class LostError(EdgekdError):
+    """The place where work was under way is gone; what was finished is kept, and goes on."""
+
+    exit_code = 1
+
+
 class GateError(EdgekdError):
     """A gate was not passed: parity, quality floor, budget, or a loss that is not finite."""
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from edgekd.errors import EdgekdError, InputError
+from edgekd.errors import EdgekdError, InputError, LostError
 from edgekd.file_record import (
     ARTIFACT_FILE,
     GROWING,
@@ -163,6 +163,8 @@ def resumable_folder(final: Path, key: str) -> Iterator[Path]:
             path.unlink(missing_ok=True)
         try:
             yield partial
+        except LostError:
+            raise
         except EdgekdError:
             shutil.rmtree(partial, ignore_errors=True)
             raise

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fixtures.architecture import tiny_architecture
+from fixtures.clusters import cluster
 from fixtures.commands import run_cli, run_python
 from fixtures.exports import export_to
 from fixtures.outside import install
@@ -20,6 +21,7 @@ from fixtures.weights import tiny_clip, tiny_dinov2
 from edgekd import resources
 
 __all__ = [
+    "cluster",
     "export_to",
     "install",
     "run_cli",

@@ -21,12 +21,13 @@ from edgekd.benchmark.facts import folder_bytes
 from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.prompts import iter_validation
 from edgekd.benchmark.stored import StoredPictures
-from edgekd.benchmark.workers import draw_all, pool_size, read_images
+from edgekd.benchmark.workers import draw_all, needed_bytes, pool_size, read_images
 from edgekd.errors import GateError
 from edgekd.files import write_tensors, writing
 from edgekd.metrics.caption_fit import clip_score, halves
 from edgekd.metrics.metric import SCORER, Floats, Images, Pictures, Reference
 from edgekd.processes.pool import Pool
+from edgekd.processes.ray_pool import RayPool, Share
 from edgekd.progress import Progress
 
 Captioned = tuple[Images, Sequence[str]]
@@ -35,21 +36,28 @@ _BATCH = 64
 
 
 def draw_missing(matrix: Matrix, case: Case, progress: Progress) -> None:
-    """Draw what is not on disk yet of a row, in processes of its own.
+    """Draw what is not on disk yet of a row, in processes of its own or on a cluster.
 
     Raises:
         GateError: a picture is not finite, or a process needs too much memory.
         ChildError: a process ends before its work.
+        LostError: the cluster's head is gone.
     """
     paths = {matrix.batch_path(case, i): indices for i, indices in enumerate(matrix.batches())}
     missing = {path: indices for path, indices in paths.items() if read_images(path) is None}
     if not missing:
         return
-    count, threads = pool_size(matrix.suite.quality.workers, len(missing), folder_bytes(case.path))
+    size, work = folder_bytes(case.path), f"draw {case.name}"
+    count, threads = pool_size(matrix.suite.quality.workers, len(missing), size)
+    if matrix.cluster is None:
+        pool: Pool | RayPool = Pool(work, count, threads)
+    else:
+        pool = matrix.cluster.pool(work, Share(threads, needed_bytes(size)))
+        threads = pool.share.threads
     batches = [
         matrix.batch(case, indices, threads, path.absolute()) for path, indices in missing.items()
     ]
-    with Pool(f"draw {case.name}", count, threads) as pool:
+    with pool:
         draw_all(pool, batches, f"drawing {case.name}", progress)
 
 

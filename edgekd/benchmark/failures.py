@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from edgekd.errors import EdgekdError
+from edgekd.errors import EdgekdError, LostError
 from edgekd.progress import Progress
 
 
@@ -31,5 +31,7 @@ class Failures:
         """Whatever a row's own work raises as edgekd's error is its failure, and ends here."""
         try:
             yield
+        except LostError:  # no row's own
+            raise
         except EdgekdError as error:
             self.record(row, str(error))

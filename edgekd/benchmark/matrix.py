@@ -19,6 +19,7 @@ from edgekd.devices.listing import LOCAL
 from edgekd.files import hash_value
 from edgekd.measure.environment import versions
 from edgekd.metrics.metric import Metric
+from edgekd.processes.ray_pool import Cluster
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Matrix:
         cache: everything already measured.
         failures: of single rows; `runnable` leaves them out.
         devices: the others that rows are measured on.
+        cluster: that draws; None: processes of this machine do.
     """
 
     suite: Suite
@@ -42,6 +44,7 @@ class Matrix:
     cache: Cache
     failures: Failures
     devices: tuple[Connected, ...] = ()
+    cluster: Cluster | None = None
 
     @property
     def runnable(self) -> tuple[Case, ...]:

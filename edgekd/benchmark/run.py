@@ -34,6 +34,7 @@ from edgekd.benchmark.speed import SpeedResult
 from edgekd.benchmark.start import cold_starts_of_all
 from edgekd.benchmark.suite import Suite
 from edgekd.devices.connect import Connected
+from edgekd.errors import LostError
 from edgekd.file_record import ARTIFACT_FILE, finish
 from edgekd.files import hash_value, write_text
 from edgekd.folders import finished
@@ -41,6 +42,7 @@ from edgekd.measure.conditions import conditions
 from edgekd.measure.environment import environment
 from edgekd.metrics.metric import Measurements, Metric, Weights
 from edgekd.metrics.registry import load_metrics
+from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress
 from edgekd.report.pictures import Gallery
 from edgekd.report.render import RENDERED_FILES, render
@@ -70,6 +72,7 @@ class MatrixRequest:
         deploy: runtime and precision of the headline's student row.
         search: that found the student, for its place in the report.
         devices: all of the suite's but this machine.
+        cluster: that draws the pictures; times and memory are those of this machine all the same.
     """
 
     suite: Suite
@@ -80,6 +83,7 @@ class MatrixRequest:
     deploy: tuple[str, str] | None = None
     search: SearchResult | None = None
     devices: tuple[Connected, ...] = ()
+    cluster: Cluster | None = None
 
 
 def benchmark(
@@ -97,6 +101,7 @@ def benchmark(
     Raises:
         InputError: cases or data that cannot be compared.
         GateError: a feature of a real image that is not finite.
+        LostError: the cluster's head is gone.
     """
     asked = asked_metrics(request.suite, load_metrics())
     weights = Weights(**request.suite.weights.model_dump())
@@ -125,7 +130,7 @@ def benchmark(
 
     try:
         measure(matrix, networks, measured, progress)
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, LostError):
         progress.info(f"stopped; what was measured is in {report.html_path}")
         write(STOPPED)
         raise
@@ -155,6 +160,7 @@ def make_matrix(
         cache=Cache(out / "cache"),
         failures=failures,
         devices=request.devices,
+        cluster=request.cluster,
     )
 
 

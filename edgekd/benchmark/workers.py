@@ -8,6 +8,7 @@ nothing that training left behind in this one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from edgekd.benchmark.draw import open_drawer
 from edgekd.benchmark.drawer import Drawer, DrawingBatch
 from edgekd.files import read_tensors, write_tensors
 from edgekd.measure.memory import PeakMemory, measured
-from edgekd.processes.pool import Pool
+from edgekd.processes.pool import each
 from edgekd.progress import Progress
 from edgekd.recipe import RowGeneration
 
@@ -54,7 +55,9 @@ def _import_libraries(batch: DrawingBatch) -> None:
     import_libraries()
 
 
-def draw_all(pool: Pool, batches: Sequence[DrawingBatch], label: str, progress: Progress) -> None:
+def draw_all(
+    pool: Executor, batches: Sequence[DrawingBatch], label: str, progress: Progress
+) -> None:
     """Draw all batches, shared among the processes of a pool.
 
     Raises:
@@ -63,7 +66,7 @@ def draw_all(pool: Pool, batches: Sequence[DrawingBatch], label: str, progress: 
     if not batches:
         return
     with progress.track(label, sum(len(batch.indices) for batch in batches)) as advance:
-        for batch, _ in pool.each(draw_batch, batches):
+        for batch, _ in each(pool, draw_batch, batches):
             advance(len(batch.indices))
 
 
@@ -73,16 +76,21 @@ def pool_size(asked: int, batches: int, largest_bytes: int) -> tuple[int, int]:
     Args:
         asked: the suite's `workers`; 0: one per core, as far as memory reaches.
         batches: units of work.
-        largest_bytes: size on disk of the largest pipeline; float16 weights double when loaded,
-            and activations are taken to need as much again.
+        largest_bytes: size on disk of the largest pipeline.
     """
     import psutil
 
     from edgekd.measure.environment import cores
 
-    fits = max(1, int(psutil.virtual_memory().available * 0.8 // (4 * largest_bytes + 2**30)))
+    fits = max(1, int(psutil.virtual_memory().available * 0.8 // needed_bytes(largest_bytes)))
     count = max(1, min(asked or min(cores(), fits), batches))
     return count, max(1, cores() // count)
+
+
+def needed_bytes(pipeline_bytes: int) -> int:
+    """Memory to draw with a pipeline of this size on disk: float16 weights double when loaded, and
+    activations are taken to need as much again."""
+    return 4 * pipeline_bytes + 2**30
 
 
 def read_images(path: Path) -> Any:

@@ -23,7 +23,7 @@ from edgekd.cli.export import export
 from edgekd.cli.generate import generate
 from edgekd.cli.import_file import import_file
 from edgekd.cli.inspect import inspect
-from edgekd.cli.options import help_without_verb
+from edgekd.cli.options import RayCommand, help_without_verb
 from edgekd.cli.prepare import prepare
 from edgekd.cli.report import report
 from edgekd.cli.search import search
@@ -61,7 +61,7 @@ for _verb in (
     targets,
     doctor,
 ):
-    app.command()(_verb)
+    app.command(cls=RayCommand)(_verb)
 app.command("import")(import_file)
 app.add_typer(teach, name="teach")
 app.add_typer(devices, name="devices")

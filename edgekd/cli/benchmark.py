@@ -15,9 +15,11 @@ from edgekd.cli.options import (
     DevicesOption,
     JsonOption,
     OutOption,
+    RayOption,
     SamplerOption,
     SetOption,
     TeacherOption,
+    cluster_at,
     device_choice,
     print_json,
     read_recipe,
@@ -69,6 +71,7 @@ def benchmark(
     sampler: SamplerOption = None,
     out: OutOption = None,
     assignments: SetOption = None,
+    ray: RayOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure models against the teacher, on each target, and render the matrix report.
@@ -94,10 +97,10 @@ def benchmark(
         clip=clip,
     )
     if isinstance(chosen, ExportSuite):
-        if teacher or data or sampler or assignments:
+        if teacher or data or sampler or assignments or ray:
             raise InputError(
                 f"suite `{chosen.name}` makes its own pipeline",
-                "--teacher, --data, --sampler or --set",
+                "--teacher, --data, --sampler, --set or --ray",
                 "Leave them out.",
             )
         asked = exports_with_options(chosen, options)
@@ -108,17 +111,19 @@ def benchmark(
     recipe = read_recipe(config, assignments, teacher, data)
     run = run_folder(out, f"{recipe.name}-{Path(suite).stem}", config)
     if isinstance(chosen, TransferSuite | BaselinesSuite):
-        if options != SuiteOptions():
+        if options != SuiteOptions() or ray:
             raise InputError(
                 f"suite `{chosen.name}` names its own target and finds its own students",
-                "--models, --targets, --devices, --skip or weights of metrics",
+                "--models, --targets, --devices, --skip, --ray or weights of metrics",
                 "Leave them out.",
             )
         _benchmark_search(chosen, recipe, run, as_json)
         return
     from edgekd.jobs.benchmark import SuiteRequest
 
-    _benchmark_models(SuiteRequest(recipe, suite, options, run, devices_file), as_json)
+    with cluster_at(ray) as cluster:
+        request = SuiteRequest(recipe, suite, options, run, devices_file, cluster)
+        _benchmark_models(request, as_json)
 
 
 def _benchmark_models(request: Any, as_json: bool) -> None:

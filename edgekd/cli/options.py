@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 ConfigOption = Annotated[
     str, typer.Option("--config", help="Recipe: a YAML file, or the name of a shipped one.")
@@ -57,11 +60,52 @@ DevicesFileOption = Annotated[
         help="Default: devices.yaml of the working folder, else of ~/.config/edgekd.",
     ),
 ]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Share the work among the machines of a Ray cluster: HOST:PORT of its head, `auto`, "
+        "or none for the cores of this machine.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, allow_nan=False, default=str))
+
+
+class RayCommand(TyperCommand):
+    """A verb whose `--ray` may stand without an address."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_address(args))
+
+
+def with_address(arguments: list[str]) -> list[str]:
+    """The arguments with `local` behind a `--ray` that no address follows."""
+    from edgekd.processes.ray_pool import LOCAL, is_address
+
+    filled = list[str]()
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        filled.append(word)
+        if word == "--ray" and not is_address(following):
+            filled.append(LOCAL)
+    return filled
+
+
+@contextlib.contextmanager
+def cluster_at(address: str | None) -> Iterator[Any]:
+    """The Ray cluster of `--ray`; None: none is asked for."""
+    if address is None:
+        yield None
+        return
+    from edgekd.measure.environment import cores
+    from edgekd.processes.ray_pool import open_cluster
+
+    with open_cluster(address, cores()) as cluster:
+        yield cluster
 
 
 def run_folder(out: Path | None, name: str, config: str) -> Path:

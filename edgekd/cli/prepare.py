@@ -7,8 +7,10 @@ from edgekd.cli.options import (
     DataOption,
     JsonOption,
     OutOption,
+    RayOption,
     SetOption,
     TeacherOption,
+    cluster_at,
     print_json,
     read_recipe,
     run_folder,
@@ -21,6 +23,7 @@ def prepare(
     data: DataOption = None,
     out: OutOption = None,
     assignments: SetOption = None,
+    ray: RayOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Verify, filter, split and shard images; cache the teacher's latents and text embeddings."""
@@ -29,7 +32,9 @@ def prepare(
     recipe = read_recipe(config, assignments, teacher, data)
     from edgekd.jobs.prepare import prepare_run
 
-    result = prepare_run(recipe, run_folder(out, f"{recipe.name}-data", config), console())
+    run = run_folder(out, f"{recipe.name}-data", config)
+    with cluster_at(ray) as cluster:
+        result = prepare_run(recipe, run, console(), cluster)
     if as_json:
         print_json(result)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,15 +14,18 @@ from edgekd.cli.options import (
     DevicesOption,
     JsonOption,
     OutOption,
+    RayOption,
     SetOption,
     TargetOption,
     TeacherOption,
+    cluster_at,
     device_choice,
     parse_seconds,
     print_json,
     read_recipe,
     run_folder,
 )
+from edgekd.errors import InputError
 
 
 def search(
@@ -50,6 +53,7 @@ def search(
     devices: DevicesOption = None,
     devices_file: DevicesFileOption = None,
     assignments: SetOption = None,
+    ray: RayOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the student for a device: latency measured in its runtime, quality by removal.
@@ -69,11 +73,18 @@ def search(
     asked += [f"student.{name}=null" for name in ("preset", "arch", "candidate")]
     recipe = read_recipe(config, asked, teacher, data)
     chosen = load_target(target)
-    from edgekd.jobs.search import measure_run, search_run
+    from edgekd.jobs.search import Helpers, measure_run, search_run
 
     run = run_folder(out, f"{recipe.name}-{chosen.name}", config)
-    work = measure_run if measure_only else search_run
-    result = work(recipe, chosen, run, console(), device_choice(devices, devices_file))
+    choice = device_choice(devices, devices_file)
+    result: Any
+    if measure_only:
+        if ray is not None:
+            raise InputError("`--measure-only` needs no cluster", "--ray", "Leave it out.")
+        result = measure_run(recipe, chosen, run, console(), choice)
+    else:
+        with cluster_at(ray) as cluster:
+            result = search_run(recipe, chosen, run, console(), Helpers(choice, cluster))
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:

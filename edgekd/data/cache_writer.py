@@ -5,12 +5,13 @@ The files and their dtypes are described in `edgekd.data.cache`, which reads the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -19,7 +20,7 @@ from edgekd.data.cache import CachedLatents, samples_path
 from edgekd.data.dataset import PreparedSample, iter_shard, list_shards
 from edgekd.data.images import to_tensor
 from edgekd.diffusion.encode import TextEmbeddings, encode_images, encode_prompts
-from edgekd.diffusion.load import Teacher
+from edgekd.diffusion.load import Teacher, load_teacher
 from edgekd.diffusion.validate import TeacherInfo
 from edgekd.diffusion.weights import save_tensors
 from edgekd.errors import InputError
@@ -27,13 +28,19 @@ from edgekd.file_record import finish
 from edgekd.files import code_key, hash_value, write_json
 from edgekd.folders import finished, resumable_folder
 from edgekd.parts import note_part
-from edgekd.processes.pool import batch_threads, ordered_map
+from edgekd.processes.pool import batch_threads, each, ordered_map
+from edgekd.processes.ray_pool import Cluster, Share
 from edgekd.progress import Advance, Progress
 
-__all__ = ["CachedLatents", "build_cache", "cache_key", "find_cache"]
+__all__ = ["CachedLatents", "build_cache", "build_cache_on", "cache_key", "find_cache"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_BATCH = 16
+# Beside torch and a batch: float16 weights double when they are loaded.
+_NEEDED_TIMES, _NEEDED_BESIDES = 2, 2**30
+ENCODERS = ("vae", "text_encoder", "text_encoder_2")
 
 
 def cache_key(data: PreparedData, info: TeacherInfo, dtype: torch.dtype = torch.float32) -> str:
@@ -50,7 +57,7 @@ def find_cache(
 
 
 def build_cache(
-    data: PreparedData, teacher: Teacher, out: Path, progress: Progress, batch_size: int = 16
+    data: PreparedData, teacher: Teacher, out: Path, progress: Progress, batch_size: int = _BATCH
 ) -> TeacherCache:
     """Encode all images and captions, shard by shard; finished shards are never made again.
 
@@ -61,19 +68,112 @@ def build_cache(
     Raises:
         InputError: the teacher's outputs are not finite, or the disk is full or read-only.
     """
-    key = cache_key(data, teacher.info, teacher.dtype)
+
+    def encode(shards: Sequence[Path], partial: Path, advance: Advance) -> Iterator[Path]:
+        for shard in shards:
+            encode_shard(shard, partial, teacher, advance, batch_size)
+            yield shard
+
+    return _build(data, teacher.info, teacher.dtype, out, (encode, progress))
+
+
+def build_cache_on(
+    cluster: Cluster, data: PreparedData, info: TeacherInfo, out: Path, progress: Progress
+) -> TeacherCache:
+    """As `build_cache`, by a cluster's workers, a shard each; they write the very same files.
+
+    Raises:
+        InputError: as `build_cache`.
+        LostError: the cluster's head is gone.
+    """
+    share = Share(memory_bytes=_NEEDED_TIMES * encoder_bytes(info) + _NEEDED_BESIDES)
+
+    def encode(shards: Sequence[Path], partial: Path, advance: Advance) -> Iterator[Path]:
+        work = functools.partial(_encode_there, info.path, partial)
+        with cluster.pool("encode with the teacher", share) as pool:
+            for shard, count in each(pool, work, shards):
+                advance(count)
+                yield shard
+
+    return _build(data, info, torch.float32, out, (encode, progress))
+
+
+class _Encode(Protocol):
+    """Writes the cache of shards, and yields each when it is there."""
+
+    def __call__(
+        self, shards: Sequence[Path], partial: Path, advance: Advance
+    ) -> Iterator[Path]: ...
+
+
+def _build(
+    data: PreparedData,
+    info: TeacherInfo,
+    dtype: torch.dtype,
+    out: Path,
+    how: tuple[_Encode, Progress],
+) -> TeacherCache:
+    encode, progress = how
+    key = cache_key(data, info, dtype)
     if finished(out, key, progress.info) is None:
         shards = [*list_shards(data, "train"), *list_shards(data, "validation")]
         with (
             resumable_folder(out, key) as partial,
-            batch_threads(teacher.device) as pool,
             progress.track("encode with the teacher", data.train + data.validation) as advance,
         ):
-            encoder = _Encoder(teacher, pool, batch_size)
+            missing = []
             for shard in shards:
-                _cache_shard(shard, partial, encoder, advance)
-            finish(partial, key, teacher_key=teacher.info.key, data_key=data.key)
-    return TeacherCache(out, key, teacher.info.key)
+                if all(path.exists() for path in _files(shard, partial)):
+                    advance(sum(1 for _ in iter_shard(shard)), resumed=True)
+                else:
+                    missing.append(shard)
+            for shard in encode(missing, partial, advance):
+                for path in _files(shard, partial):
+                    note_part(partial, path)
+            finish(partial, key, teacher_key=info.key, data_key=data.key)
+    return TeacherCache(out, key, info.key)
+
+
+def _files(shard: Path, folder: Path) -> tuple[Path, Path]:
+    """The files of a shard's cache, in the order in which they are written."""
+    final = folder / f"{shard.stem}.safetensors"
+    return samples_path(final), final
+
+
+def encoder_bytes(info: TeacherInfo) -> int:
+    """Size on disk of the models that images and captions are encoded with."""
+    folders = (info.path / name for name in ENCODERS)
+    return sum(file.stat().st_size for folder in folders for file in folder.rglob("*"))
+
+
+@functools.lru_cache(maxsize=1)
+def _encoders(path: Path) -> Teacher:
+    """A teacher in a worker, which encodes one shard after the other with it."""
+    return load_teacher(path, only=ENCODERS)
+
+
+def _encode_there(teacher: Path, folder: Path, shard: Path) -> int:
+    """Write a shard's cache in a worker; returns how many images it has."""
+    count = 0
+
+    def advance(n: int, resumed: bool = False) -> None:
+        nonlocal count
+        count += n
+
+    encode_shard(shard, folder, _encoders(teacher), advance)
+    return count
+
+
+def encode_shard(
+    shard: Path, folder: Path, teacher: Teacher, advance: Advance, batch_size: int = _BATCH
+) -> None:
+    """Write a shard's cache.
+
+    Raises:
+        InputError: the teacher's outputs are not finite, or the disk is full or read-only.
+    """
+    with batch_threads(teacher.vae.device) as pool:
+        _write_shard(shard, folder, _Encoder(teacher, pool, batch_size), advance)
 
 
 @dataclass(frozen=True)
@@ -105,11 +205,7 @@ class _Encoder:
         return ordered_map(self.pool, function, tasks, 2 * torch.get_num_threads())
 
 
-def _cache_shard(shard: Path, folder: Path, encoder: _Encoder, advance: Advance) -> None:
-    final = folder / f"{shard.stem}.safetensors"
-    if final.exists() and samples_path(final).exists():
-        advance(sum(1 for _ in iter_shard(shard)), resumed=True)
-        return
+def _write_shard(shard: Path, folder: Path, encoder: _Encoder, advance: Advance) -> None:
     tensors: dict[str, list[torch.Tensor]] = {"mean": [], "logvar": [], "time_ids": []}
     rows = {"": 0}
     caption_index, samples = [], []
@@ -124,10 +220,9 @@ def _cache_shard(shard: Path, folder: Path, encoder: _Encoder, advance: Advance)
     result["caption_index"] = torch.tensor(caption_index)
     result.update(_text_tables(encoder, list(rows)))
     _check_finite(result, shard)
-    write_json(samples_path(final), samples)
+    described, final = _files(shard, folder)
+    write_json(described, samples)
     save_tensors(result, final)
-    for path in (samples_path(final), final):
-        note_part(folder, path)
 
 
 def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.artifacts import PreparedData
-from edgekd.data.images import Color, parse_background
+from edgekd.data.images import parse_background
 from edgekd.data.metadata import find_dialect
 from edgekd.data.records import iter_records
 from edgekd.data.scan import TRAIN, VALIDATION, Decision, ScanSettings, decide, scan
@@ -36,6 +36,7 @@ from edgekd.file_record import finish, is_intact, restamp
 from edgekd.files import canonical_json, code_key, hash_file, hash_value, write_json, writing
 from edgekd.folders import finished, resumable_folder
 from edgekd.parts import note_part
+from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress
 from edgekd.reading import read_object
 from edgekd.recipe import DataSection
@@ -46,19 +47,25 @@ HASHES_FILE = "source_hashes.json"
 SETTLED_SECONDS = 2.0
 
 
-def prepare(section: DataSection, out: Path, progress: Progress) -> PreparedData:
+def prepare(
+    section: DataSection, out: Path, progress: Progress, cluster: Cluster | None = None
+) -> PreparedData:
     """Prepare captioned images in folder `out`; nothing is done when its content is up to date.
+
+    This process reads the images and writes the shards, in order; what it takes to verify,
+    fingerprint, decode and encode an image is done by workers.
 
     Args:
         section: sources and settings.
         out: gets `shards/{train,validation}-NNNNNN.tar` (`<key>.png`, `<key>.json`),
             `summary.json`, `skipped.jsonl` and `artifact.json`.
+        cluster: whose workers do the work, in place of processes of this machine.
 
     Raises:
         InputError: sources that are missing or not readable, nothing usable in them, or a
             disk that is full or read-only.
     """
-    background, resolution = parse_background(section.background), section.side
+    parse_background(section.background)
     with writing(out):
         known = _known_hashes(out)
         hashes = _hash_sources(section.sources, known, progress)
@@ -72,8 +79,8 @@ def prepare(section: DataSection, out: Path, progress: Progress) -> PreparedData
         with resumable_folder(out, key) as partial:
             write_json(partial / HASHES_FILE, hashes.cache)
             note_part(partial, partial / HASHES_FILE)
-            kept = _fill(section, background, partial, progress)
-            facts = {**kept, "resolution": resolution}
+            kept = _fill(section, partial, progress, cluster)
+            facts = {**kept, "resolution": section.side}
             finish(partial, key, **facts)
     return _result(out, key, facts)
 
@@ -134,13 +141,13 @@ def _content_key(section: DataSection, hashes: _SourceHashes) -> str:
 
 
 def _fill(
-    section: DataSection, background: Color, partial: Path, progress: Progress
+    section: DataSection, partial: Path, progress: Progress, cluster: Cluster | None
 ) -> dict[str, Any]:
     """Both passes; returns the facts of the finished artefact."""
-    total = count_images(section.sources)
-    workers = worker_count(section.workers, total)
+    background, total = parse_background(section.background), count_images(section.sources)
+    workers = worker_count(section.workers, total, cluster)
     settings = ScanSettings(background, section.filters)
-    with worker_pool(workers) as pool:
+    with worker_pool(workers, cluster) as pool:
         with progress.track("verify images", total) as advance:
             records = iter_records(section)
             scan(records, partial / "scan", settings, section.split, pool, 2 * workers, advance)

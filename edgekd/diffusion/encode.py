@@ -50,7 +50,7 @@ def encode_prompts(teacher: Teacher, captions: Sequence[str]) -> TextEmbeddings:
             max_length=tokenizer.model_max_length,
             truncation=True,
             return_tensors="pt",
-        ).input_ids.to(teacher.device)
+        ).input_ids.to(encoder.device)
         if teacher.info.family == "sdxl":
             output = encoder(tokens, output_hidden_states=True)
             hidden_states.append(output.hidden_states[-2])

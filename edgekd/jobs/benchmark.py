@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.artifacts import PreparedData
+from edgekd.artifacts import TeacherCache
 from edgekd.devices.connect import DeviceChoice, check_threads
 from edgekd.errors import InputError
 from edgekd.file_record import finish
@@ -19,6 +19,7 @@ from edgekd.jobs.phases import train_student
 from edgekd.jobs.plan import Plan, make_plan, needed_phases, with_sized_teacher
 from edgekd.jobs.prepare import encode_images, prepare_images
 from edgekd.jobs.prompts import parity_prompts
+from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
@@ -49,12 +50,11 @@ def variant_plans(plan: Plan) -> dict[str, Plan]:
 
 
 def _trained(
-    plan: Plan, variants: dict[str, Plan], data: PreparedData, progress: Progress
+    plan: Plan, variants: dict[str, Plan], cache: TeacherCache | None, progress: Progress
 ) -> tuple[list[Model], dict[str, Path]]:
     """Every variant of the suite, trained, and the curves of its training."""
-    if not plan.suite.variants:
+    if cache is None:
         return [], {}
-    cache = encode_images(data, plan.teacher.path, plan.run, progress)
     models, curves = [], {}
     for variant in plan.suite.variants:
         progress.info(f"[variant {variant.name}] {variant.description}")
@@ -75,6 +75,7 @@ class SuiteRequest:
         suite: its file, or the name of a shipped one.
         run: folder of students, exports and the report.
         devices_file: None: where it is looked for.
+        cluster: that prepares the data and draws the pictures; None: this machine does.
     """
 
     recipe: Recipe
@@ -82,6 +83,7 @@ class SuiteRequest:
     options: SuiteOptions
     run: Path
     devices_file: Path | None = None
+    cluster: Cluster | None = None
 
 
 def _asked_plan(request: SuiteRequest) -> tuple[Plan, list[tuple[Target, list[str]]]]:
@@ -131,14 +133,20 @@ def benchmark_run(request: SuiteRequest, progress: Progress) -> dict[str, Any]:
     plan, targets = _asked_plan(request)
     variants = variant_plans(plan)
     folders = given_models(plan.suite.models)
+    cluster = request.cluster
     chosen = DeviceChoice(tuple(plan.suite.devices), request.devices_file)
     with chosen.open(progress) as devices, open_run(request.run):
         if plan.suite.speed is not None:
             check_threads(devices, plan.suite.speed.threads, "speed.threads")
+        if cluster is not None:
+            cluster.check(request.run)
         plan = with_sized_teacher(plan)
-        data = prepare_images(plan.recipe, plan.run, progress)
+        data = prepare_images(plan.recipe, plan.run, progress, cluster)
         check_count(data.validation)
-        trained, curves = _trained(plan, variants, data, progress)
+        cache = None
+        if plan.suite.variants:
+            cache = encode_images(data, plan.teacher.path, plan.run, progress, cluster)
+        trained, curves = _trained(plan, variants, cache, progress)
         models = [
             Model("teacher", "teacher", plan.teacher.path, plan.teacher.key),
             *trained,
@@ -150,7 +158,16 @@ def benchmark_run(request: SuiteRequest, progress: Progress) -> dict[str, Any]:
         rows = matrix.cases(models)
         made = [[case.name, case.failed or case.key()] for case in rows]
         key = hash_value([code_key(), plan.suite.model_dump(mode="json"), data.key, made])
-        asked = MatrixRequest(plan.suite, rows, data, key, curves, matrix.deployed, devices=devices)
+        asked = MatrixRequest(
+            plan.suite,
+            rows,
+            data,
+            key,
+            curves,
+            matrix.deployed,
+            devices=devices,
+            cluster=cluster,
+        )
         report = benchmark(asked, plan.run / "report", progress)
     content = read_report(report.json_path)
     return {

@@ -38,12 +38,16 @@ def train_student(
 
 
 def train_phases(
-    plan: Plan, cache: TeacherCache, out: Path, progress: Progress
+    plan: Plan, cache: TeacherCache, out: Path, progress: Progress, drawn: Path | None = None
 ) -> dict[PhaseName, TrainedPart]:
-    """Train all phases; processes that were launched together call this together."""
+    """Train all phases; processes that were launched together call this together.
+
+    Args:
+        drawn: folder of the teacher's trajectories; None: one in `out`.
+    """
     if "kd" in plan.recipe.distill.phases and "kd" not in plan.phases:
         progress.info("  kd: nothing to learn, the student is a whole copy of its teacher")
-    work = _Work(plan, cache, out, progress)
+    work = _Work(plan, cache, out, progress, drawn or out / "trajectories")
     trained: dict[PhaseName, TrainedPart] = {}
     for phase in plan.phases:
         trained[phase] = _TRAIN[phase](work, trained)
@@ -58,6 +62,7 @@ class _Work:
     cache: TeacherCache
     out: Path
     progress: Progress
+    drawn: Path
 
     @property
     def section(self) -> DistillSection:
@@ -85,13 +90,16 @@ class _Work:
     @property
     def trajectories(self) -> Trajectories:
         """The teacher's pictures; named by all that they follow from, no student among it."""
-        section = self.section
-        drawn = section.few_step.model_dump(
-            include={"student_steps", "teacher_steps", "guidance_scale", "trajectories"}
-        )
-        held_out = section.few_step.validation_samples
-        made_from = [code_key(), self.cache.key, section.precision, section.seed, drawn, held_out]
-        return Trajectories(self.out / "trajectories", hash_value(made_from))
+        return Trajectories(self.drawn, trajectories_key(self.section, self.cache))
+
+
+def trajectories_key(section: DistillSection, cache: TeacherCache) -> str:
+    """Hash of all that the teacher's trajectories follow from."""
+    drawn = section.few_step.model_dump(
+        include={"student_steps", "teacher_steps", "guidance_scale", "trajectories"}
+    )
+    held_out = section.few_step.validation_samples
+    return hash_value([code_key(), cache.key, section.precision, section.seed, drawn, held_out])
 
 
 Trained = Mapping[PhaseName, TrainedPart]

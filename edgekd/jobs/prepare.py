@@ -8,6 +8,7 @@ from typing import Any
 from edgekd.artifacts import PreparedData, TeacherCache
 from edgekd.jobs.plan import at_resolution
 from edgekd.jobs.teacher import teacher_folder
+from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
@@ -15,29 +16,42 @@ from edgekd.run_folder import open_run
 
 
 def prepare_data(
-    recipe: Recipe, teacher: Path, run: Path, progress: Progress
+    recipe: Recipe, teacher: Path, run: Path, progress: Progress, cluster: Cluster | None = None
 ) -> tuple[PreparedData, TeacherCache]:
     """Prepare the images and record what the teacher makes of them."""
-    data = prepare_images(recipe, run, progress)
-    return data, encode_images(data, teacher, run, progress)
+    data = prepare_images(recipe, run, progress, cluster)
+    return data, encode_images(data, teacher, run, progress, cluster)
 
 
-def prepare_images(recipe: Recipe, run: Path, progress: Progress) -> PreparedData:
+def prepare_images(
+    recipe: Recipe, run: Path, progress: Progress, cluster: Cluster | None = None
+) -> PreparedData:
     """Prepare the images alone: enough to draw their captions."""
     from edgekd.data.prepare import prepare
 
-    return prepare(recipe.data, run / "prepared", progress)
+    return prepare(recipe.data, run / "prepared", progress, cluster)
 
 
-def encode_images(data: PreparedData, teacher: Path, run: Path, progress: Progress) -> TeacherCache:
+def encode_images(
+    data: PreparedData,
+    teacher: Path,
+    run: Path,
+    progress: Progress,
+    cluster: Cluster | None = None,
+) -> TeacherCache:
     """Record what the teacher makes of prepared images: what students are trained on."""
-    from edgekd.data.cache_writer import build_cache
+    from edgekd.data.cache_writer import build_cache, build_cache_on
     from edgekd.diffusion.load import load_teacher
+    from edgekd.diffusion.validate import inspect_folder
 
+    if cluster is not None:
+        return build_cache_on(cluster, data, inspect_folder(teacher), run / "cache", progress)
     return build_cache(data, load_teacher(teacher), run / "cache", progress)
 
 
-def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+def prepare_run(
+    recipe: Recipe, run: Path, progress: Progress, cluster: Cluster | None = None
+) -> dict[str, Any]:
     """`edgekd prepare`: shards and caches of a recipe's data; returns the summary."""
     path = teacher_folder(recipe, run)
     from edgekd.data.sources import check_sources
@@ -48,6 +62,8 @@ def prepare_run(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]
     teacher = inspect_teacher(path)
     recipe = at_resolution(recipe, teacher)
     with open_run(run):
-        data, cache = prepare_data(recipe, teacher.path, run, progress)
+        if cluster is not None:
+            cluster.check(run)
+        data, cache = prepare_data(recipe, teacher.path, run, progress, cluster)
     summary = read_json(data.root / "summary.json")
     return {**summary, "prepared": data.root, "cache": cache.root}

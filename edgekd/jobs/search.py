@@ -6,7 +6,7 @@ The search knows neither exporters nor training: what it needs of them is handed
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from edgekd.folders import finished
 from edgekd.jobs.plan import describe, make_plan, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
 from edgekd.jobs.search_plan import SearchPlan, plan_search
+from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress, format_seconds
 from edgekd.recipe import Recipe
 from edgekd.run_folder import open_run
@@ -54,14 +55,28 @@ class Fronts(Section):
     folders: dict[str, Path]
 
 
+@dataclass(frozen=True)
+class Helpers:
+    """What takes work off this machine.
+
+    Attributes:
+        devices: that measure latencies; none: this machine.
+        cluster: that prepares the data and distils finalists; None: this machine does.
+    """
+
+    devices: DeviceChoice = field(default_factory=DeviceChoice)
+    cluster: Cluster | None = None
+
+
 def search_run(
     recipe: Recipe,
     target: Target,
     run: Path,
     progress: Progress,
-    devices: DeviceChoice | None = None,
+    helpers: Helpers | None = None,
 ) -> SearchResult | Fronts:
     """`edgekd search`: prepare data, and find the student for a target, on each class of devices.
+
 
     Raises:
         InputError: whatever does not fit, before anything is computed.
@@ -69,7 +84,8 @@ def search_run(
     """
     from edgekd.diffusion.health import check_parts
 
-    plan, chosen = make_plan(recipe, target, run), devices or DeviceChoice()
+    helpers = helpers or Helpers()
+    plan, chosen, cluster = make_plan(recipe, target, run), helpers.devices, helpers.cluster
     with chosen.open(progress) as found:
         classes = chosen.classes(found)
         for own in classes.values():
@@ -78,21 +94,25 @@ def search_run(
         with open_run(run):
             plan = with_sized_teacher(plan)
             describe(plan)
-            _, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress)
+            if cluster is not None:
+                cluster.check(run)
+            _, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress, cluster)
             results, folders = {}, {}
             for number, (name, own) in enumerate(classes.items()):
                 search = plan_search(replace(plan, devices=own))
                 if len(classes) > 1:
                     progress.info(f"[{name}]")
                     search = replace(search, folder=search.folder / f"class-{number}")
-                results[name] = find_student(search, cache, progress)
+                results[name] = find_student(search, cache, progress, cluster)
                 folders[name] = search.folder
     if len(classes) > 1:
         return Fronts(fronts=results, folders=folders)
     return next(iter(results.values()))
 
 
-def find_student(search: SearchPlan, cache: TeacherCache, progress: Progress) -> SearchResult:
+def find_student(
+    search: SearchPlan, cache: TeacherCache, progress: Progress, cluster: Cluster | None = None
+) -> SearchResult:
     """The student that is asked for; in an open run folder.
 
     Raises:
@@ -125,7 +145,7 @@ def find_student(search: SearchPlan, cache: TeacherCache, progress: Progress) ->
             f"{outcome.candidates_per_second:.0f} a second; {outcome.trials} trials in the study"
         )
         settled = settle_whole(search, outcome, teacher, meter, costs)
-    settled = compare_short(search, _told(settled, proxy), teacher, cache, progress)
+    settled = compare_short(search, _told(settled, proxy), teacher, cache, (progress, cluster))
     result = make_result(_facts(search, costs, proxy, outcome), settled, teacher)
     write_result(folder, result)
     finish(folder, key, only=(FRONT_FOLDER, PLOT_FILE, RESULT_FILE))

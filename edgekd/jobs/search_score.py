@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd.artifacts import TeacherCache
 from edgekd.errors import InputError
 from edgekd.jobs.search_plan import SEARCH, SearchPlan
+from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 
@@ -131,10 +132,14 @@ def compare_short(
     settled: Settled,
     teacher: TeacherPoint,
     cache: TeacherCache,
-    progress: Progress,
+    how: tuple[Progress, Cluster | None],
 ) -> Settled:
-    """The best of the measured finalists after a short distillation, if the recipe asks for one."""
-    from edgekd.jobs.short_distillation import short_distillation
+    """The best of the measured finalists after a short distillation, if the recipe asks for one.
+
+    Args:
+        how: the cluster, if there is one, distils them beside each other.
+    """
+    from edgekd.jobs.short_distillation import distil_here, distil_on
     from edgekd.search.describe import describe as in_words
     from edgekd.search.figures import KeptFigures
     from edgekd.search.halving import HalvingSettings, halve
@@ -149,7 +154,11 @@ def compare_short(
         if one.measured and one.cost.latency_ms <= limit
     }
     kept = KeptFigures(search.folder / "short.json", search.key(cache))
-    evaluate = short_distillation(search.plan, cache, search.plan.run / "distill", progress)
+    progress, cluster = how
+    if cluster is None:
+        evaluate = distil_here(search.plan, cache, search.plan.run / "distill", progress)
+    else:
+        evaluate = distil_on(cluster, search.plan, cache, search.folder / "short")
     settings = HalvingSettings(rungs=_SHORT_ROUNDS, budget=steps)
     ranked = halve([one.candidate for one in rivals.values()], evaluate, settings, kept, progress)
     best = rivals[ranked[0].candidate.key()]

@@ -49,19 +49,6 @@ class Pool(ThreadPoolExecutor):
     ) -> Future[Result]:
         return super().submit(self._ask, lambda child: child.call(function, *arguments, **options))
 
-    def each(
-        self, function: Callable[[Argument], Result], arguments: Iterable[Argument]
-    ) -> Iterator[tuple[Argument, Result]]:
-        """Every argument with its result, as they come.
-
-        Raises:
-            the first error of any call; calls that have not begun do not then, when the context
-            is left.
-        """
-        futures = {self.submit(function, argument): argument for argument in arguments}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-
     def _ask(self, question: Callable[[Child], Result]) -> Result:
         child = getattr(self._mine, "child", None)
         if child is None:
@@ -94,6 +81,20 @@ class Pool(ThreadPoolExecutor):
         self.shutdown(cancel_futures=True)
         for child in self._children:
             child.close()
+
+
+def each(
+    pool: Executor, function: Callable[[Argument], Result], arguments: Iterable[Argument]
+) -> Iterator[tuple[Argument, Result]]:
+    """Every argument with its result, as they come.
+
+    Raises:
+        the first error of any call; calls that have not begun do not then, when the context of the
+        pool is left.
+    """
+    futures = {pool.submit(function, argument): argument for argument in arguments}
+    for future in as_completed(futures):
+        yield futures[future], future.result()
 
 
 @contextlib.contextmanager

@@ -37,6 +37,9 @@ class KeptFigures:
     def __contains__(self, name: str) -> bool:
         return name in self._known
 
+    def __getitem__(self, name: str) -> float:
+        return self._known[name]
+
     def get(self, name: str, compute: Callable[[], float]) -> float:
         """The figure of this name, computed if it is not known.
 
@@ -44,12 +47,19 @@ class KeptFigures:
             ValueError: it is not finite.
         """
         if name not in self._known:
-            value = float(compute())
-            if not math.isfinite(value):
-                raise ValueError(f"`{name}` must be finite, but got {value}")
-            self._known[name] = value
-            self._write()
+            self.keep(name, float(compute()))
         return self._known[name]
+
+    def keep(self, name: str, value: float) -> None:
+        """Write a figure that is known now.
+
+        Raises:
+            ValueError: it is not finite.
+        """
+        if not math.isfinite(value):
+            raise ValueError(f"`{name}` must be finite, but got {value}")
+        self._known[name] = value
+        self._write()
 
     def _read(self) -> dict[str, float]:
         if not self._path.exists():

@@ -10,9 +10,8 @@ The best n_{k+1} of rung k go on. Each rung costs about the same in all, `n R / 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 from pydantic import Field
@@ -49,9 +48,12 @@ class Finalist:
 
 
 class Evaluate(Protocol):
-    """Distils a candidate for `budget` updates in all and returns its quality, more is better."""
+    """Distils candidates for `budget` updates each, and gives each with its quality, more is
+    better, as they come."""
 
-    def __call__(self, candidate: Candidate, budget: int) -> float: ...
+    def __call__(
+        self, candidates: Sequence[Candidate], budget: int
+    ) -> Iterable[tuple[Candidate, float]]: ...
 
 
 def plan_rungs(count: int, settings: HalvingSettings) -> tuple[Rung, ...]:
@@ -88,13 +90,14 @@ def halve(
     ranked: tuple[Finalist, ...] = ()
     with progress.track("short distillation", sum(rung.count for rung in rungs)) as advance:
         for rung in rungs:
-            results = []
-            for candidate in left[: rung.count]:
-                name = f"{candidate.key()}/{rung.budget}"
-                known = name in kept
-                quality = kept.get(name, partial(evaluate, candidate, rung.budget))
-                results.append(Finalist(candidate, quality, rung.budget))
-                advance(1, resumed=known)
+            chosen = left[: rung.count]
+            names = {one.key(): f"{one.key()}/{rung.budget}" for one in chosen}
+            missing = [one for one in chosen if names[one.key()] not in kept]
+            advance(rung.count - len(missing), resumed=True)
+            for candidate, quality in evaluate(missing, rung.budget):
+                kept.keep(names[candidate.key()], quality)
+                advance(1)
+            results = [Finalist(one, kept[names[one.key()]], rung.budget) for one in chosen]
             results.sort(key=lambda one: -one.quality)
             ranked = (*results, *ranked[rung.count :])
             left = tuple(one.candidate for one in results)

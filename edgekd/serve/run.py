@@ -55,7 +55,7 @@ async def _run(settings: ServeSettings) -> None:
     from edgekd.serve.process import WorkerProcess
 
     catalog, figures = Catalog(settings), Figures()
-    limits, setup = settings.limits, _setup(settings)
+    limits, setup = settings.limits, worker_setup(settings)
     listener = bind(settings.host, settings.port)
     dispatcher = Dispatcher(
         lambda: WorkerProcess.start(setup),
@@ -137,7 +137,8 @@ async def _open(dispatcher: Dispatcher) -> None:
         ) from None
 
 
-def _setup(settings: ServeSettings) -> Setup:
+def worker_setup(settings: ServeSettings) -> Setup:
+    """What each worker is started with."""
     return Setup(
         models={name: str(path) for name, path in settings.models.items()},
         threads=settings.worker_threads,

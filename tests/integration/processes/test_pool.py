@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from edgekd.errors import GateError
-from edgekd.processes.pool import Pool, ordered_map
+from edgekd.processes.pool import Pool, each, ordered_map
 
 ENTRIES = """
 import os
@@ -42,9 +42,9 @@ def test_every_call_is_answered_once_and_no_process_starts_before_it_is_needed(e
         assert children() == before
         pool.submit(abs, -1).result()
         assert len(children()) == len(before) + 1
-        assert sorted(pool.each(abs, range(-20, 0))) == [(n, -n) for n in range(-20, 0)]
+        assert sorted(each(pool, abs, range(-20, 0))) == [(n, -n) for n in range(-20, 0)]
         # Neither call ends without a process for the other.
-        list(pool.each(entries.wait_for_another, [tmp_path] * 2))
+        list(each(pool, entries.wait_for_another, [tmp_path] * 2))
         assert len(children()) == len(before) + 2
     assert children() == before
 
@@ -52,14 +52,14 @@ def test_every_call_is_answered_once_and_no_process_starts_before_it_is_needed(e
 def test_the_first_failure_is_raised_and_what_waits_is_dropped(entries):
     with Pool("try", 1) as pool:
         with pytest.raises(GateError, match="NaN"):
-            list(pool.each(entries.fail_at_3, range(9)))
+            list(each(pool, entries.fail_at_3, range(9)))
         waiting = [pool.submit(time.sleep, 600) for _ in range(2)]
     assert waiting[1].cancelled()
 
 
 def test_each_call_has_a_fresh_process_where_that_is_asked_for(entries):
     with Pool("try", 1, fresh=True) as pool:
-        assert len({process for _, process in pool.each(entries.process_of, range(3))}) == 3
+        assert len({process for _, process in each(pool, entries.process_of, range(3))}) == 3
 
 
 def test_leaving_ends_what_is_under_way():

@@ -28,7 +28,10 @@ class Evaluations:
 
 
 def run(evaluate, path, finalists=FINALISTS, settings=SETTINGS):
-    return halve(finalists, evaluate, settings, KeptFigures(path, "key"), Silent())
+    def one_by_one(candidates, budget):
+        return ((one, evaluate(one, budget)) for one in candidates)
+
+    return halve(finalists, one_by_one, settings, KeptFigures(path, "key"), Silent())
 
 
 @pytest.mark.parametrize(
