@@ -77,7 +77,6 @@ def search_run(
 ) -> SearchResult | Fronts:
     """`edgekd search`: prepare data, and find the student for a target, on each class of devices.
 
-
     Raises:
         InputError: whatever does not fit, before anything is computed.
         GateError: no student meets the goal.
