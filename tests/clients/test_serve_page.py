@@ -1,91 +1,17 @@
 """The page of `edgekd serve` in headless Chromium, with a server of its own."""
 
 import base64
-import contextlib
-import json
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
-from fixtures.browsers import DESKTOP, MARKS, PHONE, Watched, violations
-from fixtures.exported import write_export
-from fixtures.servers import Server, serving
-from playwright.sync_api import Browser, Page, Route, expect
-
-TOKEN = "a-token-of-a-test"
-EXAMPLE = "dog, noto style"
-NARROW = (320, 640)  # as WCAG 2.2 wants it, criterion 1.4.10
-STEPS = "500"  # seconds of the slow model
-OPTIONS = ("--workers", "1", "--threads", "1", "--queue", "4", "--timeout", "60")
-# What a page may not do is said in the console, which tests look at.
-WATCH = """
-addEventListener("securitypolicyviolation",
-  (event) => console.error(`${event.violatedDirective} ${event.blockedURI}`));
-"""
-WITH_TOKEN = f'sessionStorage.setItem("edgekd-token", "{TOKEN}");'
+from fixtures.browsers import MARKS, PHONE, violations
+from fixtures.served_pages import EXAMPLE, NARROW, STEPS, TOKEN, draw
+from fixtures.servers import Server
+from playwright.sync_api import expect
 
 pytestmark = MARKS
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("served")
-    for name, slow in (("student", 0), ("teacher", 2)):
-        write_export(folder / name, slow=slow)
-        path = folder / name / "manifest.json"
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        manifest["pictures"] = {"prompts": [EXAMPLE, "a <b>bold</b> ogre", "x" * 500]}
-        path.write_text(json.dumps(manifest), encoding="utf-8")
-    models = [str(folder / name) for name in ("student", "teacher")]
-    with serving(folder / "server", *models, *OPTIONS, EDGEKD_TOKEN=TOKEN) as one:
-        yield one
-
-
-Open = Callable[..., Watched]
-
-
-@pytest.fixture
-def open_page(browser: Browser, server: Server) -> Iterator[Open]:
-    """`open_page(path, size, token)`: a page in a context of its own.
-
-    In the end no page may have complained, or asked anybody but the server.
-    """
-    with contextlib.ExitStack() as contexts:
-        opened: list[Watched] = []
-
-        def made(path: str = "/", size: tuple[int, int] = DESKTOP, token: bool = True) -> Watched:
-            context = browser.new_context(viewport={"width": size[0], "height": size[1]})
-            contexts.callback(context.close)
-            context.set_default_timeout(20_000)
-            context.add_init_script(WATCH + (WITH_TOKEN if token else ""))
-            opened.append(Watched(context.new_page()))
-            opened[-1].page.goto(server.url + path)
-            if token:
-                expect(opened[-1].page.locator("#speed li")).to_have_count(2)
-            return opened[-1]
-
-        yield made
-        for watched in opened:
-            assert watched.complaints == []
-            others = [url for url in watched.requests if not url.startswith(("blob:", server.url))]
-            assert others == []
-
-
-def draw(page: Page, prompt: str, **fields: str) -> None:
-    """Fill the form, draw, and wait for the end."""
-    page.fill("#prompt", prompt)
-    for name, value in fields.items():
-        field = page.locator(f"#{name}")
-        if field.evaluate("(one) => one.tagName") == "SELECT":
-            field.select_option(value)
-        else:
-            field.fill(value)
-    page.evaluate("document.getElementById('status').textContent = ''")
-    page.click("#draw")
-    expect(page.locator("#status")).to_contain_text(re.compile("by .* in | a picture, "))
 
 
 def post(server: Server, **body: Any) -> Any:
@@ -94,7 +20,7 @@ def post(server: Server, **body: Any) -> Any:
     return answer.json()
 
 
-def test_a_comparison_from_an_example(open_page, server, tmp_path):
+def test_a_comparison_from_an_example(open_page, page_server, tmp_path):
     page = open_page().page
     examples = page.get_by_role("group", name="Examples").get_by_role("button")
     assert examples.all_inner_texts() == [EXAMPLE, "a <b>bold</b> ogre"]
@@ -117,7 +43,7 @@ def test_a_comparison_from_an_example(open_page, server, tmp_path):
             assert name == f"dog-noto-style-{model}-{7 + index}.png"
             found.value.save_as(tmp_path / name)
             body = {"model": model, "prompt": EXAMPLE, "seed": 7 + index}
-            expected = post(server, **body)["data"][0]["b64_json"]
+            expected = post(page_server, **body)["data"][0]["b64_json"]
             assert (tmp_path / name).read_bytes() == base64.b64decode(expected)
     expect(cards.first.locator(".verdict")).to_be_visible()
 
@@ -202,9 +128,9 @@ def stopped(server: Server) -> float:
     return float(line.split()[1])
 
 
-def test_cancelling_stops_the_server_too(open_page, server):
+def test_cancelling_stops_the_server_too(open_page, page_server):
     page = open_page().page
-    before = stopped(server)
+    before = stopped(page_server)
     for way in ("button", "key"):
         page.fill("#prompt", "red apple")
         page.select_option("#model", "teacher")
@@ -221,128 +147,16 @@ def test_cancelling_stops_the_server_too(open_page, server):
         expect(page.locator("#draw")).to_be_visible()
         expect(page.locator("#stage .place")).to_have_text(["teacher"])
     for _ in range(200):
-        if stopped(server) == before + 4:
+        if stopped(page_server) == before + 4:
             break
         page.wait_for_timeout(50)
-    assert stopped(server) == before + 4
+    assert stopped(page_server) == before + 4
     expect(page.locator("#gallery li")).to_have_count(0)
 
 
-def test_a_full_queue_counts_down_and_goes_on(open_page, server):
-    watched = open_page()
-    page = watched.page
-    body = {"model": "teacher", "prompt": "a", "steps": int(STEPS), "n": 4, "stream": True}
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    url = f"{server.url}/v1/images/generations"
-    with httpx.Client(headers=headers, timeout=60) as client, contextlib.ExitStack() as streams:
-        streams.enter_context(client.stream("POST", url, json=body))
-        streams.enter_context(client.stream("POST", url, json={**body, "n": 1}))
-        page.fill("#prompt", "red apple")
-        page.select_option("#compare", "")
-        page.click("#draw")
-        notice = page.get_by_role("alert")
-        expect(notice).to_contain_text("The server's queue is full. Trying again in")
-    notice.get_by_role("button", name="Try now").click()
-    expect(page.locator("#status")).to_contain_text("1 picture by student in")
-    expect(notice).to_be_hidden()
-    assert [text for text in watched.complaints if "429" not in text] == []
-    watched.complaints.clear()
-
-
-def test_a_server_that_is_gone_is_found_again(open_page):
-    watched = open_page()
-    page = watched.page
-    page.context.set_offline(True)
-    page.fill("#prompt", "red apple")
-    page.click("#draw")
-    expect(page.get_by_role("alert")).to_contain_text("The server does not answer.")
-    expect(page.locator("#draw")).to_be_visible()
-    page.context.set_offline(False)
-    expect(page.locator("#status")).to_have_text("The server is there again.")
-    expect(page.get_by_role("alert")).to_be_hidden()
-    expect(page.locator("#prompt")).to_have_value("red apple")
-    assert all("ERR_INTERNET_DISCONNECTED" in text for text in watched.complaints)
-    watched.complaints.clear()
-
-
-def error(code: str, param: str | None = None, message: str = "it is so") -> str:
-    body = {"message": message, "type": "server_error", "param": param, "code": code}
-    return json.dumps({"error": body})
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "text"),
-    [
-        (200, f"event: error\r\ndata: {error('worker_lost')}\r\n\r\n", "process that drew this"),
-        (200, ": ping\r\n\r\n", "connection has ended"),
-        (500, error("drawing_failed"), "could not draw"),
-        (504, error("timeout"), "took longer"),
-        (502, "<html>a proxy's page</html>", "status 502"),
-        (404, error("model_not_found", "model"), "it is so"),
-        (400, error("invalid_value", "negative_prompt"), "it is so"),
-    ],
-    ids=["lost", "ended", "failed", "late", "proxy", "no model", "field"],
-)
-def test_other_errors_are_told(shared_page, status, body, text):
-    watched = shared_page
-    page = watched.page
-
-    def answer(route: Route) -> None:
-        kind = "text/event-stream" if status == 200 else "application/json"
-        route.fulfill(status=status, body=body, content_type=kind)
-
-    page.route("**/v1/images/generations", answer)
-    page.fill("#prompt", "red apple")
-    page.click("#draw")
-    expect(page.locator("#status")).to_have_text("Stopped; no picture drawn.")
-    expect(page.get_by_text(text)).to_be_visible()
-    page.unroute("**/v1/images/generations")
-    watched.complaints.clear()
-    draw(page, "red apple", compare="")
-    expect(page.get_by_text(text)).to_be_hidden()
-
-
-@pytest.fixture(scope="module")
-def shared_page(browser: Browser, server: Server) -> Iterator[Watched]:
-    context = browser.new_context()
-    context.set_default_timeout(20_000)
-    context.add_init_script(WITH_TOKEN)
-    watched = Watched(context.new_page())
-    watched.page.goto(server.url)
-    expect(watched.page.locator("#speed li")).to_have_count(2)
-    yield watched
-    context.close()
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "text"),
-    [
-        ("prompt", "", "Say what to draw."),
-        ("prompt", "é" * 4001, "4001 letters are too many"),
-        ("n", "11", "A whole number from 1 to 10."),
-        ("seed", "-1", "from 0 to 4294967295"),
-        ("steps", "1.5", "A whole number from 1 to 1000."),
-        ("guidance_scale", "1e9", "A number from 0 to 1000."),
-    ],
-)
-def test_wrong_fields_say_so_and_nothing_is_sent(shared_page, field, value, text):
-    page = shared_page.page
-    page.fill("#prompt", "red apple")
-    page.evaluate("document.getElementById('more').open = true")
-    page.fill(f"#{field}", value)
-    shared_page.requests.clear()
-    page.click("#draw")
-    expect(page.locator(f"#{field}-error")).to_contain_text(text)
-    expect(page.locator(f"#{field}")).to_be_focused()
-    assert page.locator(f"#{field}").get_attribute("aria-invalid") == "true"
-    assert not [url for url in shared_page.requests if "generations" in url]
-    page.fill(f"#{field}", "1" if field != "prompt" else "red apple")
-    expect(page.locator(f"#{field}-error")).to_have_text("")
-
-
-def test_links_carry_all_settings(open_page, server):
+def test_links_carry_all_settings(open_page, page_server):
     page = open_page().page
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=page_server.url)
     wanted = {
         "prompt": "red & blue #1 äpfel",
         "model": "teacher",
@@ -363,8 +177,8 @@ def test_links_carry_all_settings(open_page, server):
     page.click("#share")
     expect(page.locator("#status")).to_have_text("The link is copied.")
     link = page.evaluate("navigator.clipboard.readText()")
-    assert link.startswith(f"{server.url}/#"), "what is behind # goes to no server"
-    other = open_page(link.removeprefix(server.url))
+    assert link.startswith(f"{page_server.url}/#"), "what is behind # goes to no server"
+    other = open_page(link.removeprefix(page_server.url))
     for name, value in wanted.items():
         expect(other.page.locator(f"#{name}")).to_have_value(value)
     expect(other.page.locator("#stage article")).to_have_count(0)  # a link does not draw
@@ -380,31 +194,6 @@ def test_links_carry_all_settings(open_page, server):
     expect(missing.locator("#status")).to_contain_text("4 pictures by student in")
     seeds = missing.locator("#stage .seed").all_inner_texts()
     assert seeds == [f"seed {seed}" for seed in (5, 6, 7, 8)]
-
-
-def test_the_token_is_asked_for_and_forgotten(open_page):
-    watched = open_page(token=False)
-    page = watched.page
-    dialog = page.get_by_role("dialog", name="This server asks for its token")
-    dialog.get_by_label("Token").fill("another-token")
-    page.keyboard.press("Enter")
-    expect(dialog.locator("#token-error")).to_have_text("The server does not take this token.")
-    dialog.get_by_role("button", name="Not now").click()
-    page.get_by_role("alert").get_by_role("button", name="Enter it").click()
-    dialog.get_by_label("Token").fill(TOKEN)
-    page.keyboard.press("Enter")
-    expect(page.locator("#speed li")).to_have_count(2)
-    expect(dialog).to_be_hidden()
-    expect(page.get_by_role("alert")).to_be_hidden()
-    draw(page, "red apple", compare="")
-    kept = page.evaluate("[localStorage.length, document.cookie, sessionStorage.length]")
-    assert kept == [0, "", 1]
-    assert TOKEN not in page.url
-    page.get_by_role("button", name="Forget the token").click()
-    expect(dialog).to_be_visible()
-    assert page.evaluate("sessionStorage.length") == 0
-    assert [text for text in watched.complaints if "401" not in text] == []
-    watched.complaints.clear()
 
 
 def test_with_the_keyboard_alone(open_page):
@@ -463,69 +252,14 @@ def test_it_fits_narrow_screens_and_axe_finds_nothing(open_page, axe):
     assert violations(page, "axe.run({runOnly: ['color-contrast']})") == []
 
 
-def test_the_policy_forbids_markup_and_scripts_from_text(shared_page):
-    page = shared_page.page
-    with pytest.raises(Exception, match="TrustedHTML"):
-        page.evaluate("document.body.innerHTML = '<b>x</b>'")
-    with pytest.raises(Exception, match="TrustedScript"):
-        page.evaluate("document.createElement('script').text = 'x'")
-
-
-def test_events_in_any_pieces(shared_page):
-    text = (
-        ": a comment\r\n\r\nevent: a\r\ndata: 1\r\n\r\nevent:b\ndata:{é}\ndata: 2\n\n"
-        "data: 3\r\revent: empty\n\ndata: not ended"
-    )
-    found = shared_page.page.evaluate(
-        """async (text) => {
-          const place = document.querySelector("script[src]").src.replace("app.js", "events.js");
-          const { readEvents } = await import(place);
-          const bytes = new TextEncoder().encode(text);
-          const found = [];
-          for (const size of [1, 2, 3, 7, bytes.length]) {
-            const body = new ReadableStream({
-              start(controller) {
-                for (let i = 0; i < bytes.length; i += size) {
-                  controller.enqueue(bytes.slice(i, i + size));
-                }
-                controller.close();
-              },
-            });
-            const events = [];
-            for await (const event of readEvents(body)) events.push([event.name, event.data]);
-            found.push(events);
-          }
-          return found;
-        }""",
-        text,
-    )
-    assert found == [[["a", "1"], ["b", "{é}\n2"], ["message", "3"]]] * 5
-
-
-def test_the_page_without_a_history(open_page, browser, server):
-    """Some browsers keep nothing in private windows."""
-    context = browser.new_context()
-    context.add_init_script(WITH_TOKEN)
-    context.add_init_script(
-        "Object.defineProperty(window, 'indexedDB', {value: {open() { throw new Error(); }}});"
-    )
-    page = context.new_page()
-    page.goto(server.url)
-    expect(page.locator("#speed li")).to_have_count(2)
-    draw(page, "red apple", compare="")
-    expect(page.locator("#gallery li")).to_have_count(1)
-    expect(page.locator("#history-help")).to_contain_text("keeps no more of them")
-    context.close()
-
-
-def test_the_first_picture_is_logged_with_its_cold_start(server):
-    (first,) = server.events("first picture")
-    listening = server.events("listening")[0]
+def test_the_first_picture_is_logged_with_its_cold_start(page_server):
+    (first,) = page_server.events("first picture")
+    listening = page_server.events("listening")[0]
     assert first["model"] in ("student", "teacher")
     assert first["cold_start_seconds"] > listening["seconds"] > 0
 
 
-def test_files_of_the_page_come_at_once(server):
+def test_files_of_the_page_come_at_once(page_server):
     with httpx.Client() as client:
-        times = [client.get(server.url).elapsed.total_seconds() for _ in range(20)]
-    assert min(times) < 0.05, Path(server.log_file).read_text(encoding="utf-8")
+        times = [client.get(page_server.url).elapsed.total_seconds() for _ in range(20)]
+    assert min(times) < 0.05, Path(page_server.log_file).read_text(encoding="utf-8")
