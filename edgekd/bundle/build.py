@@ -17,7 +17,7 @@ from edgekd.errors import InputError
 from edgekd.export.manifest import folder_bytes
 from edgekd.file_record import ARTIFACT_FILE, finish
 from edgekd.files import atomic_file, code_key, hash_value, write_bytes, write_text, writing
-from edgekd.folders import atomic_folder, check_replaceable, finished
+from edgekd.folders import atomic_folder, check_replaceable, finished, set_aside
 from edgekd.progress import Progress
 
 # An app without its model: page and runtime are about 15 MB.
@@ -63,7 +63,7 @@ def build(
     """Make the bundle of an export, or leave the one that is there and up to date.
 
     Args:
-        out: see `check_place`.
+        out: see `check_place`. An older bundle in which somebody has worked is set aside.
         zipped: also as one file, beside the folder.
 
     Raises:
@@ -73,6 +73,8 @@ def build(
     path = archive_path(out) if zipped else None
     if finished(out, key, progress.info) is None:
         check_room(out.parent, folder_bytes(contents.path) * (2 if zipped else 1) + _APP_BYTES)
+        if (aside := set_aside(out)) is not None:
+            progress.info(f"  {out} was changed since: it is {aside} now")
         with atomic_folder(out) as folder:
             with writing(out):
                 kind.fill(folder, contents)
@@ -80,10 +82,11 @@ def build(
             finish(folder, key)
     else:
         progress.info(f"  {out} is up to date")
+    facts = read_bundle(out)
     if path is not None:
         with atomic_file(path) as temporary:
-            write_archive(out, _archive_name(kind, contents), temporary)
-    return Bundle(out, path, read_bundle(out))
+            write_archive(out, facts, _archive_name(kind, contents), temporary)
+    return Bundle(out, path, facts)
 
 
 def _archive_name(kind: Kind, contents: Contents) -> str:
