@@ -85,9 +85,10 @@ class Web:
         "the first visit loads the page twice.",
     )
     notes = (
-        "The page uses WebGPU where the browser has it, else WebAssembly with up to 8 threads; "
-        "`?backend=wasm` or `?backend=webgpu` decides. Tested in Chromium with WebAssembly; GPUs, "
-        "Firefox and Safari were not tried by edgekd's authors.",
+        "The page uses WebGPU where the browser has it and its GPU draws Python's picture, else "
+        "WebAssembly with up to 8 threads; `?backend=wasm` or `?backend=webgpu` decides. Tested in "
+        "Chromium with WebAssembly; real GPUs, Firefox, Safari and phones were not tried by "
+        "edgekd's authors.",
     )
 
     def check(self) -> None:

@@ -9,6 +9,12 @@ from edgekd.runtime.registry import GROUP, runtimes
 IMPORT = "from edgekd.runtime.declared import Runtime\n"
 
 
+@pytest.fixture(autouse=True)
+def _no_node(monkeypatch) -> None:
+    """Asking Node for its version starts a process."""
+    monkeypatch.setattr("edgekd.doctor.node_version", lambda: None)
+
+
 def test_a_runtime_from_outside_is_examined_and_its_version_is_in_reports(install):
     packages = '("outside_tpu", "no-such-package")'
     install(GROUP, "tpu", f"{IMPORT}VALUE = Runtime('tpu', {packages}, 'elsewhere[run]')\n")

@@ -1,3 +1,4 @@
+import base64
 import hashlib
 import json
 import re
@@ -9,8 +10,9 @@ from edgekd import resources
 from edgekd.bundle.contents import read_contents
 from edgekd.bundle.model import MODEL_FILE, copy_model
 from edgekd.bundle.scripted import SAMPLERS, check_drawable
-from edgekd.bundle.web import cut_model
+from edgekd.bundle.web import cut_model, make_probe
 from edgekd.errors import InputError
+from edgekd.runtime import Pipeline
 
 CORE = resources.data_root() / "export_targets" / "web" / "core" / "src"
 
@@ -29,6 +31,18 @@ def test_chunks_put_together_are_the_files(exported, tmp_path, monkeypatch):
         assert max(map(len, pieces)) <= 1000
     kept = {path.name for path in (tmp_path / "model").iterdir()}
     assert kept == {MODEL_FILE, "chunks"}
+
+
+def test_the_probe_is_pythons_picture_of_one_step(exported, monkeypatch):
+    picture = Pipeline.open(exported, threads=1).generate(["red apple"], steps=1, seed=0)[0]
+    probe = make_probe(read_contents(exported))
+    assert probe.stride == 1
+    assert base64.b64decode(probe.pixels) == picture.tobytes()
+    assert probe.floor_db == 35
+    monkeypatch.setattr("edgekd.bundle.web._PROBE_PIXELS", 500)
+    sparse = make_probe(read_contents(exported))
+    assert sparse.stride == 3
+    assert base64.b64decode(sparse.pixels) == picture[::3, ::3].tobytes()
 
 
 def test_samplers_are_those_of_the_core():
