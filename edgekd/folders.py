@@ -184,6 +184,17 @@ def _free_name(final: Path) -> Path:
     return next(place for place in places if not os.path.lexists(place))
 
 
+def set_aside(final: Path) -> Path | None:
+    """Give a folder in which somebody has worked a name of its own; None: there is none such."""
+    usable = final.is_dir() and not final.is_symlink()
+    if not usable or foreign_entry(final, changed=True) is None:
+        return None
+    place = _free_name(final)
+    with writing(final):
+        final.rename(place)
+    return place
+
+
 def _is_growing(folder: Path) -> bool:
     """Whether a folder under a temporary name is one of edgekd's."""
     ours = folder.is_dir() and not folder.is_symlink()

@@ -24,8 +24,10 @@ _LOCK = ".edgekd-run.lock"
 _ANOTHER = "Pass another --out."
 # What a run of some verb writes before its first result, and the folders that it makes for them.
 _FIRST_FILES = ("recipe.yaml", "environment.json", "recipe.json")
+# Of apps, in which their users work: whatever lies there is theirs, and never replaced.
+BUNDLES = "bundle"
 _FOLDERS = (
-    "bundle",
+    BUNDLES,
     "cache",
     "distill",
     "export",
@@ -181,6 +183,8 @@ def check_run(run: Path, kind: str) -> None:
             _ANOTHER,
         )
     for folder, folders, files in os.walk(run):
+        if Path(folder) == run and BUNDLES in folders:
+            folders.remove(BUNDLES)
         record = read_record(Path(folder))
         if record is None or not record.get("whole"):
             links = [name for name in (*folders, *files) if (Path(folder) / name).is_symlink()]

@@ -7,10 +7,8 @@ import stat
 import zipfile
 from pathlib import Path
 
-from edgekd.bundle.copying import tree_files
-from edgekd.bundle.manifest import BUNDLE_FILE
+from edgekd.bundle.manifest import BUNDLE_FILE, BundleFacts
 from edgekd.errors import InputError
-from edgekd.file_record import ARTIFACT_FILE
 from edgekd.files import writing
 
 # The first day that a ZIP file can name.
@@ -40,8 +38,8 @@ def check_archive(path: Path) -> None:
         raise InputError("`--zip` must write a new file, or replace a bundle", str(path))
 
 
-def write_archive(folder: Path, name: str, path: Path) -> None:
-    """Write all files of a bundle, below one folder.
+def write_archive(folder: Path, facts: BundleFacts, name: str, path: Path) -> None:
+    """Write the files of a bundle, below one folder; what else lies among them stays out.
 
     Args:
         name: of that folder.
@@ -50,9 +48,9 @@ def write_archive(folder: Path, name: str, path: Path) -> None:
         InputError: no room, or nothing can be written there.
     """
     with writing(path), zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in tree_files(folder, (ARTIFACT_FILE,)):
+        for file in sorted([*facts.files, BUNDLE_FILE]):
             source = folder / file
-            entry = zipfile.ZipInfo(f"{name}/{file.as_posix()}", _DATE)
+            entry = zipfile.ZipInfo(f"{name}/{file}", _DATE)
             entry.external_attr = (stat.S_IFREG | stat.S_IMODE(source.stat().st_mode)) << 16
             entry.create_system = 3  # Unix, so that modes count
             entry.compress_type = zipfile.ZIP_DEFLATED

@@ -29,7 +29,7 @@ _EXECUTABLE, _PLAIN = 0o755, 0o644
 
 
 def tree_files(root: Path, without: tuple[str, ...] = ()) -> Iterator[Path]:
-    """The files below a folder in order, as paths relative to it.
+    """The regular files below a folder in order, as paths relative to it.
 
     Args:
         without: name patterns of files and folders that are left out.
@@ -40,7 +40,7 @@ def tree_files(root: Path, without: tuple[str, ...] = ()) -> Iterator[Path]:
         yield from (
             (Path(folder) / name).relative_to(root)
             for name in sorted(files)
-            if not _matches(name, without)
+            if not _matches(name, without) and (Path(folder) / name).is_file()
         )
 
 

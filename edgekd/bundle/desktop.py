@@ -46,7 +46,9 @@ class Desktop:
     notes = (
         "On Linux Qt needs libraries of the system; on Debian and Ubuntu: `apt install libegl1 "
         "libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1`.",
-        "`pyinstaller app.spec` makes a folder that needs no Python, 260 MB and the model.",
+        "`pyinstaller app.spec` makes a folder that needs no Python, 260 MB and the model. It "
+        "holds Qt (LGPL-3.0), onnxruntime (MIT), numpy (BSD-3-Clause), tokenizers (Apache-2.0) and "
+        "Python (PSF-2.0): pass on their licences with it.",
         "edgekd's authors executed it on Linux, also as PyInstaller's folder; not on Windows or "
         "macOS.",
     )

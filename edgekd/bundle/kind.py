@@ -91,7 +91,7 @@ class Kind(Protocol):
     """One kind of bundle.
 
     Attributes:
-        name: as `--for` takes it; also the folder of its template in `export_targets/`.
+        name: as `--for` takes it.
         title: what it is, in a few words: "static web page".
         runtime: name of the exporter whose folders it takes.
         target: shipped export target with which an export is made where a run has none.

@@ -36,8 +36,9 @@ def find_licence(exported: Path, file: Path | None) -> Licence:
         if not text.strip():
             raise InputError("`--license` must name a file with a text", f"{file} (empty)")
         files[MODEL_LICENCE] = text.encode()
-    said = header.get("license")
-    name = said if isinstance(said, str) else None
+    # The hub calls a licence `other` that has no name of its own there.
+    said = [header.get(key) for key in ("license_name", "license")]
+    name = next((one for one in said if isinstance(one, str)), None)
     return Licence(name, _sentence(name, starter, file is not None), files)
 
 

@@ -25,7 +25,7 @@ def readme(kind: Kind, contents: Contents, files: Mapping[str, FileFacts]) -> st
         f"A {contents.pipeline} for {contents.exported.runtime} in {contents.precision}, put "
         f"together by edgekd {contents.version}. It draws {drawn.width}x{drawn.height} pictures in "
         f"{drawn.steps} {steps} of {drawn.sampler} with guidance scale {drawn.guidance_scale:g}, "
-        "as it was trained: other numbers give worse pictures.",
+        "as the export recommends: a student that was taught these draws worse with others.",
         "## How to use it",
         "\n".join(f"{place}. {step}" for place, step in enumerate(kind.steps, 1)),
         *(f"> {note}" for note in kind.notes),

@@ -55,12 +55,14 @@ def distill(
     as_json: JsonOption = False,
 ) -> None:
     """The whole way: prepare, distil, export, check parity, benchmark, report, bundle."""
+    from edgekd.jobs.bundle import check_kinds
     from edgekd.progress import console
     from edgekd.target import load_target
 
     asked = [*student_assignments(student), *(assignments or [])]
     recipe = read_recipe(config, asked, teacher, data)
     chosen = load_target(target)
+    check_kinds(bundles or ())
     if dry_run:
         _dry_run(recipe, gpu, gpu_price, as_json)
         return

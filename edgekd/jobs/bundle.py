@@ -14,7 +14,7 @@ from edgekd.files import check_writable, code_key, hash_value, resolved
 from edgekd.jobs.export import DEFAULT_PROMPTS
 from edgekd.progress import Progress
 from edgekd.reading import read_object
-from edgekd.run_folder import MARKER, check_apart, run_lock
+from edgekd.run_folder import BUNDLES, MARKER, check_apart, run_lock
 
 if TYPE_CHECKING:
     from edgekd.bundle.build import Bundle
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # Of a run folder.
 _STUDENT, _EXPORTS = Path("distill", "student"), Path("export")
-BUNDLES = "bundle"
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,15 @@ def bundle_run(request: BundleRequest, progress: Progress) -> Bundle:
         GateError: the run has no export in this precision, and one falls short of parity.
     """
     kind = _checked_kind(request.kind, request.precision)
-    source = resolved(request.source)
+    from edgekd.bundle.build import check_place
+
+    request = replace(request, source=resolved(request.source), out=resolved(request.out))
+    _check_apart(request)
+    check_place(request.out, request.zipped)
     with contextlib.ExitStack() as held:
-        if _is_run(source):
-            held.enter_context(run_lock(source))
-        return _bundle(kind, replace(request, source=source), progress)
+        if _is_run(request.source):
+            held.enter_context(run_lock(request.source))
+        return _bundle(kind, request, progress)
 
 
 def check_kinds(names: Iterable[str]) -> None:
@@ -77,9 +80,9 @@ def bundle_stage(run: Path, names: Iterable[str], progress: Progress) -> dict[st
     Raises:
         InputError, GateError: as `bundle_run`.
     """
-    made = {}
+    source, made = resolved(run), {}
     for name in names:
-        request = BundleRequest(resolved(run), name, run / BUNDLES / name)
+        request = BundleRequest(source, name, run / BUNDLES / name)
         made[name] = _bundle(_checked_kind(name, None), request, progress).path
     return made
 
@@ -98,12 +101,10 @@ def _checked_kind(name: str, precision: str | None) -> Kind:
 
 
 def _bundle(kind: Kind, request: BundleRequest, progress: Progress) -> Bundle:
-    from edgekd.bundle.build import build, check_place
+    from edgekd.bundle.build import build
     from edgekd.bundle.contents import read_contents
 
     out = resolved(request.out)
-    _check_apart(out, request)
-    check_place(out, request.zipped)
     check_writable(out)
     exported = _find_export(kind, request, progress)
     contents = read_contents(exported, request.licence)
@@ -112,17 +113,17 @@ def _bundle(kind: Kind, request: BundleRequest, progress: Progress) -> Bundle:
     return build(kind, contents, out, progress, request.zipped)
 
 
-def _check_apart(out: Path, request: BundleRequest) -> None:
+def _check_apart(request: BundleRequest) -> None:
     """The bundle may lie in the run, but in none of its results; and nothing it is made from may
     lie in the bundle."""
-    source = request.source
+    source, out = request.source, request.out
     licence = [] if request.licence is None else [("--license", request.licence)]
     check_apart(out, [("RUN|EXPORT", source), *licence])
     inside = out.relative_to(source).parts if out.is_relative_to(source) else ()
     if inside and inside[0] != BUNDLES:
         raise InputError(
             f"`--out` must lie outside the run or export, or in `{BUNDLES}` of the run",
-            str(request.out),
+            str(out),
         )
 
 

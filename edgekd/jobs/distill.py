@@ -111,7 +111,8 @@ def distill_run(plan: Plan, progress: Progress, bundles: tuple[str, ...] = ()) -
     """Run every stage of the main job.
 
     Args:
-        bundles: kinds of app that the student is put into; none: the report is the last stage.
+        bundles: kinds of app that the student is put into, see `edgekd.jobs.bundle.check_kinds`;
+            none: the report is the last stage.
 
     Returns:
         the object that `edgekd distill --json` prints: paths `student`, `export`, `report`,
@@ -125,7 +126,7 @@ def distill_run(plan: Plan, progress: Progress, bundles: tuple[str, ...] = ()) -
     from edgekd.benchmark.prompts import check_count
     from edgekd.benchmark.run import MatrixRequest, benchmark
     from edgekd.diffusion.health import check_parts
-    from edgekd.jobs.bundle import bundle_stage, check_kinds
+    from edgekd.jobs.bundle import bundle_stage
     from edgekd.jobs.forecast import forecast
     from edgekd.jobs.search import find_student
     from edgekd.jobs.search_plan import plan_search
@@ -135,7 +136,6 @@ def distill_run(plan: Plan, progress: Progress, bundles: tuple[str, ...] = ()) -
     last = ["bundle"] if bundles else []
     stages = ["prepare", *searched(recipe), "distill", "export", "benchmark", *last]
     clock = StageClock(stages, progress)
-    check_kinds(bundles)
     if recipe.student.searched:
         plan_search(plan)
     check_parts(plan.teacher)

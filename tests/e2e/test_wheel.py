@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from fixtures.bundles import toy_export
 
 SOURCE = Path(__file__).parents[2]
 
@@ -66,3 +67,9 @@ def test_verbs_work_from_a_clean_environment(wheel, tmp_path):
     assert "onnx" in {row["name"] for row in json.loads(run("targets", "--json"))}
     components = json.loads(run("inspect", "--arch", "sd15", "--json"))["components"]
     assert components["unet"]["parameters"] == 859_520_964
+    # An app's template and the licences come from the wheel too.
+    export = toy_export(tmp_path / "export")
+    made = json.loads(run("bundle", str(export), "--for", "desktop", "--out", "app", "--json"))
+    assert (tmp_path / "app" / "start.sh").stat().st_mode & 0o100
+    assert (tmp_path / "app" / "licences" / "NOTICE").is_file()
+    assert made["model"] == "toy-student"

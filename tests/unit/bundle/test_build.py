@@ -108,10 +108,14 @@ def test_twice_gives_the_same_bytes(exported, tmp_path):
 
 
 def test_archive_unpacks_to_the_bundle(exported, tmp_path):
+    build(KIND, read_contents(exported), tmp_path / "out", PROGRESS)
+    (tmp_path / "out" / ".venv").mkdir()  # by somebody who tried it
+    (tmp_path / "out" / ".venv" / "large").write_text("x")
     made = build(KIND, read_contents(exported), tmp_path / "out", PROGRESS, zipped=True)
     assert made.archive == tmp_path / "out.zip"
     with zipfile.ZipFile(made.archive) as archive:
         archive.extractall(tmp_path / "unpacked")
+        assert not any(".venv" in name for name in archive.namelist())
         modes = {one.filename: one.external_attr >> 16 for one in archive.infolist()}
     unpacked = tmp_path / "unpacked" / "toy-student-desktop"
     assert read_bundle(unpacked) == made.facts

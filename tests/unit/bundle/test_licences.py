@@ -37,6 +37,11 @@ def test_a_licence_without_its_text_asks_for_it(tmp_path):
     assert set(found.files) == {"LICENSE", "NOTICE"}
 
 
+def test_a_licence_of_another_name(tmp_path):
+    card = "---\nlicense: other\nlicense_name: as-the-base-model\n---\n"
+    assert licence_of(tmp_path, card).name == "as-the-base-model"
+
+
 @pytest.mark.parametrize("card", ["", "no header", "---\nlicense: [1, 2]\n---\n"])
 def test_no_licence_is_said_to_be_none(tmp_path, card):
     found = licence_of(tmp_path, card)

@@ -1,6 +1,5 @@
 import pytest
 
-from edgekd.bundle.kind import template
 from edgekd.bundle.registry import get_kind, kinds
 from edgekd.errors import InputError
 from edgekd.export.registry import exporters
@@ -20,9 +19,8 @@ VALUE = Watch()
 
 
 @pytest.mark.parametrize("name", sorted(kinds()))
-def test_every_shipped_kind_has_its_template_and_a_target_that_makes_its_exports(name):
+def test_every_shipped_kind_has_a_target_that_makes_its_exports(name):
     kind = get_kind(name)
-    assert template(name).is_dir()
     target = load_target(kind.target)
     assert target.runtime == kind.runtime
     assert kind.runtime in exporters()

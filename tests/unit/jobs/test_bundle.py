@@ -88,8 +88,19 @@ def test_the_last_stage_of_a_run(run):
         assert made == {"desktop": run / "bundle" / "desktop"}
         before = made["desktop"].stat().st_ino
         assert bundle_stage(run, ["desktop"], PROGRESS)["desktop"].stat().st_ino == before
-    with open_run(run):  # its result is taken for one of the run's own
-        pass
+
+
+def test_an_app_that_somebody_used_is_never_lost(run):
+    app = bundle_stage(run, ["desktop"], PROGRESS)["desktop"]
+    (app / ".venv").mkdir()
+    (app / ".venv" / "python").symlink_to("/usr/bin/python3")
+    (app / "desktop" / "window.py").write_text("mine")
+    with open_run(run):  # such a run goes on
+        assert bundle_stage(run, ["desktop"], PROGRESS) == {"desktop": app}
+    kept = app.with_name("desktop.set-aside-1")
+    assert (kept / "desktop" / "window.py").read_text() == "mine"
+    assert (kept / ".venv" / "python").is_symlink()
+    assert not (app / ".venv").exists()
 
 
 def without_student(run: Path) -> None:
