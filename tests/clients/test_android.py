@@ -1,6 +1,7 @@
 """The Android app's tokenizer, noise, samplers, pipeline and ONNX Runtime calls, on a JVM."""
 
 import json
+import random
 import shutil
 import unicodedata
 from pathlib import Path
@@ -104,15 +105,14 @@ def test_trajectories_are_those_of_diffusers(answer, told):
 def test_any_text_has_the_tokens_of_python(jvm, clip, tmp_path):
     """Characters that Unicode had in its version 3.2: later ones are not in every JVM's tables."""
     known = unicodedata.ucd_3_2_0
-    characters = [chr(code) for code in range(0x2FA1E) if known.category(chr(code)) != "Cn"]
-    assert len(characters) > 90_000
-    rng = np.random.default_rng(0)
+    odd = ("Cn", "Cs")  # lone surrogates are no text
+    characters = [chr(code) for code in range(0x2FA1E) if known.category(chr(code)) not in odd]
+    draw = random.Random(0)
     common = [*"  aeiostAEIS'.,!<|>0123\u0301\u03a3\u03c3\u0130\u00df", "'s", "'LL"]
     prompts = [
-        "".join(rng.choice(characters if rng.random() < 0.5 else common) for _ in range(24))
+        "".join(draw.choice(draw.choice([common, characters])) for _ in range(24))
         for _ in range(600)
     ]
-    prompts = [prompt for prompt in prompts if prompt.isprintable() or max(prompt) < "\ud800"]
     entries = [{"tokenizer": "clip", "prompt": prompt} for prompt in prompts]
     asked = tmp_path / "asked.json"
     write_json(asked, {"tokens": entries, "noise": [], "trajectories": []})
@@ -132,7 +132,6 @@ def test_a_seed_draws_the_picture_of_python(jvm, exported, model, tmp_path):
         raw = (tmp_path / f"picture.{index}").read_bytes()
         found = np.frombuffer(raw, np.uint8).reshape(picture.shape)
         error = np.square(picture - found).mean()
-        print(f"JVM: PSNR {10 * np.log10(255**2 / max(error, 1e-9)):.1f} dB, seconds {done.stdout}")
         assert error < 255**2 / 10**3.5  # 35 dB
 
 

@@ -29,7 +29,7 @@ public protocol Runner {
 }
 
 /// A request; nil: as the model's maker recommends.
-public struct Request {
+public struct Request: Sendable {
     public var prompt: String
     public var negativePrompt = ""
     public var seed: UInt64 = 0
@@ -44,15 +44,15 @@ public struct Request {
 }
 
 /// Rows of pixels, three bytes each, and how many tokens of the prompt did not fit.
-public struct Picture {
+public struct Picture: Sendable {
     public let width: Int
     public let height: Int
     public let pixels: [UInt8]
     public let cut: Int
 }
 
-/// Prompts to pictures.
-public final class Pipeline {
+/// Prompts to pictures, one at a time.
+public final class Pipeline: @unchecked Sendable {
     public let model: Model
     private let tokenizer: Tokenizer
     private let runner: Runner

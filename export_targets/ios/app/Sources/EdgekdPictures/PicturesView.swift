@@ -3,6 +3,7 @@ import EdgekdCore
 import SwiftUI
 
 /// One screen: prompt, seed, steps, the picture. The whole app of the samples.
+@MainActor
 public struct PicturesView: View {
     private let folder: URL
     @State private var session = Session()
@@ -19,7 +20,7 @@ public struct PicturesView: View {
         ScrollView {
             VStack(spacing: 16) {
                 picture
-                TextField("Prompt", text: $prompt, axis: .vertical).onSubmit(draw)
+                TextField("Prompt", text: $prompt, axis: .vertical).onSubmit { draw() }
                 HStack {
                     TextField("Seed", text: $seed)
                     TextField("Steps (\(session.steps))", text: $steps)
@@ -49,7 +50,7 @@ public struct PicturesView: View {
             ProgressView("Opening the model")
         case .ready:
             HStack {
-                Button("Draw", action: draw).buttonStyle(.borderedProminent)
+                Button("Draw") { draw() }.buttonStyle(.borderedProminent)
                 if let drawn = session.picture {
                     let image = Image(decorative: drawn, scale: 1)
                     ShareLink(item: image, preview: SharePreview(prompt, image: image))
@@ -57,7 +58,7 @@ public struct PicturesView: View {
             }
         case .drawing(let done, let calls):
             ProgressView("Step \(done) of \(calls)", value: Double(done), total: Double(calls))
-            Button("Cancel", action: session.cancel)
+            Button("Cancel") { session.cancel() }
         case .failed(let message):
             Label(message, systemImage: "exclamationmark.triangle")
         }

@@ -4,6 +4,7 @@ import AppKit
 import EdgekdPictures
 import SwiftUI
 
+@MainActor
 struct PicturesApp: App {
     private var folder: URL {
         let named = CommandLine.arguments.dropFirst().first { !$0.hasPrefix("-") }
