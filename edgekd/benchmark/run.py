@@ -203,8 +203,10 @@ def make_report(
     summary = headline(headline_rows(rows, matrix.suite.devices, deploy), descriptors, deploy)
     drawn = {name: pictures.features for name, pictures in measured.pictures.items()}
     sets, teacher = {"real": measured.real.features} | drawn, matrix.torch_case("teacher")
-    students = [row.name for row in rows if row.role == "student"]
-    shown = shown_sets(sets, summary.rows.teacher, summary.rows.student, students)
+    own = {row.name: row.pictures_of or row.name for row in rows}  # whose pictures a row's are
+    students = [row.name for row in rows if row.role == "student" and row.pictures_of is None]
+    chosen = summary.rows.student and own[summary.rows.student]
+    shown = shown_sets(sets, own[summary.rows.teacher], chosen, students)
     real = Measurements(reference=reference, pictures=measured.real)
     created = datetime.datetime.now(datetime.timezone.utc)
     return Report(

@@ -76,8 +76,3 @@ def job_differs() -> Problem:
 
 def not_found(what: str) -> Problem:
     return Problem(404, f"there is no such {what}, or not any more", "not_found")
-
-
-def too_many_uploads() -> Problem:
-    message = "the agent takes no more uploads at a time"
-    return Problem(429, message, "too_many_uploads", retry_after=1)

@@ -213,7 +213,7 @@ class ErrorDetail(Message):
 
     Attributes:
         code: `invalid_api_key`, `unsupported_protocol`, `missing_files`, `queue_full`,
-            `too_many_uploads`, `file_too_large`, `store_full`, `disk_full`, `wrong_offset`,
+            `too_many_requests`, `file_too_large`, `store_full`, `disk_full`, `wrong_offset`,
             `wrong_size`, `hash_mismatch`, `job_differs`, `not_found`, `invalid_value` …
         missing: digests that must be uploaded first, of `missing_files`.
         received: bytes that are there, of `wrong_offset`.

@@ -15,6 +15,7 @@ from edgekd.measure.environment import cores
 from edgekd.serve.settings import is_loopback
 
 CHUNK_BYTES = 4 << 20
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def make_limits(
@@ -165,7 +166,7 @@ def write_private(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        with open(os.open(temporary, _NEW, 0o600), "wb") as stream:
             stream.write(content)
         temporary.replace(path)
     except OSError as error:

@@ -125,7 +125,7 @@ class StoredMeasure:
         missing = list({g.key(): g for g in graphs if known[g.key()] is None}.values())
         for start in range(0, len(missing), self.together):
             part = missing[start : start + self.together]
-            for graph, found in zip(part, self.measure(part), strict=True):
-                self.store.keep(graph, found)
-                known[graph.key()] = found
+            for graph, new in zip(part, self.measure(part), strict=True):
+                self.store.keep(graph, new)
+                known[graph.key()] = new
         return [found for graph in graphs if (found := known[graph.key()]) is not None]

@@ -96,6 +96,7 @@ def test_rows_are_drawn_here_and_timed_there(listed, data, tmp_path):
     assert there.figures["fd"] == here.figures["fd"]
     assert content.metrics.rows.student == "student on one"
     assert content.metrics.ratios["latency_ms"] is not None
+    assert any("teacher" in one.points for one in content.projections)
     (record,) = content.devices
     assert record.device_class == "shelf"
     assert record.environment.versions["onnxruntime"]

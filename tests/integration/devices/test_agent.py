@@ -348,10 +348,7 @@ def test_a_model_that_never_returns_is_cancelled_with_its_process(agent, files, 
 def test_a_killed_process_fails_its_job_alone(agent, files, export):
     digest = agent.upload(looping(export, grows=False))
     number = agent.submit(export_job({**files, "unet/model.onnx": digest}, speed=speed(1)))["id"]
-    until = time.monotonic() + 30
-    while not agent.children() and time.monotonic() < until:
-        time.sleep(0.02)
-    os.kill(agent.children()[0], signal.SIGSEGV)
+    processes(agent)[0].send_signal(signal.SIGSEGV)
     found = agent.wait(number)
     assert found["failure"]["code"] == "crashed"
     assert "SIGSEGV" in found["failure"]["message"]
@@ -370,9 +367,9 @@ def test_a_hundred_requests_at_once_are_answered(agent, files):
     with concurrent.futures.ThreadPoolExecutor(100) as pool:
         found = list(pool.map(ask, range(100)))
     assert set(found) <= {200, 202, 429}
-    # One runs, eight wait.
-    assert 8 <= found.count(202) <= 20
-    assert found.count(200) >= 8
+    # One runs and eight wait at least; how many more are done meanwhile, the machine decides.
+    assert found.count(202) >= 9
+    assert found.count(200) >= 1
     until = time.monotonic() + 60
     while agent.http.put(f"/v1/jobs/{'a' * 32}", json=job).status_code == 429:
         assert time.monotonic() < until
@@ -387,32 +384,40 @@ def test_more_threads_than_the_device_gives_are_refused(agent, files):
     assert (answer.status_code, code_of(answer)) == (400, "invalid_value")
 
 
-def test_a_job_ends_in_its_time(export, tmp_path):
-    """And a killed agent takes its processes along, finds its files again, and no half job."""
+def processes(agent: Agent) -> list[psutil.Process]:
+    """Those that measure, as soon as there are any."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found = psutil.Process(agent.process.pid).children(recursive=True)
+            if found:
+                return found
+        time.sleep(0.02)
+    raise AssertionError("no process")
+
+
+def test_a_job_ends_in_its_time_and_with_its_agent(export, tmp_path):
+    """A killed agent finds its files again, and no half job."""
     with measuring_agent(tmp_path, "--job-time", "3", "--token", "t" * 16) as first:
         files = first.files(export)
         endless = {**files, "unet/model.onnx": first.upload(looping(export, grows=False))}
         found = first.run(export_job(endless, speed=speed(1)))
         assert (found["state"], found["failure"]["code"]) == ("failed", "timeout")
         assert first.children() == []
-        number = first.submit(export_job(endless, speed=speed(1)))["id"]
-        until = time.monotonic() + 30
-        while not first.children() and time.monotonic() < until:
-            time.sleep(0.02)
-        left = [psutil.Process(pid) for pid in first.children()]
-        assert left
-        first.process.kill()
+        first.submit(export_job(endless, speed=speed(1)))
+        left = processes(first)
+        assert first.terminate() == 0
         assert psutil.wait_procs(left, timeout=30)[1] == []
     with measuring_agent(tmp_path, "--token", "t" * 16) as second:
-        assert list((second.folder / "work").iterdir()) == []
-        assert second.http.get(f"/v1/jobs/{number}").status_code == 404
         answer = second.http.post("/v1/blobs", json={"digests": list(files.values())})
         assert all(blob["complete"] for blob in answer.json()["blobs"])
         number = second.submit(export_job(endless, speed=speed(1)))["id"]
-        second.wait(number, "running")
-        left = [psutil.Process(pid) for pid in second.children()]
-        assert second.terminate() == 0
+        left = processes(second)
+        second.process.kill()
         assert psutil.wait_procs(left, timeout=30)[1] == []
+    with measuring_agent(tmp_path, "--token", "t" * 16) as third:
+        assert list((third.folder / "work").iterdir()) == []
+        assert third.http.get(f"/v1/jobs/{number}").status_code == 404
 
 
 def test_a_full_disk_is_said_and_survived(export, tmp_path):

@@ -1,0 +1,85 @@
+"""`edgekd devices`, with agents in memory."""
+
+import pytest
+from fixtures.fake_agent import ENVIRONMENT, description
+
+from edgekd.devices.connect import DeviceChoice, class_of
+from edgekd.devices.listing import Entry
+from edgekd.devices.schema import Description
+from edgekd.devices.trust import ClockDrift, Trust
+from edgekd.errors import InputError
+from edgekd.jobs import devices
+from edgekd.jobs.devices import DeviceLine, add_device, check_device, device_lines, trust_lines
+from edgekd.progress import Silent
+
+HASH = "ab" * 32
+LINE = (
+    f'  pi5: {{address: "https://10.0.0.7:8421", fingerprint: "sha256:{HASH}", token: "{"t" * 9}"}}'
+)
+
+
+def test_the_line_of_an_agent_is_added_under_its_name_or_another(tmp_path):
+    file = tmp_path / "devices.yaml"
+    assert add_device(LINE, None, file) == ("pi5", file)
+    assert add_device(LINE, "kitchen", file)[0] == "kitchen"
+    bare = LINE.partition(": ")[2]
+    assert add_device(bare, "bare", file)[0] == "bare"
+    for line, name, said in [
+        (LINE, None, "must be new"),
+        (bare, None, "must begin with a name"),
+        ("pi: {address: 'https://a:1'}", None, "`token` is missing"),
+        ("pi: {address: 'https://a:1/x', token: tttttttt}", None, "address"),
+        ("hello", None, "must be the one that `edgekd agent` prints"),
+        ("[", None, "must be the one"),
+    ]:
+        with pytest.raises(InputError, match=said) as found:
+            add_device(line, name, file)
+        assert "\n" not in str(found.value)
+
+
+def test_what_a_device_says_of_itself_is_listed_and_what_it_is_not_is_left_out():
+    strange = description(environment={**ENVIRONMENT, "cpu": "text", "cores": "many"})
+    entry = Entry(address="http://10.0.0.7:1", token="t")
+    found = devices._described("pi", Description.model_validate(strange), entry)
+    assert (found.cpu, found.cores, found.os) == (None, None, "Linux 6.1")
+    assert found.runs == {"onnx": {"onnxruntime": "1.30.0"}}
+    assert "clear text" in found.warning
+    lines = device_lines([found, DeviceLine(name="away", address="http://b:1", problem="silence")])
+    assert lines[0] == "pi    fakes: runs onnx 1.30.0"
+    assert lines[-1] == "away  http://b:1  cannot be used: silence"
+
+
+def test_the_listings_class_comes_before_the_agents():
+    own = Description.model_validate(description())
+    assert class_of(Entry(address="http://a:1"), own) == "fakes"
+    assert class_of(Entry.model_validate({"address": "http://a:1", "class": "x"}), own) == "x"
+
+
+def test_names_are_looked_up_before_anything_is_asked(tmp_path):
+    file = tmp_path / "devices.yaml"
+    file.write_text("devices:\n")
+    with (
+        pytest.raises(InputError, match="must name known devices"),
+        DeviceChoice(("pi",), file).open(Silent()),
+    ):
+        pass
+    with pytest.raises(InputError, match="must name known devices"):
+        check_device("pi", file, Silent())
+    with DeviceChoice(("local",), tmp_path / "none.yaml").open(Silent()) as found:
+        assert found == ()
+
+
+def test_a_verdict_is_told_in_words():
+    good = Trust(ClockDrift(1e-5, 2e-4), 20.2, 9.5, 0.01, -0.002, (), ("a note",))
+    assert trust_lines("pi", good) == [
+        "clock    +10 ± 200 ppm of this machine's",
+        "sleep    20.20 ms, asked for 20",
+        "work     9.50 ms; the middle 80 % scatter by 1.0%, the last third took -0.2% of the first",
+        "note     a note",
+        "figures of `pi` can be trusted",
+    ]
+    bad = Trust(ClockDrift(0, 0), 20.2, 9.5, 0.5, 0.0, ("it is busy",), ())
+    assert trust_lines("local", bad)[-2:] == [
+        "problem  it is busy",
+        "figures of `local` cannot be trusted",
+    ]
