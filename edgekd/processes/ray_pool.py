@@ -306,6 +306,8 @@ def _connect(ray: Any, options: dict[str, Any]) -> None:
 def _import_ray() -> Any:
     # Ray would tell its makers of each cluster.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Its workers would stand behind everything else on this machine, where children do not.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
         import ray.exceptions
