@@ -243,7 +243,14 @@ def build(out: Path, progress: Progress) -> None:
                 rows.append(row)
                 advance(1)
     temporary = out.with_name(f".{out.name}.tmp")
-    pq.write_table(pa.Table.from_pylist(rows), temporary, compression="zstd")
+    # Large pages and the highest level: a fortieth less of the repository.
+    pq.write_table(
+        pa.Table.from_pylist(rows),
+        temporary,
+        compression="zstd",
+        compression_level=22,
+        data_page_size=1 << 24,
+    )
     temporary.replace(out)
 
 

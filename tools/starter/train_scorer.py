@@ -1,7 +1,7 @@
 """Train the starter's scorer: `python -m tools.starter.train_scorer [--config RECIPE]`.
 
 Learns on the train side of the split only (`edgekd.data.split.holdout`). Writes the folder that
-`edgekd.metrics.extractors.scorer.Scorer` loads: `image.onnx`, `text.onnx` (fp16 weights),
+`edgekd.metrics.extractors.scorer.Scorer` loads: `image.onnx.xz`, `text.onnx.xz` (fp16 weights),
 `tokenizer.json` and `config.json`. The frozen trunk's outputs are kept in `--work`; a killed run
 continues from them. The same recipe gives the same scorer on the same machine and versions.
 """
@@ -9,6 +9,7 @@ continues from them. The same recipe gives the same scorer on the same machine a
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import warnings
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from edgekd.metrics.extractors.scorer import SCORER_FOLDER
 from edgekd.metrics.features import open_session
 from edgekd.progress import Progress, console
 from edgekd.teach.data import load_corpus
+from tools.starter.onnx_files import write_packed
 from tools.starter.scorer_data import Renderings, Sampler, renderings, train_tokenizer
 from tools.starter.scorer_model import ImageTower, TextTower, contrastive_loss
 from tools.starter.scorer_recipe import ScorerRecipe, load_scorer_recipe
@@ -133,23 +135,24 @@ def export_tower(
         GateError: its embeddings differ from torch's.
     """
     tower.eval()
+    exported = io.BytesIO()
     with warnings.catch_warnings():
         # The TorchScript route is deprecated, but exact and fast for graphs like these.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             tower,
             (example,),
-            str(path),
+            exported,
             dynamo=False,
             opset_version=OPSET,
             input_names=[name],
             output_names=["embeddings"],
             dynamic_axes={name: {0: "n"}, "embeddings": {0: "n"}},
         )
-    model = onnx.load(str(path))
+    model = onnx.load_model_from_string(exported.getvalue())
     store_fp16(model)
     onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(path))
+    write_packed(model, path)
     executed = open_session(path, 1).run(None, {name: example.numpy()})[0]
     with torch.no_grad():
         lowest = float((torch.from_numpy(executed) * tower(example)).sum(dim=1).min())
@@ -201,8 +204,8 @@ def train_scorer(recipe: ScorerRecipe, work: Path, out: Path, progress: Progress
         captions = sampler.batch(0).captions
         ids = token_ids(tokenizer, captions)
         inputs = torch.from_numpy(rendered.inputs[: len(captions)])
-        export_tower(towers.image, inputs, "inputs", folder / "image.onnx", progress)
-        export_tower(towers.text, ids, "input_ids", folder / "text.onnx", progress)
+        export_tower(towers.image, inputs, "inputs", folder / "image.onnx.xz", progress)
+        export_tower(towers.text, ids, "input_ids", folder / "text.onnx.xz", progress)
         tokenizer.save(str(folder / "tokenizer.json"))
         write_json(
             folder / "config.json",

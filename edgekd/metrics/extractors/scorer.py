@@ -63,8 +63,8 @@ class Scorer:
         config = read_json(folder / "config.json")
         self.name = str(config["name"])
         self._thumbnail = int(config["thumbnail"])
-        self._image = open_session(folder / "image.onnx", threads)
-        self._text = open_session(folder / "text.onnx", threads)
+        self._image = open_session(folder / "image.onnx.xz", threads)
+        self._text = open_session(folder / "text.onnx.xz", threads)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._extractor = extractor or FeatureExtractor(threads=threads)
 

@@ -71,7 +71,7 @@ def test_training_twice_gives_one_scorer_that_matches_its_pictures(recipe, work,
     for name in ("a", "b"):
         train_scorer(recipe, work, tmp_path / name, Silent())
     assert torch.equal(torch.get_rng_state(), before)
-    for file in ("image.onnx", "text.onnx", "tokenizer.json", "config.json"):
+    for file in ("image.onnx.xz", "text.onnx.xz", "tokenizer.json", "config.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
     scorer = Scorer(tmp_path / "a", threads=1)
