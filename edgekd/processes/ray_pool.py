@@ -273,15 +273,30 @@ def open_cluster(address: str, cores: int) -> Iterator[Cluster]:
             options = {"address": address}
         _hush(ray)
         with _own_signals():
-            _connect(ray, {**options, "log_to_driver": False, "logging_level": "ERROR"})
+            own = _connect(ray, {**options, "log_to_driver": False, "logging_level": "ERROR"})
         cluster = Cluster(ray)
-        stack.callback(cluster.close)
+        stack.callback(_end, cluster, own)
         yield cluster
 
 
-def _connect(ray: Any, options: dict[str, Any]) -> None:
+def _end(cluster: Cluster, own: set[psutil.Process]) -> None:
+    """Leave a cluster; of one that was started here no process stays, though its head was lost."""
+    below = set(own)
+    for process in own:
+        with contextlib.suppress(psutil.Error):
+            below |= set(process.children(recursive=True))
+    cluster.close()
+    for process in below:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def _connect(ray: Any, options: dict[str, Any]) -> set[psutil.Process]:
     """Ray gives the processes of a local cluster half a minute, which is little on a busy machine:
     they get it again.
+
+    Returns:
+        the processes of a local cluster that are this one's children.
 
     Raises:
         InputError: there is no such cluster, or none can be started.
@@ -291,7 +306,7 @@ def _connect(ray: Any, options: dict[str, Any]) -> None:
     for left in reversed(range(_STARTS if own else 1)):
         try:
             ray.init(**options)
-            return
+            return set(psutil.Process().children()) - before
         except Exception as error:  # Ray has none of its own for this
             ray.shutdown()
             for process in set(psutil.Process().children()) - before:
@@ -301,6 +316,7 @@ def _connect(ray: Any, options: dict[str, Any]) -> None:
                 raise InputError("a local Ray cluster must start here", reason) from None
             if not own:
                 raise _no_cluster(options["address"], reason) from None
+    raise AssertionError("the last start has raised")
 
 
 def _import_ray() -> Any:

@@ -1,5 +1,6 @@
 """What verbs do on a cluster: the same bytes and figures as without, whatever dies."""
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from edgekd.benchmark.cases import Case
 from edgekd.benchmark.drawing import draw_missing
 from edgekd.benchmark.run import MatrixRequest, make_matrix
 from edgekd.benchmark.suite import load_suite
+from edgekd.file_record import PARTS_FILE
 from edgekd.jobs.plan import make_plan
 from edgekd.jobs.prepare import prepare_data
 from edgekd.jobs.short_distillation import distil_here, distil_on
@@ -159,7 +161,7 @@ def test_a_lost_head_is_one_line_and_the_next_run_goes_on(
     with open(log, "wb") as stream:
         process = subprocess.Popen([sys.executable, "-c", VERB, *verb, "--ray"], stderr=stream)
     try:
-        parts = _first_parts(process, tmp_path / "run")
+        stamps = _first_parts(process, tmp_path / "run")
         for worker in ray_processes(process.pid):  # so that it cannot end before the loss is seen
             worker.send_signal(signal.SIGSTOP)
         (head,) = ray_processes(process.pid, "gcs_server")
@@ -174,7 +176,6 @@ def test_a_lost_head_is_one_line_and_the_next_run_goes_on(
         "edgekd: the head of the Ray cluster must live to the end of the work, but got no answer"
     )
     assert psutil.wait_procs(below, timeout=60)[1] == []
-    stamps = {path.name: path.stat().st_mtime_ns for path in parts}
     again = [sys.executable, "-c", VERB, *verb]
     done = subprocess.run(again, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -182,11 +183,15 @@ def test_a_lost_head_is_one_line_and_the_next_run_goes_on(
     assert {name: (cache / name).stat().st_mtime_ns for name in stamps} == stamps
 
 
-def _first_parts(process: subprocess.Popen[bytes], run: Path) -> list[Path]:
-    """The first shards of a growing cache."""
+def _first_parts(process: subprocess.Popen[bytes], run: Path) -> dict[str, int]:
+    """The first files of a growing cache that are known to be whole, and when they were written."""
     until = time.monotonic() + PATIENCE_S
-    while not (found := list(run.glob(".cache.*.partial/[tv]*.safetensors"))):
+    while True:
+        for record in run.glob(f".cache.*.partial/{PARTS_FILE}"):
+            lines = record.read_text().splitlines(keepends=True)
+            names = [json.loads(line)["name"] for line in lines if line.endswith("\n")]
+            if names:
+                return {name: (record.parent / name).stat().st_mtime_ns for name in names}
         assert process.poll() is None
         assert time.monotonic() < until
         time.sleep(0.02)
-    return found
