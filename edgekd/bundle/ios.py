@@ -18,8 +18,20 @@ from edgekd.resources import data_root
 
 VECTORS = Path("Tests", "EdgekdCoreTests", "vectors.json")
 # `*-ios18` need iOS 18 or macOS 15.
-PRECISIONS = ("palette6", "palette8", "palette4", "fp16", "int8", "mixed", "pruned25", "w8a8")
-PRECISIONS += ("palette8-ios18", "palette4-ios18", "fp16-ios18", "int4-ios18")
+PRECISIONS = (
+    "palette6",
+    "palette8",
+    "palette4",
+    "fp16",
+    "int8",
+    "mixed",
+    "pruned25",
+    "w8a8",
+    "palette8-ios18",
+    "palette4-ios18",
+    "fp16-ios18",
+    "int4-ios18",
+)
 APPLE_NOTES = (
     "Core ML, the screen and the app were not executed by edgekd's authors: no Mac could be had. "
     "Tokenizer, noise, samplers and pipeline were, with Swift 6 on Linux; `swift test` repeats it "
