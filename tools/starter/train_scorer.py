@@ -9,7 +9,6 @@ continues from them. The same recipe gives the same scorer on the same machine a
 from __future__ import annotations
 
 import argparse
-import io
 import math
 import warnings
 from dataclasses import dataclass
@@ -135,21 +134,22 @@ def export_tower(
         GateError: its embeddings differ from torch's.
     """
     tower.eval()
-    exported = io.BytesIO()
+    unpacked = path.with_suffix("")
     with warnings.catch_warnings():
         # The TorchScript route is deprecated, but exact and fast for graphs like these.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             tower,
             (example,),
-            exported,
+            str(unpacked),
             dynamo=False,
             opset_version=OPSET,
             input_names=[name],
             output_names=["embeddings"],
             dynamic_axes={name: {0: "n"}, "embeddings": {0: "n"}},
         )
-    model = onnx.load_model_from_string(exported.getvalue())
+    model = onnx.load(str(unpacked))
+    unpacked.unlink()
     store_fp16(model)
     onnx.checker.check_model(model, full_check=True)
     write_packed(model, path)

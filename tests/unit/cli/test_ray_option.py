@@ -33,10 +33,10 @@ def test_a_wrong_address_is_one_line(run_cli):
     )
 
 
-def test_what_measures_this_machine_takes_no_cluster(run_cli):
+def test_what_only_measures_takes_no_cluster(run_cli):
     code, _, err = run_cli("search", "--measure-only", "--ray")
     assert code == 2
-    assert "`--measure-only` measures this machine, but got --ray" in err
+    assert "`--measure-only` needs no cluster, but got --ray" in err
     code, _, err = run_cli("benchmark", "export-sd15", "--ray")
     assert code == 2
     assert "makes its own pipeline" in err

@@ -58,7 +58,7 @@ def run_suite(recipe: Recipe, suite: Path | str, run: Path, **options: Any) -> N
         ({"targets": ["onnx:fp8"]}, "precisions of target `onnx` are"),
         ({"targets": ["none"]}, "none"),
         ({"models": ["a=no-such-folder"]}, "no-such-folder"),
-        ({"devices": ["phone"]}, "`devices.0`: Input should be 'local'"),
+        ({"devices": ["phone"]}, "must name known devices"),
         ({"clip": Path("no-such-clip")}, "`--clip` .* must exist"),
     ],
     ids=str,
