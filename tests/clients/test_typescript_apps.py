@@ -183,6 +183,12 @@ def test_the_page_draws_what_python_draws_and_works_offline(web, toy, browser, t
         assert psnr(other, picture) < FLOOR_DB, "another prompt, another picture"
         memory = renderer_memory() / 1e6
         print(f"web: {visit.text('#status')}, {memory:.0f} MB |", visit.text("#facts"))
+        visit.page.fill("#steps", "500")
+        visit.page.click("#draw")
+        visit.page.click("#cancel")
+        visit.page.wait_for_selector("#draw:enabled", timeout=120_000)
+        assert visit.text("#status") == "Cancelled"
+        visit.page.fill("#steps", "3")
         outside = [url for url in visit.requests if not url.startswith((host.url, "blob:"))]
         assert outside == []
         assert visit.complaints == []

@@ -5,6 +5,7 @@ import type { AppFacts, Backend, FromWorker, ToWorker } from "./messages";
 import { takeOver } from "./offline";
 
 const SEEDS = 2 ** 32;
+const SHOWN = 100; // characters of a prompt below its picture
 const BACKENDS: readonly Backend[] = ["webgpu", "wasm"];
 
 function element<Kind extends HTMLElement>(id: string): Kind {
@@ -126,7 +127,7 @@ function rest(text: string): void {
 function fail(text: string, fatal: boolean): void {
   rest(fatal ? "The model could not be opened" : "No picture");
   drawButton.disabled = fatal;
-  element("reason").replaceChildren(...withCode(text));
+  element("reason").replaceChildren(...withCode(text.charAt(0).toUpperCase() + text.slice(1)));
   element("again").hidden = !fatal;
   problem.hidden = false;
 }
@@ -165,8 +166,10 @@ async function present(drawn: Picture, seconds: number): Promise<void> {
   download.download = `${model.name}-${asked.seed}.png`;
   download.hidden = false;
   delete result.dataset["empty"];
+  const long = asked.prompt.length > SHOWN;
+  const shown = long ? `${asked.prompt.slice(0, SHOWN).trimEnd()} …` : asked.prompt;
   element("caption").textContent =
-    `${asked.prompt} (seed ${asked.seed})` +
+    `${shown} (seed ${asked.seed})` +
     (drawn.cut ? `; the last ${drawn.cut} tokens did not fit` : "");
   rest(`Drawn in ${seconds.toFixed(2)} s`);
   result.dataset["seconds"] = String(seconds);
