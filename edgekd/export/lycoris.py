@@ -174,4 +174,5 @@ def decomposed(summed: Tensor, magnitude: Tensor) -> Tensor:
     shape = (*magnitude.shape, *(1,) * (summed.ndim - magnitude.ndim))
     magnitude = magnitude.reshape(shape)
     axes = [axis for axis, size in enumerate(shape) if size == 1 and summed.shape[axis] > 1]
-    return magnitude * summed / torch.linalg.vector_norm(summed, dim=axes, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(summed, dim=axes, keepdim=True)
+    return magnitude * summed / length
