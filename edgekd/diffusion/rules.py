@@ -184,7 +184,10 @@ def check_tokenizer(names: tuple[str, str], tokenizer: Any, encoder: Any) -> Non
         InputError: they are of different models, or the tokenizer cannot pad.
     """
     name, encoder_name = names
-    largest = max(tokenizer.get_vocab().values())
+    ids = tokenizer.get_vocab().values()
+    if not all(type(index) is int for index in ids):
+        raise InputError(f"the ids of `{name}` must be integers", "something else", SAVE_AGAIN)
+    largest = max(ids)
     if largest >= encoder.vocab_size:
         raise InputError(
             f"ids of `{name}` must be below `vocab_size` of `{encoder_name}`",
