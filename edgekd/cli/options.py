@@ -85,7 +85,7 @@ class RayCommand(TyperCommand):
 
 def with_address(arguments: list[str]) -> list[str]:
     """The arguments with `local` behind a `--ray` that no address follows."""
-    from edgekd.processes.ray_pool import LOCAL, is_address
+    from edgekd.processes.ray_start import LOCAL, is_address
 
     filled = list[str]()
     for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
@@ -102,7 +102,7 @@ def cluster_at(address: str | None) -> Iterator[Any]:
         yield None
         return
     from edgekd.measure.environment import cores
-    from edgekd.processes.ray_pool import open_cluster
+    from edgekd.processes.ray_start import open_cluster
 
     with open_cluster(address, cores()) as cluster:
         yield cluster

@@ -14,7 +14,8 @@ from edgekd.errors import EdgekdError, InputError, LostError
 from edgekd.processes import ray_pool
 from edgekd.processes.child import Child, ChildError
 from edgekd.processes.pool import each, ordered_map
-from edgekd.processes.ray_pool import LOCAL, Share, open_cluster
+from edgekd.processes.ray_pool import Share
+from edgekd.processes.ray_start import LOCAL, open_cluster
 from edgekd.serve.settings import parse_bytes
 
 pytestmark = pytest.mark.xdist_group("ray")
