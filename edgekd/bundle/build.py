@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,13 +11,13 @@ from edgekd.bundle.archive import archive_path, check_archive, write_archive
 from edgekd.bundle.copying import check_room, templates_hash
 from edgekd.bundle.kind import Contents, Kind
 from edgekd.bundle.licences import FOLDER
-from edgekd.bundle.manifest import BundleFacts, read_bundle, write_bundle_file
-from edgekd.bundle.model import list_files
+from edgekd.bundle.manifest import BundleFacts, read_facts, write_bundle_file
+from edgekd.bundle.model import FileFacts, list_files
 from edgekd.bundle.readme import README_FILE, readme
 from edgekd.errors import InputError
 from edgekd.export.manifest import folder_bytes
 from edgekd.file_record import ARTIFACT_FILE, finish
-from edgekd.files import atomic_file, code_key, hash_value, write_bytes, write_text, writing
+from edgekd.files import atomic_file, code_key, hash_value, write_bytes, writing
 from edgekd.folders import atomic_folder, check_replaceable, finished, set_aside
 from edgekd.progress import Progress
 
@@ -82,7 +83,7 @@ def build(
             finish(folder, key)
     else:
         progress.info(f"  {out} is up to date")
-    facts = read_bundle(out)
+    facts = read_facts(out)
     if path is not None:
         with atomic_file(path) as temporary:
             write_archive(out, facts, _archive_name(kind, contents), temporary)
@@ -101,6 +102,8 @@ def _complete(folder: Path, kind: Kind, contents: Contents) -> None:
         if (folder / FOLDER / name).exists():
             raise InputError("a kind's own licences must have names of their own", name)
         write_bytes(folder / FOLDER / name, content)
-    text = readme(kind, contents, list_files(folder, without=(ARTIFACT_FILE,)))
-    write_text(folder / README_FILE, text)
-    write_bundle_file(folder, kind.name, contents)
+    files = list_files(folder, without=(ARTIFACT_FILE,))
+    text = readme(kind, contents, files).encode()
+    write_bytes(folder / README_FILE, text)
+    told = FileFacts(bytes=len(text), sha256=hashlib.sha256(text).hexdigest())
+    write_bundle_file(folder, kind.name, contents, {**files, README_FILE: told})

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgekd.bundle.kind import Contents
-from edgekd.bundle.model import DrawnAs, FileFacts, list_files
+from edgekd.bundle.model import DrawnAs, FileFacts
 from edgekd.errors import InputError
-from edgekd.file_record import ARTIFACT_FILE
 from edgekd.files import hash_file, write_text
 from edgekd.reading import read_object
 
@@ -46,9 +46,14 @@ class BundleFacts(BaseModel):
     files: dict[str, FileFacts]
 
 
-def write_bundle_file(folder: Path, kind: str, contents: Contents) -> BundleFacts:
-    """Write the list of a filled folder."""
-    files = list_files(folder, without=(BUNDLE_FILE, ARTIFACT_FILE))
+def write_bundle_file(
+    folder: Path, kind: str, contents: Contents, files: Mapping[str, FileFacts]
+) -> None:
+    """Write the list of a filled folder.
+
+    Args:
+        files: all of the bundle's but this one.
+    """
     facts = BundleFacts(
         format=FORMAT,
         kind=kind,
@@ -60,26 +65,34 @@ def write_bundle_file(folder: Path, kind: str, contents: Contents) -> BundleFact
         source=contents.content_hash,
         edgekd=contents.version,
         bytes=sum(file.bytes for file in files.values()),
-        files=files,
+        files=dict(files),
     )
     write_text(folder / BUNDLE_FILE, facts.model_dump_json(indent=2) + "\n")
-    return facts
 
 
-def read_bundle(folder: Path) -> BundleFacts:
-    """The list of a bundle, all of whose files are there and as it says.
+def read_facts(folder: Path) -> BundleFacts:
+    """What a bundle says of itself.
 
     Raises:
-        InputError: no bundle, or one that is not whole.
+        InputError: it is none.
     """
     path = folder / BUNDLE_FILE
     values = read_object(path)
     try:
-        facts = BundleFacts.model_validate(values)
+        return BundleFacts.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         rule = f"`{'.'.join(map(str, first['loc']))}` of `{path}` must be as edgekd writes it"
         raise InputError(rule, first["msg"]) from None
+
+
+def read_bundle(folder: Path) -> BundleFacts:
+    """As `read_facts`, of a bundle all of whose files are there and as it says.
+
+    Raises:
+        InputError: no bundle, or one that is not whole.
+    """
+    facts = read_facts(folder)
     for name, said in facts.files.items():
         file = folder / name
         if (
