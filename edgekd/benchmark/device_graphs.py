@@ -32,7 +32,9 @@ from edgekd.processes.scratch import scratch_folder
 from edgekd.search.graphs import Graph, Measure
 from edgekd.search.measurements import Conditions, Measurement, MeasurementStore, StoredMeasure
 
-_PIECE = 4  # graphs of one job: what is lost with a device, and what one is ahead of another by
+_PIECE = (
+    4  # graphs of one job, at most: what is lost with a device, and what one is ahead of another by
+)
 PER_DEVICE = 2 * _PIECE  # graphs that are shipped together, for each device
 
 
@@ -125,7 +127,8 @@ class DeviceTimer:
     def _timed(self, folders: Mapping[str, GraphFolder], reference: Path) -> dict[str, GraphResult]:
         """Every graph by one of the devices; one that is lost leaves its work to the others."""
         names = list(folders)
-        work = _Work(deque(names[start : start + _PIECE] for start in range(0, len(names), _PIECE)))
+        size = min(_PIECE, -(-len(names) // max(1, len(self._devices))))
+        work = _Work(deque(names[start : start + size] for start in range(0, len(names), size)))
 
         def serve(device: Connected) -> None:
             while piece := work.take():

@@ -32,7 +32,9 @@ SUITE = {
     "quality": {
         "samples": 4, "batch_size": 4, "workers": 1, "kid_subset_size": 2, "kid_subsets": 2,
     },
-    "speed": {"warmup": 1, "component_runs": 2, "image_runs": 3, "busy_repeats": 0},
+    "speed": {
+        "warmup": 1, "component_runs": 2, "image_runs": 3, "busy_repeats": 0, "cold_starts": 0,
+    },
     "pictures": 2,
 }  # fmt: skip
 
