@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import hashlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -304,7 +305,9 @@ def test_a_custom_operator_has_no_library(agent, export, files):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"PK\x03\x04", b"\x80\x04\x95", os.urandom(4096), b"\x3a\x00"]
+    "content",
+    [b"", b"PK\x03\x04", b"\x80\x04\x95", random.Random(0).randbytes(4096), b"\x3a\x00"],
+    ids=["nothing", "zip", "pickle", "noise", "no graph"],
 )
 def test_a_model_that_is_none_stops_nothing(agent, files, content):
     digest = agent.upload(content)
