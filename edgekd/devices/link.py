@@ -286,11 +286,7 @@ def _is_error_body(content: bytes) -> bool:
 def ask_while_busy(
     link: Link, request: Request, kind: type[Answer], code: str, seconds: float = 600.0
 ) -> Answer:
-    """As `Link.ask`; an agent that refuses with this code for a while is asked again.
-
-    Args:
-        seconds: after which its refusal stands.
-    """
+    """As `Link.ask`; an agent that refuses with this code is asked again for so many seconds."""
     until = time.monotonic() + seconds
     while True:
         try:

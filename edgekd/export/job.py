@@ -29,7 +29,7 @@ from edgekd.export.manifest import (
     write_manifest,
 )
 from edgekd.export.outline import component_names, parts_bytes, shapes
-from edgekd.export.parity import PictureParity
+from edgekd.export.picture_parity import PictureParity
 from edgekd.export.protocol import Exporter, ExportOptions, Floor, WritesClientFiles
 from edgekd.export.shared_files import write_shared_files
 from edgekd.export.steps import (

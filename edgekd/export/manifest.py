@@ -14,7 +14,8 @@ from edgekd import __version__
 from edgekd.errors import InputError
 from edgekd.export.bits.recipe import ChoiceFigures
 from edgekd.export.lora import Lora
-from edgekd.export.parity import ComponentParity, PictureParity
+from edgekd.export.parity import ComponentParity
+from edgekd.export.picture_parity import PictureParity
 from edgekd.export.protocol import Generation
 from edgekd.file_record import ARTIFACT_FILE, restamp
 from edgekd.files import hash_file, hash_tree, hash_value, write_json

@@ -31,7 +31,7 @@ from edgekd.export.protocol import (
     LoadsInTurns,
     OpensDeployed,
 )
-from edgekd.export.record import Arrays, Recording, Trajectory, draw
+from edgekd.export.record import Arrays, Recording
 
 Array = npt.NDArray[Any]
 
@@ -63,30 +63,6 @@ class ComponentParity:
     deployed_executed_by: str | None = None
 
 
-@dataclass(frozen=True)
-class PictureParity:
-    """Parity of whole pictures drawn from the same noise.
-
-    Attributes:
-        psnr_db: worst picture; peak 1.
-        images_db: each picture's.
-        size: height and width in pixels; null: the pipeline's own.
-        other: at another size and batch, where the export has dynamic shapes.
-    """
-
-    psnr_db: float
-    floor_db: float
-    floor_reason: str
-    images_db: tuple[float, ...]
-    prompts: tuple[str, ...]
-    steps: int
-    guidance_scale: float
-    seed: int
-    size: tuple[int, int] | None
-    images_per_prompt: int
-    other: PictureParity | None
-
-
 def snr_db(reference: Array, output: Array) -> float:
     """Signal-to-noise ratio in dB; 200 for equal arrays, NaN where either is not finite."""
     ref = reference.astype(np.float64)
@@ -97,14 +73,6 @@ def snr_db(reference: Array, output: Array) -> float:
     if noise == 0:
         return EXACT_DB
     return min(10 * math.log10(signal / noise), EXACT_DB) if signal > 0 else -EXACT_DB
-
-
-def psnr_db(reference: Array, output: Array) -> float:
-    """Peak signal-to-noise ratio in dB of pictures in [0,1]; 200 for equal pictures."""
-    error = float(np.mean((reference.astype(np.float64) - output.astype(np.float64)) ** 2))
-    if not math.isfinite(error):
-        return math.nan
-    return min(-10 * math.log10(error), EXACT_DB) if error > 0 else EXACT_DB
 
 
 @dataclass(frozen=True)
@@ -246,48 +214,6 @@ def check_deployed(
         deployed_snr_db=deployed.snr_db,
         deployed_floor_db=deployed.floor_db,
         deployed_executed_by=deployed.executed_by,
-    )
-
-
-def check_pictures(
-    pipeline: Any, precision: str, trajectory: Trajectory, floor: Floor
-) -> PictureParity:
-    """Draw the trajectory's pictures with an exported pipeline, from the same noise.
-
-    Raises:
-        GateError: the pictures are NaN, constant, of another shape, or below the floor.
-    """
-    session = trajectory.session
-    images = draw(pipeline, session)
-    where = f"pictures, precision={precision}"
-    if session.size is not None:
-        where += f", size={session.size[0]}x{session.size[1]}"
-    if images.shape != trajectory.images.shape:
-        raise GateError(
-            f"{where} must have shape {trajectory.images.shape}", f"shape {images.shape}"
-        )
-    for image in images:
-        if not np.isfinite(image).all() or np.ptp(image) == 0:
-            raise GateError(f"{where} must be finite and vary", "NaN, infinity or one colour")
-    values = tuple(
-        round(psnr_db(ref, image), 2) for ref, image in zip(trajectory.images, images, strict=True)
-    )
-    worst = float(np.min(values))
-    if not worst >= floor.db:
-        raise GateError(
-            f"parity of {where} must be at least floor_db={floor.db:g}",
-            f"psnr_db={worst:.2f}",
-            f"The floor's reason: {floor.reason}. Choose a finer precision, `--quantize auto`, or "
-            "say with `--min-psnr` what is enough.",
-        )
-    other = trajectory.other
-    return PictureParity(
-        worst,
-        floor.db,
-        floor.reason,
-        values,
-        **session.model_dump(),
-        other=None if other is None else check_pictures(pipeline, precision, other, floor),
     )
 
 

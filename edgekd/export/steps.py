@@ -19,13 +19,12 @@ from edgekd.export.outline import PIPELINE_ATTRIBUTES
 from edgekd.export.parity import (
     ComponentGate,
     ComponentParity,
-    PictureParity,
     check_component,
     check_deployed,
-    check_pictures,
     load_for_parity,
     open_component,
 )
+from edgekd.export.picture_parity import PictureParity, check_pictures
 from edgekd.export.protocol import Conversion, ConvertsFiles, Exporter, Facts, Floor, Generation
 from edgekd.export.simulate import Simulates, simulated_floor
 from edgekd.export.trajectory import record_for_parity

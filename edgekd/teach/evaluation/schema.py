@@ -1,4 +1,4 @@
-"""What an evaluation of a teacher measured: the form of `evaluation.json` and `ablation.json`."""
+"""What an evaluation of a teacher measured: the form of `evaluation.json`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Literal
 
 from edgekd.report.schema import Environment
 from edgekd.schema import Section
-from edgekd.teach.evaluation.ablation_suite import TeachAblation
 from edgekd.teach.recipe import Kind, TeachRecipe
 
 FORMAT: Literal[1] = 1
@@ -274,33 +273,3 @@ class EvaluationResult(Section):
     sheet: dict[Kind, list[str]]
     lowest: list[LowestPicture]
     targets: list[QualityTarget]
-
-
-class AblationRow(Section):
-    """One variant.
-
-    Attributes:
-        validation_loss: None where there are no such images, as below.
-        label_gain: by timestep.
-    """
-
-    name: str
-    description: str
-    images: int
-    steps: int
-    hours: float
-    validation_loss: float | None = None
-    validation_group_loss: float | None = None
-    label_gain: dict[str, float]
-    known: SetFigures
-    new_style: SetFigures
-
-
-class AblationResult(Section):
-    """`ablation.json`; `base` is written without its `evaluate`, which `settings` has."""
-
-    suite: TeachAblation
-    settings: Settings
-    base: TeachRecipe
-    rows: list[AblationRow]
-    environment: Environment

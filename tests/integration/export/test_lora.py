@@ -12,7 +12,7 @@ from edgekd.errors import InputError
 from edgekd.export.lora import Lora, check_loras, fuse_loras, parse_lora
 from edgekd.export.manifest import LoraOrigin, read_manifest, source_hash
 from edgekd.export.onnx.exporter import OnnxExporter
-from edgekd.export.parity import psnr_db
+from edgekd.export.picture_parity import psnr_db
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.record import Session, draw
 from edgekd.files import hash_file

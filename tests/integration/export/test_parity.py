@@ -12,14 +12,8 @@ from onnx import numpy_helper
 
 from edgekd.errors import GateError
 from edgekd.export.onnx.exporter import OnnxExporter
-from edgekd.export.parity import (
-    ComponentGate,
-    PictureParity,
-    check_component,
-    check_pictures,
-    load_for_parity,
-    open_component,
-)
+from edgekd.export.parity import ComponentGate, check_component, load_for_parity, open_component
+from edgekd.export.picture_parity import PictureParity, check_pictures
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.record import Trajectory
 from edgekd.export.trajectory import record_for_parity

@@ -7,14 +7,8 @@ import pytest
 
 from edgekd.errors import GateError, InputError
 from edgekd.export.onnx.exporter import OnnxExporter
-from edgekd.export.parity import (
-    EXACT_DB,
-    ComponentGate,
-    check_component,
-    check_deployed,
-    psnr_db,
-    snr_db,
-)
+from edgekd.export.parity import EXACT_DB, ComponentGate, check_component, check_deployed, snr_db
+from edgekd.export.picture_parity import psnr_db
 from edgekd.export.protocol import Floor, Generation
 from edgekd.export.record import Recording
 from edgekd.export.trajectory import record_for_parity

@@ -17,12 +17,12 @@ from tools.starter.build import (
     SHIPPED,
     Emoji,
     IconSet,
-    compare,
     list_emoji,
     read_members,
     render,
     verify,
 )
+from tools.starter.compare import compare
 from tools.starter.packages import EMOJIBASE, STYLES, Package
 
 

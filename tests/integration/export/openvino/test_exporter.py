@@ -17,7 +17,8 @@ from edgekd.export.openvino.pipeline import OpenVinoRunner, properties, stored_o
 from edgekd.export.openvino.quantize import weighted_products
 from edgekd.export.openvino.tokenizer import convert_tokenizers
 from edgekd.export.openvino.tune import choose, tune
-from edgekd.export.parity import psnr_db, snr_db
+from edgekd.export.parity import snr_db
+from edgekd.export.picture_parity import psnr_db
 from edgekd.export.protocol import Conversion, ExportOptions, Generation
 from edgekd.export.record import Recording
 from edgekd.export.unet_noise import unet_noise
