@@ -133,10 +133,10 @@ def _benchmark_models(request: Any, as_json: bool) -> None:
 
     result = benchmark_run(request, console())
     if as_json:
-        print_json(result)
+        print_json(result.model_dump(mode="json"))
     else:
-        print(f"report: {result['report']}")
-    check_rows(result["failed"], result["report"])
+        print(f"report: {result.report}")
+    check_rows(result.failed, result.report)
 
 
 def _benchmark_search(suite: Any, recipe: Any, run: Path, as_json: bool) -> None:

@@ -87,7 +87,7 @@ def distill(
     asked = device_choice(devices, devices_file)
     result = distill_run(plan, console(), asked, tuple(bundles or ()))
     if as_json:
-        print_json(result)
+        print_json(result.model_dump(mode="json"))
     else:
         from edgekd.jobs.summary import summary_lines
 

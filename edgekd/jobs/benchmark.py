@@ -12,6 +12,7 @@ from edgekd.devices.connect import DeviceChoice, check_threads
 from edgekd.errors import InputError
 from edgekd.file_record import finish
 from edgekd.files import code_key, hash_value
+from edgekd.jobs.answers import BenchmarkAnswer
 from edgekd.jobs.gates import failed_rows
 from edgekd.jobs.matrix import SuiteMatrix, suite_targets
 from edgekd.jobs.models import Model, content_key, given_models
@@ -115,13 +116,9 @@ def _asked_plan(request: SuiteRequest) -> tuple[Plan, list[tuple[Target, list[st
     return replace(plan, suite=with_options(plan.suite, request.options)), targets
 
 
-def benchmark_run(request: SuiteRequest, progress: Progress) -> dict[str, Any]:
+def benchmark_run(request: SuiteRequest, progress: Progress) -> BenchmarkAnswer:
     """`edgekd benchmark`: the teacher, the suite's own variants and the given models, in torch and
     in each precision of each target.
-
-    Returns:
-        what `--json` prints: `report`, the path of the page; `rows`, figures by row; `metrics`, the
-        headline; `failed`, rows with their reasons.
 
     Raises:
         InputError: whatever does not fit, before anything is computed.
@@ -170,12 +167,12 @@ def benchmark_run(request: SuiteRequest, progress: Progress) -> dict[str, Any]:
         )
         report = benchmark(asked, plan.run / "report", progress)
     content = read_report(report.json_path)
-    return {
-        "report": report.html_path,
-        "rows": {row.name: row.model_dump(include={"figures"})["figures"] for row in content.rows},
-        "metrics": content.metrics.model_dump(),
-        "failed": failed_rows(content.rows),
-    }
+    return BenchmarkAnswer(
+        report=report.html_path,
+        rows={row.name: row.figures for row in content.rows},
+        metrics=content.metrics,
+        failed=failed_rows(content.rows),
+    )
 
 
 def export_benchmark_run(

@@ -10,11 +10,13 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgekd.artifacts import ExportedPipeline, PreparedData, StudentCheckpoint
 from edgekd.devices.connect import DeviceChoice, check_threads
 from edgekd.files import code_key, hash_value
+from edgekd.jobs.answers import DistillAnswer
 from edgekd.jobs.cards import measure_cards
 from edgekd.jobs.gates import check_gates, check_rows, failed_rows
 from edgekd.jobs.matrix import matrix
@@ -125,17 +127,13 @@ def distill_run(
     progress: Progress,
     devices: DeviceChoice | None = None,
     bundles: tuple[str, ...] = (),
-) -> dict[str, Any]:
+) -> DistillAnswer:
     """Run every stage of the main job.
 
     Args:
         devices: rows are timed on all of them; a search, on those that are not this machine.
         bundles: kinds of app that the student is put into, see `edgekd.jobs.bundle.check_kinds`;
             none: the report is the last stage.
-
-    Returns:
-        the object that `edgekd distill --json` prints: paths `student`, `export`, `report`,
-        `teacher`, `bundles` by kind, and `metrics` with `teacher`, `student` and `ratios`.
 
     Raises:
         InputError: a teacher with a dead part, data that cannot be used, or a tool that an app
@@ -149,7 +147,7 @@ def distill_run(
         return _distil(replace(plan, devices=connected), progress, bundles)
 
 
-def _distil(plan: Plan, progress: Progress, bundles: tuple[str, ...]) -> dict[str, Any]:
+def _distil(plan: Plan, progress: Progress, bundles: tuple[str, ...]) -> DistillAnswer:
     """See `distill_run`; the devices have answered."""
     from edgekd.benchmark.prompts import check_count
     from edgekd.benchmark.run import MatrixRequest, benchmark
@@ -206,15 +204,15 @@ def _distil(plan: Plan, progress: Progress, bundles: tuple[str, ...]) -> dict[st
         headline = content.metrics
         check_rows(failed_rows(content.rows), run / "report")
         check_gates(plan.gates, headline, run / "report")
-        made = {}
+        made: dict[str, Path] = {}
         if bundles:
             with clock.stage("bundle"):
                 made = bundle_stage(run, bundles, progress)
-    return {
-        "student": student.path,
-        "export": exports["student"][plan.target.deploy].path,
-        "report": report.html_path,
-        "teacher": plan.teacher.path,
-        "bundles": made,
-        "metrics": headline.model_dump(),
-    }
+    return DistillAnswer(
+        student=student.path,
+        export=exports["student"][plan.target.deploy].path,
+        report=report.html_path,
+        teacher=plan.teacher.path,
+        bundles=made,
+        metrics=headline,
+    )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from edgekd.jobs.answers import DistillAnswer
 
 
-def summary_lines(result: dict[str, Any]) -> list[str]:
-    """Lines for people from the object that `edgekd distill --json` prints."""
+def summary_lines(result: DistillAnswer) -> list[str]:
+    """The answer as lines for people."""
     from edgekd.metrics.registry import load_metrics
     from edgekd.report.format import head, significant, value_text
-    from edgekd.report.schema import Headline
 
-    headline = Headline.model_validate(result["metrics"])
+    headline = result.metrics
     lines = [_line("", ["teacher", "student"], "ratio")]
     for one in (metric.descriptor for metric in load_metrics()):
         if not one.shown("summary") or one.name not in headline.teacher:
@@ -26,9 +25,9 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
     if torch is not None:
         times = [f"{significant(value)} ms" for value in (torch.teacher, torch.student)]
         lines.append(_line("in torch, on this machine", times, f"{torch.ratio:.2f}"))
-    for name in ("student", "export", "report"):
-        lines.append(f"{name + ':':<10}{result[name]}")
-    lines += [f"{'bundle:':<10}{path}" for path in result["bundles"].values()]
+    places = [("student", result.student), ("export", result.export), ("report", result.report)]
+    places += [("bundle", path) for path in result.bundles.values()]
+    lines += [f"{name + ':':<10}{path}" for name, path in places]
     return lines
 
 

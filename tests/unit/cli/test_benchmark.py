@@ -7,8 +7,11 @@ from edgekd.benchmark.options import SuiteOptions
 from edgekd.cli.benchmark import benchmark
 from edgekd.errors import GateError, InputError
 from edgekd.jobs import benchmark as jobs
+from edgekd.jobs.answers import BenchmarkAnswer
 
-RESULT = {"report": Path("r.html"), "rows": {}, "metrics": {}, "failed": {}}
+ROWS = {"teacher": "t", "student": None}
+METRICS = {"teacher": {}, "student": None, "ratios": None, "rows": ROWS}
+RESULT = {"report": "r.html", "rows": {}, "metrics": METRICS, "failed": {}}
 
 
 @pytest.fixture
@@ -16,7 +19,9 @@ def asked(monkeypatch, tmp_path) -> list[jobs.SuiteRequest]:
     requests: list[jobs.SuiteRequest] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        jobs, "benchmark_run", lambda request, _: requests.append(request) or {**RESULT}
+        jobs,
+        "benchmark_run",
+        lambda request, _: requests.append(request) or BenchmarkAnswer.model_validate(RESULT),
     )
     return requests
 
@@ -27,7 +32,8 @@ def test_options_reach_the_job(asked, capsys):
     assert [(one.suite, one.options, one.run) for one in asked] == [
         ("smoke", options, Path("runs/starter-smoke"))
     ]
-    assert json.loads(capsys.readouterr().out) == {**RESULT, "report": "r.html"}
+    said = json.loads(capsys.readouterr().out)
+    assert BenchmarkAnswer.model_validate(said) == BenchmarkAnswer.model_validate(RESULT)
     benchmark()
     assert asked[1].suite == "starter"
     assert capsys.readouterr().out == "report: r.html\n"

@@ -1,5 +1,6 @@
 from typing import Any
 
+from edgekd.jobs.answers import DistillAnswer
 from edgekd.jobs.summary import summary_lines
 
 FIGURES = {
@@ -12,11 +13,12 @@ FIGURES = {
 }
 
 
-def result(**metrics: Any) -> dict[str, Any]:
+def result(**metrics: Any) -> DistillAnswer:
     rows = {"teacher": "t", "student": "s"}
     plain = {"teacher": FIGURES, "student": FIGURES, "ratios": dict.fromkeys(FIGURES, 1.0)}
-    paths = {"student": "s", "export": "e", "report": "r", "bundles": {"web": "b"}}
-    return {**paths, "metrics": {**plain, "rows": rows, **metrics}}
+    paths = {"student": "s", "export": "e", "report": "r", "teacher": "t", "bundles": {"web": "b"}}
+    headline = {**plain, "rows": rows, **metrics}
+    return DistillAnswer.model_validate({**paths, "metrics": headline})
 
 
 def test_every_figure_has_a_line():

@@ -1,0 +1,41 @@
+"""What verbs answer: the objects that `--json` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.metrics.metric import Figure
+from edgekd.report.schema import Headline
+from edgekd.schema import Section
+
+
+class DistillAnswer(Section):
+    """Of `edgekd distill`.
+
+    Attributes:
+        student, export, teacher: folders; `export` is the deployed precision.
+        report: the page.
+        bundles: folders of apps by kind.
+    """
+
+    student: Path
+    export: Path
+    report: Path
+    teacher: Path
+    bundles: dict[str, Path]
+    metrics: Headline
+
+
+class BenchmarkAnswer(Section):
+    """Of `edgekd benchmark` with a suite of models.
+
+    Attributes:
+        report: the page.
+        rows: figures by row and metric.
+        failed: rows that could not be made or measured, with why.
+    """
+
+    report: Path
+    rows: dict[str, dict[str, Figure | None]]
+    metrics: Headline
+    failed: dict[str, str]
