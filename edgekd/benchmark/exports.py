@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from edgekd.benchmark.random_pipeline import make_pipeline
 from edgekd.benchmark.suite import ExportSuite
 from edgekd.errors import EdgekdError, InputError
-from edgekd.export.manifest import Manifest, read_manifest
+from edgekd.export.manifest import ComponentFacts, read_manifest
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.registry import get_exporter
 from edgekd.export.stage import record_trajectory
@@ -20,10 +19,51 @@ from edgekd.folders import temporary_folder
 from edgekd.measure.environment import environment
 from edgekd.processes.child import Child
 from edgekd.progress import Progress
+from edgekd.report.schema import Environment
+from edgekd.schema import Section
 from edgekd.target import Target
 
 REPORT_FILE = "export.json"
 _COLUMNS = ("target", "precision", "seconds", "peak GB", "of U-Net", "MB", "U-Net dB", "picture dB")
+
+
+class FailedExport(Section):
+    """An export that failed a gate, and why."""
+
+    target: str
+    precision: str
+    record_seconds: float
+    error: str
+
+
+class ExportCost(Section):
+    """What one export took.
+
+    Attributes:
+        seconds: without the recording, which the precisions of a target share.
+        peak_rss_bytes: of all processes together; `peak_to_unet`: over the U-Net's float32 bytes.
+        components: as in the manifest.
+    """
+
+    target: str
+    precision: str
+    record_seconds: float
+    seconds: float
+    peak_rss_bytes: int
+    peak_to_unet: float
+    bytes: int
+    pictures_psnr_db: float
+    components: dict[str, ComponentFacts]
+
+
+class ExportCosts(Section):
+    """`export.json`."""
+
+    suite: str
+    architecture: str
+    unet_fp32_bytes: int
+    rows: list[ExportCost | FailedExport]
+    environment: Environment
 
 
 def choose_targets(suite: ExportSuite, targets: list[Target]) -> dict[str, list[str]]:
@@ -47,20 +87,13 @@ def choose_targets(suite: ExportSuite, targets: list[Target]) -> dict[str, list[
 
 def benchmark_exports(
     suite: ExportSuite, targets: list[Target], out: Path, progress: Progress
-) -> dict[str, Any]:
+) -> ExportCosts:
     """Export a random pipeline for each target in each precision.
 
-    The pipeline and its exports are deleted; `export.json` stays. An export that fails its parity
-    is a row too, with its `error`.
+    The pipeline and its exports are deleted; `export.json` stays.
 
     Args:
         out: folder for the report, and for all the rest while it is worked on.
-
-    Returns:
-        `{"suite", "architecture", "unet_fp32_bytes", "rows": [...], "environment"}`. A row has
-        `target`, `precision`, `record_seconds`, and either `error` or `seconds` (without the
-        recording, which the precisions share), `peak_rss_bytes` (all processes together),
-        `peak_to_unet`, `bytes`, `pictures_psnr_db` and `components` as in the manifest.
     """
     chosen = choose_targets(suite, targets)
     with temporary_folder(out / "exports") as work:
@@ -71,29 +104,33 @@ def benchmark_exports(
         unet_bytes = sum(file.stat().st_size for file in source.glob("unet/*.safetensors"))
         rows = []
         for target in targets:
-            rows += _rows(suite, target, chosen[target.name], source, work, progress)
-    for row in rows:
-        if "error" not in row:
-            row["peak_to_unet"] = round(row["peak_rss_bytes"] / unet_bytes, 2)
-    report = {
-        "suite": suite.name,
-        "architecture": suite.architecture,
-        "unet_fp32_bytes": unet_bytes,
-        "rows": rows,
-        "environment": environment(),
-    }
-    write_json(out / REPORT_FILE, report)
+            order = _Order(target, chosen[target.name], source, work)
+            rows += _rows(suite, order, unet_bytes, progress)
+    report = ExportCosts(
+        suite=suite.name,
+        architecture=suite.architecture,
+        unet_fp32_bytes=unet_bytes,
+        rows=rows,
+        environment=Environment.model_validate(environment()),
+    )
+    write_json(out / REPORT_FILE, report.model_dump(mode="json"))
     return report
 
 
+@dataclass(frozen=True)
+class _Order:
+    """One target's exports of the pipeline in `source`, in subfolders of `work`."""
+
+    target: Target
+    precisions: list[str]
+    source: Path
+    work: Path
+
+
 def _rows(
-    suite: ExportSuite,
-    target: Target,
-    precisions: list[str],
-    source: Path,
-    work: Path,
-    progress: Progress,
-) -> list[dict[str, Any]]:
+    suite: ExportSuite, order: _Order, unet_bytes: int, progress: Progress
+) -> list[ExportCost | FailedExport]:
+    target, source = order.target, order.source
     exporter = get_exporter(target.runtime)
     generation = Generation(suite.steps, suite.guidance_scale)
     progress.info(f"[{target.name}] recording")
@@ -101,19 +138,39 @@ def _rows(
     options = ExportOptions(tuple(suite.prompts), generation, tuple(target.schedulers))
     options = replace(options, trajectory=record_trajectory(exporter, source, options))
     record_seconds = round(time.monotonic() - started, 2)
-    rows: list[dict[str, Any]] = []
+    rows: list[ExportCost | FailedExport] = []
     base = None
-    for precision in precisions:
+    for precision in order.precisions:
         progress.info(f"[{target.name}] {precision}")
-        out = work / target.name / precision
-        row = {"target": target.name, "precision": precision, "record_seconds": record_seconds}
+        out = order.work / target.name / precision
         try:
             exporter.export(source, out, precision, progress, replace(options, base=base))
         except EdgekdError as error:
             progress.info(f"  {error}")
-            rows.append({**row, "error": str(error)})
+            rows.append(
+                FailedExport(
+                    target=target.name,
+                    precision=precision,
+                    record_seconds=record_seconds,
+                    error=str(error),
+                )
+            )
             continue
-        rows.append({**row, **_facts(read_manifest(out))})
+        manifest = read_manifest(out)
+        peak = manifest.memory.peak_rss_bytes
+        rows.append(
+            ExportCost(
+                target=target.name,
+                precision=precision,
+                record_seconds=record_seconds,
+                seconds=manifest.seconds,
+                peak_rss_bytes=peak,
+                peak_to_unet=round(peak / unet_bytes, 2),
+                bytes=manifest.bytes,
+                pictures_psnr_db=manifest.pictures.psnr_db,
+                components=manifest.components,
+            )
+        )
         if precision == exporter.precisions[0]:
             base = out
         else:
@@ -121,27 +178,18 @@ def _rows(
     return rows
 
 
-def _facts(manifest: Manifest) -> dict[str, Any]:
-    told = {"seconds", "bytes", "components"}
-    return {
-        "peak_rss_bytes": manifest.memory.peak_rss_bytes,
-        "pictures_psnr_db": manifest.pictures.psnr_db,
-        **manifest.model_dump(mode="json", include=told),
-    }
-
-
-def table(report: dict[str, Any]) -> list[str]:
+def table(report: ExportCosts) -> list[str]:
     """The report's rows as lines of text."""
     lines = ["".join(f"{name:>12}" for name in _COLUMNS)]
-    for row in report["rows"]:
-        place = f"{row['target']:>12}{row['precision']:>12}"
-        if "error" in row:
-            lines.append(f"{place}  {row['error']}")
+    for row in report.rows:
+        place = f"{row.target:>12}{row.precision:>12}"
+        if isinstance(row, FailedExport):
+            lines.append(f"{place}  {row.error}")
             continue
-        unet = row["components"]["unet"]["parity"]["snr_db"]
+        unet = row.components["unet"].parity.snr_db
         lines.append(
-            f"{place}{row['seconds']:>12.1f}{row['peak_rss_bytes'] / 1e9:>12.2f}"
-            f"{row['peak_to_unet']:>11.2f}x{row['bytes'] / 1e6:>12.1f}{unet:>12.1f}"
-            f"{row['pictures_psnr_db']:>12.1f}"
+            f"{place}{row.seconds:>12.1f}{row.peak_rss_bytes / 1e9:>12.2f}"
+            f"{row.peak_to_unet:>11.2f}x{row.bytes / 1e6:>12.1f}{unet:>12.1f}"
+            f"{row.pictures_psnr_db:>12.1f}"
         )
     return lines

@@ -160,17 +160,20 @@ def _benchmark_search(suite: Any, recipe: Any, run: Path, as_json: bool) -> None
 
 
 def _benchmark_exports(suite: Any, run: Path, as_json: bool) -> None:
-    from edgekd.benchmark.exports import table
+    from edgekd.benchmark.exports import REPORT_FILE, FailedExport, table
     from edgekd.jobs.benchmark import export_benchmark_run
     from edgekd.progress import console
     from edgekd.target import load_target
 
     targets = [load_target(name) for name in suite.targets]
     result = export_benchmark_run(suite, targets, run, console())
+    report = run / REPORT_FILE
     if as_json:
-        print_json(result)
+        print_json({**result.model_dump(mode="json"), "report": report})
     else:
-        print("\n".join([*table(result), f"report: {result['report']}"]))
-    failed = [f"{row['target']} {row['precision']}" for row in result["rows"] if "error" in row]
+        print("\n".join([*table(result), f"report: {report}"]))
+    failed = [
+        f"{row.target} {row.precision}" for row in result.rows if isinstance(row, FailedExport)
+    ]
     if failed:
         raise GateError("every export of the suite must pass its gates", ", ".join(failed))

@@ -36,12 +36,12 @@ def prepare(
     with cluster_at(ray) as cluster:
         result = prepare_run(recipe, run, console(), cluster)
     if as_json:
-        print_json(result)
+        print_json(result.model_dump(mode="json"))
     else:
-        kept = result["kept"]
-        print(f"kept {sum(kept.values())} of {result['records']} images")
-        for reason, count in sorted(result["skipped"].items()):
+        kept = result.kept
+        print(f"kept {sum(kept.values())} of {result.records} images")
+        for reason, count in sorted(result.skipped.items()):
             print(f"  skipped, {reason}: {count}")
-        for reason, count in sorted(result["unused"].items()):
+        for reason, count in sorted(result.unused.items()):
             print(f"  not used, {reason}: {count}")
-        print(f"train {kept['train']}, validation {kept['validation']}: {result['prepared']}")
+        print(f"train {kept['train']}, validation {kept['validation']}: {result.prepared}")

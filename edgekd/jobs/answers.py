@@ -9,6 +9,27 @@ from edgekd.report.schema import Headline
 from edgekd.schema import Section
 
 
+class PrepareAnswer(Section):
+    """Of `edgekd prepare`: what of `summary.json`, and the folders.
+
+    Attributes:
+        records: images that were found; `kept` of them by side of the split.
+        skipped, unused: counts by reason.
+        dialects: of tables, where they are not the usual one.
+        resolution: side in pixels.
+    """
+
+    records: int
+    kept: dict[str, int]
+    skipped: dict[str, int]
+    unused: dict[str, int]
+    dialects: dict[str, str]
+    sources: list[str]
+    resolution: int
+    prepared: Path
+    cache: Path
+
+
 class DistillAnswer(Section):
     """Of `edgekd distill`.
 

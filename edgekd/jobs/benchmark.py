@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgekd.artifacts import TeacherCache
 from edgekd.benchmark.cases import TORCH, Case
@@ -32,6 +32,7 @@ from edgekd.schema import override, validate
 from edgekd.target import Target, load_target
 
 if TYPE_CHECKING:
+    from edgekd.benchmark.exports import ExportCosts
     from edgekd.benchmark.options import SuiteOptions
     from edgekd.benchmark.suite import ExportSuite
 
@@ -194,11 +195,8 @@ def benchmark_run(request: SuiteRequest, progress: Progress) -> BenchmarkAnswer:
 
 def export_benchmark_run(
     suite: ExportSuite, targets: list[Target], out: Path, progress: Progress
-) -> dict[str, Any]:
+) -> ExportCosts:
     """`edgekd benchmark` with a suite of exports.
-
-    Returns:
-        as `edgekd.benchmark.exports.benchmark_exports`, and `report`, the path of its file.
 
     Raises:
         InputError: a precision that its target does not list, or a runtime that is not installed.
@@ -208,4 +206,4 @@ def export_benchmark_run(
     with open_run(out, "benchmark", ("*.json",)):
         result = benchmark_exports(suite, targets, out, progress)
         finish(out, hash_value(suite.model_dump()), only=(REPORT_FILE,), suite=suite.name)
-    return {**result, "report": out / REPORT_FILE}
+    return result

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from edgekd.artifacts import PreparedData, TeacherCache
+from edgekd.jobs.answers import PrepareAnswer
 from edgekd.jobs.plan import at_resolution
 from edgekd.jobs.teacher import teacher_folder
 from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress
-from edgekd.reading import read_json
+from edgekd.reading import read_object
 from edgekd.recipe import Recipe
 from edgekd.run_folder import open_run
 
@@ -51,7 +51,7 @@ def encode_images(
 
 def prepare_run(
     recipe: Recipe, run: Path, progress: Progress, cluster: Cluster | None = None
-) -> dict[str, Any]:
+) -> PrepareAnswer:
     """`edgekd prepare`: shards and caches of a recipe's data; returns the summary."""
     path = teacher_folder(recipe, run)
     from edgekd.data.sources import check_sources
@@ -65,5 +65,5 @@ def prepare_run(
         if cluster is not None:
             cluster.check(run)
         data, cache = prepare_data(recipe, teacher.path, run, progress, cluster)
-    summary = read_json(data.root / "summary.json")
-    return {**summary, "prepared": data.root, "cache": cache.root}
+    summary = read_object(data.root / "summary.json")
+    return PrepareAnswer(**summary, prepared=data.root, cache=cache.root)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from edgekd.benchmark.exports import benchmark_exports, choose_targets, table
+from edgekd.benchmark.exports import ExportCosts, benchmark_exports, choose_targets, table
 from edgekd.benchmark.suite import ExportSuite, load_any_suite, load_suite
 from edgekd.errors import InputError
 from edgekd.export.onnx.exporter import OnnxExporter
@@ -77,17 +77,18 @@ def test_rows_tell_cost_and_parity_also_of_what_failed(tmp_path, monkeypatch):
     report = benchmark_exports(
         suite(targets={"onnx": ["fp32", "int8"]}), [load_target("onnx")], tmp_path, Silent()
     )
-    good, bad = report["rows"]
-    assert (good["precision"], bad["precision"]) == ("fp32", "int8")
-    assert good["peak_to_unet"] == pytest.approx(
-        good["peak_rss_bytes"] / report["unet_fp32_bytes"], abs=0.01
+    good, bad = report.rows
+    assert (good.precision, bad.precision) == ("fp32", "int8")
+    assert good.peak_to_unet == pytest.approx(
+        good.peak_rss_bytes / report.unet_fp32_bytes, abs=0.01
     )
-    assert good["components"]["unet"]["parity"]["snr_db"] >= 80
-    assert good["seconds"] > 0
-    assert good["bytes"] > 0
-    assert "out of reach" in bad["error"]
+    assert good.components["unet"].parity.snr_db >= 80
+    assert good.seconds > 0
+    assert good.bytes > 0
+    assert "out of reach" in bad.error
     assert [path.name for path in tmp_path.iterdir()] == ["export.json"]
-    assert json.loads((tmp_path / "export.json").read_text())["rows"] == report["rows"]
+    stored = json.loads((tmp_path / "export.json").read_text())
+    assert ExportCosts.model_validate(stored) == report
     lines = table(report)
     assert "fp32" in lines[1]
     assert "out of reach" in lines[2]

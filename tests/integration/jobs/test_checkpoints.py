@@ -96,7 +96,7 @@ def test_a_run_imports_its_teacher_once(recipe, checkpoint, tmp_path):
 
 def test_prepare(recipe, tmp_path):
     summary = prepare_run(recipe, tmp_path / "run", Silent())
-    assert summary["cache"].is_dir()
+    assert summary.cache.is_dir()
     assert inspect_teacher(tmp_path / "run" / "imported").resolution == SIZE
 
 
