@@ -80,8 +80,8 @@ def connected(
     """The devices of these names, each of which has answered.
 
     Raises:
-        InputError: an unknown name, or a device that does not answer, refuses the token or speaks
-            another protocol.
+        InputError: an unknown name, or a device that does not answer, refuses the token, speaks
+            another protocol or calls its class as this machine's is called.
     """
     entries = {name: listing.entry(name) for name in names}
     with contextlib.ExitStack() as stack:
@@ -90,7 +90,14 @@ def connected(
             with Link(name, entry, _AT_FIRST) as link:
                 description = RemoteDevice(link).describe()
             device = RemoteDevice(stack.enter_context(Link(name, entry)), progress)
-            found.append(Connected(name, class_of(entry, description), device, description))
+            own = class_of(entry, description)
+            if own == LOCAL:
+                raise InputError(
+                    f"the class `{LOCAL}` is this machine's alone",
+                    f"device `{name}` of it",
+                    "Give it another `class` in devices.yaml.",
+                )
+            found.append(Connected(name, own, device, description))
         yield tuple(found)
 
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from edgekd.artifacts import TeacherCache
 from edgekd.devices.connect import DeviceChoice
+from edgekd.errors import InputError
 from edgekd.file_record import finish
 from edgekd.folders import finished
 from edgekd.jobs.plan import describe, make_plan, with_sized_teacher
 from edgekd.jobs.prepare import prepare_data
+from edgekd.jobs.search_fronts import Fronts, find_fronts
 from edgekd.jobs.search_plan import SearchPlan, plan_search
 from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress, format_seconds
@@ -46,13 +48,6 @@ class MeasuredTarget(Section):
     searched_on: SearchedOn
     teacher_latency_ms: float
     measurements: Path
-
-
-class Fronts(Section):
-    """What `edgekd search` prints for devices of several classes: a front for each."""
-
-    fronts: dict[str, SearchResult]
-    folders: dict[str, Path]
 
 
 @dataclass(frozen=True)
@@ -96,17 +91,16 @@ def search_run(
             if cluster is not None:
                 cluster.check(run)
             _, cache = prepare_data(plan.recipe, plan.teacher.path, run, progress, cluster)
-            results, folders = {}, {}
-            for number, (name, own) in enumerate(classes.items()):
-                search = plan_search(replace(plan, devices=own))
-                if len(classes) > 1:
-                    progress.info(f"[{name}]")
-                    search = replace(search, folder=search.folder / f"class-{number}")
-                results[name] = find_student(search, cache, progress, cluster)
-                folders[name] = search.folder
-    if len(classes) > 1:
-        return Fronts(fronts=results, folders=folders)
-    return next(iter(results.values()))
+            searches = {
+                name: plan_search(replace(plan, devices=own)) for name, own in classes.items()
+            }
+
+            def find(search: SearchPlan) -> SearchResult:
+                return find_student(search, cache, progress, cluster)
+
+            if len(searches) > 1:
+                return find_fronts(searches, find, progress)
+            return find(*searches.values())
 
 
 def find_student(
@@ -172,6 +166,11 @@ def measure_run(
 
     plan, chosen = make_plan(recipe, target, run), devices or DeviceChoice()
     with chosen.open(progress) as found:
+        classes = chosen.classes(found)
+        if len(classes) > 1:
+            raise InputError(
+                "`--measure-only` measures for devices of one class", ", ".join(classes)
+            )
         plan = replace(plan, devices=found)
         plan_search(plan)
         with open_run(run, worth_keeping=("measurements/*.json",)):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekd.jobs.search import Fronts, MeasuredTarget
+from edgekd.jobs.search import MeasuredTarget
+from edgekd.jobs.search_fronts import Fronts
 from edgekd.jobs.search_plan import SEARCH
 from edgekd.search.latency import PredictorReport
 from edgekd.search.result import PLOT_FILE, SearchResult

@@ -4,13 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from fixtures.served_agents import ServedAgent, served
 
 from edgekd import resources
+from edgekd.benchmark import device_graphs
+from edgekd.devices import link
 from edgekd.reading import read_json
 from edgekd.search.candidate import Candidate
+from edgekd.search.graphs import reference_graph
 
 SMALL = [
     *("--set", "search.seconds=1"),  # what cannot be done without is measured all the same
@@ -22,12 +27,12 @@ SMALL = [
     *("--set", "search.decoder_widths=[1.0,0.5]"),
 ]
 
-# Pictures alone: times and memory are measured in other tests, each in processes of its own.
+# Times are those of a device: here they are measured in other tests.
 SUITE = {
     "name": "few",
     "generation": {"steps": 1},
     "quality": {"samples": 4, "workers": 1, "kid_subsets": 2, "kid_subset_size": 2},
-    "speed": None,
+    "speed": {"component_runs": 1, "image_runs": 3},
     "memory": False,
     "embeddings": None,
     "pictures": 2,
@@ -92,8 +97,103 @@ def test_a_runtime_that_is_not_here_is_stood_in_for(run_cli, small):
     assert "searched on onnx, not on coreml" in stdout
 
 
-def test_a_point_of_the_front_is_distilled_as_it_was_found(run_cli, small, tmp_path):
+class Sizes:
+    """Converts graphs into files that are as large as there is to compute, without torch."""
+
+    def __init__(self, conditions, folder, children):
+        del conditions, children
+        self.folder = folder
+
+    def convert(self, graph, folder):
+        (folder / graph.component).mkdir(parents=True)
+        size = 1000 * graph.batch * len(graph.key())
+        if graph.block is not None:
+            size += graph.block.inputs * graph.block.outputs * graph.block.height
+        elif graph.kind != "text_encoder":
+            size += 2000 * sum(graph.config["block_out_channels"])
+        (folder / graph.component / "model.onnx").write_bytes(bytes(size))
+        return size
+
+    def reference_folder(self):
+        folder = self.folder / "reference"
+        if not folder.exists():
+            self.convert(reference_graph(), folder)
+        return folder
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """`pi`, a `phone` that is three times as slow, and `old`, which runs nothing; their file."""
+    monkeypatch.setattr(link, "Patience", lambda: link.IMPATIENT)
+    monkeypatch.setattr(device_graphs, "Converter", Sizes)
+    pi = ServedAgent(device_class="pi")
+    phone = ServedAgent(factor=3.0, device_class="A phone")
+    old = ServedAgent(device_class="old", runtimes=[])
+    with served(pi, phone, old):
+        file = tmp_path / "devices.yaml"
+        entries = {"pi": pi.entry, "phone": phone.entry, "old": old.entry}
+        entries["gone"] = {**pi.entry, "address": "http://127.0.0.1:9"}
+        file.write_text(yaml.safe_dump({"devices": entries}))
+        yield pi, phone, ["--devices-file", str(file)]
+
+
+def test_devices_of_two_classes_get_a_front_each(run_cli, small, shelf):
+    pi, phone, listed = shelf
+    both = ["--devices", "pi,phone", *listed]
+    phone.faults.append(lambda request: httpx.Response(503) if "jobs" in request.url.path else None)
+    code, stdout, stderr = _search(run_cli, small, *both)
+    line = stderr.strip().splitlines()[-1]
+    assert (code, stdout) == (2, "")
+    assert "every class of devices must get a front, but got none for `A phone`" in line
+    assert str(small["out"] / "search" / "class-pi") in line
+    asked = len(pi.asked)
+
+    phone.faults.clear()
+    code, stdout, stderr = _search(run_cli, small, *both, "--json")
+    assert code == 0, stderr
+    assert "/v1/jobs" not in "".join(pi.asked[asked:])  # what was found stays
+    found = json.loads(stdout)
+    assert list(found["fronts"]) == ["pi", "A phone"]
+    fast, slow = found["fronts"].values()
+    for name, front in found["fronts"].items():
+        assert front["searched_on"]["device_class"] == name
+        assert read_json(Path(found["folders"][name]) / "search.json") == front
+    assert slow["teacher"]["latency_ms"] == pytest.approx(3 * fast["teacher"]["latency_ms"])
+    assert slow["teacher"]["bytes"] == fast["teacher"]["bytes"]
+
+    code, stdout, stderr = _search(run_cli, small, *both)
+    assert code == 0, stderr
+    assert "[pi]" in stdout
+    assert "searched on onnx of A phone" in stdout
+    assert f"student:  {found['folders']['A phone']}" in stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--devices", "pi,tv"], "must name known devices"),
+        (["--devices", "pi,pi"], "takes each device once"),
+        (["--devices", "gone"], "device `gone` must answer"),
+        (["--devices", "local,old"], "device `old` must run onnx"),
+        (["--devices", "pi", "--target", "coreml"], "device `pi` must run coreml"),
+        (["--devices", "local,pi", "--measure-only"], "devices of one class, but got local, pi"),
+        (["--devices", "pi", "--set", "search.threads=9"], "at most what device `pi` allows, 4"),
+    ],
+)
+def test_devices_that_cannot_measure_are_said_before_any_work(
+    run_cli, small, shelf, tmp_path, arguments, said
+):
+    out = tmp_path / "run"
+    code, stdout, stderr = _search(run_cli, {**small, "out": out}, *shelf[2], *arguments)
+    assert (code, stdout) == (2, "")
+    (line,) = stderr.strip().splitlines()
+    assert said in line
+    assert not out.exists()
+
+
+def test_a_point_of_a_devices_front_is_distilled_as_it_was_found(run_cli, small, shelf, tmp_path):
     """And the search that decides by itself has its place in report and card."""
+    devices = ["--devices", "pi", *shelf[2]]
     suite = tmp_path / "suite.yaml"
     suite.write_text(yaml.safe_dump(SUITE))
     few = {
@@ -104,7 +204,7 @@ def test_a_point_of_the_front_is_distilled_as_it_was_found(run_cli, small, tmp_p
         "benchmark.suite": suite, "search.min_quality": 0.2,
     }  # fmt: skip
     sets = [part for name, value in few.items() for part in ("--set", f"{name}={value}")]
-    arguments = ["distill", "--out", str(small["out"]), *small["inputs"], *sets, "--json"]
+    arguments = ["distill", "--out", str(small["out"]), *small["inputs"], *sets, *devices, "--json"]
     code, stdout, stderr = run_cli(*arguments)
     assert code == 0, stderr
     result = json.loads(stdout)
@@ -112,10 +212,16 @@ def test_a_point_of_the_front_is_distilled_as_it_was_found(run_cli, small, tmp_p
     chosen = found["front"][found["chosen"]["index"]]
     card = (Path(result["student"]) / "README.md").read_text()
     assert f"num_inference_steps: {chosen['steps']}" in card
-    assert "Found by a search, searched on onnx" in card
+    assert "Found by a search, searched on onnx of pi" in card
     report = read_json(Path(result["report"]).with_name("report.json"))
     assert report["search"] == found
     page = Path(result["report"]).read_text()
-    assert "Front of the search, searched on onnx" in page
+    assert "Front of the search, searched on onnx of pi" in page
+    assert "On device pi" in page
+    there = {row["name"]: row for row in report["rows"] if row["device"] == "pi"}
+    assert list(there) == ["teacher onnx fp32 on pi", "student onnx fp32 on pi"]
+    assert there["student onnx fp32 on pi"]["figures"]["latency_ms"]["value"] == 100.0
+    assert result["metrics"]["rows"]["student"] == "student onnx fp32 on pi"
+    assert [one["device_class"] for one in report["devices"]] == ["pi"]
     recipe = (small["out"] / "recipe.yaml").read_text()
     assert f"student_steps: {chosen['steps']}" in recipe
