@@ -238,7 +238,7 @@ def make_report(
         metrics=summary,
         real=figures_of(REAL_ROW, matrix.metrics, real),
         rows=rows,
-        devices=[one.record for one in measured.devices if one.record is not None],
+        devices=[one.record for one in measured.devices],
         embeddings=measured.embeddings,
         scaling=measured.scaling,
         prompts=list(prompts.different),
