@@ -75,9 +75,7 @@ def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     return result
 
 
-def validate(
-    model: type[Model], values: dict[str, Any], where: str, quote: bool = True
-) -> Model:
+def validate(model: type[Model], values: dict[str, Any], where: str, quote: bool = True) -> Model:
     """Validate a mapping against a schema; all problems go on one line.
 
     Args:

@@ -130,6 +130,7 @@ def benchmark(
 
     try:
         measure(matrix, networks, measured, progress)
+        progress.info("writing the report")
     except (KeyboardInterrupt, SystemExit, LostError):
         progress.info(f"stopped; what was measured is in {report.html_path}")
         write(STOPPED)

@@ -127,7 +127,9 @@ def _timed(
     key = [names, section.model_dump(), batches, cpu(), versions()]
 
     def measure() -> Any:
-        progress.info(f"timing {counted(len(placed), 'point')} of {counted(len(cases), 'row')} in turns")
+        progress.info(
+            f"timing {counted(len(placed), 'point')} of {counted(len(cases), 'row')} in turns"
+        )
         found = time_points(placed, section.runs, progress)
         return [[one.row, one.axis, one.value, samples] for one, samples in found.items()]
 

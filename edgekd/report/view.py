@@ -52,7 +52,9 @@ def cards(report: Report) -> list[Card]:
         if teacher is not None and ratio is not None:
             verdict = _verdict(one, pair, ratio)
             made.append(
-                Card(one.title, fmt.factor(ratio), mine, fmt.value_text(one, teacher), note, verdict)
+                Card(
+                    one.title, fmt.factor(ratio), mine, fmt.value_text(one, teacher), note, verdict
+                )
             )
         elif apart and one.source in ("latency", "memory", "energy"):
             made.append(Card(one.title, mine, f"on {pair[0].device}", "", note, ""))
