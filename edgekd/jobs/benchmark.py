@@ -26,7 +26,7 @@ from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
-from edgekd.report import format
+from edgekd.report import format as fmt
 from edgekd.resources import find_yaml
 from edgekd.run_folder import check_place, open_run
 from edgekd.schema import override, validate
@@ -187,8 +187,8 @@ def figure_lines(rows: Mapping[str, Mapping[str, Figure | None]]) -> list[str]:
     lines = []
     for name, figures in rows.items():
         time, memory = figures.get("latency_ms"), figures.get("peak_bytes")
-        parts = [f"{format.milliseconds(time.value)} p50"] if time else []
-        parts += [f"{format.size(memory.value)} peak memory"] if memory else []
+        parts = [f"{fmt.milliseconds(time.value)} p50"] if time else []
+        parts += [f"{fmt.size(memory.value)} peak memory"] if memory else []
         if parts:
             lines.append(f"{name}: {', '.join(parts)}")
     return lines

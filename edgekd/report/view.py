@@ -50,12 +50,8 @@ def cards(report: Report) -> list[Card]:
             continue
         mine = fmt.value_text(one, student)
         if teacher is not None and ratio is not None:
-            verdict = _verdict(one, pair, ratio)
-            made.append(
-                Card(
-                    one.title, fmt.factor(ratio), mine, fmt.value_text(one, teacher), note, verdict
-                )
-            )
+            theirs, verdict = fmt.value_text(one, teacher), _verdict(one, pair, ratio)
+            made.append(Card(one.title, fmt.factor(ratio), mine, theirs, note, verdict))
         elif apart and one.source in ("latency", "memory", "energy"):
             made.append(Card(one.title, mine, f"on {pair[0].device}", "", note, ""))
     return made
