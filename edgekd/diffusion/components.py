@@ -214,11 +214,14 @@ def load_tokenizer(folder: Path) -> Any:
     kind = transformers.CLIPTokenizer if slow else transformers.CLIPTokenizerFast
     own = {} if (folder / "tokenizer_config.json").is_file() else _length_of_encoder(folder)
     try:
-        return kind.from_pretrained(str(folder), local_files_only=True, **own)
+        tokenizer = kind.from_pretrained(str(folder), local_files_only=True, **own)
     except Exception as error:  # the Rust tokenizers raise bare Exception
         raise InputError(
             f"`{folder}` must hold a CLIP tokenizer", shorten(error), SAVE_AGAIN
         ) from None
+    if not isinstance(tokenizer, kind):  # False, where a file is damaged in some ways
+        raise InputError(f"`{folder}` must hold a CLIP tokenizer", repr(tokenizer), SAVE_AGAIN)
+    return tokenizer
 
 
 def _length_of_encoder(tokenizer: Path) -> dict[str, int]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd.artifacts import TeacherCache
+from edgekd.benchmark.cases import TORCH, Case
 from edgekd.devices.connect import DeviceChoice, check_threads
 from edgekd.errors import InputError
 from edgekd.file_record import finish
@@ -119,6 +120,20 @@ def _asked_plan(request: SuiteRequest) -> tuple[Plan, list[tuple[Target, list[st
     return replace(plan, suite=with_options(plan.suite, request.options)), targets
 
 
+def check_devices(chosen: DeviceChoice, rows: Sequence[Case]) -> None:
+    """Other devices have something to measure.
+
+    Raises:
+        InputError: all rows are torch's, which run here alone.
+    """
+    if chosen.others and all(case.runtime == TORCH for case in rows):
+        raise InputError(
+            "`--devices` must have exported rows to measure",
+            "rows of torch alone",
+            "Pass --targets, or exported folders as --models.",
+        )
+
+
 def benchmark_run(request: SuiteRequest, progress: Progress) -> BenchmarkAnswer:
     """`edgekd benchmark`: the teacher, the suite's own variants and the given models, in torch and
     in each precision of each target.
@@ -156,6 +171,7 @@ def benchmark_run(request: SuiteRequest, progress: Progress) -> BenchmarkAnswer:
         prompts = parity_prompts(data, section.parity_prompts)
         matrix = SuiteMatrix(plan.suite, targets, section, prompts, plan.run, progress)
         rows = matrix.cases(models)
+        check_devices(chosen, rows)
         made = [[case.name, case.failed or case.key()] for case in rows]
         key = hash_value([code_key(), plan.suite.model_dump(mode="json"), data.key, made])
         asked = MatrixRequest(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from edgekd.jobs.answers import DistillAnswer
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgekd.jobs.answers import DistillAnswer
 
 
 def summary_lines(result: DistillAnswer) -> list[str]:

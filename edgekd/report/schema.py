@@ -2,6 +2,10 @@
 
 The page, Markdown and other tools read nothing else. `docs/report.schema.json` is its JSON schema:
 `python -m edgekd.report.schema > docs/report.schema.json` writes it anew.
+
+`schema_version` is raised when an older report could not be read any more, or a field of it means
+something else. A field that is added has a default, which says what was so before it was there:
+older reports are read as they are.
 """
 
 from __future__ import annotations

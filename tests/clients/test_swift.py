@@ -4,16 +4,11 @@ import os
 import shutil
 import subprocess
 
-import pytest
-
 from edgekd.bundle.copying import copy_tree
 from edgekd.bundle.ios import VECTORS
 from edgekd.bundle.kind import template
 from edgekd.diffusion.single_file.vocabulary import write_tokenizer
 from edgekd.resources import STARTER, data_root
-
-# Two gigabytes that Debian has since its release 13: `apt install swiftlang`.
-pytestmark = pytest.mark.skipif(shutil.which("swift") is None, reason="needs a Swift toolchain")
 
 
 def test_the_core_agrees_with_python(tmp_path):

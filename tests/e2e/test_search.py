@@ -121,6 +121,11 @@ class Sizes:
         return folder
 
 
+def away(request: httpx.Request) -> httpx.Response | None:
+    """A fault: out of reach as soon as there is work."""
+    return httpx.Response(503) if "jobs" in request.url.path else None
+
+
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """`pi`, a `phone` that is three times as slow, and `old`, which runs nothing; their file."""
@@ -140,7 +145,7 @@ def shelf(tmp_path, monkeypatch):
 def test_devices_of_two_classes_get_a_front_each(run_cli, small, shelf):
     pi, phone, listed = shelf
     both = ["--devices", "pi,phone", *listed]
-    phone.faults.append(lambda request: httpx.Response(503) if "jobs" in request.url.path else None)
+    phone.faults.append(away)
     code, stdout, stderr = _search(run_cli, small, *both)
     line = stderr.strip().splitlines()[-1]
     assert (code, stdout) == (2, "")
@@ -225,3 +230,20 @@ def test_a_point_of_a_devices_front_is_distilled_as_it_was_found(run_cli, small,
     assert [one["device_class"] for one in report["devices"]] == ["pi"]
     recipe = (small["out"] / "recipe.yaml").read_text()
     assert f"student_steps: {chosen['steps']}" in recipe
+
+    # Its export in a benchmark of two devices, one of which is lost.
+    phone = shelf[1]
+    phone.faults.append(away)
+    inputs = [*small["inputs"][:4], "--models", f"student={result['export']}"]
+    devices = ["--devices", "pi,phone", *shelf[2]]
+    out = tmp_path / "matrix"
+    arguments = ["benchmark", str(suite), "--out", str(out), *inputs, *devices, "--json"]
+    code, stdout, stderr = run_cli(*arguments)
+    assert code == 3, stderr
+    found = json.loads(stdout)
+    (name,) = [name for name in found["rows"] if name.endswith("on pi")]
+    assert found["rows"][name]["latency_ms"]["value"] == 100.0
+    ((lost, why),) = found["failed"].items()
+    assert lost == name.replace("on pi", "on phone")
+    assert "device `phone` must answer" in why
+    assert lost in Path(found["report"]).read_text()

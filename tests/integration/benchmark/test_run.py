@@ -11,6 +11,7 @@ import pytest
 from fixtures import pickscore
 
 from edgekd.artifacts import BenchmarkReport, PreparedData
+from edgekd.benchmark import workers
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.extract import ShippedRows
 from edgekd.benchmark.run import MatrixRequest, benchmark
@@ -224,12 +225,12 @@ def test_a_killed_drawing_goes_on_at_its_batch(report, data, cases, monkeypatch)
     last.unlink()
     asked = []
 
-    def take(self, function, orders):
+    def take(pool, function, orders):
         asked.extend(orders)
         last.write_bytes(lost)
         return []
 
-    monkeypatch.setattr(Pool, "each", take)
+    monkeypatch.setattr(workers, "each", take)
     run(cases, data, report.root, "k3")
     # Rows of one content share their pictures.
     assert {order.out for order in asked} == {last.absolute()}

@@ -2,10 +2,11 @@
 
 import pytest
 from fixtures.fake_agent import ENVIRONMENT, LIMITS, description
+from fixtures.served_agents import ServedAgent, served
 
 from edgekd.devices import run
 from edgekd.devices.connect import DeviceChoice, class_of
-from edgekd.devices.listing import Entry, read_listing
+from edgekd.devices.listing import Entry, add_entry, read_listing
 from edgekd.devices.schema import AgentAddress, Description
 from edgekd.devices.settings import AgentSettings
 from edgekd.devices.trust import ClockDrift, Trust
@@ -83,6 +84,18 @@ def test_names_are_looked_up_before_anything_is_asked(tmp_path):
         check_device("pi", file, Silent())
     with DeviceChoice(("local",), tmp_path / "none.yaml").open(Silent()) as found:
         assert found == ()
+
+
+def test_no_device_is_of_this_machines_class(tmp_path):
+    agent = ServedAgent(device_class="local")
+    file = tmp_path / "devices.yaml"
+    with served(agent):
+        add_entry(file, "pi", agent.entry)
+        with (
+            pytest.raises(InputError, match="this machine's alone, but got device `pi`"),
+            DeviceChoice(("local", "pi"), file).open(Silent()),
+        ):
+            pass
 
 
 def test_a_verdict_is_told_in_words():

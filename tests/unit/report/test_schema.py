@@ -24,6 +24,17 @@ def test_a_report_survives_its_file(report, tmp_path):
         read_report(path)
 
 
+def test_a_report_of_before_there_were_devices_is_read(report):
+    values = report.model_dump(mode="json")
+    del values["devices"]
+    for row in values["rows"]:
+        del row["pictures_of"]
+    if values["search"] is not None:
+        del values["search"]["searched_on"]["devices"]
+        del values["search"]["searched_on"]["device_class"]
+    assert Report.model_validate(values) == report
+
+
 def test_no_figure_is_nan(report):
     values = report.model_dump()
     values["metrics"]["student"]["fd"] = float("nan")
