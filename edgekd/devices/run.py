@@ -168,8 +168,8 @@ def _say(name: str, address: AgentAddress, settings: AgentSettings) -> None:
         parts.append(f'fingerprint: "{address.fingerprint}"')
     parts.append(f'token: "{address.token}"')
     label = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in name)
-    print("On the host, pass this line to `edgekd devices add 'LINE'`,", flush=True)
-    print("or paste it under `devices:` in its devices.yaml:", flush=True)
+    ways = "run `edgekd devices add 'LINE'` with this line, or paste it under `devices:`"
+    print(f"On the host, {ways} in devices.yaml:", flush=True)
     print(f"  {label.strip('-').lower() or 'device'}: {{{', '.join(parts)}}}", flush=True)
     if address.fingerprint is None and not is_loopback(settings.host):
         print("Without TLS the token crosses the network as it is.", flush=True)
