@@ -38,6 +38,11 @@ class Silent:
         yield lambda n, resumed=False: None
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def format_seconds(seconds: float) -> str:
     """`75` → `1m15s`; `3` → `3s`."""
     minutes, rest = divmod(round(seconds), 60)

@@ -21,8 +21,11 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_SHOWN = 120  # letters of a value that a message quotes
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
+def load_yaml(path: Path, quote: bool = True) -> dict[str, Any]:
     """Read a YAML mapping with the safe loader.
+
+    Args:
+        quote: whether messages may show what is in it; not where that may be a secret.
 
     Raises:
         InputError: unreadable, not YAML, or not a mapping.
@@ -32,11 +35,16 @@ def load_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("the file must be readable text", f"{path} ({error})") from None
     except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
+        problem = " ".join(str(error).split()) if quote else _place(error)
         raise InputError(f"`{path}` must be YAML", problem) from None
     if not isinstance(value, dict):
         raise InputError(f"`{path}` must hold a mapping", type(value).__name__)
     return value
+
+
+def _place(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return "a text that is none" + (f" from line {mark.line + 1} on" if mark else "")
 
 
 def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
@@ -67,8 +75,11 @@ def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     return result
 
 
-def validate(model: type[Model], values: dict[str, Any], where: str) -> Model:
+def validate(model: type[Model], values: dict[str, Any], where: str, quote: bool = True) -> Model:
     """Validate a mapping against a schema; all problems go on one line.
+
+    Args:
+        quote: as `load_yaml`.
 
     Raises:
         InputError: with `field: problem` for each field, `; ` between them.
@@ -76,18 +87,18 @@ def validate(model: type[Model], values: dict[str, Any], where: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_problem(item) for item in error.errors())
+        problems = "; ".join(_problem(item, quote) for item in error.errors())
         raise InputError(f"{where} must follow its schema", problems) from None
 
 
-def _problem(item: Any) -> str:
+def _problem(item: Any, quote: bool) -> str:
     field = ".".join(str(part) for part in item["loc"]) or "(top level)"
     if item["type"] == "extra_forbidden":
         return f"unknown key `{field}`"
     if item["type"] == "missing":
         return f"`{field}` is missing"
-    if isinstance(item["input"], dict):
-        return f"`{field}`: {item['msg']}"  # the rule is on some of its fields, and names them
+    if not quote or isinstance(item["input"], dict):
+        return f"`{field}`: {item['msg']}"  # a mapping's rule is on fields, and names them
     found = repr(item["input"])
     if len(found) > MAX_SHOWN:
         found = f"{found[: MAX_SHOWN - 3]}..."

@@ -20,7 +20,7 @@ from edgekd.measure.exported import weigh
 from edgekd.measure.memory import PeakMemory
 from edgekd.processes.child import Child
 from edgekd.processes.pool import Pool
-from edgekd.progress import Progress
+from edgekd.progress import Progress, counted
 
 # Memory does not depend on who runs beside: two at a time hide each other's imports.
 _AT_ONCE = 2
@@ -100,7 +100,7 @@ def _timed(matrix: Matrix, progress: Progress, cases: Sequence[Case]) -> SpeedRe
     order = SpeedOrder(cases, caption, matrix.data.resolution, speed)
 
     def measure() -> Any:
-        progress.info(f"timing {len(cases)} rows in turns on {speed.threads} thread(s)")
+        progress.info(f"timing {counted(len(cases), 'row')} on {counted(speed.threads, 'thread')}")
         with Child("time rows", speed.threads) as child:
             return child.call(measure_speed, order).model_dump()
 

@@ -6,7 +6,7 @@ so their quality, are this machine's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ from edgekd.measure.clock import Latency
 from edgekd.measure.memory import PeakMemory
 from edgekd.measure.speed import IMAGE
 from edgekd.metrics.metric import Measurements, Reference
-from edgekd.progress import Progress
+from edgekd.progress import Progress, counted
 from edgekd.report.costs_schema import ColdStart, Energy, Timing
 from edgekd.report.schema import DeviceRecord, Environment
 from edgekd.schema import validate
@@ -37,12 +37,13 @@ class DeviceCost:
     """What was measured on one device, by the names of the host's rows.
 
     Attributes:
-        record: the device, for the report; None: nothing was measured there.
+        record: the device, for the report, as it was when it was measured on; before that, and
+            where it was lost, as it described itself.
         absent: why rows were not executed there.
     """
 
     device: Connected
-    record: DeviceRecord | None = None
+    record: DeviceRecord
     rows: dict[str, RowResult] = field(default_factory=dict)
     energy_source: str = ""
     absent: dict[str, str] = field(default_factory=dict)
@@ -114,7 +115,8 @@ def exported(matrix: Matrix) -> list[Case]:
 
 
 def _cost_on(matrix: Matrix, device: Connected, progress: Progress) -> DeviceCost:
-    cost = DeviceCost(device)
+    described = _record(device, device.description.environment, None, None)
+    cost = DeviceCost(device, described)
     cases = []
     for case in exported(matrix):
         if device.runs(case.runtime):
@@ -141,7 +143,7 @@ def _cost_on(matrix: Matrix, device: Connected, progress: Progress) -> DeviceCos
     found = together_or_apart(cases, measure, failed, progress)
     for result in found:
         cost.energy_source = result.energy_source
-        cost.record = _record(device, result)
+        cost.record = _record(device, result.environment, result.load_average, result.throttled)
         for name, row in result.rows.items():
             if row.failure is None:
                 cost.rows[name] = row
@@ -165,7 +167,7 @@ def _measured(
     ]
 
     def measure() -> Any:
-        progress.info(f"measuring {len(cases)} rows on device `{device.name}`")
+        progress.info(f"measuring {counted(len(cases), 'row')} on device `{device.name}`")
         rows = {case.name: ExportFolder(case.path, drawings[case.name]) for case in cases}
         order = ExportOrder(rows, settings)
         return device.device.measure_exports(order).model_dump(mode="json")
@@ -199,13 +201,17 @@ def _drawing(matrix: Matrix, case: Case, threads: int) -> Drawing:
     )
 
 
-def _record(device: Connected, result: ExportResult) -> DeviceRecord:
-    state = {"throttled": result.throttled}
+def _record(
+    device: Connected,
+    found: Mapping[str, Any],
+    load_average: float | None,
+    throttled: bool | None,
+) -> DeviceRecord:
     where = f"the environment of device `{device.name}`"
     return DeviceRecord(
         name=device.name,
         device_class=device.device_class,
         edgekd=device.description.edgekd,
-        environment=validate(Environment, {**result.environment, **state}, where),
-        load_average=result.load_average,
+        environment=validate(Environment, {**found, "throttled": throttled}, where),
+        load_average=load_average,
     )

@@ -18,23 +18,33 @@ from edgekd.report.schema import (
 )
 
 LATENCY = "latency_ms"
+_COSTS = ("latency", "memory", "energy")  # as they are where a row runs
 
 
 def headline_rows(
     rows: list[Row], devices: Sequence[str], deploy: tuple[str, str] | None
 ) -> list[Row]:
-    """The rows of the first device that timed a student and a teacher; else this machine's.
+    """The rows of the first device that timed a student and a teacher; else of the first that
+    timed a student, with this machine's teachers: their quality is comparable, their cost is not
+    there; else this machine's.
 
     Args:
         devices: in the order that was asked for.
     """
-    for name in devices:
-        found = _rows_on(HERE if name == LOCAL else name, rows)
-        student = choose_student(found, deploy)
-        teachers = [row for row in found if row.role == "teacher" and row.drawn]
-        if student is not None and teachers and student.value(LATENCY) is not None:
+    places = [_rows_on(HERE if name == LOCAL else name, rows) for name in devices]
+    timed = [found for found in places if _timed_student(found, deploy)]
+    for found in timed:
+        if any(row.role == "teacher" and row.drawn for row in found):
             return found
-    return _rows_on(HERE, rows)
+    here = _rows_on(HERE, rows)
+    if timed and timed[0][0].device != HERE:
+        return [*timed[0], *(row for row in here if row.role == "teacher")]
+    return here
+
+
+def _timed_student(rows: list[Row], deploy: tuple[str, str] | None) -> bool:
+    student = choose_student(rows, deploy)
+    return student is not None and student.value(LATENCY) is not None
 
 
 def _rows_on(device: str, rows: list[Row]) -> list[Row]:
@@ -101,7 +111,13 @@ def headline(
     if student is None:
         values = _values(teacher, descriptors)
         return Headline(teacher=values, student=None, ratios=None, rows=names)
-    ratios = {one.name: metric_ratio(one, student, teacher) for one in descriptors}
+    same_place = student.device == teacher.device
+    ratios = {
+        one.name: metric_ratio(one, student, teacher)
+        if same_place or one.source not in _COSTS
+        else None
+        for one in descriptors
+    }
     return Headline(
         teacher=_values(teacher, descriptors),
         student=_values(student, descriptors),

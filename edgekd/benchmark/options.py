@@ -81,6 +81,12 @@ def with_options(suite: Suite, options: SuiteOptions) -> Suite:
     models = dict(suite.models)
     given = [parse_model(text) for text in options.models]
     for name, path in given:
+        if name == "teacher":
+            raise InputError(
+                "the name `teacher` must be left to the recipe's teacher, which is always measured",
+                f"`{name}` for {path}",
+                "Give the folder another name, NAME=DIR; --targets exports the teacher too.",
+            )
         if [one for one, _ in given].count(name) > 1:
             raise InputError(
                 "models of a benchmark must have different names",

@@ -130,6 +130,7 @@ def benchmark(
 
     try:
         measure(matrix, networks, measured, progress)
+        progress.info("writing the report")
     except (KeyboardInterrupt, SystemExit, LostError):
         progress.info(f"stopped; what was measured is in {report.html_path}")
         write(STOPPED)
@@ -238,7 +239,7 @@ def make_report(
         metrics=summary,
         real=figures_of(REAL_ROW, matrix.metrics, real),
         rows=rows,
-        devices=[one.record for one in measured.devices if one.record is not None],
+        devices=[one.record for one in measured.devices],
         embeddings=measured.embeddings,
         scaling=measured.scaling,
         prompts=list(prompts.different),

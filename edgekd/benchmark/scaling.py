@@ -30,7 +30,7 @@ from edgekd.measure.environment import cores, cpu, versions
 from edgekd.measure.power_law import fit_power_law
 from edgekd.processes.child import Child
 from edgekd.processes.pool import Pool
-from edgekd.progress import Progress
+from edgekd.progress import Progress, counted
 from edgekd.report.costs_schema import Scaling, ScalingAxis
 
 _AT_ONCE = 2
@@ -127,7 +127,9 @@ def _timed(
     key = [names, section.model_dump(), batches, cpu(), versions()]
 
     def measure() -> Any:
-        progress.info(f"timing {len(placed)} points of {len(cases)} rows in turns")
+        progress.info(
+            f"timing {counted(len(placed), 'point')} of {counted(len(cases), 'row')} in turns"
+        )
         found = time_points(placed, section.runs, progress)
         return [[one.row, one.axis, one.value, samples] for one, samples in found.items()]
 

@@ -127,7 +127,7 @@ def benchmark(
 
 
 def _benchmark_models(request: Any, as_json: bool) -> None:
-    from edgekd.jobs.benchmark import benchmark_run
+    from edgekd.jobs.benchmark import benchmark_run, figure_lines
     from edgekd.jobs.gates import check_rows
     from edgekd.progress import console
 
@@ -135,7 +135,7 @@ def _benchmark_models(request: Any, as_json: bool) -> None:
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
-        print(f"report: {result.report}")
+        print("\n".join([*figure_lines(result.rows), f"report: {result.report}"]))
     check_rows(result.failed, result.report)
 
 

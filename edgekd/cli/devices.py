@@ -61,7 +61,7 @@ def check(
     """Say whether a device's figures can be trusted: its clock against this machine's, a known
     sleep, the scatter of a fixed piece of work, throttling. Exit code 3 if not."""
     from edgekd.jobs.devices import check_device, trust_lines
-    from edgekd.progress import console
+    from edgekd.progress import console, counted
 
     found = check_device(name, devices_file, console())
     if as_json:
@@ -70,5 +70,6 @@ def check(
         print("\n".join(trust_lines(name, found)))
     if not found.trusted:
         raise GateError(
-            f"figures of device `{name}` must be worth trusting", "; ".join(found.problems)
+            f"figures of device `{name}` must be worth trusting",
+            f"{counted(len(found.problems), 'problem')}, named above",
         )

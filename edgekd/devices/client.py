@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from edgekd.devices.link import Link, LostDeviceError, RefusedError, Request, ask_while_busy, plain
+from edgekd.devices.link import Link, LostDeviceError, RefusedError, Request, ask_while_busy
 from edgekd.devices.orders import CheckJob, ExportJob, ExportRow, Files, GraphFiles, GraphJob, Job
 from edgekd.devices.protocol import ExportOrder, GraphFolder, GraphOrder
+from edgekd.devices.reasons import plain
 from edgekd.devices.results import CheckResult, ExportResult, GraphResults
 from edgekd.devices.schema import (
     ENDED,
@@ -57,7 +58,7 @@ class RemoteDevice:
 
     def __init__(self, link: Link, progress: Progress | None = None) -> None:
         self.link = link
-        self._progress = progress or Silent()
+        self._progress = link.progress = progress or Silent()
         self._description: Description | None = None
 
     def describe(self) -> Description:
@@ -70,7 +71,12 @@ class RemoteDevice:
         if self._description is None:
             hello = Request("GET", "/v1/hello")
             # What other versions say besides is read once it is known that both speak one.
-            theirs = self.link.ask(hello, Hello).protocols
+            try:
+                theirs = self.link.ask(hello, Hello).protocols
+            except RefusedError as error:
+                if error.code != "not_found":
+                    raise
+                raise self.link.stranger("another server") from None
             self.link.protocol = common_protocol(theirs, self.link.name)
             self._description = self.link.ask(hello, Description)
         return self._description

@@ -87,8 +87,7 @@ def connected(
     with contextlib.ExitStack() as stack:
         found = []
         for name, entry in entries.items():
-            with Link(name, entry, _AT_FIRST) as link:
-                description = RemoteDevice(link).describe()
+            description = first_answer(name, entry)
             device = RemoteDevice(stack.enter_context(Link(name, entry)), progress)
             own = class_of(entry, description)
             if own == LOCAL:
@@ -99,6 +98,17 @@ def connected(
                 )
             found.append(Connected(name, own, device, description))
         yield tuple(found)
+
+
+def first_answer(name: str, entry: Entry) -> Description:
+    """What a device says of itself, asked for a few seconds: it is waited for longer once it has
+    answered.
+
+    Raises:
+        InputError: see `edgekd.devices.client.RemoteDevice.describe`.
+    """
+    with Link(name, entry, _AT_FIRST) as link:
+        return RemoteDevice(link).describe()
 
 
 def class_of(entry: Entry, description: Description) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,8 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from edgekd.devices.orders import Message
+from edgekd.devices.reasons import fix_of, plain, reason_of
 from edgekd.devices.schema import PROTOCOL_HEADER, ErrorBody, ErrorDetail
 from edgekd.errors import InputError
+from edgekd.progress import Progress, Silent, format_seconds
 
 if TYPE_CHECKING:
     import httpx
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer", bound=BaseModel)
 _MAX_ANSWER = 1 << 26  # bytes; the samples of 64 rows are a hundredth of it
-_MAX_WORDS = 300  # of an agent's message
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.2, 5.0
+_TOLD_PAUSE_S = 0.8  # the third pause: a link that loses single packets says nothing
+_NOT_THERE = "Is `edgekd agent` running there, and is the address right?"
 # What a server or something before it says for a while: busy, restarting, out of reach.
 _PASSING = (429, 502, 503, 504)
 
@@ -93,6 +95,7 @@ class Link:
     Attributes:
         name: of the device, for messages.
         sent: bytes of files that went up.
+        progress: told when the agent is silent, and when it answers again.
     """
 
     def __init__(
@@ -116,6 +119,8 @@ class Link:
 
         self.name = name
         self.sent = 0
+        self.progress: Progress = Silent()
+        self._reached = False
         self.protocol: int | None = None
         self._address = entry.address
         self._patience = patience or Patience()
@@ -158,7 +163,7 @@ class Link:
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"]))
-            raise self._stranger(f"{where}: {problem['msg']}") from None
+            raise self.stranger(f"{where}: {problem['msg']}") from None
 
     def once(self, request: Request) -> None:
         """Send a request and do not care: for the end of a job that nobody waits for."""
@@ -195,48 +200,57 @@ class Link:
             for part in response.iter_bytes():
                 size += len(part)
                 if size > _MAX_ANSWER:
-                    raise self._stranger(f"an answer of more than {_MAX_ANSWER} bytes")
+                    raise self.stranger(f"an answer of more than {_MAX_ANSWER} bytes")
                 parts.append(part)
         if isinstance(request.body, bytes):
             self.sent += len(request.body)
         return response.status_code, b"".join(parts)
 
     def _patiently(self, once: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
-        """Whatever breaks is tried again, after pauses that grow."""
+        """Whatever breaks is tried again, after pauses that grow; a wrong address is not."""
         import httpx
 
         until, pause = time.monotonic() + self._patience.silence_s, _FIRST_PAUSE_S
+        said = False
         while True:
             try:
                 status, content = once()
-                problem = None
+                problem, self._reached = None, True
             except httpx.HTTPError as error:
                 status, content, problem = 0, b"", reason_of(error)
+                fix = "" if self._reached else fix_of(error)
+                if fix:
+                    raise self._lost(problem, fix) from None
             # A busy agent that says what it is busy with is an answer to its caller.
             passing = status in _PASSING and not _is_error_body(content)
             if problem is None and not passing:
+                if said:
+                    self.progress.info(f"device `{self.name}` answers again")
                 return status, content
             if time.monotonic() >= until:
                 raise self._lost(problem or f"status {status}")
+            if pause >= _TOLD_PAUSE_S and not said:
+                said, left = True, format_seconds(max(0.0, until - time.monotonic()))
+                why = problem or f"status {status}"
+                self.progress.info(
+                    f"device `{self.name}` is silent ({why}): trying again for {left}"
+                )
             # Not all hosts at once, and never past the end.
             own = pause * random.uniform(0.7, 1.3)
             time.sleep(max(0.0, min(own, until - time.monotonic())))
             pause = min(2 * pause, _MOST_PAUSE_S)
 
-    def _lost(self, why: str) -> LostDeviceError:
-        return LostDeviceError(
-            f"device `{self.name}` must answer at {self._address}",
-            why,
-            "Is `edgekd agent` running there, and is the address right?",
-        )
+    def _lost(self, why: str, fix: str = _NOT_THERE) -> LostDeviceError:
+        return LostDeviceError(f"device `{self.name}` must answer at {self._address}", why, fix)
 
     def _parsed(self, status: int, content: bytes) -> Any:
         try:
             return json.loads(content)
         except (ValueError, RecursionError):
-            raise self._stranger(f"status {status} without JSON") from None
+            raise self.stranger(f"status {status} without JSON") from None
 
-    def _stranger(self, found: str) -> InputError:
+    def stranger(self, found: str) -> InputError:
+        """Of what answers and is no agent."""
         rule = f"what answers at {self._address} must be an agent of edgekd"
         return InputError(rule, plain(found), "Is the address of the device right?")
 
@@ -244,7 +258,7 @@ class Link:
         try:
             detail = ErrorBody.model_validate(values).error
         except ValidationError:
-            return self._stranger(f"status {status}")
+            return self.stranger(f"status {status}")
         if status == 401:
             error = RefusedError(
                 f"the token of device `{self.name}` must be that of its agent",
@@ -256,23 +270,6 @@ class Link:
             error = RefusedError(rule, plain(detail.message))
         error.detail = detail
         return error
-
-
-def reason_of(error: httpx.HTTPError) -> str:
-    """What broke, in a few words."""
-    import httpx
-
-    if isinstance(error, httpx.ConnectTimeout):
-        return "no connection in time"
-    if isinstance(error, httpx.TimeoutException):
-        return "no answer in time"
-    return plain(str(error)) or type(error).__name__
-
-
-def plain(text: str) -> str:
-    """Words of another machine as a part of one line: no control characters, no end of them."""
-    printable = "".join(letter if letter.isprintable() else " " for letter in text)
-    return re.sub(r"\s+", " ", printable).strip()[:_MAX_WORDS]
 
 
 def _is_error_body(content: bytes) -> bool:

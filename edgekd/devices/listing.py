@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from edgekd.devices.schema import checked_address, checked_fingerprint
 from edgekd.errors import InputError
 from edgekd.files import atomic_file, making
 from edgekd.reading import read_text
@@ -30,7 +31,8 @@ from edgekd.schema import Section, load_yaml, validate
 
 LOCAL = "local"  # this machine
 LISTING_FILE = "devices.yaml"
-DeviceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+_NAME = r"^[a-z0-9][a-z0-9_-]{0,31}$"
+DeviceName = Annotated[str, StringConstraints(pattern=_NAME)]
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -52,31 +54,13 @@ class Entry(Section):
         description="devices of one class share the work of a search; null: as the agent says",
     )
 
-    @field_validator("address")
-    @classmethod
-    def _is_an_address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        rest = parts.path.strip("/") + parts.query + parts.fragment + (parts.username or "")
-        if parts.scheme not in ("http", "https") or not parts.hostname or rest:
-            raise ValueError("must be https://HOST:PORT or http://HOST:PORT")
-        try:
-            port = parts.port
-        except ValueError:
-            port = None
-        if port is None:
-            raise ValueError("must name a port from 1 to 65535")
-        return value.rstrip("/")
+    _address = field_validator("address")(checked_address)
 
     @field_validator("fingerprint")
     @classmethod
-    def _is_a_hash(cls, value: str | None) -> str | None:
-        """With or without colons, as tools print it."""
-        if value is None:
-            return None
-        plain = value.lower().removeprefix("sha256:").replace(":", "")
-        if not re.fullmatch(r"[0-9a-f]{64}", plain):
-            raise ValueError("must be the 64 hexadecimal digits of a SHA-256")
-        return plain
+    def _digits(cls, value: str | None) -> str | None:
+        found = checked_fingerprint(value)
+        return found and found.removeprefix("sha256:")
 
     @model_validator(mode="after")
     def _fits(self) -> Entry:
@@ -116,10 +100,35 @@ class Entry(Section):
         return found.strip()
 
 
+def check_name(name: object) -> None:
+    """Whether a key of `devices.yaml` can name a device.
+
+    Raises:
+        InputError: it cannot.
+    """
+    rule = (
+        "the name of a device must be 1 to 32 of a-z, 0-9, `_` and `-`, the first a letter or digit"
+    )
+    if not isinstance(name, str):
+        fix = "YAML reads off, on, yes, no and numbers as values: put the name in quotes."
+        raise InputError(rule, repr(name), fix)
+    if not re.fullmatch(_NAME, name):
+        raise InputError(rule, repr(name[:64]))
+    if name == LOCAL:
+        raise InputError(f"`{LOCAL}` must not name an agent: it is this machine", repr(name))
+
+
 class _File(Section):
     """All of `devices.yaml`."""
 
-    devices: dict[DeviceName, Entry] | None = Field(None, description="null: none yet")
+    devices: dict[str, Entry] | None = Field(None, description="null: none yet")
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        for name in value if isinstance(value, dict) else ():
+            check_name(name)
+        return value
 
 
 @dataclass(frozen=True)
@@ -143,7 +152,7 @@ class Listing:
             known = ", ".join([LOCAL, *self.devices])
             where = f"in `{self.path}`" if self.path else f"no {LISTING_FILE} was found"
             raise InputError(
-                f"`--devices` must name known devices ({known}; {where})",
+                f"a command must name known devices ({known}; {where})",
                 repr(name),
                 "`edgekd devices add LINE` adds one: its agent prints the line.",
             )
@@ -177,10 +186,8 @@ def read_listing(path: Path) -> Listing:
         InputError: it cannot be read, is not YAML, or does not follow the schema.
     """
     read_text(path)  # a regular file of bounded size
-    found = validate(_File, load_yaml(path), f"`{path}`").devices or {}
-    if LOCAL in found:
-        raise InputError(f"`{LOCAL}` must not be in `{path}`: it is this machine", LOCAL)
-    return Listing(found, path)
+    values = load_yaml(path, quote=False)  # there are tokens in it
+    return Listing(validate(_File, values, f"`{path}`", quote=False).devices or {}, path)
 
 
 def add_entry(path: Path, name: str, entry: Mapping[str, str]) -> None:
@@ -190,13 +197,13 @@ def add_entry(path: Path, name: str, entry: Mapping[str, str]) -> None:
         InputError: a name that is there already, a name or entry against the schema, or a file
             that cannot be read or written.
     """
+    check_name(name)
+    validate(_File, {"devices": {name: dict(entry)}}, "the device", quote=False)
     text = read_text(path) if path.exists() else ""
     known = read_listing(path).devices if text.strip() else {}
-    if name == LOCAL or name in known:
-        raise InputError(
-            f"the name must be new in `{path}`", repr(name), "Pass --name, or remove the old one."
-        )
-    validate(_File, {"devices": {name: dict(entry)}}, "the device")
+    if name in known:
+        fix = f"Pass --name, or remove the lines of `{name}` from the file."
+        raise InputError(f"the name must be new in `{path}`", repr(name), fix)
     with making(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:

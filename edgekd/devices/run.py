@@ -32,7 +32,7 @@ def run(settings: AgentSettings) -> None:
         InputError: the address or the folder is taken, the folder cannot be written, or a package
             is missing.
     """
-    set_up(log_prompts=False)
+    set_up(log_prompts=False, shown="edgekd.agent")
     folder = settings.folder
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -162,13 +162,14 @@ def _own_address(place: str) -> str:
 
 
 def _say(name: str, address: AgentAddress, settings: AgentSettings) -> None:
-    """What to paste on the host, on stdout; the log is on stderr."""
+    """How hosts get to know this agent, on stdout; the log is on stderr."""
     parts = [f'address: "{address.address}"']
     if address.fingerprint is not None:
         parts.append(f'fingerprint: "{address.fingerprint}"')
     parts.append(f'token: "{address.token}"')
     label = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in name)
-    print("Paste this line under `devices:` in the host's devices.yaml:", flush=True)
+    ways = "run `edgekd devices add 'LINE'` with this line, or paste it under `devices:`"
+    print(f"On the host, {ways} in devices.yaml:", flush=True)
     print(f"  {label.strip('-').lower() or 'device'}: {{{', '.join(parts)}}}", flush=True)
     if address.fingerprint is None and not is_loopback(settings.host):
         print("Without TLS the token crosses the network as it is.", flush=True)

@@ -21,10 +21,12 @@ within `Limits.lease_s` is cancelled. Answers that are no success are an `ErrorB
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from edgekd.devices.names import MAX_FILES
 from edgekd.devices.orders import Digest, Job, Label, Message
@@ -125,6 +127,43 @@ class Description(Message):
     limits: Limits | None
 
 
+def checked_address(value: str) -> str:
+    """An agent's address without a slash at its end.
+
+    Raises:
+        ValueError: it is none; the value is not said, for a token may have been put there.
+    """
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        parts = urlsplit("")
+    rest = parts.path.strip("/") + parts.query + parts.fragment + (parts.username or "")
+    spaced = any(letter.isspace() for letter in value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or rest or spaced:
+        raise ValueError("must be https://HOST:PORT or http://HOST:PORT")
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if port is None:
+        raise ValueError("must name a port from 1 to 65535: https://HOST:PORT")
+    return value.rstrip("/")
+
+
+def checked_fingerprint(value: str | None) -> str | None:
+    """`sha256:` and the digits, of a fingerprint with or without colons, as tools print it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if value is None:
+        return None
+    plain = value.lower().removeprefix("sha256:").replace(":", "")
+    if not re.fullmatch(r"[0-9a-f]{64}", plain):
+        raise ValueError("must be the 64 hexadecimal digits of a SHA-256")
+    return f"sha256:{plain}"
+
+
 class AgentAddress(Message):
     """Where an agent is: an entry of `devices.yaml`, as the agent prints it at its start.
 
@@ -133,9 +172,19 @@ class AgentAddress(Message):
             is http, or the system's authorities vouch for the certificate.
     """
 
-    address: str = Field(..., pattern=r"^https?://[^/\s]+$")
-    fingerprint: str | None = Field(None, pattern=r"^sha256:[0-9a-f]{64}$")
-    token: str = Field(..., pattern=r"^[!-~]{8,256}$")
+    address: str
+    fingerprint: str | None = None
+    token: str
+
+    _address = field_validator("address")(checked_address)
+    _fingerprint = field_validator("fingerprint")(checked_fingerprint)
+
+    @field_validator("token")
+    @classmethod
+    def _is_a_token(cls, value: str) -> str:
+        if not re.fullmatch(r"[!-~]{8,256}", value):
+            raise ValueError("must be 8 to 256 printable ASCII characters without spaces")
+        return value
 
 
 class ClockReading(Message):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +22,12 @@ from edgekd.jobs.phases import train_student
 from edgekd.jobs.plan import Plan, make_plan, needed_phases, with_sized_teacher
 from edgekd.jobs.prepare import encode_images, prepare_images
 from edgekd.jobs.prompts import parity_prompts
+from edgekd.metrics.metric import Figure
 from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
+from edgekd.report import format as fmt
 from edgekd.resources import find_yaml
 from edgekd.run_folder import check_place, open_run
 from edgekd.schema import override, validate
@@ -191,6 +193,22 @@ def benchmark_run(request: SuiteRequest, progress: Progress) -> BenchmarkAnswer:
         metrics=content.metrics,
         failed=failed_rows(content.rows),
     )
+
+
+def figure_lines(rows: Mapping[str, Mapping[str, Figure | None]]) -> list[str]:
+    """`student on pi5: 45.4 ms p50, 190 MB` for each row that was timed or weighed.
+
+    Args:
+        rows: figures by row and metric.
+    """
+    lines = []
+    for name, figures in rows.items():
+        time, memory = figures.get("latency_ms"), figures.get("peak_bytes")
+        parts = [f"{fmt.milliseconds(time.value)} p50"] if time else []
+        parts += [f"{fmt.size(memory.value)} peak memory"] if memory else []
+        if parts:
+            lines.append(f"{name}: {', '.join(parts)}")
+    return lines
 
 
 def export_benchmark_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,9 @@ import yaml
 from pydantic import Field
 
 from edgekd.devices.client import RemoteDevice
-from edgekd.devices.connect import class_of
+from edgekd.devices.connect import class_of, first_answer
 from edgekd.devices.link import IMPATIENT, Link
-from edgekd.devices.listing import LOCAL, Entry, Listing, add_entry, find_listing, user_listing
+from edgekd.devices.listing import LOCAL, Entry, add_entry, check_name, find_listing, user_listing
 from edgekd.devices.local import LocalDevice
 from edgekd.devices.orders import CheckJob
 from edgekd.devices.schema import AgentAddress, Description
@@ -149,26 +150,32 @@ def add_device(line: str, name: str | None, file: Path | None) -> tuple[str, Pat
         InputError: the line, its fields, or a name that is there already.
     """
     own, values = _parsed(line)
-    chosen = name or own
+    chosen: Any = name or own  # a name in quotes, or whatever YAML makes of it
     if chosen is None:
-        raise InputError("the line must begin with a name, or one be given", line, "Pass --name.")
-    address = validate(AgentAddress, values, "the line of an agent")
+        raise InputError("the line must begin with a name, or one be given", "none", "Pass --name.")
+    check_name(chosen)
+    address = validate(AgentAddress, values, "the line of an agent", quote=False)
     path = file or user_listing()
     add_entry(path, chosen, address.model_dump(exclude_none=True))
     return chosen, path
 
 
-def _parsed(line: str) -> tuple[str | None, dict[str, Any]]:
+def _parsed(line: str) -> tuple[object, dict[str, Any]]:
+    """The name, as YAML reads it, and what is behind it; all that the agent printed may be there.
+
+    Messages quote nothing: there is a token in it.
+    """
     rule = "the line must be the one that `edgekd agent` prints at its start"
+    lines = [one for one in line.splitlines() if re.search(r"\{.*address.*\}", one)]
     try:
-        values = yaml.safe_load(line)
+        values = yaml.safe_load(lines[0] if len(lines) == 1 else line)
     except yaml.YAMLError:
         raise InputError(rule, "no YAML") from None
     if not isinstance(values, dict) or not values:
         raise InputError(rule, "another text")
     inner = next(iter(values.values()))
     if len(values) == 1 and isinstance(inner, dict):
-        return str(next(iter(values))), inner
+        return next(iter(values)), inner
     return None, values
 
 
@@ -183,8 +190,9 @@ def check_device(name: str, file: Path | None, progress: Progress) -> Trust:
     if name == LOCAL:
         progress.info("timing a sleep and a fixed piece of work here")
         return judge(ClockDrift(0.0, 0.0), LocalDevice().check(job), job.sleep_ms)
-    listing: Listing = find_listing(file)
-    with Link(name, listing.entry(name)) as link:
+    entry = find_listing(file).entry(name)
+    first_answer(name, entry)
+    with Link(name, entry) as link:
         device = RemoteDevice(link, progress)
         device.describe()
         progress.info(f"comparing clocks, and timing a sleep and a fixed piece of work on `{name}`")
@@ -199,7 +207,7 @@ def check_device(name: str, file: Path | None, progress: Progress) -> Trust:
 
 def trust_lines(name: str, found: Trust) -> list[str]:
     """For people."""
-    clock = f"{1e6 * found.clock.drift:+.0f} ± {1e6 * found.clock.error:.0f} ppm of this machine's"
+    clock = f"{found.clock.drift:+.3%} ± {found.clock.error:.3%} of this machine's"
     return [
         f"clock    {'the same' if name == LOCAL else clock}",
         f"sleep    {found.sleep_ms:.2f} ms, asked for {CheckJob().sleep_ms:g}",
@@ -207,5 +215,6 @@ def trust_lines(name: str, found: Trust) -> list[str]:
         f"third took {found.slowdown:+.1%} of the first",
         *(f"note     {note}" for note in found.notes),
         *(f"problem  {problem}" for problem in found.problems),
-        f"figures of `{name}` {'can' if found.trusted else 'cannot'} be trusted",
+        f"figures of `{name}` {'can' if found.trusted else 'cannot'} be trusted"
+        + ("" if found.trusted else ": if other work runs there, check again when it has ended"),
     ]

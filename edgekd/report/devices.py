@@ -16,6 +16,7 @@ class DevicePart:
 
     Attributes:
         absent: names of rows that lack figures, and why.
+        hint: how its students get ratios; None: they have them.
     """
 
     name: str
@@ -23,6 +24,7 @@ class DevicePart:
     matrix: Table
     tables: list[Table]
     absent: list[tuple[str, str]]
+    hint: str | None
     busy: str | None
     environment: list[tuple[str, str]]
 
@@ -36,11 +38,21 @@ def device_parts(report: Report) -> list[DevicePart]:
             matrix=device_matrix(report.on(one), one.name),
             tables=[table for table in cost_tables(report.on(one)) if table is not None],
             absent=view.absent_sentences(report.on(one)),
+            hint=_hint(report.on(one)),
             busy=view.busy_warning(report.on(one)),
             environment=notes.environment_items(report.on(one)),
         )
         for one in report.devices
     ]
+
+
+def _hint(there: Report) -> str | None:
+    if any(row.role == "teacher" for row in there.rows):
+        return None
+    return (
+        "No row of the teacher is here, for torch stays on the host, and so there are no ratios "
+        "of cost: with `--targets` the teacher is exported and measured here too."
+    )
 
 
 def lost_rows(report: Report) -> list[tuple[str, str]]:

@@ -55,7 +55,9 @@ def headline_text(report: Report) -> Headline:
     scores = [one for one in drawn if one.metric.direction == "higher"]
     first = (scores or drawn)[:1]
     timed = [one for one in found if one.metric.name == LATENCY]
-    clauses = [_latency_clause(one) for one in timed]
+    busy = any(row.speed["image"].busy for row in (student, teacher) if "image" in row.speed)
+    unsure = " (timed while other work held the cores: not to be trusted)" if busy else ""
+    clauses = [_latency_clause(one) + unsure for one in timed]
     clauses += [_quality_clause(one, student, teacher) for one in first]
     if not timed:
         clauses.append(_no_latency(report, student))
@@ -89,15 +91,20 @@ def _latency_clause(one: _Compared) -> str:
 
 
 def _no_latency(report: Report, student: Row) -> str:
+    """Without a ratio: the student's own time, or why there is none."""
     if report.metrics.evaluated is not None:
         return "was evaluated, not executed, so that nothing is known of its speed"
+    own = student.value(LATENCY)
+    if own is not None:
+        text = f"draws a picture in {fmt.milliseconds(own)} on {student.device}"
+        return f"{text}, where the teacher was not timed"
     return "" if report.suite.speed is None else f"has no time on {student.device}"
 
 
 def _quality_clause(one: _Compared, student: Row, teacher: Row) -> str:
     """`keeps 92 % of the caption score (25.1 of 27.3)`, and whether noise explains it."""
     mine, theirs = one.texts
-    noise = _within_noise(one.metric, student, teacher)
+    noise = within_noise(one.metric, student, teacher)
     if one.metric.direction == "higher":
         verb = "keeps" if one.ratio < 1 + SAME else "reaches"
         text = f"{verb} {fmt.percent(one.ratio)} of the teacher's {one.name} ({mine} of {theirs}"
@@ -107,8 +114,8 @@ def _quality_clause(one: _Compared, student: Row, teacher: Row) -> str:
     return f"{text}{noise})"
 
 
-def _within_noise(metric: Descriptor, student: Row, teacher: Row) -> str:
-    """Said where the difference of paired pictures may be chance."""
+def within_noise(metric: Descriptor, student: Row, teacher: Row) -> str:
+    """What is said where chance may explain a difference of pictures; empty: it does not."""
     pair = [row.figures.get(metric.name) for row in (teacher, student)]
     first, second = (figure.samples if figure else None for figure in pair)
     if not first or not second or len(first) != len(second) or len(first) < 2:
@@ -135,8 +142,6 @@ def _who(report: Report, student: Row, teacher: Row, timed: Sequence[_Compared])
         counts = [len(row.speed["image"].samples_ms) for row in (student, teacher)]
         text += f": {mine} a picture instead of {theirs} (medians of {counts[0]} and {counts[1]}"
         text += f" pictures on {student.device})"
-        if any(row.speed["image"].busy for row in (student, teacher)):
-            text += ", while other work held the cores: not to be trusted"
     elif report.metrics.evaluated is not None:
         text += f", evaluated, not executed: {report.metrics.evaluated}"
     if (student.runtime, student.precision) != (teacher.runtime, teacher.precision):

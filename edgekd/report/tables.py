@@ -24,6 +24,10 @@ COMPONENTS = {
 }
 
 
+# Of fewer samples these are their largest value or a point between the largest two.
+_FOR_P90, _FOR_P99 = 10, 100
+
+
 def speed_table(report: Report) -> Table | None:
     """Percentiles of each component and of the whole picture."""
     timed = [row for row in report.rows if row.speed]
@@ -35,7 +39,7 @@ def speed_table(report: Report) -> Table | None:
     head += ["first picture", "processor time, whole picture", "measured again"]
     rows = [[*names_first(row), *_speed_cells(row, parts)] for row in report.rows]
     kinds = [row_kind(row) for row in report.rows]
-    caption = "Latency in ms, p50 / p90 / p99"
+    caption = f"Latency in ms, p50; p90 from {_FOR_P90} and p99 from {_FOR_P99} samples on"
     return without_empty_columns(Table(head, rows, kinds, caption))
 
 
@@ -55,7 +59,10 @@ def _speed_cells(row: Row, parts: list[str]) -> list[Cell]:
 def _percentiles(latency: Timing | None) -> Cell:
     if latency is None:
         return Cell()
-    values = (latency.p50_ms, latency.p90_ms, latency.p99_ms)
+    count = len(latency.samples_ms)
+    values = [latency.p50_ms]
+    values += [latency.p90_ms] if count >= _FOR_P90 else []
+    values += [latency.p99_ms] if count >= _FOR_P99 else []
     return Cell(" / ".join(map(fmt.number, values)), latency.p50_ms)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgekd.metrics.metric import Descriptor, Direction
+from edgekd.metrics.metric import Descriptor
 from edgekd.report import format as fmt
-from edgekd.report.headline import SAME
-from edgekd.report.schema import Agreement, Report
+from edgekd.report.headline import SAME, within_noise
+from edgekd.report.schema import Agreement, Report, Row
 from edgekd.report.table import (
     Cell,
     Table,
@@ -19,7 +19,12 @@ from edgekd.report.table import (
 
 @dataclass(frozen=True)
 class Card:
-    """One headline ratio; `verdict` is `better`, `worse`, `same` or empty."""
+    """One headline ratio; `verdict` is `better`, `worse`, `same` or empty.
+
+    Attributes:
+        ratio: or the student's own cost, where the teacher has none on its device.
+        teacher: empty then.
+    """
 
     title: str
     ratio: str
@@ -34,22 +39,21 @@ def cards(report: Report) -> list[Card]:
     metrics = report.metrics
     if metrics.student is None or metrics.ratios is None:
         return []
+    rows = {row.name: row for row in report.rows}
+    pair = rows[str(metrics.rows.student)], rows[metrics.rows.teacher]
+    apart = pair[0].device != pair[1].device
     made = []
     for one in report.shown("card"):
         teacher, student = metrics.teacher.get(one.name), metrics.student.get(one.name)
-        ratio = metrics.ratios.get(one.name)
-        if teacher is None or student is None or ratio is None:
+        ratio, note = metrics.ratios.get(one.name), f"{one.direction} is better"
+        if student is None:
             continue
-        made.append(
-            Card(
-                one.title,
-                fmt.factor(ratio),
-                fmt.value_text(one, student),
-                fmt.value_text(one, teacher),
-                f"{one.direction} is better",
-                _verdict(ratio, one.direction),
-            )
-        )
+        mine = fmt.value_text(one, student)
+        if teacher is not None and ratio is not None:
+            theirs, verdict = fmt.value_text(one, teacher), _verdict(one, pair, ratio)
+            made.append(Card(one.title, fmt.factor(ratio), mine, theirs, note, verdict))
+        elif apart and one.source in ("latency", "memory", "energy"):
+            made.append(Card(one.title, mine, f"on {pair[0].device}", "", note, ""))
     return made
 
 
@@ -81,10 +85,16 @@ def absent_sentences(report: Report) -> list[tuple[str, str]]:
     return said
 
 
-def _verdict(ratio: float, direction: Direction) -> str:
+def _verdict(one: Descriptor, pair: tuple[Row, Row], ratio: float) -> str:
+    """Empty where the headline says that chance, or other work on the cores, may explain it."""
+    student, teacher = pair
     if abs(ratio - 1) < SAME:
         return "same"
-    return "better" if (ratio < 1) == (direction == "lower") else "worse"
+    if one.source == "pictures" and within_noise(one, student, teacher):
+        return ""
+    if one.source == "latency" and any(t.busy for row in pair for t in row.speed.values()):
+        return ""
+    return "better" if (ratio < 1) == (one.direction == "lower") else "worse"
 
 
 def agreement_table(report: Report) -> Table | None:

@@ -24,6 +24,7 @@ _BODY_S = 10.0  # for a body to arrive
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Probes know no token; the name of a picture is its own; the page asks for the token itself.
 _OPEN = ("/healthz", "/readyz", "/pictures/", "/page/")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _LOCAL = {"localhost", "127.0.0.1", "[::1]"}
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -157,7 +158,7 @@ class Guard:
         event(
             "request",
             request_id=answer.request_id,
-            method=scope["method"] if route != "none" else None,
+            method=scope["method"] if scope["method"] in _METHODS else "other",
             route=route,
             status=answer.status,
             seconds=round(time.perf_counter() - answer.started, 4),

@@ -150,12 +150,15 @@ def test_a_lost_device_is_waited_for_once_and_stops_no_other(on):
     gone, there = FakeDevice(), FakeDevice()
     gone.fault = lost
     matrix = on("ab", connected("gone", gone), connected("pi", there))
-    rows = rows_of(matrix, cost_on_devices(matrix, Silent()))
+    costs = cost_on_devices(matrix, Silent())
+    rows = rows_of(matrix, costs)
     assert len(gone.orders) == 1
     assert [(row.device, bool(row.failed)) for row in rows] == [
         ("gone", True), ("gone", True), ("pi", False), ("pi", False),
     ]  # fmt: skip
     assert "silence" in rows[0].failed
+    assert [cost.device.name for cost in costs] == ["gone", "pi"]
+    assert costs[0].record.environment.cpu.model == "a cpu"  # the report shows it, with its rows
     again = on("ab", connected("gone", gone), connected("pi", there))
     cost_on_devices(again, Silent())
     assert (len(gone.orders), len(there.orders)) == (2, 1)

@@ -163,3 +163,17 @@ def test_the_headline_speaks_of_the_first_device_that_timed_the_student(devices,
     rows = [*here, *bare, *on("pi", *exported)]
     found = headline_rows(rows, devices, ("onnx", "fp32"))
     assert {one.device for one in found} == {device}
+
+
+def test_a_student_timed_where_no_teacher_was_is_held_against_this_machines_quality_alone():
+    student = on("pi", ROWS[4])
+    rows = [*[without_costs(one) for one in ROWS], *student]
+    found = headline_rows(rows, ["pi"], ("onnx", "int8"))
+    made = headline(found, METRICS, ("onnx", "int8"))
+    assert (made.rows.student, made.rows.teacher) == ("so8 on pi", "to")
+    assert made.student["latency_ms"] == 30
+    assert made.ratios["fd"] == 90 / 51
+    # Costs of two machines have no ratio, even where both are there.
+    both = headline([*ROWS[:2], *student], METRICS, ("onnx", "int8"))
+    assert both.teacher["peak_bytes"] == 1000
+    assert both.ratios["peak_bytes"] is both.ratios["latency_ms"] is None

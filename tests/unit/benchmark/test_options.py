@@ -52,7 +52,10 @@ def test_options_add_models_and_skipped_metrics_and_replace_targets(tmp_path):
     ("options", "message"),
     [
         (SuiteOptions(models=["a/x", "b/x"]), "different names, but got `x` twice"),
-        (SuiteOptions(models=["teacher=b"]), "`teacher` twice"),
+        (
+            SuiteOptions(models=["teacher=b"]),
+            "another name, NAME=DIR; --targets exports",
+        ),
         (SuiteOptions(models=["a/b=c"]), "models.b=c"),
         (SuiteOptions(devices=["a phone"]), "should match pattern"),
         (SuiteOptions(devices=["pi", "pi"]), "must differ"),

@@ -52,3 +52,12 @@ def test_suites_of_other_kinds_take_no_models(asked):
         with pytest.raises(InputError, match="--models"):
             benchmark(suite, models=["x"])
     assert asked == []
+
+
+def test_figures_of_rows_are_printed_as_people_read_them():
+    from edgekd.jobs.benchmark import figure_lines
+    from edgekd.metrics.metric import Figure
+
+    timed = {"latency_ms": Figure(value=45.41), "peak_bytes": Figure(value=190e6)}
+    rows = {"student on pi5": timed, "teacher": {"latency_ms": None, "fd": Figure(value=1)}}
+    assert figure_lines(rows) == ["student on pi5: 45.4 ms p50, 190 MB peak memory"]

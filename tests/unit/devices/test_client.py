@@ -1,14 +1,18 @@
 """The client against an agent in memory: what is sent, what is tried again, what is said."""
 
+import socket
+import ssl
+
 import httpx
 import pytest
 from fixtures.fake_agent import CHECK, ENVIRONMENT, FakeAgent, once, refusal
 
-from edgekd.devices.client import LostJobError
+from edgekd.devices.client import LostJobError, RemoteDevice
 from edgekd.devices.link import LostDeviceError, Patience, RefusedError
 from edgekd.devices.orders import CheckJob, Drawing, ExportSettings, GraphSettings
 from edgekd.devices.protocol import ExportFolder, ExportOrder, GraphFolder, GraphOrder
 from edgekd.errors import GateError, InputError
+from edgekd.progress import Silent
 
 DRAWING = Drawing(
     captions=("a",), seeds=(1,), side=32, sampler="DDIMScheduler", steps=2, guidance_scale=1.0
@@ -210,6 +214,61 @@ def test_an_agent_that_stays_away_is_given_up():
     agent.faults.append(once("GET", "/", httpx.ConnectError("Connection refused"), 10**6))
     with pytest.raises(LostDeviceError, match=r"`pi` must answer at .*Connection refused"):
         agent.device(Patience(silence_s=0.0)).describe()
+
+
+def failing(cause):
+    """What httpx raises of what Python raised."""
+    error = httpx.ConnectError(str(cause))
+    error.__cause__ = cause
+    return error
+
+
+def tls_error(reason):
+    error = ssl.SSLError(1, f"[SSL: {reason}]")
+    error.reason = reason
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (tls_error("WRONG_VERSION_NUMBER"), "an agent without TLS has an http:// address"),
+        (ssl.SSLCertVerificationError("self-signed"), "Give the `fingerprint`"),
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), "No machine of this name"),
+    ],
+)
+def test_what_waiting_does_not_mend_is_not_waited_for(cause, said):
+    agent = FakeAgent()
+    agent.faults.append(once("GET", "/", failing(cause), 10**6))
+    with pytest.raises(LostDeviceError, match=said):
+        agent.device(Patience(silence_s=1e6)).describe()
+    assert len(agent.asked) == 1
+    # Once it has answered, a name that is gone may come back.
+    known = FakeAgent()
+    device = known.device()
+    device.describe()
+    known.faults.append(once("GET", "/v1/clock", failing(cause), 2))
+    assert device.tick().device == 5
+
+
+def test_a_silence_is_told_once_and_so_is_its_end():
+    said = []
+    progress = Silent()
+    progress.info = said.append
+    agent = FakeAgent()
+    device = RemoteDevice(agent.device(Patience(silence_s=1e6)).link, progress)
+    agent.faults.append(once("GET", "/", httpx.ConnectError("refused"), 8))
+    device.describe()
+    assert len(said) == 2
+    assert said[0].startswith("device `pi` is silent (refused): trying again for ")
+    assert said[1] == "device `pi` answers again"
+
+
+def test_another_server_is_said_to_be_one():
+    agent = FakeAgent()
+    agent.faults.append(once("GET", "/v1/hello", refusal(404, "not_found")))
+    with pytest.raises(InputError, match="must be an agent of edgekd, but got another server"):
+        agent.device().describe()
 
 
 @pytest.mark.parametrize(

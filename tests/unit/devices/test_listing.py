@@ -56,7 +56,11 @@ def test_an_entry_is_read(tmp_path, monkeypatch):
         ("pi: {address: 'https://a:1', fingerprint: abc}", "64 hexadecimal digits"),
         (f"pi: {{address: 'http://a:1', fingerprint: {HASH}}}", "needs an https address"),
         ("pi: {address: 'https://a:1', token: x, token_env: Y}", "only one token"),
-        ("'a b': {address: 'https://a:1'}", "should match pattern"),
+        ("'a b': {address: 'https://a:1'}", "must be 1 to 32 of a-z"),
+        ("off: {address: 'https://a:1'}", "False.*put the name in quotes"),
+        ("pi: {address: 'a:1', token: [a-secret]}", "must be https://HOST:PORT"),
+        ("pi: {address: 'https://a:1', token: *a-secret}", "must be YAML.*from line 2 on"),
+        ("pi: [a-secret]", "`devices.pi`"),
         ("local: {address: 'https://a:1'}", "it is this machine"),
         ("pi", "`devices`"),
         ("[", "must be YAML"),
@@ -66,6 +70,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, text, said):
     with pytest.raises(InputError, match=said) as found:
         listing(tmp_path, f"devices:\n  {text}")
     assert "\n" not in str(found.value)
+    assert "a-secret" not in str(found.value)
 
 
 def test_unknown_names_are_told_the_known_ones(tmp_path):
@@ -118,8 +123,8 @@ def test_a_new_entry_keeps_the_rest_and_is_the_owners_alone(tmp_path):
     before = path.read_text()
     for name, values, said in [
         ("second", entry, "must be new"),
-        ("local", entry, "must be new"),
-        ("A B", entry, "should match pattern"),
+        ("local", entry, "it is this machine"),
+        ("A B", entry, "must be 1 to 32 of a-z"),
         ("third", {"address": "a"}, "https://HOST:PORT"),
     ]:
         with pytest.raises(InputError, match=said):

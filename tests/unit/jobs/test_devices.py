@@ -1,12 +1,14 @@
 """`edgekd devices`, with agents in memory."""
 
 import pytest
-from fixtures.fake_agent import ENVIRONMENT, description
+from fixtures.fake_agent import ENVIRONMENT, LIMITS, description
 from fixtures.served_agents import ServedAgent, served
 
+from edgekd.devices import run
 from edgekd.devices.connect import DeviceChoice, class_of
-from edgekd.devices.listing import Entry, add_entry
-from edgekd.devices.schema import Description
+from edgekd.devices.listing import Entry, add_entry, read_listing
+from edgekd.devices.schema import AgentAddress, Description
+from edgekd.devices.settings import AgentSettings
 from edgekd.devices.trust import ClockDrift, Trust
 from edgekd.errors import InputError
 from edgekd.jobs import devices
@@ -29,13 +31,27 @@ def test_the_line_of_an_agent_is_added_under_its_name_or_another(tmp_path):
         (LINE, None, "must be new"),
         (bare, None, "must begin with a name"),
         ("pi: {address: 'https://a:1'}", None, "`token` is missing"),
-        ("pi: {address: 'https://a:1/x', token: tttttttt}", None, "address"),
+        ("pi: {address: 'a:1', token: x y}", None, "`address`: .*HOST:PORT; `token`: .*8 to 256"),
+        ("off: {address: 'https://a:1/x', token: tttttttt}", None, "put the name in quotes"),
         ("hello", None, "must be the one that `edgekd agent` prints"),
         ("[", None, "must be the one"),
     ]:
         with pytest.raises(InputError, match=said) as found:
             add_device(line, name, file)
         assert "\n" not in str(found.value)
+        assert not any(token in str(found.value) for token in ("x y", "ttttttt"))
+
+
+def test_all_that_an_agent_printed_is_taken_for_its_line(tmp_path, capsys):
+    """A slash at the end of an address is none of it."""
+    settings = AgentSettings(limits=LIMITS, folder=tmp_path, host="0.0.0.0")
+    address = AgentAddress(address="http://10.0.0.7:8421/", token="t" * 9)
+    run._say("pi5", address, settings)
+    printed = capsys.readouterr().out
+    assert "edgekd devices add" in printed
+    file = tmp_path / "devices.yaml"
+    assert add_device(printed, None, file) == ("pi5", file)
+    assert read_listing(file).entry("pi5").address == "http://10.0.0.7:8421"
 
 
 def test_what_a_device_says_of_itself_is_listed_and_what_it_is_not_is_left_out():
@@ -85,7 +101,7 @@ def test_no_device_is_of_this_machines_class(tmp_path):
 def test_a_verdict_is_told_in_words():
     good = Trust(ClockDrift(1e-5, 2e-4), 20.2, 9.5, 0.01, -0.002, (), ("a note",))
     assert trust_lines("pi", good) == [
-        "clock    +10 ± 200 ppm of this machine's",
+        "clock    +0.001% ± 0.020% of this machine's",
         "sleep    20.20 ms, asked for 20",
         "work     9.50 ms; the middle 80 % scatter by 1.0%, the last third took -0.2% of the first",
         "note     a note",
@@ -94,5 +110,6 @@ def test_a_verdict_is_told_in_words():
     bad = Trust(ClockDrift(0, 0), 20.2, 9.5, 0.5, 0.0, ("it is busy",), ())
     assert trust_lines("local", bad)[-2:] == [
         "problem  it is busy",
-        "figures of `local` cannot be trusted",
+        "figures of `local` cannot be trusted: if other work runs there, check again when it has "
+        "ended",
     ]

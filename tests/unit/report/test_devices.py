@@ -54,6 +54,15 @@ def test_the_rows_of_a_device_have_a_part_of_their_own(measured):
     assert context["absent"] == page_context(measured.here, make_gallery(measured))["absent"]
 
 
+def test_a_device_without_a_teacher_is_told_how_to_get_one(measured):
+    device = [row for row in measured.rows if row.device == "pi"]
+    rows = [row for row in measured.rows if row.device != "pi" or row.role == "student"]
+    assert any(row.role == "teacher" for row in device)
+    assert device_parts(measured)[0].hint is None
+    (part,) = device_parts(measured.model_copy(update={"rows": rows}))
+    assert "with `--targets` the teacher is exported" in part.hint
+
+
 def test_plots_do_not_mix_devices(measured):
     plots = page_plots(measured)
     apart = page_plots(measured.here)

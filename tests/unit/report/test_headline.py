@@ -2,6 +2,7 @@ import pytest
 
 from edgekd.metrics.metric import Figure
 from edgekd.report.headline import headline_text
+from edgekd.report.view import cards
 
 
 def test_the_headline_says_the_ratios_in_words(full_report):
@@ -64,4 +65,39 @@ def test_another_precision_than_the_teachers_is_said(full_report):
 def test_a_busy_machine_is_in_the_same_sentence(full_report):
     row = next(row for row in full_report.rows if row.name == "sd-small onnx fp32")
     row.speed["image"] = row.speed["image"].model_copy(update={"busy": True})
-    assert "not to be trusted" in headline_text(full_report).sentences[0]
+    assert "not to be trusted" in headline_text(full_report).title
+
+
+def on_a_device(report):
+    """The headline's student was timed on a device, the teacher nowhere."""
+    row = next(row for row in report.rows if row.name == "sd-small onnx fp32")
+    report.rows.append(row.model_copy(update={"name": "there", "device": "pi5"}))
+    metrics = report.metrics
+    metrics.rows.student = "there"
+    metrics.teacher["latency_ms"] = metrics.ratios["latency_ms"] = None
+    return row
+
+
+def test_a_student_that_was_timed_alone_has_its_own_time_in_the_headline(full_report):
+    row = on_a_device(full_report)
+    title = headline_text(full_report).title
+    ms = f"{row.value('latency_ms'):.0f} ms"
+    assert f"draws a picture in {ms} on pi5, where the teacher was not timed" in title
+    first = next(card for card in cards(full_report) if card.note and not card.teacher)
+    assert (first.ratio, first.student, first.verdict) == (ms, "on pi5", "")
+
+
+def test_a_card_gives_no_verdict_on_what_chance_or_other_work_may_explain(full_report):
+    rows = {row.name: row for row in full_report.rows}
+    student, teacher = rows["sd-small onnx fp32"], rows["teacher onnx fp32"]
+    noise = [(-1) ** index * 1.0 for index in range(8)]
+    student.figures["score"] = Figure(value=25.0, samples=[25.0] * 8)
+    teacher.figures["score"] = Figure(value=25.2, samples=[25.2 + one for one in noise])
+    full_report.metrics.ratios["score"] = 0.9
+    titles = {one.name: one.title for one in full_report.shown("card")}
+    verdicts = {card.title: card.verdict for card in cards(full_report)}
+    assert verdicts[titles["score"]] == ""
+    assert verdicts[titles["latency_ms"]] == "better"
+    student.speed["image"] = student.speed["image"].model_copy(update={"busy": True})
+    verdicts = {card.title: card.verdict for card in cards(full_report)}
+    assert verdicts[titles["latency_ms"]] == ""

@@ -198,7 +198,7 @@ def test_metric_names_and_environment_are_on_the_page(page, markdown):
 def test_parity_and_percentiles_are_on_the_page(page):
     assert "84.2 dB" in page.text
     assert "≥ 60.0" in page.text
-    assert "Latency in ms, p50 / p90 / p99" in page.text
+    assert "Latency in ms, p50; p90 from 10 and p99 from 100 samples on" in page.text
 
 
 def test_parity_in_the_arithmetic_that_is_deployed_stands_beside(report):
