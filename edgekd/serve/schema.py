@@ -78,13 +78,12 @@ class ImageRequest(BaseModel):
     @classmethod
     def _say_it_once(cls, values: Any) -> Any:
         """Of a field with several names only one may be given: which one counts is not clear."""
+        keys = values if isinstance(values, dict) else {}
         for name, others in _ALIASES.items():
-            given = [
-                f"`{one}`" for one in (name, *others) if isinstance(values, dict) and one in values
-            ]
+            given = [f"`{one}`" for one in (name, *others) if one in keys]
             if len(given) > 1:
-                message = f"only one of {' and '.join(given)} may be given"
-                raise PydanticCustomError("said_twice", message)  # type: ignore[arg-type]
+                names = {"names": " and ".join(given)}
+                raise PydanticCustomError("said_twice", "only one of {names} may be given", names)
         return values
 
 

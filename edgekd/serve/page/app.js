@@ -158,8 +158,8 @@ function summary(entries, error) {
 async function failed(error, again) {
   if (error instanceof Problem && error.status === 401) return void (await enterToken(again));
   const { text, again: maySucceed } = explain(error);
-  const isGone = error instanceof GoneError || (error instanceof BrokenOffError && !(await isUp()));
-  if (isGone) {
+  const mayBeGone = error instanceof BrokenOffError || error.code === "shutting_down";
+  if (error instanceof GoneError || (mayBeGone && !(await isUp()))) {
     notice.show(`${text} This page looks for it.`, [["Try now", again]]);
     return void waitForServer();
   }

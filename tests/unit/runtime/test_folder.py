@@ -111,8 +111,8 @@ def test_folders_that_are_refused(folder, name, values, message):
 
 def test_a_folder_around_exports_names_them(tmp_path, folder):
     message = "must be one that `edgekd export` wrote, but got no manifest.json"
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=f"{message} in .*empty$"):
-        (tmp_path / "empty").mkdir()
         read_folder(tmp_path / "empty")
     around = tmp_path / "around"
     shutil.copytree(folder, around / "student" / "fp32")
