@@ -9,9 +9,10 @@ const CRASHES = 2; // as many more times: what is drawn may be what ends the pro
 /** Entries without pictures, for `n` seeds from the one that is asked for, or a random one. */
 export function entriesOf(settings) {
   const seed = Math.min(settings.seed ?? randomSeed(), MAX_SEED + 1 - settings.n);
+  const now = Date.now();
   return Array.from({ length: settings.n }, (_, index) => ({
     id: newId(),
-    when: Date.now() - index, // the first one is the newest, as in the drawing
+    when: now - index, // the first one is the newest, as in the drawing
     settings: { ...settings, n: 1, seed: seed + index },
     pictures: [],
   }));
