@@ -24,6 +24,7 @@ _PIPELINES = {
     "LatentConsistencyModelPipeline": False,
     "StableDiffusionXLPipeline": True,
 }
+_NAMED = 4  # folders in a message
 _PREFIXES = ("ORT", "OV")
 
 
@@ -113,6 +114,12 @@ def read_folder(path: Path, sampler: str | None = None) -> ExportedFolder:
     """
     if not path.is_dir():
         raise InputError("the exported pipeline must be a folder", str(path))
+    if not (path / "manifest.json").exists():
+        raise InputError(
+            "the folder must be one that `edgekd export` wrote",
+            f"no manifest.json in {path}",
+            _exports_in(path),
+        )
     manifest = Fields.read(path / "manifest.json")
     if manifest.values.get("format") != FORMAT:
         raise InputError(
@@ -138,6 +145,15 @@ def read_folder(path: Path, sampler: str | None = None) -> ExportedFolder:
         latents=_latents(decoder, unet, is_sdxl),
         scheduler=_scheduler(path, sampler),
     )
+
+
+def _exports_in(path: Path) -> str:
+    """A sentence with the exported folders in this one, if there are any."""
+    found = [
+        file.parent for pattern in ("*", "*/*") for file in path.glob(f"{pattern}/manifest.json")
+    ]
+    names = " or ".join(f"`{folder}`" for folder in sorted(found)[:_NAMED])
+    return f"Did you mean {names}?" if names else ""
 
 
 def _scheduler(path: Path, sampler: str | None) -> SchedulerConfig:

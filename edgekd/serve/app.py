@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from starlette.types import Scope
 
 from edgekd import __version__
 from edgekd.serve.answers import ClientGoneError, EventStream, collect, images_response
@@ -15,6 +16,7 @@ from edgekd.serve.drawing import plan, recommended
 from edgekd.serve.encode import MEDIA_TYPES
 from edgekd.serve.errors import add_error_answers
 from edgekd.serve.figures import CONTENT_TYPE, Figures
+from edgekd.serve.guard import Body
 from edgekd.serve.kept import KeptPictures
 from edgekd.serve.page import add_page
 from edgekd.serve.problems import Problem
@@ -55,21 +57,34 @@ def create_app(service: Service) -> FastAPI:
     )
     add_error_answers(app, service.figures.count_error)
     _add_images(app, service)
-    _add_models(app, service.catalog, service.figures)
+    _add_models(app, service)
     _add_operations(app, service)
     add_page(app)
     return app
 
 
+def expected_body(scope: Scope) -> Body:
+    """What a request may send.
+
+    Raises:
+        Problem: OpenAI's other routes of pictures, whose bodies are forms, are not here.
+    """
+    if scope["path"] in ("/v1/images/edits", "/v1/images/variations"):
+        message = "this server draws from prompts alone: it has no edits and no variations"
+        raise Problem(404, message, "not_found")
+    return Body()
+
+
 def _add_images(app: FastAPI, service: Service) -> None:
     kept = KeptPictures()
     limits, log_prompts = service.settings.limits, service.settings.privacy.log_prompts
+    most = _most_pictures(service)
 
     @app.post("/v1/images/generations", response_model=ImagesResponse, responses=_EVENTS)
     async def generate(body: ImageRequest, request: Request) -> Any:
         """Draw pictures. With `stream`, server-sent events `image_generation.partial_image` and
         `image_generation.completed`."""
-        drawing = plan(body, service.catalog, min(MAX_PICTURES, limits.queue))
+        drawing = plan(body, service.catalog, most)
         first = drawing.drawings[0]
         fields = {"model": first.model, "n": len(drawing.drawings), "steps": first.steps}
         if log_prompts:
@@ -103,9 +118,17 @@ def _add_images(app: FastAPI, service: Service) -> None:
         return Response(found.content, media_type=found.media_type)
 
 
-def _add_models(app: FastAPI, catalog: Catalog, figures: Figures) -> None:
+def _most_pictures(service: Service) -> int:
+    """Of one request: it is accepted whole, or not at all."""
+    return min(MAX_PICTURES, service.settings.limits.queue)
+
+
+def _add_models(app: FastAPI, service: Service) -> None:
+    catalog, most = service.catalog, _most_pictures(service)
+
     def card(model: ServedModel) -> ModelCard:
-        return _card(model, model is catalog.default, figures.recent.median(recommended(model)))
+        drawn_s = service.figures.recent.median(recommended(model))
+        return _card(model, model is catalog.default, most, drawn_s)
 
     @app.get("/v1/models")
     async def models() -> ModelList:
@@ -118,7 +141,7 @@ def _add_models(app: FastAPI, catalog: Catalog, figures: Figures) -> None:
         return card(catalog.find(model))
 
 
-def _card(model: ServedModel, is_default: bool, drawn_s: float | None) -> ModelCard:
+def _card(model: ServedModel, is_default: bool, max_n: int, drawn_s: float | None) -> ModelCard:
     folder = model.folder
     height, width = folder.shapes.native
     return ModelCard(
@@ -134,6 +157,7 @@ def _card(model: ServedModel, is_default: bool, drawn_s: float | None) -> ModelC
         sampler=folder.scheduler.name,
         negative_prompt=folder.guidance_width is None,
         max_pixels=model.largest,
+        max_n=max_n,
         size_bytes=model.size_bytes,
         examples=list(model.examples),
         drawn_s=None if drawn_s is None else round(drawn_s, 4),

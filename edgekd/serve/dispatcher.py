@@ -171,6 +171,10 @@ class Dispatcher:
         begun = [job.done for job in (*self._waiting, *self._running)]
         if begun:
             await asyncio.wait(begun, timeout=grace_s)
+        self.give_up()
+
+    def give_up(self) -> None:
+        """End all pictures that are not there yet; their requests are told so."""
         for job in (*self._waiting, *self._running):
             _fail(job, problems.shutting_down())
         self._waiting.clear()

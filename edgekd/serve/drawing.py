@@ -46,7 +46,7 @@ def plan(request: ImageRequest, catalog: Catalog, most: int) -> Plan:
     model = catalog.find(request.model)
     count = request.n or 1
     if count > most:
-        raise problems.invalid(f"`n <= {most}` must hold on this server", "n")
+        raise problems.invalid(f"`n` must be at most {most} on this server", "n")
     file_format = request.output_format or "png"
     if file_format not in file_formats():
         message = "this server writes png alone; pillow is not installed"

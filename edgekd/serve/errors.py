@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +13,29 @@ from starlette.responses import JSONResponse
 from edgekd.serve import problems
 from edgekd.serve.guard import problem_response
 from edgekd.serve.problems import Problem
+
+# What pydantic finds, as this API says it.
+_RULES = {
+    "missing": "must be given",
+    "less_than_equal": "must be at most {le}",
+    "greater_than_equal": "must be at least {ge}",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} letters",
+    "literal_error": "must be {expected}",
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "model_attributes_type": "must be an object",
+}
+
+
+def _said(error: dict[str, Any]) -> str:
+    rule = _RULES.get(error["type"])
+    if rule is not None:
+        return rule.format(**error.get("ctx", {}))
+    message: str = error["msg"]
+    return message if message.startswith("must ") else f"must be as described: {message}"
 
 
 def add_error_answers(app: FastAPI, count: Callable[[str], None]) -> None:
@@ -38,7 +62,8 @@ def add_error_answers(app: FastAPI, count: Callable[[str], None]) -> None:
         code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
         param = place[0] if place else None
         # The value itself is not said: it may be a prompt, or no text that JSON can carry.
-        message = f"{param or 'the body'}: {first['msg']}"
+        subject = f"`{param}`" if param else "the body"
+        message = f"{subject} {_said(first)}" if first["type"] != "said_twice" else first["msg"]
         return answer(problems.invalid(message, param, code))
 
     @app.exception_handler(HTTPException)

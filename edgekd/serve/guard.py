@@ -119,8 +119,9 @@ class Guard:
         self, scope: Scope, headers: Headers, receive: Receive, answer: _Answer
     ) -> None:
         try:
+            self._check(scope, headers)
             expected = self._body(scope)
-            self._check(scope, headers, expected)
+            _check_kind(scope, headers, expected)
             with _slot(expected.slots):
                 body = await _read_body(headers, receive, expected)
                 await self._app(scope, _Replay(body, receive), answer.send)
@@ -133,7 +134,7 @@ class Guard:
         except _GoneError:
             return
 
-    def _check(self, scope: Scope, headers: Headers, body: Body) -> None:
+    def _check(self, scope: Scope, headers: Headers) -> None:
         path: str = scope["path"]
         name = re.sub(r":\d+$", "", headers.get("host", ""))
         if not self._access.any_host and name not in _LOCAL:
@@ -145,12 +146,6 @@ class Guard:
             if scheme.lower() != "bearer" or not known:
                 message = "the request must bear this server's token"
                 raise Problem(401, message, "invalid_api_key")
-        if scope["method"] in ("POST", "PUT", "PATCH"):
-            # Pages of other sites cannot send this type without asking first.
-            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != body.kind:
-                message = f"the body must be of type {body.kind}"
-                raise Problem(415, message, "unsupported_media_type")
 
     def _note(self, scope: Scope, answer: _Answer) -> None:
         route = getattr(scope.get("route"), "path", "none")
@@ -164,6 +159,16 @@ class Guard:
             seconds=round(time.perf_counter() - answer.started, 4),
             **scope["state"].get("fields", {}),
         )
+
+
+def _check_kind(scope: Scope, headers: Headers, body: Body) -> None:
+    if scope["method"] not in ("POST", "PUT", "PATCH"):
+        return
+    # Pages of other sites cannot send this type without asking first.
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != body.kind:
+        message = f"the body must be of type {body.kind}"
+        raise Problem(415, message, "unsupported_media_type")
 
 
 class _Answer:

@@ -126,10 +126,11 @@ class Front:
             self._start, settings.workers, limits.queue, figures, stuck_s=limits.timeout_s
         )
         figures.watch_memory(lambda: {"server": os.getpid()})
-        from edgekd.serve.app import Service, create_app
+        from edgekd.serve.app import Service, create_app, expected_body
 
         service = Service(settings, Catalog(settings), self._dispatcher, figures)
-        self._guard = Guard(create_app(service), Access(settings.token, any_host=True), figures)
+        access = Access(settings.token, any_host=True)
+        self._guard = Guard(create_app(service), access, figures, expected_body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":

@@ -47,7 +47,7 @@ def run(settings: ServeSettings) -> None:
 async def _run(settings: ServeSettings) -> None:
     import uvicorn
 
-    from edgekd.serve.app import Service, create_app
+    from edgekd.serve.app import Service, create_app, expected_body
     from edgekd.serve.catalog import Catalog
     from edgekd.serve.dispatcher import Dispatcher
     from edgekd.serve.figures import Figures
@@ -72,14 +72,16 @@ async def _run(settings: ServeSettings) -> None:
         ending: asyncio.Task[None] | None = None
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if self.ending is None:
-                loop.call_soon_threadsafe(self._begin_to_end)
-            else:  # a second signal: at once
+            if self.should_exit:  # a third signal: whatever is still to be sent
                 super().handle_exit(sig, frame)
+            else:
+                loop.call_soon_threadsafe(self._begin_to_end)
 
         def _begin_to_end(self) -> None:
             if self.ending is None:
                 self.ending = loop.create_task(self._end())
+            else:  # a second signal: at once, but with an answer
+                dispatcher.give_up()
 
         async def _end(self) -> None:
             event("shutting down")
@@ -90,7 +92,7 @@ async def _run(settings: ServeSettings) -> None:
     service = Service(settings, catalog, dispatcher, figures)
     access = Access(settings.token, any_host=settings.token is not None)
     config = uvicorn.Config(
-        Guard(create_app(service), access, figures),
+        Guard(create_app(service), access, figures, expected_body),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 MAX_PICTURES = 10
 MAX_PROMPT = 4000  # letters
-_MAX_SEED = 2**63 - 1
+_MAX_SEED = 2**53 - 1  # above it, JSON's numbers are not exact in JavaScript
+_SIZE = r"(auto|[0-9]{1,5}x[0-9]{1,5})"
+_ALIASES = {"seed": ("rng_seed",), "steps": ("num_inference_steps", "step")}
 
 Quality = Literal["auto", "low", "medium", "high", "standard", "hd"]
 FileFormat = Literal["png", "jpeg", "webp"]
+
+
+def _check_size(text: str) -> str:
+    if re.fullmatch(_SIZE, text) is None:
+        raise PydanticCustomError("size", "must be `auto` or WIDTHxHEIGHT, such as 512x512")
+    return text
+
+
+Size = Annotated[
+    str,
+    AfterValidator(_check_size),
+    WithJsonSchema({"type": "string", "pattern": f"^{_SIZE}$"}),
+]
 
 
 class ImageRequest(BaseModel):
@@ -22,10 +47,8 @@ class ImageRequest(BaseModel):
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT)
     model: str | None = Field(None, max_length=256)
     n: int | None = Field(None, ge=1, le=MAX_PICTURES, description="Picture i takes seed + i.")
-    size: str | None = Field(
-        None,
-        pattern=r"^(auto|[0-9]{1,5}x[0-9]{1,5})$",
-        description="`auto` or WIDTHxHEIGHT in pixels, as the model takes it",
+    size: Size | None = Field(
+        None, description="`auto` or WIDTHxHEIGHT in pixels, as the model takes it"
     )
     quality: Quality | None = Field(None, description="Accepted; steps decide.")
     background: Literal["auto", "opaque"] | None = None
@@ -39,17 +62,29 @@ class ImageRequest(BaseModel):
     stream: bool | None = None
     partial_images: int | None = Field(None, ge=0, le=3)
     seed: int | None = Field(
-        None, ge=0, le=_MAX_SEED, validation_alias=AliasChoices("seed", "rng_seed")
+        None, ge=0, le=_MAX_SEED, validation_alias=AliasChoices("seed", *_ALIASES["seed"])
     )
     steps: int | None = Field(
         None,
         ge=1,
         le=1000,
-        validation_alias=AliasChoices("steps", "num_inference_steps", "step"),
+        validation_alias=AliasChoices("steps", *_ALIASES["steps"]),
     )
     guidance_scale: float | None = Field(None, ge=0, le=1000)
     negative_prompt: str | None = Field(None, max_length=MAX_PROMPT)
     sampler: str | None = Field(None, max_length=64)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _say_it_once(cls, values: Any) -> Any:
+        """Of a field with several names only one may be given: which one counts is not clear."""
+        keys = values if isinstance(values, dict) else {}
+        for name, others in _ALIASES.items():
+            given = [f"`{one}`" for one in (name, *others) if one in keys]
+            if len(given) > 1:
+                names = {"names": " and ".join(given)}
+                raise PydanticCustomError("said_twice", "only one of {names} may be given", names)
+        return values
 
 
 class ImageItem(BaseModel):
@@ -125,6 +160,7 @@ class ModelCard(BaseModel):
         steps, guidance_scale, sampler: where a request names none.
         negative_prompt: whether it takes one.
         max_pixels: of a picture, where other sizes can be asked for.
+        max_n: pictures that one request may ask for.
         size_bytes: of its files.
         examples: prompts that it was held against its original with.
         drawn_s: median of the last pictures that this server drew as recommended, at most 32,
@@ -145,6 +181,7 @@ class ModelCard(BaseModel):
     sampler: str
     negative_prompt: bool
     max_pixels: int
+    max_n: int
     size_bytes: int
     examples: list[str]
     drawn_s: float | None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from fixtures.browsers import MARKS, PHONE, violations
 from fixtures.served_pages import EXAMPLE, NARROW, STEPS, TOKEN, draw
 from fixtures.servers import Server
@@ -29,8 +30,13 @@ def test_a_comparison_from_an_example(open_page, page_server, tmp_path):
     page.fill("#n", "2")
     page.fill("#seed", "7")
     examples.first.click()
+    expect(page.locator("#draw")).to_be_focused()
+    expect(page.locator("#prompt")).to_have_value(EXAMPLE)
+    page.keyboard.press("Enter")
     claim = page.locator("#claim")
     expect(claim).to_contain_text(re.compile("student (draws|takes|is) .*as teacher"))
+    expect(page.locator("#seed")).to_be_enabled()
+    expect(page.locator("#draw")).to_be_focused()
     expect(page.locator("#speed .time")).to_have_count(2)
     cards = page.locator("#stage article")
     expect(cards).to_have_count(2)
@@ -45,7 +51,21 @@ def test_a_comparison_from_an_example(open_page, page_server, tmp_path):
             body = {"model": model, "prompt": EXAMPLE, "seed": 7 + index}
             expected = post(page_server, **body)["data"][0]["b64_json"]
             assert (tmp_path / name).read_bytes() == base64.b64decode(expected)
-    expect(cards.first.locator(".verdict")).to_be_visible()
+    # The title is the median of the pairs below it.
+    ratios = [times(cards.nth(index).locator(".verdict").inner_text()) for index in range(2)]
+    expect(page.locator("#reason")).to_contain_text("The median of 2 pairs")
+    assert times(claim.inner_text()) == pytest.approx(sum(ratios) / 2, rel=0.06)
+    page.click("#draw")
+    expect(page.locator("#reason")).to_contain_text("The median of 4 pairs")
+    expect(page.locator("#gallery li")).to_have_count(2)  # the same pictures are there once
+
+
+def times(text: str) -> float:
+    """How many times as fast; below 1 where it takes longer."""
+    found = re.search(r"([0-9.]+)\u00d7", text)
+    if found is None:
+        return 1.0
+    return 1 / float(found[1]) if "long" in text else float(found[1])
 
 
 def test_previews_and_progress(open_page):
@@ -95,6 +115,15 @@ def test_history_outlives_a_reload_until_it_is_deleted(open_page):
     thumbs.nth(1).click()
     viewer = page.get_by_role("dialog", name="red apple")
     expect(viewer.locator("dd").first).to_have_text("4")
+    facts = dict(
+        zip(
+            viewer.locator("dt").all_inner_texts(),
+            viewer.locator("dd").all_inner_texts(),
+            strict=True,
+        )
+    )
+    expect(viewer).not_to_contain_text("the model's own")
+    assert re.findall(r"\d+", facts["Size"]) == ["80", "48"]
     page.keyboard.press("ArrowRight")
     expect(viewer.locator("dd").first).to_have_text("5")
     expect(viewer.get_by_role("button", name="Older")).to_be_disabled()
@@ -139,6 +168,7 @@ def test_cancelling_stops_the_server_too(open_page, page_server):
         page.press("#prompt", "Enter")
         expect(page.locator("#stage progress")).not_to_have_count(0)
         expect(page.locator("#draw")).to_be_hidden()
+        expect(page.locator("#seed")).to_be_disabled()  # the form says what is drawn
         if way == "button":
             page.click("#cancel")
         else:
@@ -156,12 +186,16 @@ def test_cancelling_stops_the_server_too(open_page, page_server):
 
 def test_links_carry_all_settings(open_page, page_server):
     page = open_page().page
+    expect(page.locator("#stage .place")).to_have_text(["student", "teacher"])
+    page.select_option("#compare", "")
+    expect(page.locator("#stage .place")).to_have_text(["student"])
+    expect(page.locator("#stage")).not_to_contain_text("same seed")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=page_server.url)
     wanted = {
         "prompt": "red & blue #1 äpfel",
         "model": "teacher",
         "compare": "student",
-        "seed": "4294967295",
+        "seed": "9007199254740991",
         "n": "3",
         "size": "48x80",
         "steps": "5",

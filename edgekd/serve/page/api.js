@@ -4,6 +4,7 @@ import { readEvents } from "./events.js";
 
 const TOKEN = "edgekd-token";
 const PREVIEWS = 3; // the most that the API gives
+const RESTART_S = 2; // of a worker
 
 /** An answer that is an error: {message, status, code, param, retryAfter in seconds or null}. */
 export class Problem extends Error {
@@ -52,9 +53,10 @@ async function problemOf(answer) {
 
 export const models = async () => (await (await ask("v1/models")).json()).data;
 
+/** Whether the server can draw. */
 export async function isUp() {
   try {
-    await ask("healthz");
+    await ask("readyz");
     return true;
   } catch {
     return false;
@@ -76,7 +78,7 @@ export async function* draw(body, signal) {
   try {
     for await (const event of readEvents(answer.body)) {
       const data = JSON.parse(event.data);
-      if (event.name === "error") throw new Problem(200, data.error);
+      if (event.name === "error") throw problemIn(data.error);
       const blob = decode(data.b64_json, `image/${data.output_format}`);
       if (event.name === "image_generation.completed") {
         left -= 1;
@@ -91,6 +93,10 @@ export async function* draw(body, signal) {
   }
   if (left > 0) throw new BrokenOffError();
 }
+
+/** An error in the midst of a stream, which has no headers that would say when to ask again. */
+const problemIn = (error) =>
+  new Problem(200, error, error.code === "worker_lost" ? RESTART_S : null);
 
 function decode(base64, type) {
   return new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], { type });

@@ -1,6 +1,6 @@
 /** The page: what happens when. */
 
-import { GoneError, Problem, isUp, models, token } from "./api.js";
+import { BrokenOffError, GoneError, Problem, isUp, models, token } from "./api.js";
 import { byId } from "./dom.js";
 import { drawAll, entriesOf, explain } from "./drawing.js";
 import { Form } from "./form.js";
@@ -15,16 +15,23 @@ import { askForToken } from "./tokens.js";
 import { Viewer } from "./viewer.js";
 
 const VARIATIONS = 4;
+const REMEMBERED = 32; // entries whose times are compared
 const LONGEST_PAUSE_MS = 15_000; // between questions whether the server is back
 
 const notice = new Notice();
-const form = new Form({ draw, cancel, share: () => share(form.read()) });
+let running = null; // AbortController of the drawing
+let waitsForServer = false;
+let drawn = []; // entries since the server is known
+const form = new Form({
+  draw,
+  cancel,
+  share: () => share(form.read()),
+  chosen: (cards) => running || stage.invite(cards),
+});
 const actions = { open, vary, use, share: ({ settings }) => share(settings), remove, removed };
 const stage = new Stage(byId("stage"), actions);
 const gallery = new Gallery(await openStore(), actions);
 const viewer = new Viewer(() => gallery.entries, actions);
-let running = null; // AbortController of the drawing
-let waitsForServer = false;
 
 async function openStore() {
   try {
@@ -43,8 +50,7 @@ async function loadModels() {
   try {
     const cards = await models();
     form.offer(cards);
-    showSpeed(cards);
-    stage.invite(form.chosen());
+    showSpeed(cards, drawn);
     byId("forget").hidden = token.get() === null;
     return true;
   } catch (error) {
@@ -87,9 +93,10 @@ async function draw() {
     error = problem;
   }
   stage.end();
-  stage.invite(cards);
+  if (error === null || error.name === "AbortError") stage.invite(cards);
   running = null;
   form.busy(false);
+  drawn = [...drawn, ...entries].slice(-REMEMBERED);
   tell(summary(entries, error));
   if (error === null) await refresh();
   else if (error.name !== "AbortError") await failed(error, draw);
@@ -104,7 +111,10 @@ function viewOf(entries) {
       stage.finish(entry, model, picture);
       await gallery.keep(entries[entry]);
     },
-    wait: (problem) => notice.countDown(explain(problem).text, problem.retryAfter, signal),
+    wait: (model, problem) => {
+      stage.pause(model);
+      return notice.countDown(explain(problem).text, problem.retryAfter, signal);
+    },
   };
 }
 
@@ -115,7 +125,7 @@ function cancel() {
 /** Times have changed by what was drawn. */
 async function refresh() {
   try {
-    showSpeed(await models());
+    showSpeed(await models(), drawn);
   } catch {
     // The next drawing will say what is wrong.
   }
@@ -148,7 +158,8 @@ function summary(entries, error) {
 async function failed(error, again) {
   if (error instanceof Problem && error.status === 401) return void (await enterToken(again));
   const { text, again: maySucceed } = explain(error);
-  if (error instanceof GoneError) {
+  const mayBeGone = error instanceof BrokenOffError || error.code === "shutting_down";
+  if (error instanceof GoneError || (mayBeGone && !(await isUp()))) {
     notice.show(`${text} This page looks for it.`, [["Try now", again]]);
     return void waitForServer();
   }
@@ -181,6 +192,7 @@ async function waitForServer() {
   }
   waitsForServer = false;
   notice.hide();
+  drawn = []; // it may be another one
   if (!running && (await loadModels())) tell("The server is there again.");
 }
 
@@ -192,7 +204,8 @@ function open(entry) {
 function vary({ settings }) {
   if (running) return tell("A drawing is under way: wait for it, or cancel it.");
   const seed = settings.seed + VARIATIONS > MAX_SEED ? 0 : settings.seed + 1;
-  use({ settings: { ...settings, seed, n: VARIATIONS, compare: "" } });
+  const n = Math.min(VARIATIONS, Number(byId("n").max));
+  use({ settings: { ...settings, seed, n, compare: "" } });
   draw();
 }
 

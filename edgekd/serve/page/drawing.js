@@ -4,13 +4,15 @@ import { BrokenOffError, GoneError, Problem, draw } from "./api.js";
 import { MAX_SEED, randomSeed, requestOf } from "./settings.js";
 
 const TRIES = 5; // by itself, where the server says when
+const CRASHES = 2; // as many more times: what is drawn may be what ends the process
 
 /** Entries without pictures, for `n` seeds from the one that is asked for, or a random one. */
 export function entriesOf(settings) {
   const seed = Math.min(settings.seed ?? randomSeed(), MAX_SEED + 1 - settings.n);
+  const now = Date.now();
   return Array.from({ length: settings.n }, (_, index) => ({
     id: newId(),
-    when: Date.now() - index, // the first one is the newest, as in the drawing
+    when: now - index, // the first one is the newest, as in the drawing
     settings: { ...settings, n: 1, seed: seed + index },
     pictures: [],
   }));
@@ -23,28 +25,41 @@ const newId = () =>
 /**
  * Draw; pictures go into the entries as they come.
  * @param view {start(model), preview(entry, model, event), finish(entry, model, picture),
- *   wait(problem)}, all but `wait` at once; `entry` and `model` are places
+ *   wait(model, problem)}, all but `wait` at once; `entry` and `model` are places
  */
 export async function drawAll({ settings, cards, entries, signal, view }) {
-  const first = { ...settings, seed: entries[0].settings.seed };
   for (const [model, card] of cards.entries()) {
-    const body = requestOf(first, card);
-    const steps = settings.steps ?? card.steps;
+    const isThere = (entry) => entry.pictures.some((one) => one.model === card.id);
     const receive = async () => {
-      for await (const event of draw(body, signal)) {
-        if (event.seconds === undefined) view.preview(event.index, model, event);
-        else await keep(event);
+      view.start(model);
+      // After a pause, from the first picture that is missing to the last one.
+      const missing = entries.flatMap((entry, place) => (isThere(entry) ? [] : [place]));
+      const [begin] = missing;
+      const { seed } = entries[begin].settings;
+      const n = missing[missing.length - 1] + 1 - begin;
+      for await (const event of draw(requestOf({ ...settings, seed, n }, card), signal)) {
+        const place = begin + event.index;
+        if (isThere(entries[place])) continue;
+        if (event.seconds === undefined) view.preview(place, model, event);
+        else await keep(place, event);
       }
     };
-    const keep = async ({ index, blob, seconds, waited }) => {
-      const picture = { model: card.id, steps, seconds, waited, blob };
-      entries[index].pictures.push(picture);
-      await view.finish(index, model, picture);
+    const keep = async (place, { blob, seconds, waited }) => {
+      const picture = { model: card.id, seconds, waited, blob, ...chosenFor(settings, card) };
+      entries[place].pictures.push(picture);
+      await view.finish(place, model, picture);
     };
-    view.start(model);
-    await patiently(receive, view.wait);
+    await patiently(receive, (problem) => view.wait(model, problem));
   }
 }
+
+/** What a model draws with: the person's choice, or else its own. */
+const chosenFor = (settings, card) => ({
+  steps: settings.steps ?? card.steps,
+  guidance_scale: settings.guidance_scale ?? card.guidance_scale,
+  size: settings.size === "auto" ? card.size : settings.size,
+  sampler: card.sampler,
+});
 
 async function patiently(receive, wait) {
   for (let tries = 1; ; tries += 1) {
@@ -52,7 +67,8 @@ async function patiently(receive, wait) {
       return await receive();
     } catch (error) {
       const maySucceed = error instanceof Problem && error.retryAfter !== null;
-      if (!maySucceed || tries > TRIES) throw error;
+      const most = error.code === "worker_lost" ? CRASHES : TRIES;
+      if (!maySucceed || tries > most) throw error;
       await wait(error);
     }
   }
@@ -71,7 +87,7 @@ export function explain(error) {
   }
   const texts = {
     queue_full: "The server's queue is full.",
-    worker_lost: "The process that drew this has ended.",
+    worker_lost: "The server's drawing program has crashed and is started again.",
     shutting_down: "The server is shutting down.",
     timeout: "The pictures took longer than this server allows.",
     model_not_found: "The server does not have this model any more.",

@@ -1,7 +1,7 @@
 /** The form: settings in, settings out, and what is wrong with them. */
 
 import { byId, button, make } from "./dom.js";
-import { EMPTY, complaint, number, sizesOf } from "./settings.js";
+import { EMPTY, complaint, limitPictures, number, sizesOf } from "./settings.js";
 import { ordered, partnerOf } from "./speed.js";
 
 const FIELDS = ["prompt", "model", "seed", "n", "size", "steps", "guidance_scale", "negative_prompt"];
@@ -10,8 +10,9 @@ const HIDDEN = ["guidance_scale", "negative_prompt"]; // until "more" is opened
 export class Form {
   #form = byId("form");
   #cards = [];
+  #focused = null; // before the drawing
 
-  /** @param actions {draw(), cancel(), share()} */
+  /** @param actions {draw(), cancel(), share(), chosen(cards)} */
   constructor(actions) {
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -49,6 +50,9 @@ export class Form {
     fill(byId("model"), names.map((name) => [name, name]), before.model);
     byId("model-field").hidden = byId("compare-field").hidden = cards.length < 2;
     this.#fit(before);
+    const most = Math.min(...cards.map((card) => card.max_n));
+    limitPictures(most);
+    byId("n").max = most;
     const examples = [...new Set(cards.flatMap((card) => card.examples))].slice(0, 6);
     byId("examples").hidden = examples.length === 0;
     byId("examples").replaceChildren(
@@ -59,7 +63,7 @@ export class Form {
   #example(text) {
     byId("prompt").value = text;
     this.#complain("prompt", "");
-    this.actions.draw();
+    byId("draw").focus();
   }
 
   /** Fields that depend on the models that are chosen. */
@@ -90,6 +94,7 @@ export class Form {
         : takers.length
           ? `Only ${takers[0].id} takes one.`
           : "Models that were distilled with their guidance take none.";
+    this.actions.chosen(cards);
   }
 
   /** Cards of the models that draw. */
@@ -143,12 +148,17 @@ export class Form {
     return true;
   }
 
+  /** While it draws, the form says what is drawn. */
   busy(isBusy) {
+    const hadFocus = this.#form.contains(document.activeElement);
+    if (isBusy) this.#focused = hadFocus ? document.activeElement : null;
     byId("draw").hidden = isBusy;
     byId("cancel").hidden = !isBusy;
-    for (const example of byId("examples").children) example.disabled = isBusy;
+    byId("fields").disabled = isBusy;
     this.#form.setAttribute("aria-busy", String(isBusy));
-    if (document.activeElement === document.body) byId(isBusy ? "cancel" : "draw").focus();
+    if (!hadFocus && document.activeElement !== document.body) return;
+    if (isBusy) byId("cancel").focus({ preventScroll: true });
+    else (this.#focused ?? byId("draw")).focus({ preventScroll: true });
   }
 
   #complain(name, message) {

@@ -6,6 +6,32 @@ import { count } from "./text.js";
 
 const PAGE = 48;
 
+/** Other entries with the very same settings and pictures. */
+async function twins(entry, entries) {
+  const settings = JSON.stringify(entry.settings);
+  const alike = entries.filter(
+    (one) =>
+      one !== entry &&
+      JSON.stringify(one.settings) === settings &&
+      one.pictures.length === entry.pictures.length &&
+      one.pictures.every(({ model, blob }, place) => {
+        const other = entry.pictures[place];
+        return model === other.model && blob.size === other.blob.size;
+      }),
+  );
+  const found = [];
+  for (const one of alike) {
+    const equal = one.pictures.map(({ blob }, place) => same(blob, entry.pictures[place].blob));
+    if ((await Promise.all(equal)).every(Boolean)) found.push(one);
+  }
+  return found;
+}
+
+async function same(one, other) {
+  const [a, b] = await Promise.all([one, other].map(async (blob) => new Uint8Array(await blob.arrayBuffer())));
+  return a.every((byte, place) => byte === b[place]);
+}
+
 export class Gallery {
   #list = byId("gallery");
   #older = byId("older");
@@ -61,6 +87,7 @@ export class Gallery {
     }
     this.#tell();
     await this.#with((store) => store.put(entry));
+    for (const twin of await twins(entry, this.entries)) await this.remove(twin);
   }
 
   async remove(entry) {

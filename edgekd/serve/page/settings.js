@@ -5,7 +5,7 @@
  */
 
 export const MAX_PROMPT = 4000; // letters, as the API takes them
-export const MAX_SEED = 2 ** 32 - 1; // 32 bits decide the noise
+export const MAX_SEED = 2 ** 53 - 1; // as the API takes them
 const TEXTS = ["prompt", "negative_prompt", "model", "compare", "size"];
 const NUMBERS = {
   seed: [0, MAX_SEED, true],
@@ -53,6 +53,11 @@ export function fromLink(hash) {
     isAny = true;
   }
   return isAny ? found : null;
+}
+
+/** How many pictures the server draws for one request. */
+export function limitPictures(most) {
+  NUMBERS.n[1] = most;
 }
 
 /** A field's number, or null where it is empty or wrong. */

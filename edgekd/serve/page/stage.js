@@ -58,6 +58,14 @@ class Frame {
     if (this.#preview) release(this.#preview);
   }
 
+  /** It is not being drawn yet, or not any more, until `start`. */
+  pause() {
+    if (this.state !== "drawing") return;
+    this.state = "waiting";
+    this.#progress.remove();
+    this.#text.textContent = "waiting";
+  }
+
   stop() {
     if (this.state === "done") return;
     this.state = "stopped";
@@ -104,6 +112,10 @@ export class Stage {
 
   start(model) {
     for (const frames of this.#frames) frames[model].start();
+  }
+
+  pause(model) {
+    for (const frames of this.#frames) frames[model].pause();
   }
 
   preview(entry, model, event) {

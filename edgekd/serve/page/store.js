@@ -1,6 +1,6 @@
 /**
  * The history, in this browser's IndexedDB: entries {id, when, settings, pictures}, newest first.
- * A picture is {model, steps, seconds, waited, blob}; an entry has one for each model that drew.
+ * A picture is {model, steps, guidance_scale, size, sampler, seconds, waited, blob}; an entry has one for each model that drew.
  */
 
 const NAME = "edgekd";

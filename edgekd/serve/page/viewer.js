@@ -87,6 +87,13 @@ export class Viewer {
   }
 }
 
+/** A value once where all pictures have it, else each one's. */
+function same(pictures, value) {
+  const values = pictures.map((one) => value(one) ?? "the model's own");
+  if (new Set(values).size === 1) return String(values[0]);
+  return pictures.map((one, index) => `${one.model} ${values[index]}`).join(", ");
+}
+
 function facts(entry) {
   const { settings, pictures, when } = entry;
   const each = (value) => pictures.map((one) => `${one.model} ${value(one)}`).join(", ");
@@ -95,8 +102,9 @@ function facts(entry) {
     settings.prompt.length > LONG ? ["Prompt", settings.prompt] : null,
     ["Seed", String(settings.seed)],
     ["Steps", each((one) => one.steps)],
-    ["Size", settings.size === "auto" ? "the model's own" : settings.size.replace("x", " × ")],
-    ["Guidance", settings.guidance_scale === null ? "the model's own" : String(settings.guidance_scale)],
+    ["Size", same(pictures, (one) => one.size?.replace("x", " × "))],
+    ["Guidance", same(pictures, (one) => one.guidance_scale)],
+    ["Sampler", same(pictures, (one) => one.sampler)],
     settings.negative_prompt ? ["Negative prompt", settings.negative_prompt] : null,
     ["Drawn in", each((one) => seconds(one.seconds))],
     speed ? [`${pictures[0].model} is`, speed] : null,

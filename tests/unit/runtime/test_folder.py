@@ -109,7 +109,18 @@ def test_folders_that_are_refused(folder, name, values, message):
         read_folder(folder)
 
 
-FILES = ["manifest.json", "model_index.json", "vae_decoder/config.json"]
+def test_a_folder_around_exports_names_them(tmp_path, folder):
+    message = "must be one that `edgekd export` wrote, but got no manifest.json"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=f"{message} in .*empty$"):
+        read_folder(tmp_path / "empty")
+    around = tmp_path / "around"
+    shutil.copytree(folder, around / "student" / "fp32")
+    with pytest.raises(InputError, match=r"Did you mean `.*/around/student/fp32`\?$"):
+        read_folder(around)
+
+
+FILES = ["model_index.json", "vae_decoder/config.json"]
 FILES += ["unet/config.json", "scheduler/scheduler_config.json"]
 
 

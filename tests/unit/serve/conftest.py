@@ -9,7 +9,7 @@ import pytest
 from fixtures.exported import describe
 from fixtures.workers import FakeWorker
 
-from edgekd.serve.app import Service, create_app
+from edgekd.serve.app import Service, create_app, expected_body
 from edgekd.serve.catalog import Catalog
 from edgekd.serve.dispatcher import Dispatcher
 from edgekd.serve.figures import Figures
@@ -44,6 +44,7 @@ def start(described) -> Callable[..., Any]:
         await dispatcher.open()
         await asyncio.sleep(0)
         app = create_app(Service(settings, Catalog(settings), dispatcher, figures))
-        return Guard(app, Access(token, any_host=token is not None), figures), dispatcher
+        access = Access(token, any_host=token is not None)
+        return Guard(app, access, figures, expected_body), dispatcher
 
     return made

@@ -101,6 +101,44 @@ def test_other_answers_in_openais_form(start):
         assert len(answer.headers["x-request-id"]) == 32
 
 
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        ({}, "prompt", "`prompt` must be given"),
+        ({"prompt": ""}, "prompt", "`prompt` must not be empty"),
+        (
+            {"prompt": "a", "size": "large"},
+            "size",
+            "`size` must be `auto` or WIDTHxHEIGHT, such as 512x512",
+        ),
+        ({"prompt": "a", "n": 11}, "n", "`n` must be at most 10"),
+        ({"prompt": "a", "n": 9}, "n", "`n` must be at most 8 on this server"),  # its queue
+        ({"prompt": "a", "seed": -1}, "seed", "`seed` must be at least 0"),
+        ({"prompt": "a", "seed": 2**53}, "seed", "`seed` must be at most 9007199254740991"),
+        ({"prompt": "a", "stream": 1}, "stream", "`stream` must be true or false"),
+        (
+            {"prompt": "a", "seed": 1, "rng_seed": 1},
+            None,
+            "only one of `seed` and `rng_seed` may be given",
+        ),
+        ([], None, "the body must be an object"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_what_is_wrong_is_said_in_words(start, body, param, message):
+    (answer,) = ask(start, {"json": body})
+    assert answer.status_code == 400
+    assert (error(answer)["param"], error(answer)["message"]) == (param, message)
+
+
+def test_openais_forms_are_not_here(start):
+    form = {"files": {"image": b"x" * 100_000}, "data": {"prompt": "a"}}
+    for name in ("edits", "variations"):
+        (answer,) = ask(start, {"url": f"/v1/images/{name}", **form})
+        assert (answer.status_code, error(answer)["code"]) == (404, "not_found")
+        assert "no edits" in error(answer)["message"]
+
+
 def test_a_defect_is_said_without_its_text(start, monkeypatch):
     def broken(*_: Any) -> None:
         raise KeyError("/secret/path")
@@ -159,6 +197,7 @@ def test_times_of_pictures_as_recommended(start):
                 assert (await client.get("/v1/models/starter")).json() == card
                 assert card["examples"] == []  # its manifest has none
                 assert card["size_bytes"] > 0
+                assert card["max_n"] == 8  # as long as the queue
                 return card["drawn_s"]
 
             assert await told() is None

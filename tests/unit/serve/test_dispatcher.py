@@ -220,6 +220,20 @@ def test_drain_gives_up_after_its_time():
     run(test, [FakeWorker(answers=None)])
 
 
+def test_a_drain_that_is_given_up():
+    async def test(dispatcher: Dispatcher) -> None:
+        jobs = submit(dispatcher, drawing(), drawing())
+        await turns()
+        draining = asyncio.create_task(dispatcher.drain(3600))
+        await turns()
+        assert not draining.done()
+        dispatcher.give_up()
+        await draining
+        assert [job.done.exception().code for job in jobs] == ["shutting_down"] * 2
+
+    run(test, [FakeWorker(answers=None)])
+
+
 def test_figures():
     figures = Figures()
     workers = itertools.repeat(FakeWorker())
