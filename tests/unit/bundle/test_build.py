@@ -17,6 +17,7 @@ from edgekd.bundle.kind import Contents
 from edgekd.bundle.manifest import read_bundle
 from edgekd.bundle.model import ModelFacts, copy_model
 from edgekd.errors import InputError
+from edgekd.folders import atomic_folder
 from edgekd.progress import Silent
 
 PROGRESS = Silent()
@@ -159,9 +160,22 @@ def test_a_bundle_that_is_up_to_date_is_kept_and_another_takes_its_place(
     (out / "model" / "model.json").unlink()
     build(kind, read_contents(exported), out, PROGRESS)
     assert kind.fills == 3
-    check_place(out, zipped=False)
+    check_place("plain", out, zipped=False)
     build(KIND, read_contents(exported), out, PROGRESS)
     assert (out / "start.sh").is_file()
+
+
+def test_nothing_but_a_bundle_of_the_same_kind_is_replaced(exported, tmp_path):
+    out = build(Plain(), read_contents(exported), tmp_path / "out", PROGRESS).path
+    with pytest.raises(InputError, match=r"an earlier bundle for desktop, but got .*\(for plain\)"):
+        check_place("desktop", out, zipped=False)
+    result = tmp_path / "result"
+    with atomic_folder(result) as folder:
+        (folder / "model.onnx").write_bytes(b"hours of work")
+    with pytest.raises(InputError, match=r"an earlier bundle for plain, but got .*\(no bundle\)"):
+        check_place("plain", result, zipped=False)
+    (tmp_path / "empty").mkdir()
+    check_place("plain", tmp_path / "empty", zipped=False)
 
 
 def test_an_interrupted_bundle_leaves_nothing(exported, tmp_path):
@@ -194,14 +208,14 @@ def test_nothing_of_others_is_replaced(exported, tmp_path):
     build(Plain(), read_contents(exported), out, PROGRESS)
     (out / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"notes\.txt"):
-        check_place(out, zipped=False)
+        check_place("plain", out, zipped=False)
     (tmp_path / "other.zip").write_bytes(b"mine")
     with pytest.raises(InputError, match="replace a bundle"):
-        check_place(tmp_path / "other", zipped=True)
+        check_place("plain", tmp_path / "other", zipped=True)
     with zipfile.ZipFile(tmp_path / "third.zip", "w") as archive:
         archive.writestr("a/b/bundle.json", "{}")
     with pytest.raises(InputError, match="replace a bundle"):
-        check_place(tmp_path / "third", zipped=True)
+        check_place("plain", tmp_path / "third", zipped=True)
 
 
 def test_readme_has_steps_sizes_notes_and_licence(exported, tmp_path):
