@@ -56,7 +56,7 @@ class AppFacts(BaseModel):
     Attributes:
         chunks: file of the model -> names of its chunks in order, the SHA-256 of their content.
         probe: what a GPU must draw.
-        licence: a sentence for people.
+        licence: a sentence for visitors, or empty.
         licences: texts in `site/licences/`.
     """
 
@@ -119,10 +119,15 @@ class Web:
         facts = AppFacts(
             chunks=cut_model(site / "model"),
             probe=make_probe(contents),
-            licence=contents.licence.sentence,
+            licence=_for_visitors(contents.licence.name),
             licences=sorted(texts),
         )
         write_text(site / "app.json", facts.model_dump_json(indent=1) + "\n")
+
+
+def _for_visitors(licence: str | None) -> str:
+    """What the page says; the README has what developers must do."""
+    return "" if licence is None else f"Licence of the model: {licence}."
 
 
 def make_probe(contents: Contents) -> Probe:

@@ -163,7 +163,10 @@ def test_bad_requests(exported, run, tmp_path):
         (asked(run, run / "export" / "app"), "or in `bundle` of the run"),
         (asked(exported, exported.parent), r"`RUN\|EXPORT` must lie outside the out folder"),
         (asked(exported, tmp_path / "full"), "must be a new or empty folder"),
-        (asked(exported, out, licence=tmp_path / "none.txt"), "`--license` must name a file that exists"),
+        (
+            asked(exported, out, licence=tmp_path / "none.txt"),
+            "`--license` must name a file that exists",
+        ),
     ]
     for request, message in bad:
         with pytest.raises(InputError, match=message):
