@@ -25,7 +25,7 @@ def readme(kind: Kind, contents: Contents, files: Mapping[str, FileFacts]) -> st
         f"A {contents.pipeline} for {contents.exported.runtime} in {contents.precision}, put "
         f"together by edgekd {contents.version}. It draws {drawn.width}x{drawn.height} pictures in "
         f"{drawn.steps} {steps} of {drawn.sampler} with guidance scale {drawn.guidance_scale:g}, "
-        "for which it was trained: with other steps, samplers or scales its pictures are worse.",
+        "as the export recommends. A few-step student draws worse with other steps or samplers.",
         "## How to use it",
         "\n".join(f"{place}. {step}" for place, step in enumerate(kind.steps, 1)),
         *(f"> {note}" for note in kind.notes),

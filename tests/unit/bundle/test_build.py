@@ -15,7 +15,8 @@ from edgekd.bundle.contents import read_contents
 from edgekd.bundle.desktop import KIND
 from edgekd.bundle.kind import Contents
 from edgekd.bundle.manifest import read_bundle
-from edgekd.bundle.model import ModelFacts, copy_model
+from edgekd.bundle.model import FileFacts, ModelFacts, copy_model
+from edgekd.bundle.readme import size_table
 from edgekd.errors import InputError
 from edgekd.folders import atomic_folder
 from edgekd.progress import Silent
@@ -243,3 +244,16 @@ def test_a_kind_may_add_licences_but_not_replace_ours(exported, tmp_path):
     Adds.file = "NOTICE"
     with pytest.raises(InputError, match="names of their own"):
         build(Adds(), read_contents(exported), tmp_path / "other", PROGRESS)
+
+
+def test_a_row_of_the_size_table_says_that_parts_of_it_have_their_own():
+    def facts(size: int) -> FileFacts:
+        return FileFacts(bytes=size, sha256="")
+
+    files = {
+        "site/index.html": facts(2_000_000),
+        "site/model/model.json": facts(60_000),
+        "site/model/chunks/a": facts(4_000_000),
+    }
+    assert "| `site/`, the rest | 2.0 |" in size_table(files)
+    assert "| `site/model/chunks/` | 4.0 |" in size_table(files)

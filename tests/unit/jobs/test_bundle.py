@@ -126,8 +126,9 @@ def test_a_run_without_a_whole_student(run, tmp_path, harm):
 def test_a_damaged_export(exported, tmp_path):
     copy = tmp_path / "export"
     shutil.copytree(exported, copy)
+    finish(copy, "key")
     (copy / "unet" / "model.onnx").write_bytes(b"half")
-    with pytest.raises(InputError, match=r"as it was made.*Export it again"):
+    with pytest.raises(InputError, match=r"as it was made.*`unet/model.onnx` is.*Export it again"):
         bundle_run(asked(copy, tmp_path / "out"), PROGRESS)
     assert not (tmp_path / "out").exists()
 
