@@ -51,10 +51,10 @@ def check_apart(out: Path, inputs: Iterable[tuple[str, str | Path]]) -> None:
         InputError: the option, and what lies where.
     """
     for option, path in inputs:
-        if resolved(Path(path)).is_relative_to(resolved(out)):
-            raise InputError(
-                f"`{option}` must lie outside the out folder", f"{path} in {out}", _ANOTHER
-            )
+        place, folder = resolved(Path(path)), resolved(out)
+        if place.is_relative_to(folder):
+            found = f"{path} for both" if place == folder else f"{path} in {out}"
+            raise InputError(f"`{option}` must lie outside the out folder", found, _ANOTHER)
 
 
 def check_data_apart(out: Path, sources: Iterable[str], option: str = "--data") -> None:

@@ -26,7 +26,8 @@ class Android:
     precisions = ("ort-int8", "ort-fp32")
     steps = (
         "Have Android Studio (2024.2 or newer) with the SDK of Android 15 (API 35).",
-        "Open this folder in it; Gradle fetches its plugins and `onnxruntime-android`.",
+        "Open this folder in it; Gradle fetches its plugins and `onnxruntime-android`. There is no "
+        "Gradle wrapper in it: Android Studio has its own Gradle; without it run `gradle wrapper`.",
         "Press Run. The first start copies the model to the app's own storage and checks it.",
     )
     notes = (

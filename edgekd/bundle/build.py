@@ -11,7 +11,7 @@ from edgekd.bundle.archive import archive_path, check_archive, write_archive
 from edgekd.bundle.copying import check_room, templates_hash
 from edgekd.bundle.kind import Contents, Kind
 from edgekd.bundle.licences import FOLDER
-from edgekd.bundle.manifest import BundleFacts, read_facts, write_bundle_file
+from edgekd.bundle.manifest import BUNDLE_FILE, BundleFacts, read_facts, write_bundle_file
 from edgekd.bundle.model import FileFacts, list_files
 from edgekd.bundle.readme import README_FILE, readme
 from edgekd.errors import InputError
@@ -38,15 +38,35 @@ class Bundle:
     facts: BundleFacts
 
 
-def check_place(out: Path, zipped: bool) -> None:
+def check_place(kind: str, out: Path, zipped: bool) -> None:
     """Whether a bundle may be written here, before any work.
 
     Raises:
-        InputError: something else is there.
+        InputError: something else is there, a bundle of another kind too.
     """
-    check_replaceable(out)
+    try:
+        check_replaceable(out)
+    except InputError as error:
+        if not (out / BUNDLE_FILE).is_file():
+            raise
+        hint = "Somebody worked in it or tried it there. Move it away, or pass another folder."
+        raise InputError(error.rule, error.found, hint) from None
+    there = _what_is_there(out)
+    if there not in (None, kind):
+        raise InputError(
+            f"`--out` must be a new or empty folder, or an earlier bundle for {kind}",
+            f"{out} (for {there})" if there else f"{out} (no bundle)",
+            "Pass another folder, or remove this one.",
+        )
     if zipped:
         check_archive(archive_path(out))
+
+
+def _what_is_there(out: Path) -> str | None:
+    """The kind of the bundle in a folder, "" for edgekd's other results; None: nothing."""
+    if not out.is_dir() or not any(out.iterdir()):
+        return None
+    return read_facts(out).kind if (out / BUNDLE_FILE).is_file() else ""
 
 
 def bundle_key(kind: Kind, contents: Contents) -> str:
@@ -76,6 +96,7 @@ def build(
         check_room(out.parent, folder_bytes(contents.path) * (2 if zipped else 1) + _APP_BYTES)
         if (aside := set_aside(out)) is not None:
             progress.info(f"  {out} was changed since: it is {aside} now")
+        progress.info(f"  putting the {kind.title} together")
         with atomic_folder(out) as folder:
             with writing(out):
                 kind.fill(folder, contents)

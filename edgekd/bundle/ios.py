@@ -34,8 +34,7 @@ PRECISIONS = (
 )
 APPLE_NOTES = (
     "Core ML, the screen and the app were not executed by edgekd's authors: no Mac could be had. "
-    "Tokenizer, noise, samplers and pipeline were, with Swift 6 on Linux; `swift test` repeats it "
-    "(EDGEKD_TOKENIZER_STARTER and EDGEKD_TOKENIZER_CLIP name tokenizers to try).",
+    "Tokenizer, noise, samplers and pipeline were, with Swift 6 on Linux; `swift test` repeats it.",
     "For Apple's Swift package `StableDiffusion` instead of the pipeline here: `sh compile.sh` in "
     "`Model` makes its folder `Resources`. Its pictures differ from these, even from the same "
     "noise: it always guides; knows no few-step, DDIM, Euler or LCM sampler; splits prompts at "

@@ -41,11 +41,13 @@ class Licence:
         name: as the model's card has it (an SPDX name, or text); None: nobody said.
         sentence: for people: the licence, or that there is none and who must find out.
         files: name in the bundle's `licences/` -> content.
+        has_text: whether what must go with the model is among them.
     """
 
     name: str | None
     sentence: str
     files: Mapping[str, bytes]
+    has_text: bool
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,26 @@ def find_licence(exported: Path, file: Path | None) -> Licence:
     if starter:
         files[ATTRIBUTION] = (STARTER / "DATA_CARD.md").read_bytes()
     if file is not None:
-        text = read_text(file)
-        if not text.strip():
-            raise InputError("`--license` must name a file with a text", f"{file} (empty)")
-        files[MODEL_LICENCE] = text.encode()
+        files[MODEL_LICENCE] = read_licence(file).encode()
     # The hub calls a licence `other` that has no name of its own there.
     said = [header.get(key) for key in ("license_name", "license")]
     name = next((one for one in said if isinstance(one, str)), None)
-    return Licence(name, _sentence(name, starter, file is not None), files)
+    given = file is not None
+    return Licence(name, _sentence(name, starter, given), files, has_text=starter or given)
+
+
+def read_licence(file: Path) -> str:
+    """The text that `--license` names.
+
+    Raises:
+        InputError: the file is not there, no readable text, or an empty one.
+    """
+    if not file.exists():
+        raise InputError("`--license` must name a file that exists", str(file))
+    text = read_text(file)
+    if not text.strip():
+        raise InputError("`--license` must name a file with a text", f"{file} (empty)")
+    return text
 
 
 def _is_of_the_starter(header: Mapping[str, Any]) -> bool:

@@ -32,7 +32,8 @@ class Node:
         "Have Node.js 20 or newer, and run `npm ci --ignore-scripts` in this folder: "
         "onnxruntime-node for the CPU, about 290 MB for all systems. Without the option its script "
         "downloads more, for GPUs.",
-        'Draw: `node dist/cli.mjs "red apple" --seed 1 --out picture.png`.',
+        'Draw: `node dist/cli.mjs "red apple" --seed 1 --out ../picture.png`; `--help` lists the '
+        "options.",
         "In your own code: `import { open, encodePng } from './dist/index.mjs'`, then "
         "`const pipeline = await open()` and `await pipeline.generate({ prompt, seed: 1 })`; "
         "`index.d.ts` has the types. `electron/` shows it in a window.",
@@ -40,6 +41,7 @@ class Node:
     notes = (
         "The Electron sample was not executed by edgekd's authors; module and command were, on "
         "Linux.",
+        "`edgekd bundle --precision int8` makes a model of a quarter of the size of fp32.",
     )
 
     def check(self) -> None:

@@ -56,9 +56,14 @@ def check_node() -> None:
     """
     version = node_version()
     if version is None:
-        raise InputError(NODE_RULE, "none on the search path", _HOW)
+        raise InputError(NODE_RULE, _what_is_missing(), _HOW)
     if not is_new_enough(version):
         raise InputError(NODE_RULE, version, _HOW)
+
+
+def _what_is_missing() -> str:
+    without_npm = shutil.which("node") is not None and shutil.which("npm") is None
+    return "node without npm on the search path" if without_npm else "none on the search path"
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Workspace:
         """
         npm = shutil.which("npm")
         if npm is None:
-            raise InputError(NODE_RULE, "none on the search path", _HOW)
+            raise InputError(NODE_RULE, _what_is_missing(), _HOW)
         chosen = [word for name in packages for word in ("--workspace", name)]
         options = ["--include-workspace-root", "--omit=dev", "--ignore-scripts", "--prefer-offline"]
         quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]

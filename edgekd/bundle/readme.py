@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from edgekd.bundle.kind import Contents, Kind
@@ -25,10 +25,13 @@ def readme(kind: Kind, contents: Contents, files: Mapping[str, FileFacts]) -> st
         f"A {contents.pipeline} for {contents.exported.runtime} in {contents.precision}, put "
         f"together by edgekd {contents.version}. It draws {drawn.width}x{drawn.height} pictures in "
         f"{drawn.steps} {steps} of {drawn.sampler} with guidance scale {drawn.guidance_scale:g}, "
-        "as the export recommends: a student that was taught these draws worse with others.",
+        "as the export recommends. A few-step student draws worse with other steps or samplers.",
         "## How to use it",
         "\n".join(f"{place}. {step}" for place, step in enumerate(kind.steps, 1)),
         *(f"> {note}" for note in kind.notes),
+        "> Keep pictures and files of your own outside this folder: `edgekd bundle` does not "
+        "replace one to which something was added. After trying it here, make the next one "
+        "elsewhere.",
         "## Size",
         size_table(files),
         "## Licence",
@@ -56,7 +59,13 @@ def size_table(files: Mapping[str, FileFacts]) -> str:
         sizes[shown] = sizes.get(shown, 0) + facts.bytes
     large = {name: size for name, size in sorted(sizes.items()) if size >= _SHOWN_BYTES}
     total = sum(sizes.values())
-    rows = [*((f"`{name}`", size) for name, size in large.items())]
+    rows = [(_row_name(name, large), size) for name, size in large.items()]
     rows += [("all else", total - sum(large.values())), ("**all**", total)]
     lines = [f"| {name} | {size / 1e6:.1f} |" for name, size in rows]
     return "\n".join(["| part | MB |", "|---|---:|", *lines])
+
+
+def _row_name(name: str, shown: Iterable[str]) -> str:
+    """A folder of which parts have rows of their own is said to be the rest."""
+    has_parts = any(other != name and other.startswith(name) for other in shown)
+    return f"`{name}`, the rest" if has_parts else f"`{name}`"

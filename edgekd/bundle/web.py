@@ -56,7 +56,7 @@ class AppFacts(BaseModel):
     Attributes:
         chunks: file of the model -> names of its chunks in order, the SHA-256 of their content.
         probe: what a GPU must draw.
-        licence: a sentence for people.
+        licence: a sentence for visitors, or empty.
         licences: texts in `site/licences/`.
     """
 
@@ -76,7 +76,7 @@ class Web:
     target = "onnx"
     precisions = WEB_PRECISIONS
     steps = (
-        "Try it: `python3 serve.py`, and open http://localhost:8000/ in a browser.",
+        "Try it: `python3 serve.py [PORT]`, and open http://localhost:8000/ in a browser.",
         "Put the folder `site` on a static host with https, under any path. Nothing runs on the "
         "host: pictures are drawn in the browser, and after the first visit without a network.",
         "Where the host lets you set headers, send `Cross-Origin-Opener-Policy: same-origin` and "
@@ -89,6 +89,8 @@ class Web:
         "WebAssembly with up to 8 threads; `?backend=wasm` or `?backend=webgpu` decides. Tested in "
         "Chromium with WebAssembly; real GPUs, Firefox, Safari and phones were not tried by "
         "edgekd's authors.",
+        "A visitor loads the model, and of the runtime one of two: 3.7 MB for WebAssembly or 6.7 "
+        "MB for WebGPU where the host compresses (`gzip -6`). Both stay in the browser.",
     )
 
     def check(self) -> None:
@@ -117,10 +119,15 @@ class Web:
         facts = AppFacts(
             chunks=cut_model(site / "model"),
             probe=make_probe(contents),
-            licence=contents.licence.sentence,
+            licence=_for_visitors(contents.licence.name),
             licences=sorted(texts),
         )
         write_text(site / "app.json", facts.model_dump_json(indent=1) + "\n")
+
+
+def _for_visitors(licence: str | None) -> str:
+    """What the page says; the README has what developers must do."""
+    return "" if licence is None else f"Licence of the model: {licence}."
 
 
 def make_probe(contents: Contents) -> Probe:

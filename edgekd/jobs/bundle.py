@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import InputError
-from edgekd.file_record import damage, read_record
+from edgekd.file_record import damage, foreign_entry, read_record
 from edgekd.files import check_writable, code_key, hash_value, resolved
 from edgekd.jobs.export import DEFAULT_PROMPTS
 from edgekd.progress import Progress
@@ -54,10 +54,13 @@ def bundle_run(request: BundleRequest, progress: Progress) -> Bundle:
     """
     kind = _checked_kind(request.kind, request.precision)
     from edgekd.bundle.build import check_place
+    from edgekd.bundle.licences import read_licence
 
     request = replace(request, source=resolved(request.source), out=resolved(request.out))
     _check_apart(request)
-    check_place(request.out, request.zipped)
+    if request.licence is not None:
+        read_licence(request.licence)
+    check_place(kind.name, request.out, request.zipped)
     with contextlib.ExitStack() as held:
         if _is_run(request.source):
             held.enter_context(run_lock(request.source))
@@ -108,7 +111,7 @@ def _bundle(kind: Kind, request: BundleRequest, progress: Progress) -> Bundle:
     check_writable(out)
     exported = _find_export(kind, request, progress)
     contents = read_contents(exported, request.licence)
-    if contents.licence.name is None and request.licence is None:
+    if not contents.licence.has_text:
         progress.info(f"  {contents.licence.sentence}")
     return build(kind, contents, out, progress, request.zipped)
 
@@ -168,10 +171,17 @@ def _check_export(folder: Path, kind: Kind, precision: str | None) -> None:
         )
     if content_hash(folder) != manifest.content_hash:
         raise InputError(
-            "the export must be as it was made",
-            f"{folder} (files are missing, added or changed)",
-            "Export it again.",
+            "the export must be as it was made", _first_change(folder), "Export it again."
         )
+
+
+def _first_change(folder: Path) -> str:
+    record = read_record(folder)
+    if record is not None and (harmed := damage(folder, record)):
+        return f"{folder} (`{harmed}` is missing or changed)"
+    if record is not None and (added := foreign_entry(folder)):
+        return f"{folder} (`{added.relative_to(folder)}` was added)"
+    return f"{folder} (files are missing, added or changed)"
 
 
 def _export_of_run(kind: Kind, precision: str, run: Path, progress: Progress) -> Path:
@@ -217,8 +227,10 @@ def _make_export(
     student = run / _STUDENT
     said = stated_generation(student)
     generation = Generation(said.steps, said.guidance_scale) if said else Generation()
+    # What draws is the app; it knows the student's sampler, or `fill` refuses it.
+    changes = {"precisions": [precision], "deploy": precision, "schedulers": [_sampler(student)]}
     plan = ExportPlan(
-        target.model_copy(update={"precisions": [precision], "deploy": precision}),
+        target.model_copy(update=changes),
         ExportSection(precisions=[precision], parity_prompts=len(DEFAULT_PROMPTS)),
         DEFAULT_PROMPTS,
         generation,
@@ -226,6 +238,10 @@ def _make_export(
     key = hash_value([code_key(), student_key, target.model_dump()])
     out = run / _EXPORTS / f"{BUNDLES}-{target.name}"
     return export_all(student, plan, out, key, progress)[precision].path
+
+
+def _sampler(student: Path) -> str:
+    return str(read_object(student / "scheduler" / "scheduler_config.json").get("_class_name"))
 
 
 def to_json(made: Bundle) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,9 +79,13 @@ def test_window_tells_what_it_does(seen):
     drawing = seen["drawing"]
     assert drawing["title"] == "toy-student (fp32)"
     assert drawing["steps"] == [[1, 3], [2, 3], [3, 3]]
-    assert drawing["message"] == "red apple, 3d style, seed 42"
+    said = r"red apple, 3d style, seed 42, drawn in \d+\.\d\d s"
+    assert re.fullmatch(said, drawing["message"])
     assert drawing["while_drawing"] == [False, True]
-    assert drawing["suggested"] == "red-apple-3d-style-42.png"
+    suggested = Path(drawing["suggested"])
+    assert suggested.name == "toy-student-42.png"  # not the prompt
+    assert suggested.is_absolute()  # nor the folder of the bundle
+    assert suggested.parent.is_dir()
     assert drawing["saved"].startswith("Saved ")
 
 

@@ -1,10 +1,12 @@
-"""Builds with Node that cannot be: no Node, an old one, npm that fails, is ended or interrupted.
+"""Builds with Node that cannot be: no Node, an old one, npm that fails, is ended or interrupted;
+and the page's `serve.py`.
 
 `node` and `npm` are scripts that stand for the real ones.
 """
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 from fixtures.bundles import toy_export
 
+from edgekd.bundle.kind import template
 from edgekd.errors import InputError
 from edgekd.jobs.bundle import BundleRequest, bundle_run
 from edgekd.progress import Silent
@@ -93,3 +96,17 @@ def test_an_interrupt_ends_npm_too_and_leaves_nothing(tools, toy, tmp_path):
         os.kill(int(number.read_text()), 0)
     assert not out.exists()
     assert [*(tmp_path / "scratch").iterdir()] == []
+
+
+def test_serve_py_says_in_a_line_which_port_to_try():
+    def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(template("web") / "serve.py"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = serve(str(port))
+    assert found.returncode == 1
+    assert found.stderr.startswith(f"port {port} cannot be used (")
+    assert len(found.stderr.splitlines()) == 1
+    assert "the port must be between 0 and 65535, but got 70000" in serve("70000").stderr

@@ -15,8 +15,10 @@ from edgekd.bundle.contents import read_contents
 from edgekd.bundle.desktop import KIND
 from edgekd.bundle.kind import Contents
 from edgekd.bundle.manifest import read_bundle
-from edgekd.bundle.model import ModelFacts, copy_model
+from edgekd.bundle.model import FileFacts, ModelFacts, copy_model
+from edgekd.bundle.readme import size_table
 from edgekd.errors import InputError
+from edgekd.folders import atomic_folder
 from edgekd.progress import Silent
 
 PROGRESS = Silent()
@@ -159,9 +161,22 @@ def test_a_bundle_that_is_up_to_date_is_kept_and_another_takes_its_place(
     (out / "model" / "model.json").unlink()
     build(kind, read_contents(exported), out, PROGRESS)
     assert kind.fills == 3
-    check_place(out, zipped=False)
+    check_place("plain", out, zipped=False)
     build(KIND, read_contents(exported), out, PROGRESS)
     assert (out / "start.sh").is_file()
+
+
+def test_nothing_but_a_bundle_of_the_same_kind_is_replaced(exported, tmp_path):
+    out = build(Plain(), read_contents(exported), tmp_path / "out", PROGRESS).path
+    with pytest.raises(InputError, match=r"an earlier bundle for desktop, but got .*\(for plain\)"):
+        check_place("desktop", out, zipped=False)
+    result = tmp_path / "result"
+    with atomic_folder(result) as folder:
+        (folder / "model.onnx").write_bytes(b"hours of work")
+    with pytest.raises(InputError, match=r"an earlier bundle for plain, but got .*\(no bundle\)"):
+        check_place("plain", result, zipped=False)
+    (tmp_path / "empty").mkdir()
+    check_place("plain", tmp_path / "empty", zipped=False)
 
 
 def test_an_interrupted_bundle_leaves_nothing(exported, tmp_path):
@@ -194,14 +209,14 @@ def test_nothing_of_others_is_replaced(exported, tmp_path):
     build(Plain(), read_contents(exported), out, PROGRESS)
     (out / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"notes\.txt"):
-        check_place(out, zipped=False)
+        check_place("plain", out, zipped=False)
     (tmp_path / "other.zip").write_bytes(b"mine")
     with pytest.raises(InputError, match="replace a bundle"):
-        check_place(tmp_path / "other", zipped=True)
+        check_place("plain", tmp_path / "other", zipped=True)
     with zipfile.ZipFile(tmp_path / "third.zip", "w") as archive:
         archive.writestr("a/b/bundle.json", "{}")
     with pytest.raises(InputError, match="replace a bundle"):
-        check_place(tmp_path / "third", zipped=True)
+        check_place("plain", tmp_path / "third", zipped=True)
 
 
 def test_readme_has_steps_sizes_notes_and_licence(exported, tmp_path):
@@ -229,3 +244,16 @@ def test_a_kind_may_add_licences_but_not_replace_ours(exported, tmp_path):
     Adds.file = "NOTICE"
     with pytest.raises(InputError, match="names of their own"):
         build(Adds(), read_contents(exported), tmp_path / "other", PROGRESS)
+
+
+def test_a_row_of_the_size_table_says_that_parts_of_it_have_their_own():
+    def facts(size: int) -> FileFacts:
+        return FileFacts(bytes=size, sha256="")
+
+    files = {
+        "site/index.html": facts(2_000_000),
+        "site/model/model.json": facts(60_000),
+        "site/model/chunks/a": facts(4_000_000),
+    }
+    assert "| `site/`, the rest | 2.0 |" in size_table(files)
+    assert "| `site/model/chunks/` | 4.0 |" in size_table(files)

@@ -35,6 +35,8 @@ def test_a_licence_without_its_text_asks_for_it(tmp_path):
     assert "creativeml-openrail-m" in found.sentence
     assert "`edgekd bundle --license FILE`" in found.sentence
     assert set(found.files) == {"LICENSE", "NOTICE"}
+    assert not found.has_text
+    assert licence_of(tmp_path, STARTER_CARD).has_text
 
 
 def test_a_licence_of_another_name(tmp_path):
@@ -62,5 +64,8 @@ def test_a_text_must_be_one(tmp_path, content):
     (tmp_path / "terms.txt").write_bytes(content)
     with pytest.raises(InputError):
         licence_of(tmp_path, NAMED, tmp_path / "terms.txt")
-    with pytest.raises(InputError):
+
+
+def test_a_missing_text_names_the_option(tmp_path):
+    with pytest.raises(InputError, match=r"`--license` must .*exists, but got .*missing\.txt"):
         licence_of(tmp_path, NAMED, tmp_path / "missing.txt")

@@ -1,6 +1,7 @@
 import pytest
 
-from edgekd.bundle.npm import _reason, is_new_enough
+from edgekd.bundle.npm import _reason, check_node, is_new_enough
+from edgekd.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,13 @@ def test_the_line_of_a_tool_that_says_what_was_wrong():
     assert _reason(said, 1) == "code EACCES permission denied"
     assert _reason("\x1b[31merror during build:\x1b[0m\nno module x", 1) == "error during build:"
     assert _reason("", 4) == "exit code 4"
+
+
+def test_node_without_npm_is_told_from_no_node(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="got none on the search path"):
+        check_node()
+    (tmp_path / "node").write_text("#!/bin/sh\necho v20.19.0\n")
+    (tmp_path / "node").chmod(0o755)
+    with pytest.raises(InputError, match="got node without npm on the search path"):
+        check_node()

@@ -8,6 +8,7 @@ import pytest
 
 from edgekd import resources
 from edgekd.bundle.contents import read_contents
+from edgekd.bundle.kind import template
 from edgekd.bundle.model import MODEL_FILE, copy_model
 from edgekd.bundle.scripted import SAMPLERS, check_drawable
 from edgekd.bundle.web import cut_model, make_probe
@@ -67,3 +68,10 @@ def test_a_scheduler_that_the_core_does_not_know_is_refused(exported, tmp_path, 
     with pytest.raises(InputError, match=said):
         check_drawable(read_contents(folder))
     check_drawable(read_contents(exported))
+
+
+def test_the_electron_sample_does_not_wait_for_electron_before_it_has_run():
+    """Electron becomes ready once the module has run: a wait at its top level never ends."""
+    text = (template("node") / "electron" / "main.mjs").read_text()
+    assert not re.search(r"^(const .*= )?await ", text, re.MULTILINE)
+    assert "app.whenReady().then(" in text

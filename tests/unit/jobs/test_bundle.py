@@ -32,6 +32,9 @@ def run(tmp_path) -> Path:
         student = folder / "distill" / "student"
         with atomic_folder(student) as temporary:
             (temporary / "model_index.json").write_text("{}")
+            (temporary / "scheduler").mkdir()
+            config = '{"_class_name": "DDIMScheduler"}'
+            (temporary / "scheduler" / "scheduler_config.json").write_text(config)
             finish(temporary, "key of the student")
         out = folder / "export" / "student" / "fp32"
         out.parent.mkdir(parents=True)
@@ -61,6 +64,8 @@ def test_a_run_is_given_the_export_that_it_lacks(run, tmp_path, monkeypatch):
 
     def export_all(pipeline, plan, out, key, progress):
         asked_for.append((pipeline, plan.target.name, plan.target.precisions, out))
+        # The app draws, not the target's other clients: no warning of their schedulers.
+        assert plan.target.schedulers == ["DDIMScheduler"]
         toy_export(out / "int8", precision="int8")
         return {"int8": ExportedPipeline(out / "int8", key, "onnx", "int8")}
 
@@ -121,8 +126,9 @@ def test_a_run_without_a_whole_student(run, tmp_path, harm):
 def test_a_damaged_export(exported, tmp_path):
     copy = tmp_path / "export"
     shutil.copytree(exported, copy)
+    finish(copy, "key")
     (copy / "unet" / "model.onnx").write_bytes(b"half")
-    with pytest.raises(InputError, match=r"as it was made.*Export it again"):
+    with pytest.raises(InputError, match=r"as it was made.*`unet/model.onnx` is.*Export it again"):
         bundle_run(asked(copy, tmp_path / "out"), PROGRESS)
     assert not (tmp_path / "out").exists()
 
@@ -158,7 +164,10 @@ def test_bad_requests(exported, run, tmp_path):
         (asked(run, run / "export" / "app"), "or in `bundle` of the run"),
         (asked(exported, exported.parent), r"`RUN\|EXPORT` must lie outside the out folder"),
         (asked(exported, tmp_path / "full"), "must be a new or empty folder"),
-        (asked(exported, out, licence=tmp_path / "none.txt"), "the file must exist"),
+        (
+            asked(exported, out, licence=tmp_path / "none.txt"),
+            "`--license` must name a file that exists",
+        ),
     ]
     for request, message in bad:
         with pytest.raises(InputError, match=message):

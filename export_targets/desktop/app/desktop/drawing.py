@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture, uint8 [H,W,3], with what it was drawn from."""
+    """A picture, uint8 [H,W,3], with what it was drawn from, and in how many seconds."""
 
     request: Request
     picture: npt.NDArray[np.uint8]
+    seconds: float
 
 
 class _CancelledError(Exception):
@@ -63,6 +65,7 @@ class Drawer(QObject):
         if self._model is None:
             return
         self._stop.clear()
+        begun = time.perf_counter()
         try:
             pictures = self._model.pipeline.generate(
                 [request.prompt], seed=request.seed, on_step=self._on_step
@@ -72,7 +75,7 @@ class Drawer(QObject):
         except (EdgekdError, OSError, MemoryError) as error:
             self.failed.emit(str(error) or "there is not enough memory for this picture")
         else:
-            self.drawn.emit(Drawn(request, pictures[0]))
+            self.drawn.emit(Drawn(request, pictures[0], time.perf_counter() - begun))
 
     def cancel(self) -> None:
         """Stop after the step that is running; called from the window's thread."""

@@ -7,7 +7,7 @@ import random
 import re
 from pathlib import Path
 
-from PySide6.QtCore import QRegularExpression, Qt, QThread, Signal, Slot
+from PySide6.QtCore import QRegularExpression, QStandardPaths, Qt, QThread, Signal, Slot
 from PySide6.QtGui import QCloseEvent, QImage, QPixmap, QRegularExpressionValidator, QResizeEvent
 from PySide6.QtWidgets import (
     QApplication,
@@ -185,7 +185,9 @@ class Window(QMainWindow):
     def _finished(self, drawn: Drawn) -> None:
         self.drawn = drawn
         self.picture.show_picture(drawn)
-        self._rest(f"{drawn.request.prompt}, seed {drawn.request.seed}")
+        self.progress.reset()
+        asked = drawn.request
+        self._rest(f"{asked.prompt}, seed {asked.seed}, drawn in {drawn.seconds:.2f} s")
 
     @Slot()
     def _cancelled(self) -> None:
@@ -198,14 +200,19 @@ class Window(QMainWindow):
         self.progress.reset()
         if self._model is None:
             self.setWindowTitle("The model cannot be opened")
+            self.picture.setText("The model cannot be opened: see below.")
         self._rest(reason)
 
     @Slot()
     def _choose_file(self) -> None:
-        if self.drawn is None:
+        if self.drawn is None or self._model is None:
             return
-        name = f"{_slug(self.drawn.request.prompt)}-{self.drawn.request.seed}.png"
-        chosen, _ = QFileDialog.getSaveFileName(self, "Save picture", name, "Pictures (*.png)")
+        # Neither does a picture carry its prompt, nor is it put into the bundle.
+        name = f"{_slug(self._model.name)}-{self.drawn.request.seed}.png"
+        pictures = QStandardPaths.StandardLocation.PicturesLocation
+        place = Path(QStandardPaths.writableLocation(pictures) or Path.home())
+        start = str((place if place.is_dir() else Path.home()) / name)
+        chosen, _ = QFileDialog.getSaveFileName(self, "Save picture", start, "Pictures (*.png)")
         if chosen:
             self.save_to(Path(chosen))
 
@@ -250,9 +257,9 @@ class Window(QMainWindow):
         super().closeEvent(event)
 
 
-def _slug(prompt: str) -> str:
-    """Letters and digits of a prompt, for a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40] or "picture"
+def _slug(name: str) -> str:
+    """Letters and digits of a model's name, for a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "picture"
 
 
 def run(arguments: list[str]) -> int:

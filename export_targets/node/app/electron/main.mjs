@@ -24,11 +24,15 @@ ipcMain.handle("draw", async (event, request) => {
   return encodePng(picture, pictureTexts(model, request));
 });
 
-await app.whenReady();
-const window = new BrowserWindow({
-  width: 480,
-  height: 720,
-  webPreferences: { preload: own("preload.cjs"), sandbox: true, contextIsolation: true },
-});
-await window.loadFile(own("index.html"));
+function show() {
+  const window = new BrowserWindow({
+    width: 480,
+    height: 720,
+    webPreferences: { preload: own("preload.cjs"), sandbox: true, contextIsolation: true },
+  });
+  return window.loadFile(own("index.html"));
+}
+
 app.on("window-all-closed", () => app.quit());
+// Electron becomes ready after this module has run: awaiting it here would never end.
+app.whenReady().then(show);

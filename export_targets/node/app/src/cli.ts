@@ -7,11 +7,23 @@ import { encodePng, InputError, open, pictureTexts } from "./index";
 
 const USAGE = `usage: node dist/cli.mjs PROMPT [--out picture.png] [--seed N] [--steps N]
        [--guidance X] [--negative PROMPT] [--width N] [--height N] [--threads N]
-       [--model FOLDER] [--json]`;
+       [--model FOLDER] [--json]
+
+PROMPT           what to draw
+--out FILE       a PNG file; default: picture.png
+--seed N         another picture of the same prompt; default: 0
+--steps N        default: the model's own, as for all that follow but --threads
+--guidance X     how closely to follow the prompt, where the model is guided
+--negative TEXT  what to leave out, where the model is guided
+--width N, --height N
+--threads N      default: onnxruntime's choice
+--model FOLDER   another bundle's \`model\`
+--json           times and memory as JSON`;
 const TEXTS = ["out", "seed", "steps", "guidance", "negative", "width", "height", "threads"];
 
 try {
-  await main();
+  if (process.argv.includes("--help")) console.log(USAGE);
+  else await main();
 } catch (error) {
   if (!(error instanceof InputError)) throw error;
   console.error(error.message);
@@ -20,10 +32,12 @@ try {
 
 async function main(): Promise<void> {
   const { values, prompt } = read();
+  const out = values["out"] ?? "picture.png";
+  if (!/\.png$/i.test(out)) {
+    throw new InputError("`--out` must end in .png", JSON.stringify(out));
+  }
   const begun = performance.now();
   const threads = number(values, "threads", 1);
-  const pipeline = await open({ folder: values["model"], threads });
-  const loaded = performance.now();
   const request = {
     prompt,
     seed: number(values, "seed", 0),
@@ -33,9 +47,10 @@ async function main(): Promise<void> {
     width: number(values, "width", 1),
     height: number(values, "height", 1),
   };
+  const pipeline = await open({ folder: values["model"], threads });
+  const loaded = performance.now();
   const picture = await pipeline.generate(request);
   const drawn = performance.now();
-  const out = values["out"] ?? "picture.png";
   await write(out, await encodePng(picture, pictureTexts(pipeline.model, request)));
   if (picture.cut) console.error(`${picture.cut} tokens do not fit and are left out`);
   const [load, draw] = [(loaded - begun) / 1000, (drawn - loaded) / 1000];
@@ -55,15 +70,30 @@ function read(): { values: Values; prompt: string } {
   );
   try {
     const { values, positionals } = parseArgs({
+      args: withNegatives(process.argv.slice(2)),
       options: { ...options, json: { type: "boolean" } },
       allowPositionals: true,
     });
-    if (positionals.length !== 1) throw new Error("one prompt must be given");
+    if (positionals.length !== 1) throw new Error("One prompt must be given, in quotes.");
+    if (!positionals[0]!.trim()) throw new Error("The prompt must not be empty.");
     return { values: values as Values, prompt: positionals[0]! };
   } catch (error) {
-    console.error(`${(error as Error).message}\n${USAGE}`);
+    const [line] = (error as Error).message.split("\n");
+    console.error(`${line} (\`--help\` lists the options)`);
     process.exit(2);
   }
+}
+
+/** `--seed -1` as `--seed=-1`: Node takes it for two options, and says nothing of the number. */
+function withNegatives(words: readonly string[]): string[] {
+  const joined: string[] = [];
+  for (const word of words) {
+    const option = joined.at(-1) ?? "";
+    const known = TEXTS.includes(option.slice(2)) && option.startsWith("--");
+    if (known && /^-[\d.]/.test(word)) joined[joined.length - 1] = `${option}=${word}`;
+    else joined.push(word);
+  }
+  return joined;
 }
 
 /** An option's number; undefined: it was left out. */

@@ -7,6 +7,13 @@ import { takeOver } from "./offline";
 const SEEDS = 2 ** 32;
 const SHOWN = 100; // characters of a prompt below its picture
 const BACKENDS: readonly Backend[] = ["webgpu", "wasm"];
+const TEXTS: Readonly<Record<string, string>> = {
+  LICENSE: "Licence of this page",
+  NOTICE: "Notice",
+  "LIBRARIES.txt": "Licences of the libraries",
+  "MODEL-LICENSE.txt": "Licence of the model",
+  "STARTER-DATA.md": "Pictures that the model learned from",
+};
 
 function element<Kind extends HTMLElement>(id: string): Kind {
   return document.getElementById(id) as Kind;
@@ -30,6 +37,7 @@ const download = element<HTMLAnchorElement>("download");
 let worker: Worker;
 let model: Model;
 let asked: Request = { prompt: "" };
+let failed = false; // the model could not be opened
 
 function send(message: ToWorker): void {
   worker.postMessage(message);
@@ -40,9 +48,16 @@ async function start(): Promise<void> {
   worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }: MessageEvent<FromWorker>) => void receive(data);
   worker.onerror = (event) => fail(event.message || "The worker could not be started.", true);
-  const wanted = new URLSearchParams(location.search).get("backend");
+  const wanted = wantedBackend();
   const backend = BACKENDS.find((one) => one === wanted) ?? null;
+  if (wanted !== null && backend === null) {
+    explain("The address may end in `?backend=webgpu` or `?backend=wasm`; another is not used.");
+  }
   send({ type: "open", base: new URL("./", location.href).href, backend });
+}
+
+function wantedBackend(): string | null {
+  return new URLSearchParams(location.search).get("backend");
 }
 
 async function receive(message: FromWorker): Promise<void> {
@@ -50,6 +65,7 @@ async function receive(message: FromWorker): Promise<void> {
     case "model":
       return introduce(message.model, message.facts);
     case "progress": {
+      if (failed) return; // other downloads go on for a moment
       const [done, total] = [message.done / 1e6, message.total / 1e6];
       if (message.doing === "opening") return show("Opening the model", null);
       return show(`Loading: ${done.toFixed(1)} of ${total.toFixed(1)} MB`, done / total);
@@ -85,17 +101,31 @@ function introduce(opened: Model, facts: AppFacts): void {
   guidance.value = String(generation.guidance_scale);
   element("guided").hidden = !guides;
   element("avoided").hidden = !guides || model.guidance_width !== null;
+  hint();
   // Small pictures are not blown up to more than six times their size.
-  result.style.setProperty("--side", `${Math.min(Math.max(6 * generation.width, 320), 640)}px`);
+  const side = `${Math.min(Math.max(6 * generation.width, 320), 640)}px`;
+  document.documentElement.style.setProperty("--side", side);
   element("licence").replaceChildren(...withCode(facts.licence));
   const links = facts.licences.map((name) => {
     const link = Object.assign(document.createElement("a"), { href: `licences/${name}` });
-    link.textContent = name;
+    link.textContent = TEXTS[name] ?? name;
     const item = document.createElement("li");
     item.append(link);
     return item;
   });
   element("licences").replaceChildren(...links);
+}
+
+/** Says for how many steps the model is made where others are asked for. */
+function hint(): void {
+  const made = model?.generation.steps;
+  const other = made !== undefined && steps.valueAsNumber !== made;
+  element("hint").hidden = !other;
+  element("hint").textContent = other ? `This model is made for ${countSteps(made)}.` : "";
+}
+
+function countSteps(count: number): string {
+  return count === 1 ? "1 step" : `${count} steps`;
 }
 
 /** A sentence whose `names` are shown as code. */
@@ -127,8 +157,14 @@ function rest(text: string): void {
 function fail(text: string, fatal: boolean): void {
   rest(fatal ? "The model could not be opened" : "No picture");
   drawButton.disabled = fatal;
-  element("reason").replaceChildren(...withCode(text.charAt(0).toUpperCase() + text.slice(1)));
+  failed ||= fatal;
+  explain(text);
   element("again").hidden = !fatal;
+  if (wantedBackend() === "webgpu") element("again").textContent = "Use WebAssembly";
+}
+
+function explain(text: string): void {
+  element("reason").replaceChildren(...withCode(text.charAt(0).toUpperCase() + text.slice(1)));
   problem.hidden = false;
 }
 
@@ -186,7 +222,11 @@ element("random").addEventListener("click", () => {
   seed.value = String(Math.floor(Math.random() * SEEDS));
 });
 // Chunks that are there are kept.
-element("again").addEventListener("click", () => location.reload());
+element("again").addEventListener("click", () => {
+  if (wantedBackend() === "webgpu") location.search = "?backend=wasm";
+  else location.reload();
+});
+steps.addEventListener("input", hint);
 cancelButton.addEventListener("click", () => {
   cancelButton.disabled = true;
   status.textContent = "Cancelling";

@@ -33,21 +33,28 @@ export async function openRuntime(backend: Backend): Promise<OpenRuntime> {
 
 /** Of WebGPU, what is used here; it is not among TypeScript's types yet. */
 interface Gpu {
-  requestAdapter(): Promise<{
-    readonly info?: { readonly architecture?: string; readonly isFallbackAdapter?: boolean };
-  } | null>;
+  requestAdapter(): Promise<Adapter | null>;
+}
+
+interface Adapter {
+  readonly info?: { readonly architecture?: string; readonly isFallbackAdapter?: boolean };
+}
+
+/** What the browser gives as a GPU, a program that plays one too; null: nothing. */
+export async function findGpu(): Promise<Adapter | null> {
+  const { gpu } = navigator as { gpu?: Gpu };
+  try {
+    return (await gpu?.requestAdapter()) ?? null;
+  } catch {
+    return null;
+  }
 }
 
 /** Whether there is a GPU, and not a program that plays one, which is slower than WebAssembly. */
 export async function hasGpu(): Promise<boolean> {
-  const { gpu } = navigator as { gpu?: Gpu };
-  try {
-    const adapter = await gpu?.requestAdapter();
-    const { architecture = "", isFallbackAdapter = false } = adapter?.info ?? {};
-    return Boolean(adapter) && !isFallbackAdapter && !/swiftshader|llvmpipe/.test(architecture);
-  } catch {
-    return false;
-  }
+  const adapter = await findGpu();
+  const { architecture = "", isFallbackAdapter = false } = adapter?.info ?? {};
+  return Boolean(adapter) && !isFallbackAdapter && !/swiftshader|llvmpipe/.test(architecture);
 }
 
 function absolute(path: string): string {

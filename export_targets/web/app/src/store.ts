@@ -4,6 +4,7 @@ import { checkIntact, InputError, sha256, type Model, type ModelFiles } from "ed
 import type { AppFacts } from "./messages";
 
 const AT_ONCE = 4;
+export const OWNER = "The owner of this page must upload it again.";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -15,6 +16,7 @@ export class ModelStore implements ModelFiles {
    * @param base folder of `model.json`, with a slash at its end
    * @param cache null: this browser keeps nothing
    * @param onBytes is told of every piece that is there, from the network or kept
+   * @param onFile is told that a graph is whole, and about to be opened
    */
   constructor(
     private readonly base: string,
@@ -22,6 +24,7 @@ export class ModelStore implements ModelFiles {
     private readonly facts: AppFacts,
     private readonly cache: Cache | null,
     private readonly onBytes: (count: number) => void,
+    private readonly onFile: () => void,
   ) {
     if (!cache) this.kept = false;
   }
@@ -45,6 +48,7 @@ export class ModelStore implements ModelFiles {
       at += chunk.length;
     }
     await checkIntact(this.model, path, whole);
+    if (path.endsWith(".onnx")) this.onFile();
     return whole;
   }
 
@@ -75,7 +79,7 @@ export class ModelStore implements ModelFiles {
     const found = await sha256(bytes);
     if (found !== name) {
       const rule = `chunk ${name.slice(0, 12)} of the model must have that hash`;
-      throw new InputError(rule, found.slice(0, 12), "Unpack the bundle again.");
+      throw new InputError(rule, found.slice(0, 12), OWNER);
     }
     await this.keep(url, bytes);
     return bytes;
@@ -91,7 +95,7 @@ export class ModelStore implements ModelFiles {
     if (!response.ok || !response.body) {
       const name = url.slice(url.lastIndexOf("/") + 1, -52);
       const rule = `chunk ${name} of the model must be there`;
-      throw new InputError(rule, `status ${response.status}`, "Upload the whole folder again.");
+      throw new InputError(rule, `status ${response.status}`, OWNER);
     }
     const pieces: Uint8Array[] = [];
     for (const reader = response.body.getReader(); ; ) {

@@ -11,8 +11,8 @@ import {
 } from "edgekd-core";
 import type { AppFacts, Backend, FromWorker, ToWorker } from "./messages";
 import { checkPicture } from "./probe";
-import { hasGpu, openRuntime } from "./runtime";
-import { ModelStore, openCache } from "./store";
+import { findGpu, hasGpu, openRuntime } from "./runtime";
+import { ModelStore, openCache, OWNER } from "./store";
 
 interface Opened {
   readonly pipeline: Pipeline;
@@ -37,7 +37,7 @@ self.onmessage = async ({ data }: MessageEvent<ToWorker>) => {
     }
   } catch (error) {
     if (error instanceof Cancelled) tell({ type: "cancelled" });
-    else tell({ type: "problem", text: told(error), fatal: data.type === "open" });
+    else tell({ type: "problem", text: said(error), fatal: data.type === "open" });
   }
 };
 
@@ -45,7 +45,7 @@ function tell(message: FromWorker): void {
   self.postMessage(message);
 }
 
-function told(error: unknown): string {
+function said(error: unknown): string {
   if (error instanceof InputError) return error.message;
   return `This browser could not run the model: ${(error as Error)?.message ?? error}`;
 }
@@ -58,7 +58,11 @@ async function open(wanted: Backend | null): Promise<Opened> {
   const [model, facts] = await describe();
   tell({ type: "model", model, facts });
   const cache = await openCache(base);
-  const store = new ModelStore(`${base}model/`, model, facts, cache, counter(model, facts));
+  const told = counter(model, facts);
+  const store = new ModelStore(`${base}model/`, model, facts, cache, told.onBytes, told.onFile);
+  if (wanted === "webgpu" && !(await findGpu())) {
+    throw new InputError("`?backend=webgpu` needs a browser with WebGPU and a GPU", "none here");
+  }
   const first = wanted ?? ((await hasGpu()) ? "webgpu" : "wasm");
   if (first === "wasm") return openOn("wasm", "", model, facts, store);
   try {
@@ -66,7 +70,7 @@ async function open(wanted: Backend | null): Promise<Opened> {
   } catch (error) {
     if (wanted) throw error;
     // A GPU that cannot run the model, or draws something else, is no reason to give up.
-    return openOn("wasm", told(error), model, facts, store);
+    return openOn("wasm", said(error), model, facts, store);
   }
 }
 
@@ -85,18 +89,26 @@ async function openOn(
   return { pipeline, backend };
 }
 
-/** Tells how much of the model is there, a hundred times at most. */
-function counter(model: Model, facts: AppFacts): (count: number) => void {
+interface Counter {
+  onBytes(count: number): void;
+  onFile(): void;
+}
+
+/** Tells how much of the model is there, a hundred times at most, and when a part is opened. */
+function counter(model: Model, facts: AppFacts): Counter {
   const total = Object.keys(facts.chunks).reduce(
     (sum, path) => sum + (model.files[path]?.bytes ?? 0),
     0,
   );
-  let [done, said] = [0, 0];
-  return (count) => {
-    done = Math.min(done + count, total);
-    if (done < total && done - said < total / 100) return;
-    said = done;
-    tell({ type: "progress", doing: done < total ? "downloading" : "opening", done, total });
+  let [done, shown] = [0, 0];
+  return {
+    onBytes: (count) => {
+      done = Math.min(done + count, total);
+      if (done < total && done - shown < total / 100) return;
+      shown = done;
+      tell({ type: "progress", doing: done < total ? "downloading" : "opening", done, total });
+    },
+    onFile: () => tell({ type: "progress", doing: "opening", done, total }),
   };
 }
 
@@ -112,7 +124,7 @@ function parseFacts(text: string): AppFacts {
   } catch {
     // Said below.
   }
-  throw new InputError("`app.json` must be as edgekd writes it", "something else", "Upload it again.");
+  throw new InputError("`app.json` must be as edgekd writes it", "something else", OWNER);
 }
 
 async function text(path: string): Promise<string> {
@@ -122,7 +134,9 @@ async function text(path: string): Promise<string> {
   } catch {
     throw new InputError(`\`${path}\` must be reachable`, "no network", "Try again later.");
   }
-  if (!response.ok) throw new InputError(`\`${path}\` must be there`, String(response.status));
+  if (!response.ok) {
+    throw new InputError(`\`${path}\` must be there`, `status ${response.status}`, OWNER);
+  }
   return response.text();
 }
 
