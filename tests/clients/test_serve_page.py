@@ -137,6 +137,7 @@ def test_history_outlives_a_reload_until_it_is_deleted(open_page):
     expect(page.locator("#compare")).to_have_value("")
 
     page.locator("#gallery .delete").first.click()
+    expect(thumbs).to_have_count(1)
     page.reload()
     expect(thumbs).to_have_count(1)
     page.get_by_role("button", name="Delete all").click()

@@ -91,6 +91,8 @@ export class Gallery {
   }
 
   async remove(entry) {
+    // First: what is no longer shown is gone for good, also after a reload at once.
+    await this.#with((store) => store.delete(entry.id));
     const index = this.entries.findIndex((one) => one.id === entry.id);
     if (index < 0) return;
     const hadFocus = this.#list.children[index]?.contains(document.activeElement);
@@ -99,7 +101,6 @@ export class Gallery {
     if (hadFocus) this.#focusNear(index);
     entry.pictures.forEach((picture) => release(picture.blob));
     this.actions.removed(entry);
-    await this.#with((store) => store.delete(entry.id));
   }
 
   #focusNear(index) {

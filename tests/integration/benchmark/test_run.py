@@ -19,6 +19,7 @@ from edgekd.benchmark.suite import Suite, WeightsSection
 from edgekd.benchmark.workers import read_images
 from edgekd.errors import GateError, InputError
 from edgekd.folders import finished
+from edgekd.jobs.answers import DistillAnswer
 from edgekd.jobs.gates import check_gates, gates
 from edgekd.jobs.summary import summary_lines
 from edgekd.metrics.caption_fit import normalise, side_by_side
@@ -262,8 +263,8 @@ def test_a_metric_from_outside_is_in_every_part_of_the_report(install, report, d
             assert part in text
     assert "Brightness (higher is better)" in texts[0]  # its plot
     assert any("grey-n6" in text.replace("\\", "") for text in texts)
-    result = {"metrics": found.metrics.model_dump(), "student": "", "export": "", "report": ""}
-    result["bundles"] = {}
+    places = dict.fromkeys(("student", "export", "report", "teacher"), report.root)
+    result = DistillAnswer(metrics=found.metrics, bundles={}, **places)
     assert any(line.startswith("Brightness ↑") for line in summary_lines(result))
     bounds = {"max_fd_ratio": 1.0, "min_brightness_ratio": 2.0}
     recipe = Recipe(name="r", distill=DistillSection(steps=1), quality_floor=bounds)
