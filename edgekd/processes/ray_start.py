@@ -51,12 +51,11 @@ def open_cluster(address: str, cores: int) -> Iterator[Cluster]:
                 "include_dashboard": False,
                 "_temp_dir": str(stack.enter_context(scratch_folder())),
             }
-            stack.enter_context(_search_path())
         else:
             _check_head(address)
             options = {"address": address}
         _hush(ray)
-        with _own_signals():
+        with _own_signals(), _search_path():
             own = _connect(ray, {**options, "log_to_driver": False, "logging_level": "ERROR"})
         cluster = Cluster(ray)
         stack.callback(_end, cluster, own)
@@ -148,7 +147,8 @@ def _hush(ray: Any) -> None:
 
 @contextlib.contextmanager
 def _search_path() -> Iterator[None]:
-    """Workers of a local cluster find the very modules that this process has."""
+    """Workers of a local cluster that starts meanwhile find the very modules that this process
+    has."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     try:

@@ -128,3 +128,9 @@ def test_without_ray_the_way_to_install_it_is_said(monkeypatch):
         open_cluster(LOCAL, 1),
     ):
         pass
+
+
+def test_a_cluster_leaves_the_environment_of_later_processes_alone(cluster):
+    everything = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    assert cluster.cores == 2
+    assert os.environ.get("PYTHONPATH") != everything
