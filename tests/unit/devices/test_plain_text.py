@@ -9,7 +9,7 @@ from edgekd.devices.plain_text import without_paths
     ("text", "plain"),
     [
         ("`0/unet/model.onnx` must be a model", "`0/unet/model.onnx` must be a model"),
-        ("from /home/ada/agent/work/1/unet/model.onnx failed", "from model.onnx failed"),
+        ("from /some/where/1/unet/model.onnx failed", "from model.onnx failed"),
         (r"open C:\Users\ada\x\model.onnx: no", "open model.onnx: no"),
         (r"open \\server\share\model.onnx", "open model.onnx"),
         ("C:/Users/ada/model.onnx", "model.onnx"),
