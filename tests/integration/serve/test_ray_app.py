@@ -16,6 +16,7 @@ import psutil
 import pytest
 from fixtures.clusters import ray_processes
 from fixtures.exported import write_export
+from fixtures.servers import paused
 from PIL import Image
 from ray import serve
 
@@ -108,12 +109,13 @@ def test_a_killed_replica_costs_the_picture_that_it_drew(client, address):
     """Two long pictures, one on each replica, and two short ones that wait for them."""
     replicas = ray_processes(os.getpid(), "ray::ServeReplica:default:drawer")
     assert len(replicas) == 2
+    workers = replicas[0].children()
     with ThreadPoolExecutor(4) as pool:
-        long = [pool.submit(draw, client, seed, model="slow", steps=300) for seed in (1, 2)]
-        wait_until(lambda: running(address) == 2)
-        short = [pool.submit(draw, client, seed) for seed in (3, 4)]
-        workers = replicas[0].children()
-        replicas[0].kill()
+        with paused(*(worker.pid for one in replicas for worker in one.children())):
+            long = [pool.submit(draw, client, seed, model="slow", steps=5) for seed in (1, 2)]
+            wait_until(lambda: running(address) == 2)
+            short = [pool.submit(draw, client, seed) for seed in (3, 4)]
+            replicas[0].kill()
         errors = [one.exception(PATIENCE_S) for one in long]
         (error,) = [one for one in errors if one is not None]
         assert isinstance(error, openai.InternalServerError)

@@ -21,13 +21,13 @@ import numpy as np
 import openai
 import pytest
 from fixtures.exported import write_export
-from fixtures.servers import ROOT, Server, serving
+from fixtures.servers import ROOT, Server, paused, serving
 from PIL import Image
 
 from edgekd.runtime import Pipeline
 
 TOKEN = "a-token-of-a-test"
-OPTIONS = ("--workers", "1", "--threads", "1", "--queue", "4", "--timeout", "30", "--grace", "20")
+OPTIONS = ("--workers", "1", "--threads", "1", "--queue", "4", "--timeout", "60", "--grace", "60")
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,10 @@ def test_a_full_queue_and_a_client_that_goes(server):
     lines = ["POST /v1/images/generations HTTP/1.1", f"Host: {address.netloc}"]
     lines += [f"Authorization: Bearer {TOKEN}", "Content-Type: application/json"]
     lines += [f"Content-Length: {len(body)}", "", body]
-    with socket.create_connection((address.hostname, address.port)) as client:
+    with (
+        paused(server.worker_pids()[-1]),
+        socket.create_connection((address.hostname, address.port)) as client,
+    ):
         client.sendall("\r\n".join(lines).encode())
         wait_until(lambda: figures(server)["edgekd_queue_length"] == 3)
         answer = post(server, n=2)
@@ -247,12 +250,13 @@ def test_a_full_queue_and_a_client_that_goes(server):
 
 
 def test_a_killed_worker_costs_its_picture_alone(server):
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(post, server, model="slow", steps=500)
+    worker = server.worker_pids()[-1]
+    with ThreadPoolExecutor(2) as pool, paused(worker):
+        first = pool.submit(post, server, model="slow", steps=5)
         wait_until(lambda: figures(server)["edgekd_pictures_running"] == 1)
         second = pool.submit(post, server, steps=2)
         wait_until(lambda: figures(server)["edgekd_queue_length"] == 1)
-        os.kill(server.worker_pids()[-1], signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
         answer = first.result()
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "worker_lost"
@@ -282,21 +286,23 @@ def test_prompts_are_not_logged_and_ids_go_along(server):
 def test_sigterm_finishes_what_runs(exports, tmp_path):
     options = [*OPTIONS, "--log-prompts", "--embed-prompt"]
     with serving(tmp_path / "server", str(exports / "slow"), *options) as server:
+        server.wait_for("worker ready")
         with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(post, server, steps=100)
-            wait_until(lambda: figures(server)["edgekd_pictures_running"] == 1)
-            server.terminate()
-            server.wait_for("shutting down")
-            refused = post(server)
-            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
-            assert httpx.get(f"{server.url}/readyz").status_code == 503
+            with paused(*server.worker_pids()):
+                running = pool.submit(post, server, steps=5)
+                wait_until(lambda: figures(server)["edgekd_pictures_running"] == 1)
+                server.terminate()
+                server.wait_for("shutting down")
+                refused = post(server)
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+                assert httpx.get(f"{server.url}/readyz").status_code == 503
             answer = running.result()
         assert answer.status_code == 200
         with Image.open(
             io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"]))
         ) as image:
             assert json.loads(image.info["parameters"])["prompt"] == "red apple"
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
         assert server.events("request")[-1]["prompt"] == "red apple"
         assert not any(Path(f"/proc/{pid}").exists() for pid in server.worker_pids())
 
