@@ -2,10 +2,11 @@
 
     LoHa  dW = alpha / r (A1 B1) * (A2 B2)              Hyeon-Woo et al. 2022 (FedPara), equation 2
     LoKr  dW = alpha / r kron(C, D), each whole or A B  Yeh et al. 2024 (LyCORIS), section 3
-    DoRA  W' = m (W + s dW) / |W + s dW|                Liu et al. 2024, equation 5
+    DoRA  dW' = m (W + dW) / |W + dW| - W               Liu et al. 2024, equation 5
 
-with the norm over the axes on which the stored magnitude m has one entry, and s the weight that the
-user gives. A, B of a convolution are those of its weight as a matrix [out, in k k].
+with the norm over the axes on which the stored magnitude m has one entry. The weight s that the
+user gives scales the whole change, W + s dW, so that 0 is the pipeline as it was. A, B of a
+convolution are those of its weight as a matrix [out, in k k].
 """
 
 from __future__ import annotations
@@ -126,9 +127,10 @@ def _modules(pipeline: Any, part: str) -> dict[str, Any]:
 @torch.no_grad()
 def _change(weight: Tensor, own: Mapping[str, Tensor], strength: float, where: str) -> None:
     try:
-        summed = weight + strength * difference(own).reshape(weight.shape)
+        change = difference(own).reshape(weight.shape)
         if _MAGNITUDE in own:
-            summed = decomposed(summed, own[_MAGNITUDE])
+            change = decomposed(weight + change, own[_MAGNITUDE]) - weight
+        summed = weight + strength * change
     except RuntimeError as error:
         raise InputError(
             "the LoRA must fit the pipeline", f"{where}: {' '.join(str(error).split())[:200]}"

@@ -122,6 +122,21 @@ def test_a_file_changes_its_layer_and_no_other(part, name, layer, tiny_teacher, 
 
 
 NAME = "lora_unet_" + QUERY.replace(".", "_")
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.25, 1.0])
+def test_the_weight_of_a_dora_scales_its_whole_change(strength, tiny_teacher, tmp_path):
+    pipeline: Any = Pipeline(tiny_teacher)
+    layer = pipeline.unet.get_submodule(QUERY)
+    before, magnitude = layer.weight.detach().clone(), torch.full((32, 1), 2.0)
+    state = tensors(NAME, (32, 32), dora_scale=magnitude, alpha=torch.tensor(1.0))
+    save_file(state, tmp_path / "dora.safetensors")
+    fuse_lycoris(pipeline, tmp_path / "dora.safetensors", strength)
+    own = {key.removeprefix(f"{NAME}."): value for key, value in state.items()}
+    whole = nn.functional.normalize(before + difference(own), dim=1) * magnitude
+    torch.testing.assert_close(layer.weight, torch.lerp(before, whole, strength))
+
+
 GOOD = tensors(NAME, (32, 32))
 
 
