@@ -68,7 +68,7 @@ class CardFigure:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredModel:
     """All figures of one model, and what they were measured on."""
 
     dataset: str
@@ -145,7 +145,7 @@ def write_card(folder: Path, card: Card) -> None:
     write_text(folder / CARD_FILE, f"---\n{data.to_yaml()}\n---\n\n# {card.name}\n\n{card.text}\n")
 
 
-def add_figures(folder: Path, measured: Measured) -> None:
+def add_figures(folder: Path, measured: MeasuredModel) -> None:
     """Put a finished folder's figures into its card, in place of earlier ones.
 
     The folder's record follows; nothing is written where the card says so already.
@@ -182,7 +182,7 @@ def _rounded(value: float) -> float:
     return int(value) if value == int(value) else float(f"{value:.6g}")
 
 
-def _table(measured: Measured) -> str:
+def _table(measured: MeasuredModel) -> str:
     rows = [
         f"| {figure.title} | {' '.join([str(_rounded(figure.value)), figure.unit]).strip()} |"
         for figure in measured.figures

@@ -38,11 +38,11 @@ _TORCH_MULTIPLE = 8  # of picture sides that diffusers draws
 # Axes along which a process needs more memory. Steps reuse it, and threads share it.
 _OF_MEMORY = ("batch", "side")
 
-Times = dict["Point", list[float]]
+Times = dict["ScalingPoint", list[float]]
 
 
 @dataclass(frozen=True)
-class Point:
+class ScalingPoint:
     """One row at one place of one axis."""
 
     row: str
@@ -54,7 +54,7 @@ class Point:
 class Placed:
     """A point, and what is drawn there."""
 
-    point: Point
+    point: ScalingPoint
     batch: DrawingBatch
 
 
@@ -97,7 +97,7 @@ def points(matrix: Matrix, section: ScalingSection, case: Case) -> list[Placed]:
         },
     }
     return [
-        Placed(Point(case.name, axis, value), batch)
+        Placed(ScalingPoint(case.name, axis, value), batch)
         for axis, batches in found.items()
         for value, batch in sorted(batches.items())
     ]
@@ -134,7 +134,7 @@ def _timed(
         return [[one.row, one.axis, one.value, samples] for one, samples in found.items()]
 
     kept = matrix.cache.json("scaling", key, measure)
-    return {Point(row, axis, value): samples for row, axis, value, samples in kept}
+    return {ScalingPoint(row, axis, value): samples for row, axis, value, samples in kept}
 
 
 def time_points(placed: Sequence[Placed], runs: int, progress: Progress) -> Times:
@@ -162,12 +162,12 @@ def time_points(placed: Sequence[Placed], runs: int, progress: Progress) -> Time
 
 
 # Of this process: what `open_points` found that it can draw.
-_opened: dict[Point, tuple[Drawer, DrawingBatch]] = {}
+_opened: dict[ScalingPoint, tuple[Drawer, DrawingBatch]] = {}
 
 
-def open_points(placed: Sequence[Placed]) -> dict[Point, str]:
+def open_points(placed: Sequence[Placed]) -> dict[ScalingPoint, str]:
     """Open the rows of points, and draw each point once; why some cannot be drawn."""
-    failures: dict[Point, str] = {}
+    failures: dict[ScalingPoint, str] = {}
     drawers: dict[str, Drawer] = {}
     for one in placed:
         row = one.point.row
@@ -182,7 +182,7 @@ def open_points(placed: Sequence[Placed]) -> dict[Point, str]:
     return failures
 
 
-def time_opened() -> dict[Point, float]:
+def time_opened() -> dict[ScalingPoint, float]:
     """Milliseconds of each opened point, drawn once."""
     found = {}
     for point, (drawer, batch) in _opened.items():
@@ -192,7 +192,7 @@ def time_opened() -> dict[Point, float]:
     return found
 
 
-def _peaks(matrix: Matrix, placed: Sequence[Placed], progress: Progress) -> dict[Point, int]:
+def _peaks(matrix: Matrix, placed: Sequence[Placed], progress: Progress) -> dict[ScalingPoint, int]:
     """Peak memory of exported rows' points; one that fails has none."""
     wanted = {
         one.point: one.batch.drawn_with(steps=1)
@@ -235,13 +235,15 @@ def _told(progress: Progress, row: str) -> Iterator[None]:
         progress.info(f"memory of a point of {row} is not measured: {error}")
 
 
-def fits(times: Times, peaks: dict[Point, int], steps: dict[Point, int]) -> list[Scaling]:
+def fits(
+    times: Times, peaks: dict[ScalingPoint, int], steps: dict[ScalingPoint, int]
+) -> list[Scaling]:
     """Medians and the power law of each row and axis with at least two points.
 
     Args:
         times, peaks, steps: samples, bytes where they were measured, denoising steps.
     """
-    axes: dict[tuple[str, ScalingAxis], list[Point]] = defaultdict(list)
+    axes: dict[tuple[str, ScalingAxis], list[ScalingPoint]] = defaultdict(list)
     for point in times:
         axes[point.row, point.axis].append(point)
     found = []

@@ -76,7 +76,7 @@ def _make_all(
     return [make_pixels(image_bytes, image_hash, settings) for image_bytes, image_hash in images]
 
 
-class Side:
+class SplitShards:
     """The shards of one side of the split, filled one after the other."""
 
     def __init__(self, folder: Path, name: str, shard_samples: int) -> None:
@@ -127,7 +127,7 @@ def write_shards(
         InputError: a source file is not what it was in the first pass.
     """
     folder.mkdir(exist_ok=True)
-    sides = {side: Side(folder, name, section.shard_samples) for side, name in SIDES.items()}
+    sides = {side: SplitShards(folder, name, section.shard_samples) for side, name in SIDES.items()}
     settings = PixelSettings(background, section.filters.max_pixels, section.side, section.crop)
     remaining = _remaining(section, decision, sides, advance)
     tasks = (
@@ -150,7 +150,7 @@ def write_shards(
 
 
 def _remaining(
-    section: DataSection, decision: Decision, sides: dict[int, Side], advance: Advance
+    section: DataSection, decision: Decision, sides: dict[int, SplitShards], advance: Advance
 ) -> Iterator[tuple[int, Record]]:
     """Kept records that no finished shard holds, with their index."""
     passed = dict.fromkeys(sides, 0)

@@ -21,7 +21,7 @@ from edgekd.training.draws import BatchPlan, Draw, draw, generator, sample_indic
 _VALIDATION_SEED = 0
 
 
-class CachedBatch(Protocol):
+class TeacherBatch(Protocol):
     """Rows of a teacher cache."""
 
     @property
@@ -41,7 +41,7 @@ class Latents(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: Tensor) -> CachedBatch:
+    def batch(self, indices: Tensor) -> TeacherBatch:
         """Moments and text embeddings of samples."""
 
     def empty(self) -> tuple[Tensor, Tensor | None]:
@@ -145,7 +145,7 @@ class Batches:
         """Number of timesteps to choose from."""
         return self.schedule.timesteps // self.skip
 
-    def _make(self, rows: CachedBatch, drawn: Draw) -> Batch:
+    def _make(self, rows: TeacherBatch, drawn: Draw) -> Batch:
         timesteps = (drawn.timesteps + 1) * self.skip - 1
         mean, logvar = rows.mean.float(), rows.logvar.float()
         sampled = mean + torch.exp(0.5 * logvar) * drawn.vae_noise

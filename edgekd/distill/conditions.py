@@ -16,7 +16,7 @@ from edgekd.distill.batches import Batch, Latents
 
 
 @dataclass(frozen=True)
-class Conditions:
+class TextConditions:
     """Text, and SDXL's added conditions.
 
     Attributes:
@@ -31,18 +31,18 @@ class Conditions:
         """A forward pass on latents [B, C, h, w] at timesteps [B]; there is no target."""
         return Batch(latents, timesteps, self.encoder_hidden_states, self.added, latents)
 
-    def after(self, other: Conditions) -> Conditions:
+    def after(self, other: TextConditions) -> TextConditions:
         """Another's rows, then these."""
         added = None
         if self.added is not None and other.added is not None:
             added = {name: torch.cat([other.added[name], self.added[name]]) for name in self.added}
         text = torch.cat([other.encoder_hidden_states, self.encoder_hidden_states])
-        return Conditions(text, added)
+        return TextConditions(text, added)
 
 
 def caption_conditions(
     teacher: Teacher, latents: Latents, rows: Tensor, latent_size: int
-) -> Conditions:
+) -> TextConditions:
     """Of pictures of some samples' captions, drawn whole at a size, on the teacher's device.
 
     Args:
@@ -54,28 +54,28 @@ def caption_conditions(
 
 def empty_conditions(
     teacher: Teacher, latents: Latents, count: int, latent_size: int
-) -> Conditions:
+) -> TextConditions:
     """Of pictures of nothing in particular, `count` times."""
     text, pooled = latents.empty()
     repeated = None if pooled is None else pooled.expand(count, -1)
     return _conditions(teacher, text.expand(count, -1, -1), repeated, latent_size)
 
 
-def without_captions(batch: Batch, latents: Latents) -> Conditions:
+def without_captions(batch: Batch, latents: Latents) -> TextConditions:
     """Of the same pictures as a batch's, of nothing in particular."""
     states, added = batch.encoder_hidden_states, batch.added
     text, pooled = latents.empty()
     if added is not None and pooled is not None:
         added = {**added, "text_embeds": pooled.to(states).expand(len(states), -1)}
-    return Conditions(text.to(states).expand_as(states), added)
+    return TextConditions(text.to(states).expand_as(states), added)
 
 
 def _conditions(
     teacher: Teacher, text: Tensor, pooled: Tensor | None, latent_size: int
-) -> Conditions:
+) -> TextConditions:
     side = float(latent_size * teacher.info.vae_scale_factor)
     # As diffusers' pipeline tells it of a picture that is drawn whole.
     sizes = torch.tensor([[side, side, 0.0, 0.0, side, side]]).repeat(len(text), 1)
     pooled = None if pooled is None else pooled.float().to(teacher.device)
     added = added_conditions(teacher.info, pooled, sizes.to(teacher.device))
-    return Conditions(text.float().to(teacher.device), added)
+    return TextConditions(text.float().to(teacher.device), added)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.distill.batches import Batch, Latents
-from edgekd.distill.conditions import Conditions, caption_conditions, empty_conditions
+from edgekd.distill.conditions import TextConditions, caption_conditions, empty_conditions
 from edgekd.distill.consistency import jump
 from edgekd.distill.fake_score import FakeScore
 from edgekd.distill.guidance import guided_prediction
@@ -74,8 +74,8 @@ class Start:
     noise: Tensor
     renoise: Tensor
     timesteps: Tensor
-    said: Conditions
-    empty: Conditions
+    said: TextConditions
+    empty: TextConditions
 
 
 class DistributionMatching(FewStepLesson):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.distill.batches import Batch
-from edgekd.distill.conditions import Conditions
+from edgekd.distill.conditions import TextConditions
 from edgekd.distill.objective import predict
 
 # Width of the embedding, as published latent consistency models have it.
@@ -22,7 +22,7 @@ GUIDANCE_WIDTH = 256
 def guided_prediction(
     unet: nn.Module,
     batch: Batch,
-    empty: Conditions,
+    empty: TextConditions,
     scale: Tensor | float,
     autocast: torch.dtype | None,
 ) -> Tensor:
@@ -35,7 +35,7 @@ def guided_prediction(
         empty: of as many pictures without captions.
         scale: s; a tensor must broadcast with latents.
     """
-    both = Conditions(batch.encoder_hidden_states, batch.added).after(empty)
+    both = TextConditions(batch.encoder_hidden_states, batch.added).after(empty)
     doubled = both.batch(torch.cat([batch.noisy_latents] * 2), torch.cat([batch.timesteps] * 2))
     unconditional, conditional = predict(unet, doubled, autocast).float().chunk(2)
     return unconditional + scale * (conditional - unconditional)

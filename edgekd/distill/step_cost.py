@@ -36,7 +36,7 @@ class PartCost:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldBytes:
     """Bytes of tensors that stay between steps or are as large as the student; counted."""
 
     teacher: int
@@ -64,7 +64,7 @@ class StepCost:
     device: str
     seconds: float
     parts: dict[str, PartCost]
-    held: Held
+    held: HeldBytes
     working_bytes: int
 
     @property
@@ -145,7 +145,7 @@ def measure_step(trainer: Trainer, teacher: Teacher) -> StepCost:
         before = laps.start()
         trainer.try_step()
         laps.lap(AVERAGE)
-    held = Held(
+    held = HeldBytes(
         teacher=sum(_bytes(model.parameters()) for model in _models(teacher)),
         student=_bytes(trainer.student.parameters()),
         gradients=_bytes(p.grad for p in trainer.student.parameters() if p.grad is not None),

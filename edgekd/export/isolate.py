@@ -50,7 +50,7 @@ class Done(Generic[Result]):
     peak_rss_bytes: int
 
 
-class Worker(Protocol):
+class ExportWorker(Protocol):
     """Does the steps of one export.
 
     Attributes:
@@ -138,7 +138,9 @@ class Isolated:
             ) from None
 
 
-def make_worker(exporter: Exporter, parts_bytes: dict[str, int], limit_bytes: int | None) -> Worker:
+def make_worker(
+    exporter: Exporter, parts_bytes: dict[str, int], limit_bytes: int | None
+) -> ExportWorker:
     """The worker for a pipeline of these parts.
 
     Args:

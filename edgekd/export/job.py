@@ -12,7 +12,7 @@ from edgekd.artifacts import ExportedPipeline
 from edgekd.export.bits.apply import AppliedRecipe, apply_recipe
 from edgekd.export.card import export_card
 from edgekd.export.checks import check_capabilities, check_room
-from edgekd.export.isolate import Worker, make_worker
+from edgekd.export.isolate import ExportWorker, make_worker
 from edgekd.export.keys import export_key, usable_base
 from edgekd.export.lora import check_loras
 from edgekd.export.manifest import (
@@ -118,7 +118,7 @@ class _Job:
     outline: Any
     started: float
     exporter: Exporter
-    worker: Worker
+    worker: ExportWorker
     precision: str
     origin: Origin
     key: str

@@ -41,7 +41,7 @@ _MARKS = ("hada_", "lokr_", _MAGNITUDE)
 
 
 @dataclass(frozen=True)
-class Place:
+class LayerPlace:
     """A layer that a file changes: a part of the pipeline, and a module by kohya's name for it."""
 
     part: str
@@ -56,18 +56,18 @@ def is_lycoris(names: Iterable[str]) -> bool:
     return any(_NAME.fullmatch(name) and mark in name for name in names for mark in _MARKS)
 
 
-def layers_of(names: Iterable[str]) -> dict[Place, frozenset[str]]:
+def layers_of(names: Iterable[str]) -> dict[LayerPlace, frozenset[str]]:
     """The tensors of each layer.
 
     Raises:
         InputError: a tensor of another kind, or a layer that lacks one.
     """
-    found: dict[Place, set[str]] = defaultdict(set)
+    found: dict[LayerPlace, set[str]] = defaultdict(set)
     for name in names:
         match = _NAME.fullmatch(name)
         if match is None:
             raise InputError("every tensor of a LoHa, LoKr or DoRA must be named as kohya's", name)
-        found[Place(match["part"], match["module"])].add(match["leaf"])
+        found[LayerPlace(match["part"], match["module"])].add(match["leaf"])
     for place, leaves in found.items():
         if leaves - _OTHERS not in _KINDS:
             raise InputError(

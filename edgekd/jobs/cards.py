@@ -13,7 +13,7 @@ from edgekd.model_card import (
     CARD_FILE,
     Card,
     CardFigure,
-    Measured,
+    MeasuredModel,
     add_figures,
     licence_fields,
     model_name,
@@ -129,5 +129,5 @@ def measure_cards(plan: Plan, cases: Iterable[Case], report: Report) -> None:
             if value is not None
         )
         if figures:
-            measured = Measured(dataset, report.data.key, report.data.prompts, figures)
+            measured = MeasuredModel(dataset, report.data.key, report.data.prompts, figures)
             add_figures(case.path, measured)

@@ -24,7 +24,7 @@ from edgekd.resources import STARTER_NAME, find_yaml
 
 if TYPE_CHECKING:
     from edgekd.diffusion.validate import TeacherInfo
-    from edgekd.jobs.rehearsal import Order, Rehearsal
+    from edgekd.jobs.rehearsal import Rehearsal, RehearsalOrder
     from edgekd.student.arch import StudentArch
 
 # fp32: weights, gradients, Adam's two moments, the average.
@@ -248,10 +248,12 @@ def _rehearse(subject: DryRunSubject, phase: PhaseName) -> Rehearsal:
         return child.call(rehearse, order_of(subject, phase))
 
 
-def order_of(subject: DryRunSubject, phase: PhaseName) -> Order:
-    from edgekd.jobs.rehearsal import Order
+def order_of(subject: DryRunSubject, phase: PhaseName) -> RehearsalOrder:
+    from edgekd.jobs.rehearsal import RehearsalOrder
 
-    return Order(phase, subject.teacher, subject.recipe.distill, subject.arch, subject.latent_size)
+    return RehearsalOrder(
+        phase, subject.teacher, subject.recipe.distill, subject.arch, subject.latent_size
+    )
 
 
 def plan_phase(

@@ -36,7 +36,7 @@ _SAMPLES = 4
 
 
 @dataclass(frozen=True)
-class Order:
+class RehearsalOrder:
     """What to rehearse.
 
     Attributes:
@@ -104,7 +104,7 @@ class _Made:
     pace: _Pace | None = None
 
 
-def rehearse(order: Order) -> Rehearsal:
+def rehearse(order: RehearsalOrder) -> Rehearsal:
     """Load or make the teacher, and do one step of a phase on the device at hand.
 
     Raises:
@@ -144,7 +144,7 @@ def of_one_sample(section: DistillSection) -> DistillSection:
     return section.model_copy(update={**one, **loops})
 
 
-def _teacher(order: Order, device: torch.device) -> Teacher:
+def _teacher(order: RehearsalOrder, device: torch.device) -> Teacher:
     if isinstance(order.teacher, str):
         from edgekd.benchmark.random_pipeline import random_teacher
 
@@ -161,11 +161,11 @@ def _teacher(order: Order, device: torch.device) -> Teacher:
         return load_teacher(sized.path, device=str(device))
 
 
-def _kd(order: Order, sources: Sources, accelerator: Any) -> _Made:
+def _kd(order: RehearsalOrder, sources: Sources, accelerator: Any) -> _Made:
     return _Made(kd_lesson(order.section, order.arch, sources, accelerator))
 
 
-def _few_step(order: Order, sources: Sources, accelerator: Any) -> _Made:
+def _few_step(order: RehearsalOrder, sources: Sources, accelerator: Any) -> _Made:
     pace: list[_Pace] = []
 
     def drawn() -> Drawn:
@@ -178,7 +178,7 @@ def _few_step(order: Order, sources: Sources, accelerator: Any) -> _Made:
     return _Made(lesson, *pace)
 
 
-def _drawn(order: Order, sources: Sources) -> tuple[KeptTrajectories, _Pace]:
+def _drawn(order: RehearsalOrder, sources: Sources) -> tuple[KeptTrajectories, _Pace]:
     """The teacher's way has as few steps as the student's: the pace of a pass is all we ask."""
     section = order.section
     steps = section.few_step.student_steps
@@ -198,7 +198,7 @@ def _drawn(order: Order, sources: Sources) -> tuple[KeptTrajectories, _Pace]:
     return kept, _Pace(steps, ended - started, ended - begun)
 
 
-def _decoder(order: Order, sources: Sources, accelerator: Any) -> _Made:
+def _decoder(order: RehearsalOrder, sources: Sources, accelerator: Any) -> _Made:
     """Drawn latents have the shape of images': those do for both."""
     return _Made(DecoderMatching(order.section, sources, None, accelerator))
 
@@ -208,7 +208,7 @@ def _drawn_passes(settings: FewStepSection) -> int:
     return sum(settings.drawn.values()) * settings.solver_steps
 
 
-_LESSONS: dict[PhaseName, Callable[[Order, Sources, Any], _Made]] = {
+_LESSONS: dict[PhaseName, Callable[[RehearsalOrder, Sources, Any], _Made]] = {
     "kd": _kd,
     "few_step": _few_step,
     "decoder": _decoder,

@@ -15,14 +15,14 @@ from edgekd.report.rules import check_rules, parse_rule
 
 
 @dataclass(frozen=True)
-class Compared:
+class CompareAnswer:
     """What the verb prints."""
 
     comparison: Comparison
     lines: list[str]
 
 
-def compare_run(paths: Sequence[Path], fail_on: Sequence[str], out: Path | None) -> Compared:
+def compare_run(paths: Sequence[Path], fail_on: Sequence[str], out: Path | None) -> CompareAnswer:
     """Read the reports, compare them, check the rules, and write the page.
 
     Raises:
@@ -53,7 +53,7 @@ def compare_run(paths: Sequence[Path], fail_on: Sequence[str], out: Path | None)
         lines.append(f"{gate.rule}: {value}, {'failed' if gate.failed else 'passed'}")
     if out is not None:
         lines.append(f"page: {out}")
-    return Compared(comparison, lines)
+    return CompareAnswer(comparison, lines)
 
 
 def _headline_lines(one: Named) -> list[str]:

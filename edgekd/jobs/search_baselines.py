@@ -48,7 +48,7 @@ _RANDOM_FROM = 0.9  # of the preset's latency: a random student must not win or 
 
 
 @dataclass(frozen=True)
-class Choice:
+class RuleChoice:
     """One rule's student at one preset's latency.
 
     Attributes:
@@ -124,7 +124,7 @@ def _planned(suite: BaselinesSuite, recipe: Recipe, run: Path) -> Plan:
 
 def _choices(
     suite: BaselinesSuite, search: SearchPlan, cache: TeacherCache, progress: Progress
-) -> list[Choice]:
+) -> list[RuleChoice]:
     """What every rule takes at every preset's latency, each with its U-Net measured whole."""
     from edgekd.student.resolve import preset
 
@@ -150,15 +150,15 @@ def _choices(
             within = [one for one in pool if latency[one] <= limit]
             aimed = _within(search, limit)
             chosen = settle_whole(aimed, outcome, teacher, meter, costs).chosen.point
-            found.append(Choice(name, "preset", candidate, limit))
-            found.append(Choice(name, SEARCHED, chosen.candidate, chosen.cost.latency_ms))
+            found.append(RuleChoice(name, "preset", candidate, limit))
+            found.append(RuleChoice(name, SEARCHED, chosen.candidate, chosen.cost.latency_ms))
             for rule, worth in _rules(search).items():
                 best = max(within, key=worth)
-                found.append(Choice(name, rule, best, measured(best)))
+                found.append(RuleChoice(name, rule, best, measured(best)))
             near = [one for one in within if latency[one] >= _RANDOM_FROM * limit]
             for seed in suite.seeds:
                 drawn = near[np.random.default_rng(seed).integers(len(near))]
-                found.append(Choice(name, "random", drawn, measured(drawn), seed))
+                found.append(RuleChoice(name, "random", drawn, measured(drawn), seed))
         return [replace(one, candidate=_known(one.candidate, proxy)) for one in found]
 
 
@@ -194,14 +194,14 @@ def _rules(search: SearchPlan) -> dict[str, Callable[[Candidate], float]]:
     return {"macs": lambda one: cost(one)[0], "parameters": lambda one: cost(one)[1]}
 
 
-Trained = dict[str, list[tuple[Choice, int]]]
+Trained = dict[str, list[tuple[RuleChoice, int]]]
 
 
 def _trained(
     suite: BaselinesSuite,
     plan: Plan,
     cache: TeacherCache,
-    choices: Sequence[Choice],
+    choices: Sequence[RuleChoice],
     progress: Progress,
 ) -> tuple[list[Case], Trained]:
     """A row for each student that was trained, and whose choices with which seed it stands for."""
@@ -217,7 +217,9 @@ def _trained(
     return list(cases.values()), of_case
 
 
-def _pairs(suite: BaselinesSuite, choices: Sequence[Choice]) -> Iterator[tuple[Choice, int]]:
+def _pairs(
+    suite: BaselinesSuite, choices: Sequence[RuleChoice]
+) -> Iterator[tuple[RuleChoice, int]]:
     for seed in suite.seeds:
         for choice in choices:
             if choice.seed in (None, seed):

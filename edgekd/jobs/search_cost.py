@@ -32,7 +32,7 @@ _MOST_MEASUREMENTS = 60
 
 
 @dataclass(frozen=True)
-class Place:
+class TimingPlace:
     """Where candidates are timed.
 
     Attributes:
@@ -78,7 +78,7 @@ class Place:
         return PER_DEVICE * len(self.devices) or 1
 
 
-def place_of(plan: Plan, precisions: Sequence[str], store: Path) -> Place:
+def place_of(plan: Plan, precisions: Sequence[str], store: Path) -> TimingPlace:
     """Where a plan's candidates are timed: on its devices, which must run the target's runtime, or
     here, in it or in one that stands in for it.
 
@@ -89,7 +89,7 @@ def place_of(plan: Plan, precisions: Sequence[str], store: Path) -> Place:
     absent = not plan.devices and bool(not_executed_here(target.runtime))
     runtimes = {name: STAND_IN if absent else (target.runtime, name) for name in precisions}
     stand_in_for = target.runtime if absent else None
-    place = Place(runtimes, threads, stand_in_for, store, plan.devices)
+    place = TimingPlace(runtimes, threads, stand_in_for, store, plan.devices)
     if plan.devices:
         one_class(plan.devices)
         check_threads(plan.devices, threads, "search.threads")
@@ -131,7 +131,7 @@ class PictureCosts:
 class CostMeter:
     """Measures what a search asks for; processes and temporary files live as long as it is open."""
 
-    def __init__(self, place: Place, measures: Mapping[str, Measure]) -> None:
+    def __init__(self, place: TimingPlace, measures: Mapping[str, Measure]) -> None:
         self._place, self._measures = place, measures
 
     def fit(
@@ -186,7 +186,7 @@ _SAMPLE = 512
 
 
 @contextlib.contextmanager
-def open_meter(place: Place) -> Iterator[CostMeter]:
+def open_meter(place: TimingPlace) -> Iterator[CostMeter]:
     """A meter for a place; what its store knows is not measured again."""
     with contextlib.ExitStack() as stack:
         measures = {
@@ -197,7 +197,7 @@ def open_meter(place: Place) -> Iterator[CostMeter]:
 
 
 def _open_measure(
-    place: Place, runtime: str, precision: str
+    place: TimingPlace, runtime: str, precision: str
 ) -> contextlib.AbstractContextManager[Measure]:
     if not place.devices:
         return open_measure(place.store, runtime, precision, place.threads)

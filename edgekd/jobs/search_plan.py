@@ -13,7 +13,7 @@ from edgekd.jobs.plan import Plan, deployed_as
 from edgekd.reading import read_json
 
 if TYPE_CHECKING:
-    from edgekd.jobs.search_cost import Place
+    from edgekd.jobs.search_cost import TimingPlace
     from edgekd.search.space import SearchSpace
 
 SEARCH = "search"
@@ -31,7 +31,7 @@ class SearchPlan:
 
     plan: Plan
     space: SearchSpace
-    place: Place
+    place: TimingPlace
     guided: bool
     folder: Path
 

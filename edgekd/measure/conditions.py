@@ -13,7 +13,7 @@ _SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "acpitz")
 
 
 @dataclass(frozen=True)
-class Conditions:
+class ProcessorState:
     """Of the processor, at one moment.
 
     Attributes:
@@ -27,16 +27,16 @@ class Conditions:
     throttles: int | None
 
 
-def conditions(sys: Path = SYS) -> Conditions:
+def conditions(sys: Path = SYS) -> ProcessorState:
     """Read them now.
 
     Args:
         sys: where sysfs is mounted.
     """
-    return Conditions(_governor(sys), _temperature(sys), _throttles(sys))
+    return ProcessorState(_governor(sys), _temperature(sys), _throttles(sys))
 
 
-def throttled(before: Conditions, after: Conditions) -> bool | None:
+def throttled(before: ProcessorState, after: ProcessorState) -> bool | None:
     """Whether the processor was slowed down for its heat in between; None: not known."""
     if before.throttles is None or after.throttles is None:
         return None

@@ -53,7 +53,7 @@ class PeakMemory:
 
 
 @dataclass(frozen=True)
-class Measured(Generic[Result]):
+class MeasuredWork(Generic[Result]):
     """What a piece of work returned, and what it needed."""
 
     result: Result
@@ -106,7 +106,7 @@ def measured(
     order: Order,
     preload: Callable[[Order], None] | None = None,
     load: Callable[[Order], None] | None = None,
-) -> Measured[Result]:
+) -> MeasuredWork[Result]:
     """Do a piece of work; to be called in a fresh process of its own.
 
     The module of `work` is imported then, and `preload` imports the libraries that the work needs:
@@ -121,4 +121,4 @@ def measured(
         loaded = peak_resident_bytes()
     result = work(order)
     memory = PeakMemory(baseline, peak_resident_bytes(), loaded, device_peak_bytes())
-    return Measured(result, memory)
+    return MeasuredWork(result, memory)

@@ -22,7 +22,7 @@ from edgekd.measure.power import find_meter
 IMAGE = "image"
 
 
-class SpeedSettings(Protocol):
+class CallCounts(Protocol):
     """How often what is called: see `edgekd.benchmark.suite.SpeedSection`."""
 
     @property
@@ -104,7 +104,7 @@ def open_exported_row(order: PictureOrder) -> OpenedRow:
 
 
 def time_rows(
-    rows: Mapping[str, Callable[[], OpenedRow]], threads: int, settings: SpeedSettings
+    rows: Mapping[str, Callable[[], OpenedRow]], threads: int, settings: CallCounts
 ) -> Speeds:
     """Time all rows in turns; one that cannot be opened or drawn stops no other.
 
@@ -140,9 +140,7 @@ def time_rows(
     return Speeds(load, slowed, found.source, timings, failures)
 
 
-def time_exported(
-    orders: Mapping[str, PictureOrder], threads: int, settings: SpeedSettings
-) -> Speeds:
+def time_exported(orders: Mapping[str, PictureOrder], threads: int, settings: CallCounts) -> Speeds:
     """As `time_rows`, of exported folders."""
     rows = {name: partial(open_exported_row, order) for name, order in orders.items()}
     return time_rows(rows, threads, settings)

@@ -64,7 +64,7 @@ class MatchedRow(ReportPart):
         return f"{self.model} {self.runtime} {self.precision}"
 
 
-class Gate(ReportPart):
+class CheckedRule(ReportPart):
     """A rule of `--fail-on`; `failed`: it holds, or its value is not there."""
 
     rule: str
@@ -80,4 +80,4 @@ class Comparison(ReportPart):
     paired: bool
     caveats: list[str]
     rows: list[MatchedRow]
-    gates: tuple[Gate, ...] = ()
+    gates: tuple[CheckedRule, ...] = ()

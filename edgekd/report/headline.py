@@ -16,7 +16,7 @@ SAME = 0.01
 
 
 @dataclass(frozen=True)
-class Headline:
+class HeadlineText:
     """One sentence for everyone, and more for those who read on."""
 
     title: str
@@ -43,11 +43,11 @@ class _Compared:
         return title if title[1:2].isupper() else title[:1].lower() + title[1:]
 
 
-def headline_text(report: Report) -> Headline:
+def headline_text(report: Report) -> HeadlineText:
     """What the headline's student is to its teacher."""
     names = report.metrics.rows
     if names.student is None:
-        return Headline(f"{names.teacher}: no student was measured", ())
+        return HeadlineText(f"{names.teacher}: no student was measured", ())
     found = _compared(report)
     rows = {row.name: row for row in report.rows}
     student, teacher = rows[names.student], rows[names.teacher]
@@ -67,7 +67,7 @@ def headline_text(report: Report) -> Headline:
     said = [_who(report, student, teacher, timed)]
     said += [_sentence([_quality_clause(one, student, teacher)]) + "." for one in rest]
     said += [_costs_sentence(costs)] if costs else []
-    return Headline(title, tuple(said))
+    return HeadlineText(title, tuple(said))
 
 
 def _compared(report: Report) -> list[_Compared]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from edgekd.errors import GateError, InputError
 from edgekd.metrics.metric import Descriptor
 from edgekd.report.compare import Named, metric_names
-from edgekd.report.comparison import Gate
+from edgekd.report.comparison import CheckedRule
 from edgekd.report.ratios import ratio
 from edgekd.report.schema import Report
 
@@ -60,7 +60,7 @@ def parse_rule(text: str) -> Rule:
     return Rule(text.strip(), match[1], match[2], bound)
 
 
-def check_rules(rules: Sequence[Rule], named: Sequence[Named]) -> tuple[Gate, ...]:
+def check_rules(rules: Sequence[Rule], named: Sequence[Named]) -> tuple[CheckedRule, ...]:
     """Every rule with its value.
 
     Raises:
@@ -74,11 +74,11 @@ def check_rules(rules: Sequence[Rule], named: Sequence[Named]) -> tuple[Gate, ..
             raise InputError(rule_text, f"`{rule.metric}`")
         value, of = _value(rule, named)
         failed = value is None or rule.holds(value)
-        gates.append(Gate(rule=rule.text, value=value, of=of, failed=failed))
+        gates.append(CheckedRule(rule=rule.text, value=value, of=of, failed=failed))
     return tuple(gates)
 
 
-def raise_failed(gates: Sequence[Gate]) -> None:
+def raise_failed(gates: Sequence[CheckedRule]) -> None:
     """Raise GateError naming all that failed."""
     failed = [one for one in gates if one.failed]
     if failed:

@@ -25,7 +25,7 @@ ONE_VALUE = 0.02
 
 
 @dataclass(frozen=True)
-class Side:
+class RowFigure:
     """One metric of one row in one report."""
 
     metric: Descriptor
@@ -61,7 +61,7 @@ class Side:
         return self.metric.source == "latency" and any(one.busy for one in self.row.speed.values())
 
 
-def change(first: Side, last: Side, values: list[float | None], paired: bool) -> Change:
+def change(first: RowFigure, last: RowFigure, values: list[float | None], paired: bool) -> Change:
     """The verdict on the last report's value against the first's.
 
     Args:
@@ -86,7 +86,7 @@ def change(first: Side, last: Side, values: list[float | None], paired: bool) ->
     return _tested(made, first, last, paired)
 
 
-def _tested(made: Change, first: Side, last: Side, paired: bool) -> Change:
+def _tested(made: Change, first: RowFigure, last: RowFigure, paired: bool) -> Change:
     """With the strongest test that the samples allow."""
     a, b = first.figure, last.figure
     assert a is not None
@@ -109,7 +109,7 @@ def _tested(made: Change, first: Side, last: Side, paired: bool) -> Change:
     return _by_one_value(made, first.metric, a.value, b.value)
 
 
-def _by_medians(made: Change, first: Side, last: Side) -> Change:
+def _by_medians(made: Change, first: RowFigure, last: RowFigure) -> Change:
     found = median_ratio(first.times, last.times)
     test = f"ratio of medians by bootstrap, n={len(first.times)} and {len(last.times)}"
     made = made.model_copy(
@@ -158,9 +158,11 @@ def _judged(made: Change, metric: Descriptor, sign: float, test: str) -> Change:
     return made.model_copy(update={"verdict": verdict, "test": test})
 
 
-def sides(rows: Sequence[Row | None], metrics: Sequence[Descriptor | None]) -> list[Side | None]:
+def sides(
+    rows: Sequence[Row | None], metrics: Sequence[Descriptor | None]
+) -> list[RowFigure | None]:
     """By report; None where it lacks the row or the metric."""
     return [
-        Side(metric, row) if row is not None and metric is not None else None
+        RowFigure(metric, row) if row is not None and metric is not None else None
         for row, metric in zip(rows, metrics, strict=True)
     ]

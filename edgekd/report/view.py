@@ -18,7 +18,7 @@ from edgekd.report.table import (
 
 
 @dataclass(frozen=True)
-class Card:
+class RatioCard:
     """One headline ratio; `verdict` is `better`, `worse`, `same` or empty.
 
     Attributes:
@@ -34,7 +34,7 @@ class Card:
     verdict: str
 
 
-def cards(report: Report) -> list[Card]:
+def cards(report: Report) -> list[RatioCard]:
     """Headline ratios, student / teacher; figures the suite did not ask for are left out."""
     metrics = report.metrics
     if metrics.student is None or metrics.ratios is None:
@@ -51,9 +51,9 @@ def cards(report: Report) -> list[Card]:
         mine = fmt.value_text(one, student)
         if teacher is not None and ratio is not None:
             theirs, verdict = fmt.value_text(one, teacher), _verdict(one, pair, ratio)
-            made.append(Card(one.title, fmt.factor(ratio), mine, theirs, note, verdict))
+            made.append(RatioCard(one.title, fmt.factor(ratio), mine, theirs, note, verdict))
         elif apart and one.source in ("latency", "memory", "energy"):
-            made.append(Card(one.title, mine, f"on {pair[0].device}", "", note, ""))
+            made.append(RatioCard(one.title, mine, f"on {pair[0].device}", "", note, ""))
     return made
 
 

@@ -159,15 +159,8 @@ def stage_blocks(
     return Counter(_Walk(plan, latent_size, tokens).stage(s))
 
 
-@functools.lru_cache(maxsize=4096)
-def _block(kind: BlockKind, inputs: int, outputs: int, side: tuple[int, int], groups: int,
-           condition: int = 0, heads: int = 0, depth: int = 0, tokens: int = 0,
-           linear: bool = False, kernel: int = 3) -> Block:  # fmt: skip
-    """As `Block(...)`, made and checked once: a search walks thousands of plans."""
-    return Block(
-        kind=kind, inputs=inputs, outputs=outputs, height=side[0], width=side[1], groups=groups,
-        condition=condition, heads=heads, depth=depth, tokens=tokens, linear=linear, kernel=kernel,
-    )  # fmt: skip
+# Made and checked once: a search walks thousands of plans.
+_known = functools.lru_cache(maxsize=4096)(Block)
 
 
 class _Walk:
@@ -191,14 +184,10 @@ class _Walk:
         yield from self._up(s)
 
     def _ends(self) -> Iterator[Block]:
-        shape, width, side = self.shape, self.widths[0], self.sides[0]
-        yield _block(
-            "stem", shape.in_channels, width, side, shape.groups, shape.time_dim,
-            kernel=shape.conv_in_kernel,
-        )  # fmt: skip
-        yield _block(
-            "head", width, shape.out_channels, side, shape.groups, kernel=shape.conv_out_kernel
-        )
+        shape, width = self.shape, self.widths[0]
+        stem = {"condition": shape.time_dim, "kernel": shape.conv_in_kernel}
+        yield self._block("stem", (shape.in_channels, width), 0, **stem)
+        yield self._block("head", (width, shape.out_channels), 0, kernel=shape.conv_out_kernel)
 
     def _down(self, s: int) -> Iterator[Block]:
         width = self.widths[s]
@@ -228,20 +217,40 @@ class _Walk:
             yield self._transformer(len(pair.blocks), s, s)
 
     def _residual(self, inputs: int, s: int) -> Block:
-        return _block(
-            "residual", inputs, self.widths[s], self.sides[s], self.shape.groups,
-            self.shape.time_dim,
-        )  # fmt: skip
+        channels = inputs, self.widths[s]
+        return self._block("residual", channels, s, condition=self.shape.time_dim)
 
     def _transformer(self, depth: int, s: int, stage: int) -> Block:
         """A transformer in stage `s`; `stage`: the teacher's that sets its text width."""
         width = self.widths[s]
-        return _block(
-            "transformer", width, width, self.sides[s], self.shape.groups,
-            self.shape.cross_dims[stage], self.heads[s], depth, self.tokens,
-            self.shape.linear_projection,
-        )  # fmt: skip
+        return self._block(
+            "transformer",
+            (width, width),
+            s,
+            condition=self.shape.cross_dims[stage],
+            heads=self.heads[s],
+            depth=depth,
+            tokens=self.tokens,
+            linear=self.shape.linear_projection,
+        )
 
     def _sampler(self, kind: BlockKind, s: int) -> Block:
         width = self.widths[s]
-        return _block(kind, width, width, self.sides[s], self.shape.groups)
+        return self._block(kind, (width, width), s)
+
+    def _block(self, kind: BlockKind, channels: tuple[int, int], s: int, **fields: int) -> Block:
+        """A block of stage `s`.
+
+        Args:
+            channels: in and out.
+        """
+        (inputs, outputs), (height, width) = channels, self.sides[s]
+        return _known(
+            kind=kind,
+            inputs=inputs,
+            outputs=outputs,
+            height=height,
+            width=width,
+            groups=self.shape.groups,
+            **fields,
+        )

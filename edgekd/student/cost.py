@@ -27,7 +27,7 @@ from edgekd.student.shape import Size
 
 
 @dataclass(frozen=True)
-class Cost:
+class ComponentCost:
     """Cost of one component.
 
     Attributes:
@@ -38,31 +38,31 @@ class Cost:
     tensors: int
     macs: int
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
+    def __add__(self, other: ComponentCost) -> ComponentCost:
+        return ComponentCost(
             self.parameters + other.parameters,
             self.tensors + other.tensors,
             self.macs + other.macs,
         )
 
 
-NOTHING = Cost(0, 0, 0)
+NOTHING = ComponentCost(0, 0, 0)
 
 
-def weight(shape: Iterable[int], times: int, bias: bool = True) -> Cost:
+def weight(shape: Iterable[int], times: int, bias: bool = True) -> ComponentCost:
     """A linear layer or convolution applied at `times` positions."""
     size = tuple(shape)
-    return Cost(prod(size) + bias * size[0], 1 + bias, prod(size) * times)
+    return ComponentCost(prod(size) + bias * size[0], 1 + bias, prod(size) * times)
 
 
-def norm(channels: int) -> Cost:
+def norm(channels: int) -> ComponentCost:
     """A normalisation with scale and shift."""
-    return Cost(2 * channels, 2, 0)
+    return ComponentCost(2 * channels, 2, 0)
 
 
-def attention_products(queries: int, keys: int, channels: int) -> Cost:
+def attention_products(queries: int, keys: int, channels: int) -> ComponentCost:
     """`q kᵀ` and its product with `v`, over all heads."""
-    return Cost(0, 0, 2 * queries * keys * channels)
+    return ComponentCost(0, 0, 2 * queries * keys * channels)
 
 
 def unet_cost(
@@ -70,7 +70,7 @@ def unet_cost(
     teacher_config: Mapping[str, Any],
     latent_size: tuple[int, int],
     text_tokens: int,
-) -> Cost:
+) -> ComponentCost:
     """Cost of one denoising call of a student's U-Net (of the teacher's, for a full arch).
 
     Args:
@@ -128,7 +128,9 @@ class TextEncoderConfig(BaseModel):
     projection_dim: Size = 512
 
 
-def vae_cost(config: Mapping[str, Any], latent_size: tuple[int, int]) -> tuple[Cost, Cost]:
+def vae_cost(
+    config: Mapping[str, Any], latent_size: tuple[int, int]
+) -> tuple[ComponentCost, ComponentCost]:
     """Cost of an `AutoencoderKL`'s encoder and decoder, each with its 1x1 convolution.
 
     Raises:
@@ -166,11 +168,11 @@ def vae_cost(config: Mapping[str, Any], latent_size: tuple[int, int]) -> tuple[C
     return encoder, decoder
 
 
-def _conv(inputs: int, outputs: int, pixels: int, kernel: int = 3) -> Cost:
+def _conv(inputs: int, outputs: int, pixels: int, kernel: int = 3) -> ComponentCost:
     return weight((outputs, inputs, kernel, kernel), pixels)
 
 
-def _resnets(inputs: int, outputs: int, count: int, pixels: int) -> Cost:
+def _resnets(inputs: int, outputs: int, count: int, pixels: int) -> ComponentCost:
     """Residual blocks without time embedding, the first of which may change the width."""
     total = NOTHING
     for i in range(count):
@@ -182,7 +184,7 @@ def _resnets(inputs: int, outputs: int, count: int, pixels: int) -> Cost:
     return total
 
 
-def _vae_mid(width: int, pixels: int, attends: bool) -> Cost:
+def _vae_mid(width: int, pixels: int, attends: bool) -> ComponentCost:
     total = _resnets(width, width, 2, pixels)
     if attends:
         total += norm(width) + attention_products(pixels, pixels, width)
@@ -191,7 +193,7 @@ def _vae_mid(width: int, pixels: int, attends: bool) -> Cost:
     return total
 
 
-def text_encoder_cost(config: Mapping[str, Any], projection: bool) -> Cost:
+def text_encoder_cost(config: Mapping[str, Any], projection: bool) -> ComponentCost:
     """Cost of a CLIP text encoder on a full prompt.
 
     Args:
@@ -206,7 +208,7 @@ def text_encoder_cost(config: Mapping[str, Any], projection: bool) -> Cost:
     for _ in range(4):
         block += weight((width, width), tokens)
     block += weight((inner, width), tokens) + weight((width, inner), tokens)
-    total = Cost((text.vocab_size + tokens) * width, 2, 0) + norm(width)
+    total = ComponentCost((text.vocab_size + tokens) * width, 2, 0) + norm(width)
     for _ in range(text.num_hidden_layers):
         total += block
     if projection:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import InputError
-from edgekd.student.cost import NOTHING, Cost, text_encoder_cost, unet_cost, vae_cost
+from edgekd.student.cost import NOTHING, ComponentCost, text_encoder_cost, unet_cost, vae_cost
 from edgekd.student.reference import ARCHITECTURES
 from edgekd.student.resolve import full
 from edgekd.student.resolve import preset as preset_arch
@@ -88,7 +88,7 @@ class _Measured:
         tokens: of a prompt.
     """
 
-    rows: dict[str, tuple[Cost, float]]
+    rows: dict[str, tuple[ComponentCost, float]]
     unet: Mapping[str, Any]
     side: int
     tokens: int
@@ -116,14 +116,14 @@ def _of_folder(path: Path) -> _Measured:
     from edgekd.diffusion.validate import inspect_folder
 
     info = inspect_folder(path)
-    rows: dict[str, tuple[Cost, float]] = {}
+    rows: dict[str, tuple[ComponentCost, float]] = {}
     for name in PIPELINES[info.pipeline_class].models:
         rows |= _component_rows(info, name)
     unet = read_config(path / "unet" / "config.json")
     return _Measured(rows, unet, info.latent_size, info.text_tokens)
 
 
-def _component_rows(info: TeacherInfo, name: str) -> dict[str, tuple[Cost, float]]:
+def _component_rows(info: TeacherInfo, name: str) -> dict[str, tuple[ComponentCost, float]]:
     from torch.utils.flop_counter import FlopCounterMode
 
     from edgekd.diffusion.components import empty_model, expected_shapes, weights_stem
@@ -141,7 +141,7 @@ def _component_rows(info: TeacherInfo, name: str) -> dict[str, tuple[Cost, float
         with FlopCounterMode(display=False) as counter:
             call.run()
         own = [size for key, size in sizes.items() if key.startswith(_HALVES.get(part, ""))]
-        costs[part] = Cost(sum(own), len(own), counter.get_total_flops() // 2)
+        costs[part] = ComponentCost(sum(own), len(own), counter.get_total_flops() // 2)
     if name not in costs:
         costs = {name: sum(costs.values(), NOTHING), **costs}
     return {part: (cost, per_parameter) for part, cost in costs.items()}

@@ -26,7 +26,7 @@ from edgekd.metrics.efficientnet import load_trunk
 from edgekd.progress import Progress
 from edgekd.teach.data import cached_variant, render, to_batch
 from edgekd.teach.ranks import Ranks
-from edgekd.teach.setup import Setup
+from edgekd.teach.setup import TeachSetup
 
 CHUNK_SUBJECTS = 64
 FEATURE_RESOLUTION = 128
@@ -45,7 +45,7 @@ class CacheFolder:
 
 
 def build_cache(
-    folder: CacheFolder, setup: Setup, encoder: Encoder, ranks: Ranks, progress: Progress
+    folder: CacheFolder, setup: TeachSetup, encoder: Encoder, ranks: Ranks, progress: Progress
 ) -> Half:
     """Encode all renderings of the training subjects, [N,V,...], chunks shared among the ranks.
 
@@ -78,7 +78,7 @@ def build_cache(
     return mapped
 
 
-def _encode_chunk(start: int, setup: Setup, encoder: Encoder) -> Half:
+def _encode_chunk(start: int, setup: TeachSetup, encoder: Encoder) -> Half:
     recipe, corpus = setup.recipe, setup.corpus
     section = recipe.data.augment
     rows = []

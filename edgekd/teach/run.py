@@ -50,7 +50,7 @@ from edgekd.teach.loop import Keys, Place, Task, run_task
 from edgekd.teach.plots import write_curves
 from edgekd.teach.ranks import Ranks, device_of, run_ranks
 from edgekd.teach.recipe import TeachRecipe, load_teach_recipe
-from edgekd.teach.setup import Setup
+from edgekd.teach.setup import TeachSetup
 from edgekd.teach.start import adopt_parts, find_start, take_weights
 from edgekd.teach.text import TextModel, build_tokenizer, make_text_task
 from edgekd.teach.unet import LatentImages, make_unet_task
@@ -67,7 +67,7 @@ CURVE_SECONDS = 300
 class Run:
     """What every stage needs to know."""
 
-    setup: Setup
+    setup: TeachSetup
     out: Path
     ranks: Ranks
     progress: Progress
@@ -91,7 +91,7 @@ class Run:
         write_curves(rows, self.out / "loss.png")
 
 
-class Watch:
+class StageWatch:
     """What rank 0 draws at the rows of a stage: curves, and sheets where there are any."""
 
     def __init__(self, run: Run, steps: int, sheets: SampleSheets | None = None) -> None:
@@ -121,7 +121,7 @@ def vae_stage(run: Run) -> None:
     key = hash_value([*structure, recipe.vae.train.model_dump()])
     if finished(model, key, run.progress.info) is None:
         task = make_vae_task(run.setup, model.parent)
-        task.watch = Watch(run, recipe.vae.train.steps)
+        task.watch = StageWatch(run, recipe.vae.train.steps)
         vae: Any = run.train(task, structure, key)["vae"]
         if run.ranks.first:
             finish_vae(vae, run.setup)
@@ -148,7 +148,7 @@ def text_stage(run: Run) -> None:
         features = _cached(run, "features", hash_value([*structure[1:3], recipe.seed]), encoder)
         tokenizer = build_tokenizer(recipe.text)
         task = make_text_task(run.setup, features, encoder, tokenizer)
-        task.watch = Watch(run, recipe.text.train.steps)
+        task.watch = StageWatch(run, recipe.text.train.steps)
         averaged: Any = run.train(task, structure, key)
         if run.ranks.first:
             with atomic_folder(model) as temporary:
@@ -181,7 +181,7 @@ def unet_stage(run: Run) -> None:
     if run.start is not None:
         take_weights(task, run.start)
     sheets = SampleSheets(recipe.samples, run.out / "samples", vae, text.tokenizer, recipe.seed)
-    task.watch = Watch(run, recipe.unet.train.steps, sheets)
+    task.watch = StageWatch(run, recipe.unet.train.steps, sheets)
     with training_attention(task.modules["unet"], run.setup.device, run.setup.dtype):
         run.train(task, structure, key)
     if run.ranks.first:
@@ -203,7 +203,7 @@ def _work(
 ) -> None:
     spoken = progress if ranks.first and progress is not None else Silent()
     with training_cpu(recipe.threads):
-        setup = Setup(recipe, load_corpus(recipe.data), device_of(ranks))
+        setup = TeachSetup(recipe, load_corpus(recipe.data), device_of(ranks))
         run = Run(setup, out, ranks, spoken, start)
         if start is not None:
             adopt_parts(start, out, ranks)

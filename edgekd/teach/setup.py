@@ -14,7 +14,7 @@ from edgekd.training.precision import autocast_dtype
 
 
 @dataclass(frozen=True)
-class Setup:
+class TeachSetup:
     """The recipe, its images, and the device to train on."""
 
     recipe: TeachRecipe

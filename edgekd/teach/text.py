@@ -40,7 +40,7 @@ from edgekd.teach.data import (
 )
 from edgekd.teach.loop import Step, Task
 from edgekd.teach.recipe import TextSection
-from edgekd.teach.setup import Setup
+from edgekd.teach.setup import TeachSetup
 from edgekd.teach.vae import validation_rows
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -188,7 +188,9 @@ def tokenize(tokenizer: Any, captions: list[str], padding: str = "max_length") -
     return ids
 
 
-def make_text_task(setup: Setup, features: Half, encode_features: Encoder, tokenizer: Any) -> Task:
+def make_text_task(
+    setup: TeachSetup, features: Half, encode_features: Encoder, tokenizer: Any
+) -> Task:
     """The contrastive task. `features` [N,V,1280] belong to the training subjects' renderings."""
     recipe, corpus, device = setup.recipe, setup.corpus, setup.device
     section = recipe.text

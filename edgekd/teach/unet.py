@@ -35,7 +35,7 @@ from edgekd.teach.data import (
 from edgekd.teach.loop import Step, Task
 from edgekd.teach.noise import CaptionBatch, NoisePredictor, draw_timesteps
 from edgekd.teach.recipe import TeachRecipe, UNetSection
-from edgekd.teach.setup import Setup
+from edgekd.teach.setup import TeachSetup
 from edgekd.teach.text import TextModel, tokenize
 from edgekd.teach.vae import validation_rows
 
@@ -117,7 +117,7 @@ class LatentImages:
     encode: Encoder
 
 
-def make_unet_task(setup: Setup, latents: LatentImages, text: TextModel) -> Task:
+def make_unet_task(setup: TeachSetup, latents: LatentImages, text: TextModel) -> Task:
     """The denoising task."""
     recipe, corpus, device = setup.recipe, setup.corpus, setup.device
     section = recipe.unet
@@ -168,7 +168,7 @@ def inner_matrices(unet: nn.Module) -> frozenset[str]:
 
 
 def _draw(
-    setup: Setup, latents: Half, index: int, position: int
+    setup: TeachSetup, latents: Half, index: int, position: int
 ) -> tuple[npt.NDArray[np.float16], str]:
     """Latents and caption of one position of the sample stream."""
     recipe, corpus = setup.recipe, setup.corpus

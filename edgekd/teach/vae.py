@@ -28,7 +28,7 @@ from edgekd.teach.data import (
 )
 from edgekd.teach.loop import Step, Task
 from edgekd.teach.recipe import TeachRecipe, VaeSection
-from edgekd.teach.setup import Setup
+from edgekd.teach.setup import TeachSetup
 from edgekd.training.images import PERCEPTUAL_LEVELS, perceptual_distance, psnr_db
 
 STATISTICS_SUBJECTS = 512
@@ -126,7 +126,7 @@ def random_image(subject: Subject, recipe: TeachRecipe, position: int) -> Any:
     return render(subject, variant, section.backgrounds)
 
 
-def finish_vae(vae: Any, setup: Setup) -> None:
+def finish_vae(vae: Any, setup: TeachSetup) -> None:
     """Normalise the latents' channels, and set `scaling_factor` to 1 / their standard deviation."""
     latents = _encode_subset(vae, setup)
     normalise_latents(vae, latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)))
@@ -135,7 +135,7 @@ def finish_vae(vae: Any, setup: Setup) -> None:
 
 
 @torch.no_grad()
-def _encode_subset(vae: Any, setup: Setup) -> Tensor:
+def _encode_subset(vae: Any, setup: TeachSetup) -> Tensor:
     """Latent means of up to `STATISTICS_SUBJECTS` training images, two renderings of each."""
     recipe, corpus, device = setup.recipe, setup.corpus, setup.device
     rows = generator(recipe.seed, "statistics").permutation(len(corpus.train))
@@ -157,7 +157,7 @@ def _encode_subset(vae: Any, setup: Setup) -> Tensor:
     return torch.cat(latents)
 
 
-def make_vae_task(setup: Setup, folder: Path) -> Task:
+def make_vae_task(setup: TeachSetup, folder: Path) -> Task:
     """The autoencoder's training task; reconstructions of held-out images go to `folder`."""
     recipe, corpus, device = setup.recipe, setup.corpus, setup.device
     section = recipe.vae

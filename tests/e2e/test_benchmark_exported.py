@@ -14,7 +14,7 @@ from edgekd.benchmark.cases import Case
 from edgekd.benchmark.cost import weighing
 from edgekd.benchmark.draw import open_drawer
 from edgekd.benchmark.drawer import DrawingBatch
-from edgekd.benchmark.scaling import Placed, Point, open_points, time_opened
+from edgekd.benchmark.scaling import Placed, ScalingPoint, open_points, time_opened
 from edgekd.benchmark.speed import SpeedOrder, batch_calls, measure_speed
 from edgekd.benchmark.suite import SpeedSection
 from edgekd.jobs.matrix import folder_case, not_executed_here
@@ -94,7 +94,7 @@ def test_time_and_memory_are_those_of_a_process_without_torch(starter_export):
     with Child("measure", 1) as child:
         batch = DrawingBatch(case, 1, CAPTIONS[:1], [0], 64, seed=0)
         memory = child.call(weighing(batch))
-        point = Point("e", "batch", 1)
+        point = ScalingPoint("e", "batch", 1)
         assert child.call(open_points, [Placed(point, batch)]) == {}
         assert list(child.call(time_opened)) == [point]
         timings = child.call(measure_speed, SpeedOrder([case], CAPTIONS[0], 64, speed)).timings

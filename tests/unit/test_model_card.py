@@ -10,7 +10,7 @@ from edgekd.model_card import (
     CARD_FILE,
     Card,
     CardFigure,
-    Measured,
+    MeasuredModel,
     add_figures,
     find_licence,
     licence_fields,
@@ -33,7 +33,7 @@ FIGURES = (
     CardFigure("latency_ms", "Latency", 12.3456789, "ms", "student torch fp32"),
     CardFigure("parameters", "Parameters", 7609524.0, "", "student torch fp32"),
 )
-MEASURED = Measured("emoji", "d" * 64, 64, FIGURES)
+MEASURED = MeasuredModel("emoji", "d" * 64, 64, FIGURES)
 
 
 def load(folder: Path) -> ModelCard:
@@ -96,7 +96,7 @@ def test_new_figures_take_the_place_of_old_ones_and_equal_ones_write_nothing(fol
     written = (folder / CARD_FILE).stat().st_mtime_ns
     add_figures(folder, MEASURED)
     assert (folder / CARD_FILE).stat().st_mtime_ns == written
-    add_figures(folder, Measured("emoji", "d" * 64, 64, FIGURES[1:]))
+    add_figures(folder, MeasuredModel("emoji", "d" * 64, 64, FIGURES[1:]))
     assert len(load(folder).data.eval_results) == 2
     assert "FD-" not in (folder / CARD_FILE).read_text()
     add_figures(folder, MEASURED)

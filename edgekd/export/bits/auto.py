@@ -50,7 +50,7 @@ _BACK_OFF_DB = 0.5
 
 
 @dataclass(frozen=True)
-class Bounds:
+class BitBounds:
     """What is asked of a choice; at least one of the two.
 
     Attributes:
@@ -75,7 +75,7 @@ class Bounds:
 
 
 def choose_bits(
-    measured: MeasuredPipeline, bounds: Bounds, cache_folder: Path, progress: Progress
+    measured: MeasuredPipeline, bounds: BitBounds, cache_folder: Path, progress: Progress
 ) -> QuantizationRecipe:
     """Measure a pipeline and choose the bits of its weights.
 
@@ -184,7 +184,7 @@ def _quietest_within(
     return best
 
 
-def _check_least(least: int, bounds: Bounds) -> None:
+def _check_least(least: int, bounds: BitBounds) -> None:
     if bounds.size_budget_bytes is not None and least > bounds.size_budget_bytes:
         raise GateError(
             f"the weights must fit in --size-budget {bounds.size_budget_bytes} bytes",
@@ -192,7 +192,7 @@ def _check_least(least: int, bounds: Bounds) -> None:
         )
 
 
-def _check_budget(size: int, bounds: Bounds) -> None:
+def _check_budget(size: int, bounds: BitBounds) -> None:
     if bounds.size_budget_bytes is not None and size > bounds.size_budget_bytes:
         raise GateError(
             f"the weights must fit in --size-budget {bounds.size_budget_bytes} bytes with the "

@@ -17,7 +17,7 @@ import numpy as np
 from edgekd.export.bits.allocate import Option
 from edgekd.export.bits.cache import Noise, NoiseMeasurements
 from edgekd.export.bits.recipe import RecipeSource
-from edgekd.export.bits.sensitivity import Drawing
+from edgekd.export.bits.sensitivity import RepeatedDrawing
 from edgekd.export.bits.storage import WeightStorage
 from edgekd.export.bits.weights import Bits, Unit, draws, make_units, stored_bytes, weights
 from edgekd.export.manifest import versions
@@ -59,7 +59,7 @@ class Choices:
         self.measured = measured
         self.storage = measured.storage
         started = time.monotonic()
-        self.drawing = Drawing(measured.pipeline, measured.session, measured.storage)
+        self.drawing = RepeatedDrawing(measured.pipeline, measured.session, measured.storage)
         self._draw_seconds = time.monotonic() - started
         self.units = [
             unit

@@ -27,7 +27,7 @@ import numpy as np
 from edgekd.export.bits.cache import NoiseMeasurements
 from edgekd.export.bits.choices import Choices
 from edgekd.export.bits.recipe import HeldOutMeasured
-from edgekd.export.bits.sensitivity import Drawing, noise_db
+from edgekd.export.bits.sensitivity import RepeatedDrawing, noise_db
 
 # Things, beings, scenes, styles; of different lengths. Any text will do for any pipeline.
 HELD_OUT_PROMPTS = (
@@ -69,14 +69,14 @@ class HeldOut:
         self._measurements = NoiseMeasurements(cache_folder, choices.circumstances(self._session))
 
     @cached_property
-    def _drawings(self) -> list[Drawing]:
+    def _drawings(self) -> list[RepeatedDrawing]:
         """One picture each: each has its own loss."""
         measured = self._choices.measured
         sessions = (
             self._session.model_copy(update={"prompts": (prompt,), "seed": HELD_OUT_SEED + index})
             for index, prompt in enumerate(self.prompts)
         )
-        return [Drawing(measured.pipeline, one, measured.storage) for one in sessions]
+        return [RepeatedDrawing(measured.pipeline, one, measured.storage) for one in sessions]
 
     def _psnr_db(self, chosen: list[int]) -> list[float]:
         """Of each picture, drawn with a choice, to the untouched one."""

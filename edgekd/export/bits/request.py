@@ -11,7 +11,7 @@ from typing import Any
 
 from edgekd.errors import InputError
 from edgekd.export.bits.apply import storages
-from edgekd.export.bits.auto import Bounds, choose_bits
+from edgekd.export.bits.auto import BitBounds, choose_bits
 from edgekd.export.bits.choices import MeasuredPipeline
 from edgekd.export.bits.recipe import QuantizationRecipe, RecipeSource
 from edgekd.export.checks import check_capabilities
@@ -50,8 +50,8 @@ class Quantize:
                 f"`--quantize {self.recipe}`",
             )
 
-    def bounds(self) -> Bounds:
-        return Bounds(self.max_drop_db, self.size_budget_bytes)
+    def bounds(self) -> BitBounds:
+        return BitBounds(self.max_drop_db, self.size_budget_bytes)
 
 
 def recipe_file(recipe: str, target: str) -> Path:
@@ -83,7 +83,9 @@ class PlannedExport:
     options: ExportOptions
 
 
-def choose_recipe(export: PlannedExport, bounds: Bounds, progress: Progress) -> QuantizationRecipe:
+def choose_recipe(
+    export: PlannedExport, bounds: BitBounds, progress: Progress
+) -> QuantizationRecipe:
     """The recipe of `auto`: the pipeline is measured, and bits are chosen.
 
     The measurements stay in `<out>-sensitivity/`, beside the export that is not there yet: a run

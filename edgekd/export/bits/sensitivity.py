@@ -36,7 +36,7 @@ def noise_db(power: float, peak: float = 1.0) -> float:
     return min(10 * math.log10(peak**2 / power), EXACT_DB) if power > 0 else EXACT_DB
 
 
-class Drawing:
+class RepeatedDrawing:
     """One drawing session that is repeated with rounded weights.
 
     Args:

@@ -72,7 +72,7 @@ class ScaleFigures(RowFigures):
     guidance_scale: float
 
 
-class Sweep(Section):
+class GuidanceSweep(Section):
     rule: str
     prompts: int
     rows: list[ScaleFigures]
@@ -266,7 +266,7 @@ class EvaluationResult(Section):
     settings: Settings
     environment: Environment
     probes: Ceilings
-    guidance: Sweep
+    guidance: GuidanceSweep
     sets: Sets
     copying: Copying
     autoencoder: AutoencoderFigures

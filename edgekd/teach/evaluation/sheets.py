@@ -9,7 +9,7 @@ import numpy as np
 from edgekd.files import atomic_file
 from edgekd.teach.data import to_batch
 from edgekd.teach.evaluation.images import Images
-from edgekd.teach.evaluation.schema import Sweep
+from edgekd.teach.evaluation.schema import GuidanceSweep
 from edgekd.teach.plots import write_grid
 
 COLUMNS = 8
@@ -30,7 +30,7 @@ def write_pairs(upper: Images, lower: Images, path: Path) -> None:
     write_sheet(np.concatenate(rows), path)
 
 
-def write_sweep(sweep: Sweep, path: Path) -> None:
+def write_sweep(sweep: GuidanceSweep, path: Path) -> None:
     """FD and R@1 over the guidance scale, beside real images of the same content."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgekd.teach.evaluation.figures import MetricTools, row_figures
 from edgekd.teach.evaluation.pictures import TeacherSampler, picture_requests
 from edgekd.teach.evaluation.prompts import PromptSet
-from edgekd.teach.evaluation.schema import ScaleFigures, Sweep
+from edgekd.teach.evaluation.schema import GuidanceSweep, ScaleFigures
 from edgekd.teach.recipe import TeachRecipe
 
 RULE = "the lowest FD among the scales whose R@1 is at most one standard error below the best R@1"
@@ -21,7 +21,7 @@ def choose(rows: list[ScaleFigures]) -> float:
 
 def sweep(
     sampler: TeacherSampler, chosen: PromptSet, recipe: TeachRecipe, tools: MetricTools
-) -> Sweep:
+) -> GuidanceSweep:
     """Figures at each scale of the recipe, and the scale that was chosen."""
     reference = tools.extractor.extract(chosen.reference_images(recipe))
     rows = []
@@ -30,4 +30,6 @@ def sweep(
         figures = row_figures(images, chosen, reference, tools)
         rows.append(ScaleFigures(guidance_scale=scale, **dict(figures)))
     real = row_figures(chosen.real_images(recipe), chosen, reference, tools)
-    return Sweep(rule=RULE, prompts=len(chosen.prompts), rows=rows, real=real, chosen=choose(rows))
+    return GuidanceSweep(
+        rule=RULE, prompts=len(chosen.prompts), rows=rows, real=real, chosen=choose(rows)
+    )

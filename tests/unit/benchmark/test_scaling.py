@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from edgekd.benchmark import scaling
-from edgekd.benchmark.scaling import Placed, Point, fits, points, scaling_of_all, time_points
+from edgekd.benchmark.scaling import Placed, ScalingPoint, fits, points, scaling_of_all, time_points
 from edgekd.benchmark.suite import ScalingSection
 from edgekd.errors import InputError
 from edgekd.measure.memory import PeakMemory
@@ -93,8 +93,8 @@ def test_points_that_cannot_be_drawn_are_left_out_and_said(make_matrix, drawn):
     placed = points(matrix, SECTION.model_copy(update={"threads": [1]}), matrix.cases[0])
     found = time_points(placed, 2, progress)
     assert {point.axis for point in found} == {"batch", "side", "steps", "threads"}
-    assert found[Point("a", "batch", 4)] == pytest.approx([16, 16])
-    assert found[Point("a", "steps", 8)] == pytest.approx([8, 8])
+    assert found[ScalingPoint("a", "batch", 4)] == pytest.approx([16, 16])
+    assert found[ScalingPoint("a", "steps", 8)] == pytest.approx([8, 8])
     assert [point.value for point in found if point.axis == "side"] == [64]
     assert len(told) == 2
     assert "a, side 32 is left out: pictures of this export" in told[0]
@@ -142,9 +142,9 @@ def test_rows_are_measured_once_with_memory_and_exponents(make_matrix, drawn, mo
 
 def test_an_axis_of_one_point_has_no_exponent():
     times = {
-        Point("a", "side", 64): [1.0],
-        Point("a", "batch", 1): [1.0],
-        Point("a", "batch", 2): [2.0],
+        ScalingPoint("a", "side", 64): [1.0],
+        ScalingPoint("a", "batch", 1): [1.0],
+        ScalingPoint("a", "batch", 2): [2.0],
     }
     (found,) = fits(times, {}, dict.fromkeys(times, 4))
     assert (found.axis, found.exponent) == ("batch", 1.0)

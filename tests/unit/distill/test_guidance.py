@@ -5,7 +5,7 @@ import torch
 
 from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.distill.batches import Batch, Batches
-from edgekd.distill.conditions import Conditions, without_captions
+from edgekd.distill.conditions import TextConditions, without_captions
 from edgekd.distill.guidance import (
     condition_on_guidance,
     guidance_embedding,
@@ -65,7 +65,7 @@ def test_without_captions_the_size_stays(make_bench, tiny_sdxl_teacher):
     batch = _batch(bench)
     empty = without_captions(batch, bench.train)
     text, pooled = bench.train.empty()
-    assert isinstance(empty, Conditions)
+    assert isinstance(empty, TextConditions)
     assert torch.equal(empty.encoder_hidden_states, text.expand(2, -1, -1))
     assert torch.equal(empty.added["text_embeds"], pooled.expand(2, -1))
     assert torch.equal(empty.added["time_ids"], batch.added["time_ids"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from edgekd.distill.step_cost import Held, PartCost, StepCost
+from edgekd.distill.step_cost import HeldBytes, PartCost, StepCost
 from edgekd.errors import InputError
 from edgekd.jobs import dry_run as module
 from edgekd.jobs.dry_run import DryRun, dry_run, needed_bytes, plan_phase, subject_of
@@ -77,7 +77,7 @@ def test_hours_follow_from_macs_at_the_assumed_utilisation():
     assert not plan_gpu(gpu, macs, 24 * GIB + 1).fits
 
 
-HELD = Held(teacher=40, student=100, gradients=100, optimiser=200, average=100)
+HELD = HeldBytes(teacher=40, student=100, gradients=100, optimiser=200, average=100)
 
 
 def rehearsed(precision: str) -> Rehearsal:

@@ -13,7 +13,7 @@ from edgekd.jobs.baseline_figures import (
     summaries,
     verdicts,
 )
-from edgekd.jobs.search_baselines import Choice, _pairs
+from edgekd.jobs.search_baselines import RuleChoice, _pairs
 from edgekd.resources import find_yaml
 from edgekd.search.candidate import Candidate
 from edgekd.student.arch import StudentArch
@@ -70,8 +70,8 @@ def test_every_rule_is_trained_with_every_seed_and_random_students_with_their_ow
     arch = StudentArch.model_validate({"stages": [{}]})
     candidate = Candidate(arch=arch, decoder_width=1, steps=2, precision="fp32")
     choices = [
-        Choice("p", "searched", candidate, 1.0),
-        *(Choice("p", "random", candidate, 1.0, seed) for seed in suite.seeds),
+        RuleChoice("p", "searched", candidate, 1.0),
+        *(RuleChoice("p", "random", candidate, 1.0, seed) for seed in suite.seeds),
     ]
     found = [(choice.rule, choice.seed, seed) for choice, seed in _pairs(suite, choices)]
     assert sorted(seed for rule, _, seed in found if rule == "searched") == suite.seeds

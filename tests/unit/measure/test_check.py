@@ -19,6 +19,6 @@ def test_heat_is_what_changed_meanwhile(monkeypatch):
 
 
 def module_conditions(*values):
-    from edgekd.measure.conditions import Conditions
+    from edgekd.measure.conditions import ProcessorState
 
-    return Conditions(*values)
+    return ProcessorState(*values)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.measure.conditions import Conditions, conditions, throttled
+from edgekd.measure.conditions import ProcessorState, conditions, throttled
 
 
 def write(root: Path, name: str, value: str) -> None:
@@ -21,7 +21,7 @@ def test_governor_temperature_and_throttling_are_read(tmp_path):
     write(tmp_path, "class/hwmon/hwmon1/name", "nvme")
     write(tmp_path, "class/hwmon/hwmon1/temp1_input", "80000")
     write(tmp_path, "class/thermal/thermal_zone0/temp", "90000")
-    assert conditions(tmp_path) == Conditions("powersave", 61.5, 7)
+    assert conditions(tmp_path) == ProcessorState("powersave", 61.5, 7)
 
 
 def test_thermal_zones_stand_in_for_sensors(tmp_path):
@@ -36,11 +36,11 @@ def test_cores_of_different_governors_are_all_named(tmp_path):
 
 
 def test_what_cannot_be_read_is_none(tmp_path):
-    assert conditions(tmp_path) == Conditions(None, None, None)
+    assert conditions(tmp_path) == ProcessorState(None, None, None)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "found"), [(1, 1, False), (1, 2, True), (None, 2, None), (1, None, None)]
 )
 def test_throttling_in_between(before, after, found):
-    assert throttled(Conditions(None, None, before), Conditions(None, None, after)) is found
+    assert throttled(ProcessorState(None, None, before), ProcessorState(None, None, after)) is found

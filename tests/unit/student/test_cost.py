@@ -12,22 +12,24 @@ from edgekd.errors import InputError
 from edgekd.libraries import diffusers, transformers
 from edgekd.student.arch import StageArch, StudentArch
 from edgekd.student.config import to_unet_config
-from edgekd.student.cost import Cost, text_encoder_cost, unet_cost, vae_cost
+from edgekd.student.cost import ComponentCost, text_encoder_cost, unet_cost, vae_cost
 from edgekd.student.reference import ARCHITECTURES
 from edgekd.student.resolve import full, preset
 
 
-def counted(model: Any, call: Callable[[Any], Any], prefixes: tuple[str, ...] = ("",)) -> Cost:
+def counted(
+    model: Any, call: Callable[[Any], Any], prefixes: tuple[str, ...] = ("",)
+) -> ComponentCost:
     """Cost of a meta model by torch's own counter."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         call(model)
     flops = counter.get_total_flops()
     assert flops % 2 == 0
     state = {k: v for k, v in model.state_dict().items() if k.startswith(prefixes)}
-    return Cost(sum(v.numel() for v in state.values()), len(state), flops // 2)
+    return ComponentCost(sum(v.numel() for v in state.values()), len(state), flops // 2)
 
 
-def count_unet(config: dict[str, Any], size: tuple[int, int], tokens: int) -> Cost:
+def count_unet(config: dict[str, Any], size: tuple[int, int], tokens: int) -> ComponentCost:
     with torch.device("meta"):
         unet = diffusers.UNet2DConditionModel.from_config(config)
         added = {}

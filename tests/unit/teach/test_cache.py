@@ -12,7 +12,7 @@ from edgekd.teach.cache import CacheFolder, build_cache
 from edgekd.teach.data import Corpus, Subject, cached_variant, render, to_batch
 from edgekd.teach.ranks import Ranks
 from edgekd.teach.recipe import load_teach_recipe
-from edgekd.teach.setup import Setup
+from edgekd.teach.setup import TeachSetup
 
 RECIPE = load_teach_recipe(Path(__file__).parents[2] / "tiny-teacher.yaml")
 COUNT = 10
@@ -43,7 +43,7 @@ class Encoder:
 
 
 def build(folder, corpus, encoder, key="key", ranks=Ranks()):  # noqa: B008
-    setup = Setup(RECIPE, corpus, torch.device("cpu"))
+    setup = TeachSetup(RECIPE, corpus, torch.device("cpu"))
     return build_cache(CacheFolder(folder / "mean", key), setup, encoder, ranks, Silent())
 
 

@@ -30,7 +30,7 @@ from edgekd.export.coreml.mil.constants import Constants
 from edgekd.export.coreml.mil.datatypes import TensorType, Value, to_tensor
 from edgekd.export.coreml.mil.package import Package, open_package
 from edgekd.export.coreml.mil.program import Operation, Program, read_program
-from edgekd.export.coreml.mil.registry import Arguments, Function, find_function
+from edgekd.export.coreml.mil.registry import Function, OperatorArguments, find_function
 
 Array = npt.NDArray[Any]
 
@@ -116,7 +116,7 @@ class PackageEvaluator:
             return values[name] if name in values else self._constants.value(name)
 
         try:
-            result = function(Arguments(operation, fetch))
+            result = function(OperatorArguments(operation, fetch))
         except EdgekdError:
             raise
         # What torch raises where sizes do not fit together.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.export.coreml.mil.datatypes import cast_tensor
-from edgekd.export.coreml.mil.registry import Arguments, operation
+from edgekd.export.coreml.mil.registry import OperatorArguments, operation
 
 _BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": torch.add,
@@ -58,13 +58,13 @@ _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
 
 def _register_binary(kind: str, function: Callable[[Tensor, Tensor], Tensor]) -> None:
     @operation(kind, "x y")
-    def run(a: Arguments) -> Tensor:
+    def run(a: OperatorArguments) -> Tensor:
         return function(a.tensor("x"), a.tensor("y"))
 
 
 def _register_unary(kind: str, function: Callable[[Tensor], Tensor]) -> None:
     @operation(kind, "x")
-    def run(a: Arguments) -> Tensor:
+    def run(a: OperatorArguments) -> Tensor:
         return function(a.tensor("x"))
 
 
@@ -75,7 +75,7 @@ for _kind, _unary in _UNARY.items():
 
 
 @operation("real_div", "x y")
-def real_div(a: Arguments) -> Tensor:
+def real_div(a: OperatorArguments) -> Tensor:
     x, y = a.tensor("x"), a.tensor("y")
     if not (x.is_floating_point() and y.is_floating_point()):
         # MIL leaves the rounding of integer quotients open.
@@ -84,73 +84,73 @@ def real_div(a: Arguments) -> Tensor:
 
 
 @operation("rsqrt", "x", "epsilon")
-def rsqrt(a: Arguments) -> Tensor:
+def rsqrt(a: OperatorArguments) -> Tensor:
     return torch.rsqrt(a.tensor("x") + a.number("epsilon", 1e-12))
 
 
 @operation("inverse", "x", "epsilon")
-def inverse(a: Arguments) -> Tensor:
+def inverse(a: OperatorArguments) -> Tensor:
     return torch.reciprocal(a.tensor("x") + a.number("epsilon", 1e-4))
 
 
 @operation("log", "x", "epsilon")
-def log(a: Arguments) -> Tensor:
+def log(a: OperatorArguments) -> Tensor:
     return torch.log(a.tensor("x") + a.number("epsilon", 1e-45))
 
 
 @operation("clip", "x alpha beta")
-def clip(a: Arguments) -> Tensor:
+def clip(a: OperatorArguments) -> Tensor:
     return a.tensor("x").clamp(a.number("alpha"), a.number("beta"))
 
 
 @operation("threshold", "x alpha")
-def threshold(a: Arguments) -> Tensor:
+def threshold(a: OperatorArguments) -> Tensor:
     return a.tensor("x").clamp(min=a.number("alpha"))
 
 
 @operation("leaky_relu", "x alpha")
-def leaky_relu(a: Arguments) -> Tensor:
+def leaky_relu(a: OperatorArguments) -> Tensor:
     return F.leaky_relu(a.tensor("x"), a.number("alpha"))
 
 
 @operation("elu", "x alpha")
-def elu(a: Arguments) -> Tensor:
+def elu(a: OperatorArguments) -> Tensor:
     return F.elu(a.tensor("x"), a.number("alpha"))
 
 
 @operation("prelu", "x alpha")
-def prelu(a: Arguments) -> Tensor:
+def prelu(a: OperatorArguments) -> Tensor:
     return F.prelu(a.tensor("x"), a.tensor("alpha"))
 
 
 @operation("clamped_relu", "x alpha beta")
-def clamped_relu(a: Arguments) -> Tensor:
+def clamped_relu(a: OperatorArguments) -> Tensor:
     return F.leaky_relu(a.tensor("x"), a.number("alpha")).clamp(max=a.number("beta"))
 
 
 @operation("linear_activation", "x alpha beta")
-def linear_activation(a: Arguments) -> Tensor:
+def linear_activation(a: OperatorArguments) -> Tensor:
     return a.tensor("x") * a.number("alpha") + a.number("beta")
 
 
 @operation("scaled_tanh", "x alpha beta")
-def scaled_tanh(a: Arguments) -> Tensor:
+def scaled_tanh(a: OperatorArguments) -> Tensor:
     return torch.tanh(a.tensor("x") * a.number("beta")) * a.number("alpha")
 
 
 @operation("sigmoid_hard", "x alpha beta")
-def sigmoid_hard(a: Arguments) -> Tensor:
+def sigmoid_hard(a: OperatorArguments) -> Tensor:
     return (a.tensor("x") * a.number("alpha") + a.number("beta")).clamp(0, 1)
 
 
 @operation("thresholded_relu", "x alpha")
-def thresholded_relu(a: Arguments) -> Tensor:
+def thresholded_relu(a: OperatorArguments) -> Tensor:
     x = a.tensor("x")
     return torch.where(x >= a.number("alpha"), x, torch.where(x.isnan(), x, 0.0))
 
 
 @operation("gelu", "x", "mode")
-def gelu(a: Arguments) -> Tensor:
+def gelu(a: OperatorArguments) -> Tensor:
     x = a.tensor("x")
     modes = ("EXACT", "TANH_APPROXIMATION", "SIGMOID_APPROXIMATION")
     mode = a.choice("mode", modes, "EXACT")
@@ -160,15 +160,15 @@ def gelu(a: Arguments) -> Tensor:
 
 
 @operation("softmax", "x", "axis")
-def softmax(a: Arguments) -> Tensor:
+def softmax(a: OperatorArguments) -> Tensor:
     return a.tensor("x").softmax(a.integer("axis", -1))
 
 
 @operation("cast", "x dtype")
-def cast(a: Arguments) -> Tensor:
+def cast(a: OperatorArguments) -> Tensor:
     return cast_tensor(a.tensor("x"), a.data_type("dtype"), str(a.operation))
 
 
 @operation("select", "cond a b")
-def select(a: Arguments) -> Tensor:
+def select(a: OperatorArguments) -> Tensor:
     return torch.where(a.tensor("cond"), a.tensor("a"), a.tensor("b"))

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgekd.export.coreml.mil.registry import Arguments, operation
+from edgekd.export.coreml.mil.registry import OperatorArguments, operation
 
 # MIL's sampling modes: (input size, output size) -> place in the input of each output.
 _GRIDS: dict[str, Callable[[int, int], Tensor]] = {
@@ -27,20 +27,20 @@ _GRIDS: dict[str, Callable[[int, int], Tensor]] = {
 
 
 @operation("upsample_nearest_neighbor", "x", "scale_factor_height scale_factor_width")
-def upsample_nearest_neighbor(a: Arguments) -> Tensor:
+def upsample_nearest_neighbor(a: OperatorArguments) -> Tensor:
     factors = (a.number("scale_factor_height", 1.0), a.number("scale_factor_width", 1.0))
     x = a.tensor("x")
     return _restore(F.interpolate(_pictures(x), scale_factor=factors, mode="nearest"), x)
 
 
 @operation("resize_nearest_neighbor", "x target_size_height target_size_width")
-def resize_nearest_neighbor(a: Arguments) -> Tensor:
+def resize_nearest_neighbor(a: OperatorArguments) -> Tensor:
     x, size = a.tensor("x"), (a.integer("target_size_height"), a.integer("target_size_width"))
     return _restore(F.interpolate(_pictures(x), size=size, mode="nearest"), x)
 
 
 @operation("upsample_bilinear", "x", "scale_factor_height scale_factor_width align_corners")
-def upsample_bilinear(a: Arguments) -> Tensor:
+def upsample_bilinear(a: OperatorArguments) -> Tensor:
     x = a.tensor("x")
     size = [
         math.floor(x.shape[axis] * a.number(name, 1.0))
@@ -52,7 +52,7 @@ def upsample_bilinear(a: Arguments) -> Tensor:
 
 
 @operation("resize_bilinear", "x", "target_size_height target_size_width sampling_mode")
-def resize_bilinear(a: Arguments) -> Tensor:
+def resize_bilinear(a: OperatorArguments) -> Tensor:
     mode = a.choice("sampling_mode", tuple(_GRIDS), "DEFAULT")
     sizes = (a.integer("target_size_height", 1), a.integer("target_size_width", 1))
     return _linear(_linear(a.tensor("x"), -2, sizes[0], mode), -1, sizes[1], mode)
@@ -77,17 +77,17 @@ def _restore(resized: Tensor, x: Tensor) -> Tensor:
 
 
 @operation("pixel_shuffle", "x upscale_factor")
-def pixel_shuffle(a: Arguments) -> Tensor:
+def pixel_shuffle(a: OperatorArguments) -> Tensor:
     return F.pixel_shuffle(a.tensor("x"), a.integer("upscale_factor"))
 
 
 @operation("pixel_unshuffle", "x downscale_factor")
-def pixel_unshuffle(a: Arguments) -> Tensor:
+def pixel_unshuffle(a: OperatorArguments) -> Tensor:
     return F.pixel_unshuffle(a.tensor("x"), a.integer("downscale_factor"))
 
 
 @operation("depth_to_space", "x block_size")
-def depth_to_space(a: Arguments) -> Tensor:
+def depth_to_space(a: OperatorArguments) -> Tensor:
     """[N, b*b*C, H, W] -> [N, C, H*b, W*b], the block's place outermost in the channels."""
     x, b = a.tensor("x"), a.integer("block_size")
     n, channels, height, width = x.shape
@@ -96,7 +96,7 @@ def depth_to_space(a: Arguments) -> Tensor:
 
 
 @operation("space_to_depth", "x block_size")
-def space_to_depth(a: Arguments) -> Tensor:
+def space_to_depth(a: OperatorArguments) -> Tensor:
     """The reverse of `depth_to_space`."""
     x, b = a.tensor("x"), a.integer("block_size")
     n, channels, height, width = x.shape

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from edgekd.errors import GateError
-from edgekd.export.coreml.mil.registry import Arguments, operation
+from edgekd.export.coreml.mil.registry import OperatorArguments, operation
 
 
-def _indices(a: Arguments, size: int) -> Tensor:
+def _indices(a: OperatorArguments, size: int) -> Tensor:
     indices = a.tensor("indices")
     if indices.is_floating_point() or indices.dtype == torch.bool:
         raise a.unknown("indices that are not integers")
@@ -23,14 +23,14 @@ def _indices(a: Arguments, size: int) -> Tensor:
     return indices.long()
 
 
-def _check(a: Arguments, indices: Tensor, size: int) -> None:
+def _check(a: OperatorArguments, indices: Tensor, size: int) -> None:
     if indices.numel() and (int(indices.min()) < 0 or int(indices.max()) >= size):
         found = f"{int(indices.min())} to {int(indices.max())}"
         raise GateError(f"{a.operation}: indices must be from 0 to {size - 1}", found)
 
 
 @operation("gather", "x indices", "axis batch_dims validate_indices")
-def gather(a: Arguments) -> Tensor:
+def gather(a: OperatorArguments) -> Tensor:
     """[A.., B.., axis, R..] and [A.., I..] -> [A.., B.., I.., R..], A the batch dimensions."""
     x, batch = a.tensor("x"), a.integer("batch_dims", 0)
     axis = a.integer("axis", 0) % x.dim()
@@ -48,13 +48,13 @@ def gather(a: Arguments) -> Tensor:
 
 
 @operation("gather_along_axis", "x indices", "axis validate_indices")
-def gather_along_axis(a: Arguments) -> Tensor:
+def gather_along_axis(a: OperatorArguments) -> Tensor:
     x, axis = a.tensor("x"), a.integer("axis", 0)
     return x.gather(axis, _indices(a, x.shape[axis]))
 
 
 @operation("gather_nd", "x indices", "batch_dims validate_indices")
-def gather_nd(a: Arguments) -> Tensor:
+def gather_nd(a: OperatorArguments) -> Tensor:
     """The last axis of `indices` holds the place in x behind the batch dimensions."""
     x, indices, batch = a.tensor("x"), a.tensor("indices"), a.integer("batch_dims", 0)
     depth = indices.shape[-1]
@@ -70,7 +70,7 @@ def gather_nd(a: Arguments) -> Tensor:
 
 
 @operation("scatter_along_axis", "data indices updates", "axis mode validate_indices")
-def scatter_along_axis(a: Arguments) -> Tensor:
+def scatter_along_axis(a: OperatorArguments) -> Tensor:
     data, axis = a.tensor("data"), a.integer("axis", 0)
     mode = a.choice("mode", ("update", "add"), "add")
     indices = _indices(a, data.shape[axis])

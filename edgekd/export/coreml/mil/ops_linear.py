@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.errors import InputError
-from edgekd.export.coreml.mil.registry import Arguments, operation
+from edgekd.export.coreml.mil.registry import OperatorArguments, operation
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED: dict[int, Callable[..., Tensor]] = {
@@ -27,12 +27,12 @@ _PAD_TYPES = ("valid", "custom", "same", "same_lower")
 
 
 @operation("linear", "x weight", "bias")
-def linear(a: Arguments) -> Tensor:
+def linear(a: OperatorArguments) -> Tensor:
     return F.linear(a.tensor("x"), a.tensor("weight"), a.maybe_tensor("bias"))
 
 
 @operation("matmul", "x y", "transpose_x transpose_y")
-def matmul(a: Arguments) -> Tensor:
+def matmul(a: OperatorArguments) -> Tensor:
     x, y = a.tensor("x"), a.tensor("y")
     # MIL ignores the flags for vectors, which have nothing to transpose.
     if a.flag("transpose_x", False) and x.dim() > 1:
@@ -43,12 +43,12 @@ def matmul(a: Arguments) -> Tensor:
 
 
 @operation("einsum", "values equation")
-def einsum(a: Arguments) -> Tensor:
+def einsum(a: OperatorArguments) -> Tensor:
     return torch.einsum(a.text("equation"), *a.tensors("values"))
 
 
 @operation("scaled_dot_product_attention", "query key value", "attn_mask")
-def attention(a: Arguments) -> Tensor:
+def attention(a: OperatorArguments) -> Tensor:
     """softmax(Q K^T / sqrt(E) + mask) V; a boolean mask keeps what is True."""
     return F.scaled_dot_product_attention(
         a.tensor("query"), a.tensor("key"), a.tensor("value"), a.maybe_tensor("attn_mask")
@@ -56,7 +56,7 @@ def attention(a: Arguments) -> Tensor:
 
 
 @operation("conv", "x weight", "bias strides pad_type pad dilations groups")
-def conv(a: Arguments) -> Tensor:
+def conv(a: OperatorArguments) -> Tensor:
     x, weight = a.tensor("x"), a.tensor("weight")
     rank = _spatial_rank(a, x)
     strides = a.integers("strides", [1] * rank)
@@ -68,7 +68,7 @@ def conv(a: Arguments) -> Tensor:
 
 
 @operation("conv_transpose", "x weight", "bias strides pad_type pad dilations groups output_shape")
-def conv_transpose(a: Arguments) -> Tensor:
+def conv_transpose(a: OperatorArguments) -> Tensor:
     x, weight = a.tensor("x"), a.tensor("weight")
     rank = _spatial_rank(a, x)
     kind = a.choice("pad_type", ("valid", "custom"), "valid")
@@ -96,7 +96,7 @@ def conv_transpose(a: Arguments) -> Tensor:
 @operation(
     "avg_pool", "x kernel_sizes", "strides pad_type pad exclude_padding_from_average ceil_mode"
 )
-def avg_pool(a: Arguments) -> Tensor:
+def avg_pool(a: OperatorArguments) -> Tensor:
     x, kernel = a.tensor("x"), a.integers("kernel_sizes")
     strides = a.integers("strides", [1] * len(kernel))
     pads = _pool_pads(a, x, kernel, strides)
@@ -110,28 +110,28 @@ def avg_pool(a: Arguments) -> Tensor:
 
 
 @operation("max_pool", "x kernel_sizes", "strides pad_type pad ceil_mode")
-def max_pool(a: Arguments) -> Tensor:
+def max_pool(a: OperatorArguments) -> Tensor:
     x, kernel = a.tensor("x"), a.integers("kernel_sizes")
     strides = a.integers("strides", [1] * len(kernel))
     pads = _torch_order(_pool_pads(a, x, kernel, strides))
     return _MAXIMA[_spatial_rank(a, x)](F.pad(x, pads, value=-math.inf), kernel, strides)
 
 
-def _spatial_rank(a: Arguments, x: Tensor) -> int:
+def _spatial_rank(a: OperatorArguments, x: Tensor) -> int:
     rank = x.dim() - 2
     if rank not in (1, 2, 3):
         raise InputError(f"{a.operation}: `x` must have 3 to 5 dimensions", str(x.dim()))
     return rank
 
 
-def _pool_pads(a: Arguments, x: Tensor, kernel: list[int], strides: list[int]) -> list[int]:
+def _pool_pads(a: OperatorArguments, x: Tensor, kernel: list[int], strides: list[int]) -> list[int]:
     if a.flag("ceil_mode", False):
         raise a.unknown("ceil_mode=True")
     return _pads(a, x, kernel, strides, [1] * len(kernel))
 
 
 def _pads(
-    a: Arguments, x: Tensor, kernel: list[int], strides: list[int], dilations: list[int]
+    a: OperatorArguments, x: Tensor, kernel: list[int], strides: list[int], dilations: list[int]
 ) -> list[int]:
     """[before, after] for each spatial axis, in MIL's order.
 

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from edgekd.errors import GateError, InputError
 from edgekd.export.coreml.mil.datatypes import integer_range
-from edgekd.export.coreml.mil.registry import Arguments, operation
+from edgekd.export.coreml.mil.registry import OperatorArguments, operation
 
 
 @operation("quantize", "input scale output_dtype", "zero_point axis")
-def quantize(a: Arguments) -> Tensor:
+def quantize(a: OperatorArguments) -> Tensor:
     """clip(round(input / scale) + zero_point), halves to even.
 
     Raises:
@@ -27,14 +27,14 @@ def quantize(a: Arguments) -> Tensor:
 
 
 @operation("dequantize", "input scale", "zero_point axis")
-def dequantize(a: Arguments) -> Tensor:
+def dequantize(a: OperatorArguments) -> Tensor:
     """scale * (input - zero_point)."""
     x = a.tensor("input")
     zero_point = _along(a, "zero_point", x) if a.has("zero_point") else 0
     return (x - zero_point) * _along(a, "scale", x)
 
 
-def _along(a: Arguments, name: str, x: Tensor) -> Tensor:
+def _along(a: OperatorArguments, name: str, x: Tensor) -> Tensor:
     """A scalar, or a vector along the operation's axis."""
     value = a.tensor(name)
     if value.dim() == 0:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.export.coreml.mil.datatypes import cast_tensor
-from edgekd.export.coreml.mil.registry import Arguments, operation
+from edgekd.export.coreml.mil.registry import OperatorArguments, operation
 
 
 def _product(x: Tensor, axes: list[int], keep: bool) -> Tensor:
@@ -38,7 +38,7 @@ _POSITIONS: dict[str, Callable[[Tensor, int, bool], Tensor]] = {
 
 def _register_reduction(kind: str, function: Callable[[Tensor, list[int], bool], Tensor]) -> None:
     @operation(kind, "x", "axes keep_dims")
-    def run(a: Arguments) -> Tensor:
+    def run(a: OperatorArguments) -> Tensor:
         x = a.tensor("x")
         axes = a.integers("axes", list(range(x.dim())))
         return function(x, axes, a.flag("keep_dims", False)).to(x.dtype)
@@ -46,7 +46,7 @@ def _register_reduction(kind: str, function: Callable[[Tensor, list[int], bool],
 
 def _register_position(kind: str, function: Callable[[Tensor, int, bool], Tensor]) -> None:
     @operation(kind, "x", "axis keep_dims output_dtype")
-    def run(a: Arguments) -> Tensor:
+    def run(a: OperatorArguments) -> Tensor:
         found = function(a.tensor("x"), a.integer("axis", -1), a.flag("keep_dims", False))
         return cast_tensor(found, a.data_type("output_dtype", "int32"), str(a.operation))
 
@@ -58,7 +58,7 @@ for _kind, _position in _POSITIONS.items():
 
 
 @operation("layer_norm", "x", "axes gamma beta epsilon")
-def layer_norm(a: Arguments) -> Tensor:
+def layer_norm(a: OperatorArguments) -> Tensor:
     """(x - mean) / sqrt(variance + epsilon) over `axes`, times gamma, plus beta."""
     x = a.tensor("x")
     axes = sorted(axis % x.dim() for axis in a.integers("axes", list(range(x.dim()))))
@@ -71,7 +71,7 @@ def layer_norm(a: Arguments) -> Tensor:
 
 
 @operation("instance_norm", "x", "gamma beta epsilon")
-def instance_norm(a: Arguments) -> Tensor:
+def instance_norm(a: OperatorArguments) -> Tensor:
     """Over the spatial axes of [N,C,D..]."""
     x = a.tensor("x")
     normal = _standardized(x, list(range(2, x.dim())), a.number("epsilon", 1e-5))
@@ -79,7 +79,7 @@ def instance_norm(a: Arguments) -> Tensor:
 
 
 @operation("batch_norm", "x mean variance", "gamma beta epsilon")
-def batch_norm(a: Arguments) -> Tensor:
+def batch_norm(a: OperatorArguments) -> Tensor:
     """With the given statistics of each channel of [N,C,D..]."""
     x = a.tensor("x")
     sizes = _channels(x)
@@ -88,7 +88,7 @@ def batch_norm(a: Arguments) -> Tensor:
 
 
 @operation("l2_norm", "x", "epsilon")
-def l2_norm(a: Arguments) -> Tensor:
+def l2_norm(a: OperatorArguments) -> Tensor:
     """x / sqrt(sum of squares over the last three axes + epsilon)."""
     x = a.tensor("x")
     squares = (x * x).sum(list(range(-min(3, x.dim()), 0)), keepdim=True)
@@ -100,7 +100,7 @@ def _standardized(x: Tensor, axes: list[int], epsilon: float) -> Tensor:
     return (x - mean) * torch.rsqrt(variance + epsilon)
 
 
-def _affine(a: Arguments, normal: Tensor, sizes: list[int]) -> Tensor:
+def _affine(a: OperatorArguments, normal: Tensor, sizes: list[int]) -> Tensor:
     gamma, beta = a.maybe_tensor("gamma"), a.maybe_tensor("beta")
     if gamma is not None:
         normal = normal * gamma.reshape(sizes)

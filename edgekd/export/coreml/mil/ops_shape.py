@@ -10,11 +10,11 @@ from torch import Tensor
 
 from edgekd.errors import InputError
 from edgekd.export.coreml.mil.datatypes import cast_tensor
-from edgekd.export.coreml.mil.registry import Arguments, operation
+from edgekd.export.coreml.mil.registry import OperatorArguments, operation
 
 
 @operation("reshape", "x shape")
-def reshape(a: Arguments) -> Tensor:
+def reshape(a: OperatorArguments) -> Tensor:
     """0 takes x's size at the same place counted from the last, -1 what remains."""
     x, shape = a.tensor("x"), a.integers("shape")
     for at, size in enumerate(shape):
@@ -25,12 +25,12 @@ def reshape(a: Arguments) -> Tensor:
 
 
 @operation("transpose", "x perm")
-def transpose(a: Arguments) -> Tensor:
+def transpose(a: OperatorArguments) -> Tensor:
     return a.tensor("x").permute(a.integers("perm"))
 
 
 @operation("expand_dims", "x axes")
-def expand_dims(a: Arguments) -> Tensor:
+def expand_dims(a: OperatorArguments) -> Tensor:
     """`axes` count in the result."""
     x, axes = a.tensor("x"), a.integers("axes")
     rank = x.dim() + len(axes)
@@ -40,7 +40,7 @@ def expand_dims(a: Arguments) -> Tensor:
 
 
 @operation("squeeze", "x", "axes")
-def squeeze(a: Arguments) -> Tensor:
+def squeeze(a: OperatorArguments) -> Tensor:
     x = a.tensor("x")
     axes = a.maybe_integers("axes")
     if axes is None:
@@ -51,7 +51,7 @@ def squeeze(a: Arguments) -> Tensor:
 
 
 @operation("slice_by_index", "x begin end", "stride begin_mask end_mask squeeze_mask")
-def slice_by_index(a: Arguments) -> Tensor:
+def slice_by_index(a: OperatorArguments) -> Tensor:
     """x[begin:end:stride] for each axis, as Python counts; a mask leaves that limit open."""
     x, begin, end = a.tensor("x"), a.integers("begin"), a.integers("end")
     rank = x.dim()
@@ -68,7 +68,7 @@ def slice_by_index(a: Arguments) -> Tensor:
 
 
 @operation("slice_by_size", "x begin size")
-def slice_by_size(a: Arguments) -> Tensor:
+def slice_by_size(a: OperatorArguments) -> Tensor:
     """-1 takes all that follows `begin`."""
     x = a.tensor("x")
     for axis, (first, size) in enumerate(zip(a.integers("begin"), a.integers("size"), strict=True)):
@@ -85,7 +85,7 @@ def _slice(x: Tensor, axis: int, limits: slice) -> Tensor:
 
 
 @operation("concat", "values axis", "interleave")
-def concat(a: Arguments) -> Tensor:
+def concat(a: OperatorArguments) -> Tensor:
     values, axis = a.tensors("values"), a.integer("axis")
     if not a.flag("interleave", False):
         return torch.cat(values, axis)
@@ -94,12 +94,12 @@ def concat(a: Arguments) -> Tensor:
 
 
 @operation("stack", "values axis")
-def stack(a: Arguments) -> Tensor:
+def stack(a: OperatorArguments) -> Tensor:
     return torch.stack(a.tensors("values"), a.integer("axis"))
 
 
 @operation("split", "x axis", "num_splits split_sizes")
-def split(a: Arguments) -> tuple[Tensor, ...]:
+def split(a: OperatorArguments) -> tuple[Tensor, ...]:
     x, axis = a.tensor("x"), a.integer("axis")
     sizes = a.maybe_integers("split_sizes")
     if sizes is None:
@@ -112,18 +112,18 @@ def split(a: Arguments) -> tuple[Tensor, ...]:
 
 
 @operation("tile", "x reps")
-def tile(a: Arguments) -> Tensor:
+def tile(a: OperatorArguments) -> Tensor:
     return a.tensor("x").repeat(a.integers("reps"))
 
 
 @operation("reverse", "x", "axes")
-def reverse(a: Arguments) -> Tensor:
+def reverse(a: OperatorArguments) -> Tensor:
     x = a.tensor("x")
     return x.flip(a.integers("axes", list(range(x.dim()))))
 
 
 @operation("pad", "x pad", "mode constant_val")
-def pad(a: Arguments) -> Tensor:
+def pad(a: OperatorArguments) -> Tensor:
     """`pad` holds [before, after] of the last axes, the first of them first."""
     x, pads = a.tensor("x"), a.integers("pad")
     mode = a.choice("mode", ("constant", "reflect", "replicate"), "constant")
@@ -143,7 +143,7 @@ def pad(a: Arguments) -> Tensor:
 
 
 @operation("band_part", "x", "lower upper")
-def band_part(a: Arguments) -> Tensor:
+def band_part(a: OperatorArguments) -> Tensor:
     """Keep `lower` diagonals below the main one and `upper` above; -1 keeps all."""
     x = a.tensor("x")
     lower, upper = a.integer("lower", -1), a.integer("upper", -1)
@@ -157,7 +157,7 @@ def band_part(a: Arguments) -> Tensor:
 
 
 @operation("cumsum", "x", "axis exclusive reverse")
-def cumsum(a: Arguments) -> Tensor:
+def cumsum(a: OperatorArguments) -> Tensor:
     x, axis = a.tensor("x"), a.integer("axis", 0)
     backwards = a.flag("reverse", False)
     ordered = x.flip(axis) if backwards else x
@@ -170,26 +170,26 @@ def cumsum(a: Arguments) -> Tensor:
 
 
 @operation("fill", "shape", "value")
-def fill(a: Arguments) -> Tensor:
+def fill(a: OperatorArguments) -> Tensor:
     value = a.maybe_tensor("value")
     value = torch.tensor(0.0) if value is None else value.reshape(())
     return value.expand(a.integers("shape")).clone()
 
 
 @operation("fill_like", "ref_tensor", "value")
-def fill_like(a: Arguments) -> Tensor:
+def fill_like(a: OperatorArguments) -> Tensor:
     value = a.maybe_tensor("value")
     value = torch.tensor(0.0) if value is None else value.reshape(())
     return value.expand(a.tensor("ref_tensor").shape).clone()
 
 
 @operation("shape", "x")
-def shape(a: Arguments) -> Tensor:
+def shape(a: OperatorArguments) -> Tensor:
     return torch.tensor(a.tensor("x").shape, dtype=torch.int32)
 
 
 @operation("range_1d", "start end step")
-def range_1d(a: Arguments) -> Tensor:
+def range_1d(a: OperatorArguments) -> Tensor:
     start = a.tensor("start")
     first, last, step = a.number("start"), a.number("end"), a.number("step")
     count = max(0, math.ceil((last - first) / step))
@@ -197,7 +197,7 @@ def range_1d(a: Arguments) -> Tensor:
 
 
 @operation("topk", "x", "k axis ascending sort return_indices output_indices_dtype")
-def topk(a: Arguments) -> Tensor | tuple[Tensor, ...]:
+def topk(a: OperatorArguments) -> Tensor | tuple[Tensor, ...]:
     x, axis, count = a.tensor("x"), a.integer("axis", -1), a.integer("k", 1)
     count = x.shape[axis] if count == -1 else count
     # Unsorted results may come in any order; sorted is one of them.
@@ -210,14 +210,14 @@ def topk(a: Arguments) -> Tensor | tuple[Tensor, ...]:
 
 
 @operation("argsort", "x", "axis ascending")
-def argsort(a: Arguments) -> Tensor:
+def argsort(a: OperatorArguments) -> Tensor:
     descending = not a.flag("ascending", False)
     order = a.tensor("x").argsort(dim=a.integer("axis", -1), descending=descending, stable=True)
     return order.to(torch.int32)
 
 
 @operation("one_hot", "indices one_hot_vector_size", "axis on_value off_value")
-def one_hot(a: Arguments) -> Tensor:
+def one_hot(a: OperatorArguments) -> Tensor:
     """Negative and too large indices give rows without a hot element."""
     indices, size = a.tensor("indices"), a.integer("one_hot_vector_size")
     axis = a.integer("axis", -1)

@@ -19,7 +19,7 @@ from edgekd.export.coreml.mil.program import Operation
 KNOWN = "every operation must be known to the evaluator"
 
 
-class Arguments:
+class OperatorArguments:
     """Arguments of one operation, by parameter name, fetched when asked for."""
 
     def __init__(self, operation: Operation, fetch: Callable[[str], Value]) -> None:
@@ -106,11 +106,11 @@ class Arguments:
         return GateError(KNOWN, f"{self.operation}, {found}")
 
 
-Function = Callable[[Arguments], "Tensor | tuple[Tensor, ...]"]
+Function = Callable[[OperatorArguments], "Tensor | tuple[Tensor, ...]"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class KnownOperator:
     """An operation that the evaluator knows."""
 
     function: Function
@@ -118,7 +118,7 @@ class Entry:
     optional: frozenset[str]
 
 
-OPERATIONS: dict[str, Entry] = {}
+OPERATIONS: dict[str, KnownOperator] = {}
 
 
 def operation(kind: str, required: str, optional: str = "") -> Callable[[Function], Function]:
@@ -127,7 +127,9 @@ def operation(kind: str, required: str, optional: str = "") -> Callable[[Functio
     def register(function: Function) -> Function:
         if kind in OPERATIONS:
             raise ValueError(f"{kind} is registered already")
-        OPERATIONS[kind] = Entry(function, frozenset(required.split()), frozenset(optional.split()))
+        OPERATIONS[kind] = KnownOperator(
+            function, frozenset(required.split()), frozenset(optional.split())
+        )
         return function
 
     return register

@@ -8,7 +8,7 @@ import pytest
 
 from edgekd.errors import GateError, InputError
 from edgekd.export.bits import choices
-from edgekd.export.bits.auto import Bounds, choose_bits
+from edgekd.export.bits.auto import BitBounds, choose_bits
 from edgekd.export.bits.choices import MeasuredPipeline
 from edgekd.export.bits.held_out import HeldOut
 from edgekd.export.bits.recipe import (
@@ -18,7 +18,7 @@ from edgekd.export.bits.recipe import (
     RecipeSource,
     resolve,
 )
-from edgekd.export.bits.sensitivity import Drawing, noise_db
+from edgekd.export.bits.sensitivity import RepeatedDrawing, noise_db
 from edgekd.export.bits.storage import Array, LinearStorage
 from edgekd.export.bits.weights import Bits, models, stored_bytes
 from edgekd.export.protocol import Generation
@@ -47,7 +47,7 @@ def cache(tmp_path_factory) -> Path:
 
 def choose(pipeline: Any, cache: Path, **bounds: Any) -> QuantizationRecipe:
     measured = MeasuredPipeline(pipeline, SOURCE, STORAGE, SESSION)
-    return choose_bits(measured, Bounds(**bounds), cache, Silent())
+    return choose_bits(measured, BitBounds(**bounds), cache, Silent())
 
 
 def size(pipeline: Any, bits: dict[str, Bits]) -> int:
@@ -65,7 +65,7 @@ def test_smallest_choice_within_the_drop(shallow_pipeline, cache, drop):
     bits = resolve(recipe, models(shallow_pipeline), STORAGE)
     assert size(shallow_pipeline, bits) == measured.weights_bytes
     # Measured again from the recipe alone.
-    noise = Drawing(shallow_pipeline, SESSION, STORAGE).noise(bits)
+    noise = RepeatedDrawing(shallow_pipeline, SESSION, STORAGE).noise(bits)
     assert noise_db(noise.pictures) == pytest.approx(measured.psnr_db, abs=0.01)
     encoder = {value for name, value in bits["vae"].items() if name.startswith("encoder.")}
     assert encoder <= {8, None}
@@ -83,7 +83,7 @@ def test_drop_on_held_out_pictures_is_that_of_a_drawing(shallow_pipeline, cache)
     psnr = {
         name: [
             noise_db(
-                Drawing(
+                RepeatedDrawing(
                     shallow_pipeline,
                     parity_session([prompt], GENERATION, told.seed + index),
                     STORAGE,
@@ -160,7 +160,7 @@ def test_quietest_choice_is_not_above_the_budget_and_beats_uniform(shallow_pipel
     budget = size(shallow_pipeline, uniform)
     measured = choose(shallow_pipeline, cache, size_budget_bytes=budget).measured
     assert measured.weights_bytes <= budget
-    noise = Drawing(shallow_pipeline, SESSION, STORAGE).noise(uniform)
+    noise = RepeatedDrawing(shallow_pipeline, SESSION, STORAGE).noise(uniform)
     assert measured.psnr_db >= noise_db(noise.pictures)
 
 
@@ -200,13 +200,13 @@ def test_killed_choice_resumes(shallow_pipeline, cache, tmp_path, monkeypatch):
         (tmp_path / known.name).write_text(torn, encoding="utf-8")
     assert len(list(tmp_path.iterdir())) == 2
     drawn = []
-    noise = Drawing.noise
+    noise = RepeatedDrawing.noise
 
     def counted(self, bits):
         drawn.append(bits)
         return noise(self, bits)
 
-    monkeypatch.setattr(Drawing, "noise", counted)
+    monkeypatch.setattr(RepeatedDrawing, "noise", counted)
     assert choose(shallow_pipeline, tmp_path, max_drop_db=3.0) == expected
     assert len(drawn) <= 2
 
@@ -222,7 +222,7 @@ class Breaking(LinearStorage):
 def test_bits_that_leave_no_picture_are_chosen_never(shallow_pipeline, tmp_path):
     def choose_of(**bounds):
         measured = MeasuredPipeline(shallow_pipeline, SOURCE, Breaking(STORAGE.bits), SESSION)
-        return choose_bits(measured, Bounds(**bounds), tmp_path, Silent())
+        return choose_bits(measured, BitBounds(**bounds), tmp_path, Silent())
 
     measured = choose_of(size_budget_bytes=890_000).measured
     assert measured.psnr_db > 0
@@ -258,4 +258,4 @@ def test_budget_that_needs_more_drop_fails(shallow_pipeline, cache):
 )
 def test_bounds_that_make_no_sense(bounds, problem):
     with pytest.raises(InputError, match=problem):
-        Bounds(**bounds)
+        BitBounds(**bounds)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.export.bits.sensitivity import Drawing, noise_db, rounded
+from edgekd.export.bits.sensitivity import RepeatedDrawing, noise_db, rounded
 from edgekd.export.bits.storage import LinearStorage
 from edgekd.export.bits.weights import Bits, weights
 from edgekd.export.protocol import Generation
@@ -18,8 +18,8 @@ PROMPTS = ["red apple", "a boat"]
 
 
 @pytest.fixture(scope="module")
-def drawing(tiny_pipeline) -> Drawing:
-    return Drawing(tiny_pipeline, parity_session(PROMPTS, GENERATION), STORAGE)
+def drawing(tiny_pipeline) -> RepeatedDrawing:
+    return RepeatedDrawing(tiny_pipeline, parity_session(PROMPTS, GENERATION), STORAGE)
 
 
 def decoder(pipeline: Any, bits: int) -> Bits:
