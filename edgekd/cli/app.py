@@ -31,7 +31,6 @@ from edgekd.cli.serve import serve
 from edgekd.cli.targets import targets
 from edgekd.cli.teach import teach
 from edgekd.errors import EdgekdError
-from edgekd.files import disk_problem
 
 # Newer versions of Typer carry Click's exceptions within, older ones import them from Click.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -135,6 +134,8 @@ def main() -> None:
             # Nobody said which it is: an input that is closed, or the output.
             rule = "edgekd must be allowed to read its input and to write its output"
             _fail(f"{rule}, but got {error.filename} ({error.strerror})", 2)
+        from edgekd.files import disk_problem
+
         problem = disk_problem(error, Path.cwd())
         if problem is None:
             raise
