@@ -126,8 +126,8 @@ class FewStepSection(LoopSection):
     guidance_scale: float = Field(
         7.5,
         ge=1.0,
-        description="of the teacher's pictures; the student draws in one pass. consistency: what "
-        "its clients are told to give it",
+        description="of the teacher's pictures. consistency, and `guidance: keep`: what the "
+        "student's clients are told to give it",
     )
     trajectories: int = Field(
         10_000, ge=1, description="trajectory: drawn by the teacher before the training, and kept"
@@ -208,6 +208,11 @@ class DistillSection(LoopSection):
     sample_prompts: list[str] = Field([], description="fixed prompts; empty: from validation")
     sample_steps: int = Field(20, ge=1)
     guidance_scale: float = Field(4.0, ge=1.0, description="of the sample sheets of `kd`")
+    guidance: Literal["distil", "keep"] = Field(
+        "distil",
+        description="of a few-step student. distil: its teacher's is in its weights, and it draws "
+        "in one pass a step; keep: it draws in two, and obeys scales and negative prompts",
+    )
     threads: int = Field(0, ge=0, description="CPU threads; 0: torch's default")
     trackers: list[TrackerName] = Field(
         ["tensorboard"], description="are told the rows of `metrics.jsonl` and shown the samples"
@@ -222,6 +227,20 @@ class DistillSection(LoopSection):
             "decoder": self.decoder,
         }
         return sections[phase]
+
+    @property
+    def kept_guidance(self) -> float:
+        """The scale that a few-step student is guided at in two passes; 1: one pass is enough."""
+        return self.few_step.guidance_scale if self.guidance == "keep" else 1.0
+
+    @model_validator(mode="after")
+    def _guidance_is_the_methods(self) -> DistillSection:
+        if self.guidance == "keep" and self.few_step.method != "trajectory":
+            raise ValueError(
+                "`guidance: keep` needs `few_step.method: trajectory`, but got "
+                f"{self.few_step.method}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _each_phase_once(self) -> DistillSection:

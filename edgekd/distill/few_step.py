@@ -3,7 +3,8 @@
 A student of n steps learns to end each of its steps where the teacher's guided trajectory passes
 (Zhou et al. 2024, "Simple and Fast Distillation of Diffusion Models", arXiv 2409.19681,
 algorithm 1): it starts an interval from its own latents, not from the teacher's, so that it
-learns to correct what it did before. Its guidance is the trajectory's: it needs none of its own.
+learns to correct what it did before. Its guidance is the trajectory's: it needs none of its own,
+unless the recipe keeps it; then its steps are guided as its teacher's were.
 
 Shapes: B batch, [B, C, h, w] latents, n steps of the student.
 """
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 
 from edgekd.artifacts import Trajectories
 from edgekd.distill.batches import Latents
-from edgekd.distill.conditions import caption_conditions
+from edgekd.distill.conditions import caption_conditions, empty_conditions
+from edgekd.distill.guidance import guided_prediction
 from edgekd.distill.objective import predict
 from edgekd.distill.setup import FewStepLesson
 from edgekd.distill.solver import student_timesteps
@@ -63,7 +65,7 @@ class Drawn:
 
 
 class TrajectoryMatching(FewStepLesson):
-    """The student learns to draw in n steps without guidance. One update for each of them.
+    """The student learns to draw in n steps. One update for each of them.
 
     Args:
         student: its U-Net with its first weights.
@@ -116,7 +118,12 @@ class TrajectoryMatching(FewStepLesson):
         sources = setup.sources
         said = caption_conditions(sources.teacher, captions, rows, sources.latent_size)
         batch = said.batch(latents, torch.full((len(latents),), timestep, device=latents.device))
-        prediction = predict(unet, batch, setup.autocast).float()
+        scale = setup.section.kept_guidance
+        if scale > 1:
+            empty = empty_conditions(sources.teacher, captions, len(rows), sources.latent_size)
+            prediction = guided_prediction(unet, batch, empty, scale, setup.autocast)
+        else:
+            prediction = predict(unet, batch, setup.autocast).float()
         return setup.schedule.ddim_step(latents, prediction, timestep, following)
 
     @torch.no_grad()

@@ -104,7 +104,7 @@ class FewStepLesson(Plain):
         scheduler = sources.teacher.scheduler
         self._sheet = self._setup.sheet(
             DrawingPlan(scheduler, _TEACHER_STEPS, self._settings.guidance_scale),
-            student_drawing(self._settings, scheduler),
+            student_drawing(section, scheduler),
         )
         self._wrapped: nn.Module = student
 

@@ -91,7 +91,8 @@ def few_step_macs(section: DistillSection, teacher_macs: float, student_macs: fl
         "distribution": _distribution_macs,
     }
     settings = section.few_step
-    return macs_by_method[settings.method](settings, teacher_macs, student_macs, _trained(section))
+    student = (2 if section.kept_guidance > 1 else 1) * student_macs
+    return macs_by_method[settings.method](settings, teacher_macs, student, _trained(section))
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,9 @@ def forecast(plan: Plan) -> Forecast:
     precisions = len(plan.precisions)
     section, samples = recipe.distill, suite.quality.samples
     passes = suite.generation.steps * (2 if suite.generation.guided else 1)
-    taught = section.few_step.student_steps if "few_step" in plan.phases else passes
+    taught = passes
+    if "few_step" in plan.phases:
+        taught = section.few_step.student_steps * (2 if section.kept_guidance > 1 else 1)
     drawing = samples * (2 * passes * teacher_macs + (1 + precisions) * taught * student_macs)
     vae = read_json(teacher.path / "vae" / "config.json")
     costs = Passes(teacher_macs, student_macs, vae, size)

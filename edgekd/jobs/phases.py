@@ -184,4 +184,4 @@ def _deployment(plan: Plan) -> DrawingPlan:
     from edgekd.distill.deployment import student_drawing
 
     scheduler = load_scheduler(plan.teacher.path / "scheduler")
-    return student_drawing(plan.recipe.distill.few_step, scheduler, plan.target.schedulers)
+    return student_drawing(plan.recipe.distill, scheduler, plan.target.schedulers)

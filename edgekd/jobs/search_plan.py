@@ -25,7 +25,7 @@ class SearchPlan:
 
     Attributes:
         guided: each step of a student calls its U-Net with and without the text, as its
-            teacher's; few-step students do not.
+            teacher's; few-step students do not, unless the recipe keeps their guidance.
         folder: of the result.
     """
 
@@ -82,5 +82,6 @@ def plan_search(plan: Plan) -> SearchPlan:
     if section.storage is not None:
         check_storage(section.storage)
     place = place_of(plan, precisions, plan.run / SEARCH / "measurements")
-    guided = not few and plan.suite.generation.guided
+    kept = plan.recipe.distill.kept_guidance > 1
+    guided = kept if few else plan.suite.generation.guided
     return SearchPlan(plan, SearchSpace(settings), place, guided, plan.run / SEARCH)

@@ -12,7 +12,7 @@ from edgekd.distill.deployment import student_drawing
 from edgekd.distill.guidance import condition_on_guidance
 from edgekd.libraries import diffusers
 from edgekd.model_card import Card, write_card
-from edgekd.recipe_distill import FewStepSection
+from edgekd.recipe_distill import DistillSection, FewStepSection
 from edgekd.runtime import Pipeline
 from edgekd.student.build import build_student, save_student
 from edgekd.student.resolve import full
@@ -25,7 +25,7 @@ def _student(teacher_path: Path, out: Path, method: str) -> Path:
     """As the phase leaves it; it has learned to listen to the scale, if it is told one."""
     teacher = load_teacher(teacher_path)
     settings = FewStepSection(method=method, student_steps=3, guidance_scale=6.0)
-    session = student_drawing(settings, teacher.scheduler)
+    session = student_drawing(DistillSection(few_step=settings), teacher.scheduler)
     unet = build_student(teacher.unet, full(dict(teacher.unet.config)))
     if method == "consistency":
         unet = condition_on_guidance(unet)

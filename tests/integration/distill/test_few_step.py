@@ -12,11 +12,12 @@ import torch
 from edgekd.artifacts import Trajectories
 from edgekd.diffusion.load import load_model, make_pipeline
 from edgekd.distill import trajectories as module
+from edgekd.distill.deployment import student_drawing
 from edgekd.distill.few_step import Drawn
 from edgekd.distill.folder import RunFolder
 from edgekd.distill.lessons import few_step_lesson
 from edgekd.distill.loop import FewStepPlaces, make_accelerator, train_few_step
-from edgekd.distill.solver import deployed_scheduler, dpm_solver, teacher_timesteps
+from edgekd.distill.solver import dpm_solver, teacher_timesteps
 from edgekd.distill.trainer import Trainer
 from edgekd.distill.trajectories import KeptTrajectories, draw_trajectories
 from edgekd.errors import GateError, InputError
@@ -41,8 +42,9 @@ FEW = {
 }
 
 
-def _section(**changes: Any) -> DistillSection:
+def _section(guidance: str = "distil", **changes: Any) -> DistillSection:
     values = {"precision": "fp32", "sample_prompts": ["a red apple"], "phases": ["few_step"]}
+    values |= {"guidance": guidance}
     return DistillSection.model_validate({**values, "few_step": {**FEW, **changes}})
 
 
@@ -181,20 +183,23 @@ def test_a_run_leaves_a_student_that_is_nearer_to_its_teacher(bench, tmp_path):
     assert again == result
 
 
-def test_the_deployed_scheduler_draws_what_training_saw(bench, drawn, tmp_path):
-    """Stock diffusers with the student's own scheduler, without guidance."""
-    trainer = _trainer(bench, drawn, tmp_path / "run")
+@pytest.mark.parametrize(("guidance", "scale"), [("distil", 1.0), ("keep", 3.0)])
+def test_the_deployed_scheduler_draws_what_training_saw(bench, drawn, tmp_path, guidance, scale):
+    """Stock diffusers with the student's own scheduler, without guidance, or with its own."""
+    trainer = _trainer(bench, drawn, tmp_path / "run", guidance=guidance)
+    session = student_drawing(trainer.lesson._setup.section, bench.teacher.scheduler)
+    assert session.guidance_scale == scale
     held_out = KeptTrajectories.load(drawn, "validation")
     indices = torch.arange(2)
     states, rows = held_out.states(indices), held_out.rows(indices)
-    scheduler = deployed_scheduler(bench.teacher.scheduler)
-    pipeline = make_pipeline(replace(bench.teacher, unet=trainer.student, scheduler=scheduler))
+    student = replace(bench.teacher, unet=trainer.student, scheduler=session.scheduler)
+    pipeline = make_pipeline(student)
     with torch.no_grad():
         pictures = pipeline(
             prompt=[bench.validation.captions(int(row)) for row in rows],
             latents=states[:, 0],
             num_inference_steps=2,
-            guidance_scale=1.0,
+            guidance_scale=session.guidance_scale,
             output_type="latent",
         ).images
         latents = states[:, 0]

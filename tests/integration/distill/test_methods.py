@@ -207,7 +207,7 @@ def test_the_stock_sampler_draws_what_distribution_matching_saw(
     bench = make_bench(request.getfixturevalue(family))
     lesson: Any = _trainer(bench, tmp_path, "distribution", student_steps=3).lesson
     start = lesson._start(range(2), "student", bench.train)
-    session = student_drawing(lesson._settings, bench.teacher.scheduler)
+    session = student_drawing(lesson._setup.section, bench.teacher.scheduler)
     rows = sample_indices(lesson._setup.section.seed, range(2), len(bench.train))
     noise = iter([start.noise[:, 1], start.noise[:, 2]])
     monkeypatch.setattr(
@@ -234,7 +234,7 @@ def test_the_stock_sampler_draws_what_consistency_saw(make_bench, request, tmp_p
     with torch.random.fork_rng():
         torch.manual_seed(0)
         torch.nn.init.normal_(lesson.model.time_embedding.cond_proj.weight, std=0.1)
-    session = student_drawing(lesson._settings, bench.teacher.scheduler)
+    session = student_drawing(lesson._setup.section, bench.teacher.scheduler)
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     teacher = replace(bench.teacher, unet=lesson.model, scheduler=session.scheduler)
 

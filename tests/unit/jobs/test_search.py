@@ -56,6 +56,7 @@ def test_steps_and_decoders_are_searched_where_they_are_taught(planned):
     assert plain.space.dimensions["decoder_width"] == (1.0,)
     assert plain.guided
     assert not plan_search(planned()).guided
+    assert plan_search(planned("distill.guidance=keep")).guided
 
 
 def test_another_runtime_stands_in_for_one_that_is_not_here(planned):
