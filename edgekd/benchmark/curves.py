@@ -1,4 +1,4 @@
-"""Training curves from a student's `metrics.jsonl`."""
+"""Training curves from a student's `metrics.jsonl`, and the last of its sample sheets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from edgekd.errors import InputError
+from edgekd.report.pictures import TrainingSheet
 
 MAX_POINTS = 400
 _NOT_CURVES = {"step", "epoch", "samples"}
@@ -61,3 +65,16 @@ def load_curve(path: Path) -> dict[str, list[tuple[float, float]]]:
             if isinstance(value, (int, float)) and math.isfinite(value):
                 series.setdefault(name, []).append((float(step), float(value)))
     return {name: thin(points) for name, points in series.items()}
+
+
+def last_sheet(phase: str, metrics: Path) -> TrainingSheet | None:
+    """The last sheet beside a phase's metrics; None: there is none, or none that can be read."""
+    paths = sorted((metrics.parent / "samples").glob("step-*.png"))
+    if not paths:
+        return None
+    try:
+        with Image.open(paths[-1]) as image:
+            rows = json.loads(image.info.get("rows", "[]"))
+            return TrainingSheet(phase, rows, np.asarray(image.convert("RGB")))
+    except (OSError, ValueError):
+        return None

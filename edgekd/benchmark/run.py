@@ -7,7 +7,7 @@ depends on, so a killed or repeated benchmark measures only what is missing.
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgekd import __version__
@@ -16,7 +16,7 @@ from edgekd.benchmark.asked import asked_metrics, asked_suite
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import Case, check_cases
 from edgekd.benchmark.cost import memory_of_all, speed_of_all
-from edgekd.benchmark.curves import load_curve
+from edgekd.benchmark.curves import last_sheet, load_curve
 from edgekd.benchmark.device_cost import cost_on_devices
 from edgekd.benchmark.device_rows import device_rows
 from edgekd.benchmark.drawing import draw_missing, drawn_pictures, real_pictures
@@ -115,6 +115,8 @@ def benchmark(
         return report
     check_cases(list(request.cases))
     training = {name: load_curve(path) for name, path in request.curves.items()}
+    found = [last_sheet(name, path) for name, path in request.curves.items()]
+    sheets = [one for one in found if one is not None]
     out.mkdir(parents=True, exist_ok=True)
     (out / ARTIFACT_FILE).unlink(missing_ok=True)  # what is here is not whole any more
     matrix = make_matrix(request, metrics, out, progress)
@@ -126,7 +128,8 @@ def benchmark(
         content = make_report(matrix, measured, rows, training, request.deploy)
         content = content.model_copy(update={"search": request.search, "partial": stopped})
         write_text(report.json_path, content.model_dump_json(indent=2) + "\n")
-        render(content, out, make_gallery(matrix, measured))
+        gallery = replace(make_gallery(matrix, measured), sheets=sheets)
+        render(content, out, gallery)
 
     try:
         measure(matrix, networks, measured, progress)

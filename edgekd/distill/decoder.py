@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from edgekd.distill.decoder_latents import DecoderLatents, GeneratedLatents
 from edgekd.distill.decoder_losses import feature_distance, moment_distance, pixel_distance
 from edgekd.distill.lesson import Plain
-from edgekd.distill.sampling import Pixels, grid
+from edgekd.distill.sampling import Pixels, Sheet, grid
 from edgekd.distill.setup import PhaseSetup
 from edgekd.distill.sources import Sources
 from edgekd.metrics.efficientnet import load_trunk
@@ -173,12 +173,13 @@ class DecoderMatching(Plain):
         return told if drawn is None else f"{told}, of drawn ones {drawn:.2f} dB"
 
     @torch.no_grad()
-    def draw(self, model: Any) -> Pixels:
+    def draw(self, model: Any) -> Sheet:
         """The teacher's pictures above the narrow VAE's: drawn ones, else held-out images."""
         latents = self._held_out.drawn(SHOWN)
         latents = self._held_out.means(SHOWN) if latents is None else latents
         latents = latents.to(self._teacher.device)
-        return grid([_pixels(vae.decode(latents).sample) for vae in (self._teacher, model.vae)])
+        rows = [_pixels(vae.decode(latents).sample) for vae in (self._teacher, model.vae)]
+        return Sheet(grid(rows), ("teacher's decoder", "student's decoder"))
 
     def result(self, average: Any) -> Any:
         """The VAE alone."""

@@ -13,7 +13,7 @@ from edgekd.distill.batches import Batches
 from edgekd.distill.lesson import Plain
 from edgekd.distill.objective import Nets, Objective
 from edgekd.distill.projections import drop_projections
-from edgekd.distill.sampling import Pixels
+from edgekd.distill.sampling import Sheet
 from edgekd.distill.setup import PhaseSetup
 from edgekd.distill.sources import Sources
 from edgekd.distill.terms.registry import weighted_terms
@@ -95,7 +95,7 @@ class NoisePrediction(Plain):
             f"distance to the teacher {losses['validation_output']:.4f}"
         )
 
-    def draw(self, model: nn.Module) -> Pixels:
+    def draw(self, model: nn.Module) -> Sheet:
         """The teacher's pictures above the student's."""
         return self._sheet.draw(model)
 

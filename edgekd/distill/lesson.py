@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from edgekd.distill.sampling import Pixels
+    from edgekd.distill.sampling import Sheet
     from edgekd.recipe_distill import PhaseName
 
 
@@ -58,8 +58,8 @@ class Lesson(Protocol):
     def describe(self, losses: Mapping[str, float]) -> str:
         """What `validate` found, for people."""
 
-    def draw(self, model: nn.Module) -> Pixels:
-        """A sample sheet, uint8 [H, W, 3]."""
+    def draw(self, model: nn.Module) -> Sheet:
+        """A sample sheet."""
 
     def result(self, average: nn.Module) -> Any:
         """What is kept of the averaged model: a model of diffusers."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from edgekd.diffusion.load import Teacher, make_pipeline
 from edgekd.distill.batches import Latents
 from edgekd.files import atomic_file
+from edgekd.progress import counted
 from edgekd.student.build import DrawingPlan
 from edgekd.training.draws import generator
 
@@ -43,13 +45,26 @@ def spread_captions(latents: Latents, count: int) -> list[str]:
     return list(prompts)
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """Pictures of the same prompts, from the same noise in each row.
+
+    Attributes:
+        picture: uint8 [H, W, 3].
+        rows: what each row is, from the top.
+    """
+
+    picture: Pixels
+    rows: tuple[str, ...]
+
+
 class SampleSheet:
     """Draws sheets: the teacher's row above the student's, one column for each prompt.
 
     Args:
         teacher: gives all components but the U-Net, and the first row.
         taught: how the teacher draws.
-        drawing: how the student does.
+        drawings: how the student does, a row each.
         prompts: fixed prompts.
         latent_size: side of the latents that the student learns from.
         seed: of the noise.
@@ -59,21 +74,24 @@ class SampleSheet:
         self,
         teacher: Teacher,
         taught: DrawingPlan,
-        drawing: DrawingPlan,
+        drawings: Sequence[DrawingPlan],
         prompts: Sequence[str],
         latent_size: int,
         seed: int,
     ) -> None:
-        self._teacher, self._taught, self._drawing = teacher, taught, drawing
+        self._teacher, self._taught, self._drawings = teacher, taught, drawings
         self._prompts, self._seed = list(prompts), seed
         self._latent_size = latent_size
         self._first_row: list[Pixels] | None = None
 
-    def draw(self, unet: Any) -> Pixels:
-        """The sheet of a student's U-Net, uint8 [H, W, 3]."""
+    def draw(self, unet: Any) -> Sheet:
+        """The sheet of a student's U-Net."""
         if self._first_row is None:
             self._first_row = self._generate(self._teacher.unet, self._taught)
-        return grid([self._first_row, self._generate(unet, self._drawing)])
+        rows = [self._generate(unet, drawing) for drawing in self._drawings]
+        names = [f"student, {counted(drawing.steps, 'step')}" for drawing in self._drawings]
+        teacher = f"teacher, {counted(self._taught.steps, 'step')}"
+        return Sheet(grid([self._first_row, *rows]), (teacher, *names))
 
     @torch.no_grad()
     def _generate(self, unet: Any, drawing: DrawingPlan) -> list[Pixels]:
@@ -117,10 +135,13 @@ def grid(rows: Sequence[Sequence[Pixels]]) -> Pixels:
     return sheet
 
 
-def save_png(image: Pixels, path: Path) -> None:
-    """Write a picture whole or not at all."""
+def save_png(sheet: Sheet, path: Path) -> None:
+    """Write a sheet whole or not at all; the text `rows` in the file is a JSON list."""
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
+    said = PngInfo()
+    said.add_text("rows", json.dumps(sheet.rows))
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
-        Image.fromarray(image).save(temporary, format="png")
+        Image.fromarray(sheet.picture).save(temporary, format="png", pnginfo=said)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 from edgekd.diffusion.noise_schedule import NoiseSchedule, read_schedule
 from edgekd.distill.deployment import student_drawing
 from edgekd.distill.lesson import Plain
-from edgekd.distill.sampling import Pixels, SampleSheet, choose_prompts
+from edgekd.distill.sampling import SampleSheet, Sheet, choose_prompts
 from edgekd.distill.sources import Sources
 from edgekd.recipe_distill import DistillSection, FewStepSection, PhaseName
 from edgekd.student.build import DrawingPlan
@@ -22,6 +22,7 @@ from edgekd.training.precision import autocast_dtype, training_attention
 
 # Steps of the teacher on the sample sheets of few-step students.
 _TEACHER_STEPS = 25
+_SHOWN_STEPS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,13 @@ class PhaseSetup:
         """Stream positions of this process's micro-batch; see `edgekd.training.draws`."""
         return step_positions(step, micro, self.rank, self.plan)
 
-    def sheet(self, taught: DrawingPlan, session: DrawingPlan) -> SampleSheet:
+    def sheet(self, taught: DrawingPlan, *drawings: DrawingPlan) -> SampleSheet:
         """The teacher's pictures above the student's, each drawn in its way."""
         section, sources = self.section, self.sources
         return SampleSheet(
             sources.teacher,
             taught,
-            session,
+            drawings,
             choose_prompts(section.sample_prompts, sources.validation),
             sources.latent_size,
             section.seed,
@@ -102,12 +103,15 @@ class FewStepLesson(Plain):
         self._setup = PhaseSetup.of(section, "few_step", sources, accelerator)
         self._settings: FewStepSection = section.few_step
         scheduler = sources.teacher.scheduler
+        own = student_drawing(section, scheduler)
         self._sheet = self._setup.sheet(
             DrawingPlan(scheduler, _TEACHER_STEPS, self._settings.guidance_scale),
-            student_drawing(section, scheduler),
+            own,
+            *(replace(own, steps=steps) for steps in _SHOWN_STEPS if steps != own.steps),
         )
         self._wrapped: nn.Module = student
 
-    def draw(self, model: nn.Module) -> Pixels:
-        """Guided pictures of the teacher above those of the deployed student."""
+    def draw(self, model: nn.Module) -> Sheet:
+        """Guided pictures of the teacher above those of the deployed student; below them, the
+        student's in fewer and more steps than it was taught."""
         return self._sheet.draw(model)

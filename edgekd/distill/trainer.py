@@ -227,7 +227,7 @@ class Trainer:
         path = self._sheet_path(step)
         with writing(path):
             save_png(sheet, path)
-        log.picture("samples", sheet, step)
+        log.picture("samples", sheet.picture, step)
 
     def _sheet_path(self, step: int) -> Path:
         return self.folder.path / "samples" / f"step-{step:08d}.png"

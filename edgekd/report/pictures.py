@@ -18,7 +18,22 @@ from edgekd.files import atomic_file
 
 # Larger pictures are reduced: the page stays one file of a few megabytes.
 MAX_SIDE = 256
+_MAX_SHEET_SIDE = 1024
 _GAP, _LABEL_HEIGHT = 6, 16
+
+
+@dataclass(frozen=True)
+class TrainingSheet:
+    """The last sample sheet of a phase.
+
+    Attributes:
+        rows: what each row is, from the top.
+        picture: uint8 [H,W,3], all rows.
+    """
+
+    phase: str
+    rows: Sequence[str]
+    picture: Any
 
 
 @dataclass(frozen=True)
@@ -28,24 +43,31 @@ class Gallery:
     Attributes:
         captions, holdouts: one per column.
         rows: row name -> its pictures, uint8 [H,W,3] each.
+        sheets: that phases of the training left.
     """
 
     captions: Sequence[str]
     holdouts: Sequence[str]
     rows: Mapping[str, Sequence[Any]]
+    sheets: Sequence[TrainingSheet] = ()
 
 
-def thumbnail(image: Any) -> Image.Image:
-    """A picture, reduced with antialiasing if its side is above `MAX_SIDE`."""
+def thumbnail(image: Any, side: int = MAX_SIDE) -> Image.Image:
+    """A picture, reduced with antialiasing if it is larger than `side`."""
     picture = Image.fromarray(image)
-    picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     return picture
 
 
-def data_uri(image: Any) -> str:
+def sheet_uri(sheet: TrainingSheet) -> str:
+    """As `data_uri`, of a whole sheet."""
+    return data_uri(sheet.picture, _MAX_SHEET_SIDE)
+
+
+def data_uri(image: Any, side: int = MAX_SIDE) -> str:
     """A picture as `data:image/png;base64,…`."""
     stream = io.BytesIO()
-    thumbnail(image).save(stream, format="PNG", optimize=True)
+    thumbnail(image, side).save(stream, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 

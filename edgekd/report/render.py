@@ -23,7 +23,7 @@ from edgekd.report import (
     tables,
     view,
 )
-from edgekd.report.pictures import Gallery, data_uri, write_sheet
+from edgekd.report.pictures import Gallery, data_uri, sheet_uri, write_sheet
 from edgekd.report.plots import features as feature_plots
 from edgekd.report.plots import latency, quality, training
 from edgekd.report.schema import Report
@@ -65,6 +65,7 @@ def template_environment() -> Any:
     )
     environment.filters["md"] = escape_markdown
     environment.filters["picture"] = data_uri
+    environment.filters["sheet"] = sheet_uri
     return environment
 
 

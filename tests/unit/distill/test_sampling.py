@@ -1,10 +1,11 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+from edgekd.benchmark.curves import last_sheet
 from edgekd.distill.sampling import (
     SampleSheet,
     choose_prompts,
@@ -58,15 +59,26 @@ def test_rows_share_their_noise(share, bench, tmp_path):
     before = torch.get_rng_state()
     prompts = ["a red apple", "a car"]
     session = DrawingPlan(teacher.scheduler, steps=2, guidance_scale=3.0)
-    sheet = SampleSheet(teacher, session, session, prompts, latent_size, seed=0)
-    same = sheet.draw(build_student(teacher.unet, full(dict(teacher.unet.config))))
+    once = replace(session, steps=1)
+    sheet = SampleSheet(teacher, session, [session, once], prompts, latent_size, seed=0)
+    drawn = sheet.draw(build_student(teacher.unet, full(dict(teacher.unet.config))))
+    assert drawn.rows == ("teacher, 2 steps", "student, 2 steps", "student, 1 step")
+    same = drawn.picture
     size = latent_size * teacher.info.vae_scale_factor
-    assert same.shape[0] == 2 * size + 4
+    second = slice(size + 4, 2 * size + 4)
+    assert same.shape[0] == second.stop + size + 4
     # A student equal to the teacher draws the same pictures from the same noise.
-    assert np.array_equal(same[:size], same[-size:])
-    other = sheet.draw(build_student(teacher.unet, bench.arch()))
+    assert np.array_equal(same[:size], same[second])
+    assert not np.array_equal(same[:size], same[-size:])
+    changed = sheet.draw(build_student(teacher.unet, bench.arch()))
+    other = changed.picture
     assert np.array_equal(other[:size], same[:size])
-    assert not np.array_equal(other[-size:], same[-size:])
+    assert not np.array_equal(other[second], same[second])
     assert torch.equal(torch.get_rng_state(), before)
-    save_png(other, tmp_path / "samples" / "sheet.png")
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "samples" / "sheet.png")), other)
+    save_png(changed, tmp_path / "samples" / "step-00000001.png")
+    found = last_sheet("few_step", tmp_path / "metrics.jsonl")
+    assert found is not None
+    assert (found.phase, tuple(found.rows)) == ("few_step", changed.rows)
+    assert np.array_equal(found.picture, other)
+    (tmp_path / "samples" / "step-00000002.png").write_bytes(b"cut")
+    assert last_sheet("few_step", tmp_path / "metrics.jsonl") is None

@@ -79,6 +79,12 @@ def test_page_loads_nothing_from_outside(page):
         assert "url(" not in (attributes.get("style") or "").replace("url(#", "")
 
 
+def test_a_phases_sheet_says_what_its_rows_are(page):
+    (sheet,) = [a for tag, a in page.elements if tag == "img" and a.get("class") == "sheet"]
+    assert sheet["alt"].endswith("in rows: teacher, 25 steps; student, 2 steps")
+    assert "the same noise in each row, from the top: teacher, 25 steps" in page.text
+
+
 def test_styles_load_nothing_from_outside(html):
     assert "@import" not in html
     assert re.findall(r"url\((?!#)[^)]*\)", html) == []
@@ -104,7 +110,7 @@ def test_names_in_plots_are_escaped_and_not_typeset(report, gallery, tmp_path):
 def test_every_picture_and_plot_says_what_it_shows(page):
     images = [attributes for tag, attributes in page.elements if tag == "img"]
     plots = [attributes for tag, attributes in page.elements if tag == "svg"]
-    assert len(images) == 4 * 6  # captions x (real + rows that were executed)
+    assert len(images) == 4 * 6 + 1  # captions x (real + rows that were executed), and a sheet
     assert all(attributes.get("alt") for attributes in images)
     assert len(plots) == 5
     assert all(a.get("aria-label") and a.get("role") == "img" for a in plots)
