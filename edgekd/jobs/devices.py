@@ -21,7 +21,7 @@ from edgekd.devices.reasons import plain
 from edgekd.devices.schema import Description
 from edgekd.devices.trust import ClockDrift, Trust, clock_drift, judge
 from edgekd.errors import EdgekdError
-from edgekd.progress import Progress
+from edgekd.progress import Progress, counted
 from edgekd.schema import Section
 
 _TICKS = 5  # readings of a clock at each end: the quickest counts
@@ -123,7 +123,13 @@ def device_lines(found: Sequence[DeviceLine]) -> list[str]:
         if one.problem is not None:
             lines.append(f"{one.name:<{width}}  {where}  cannot be used: {one.problem}")
         else:
-            parts = [one.cpu or "unknown processor", f"{one.cores} cores", one.os or "", where]
+            given = one.threads if one.threads != one.cores else None
+            parts = [
+                one.cpu or "unknown processor",
+                f"{one.cores} cores",
+                counted(given, "thread") + " for models" if given else "",
+                *(one.os or "", where),
+            ]
             lines.append(f"{one.name:<{width}}  {one.device_class}: {runs_line(one.runs)}")
             lines.append(f"{'':<{width}}  {', '.join(part for part in parts if part)}")
         if one.warning is not None:

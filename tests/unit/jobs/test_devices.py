@@ -23,6 +23,7 @@ def test_what_a_device_says_of_itself_is_listed_and_what_it_is_not_is_left_out()
     assert "clear text" in found.warning
     lines = device_lines([found, DeviceLine(name="away", address="http://b:1", problem="silence")])
     assert lines[0] == "pi    fakes: runs onnx 1.30.0"
+    assert "4 threads for models" in lines[1]  # how many cores there are it did not say
     assert lines[-1] == "away  http://b:1  cannot be used: silence"
 
 
