@@ -1,5 +1,6 @@
 """The client against an agent in memory: what is sent, what is tried again, what is said."""
 
+import hashlib
 import socket
 import ssl
 
@@ -107,6 +108,16 @@ def test_a_damaged_upload_begins_anew_and_is_given_up_in_the_end(folder):
     broken.faults.append(once("PUT", "/v1/blobs", refusal(422, "hash_mismatch"), 10**6))
     with pytest.raises(InputError, match=r"0 of \d+ bytes, again and again"):
         broken.device().measure_exports(order(folder))
+
+
+@pytest.mark.parametrize("there", [1000, 2560])
+def test_an_upload_that_was_begun_with_another_size_begins_anew(folder, there):
+    agent = agent_for_exports()
+    content = (folder / "unet" / "model.onnx").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    agent.blobs[digest], agent.sizes[digest] = b"x" * there, 2561
+    agent.device().measure_exports(order(folder))
+    assert agent.blobs[digest] == content
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_sent(folder):
