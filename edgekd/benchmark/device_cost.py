@@ -156,7 +156,7 @@ def _measured(
     matrix: Matrix, device: Connected, progress: Progress, cases: Sequence[Case]
 ) -> ExportResult:
     """These rows in turns, or what was kept of it: of the same models, device, versions and
-    settings."""
+    settings. Failures are not kept: they may be of a limit or of other work there."""
     settings = _settings(matrix)
     drawings = {case.name: _drawing(matrix, case, settings.threads) for case in cases}
     key = [
@@ -165,14 +165,15 @@ def _measured(
         device.description.environment,
         settings.model_dump(),
     ]
-
-    def measure() -> Any:
-        progress.info(f"measuring {counted(len(cases), 'row')} on device `{device.name}`")
-        rows = {case.name: ExportFolder(case.path, drawings[case.name]) for case in cases}
-        order = ExportOrder(rows, settings)
-        return device.device.measure_exports(order).model_dump(mode="json")
-
-    return ExportResult.model_validate(matrix.cache.json("device", key, measure))
+    known = matrix.cache.known("device", key)
+    if known is not None:
+        return ExportResult.model_validate(known)
+    progress.info(f"measuring {counted(len(cases), 'row')} on device `{device.name}`")
+    rows = {case.name: ExportFolder(case.path, drawings[case.name]) for case in cases}
+    found = device.device.measure_exports(ExportOrder(rows, settings))
+    if all(row.failure is None for row in found.rows.values()):
+        matrix.cache.keep("device", key, found.model_dump(mode="json"))
+    return found
 
 
 def _settings(matrix: Matrix) -> ExportSettings:

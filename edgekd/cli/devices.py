@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from edgekd.cli.options import DevicesFileOption, JsonOption, print_json
 from edgekd.errors import GateError
+
+_MOST_LETTERS = 1 << 16  # of all that an agent printed
 
 devices = typer.Typer(
     help="Devices that measure models: this machine, and others through their agent.",
@@ -38,18 +41,33 @@ def _list(
 @devices.command()
 def add(
     line: Annotated[
-        str, typer.Argument(metavar="LINE", help="What `edgekd agent` printed at its start.")
+        str,
+        typer.Argument(metavar="LINE", help="What `edgekd agent` printed at its start; -: stdin."),
     ],
     name: Annotated[
         str | None, typer.Option("--name", help="In place of the agent's own name.")
     ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Add it without asking whether it answers.")
+    ] = False,
     devices_file: DevicesFileOption = None,
 ) -> None:
-    """Add an agent to ~/.config/edgekd/devices.yaml, or to another file."""
-    from edgekd.jobs.devices import add_device
+    """Add an agent that answers to ~/.config/edgekd/devices.yaml, or to another file."""
+    from edgekd.jobs.device_listing import add_device, added_line
 
-    chosen, path = add_device(line, name, devices_file)
-    print(f"`{chosen}` was added to {path}; `edgekd devices check {chosen}` tries it")
+    text = sys.stdin.read(_MOST_LETTERS) if line == "-" else line
+    print(added_line(add_device(text, name, devices_file, offline)))
+
+
+@devices.command()
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of devices.yaml.")],
+    devices_file: DevicesFileOption = None,
+) -> None:
+    """Take an agent out of devices.yaml; its files stay where it is."""
+    from edgekd.jobs.device_listing import remove_device
+
+    print(f"`{name}` was removed from {remove_device(name, devices_file)}")
 
 
 @devices.command()

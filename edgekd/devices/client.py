@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pydantic import BaseModel
+
 from edgekd.devices.link import Link, LostDeviceError, RefusedError, Request, ask_while_busy
 from edgekd.devices.orders import CheckJob, ExportJob, ExportRow, Files, GraphFiles, GraphJob, Job
 from edgekd.devices.protocol import ExportOrder, GraphFolder, GraphOrder
-from edgekd.devices.reasons import plain
 from edgekd.devices.results import CheckResult, ExportResult, GraphResults
 from edgekd.devices.schema import (
     ENDED,
@@ -33,6 +34,12 @@ Found = TypeVar("Found", ExportResult, GraphResults, CheckResult)
 _TRIES = 3  # of a job that its agent lost, or whose files it evicted
 _WAIT_S = 10.0  # that a request for a job's state is held back; a link that is cut shows by then
 _GATES = ("gate", "crashed", "timeout", "memory")
+
+
+class Alive(BaseModel):
+    """What a server answers to a probe."""
+
+    status: str
 
 
 @dataclass(frozen=True)
@@ -74,12 +81,20 @@ class RemoteDevice:
             try:
                 theirs = self.link.ask(hello, Hello).protocols
             except RefusedError as error:
-                if error.code != "not_found":
+                if error.code != "not_found" and not self._lives():
                     raise
                 raise self.link.stranger("another server") from None
             self.link.protocol = common_protocol(theirs, self.link.name)
             self._description = self.link.ask(hello, Description)
         return self._description
+
+    def _lives(self) -> bool:
+        """Whether it answers to a probe, as `edgekd serve` does without a token; no agent does."""
+        try:
+            self.link.ask(Request("GET", "/healthz"), Alive)
+        except InputError:
+            return False
+        return True
 
     def tick(self) -> Tick:
         """Read the device's clock."""
@@ -95,7 +110,10 @@ class RemoteDevice:
             for name, row in order.rows.items()
         }
         job = ExportJob(rows=rows, settings=order.settings)
-        return self._run(job, _all(folders), ExportResult)
+        found = self._run(job, _all(folders), ExportResult)
+        self._check_whole(found.rows, order.rows)
+        self._check_whole(range(len(found.points)), range(len(order.settings.points)))
+        return found
 
     def measure_graphs(self, order: GraphOrder) -> GraphResults:
         folders = {name: folder_files(graph.folder) for name, graph in order.graphs.items()}
@@ -104,10 +122,18 @@ class RemoteDevice:
         job = GraphJob(
             graphs=graphs, reference=Files(files=_digests(reference)), settings=order.settings
         )
-        return self._run(job, [*_all(folders), *reference.values()], GraphResults)
+        result = self._run(job, [*_all(folders), *reference.values()], GraphResults)
+        self._check_whole(result.graphs, order.graphs)
+        return result
 
     def check(self, job: CheckJob) -> CheckResult:
         return self._run(job, [], CheckResult)
+
+    def _check_whole(self, found: Iterable[object], asked: Iterable[object]) -> None:
+        """What is neither measured nor failed would be waited for, or be missing without a word."""
+        if set(found) != set(asked):
+            rule = f"device `{self.link.name}` must answer for what it is asked, and for all of it"
+            raise InputError(rule, "other names, or another number of points")
 
     def _run(self, job: Job, files: list[LocalFile], kind: type[Found]) -> Found:
         limits = self.describe().limits
@@ -178,11 +204,11 @@ class RemoteDevice:
 
     def _failed(self, failure: JobFailure) -> EdgekdError:
         if failure.code == "missing_files":
-            return self._lost(plain(failure.message))
+            return self._lost(failure.message)
         kind = GateError if failure.code in _GATES else InputError
         rule = f"device `{self.link.name}` must be able to measure what it is asked"
         fix = "The agent's log says more." if failure.code == "defect" else ""
-        return kind(rule, f"{failure.code}: {plain(failure.message)}", fix)
+        return kind(rule, f"{failure.code}: {failure.message}", fix)
 
 
 def _graph(graph: GraphFolder, files: Mapping[str, LocalFile]) -> GraphFiles:

@@ -33,12 +33,12 @@ class Connected:
     description: Description
 
     def runs(self, runtime: str) -> bool:
-        return any(one.name == runtime and one.runs for one in self.description.runtimes)
+        return runtime in self.description.runs
 
     @property
     def versions(self) -> dict[str, dict[str, str]]:
         """Of all runtimes that it runs: a figure of another version is another figure."""
-        return {one.name: one.versions for one in self.description.runtimes if one.runs}
+        return self.description.runs
 
 
 @dataclass(frozen=True)

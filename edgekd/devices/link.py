@@ -267,7 +267,7 @@ class Link:
             )
         else:
             rule = f"device `{self.name}` must take what it is asked"
-            error = RefusedError(rule, plain(detail.message))
+            error = RefusedError(rule, detail.message)
         error.detail = detail
         return error
 

@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -92,8 +92,10 @@ class Entry(Section):
         elif self.token_file is not None:
             path = self.token_file.expanduser()
             found, where = read_text(path), f"file `{path}`"
+        elif self.token is not None:
+            found, where = self.token, "its line"
         else:
-            return self.token
+            return None
         if not re.fullmatch(r"[!-~]+", found.strip()):
             rule = f"the token of device `{name}` must be one word, in {where}"
             raise InputError(rule, "nothing" if not found.strip() else "something else")
@@ -190,41 +192,90 @@ def read_listing(path: Path) -> Listing:
     return Listing(validate(_File, values, f"`{path}`", quote=False).devices or {}, path)
 
 
-def add_entry(path: Path, name: str, entry: Mapping[str, str]) -> None:
-    """Write an agent into a file that only its owner may read: there is a token in it.
+def check_new(path: Path, name: object, entry: Mapping[str, str]) -> Entry:
+    """An agent that a file can take.
 
     Raises:
         InputError: a name that is there already, a name or entry against the schema, or a file
-            that cannot be read or written.
+            that cannot be read.
     """
     check_name(name)
-    validate(_File, {"devices": {name: dict(entry)}}, "the device", quote=False)
-    text = read_text(path) if path.exists() else ""
-    known = read_listing(path).devices if text.strip() else {}
-    if name in known:
-        fix = f"Pass --name, or remove the lines of `{name}` from the file."
+    found = validate(_File, {"devices": {name: dict(entry)}}, "the device", quote=False)
+    if path.exists() and read_text(path).strip() and name in read_listing(path).devices:
+        fix = f"Pass --name, or run `edgekd devices remove {name}` first."
         raise InputError(f"the name must be new in `{path}`", repr(name), fix)
+    return (found.devices or {})[str(name)]
+
+
+def add_entry(path: Path, name: str, entry: Mapping[str, str]) -> None:
+    """Write an agent into a file.
+
+    Raises:
+        InputError: as `check_new`, or a file that cannot be written.
+    """
+    check_new(path, name, entry)
     with making(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as temporary:
+    _write(path, _with_entry(read_text(path) if path.exists() else "", name, entry))
+
+
+def remove_entry(listing: Listing, name: str) -> Path:
+    """Take an agent out of its file; returns the file.
+
+    Raises:
+        InputError: there is none of this name, or the file cannot be written.
+    """
+    path = listing.path
+    if path is None or name not in listing.devices:
+        known = ", ".join(listing.devices) or "none"
+        where = f"in `{path}`" if path else f"no {LISTING_FILE} was found"
+        raise InputError(f"the device must be a known one ({known}; {where})", repr(name))
+    _write(path, _without_entry(read_text(path), name))
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    """Only its owner may read it: there are tokens in it. A link stays one."""
+    with atomic_file(path.resolve()) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(_with_entry(text, name, entry))
+            stream.write(text)
 
 
 def _with_entry(text: str, name: str, entry: Mapping[str, str]) -> str:
     """A file's text with one more device; remarks are kept where its form allows."""
-    old = (yaml.safe_load(text) or {}).get("devices") or {} if text.strip() else {}
-    whole = {"devices": {**old, name: dict(entry)}}
+    whole = {**_devices(text), name: dict(entry)}
     written = yaml.safe_dump({name: dict(entry)}, default_flow_style=True, width=10_000)
     head = text if text.strip() else "devices:\n"
-    longer = f"{head.rstrip()}\n  {written.strip()[1:-1]}\n"
+    return _checked(f"{head.rstrip()}\n  {written.strip()[1:-1]}\n", whole)
+
+
+def _without_entry(text: str, name: str) -> str:
+    """A file's text with one device less; remarks are kept where its form allows."""
+    whole = {key: value for key, value in _devices(text).items() if key != name}
+    root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    entries = next(value for key, value in root.value if key.value == "devices")
+    key, last = next(pair for pair in entries.value if pair[0].value == name)
+    while isinstance(last, yaml.MappingNode) and not last.flow_style:
+        last = last.value[-1][1]  # a mapping's own end is where the next thing begins
+    lines = text.splitlines(keepends=True)
+    return _checked(
+        "".join([*lines[: key.start_mark.line], *lines[last.end_mark.line + 1 :]]), whole
+    )
+
+
+def _devices(text: str) -> dict[str, Any]:
+    return (yaml.safe_load(text) or {}).get("devices") or {}
+
+
+def _checked(text: str, whole: dict[str, Any]) -> str:
+    """An edited text, if it says what it should; else one that is written anew."""
     try:
-        if yaml.safe_load(longer) == whole:
-            return longer
-    except yaml.YAMLError:
-        pass  # other indentation, or another key last
-    return yaml.safe_dump(whole, sort_keys=False)
+        if text.strip() and _devices(text) == whole:
+            return text
+    except (yaml.YAMLError, AttributeError):
+        pass  # other indentation, several devices in a line, or another key last
+    return yaml.safe_dump({"devices": whole}, sort_keys=False)
 
 
 def parse_names(texts: list[str] | None) -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from edgekd.devices.names import MAX_FILES, problem_of_files
+from edgekd.devices.reasons import plain
 
 MAX_ROWS, MAX_GRAPHS, MAX_POINTS, MAX_PICTURES = 64, 256, 256, 64
 _MAX_RUNS = 10_000
@@ -19,6 +20,8 @@ class Message(BaseModel):
 
 
 Digest: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256")]
+# Of another machine: it may end in a terminal.
+Words: TypeAlias = Annotated[str, AfterValidator(plain)]
 Label: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 Threads: TypeAlias = Annotated[int, Field(ge=1, le=1024)]
 

@@ -26,12 +26,12 @@ from pydantic import TypeAdapter, ValidationError
 from edgekd.devices.plain_text import without_paths
 from edgekd.devices.worker import LENGTH
 from edgekd.errors import EdgekdError, GateError, InputError
+from edgekd.processes.child import thread_variables
 from edgekd.serve.settings import TOKEN_VARIABLE
 
 Result = TypeVar("Result")
 Reason = Literal["crashed", "timeout", "memory", "cancelled"]
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _MAX_ANSWER = 1 << 26  # bytes; 10,000 samples of a component are a hundredth
 _WATCH_S = 0.2
 # The search path goes along, so that a child finds the very modules that its parent has.
@@ -99,14 +99,13 @@ class Measuring:
             parent=os.getpid(),
             memory=bounds.memory_bytes,
         )
-        pinned = dict.fromkeys(_THREAD_VARIABLES, str(threads))
         inherited = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
         self.process = subprocess.Popen(
             [sys.executable, "-c", program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=bounds.folder,
-            env={**inherited, **pinned},
+            env={**inherited, **thread_variables(threads)},
         )
 
     def __enter__(self) -> Measuring:

@@ -7,10 +7,11 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
+from edgekd.devices.plain_text import MAX_LETTERS
+
 if TYPE_CHECKING:
     import httpx
 
-_MAX_WORDS = 300  # of an agent's message
 # What OpenSSL calls an answer that is no TLS.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 
@@ -46,4 +47,4 @@ def fix_of(error: BaseException) -> str:
 def plain(text: str) -> str:
     """Words of another machine as a part of one line: no control characters, no end of them."""
     printable = "".join(letter if letter.isprintable() else " " for letter in text)
-    return re.sub(r"\s+", " ", printable).strip()[:_MAX_WORDS]
+    return re.sub(r"\s+", " ", printable).strip()[:MAX_LETTERS]

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from edgekd.devices.orders import Words
+
 
 class Measured(BaseModel):
     """Base of all results."""
@@ -53,7 +55,7 @@ class RowResult(Measured):
     timings: dict[str, Samples] = {}
     memory: PeakBytes | None = None
     cold_starts: tuple[Spans, ...] = ()
-    failure: str | None = None
+    failure: Words | None = None
 
 
 class PointResult(Measured):
@@ -61,7 +63,7 @@ class PointResult(Measured):
 
     samples_ms: tuple[float, ...] = ()
     peak_bytes: int | None = None
-    failure: str | None = None
+    failure: Words | None = None
 
 
 class ExportResult(Measured):
@@ -76,7 +78,7 @@ class ExportResult(Measured):
     environment: dict[str, JsonValue]
     load_average: float | None
     throttled: bool | None
-    energy_source: str
+    energy_source: Words
     rows: dict[str, RowResult]
     points: tuple[PointResult, ...] = ()
 
@@ -94,7 +96,7 @@ class GraphResult(Measured):
     """A graph's times, or why there are none."""
 
     times: GraphTimes | None = None
-    failure: str | None = None
+    failure: Words | None = None
 
 
 class GraphResults(Measured):
@@ -115,7 +117,7 @@ class CheckResult(Measured):
     work: Samples
     load_average: float | None
     throttled: bool | None
-    governor: str | None
+    governor: Words | None
     temperature_c: float | None
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,8 @@ from edgekd.serve.settings import is_loopback
 _KEEP_ALIVE_S = 75
 _LAST_ANSWERS_S = 2
 _CONNECTIONS = 512
+_MAX_LABEL = 32
+_VALUE = re.compile(r"[0-9_-]*|0[xob][0-9a-f_]+|y|n|yes|no|on|off|true|false|null|local")
 _NOWHERE = ("192.0.2.1", 9)  # RFC 5737: an address for documents
 
 
@@ -163,13 +167,18 @@ def _own_address(place: str) -> str:
 
 def _say(name: str, address: AgentAddress, settings: AgentSettings) -> None:
     """How hosts get to know this agent, on stdout; the log is on stderr."""
-    parts = [f'address: "{address.address}"']
-    if address.fingerprint is not None:
-        parts.append(f'fingerprint: "{address.fingerprint}"')
-    parts.append(f'token: "{address.token}"')
-    label = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in name)
+    fields = address.model_dump(exclude_none=True)
+    # A token of one's own may have quotes; the line stands between single ones in a shell.
+    parts = [f"{key}: {json.dumps(value)}".replace("'", r"\u0027") for key, value in fields.items()]
     ways = "run `edgekd devices add 'LINE'` with this line, or paste it under `devices:`"
     print(f"On the host, {ways} in devices.yaml:", flush=True)
-    print(f"  {label.strip('-').lower() or 'device'}: {{{', '.join(parts)}}}", flush=True)
+    print(f"  {_label(name)}: {{{', '.join(parts)}}}", flush=True)
     if address.fingerprint is None and not is_loopback(settings.host):
         print("Without TLS the token crosses the network as it is.", flush=True)
+
+
+def _label(name: str) -> str:
+    """A name as `devices.yaml` takes it: see `edgekd.devices.listing.check_name`."""
+    plain = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-_")[:_MAX_LABEL]
+    # YAML reads some of these as values: on, off, numbers, days; `local` is the host itself.
+    return f"agent-{plain}".strip("-")[:_MAX_LABEL] if _VALUE.fullmatch(plain) else plain

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from edgekd.devices.jobs import Outcome
 from edgekd.devices.local import LocalDevice
-from edgekd.devices.onnx_files import check_locations
+from edgekd.devices.onnx_files import check_locations, check_xml
 from edgekd.devices.orders import CheckJob, ExportJob, Files, GraphJob, Job
 from edgekd.devices.plain_text import without_paths
 from edgekd.devices.process import Bounds, EndedError
@@ -26,6 +26,8 @@ _CODES: tuple[tuple[type[EdgekdError], FailureCode], ...] = (
     (InputError, "input"),
     (GateError, "gate"),
 )
+
+_CHECKS = {".onnx": check_locations, ".xml": check_xml}
 
 
 def folders(job: Job) -> Iterator[Files]:
@@ -104,6 +106,7 @@ class JobRunner:
         """
         self.store.lay_out(files.files, folder / name)
         for path in files.files:
-            if path.lower().endswith(".onnx"):
-                check_locations(folder.joinpath(name, *path.split("/")))
+            check = _CHECKS.get(PurePosixPath(path.lower()).suffix)
+            if check is not None:
+                check(folder.joinpath(name, *path.split("/")))
         return Path(name)

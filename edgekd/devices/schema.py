@@ -26,10 +26,11 @@ from collections.abc import Iterable
 from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from edgekd.devices.names import MAX_FILES
-from edgekd.devices.orders import Digest, Job, Label, Message
+from edgekd.devices.orders import Digest, Job, Label, Message, Words
+from edgekd.devices.reasons import plain
 from edgekd.devices.results import Result
 from edgekd.errors import InputError
 
@@ -77,9 +78,9 @@ class RuntimeInfo(Message):
         versions: of its packages that are installed.
     """
 
-    name: str
+    name: Words
     runs: bool
-    versions: dict[str, str]
+    versions: dict[Words, Words]
 
 
 class Limits(Message):
@@ -119,12 +120,17 @@ class Description(Message):
     """
 
     protocols: tuple[int, ...] = PROTOCOLS
-    name: Label
-    device_class: Label
-    edgekd: str
+    name: Annotated[Label, AfterValidator(plain)]
+    device_class: Annotated[Label, AfterValidator(plain)]
+    edgekd: Words
     environment: dict[str, JsonValue]
     runtimes: tuple[RuntimeInfo, ...]
     limits: Limits | None
+
+    @property
+    def runs(self) -> dict[str, dict[str, str]]:
+        """Versions of the packages of each runtime that runs there."""
+        return {one.name: one.versions for one in self.runtimes if one.runs}
 
 
 def checked_address(value: str) -> str:
@@ -239,7 +245,7 @@ class JobFailure(Message):
     """
 
     code: FailureCode
-    message: str
+    message: Words
 
 
 class JobStatus(Message):
@@ -268,7 +274,7 @@ class ErrorDetail(Message):
         received: bytes that are there, of `wrong_offset`.
     """
 
-    message: str
+    message: Words
     type: str
     param: str | None = None
     code: str

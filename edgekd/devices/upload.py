@@ -134,6 +134,8 @@ class Uploads:
         try:
             state = ask_while_busy(self.link, request, BlobState, "too_many_uploads")
         except RefusedError as error:
+            if error.code == "wrong_size":  # somebody began it so: it begins anew
+                return BlobState(digest=file.digest, received=0, complete=False)
             # It arrived, but the answer did not; or it was damaged on its way.
             if error.code not in ("wrong_offset", "hash_mismatch"):
                 raise

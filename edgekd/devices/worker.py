@@ -8,19 +8,15 @@ process is that of an app.
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import signal
 import struct
 import sys
-import threading
 import traceback
 from dataclasses import asdict, is_dataclass
-from queue import SimpleQueue
 from typing import Any
 
 from edgekd.errors import EdgekdError, GateError
-from edgekd.processes.serve import end_with, receive
+from edgekd.processes.serve import end_with, take_pipes
 
 LENGTH = struct.Struct(">I")  # of an answer, before it
 _WRITES = 1 << 20  # bytes of a file that a measuring process may write: none needs to write any
@@ -35,14 +31,7 @@ def main(parent: int, memory_bytes: int | None) -> None:
     end_with(parent)
     if memory_bytes is not None:
         limit(memory_bytes)
-    # Ctrl-C is the parent's business: it ends its children itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    # What libraries print must not come between the answers.
-    os.dup2(2, 1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    waiting: SimpleQueue[bytes] = SimpleQueue()
-    threading.Thread(target=receive, args=(requests, waiting), daemon=True).start()
+    waiting, answers = take_pipes()
     while True:
         content = json.dumps(answer(waiting.get()), allow_nan=False).encode()
         answers.write(LENGTH.pack(len(content)) + content)

@@ -1,28 +1,28 @@
-"""`edgekd devices`: which devices there are, what they run, and what their figures are worth."""
+"""`edgekd devices` and its `check`: which devices there are, what they run, and what their figures
+are worth."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field
 
 from edgekd.devices.client import RemoteDevice
 from edgekd.devices.connect import class_of, first_answer
 from edgekd.devices.link import IMPATIENT, Link
-from edgekd.devices.listing import LOCAL, Entry, add_entry, check_name, find_listing, user_listing
+from edgekd.devices.listing import LOCAL, Entry, find_listing
 from edgekd.devices.local import LocalDevice
 from edgekd.devices.orders import CheckJob
-from edgekd.devices.schema import AgentAddress, Description
+from edgekd.devices.reasons import plain
+from edgekd.devices.schema import Description
 from edgekd.devices.trust import ClockDrift, Trust, clock_drift, judge
-from edgekd.errors import EdgekdError, InputError
-from edgekd.progress import Progress
-from edgekd.schema import Section, validate
+from edgekd.errors import EdgekdError
+from edgekd.progress import Progress, counted
+from edgekd.schema import Section
 
 _TICKS = 5  # readings of a clock at each end: the quickest counts
 # Between the two ends: until the drift is known so well, but no longer than this.
@@ -90,7 +90,7 @@ def _described(name: str, found: Description, entry: Entry | None) -> DeviceLine
         cores=_whole(environment.get("cores")),
         ram_bytes=_whole(environment.get("ram_bytes")),
         os=_text(environment.get("os")),
-        runs={one.name: one.versions for one in found.runtimes if one.runs},
+        runs=found.runs,
         threads=found.limits and found.limits.threads,
         warning=entry and _warning(entry),
     )
@@ -107,7 +107,7 @@ def _inner(value: Any) -> Mapping[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    return plain(value) if isinstance(value, str) else None
 
 
 def _whole(value: Any) -> int | None:
@@ -123,60 +123,24 @@ def device_lines(found: Sequence[DeviceLine]) -> list[str]:
         if one.problem is not None:
             lines.append(f"{one.name:<{width}}  {where}  cannot be used: {one.problem}")
         else:
-            runs = ", ".join(
-                " ".join([name, *list(versions.values())[:1]])
-                for name, versions in one.runs.items()
-            )
-            parts = [one.cpu or "unknown processor", f"{one.cores} cores", one.os or "", where]
-            lines.append(f"{one.name:<{width}}  {one.device_class}: runs {runs or 'nothing'}")
+            given = one.threads if one.threads != one.cores else None
+            parts = [
+                one.cpu or "unknown processor",
+                f"{one.cores} cores",
+                counted(given, "thread") + " for models" if given else "",
+                *(one.os or "", where),
+            ]
+            lines.append(f"{one.name:<{width}}  {one.device_class}: {runs_line(one.runs)}")
             lines.append(f"{'':<{width}}  {', '.join(part for part in parts if part)}")
         if one.warning is not None:
             lines.append(f"{'':<{width}}  warning: {one.warning}")
     return lines
 
 
-def add_device(line: str, name: str | None, file: Path | None) -> tuple[str, Path]:
-    """Put the line that an agent printed into a listing.
-
-    Args:
-        line: `NAME: {address: …, fingerprint: …, token: …}`, or what is behind the colon.
-        name: in place of the line's own.
-        file: None: the user's own listing.
-
-    Returns:
-        the name, and the file.
-
-    Raises:
-        InputError: the line, its fields, or a name that is there already.
-    """
-    own, values = _parsed(line)
-    chosen: Any = name or own  # a name in quotes, or whatever YAML makes of it
-    if chosen is None:
-        raise InputError("the line must begin with a name, or one be given", "none", "Pass --name.")
-    check_name(chosen)
-    address = validate(AgentAddress, values, "the line of an agent", quote=False)
-    path = file or user_listing()
-    add_entry(path, chosen, address.model_dump(exclude_none=True))
-    return chosen, path
-
-
-def _parsed(line: str) -> tuple[object, dict[str, Any]]:
-    """The name, as YAML reads it, and what is behind it; all that the agent printed may be there.
-
-    Messages quote nothing: there is a token in it.
-    """
-    rule = "the line must be the one that `edgekd agent` prints at its start"
-    lines = [one for one in line.splitlines() if re.search(r"\{.*address.*\}", one)]
-    try:
-        values = yaml.safe_load(lines[0] if len(lines) == 1 else line)
-    except yaml.YAMLError:
-        raise InputError(rule, "no YAML") from None
-    if not isinstance(values, dict) or not values:
-        raise InputError(rule, "another text")
-    inner = next(iter(values.values()))
-    if len(values) == 1 and isinstance(inner, dict):
-        return next(iter(values)), inner
-    return None, values
+def runs_line(runs: Mapping[str, Mapping[str, str]]) -> str:
+    """`runs onnx 1.30.0`, with the version of each runtime's first package."""
+    named = (" ".join([name, *list(versions.values())[:1]]) for name, versions in runs.items())
+    return f"runs {', '.join(named) or 'nothing'}"
 
 
 def check_device(name: str, file: Path | None, progress: Progress) -> Trust:

@@ -31,6 +31,11 @@ _PROGRAM = (
 )
 
 
+def thread_variables(threads: int) -> dict[str, str]:
+    """Of a process whose libraries are to have no more threads than that each."""
+    return dict.fromkeys(_THREAD_VARIABLES, str(threads))
+
+
 class ChildError(EdgekdError):
     """A defect of edgekd that showed in a child, or the child's unforeseen end."""
 
@@ -59,7 +64,7 @@ class Child:
     def __init__(self, work: str, threads: int | None = None) -> None:
         """Start it; with `threads`, its libraries have no more threads than that each."""
         self.work = work
-        pinned = dict.fromkeys(_THREAD_VARIABLES, str(threads)) if threads else {}
+        pinned = thread_variables(threads) if threads else {}
         self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM.format(path=sys.path, parent=os.getpid())],

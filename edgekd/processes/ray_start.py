@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -40,6 +41,8 @@ def open_cluster(address: str, cores: int) -> Iterator[Cluster]:
     Raises:
         InputError: Ray is not installed, or there is no such cluster.
     """
+    if address == LOCAL:
+        _lock_out_others()
     ray = _import_ray()
     with contextlib.ExitStack() as stack:
         if address == LOCAL:
@@ -100,6 +103,17 @@ def _connect(ray: Any, options: dict[str, Any]) -> set[psutil.Process]:
             if not own:
                 raise _no_cluster(options["address"], reason) from None
     raise AssertionError("the last start has raised")
+
+
+def _lock_out_others() -> None:
+    """Ray's ports are open to the network, and whoever is let in can run programs here: a token of
+    this process alone stands before them. Ray's own would lie in a file that all users may read.
+
+    A Ray that is imported already has chosen whether it asks for one; newer ones do.
+    """
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _import_ray() -> Any:

@@ -21,6 +21,14 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 def main(parent: int) -> None:
     """Serve a parent process through stdin and stdout."""
     end_with(parent)
+    waiting, answers = take_pipes()
+    while True:
+        answers.write(answer(waiting.get()))
+        answers.flush()
+
+
+def take_pipes() -> tuple[SimpleQueue[bytes], BinaryIO]:
+    """Requests as they come, and where answers go: stdin and stdout, which nothing else has now."""
     # Ctrl-C is the parent's business: it ends its children itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -28,10 +36,8 @@ def main(parent: int) -> None:
     os.dup2(2, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     waiting: SimpleQueue[bytes] = SimpleQueue()
-    threading.Thread(target=receive, args=(requests, waiting), daemon=True).start()
-    while True:
-        answers.write(answer(waiting.get()))
-        answers.flush()
+    threading.Thread(target=_receive, args=(requests, waiting), daemon=True).start()
+    return waiting, answers
 
 
 def end_with(parent: int) -> None:
@@ -42,7 +48,7 @@ def end_with(parent: int) -> None:
             os._exit(1)
 
 
-def receive(requests: BinaryIO, waiting: SimpleQueue[bytes]) -> None:
+def _receive(requests: BinaryIO, waiting: SimpleQueue[bytes]) -> None:
     """Read in a thread: the end of the pipe must be seen in the midst of work too."""
     while True:
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgekd.report import costs, notes, tables, view
 from edgekd.report.matrix import device_matrix
-from edgekd.report.schema import HERE, Report
+from edgekd.report.schema import Report
 from edgekd.report.table import Table
 
 
@@ -53,13 +53,6 @@ def _hint(there: Report) -> str | None:
         "No row of the teacher is here, for torch stays on the host, and so there are no ratios "
         "of cost: with `--targets` the teacher is exported and measured here too."
     )
-
-
-def lost_rows(report: Report) -> list[tuple[str, str]]:
-    """Rows of devices that measured nothing and so have no part, and why."""
-    parts = {HERE, *(one.name for one in report.devices)}
-    rows = [row for row in report.rows if row.device not in parts]
-    return view.absent_sentences(report.model_copy(update={"rows": rows}))
 
 
 def cost_tables(report: Report) -> list[Table | None]:

@@ -91,7 +91,7 @@ def page_context(report: Report, gallery: Gallery) -> dict[str, Any]:
         "matrix": matrix.matrix_table(here),
         "agreement": view.agreement_table(here),
         "tables": [table for table in shown if table is not None],
-        "absent": [*view.absent_sentences(here), *devices.lost_rows(report)],
+        "absent": view.absent_sentences(here),
         "devices": devices.device_parts(report),
         "torch_latency": view.torch_latency(report),
         "search": search.search_sentences(report),

@@ -21,7 +21,8 @@ from edgekd.devices.listing import Entry, add_entry
 from edgekd.devices.orders import CheckJob, Drawing, ExportSettings, SpeedSettings
 from edgekd.devices.pinned import OtherCertificateError
 from edgekd.devices.protocol import ExportFolder, ExportOrder
-from edgekd.jobs.devices import add_device, list_devices
+from edgekd.jobs.device_listing import add_device
+from edgekd.jobs.devices import list_devices
 
 pytestmark = pytest.mark.xdist_group("hosts")
 _BALLAST = 3_000_000  # bytes
@@ -72,7 +73,9 @@ def requests(agent: Agent, method: str, route: str) -> int:
 
 def test_the_line_of_an_agent_is_a_device(agent, tmp_path):
     file = tmp_path / "devices.yaml"
-    assert add_device(agent.line, None, file) == ("one", file)
+    added = add_device(agent.line, None, file)
+    assert (added.name, added.path) == ("one", file)
+    assert "onnx" in added.found.runs
     add_entry(file, "gone", {"address": "http://127.0.0.1:9", "token": "abcdefgh"})
     local, one, gone = list_devices(file)
     assert (local.name, local.device_class) == ("local", "local")

@@ -8,7 +8,7 @@ import time
 from concurrent.futures import Future
 
 import pytest
-from fixtures.clusters import die, die_once
+from fixtures.clusters import die, die_once, ray_processes
 
 from edgekd.errors import EdgekdError, InputError, LostError
 from edgekd.processes import ray_pool
@@ -128,6 +128,15 @@ def test_without_ray_the_way_to_install_it_is_said(monkeypatch):
         open_cluster(LOCAL, 1),
     ):
         pass
+
+
+def test_a_cluster_of_ones_own_lets_nobody_in_without_its_token(cluster):
+    """Its ports are open to the network."""
+    assert cluster.cores == 2
+    heads = ray_processes(os.getpid(), "gcs_server")
+    found = [(one.environ()["RAY_AUTH_MODE"], one.environ()["RAY_AUTH_TOKEN"]) for one in heads]
+    assert found == [("token", os.environ["RAY_AUTH_TOKEN"])]
+    assert len(found[0][1]) == 64
 
 
 def test_a_cluster_leaves_the_environment_of_later_processes_alone(cluster):

@@ -1,5 +1,6 @@
 """The client against an agent in memory: what is sent, what is tried again, what is said."""
 
+import hashlib
 import socket
 import ssl
 
@@ -19,7 +20,7 @@ DRAWING = Drawing(
 )
 EXPORT = {
     "kind": "export", "environment": ENVIRONMENT, "load_average": None, "throttled": None,
-    "energy_source": "none", "rows": {},
+    "energy_source": "none", "rows": {"student": {}},
 }  # fmt: skip
 
 
@@ -46,7 +47,7 @@ def order(folder):
 
 def agent_for_exports(**changes):
     agent = FakeAgent(**changes)
-    agent.outcome = {"state": "done", "result": EXPORT}
+    agent.outcome = {"state": "done", "result": dict(EXPORT)}
     return agent
 
 
@@ -109,6 +110,16 @@ def test_a_damaged_upload_begins_anew_and_is_given_up_in_the_end(folder):
         broken.device().measure_exports(order(folder))
 
 
+@pytest.mark.parametrize("there", [1000, 2560])
+def test_an_upload_that_was_begun_with_another_size_begins_anew(folder, there):
+    agent = agent_for_exports()
+    content = (folder / "unet" / "model.onnx").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    agent.blobs[digest], agent.sizes[digest] = b"x" * there, 2561
+    agent.device().measure_exports(order(folder))
+    assert agent.blobs[digest] == content
+
+
 def test_what_does_not_fit_is_refused_before_anything_is_sent(folder):
     limits = {**FakeAgent().description["limits"], "file_bytes": 100}
     agent = agent_for_exports(limits=limits)
@@ -130,7 +141,7 @@ def test_a_file_that_no_runtime_reads_is_refused_here(folder):
 
 def test_graphs_bring_their_reference(folder):
     agent = FakeAgent()
-    result = {"kind": "graph", "environment": ENVIRONMENT, "throttled": None, "graphs": {}}
+    result = {"kind": "graph", "environment": ENVIRONMENT, "throttled": None, "graphs": {"a": {}}}
     agent.outcome = {"state": "done", "result": result}
     settings = GraphSettings(
         runtime="onnx", precision="fp32", threads=1, seconds=1, batches=1, known_well=0.1
@@ -305,7 +316,7 @@ def test_a_wrong_token_is_not_repeated_in_the_message():
     with pytest.raises(RefusedError, match="token of device `pi`") as found:
         agent.device().describe()
     assert "secret" not in str(found.value)
-    assert agent.asked == ["GET /v1/hello"]
+    assert agent.asked == ["GET /v1/hello", "GET /healthz"]
 
 
 def test_a_result_of_another_kind_is_refused(folder):
@@ -313,6 +324,23 @@ def test_a_result_of_another_kind_is_refused(folder):
     agent.outcome = {"state": "done", "result": CHECK}
     with pytest.raises(InputError, match="one of `check`"):
         agent.device().measure_exports(order(folder))
+
+
+@pytest.mark.parametrize("rows", [{}, {"other": {}}, {"student": {}, "other": {}}])
+def test_a_result_without_a_row_or_with_another_is_refused(folder, rows):
+    agent = FakeAgent()
+    agent.outcome = {"state": "done", "result": {**EXPORT, "rows": rows}}
+    with pytest.raises(InputError, match="must answer for what it is asked, and for all of it"):
+        agent.device().measure_exports(order(folder))
+
+
+def test_words_of_an_agent_stay_on_their_line(folder):
+    """They end in terminals: no escape sequence, no line of their own."""
+    agent = agent_for_exports(device_class="a\n\x1b[2Jclass")
+    agent.outcome["result"]["rows"] = {"student": {"failure": "no\x1b[31m\nmodel"}}
+    device = agent.device()
+    assert device.describe().device_class == "a [2Jclass"
+    assert device.measure_exports(order(folder)).rows["student"].failure == "no [31m model"
 
 
 def test_the_clock_is_read_between_two_readings_of_the_hosts():

@@ -11,6 +11,7 @@ from edgekd.devices.listing import (
     find_listing,
     parse_names,
     read_listing,
+    remove_entry,
     user_listing,
 )
 from edgekd.errors import InputError
@@ -92,7 +93,9 @@ def test_the_working_folder_comes_before_the_users_own(tmp_path, monkeypatch):
         find_listing(tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize(("content", "said"), [("", "nothing"), ("a b", "something else")])
+@pytest.mark.parametrize(
+    ("content", "said"), [("", "nothing"), ("a b", "something else"), ("é", "something else")]
+)
 def test_a_token_that_is_not_there_is_said_but_never_shown(tmp_path, monkeypatch, content, said):
     file = tmp_path / "token"
     file.write_text(content)
@@ -100,10 +103,11 @@ def test_a_token_that_is_not_there_is_said_but_never_shown(tmp_path, monkeypatch
     for entry in (
         Entry(address="https://a:1", token_file=file),
         Entry(address="https://a:1", token_env="PI_TOKEN"),
+        *([Entry(address="https://a:1", token=content)] if content else []),
     ):
         with pytest.raises(InputError, match=f"the token of device `pi`.*got {said}") as found:
             entry.bearer("pi")
-        assert "a b" not in str(found.value)
+        assert not content or content not in str(found.value)
 
 
 def test_no_token_is_no_header():
@@ -148,6 +152,41 @@ def test_any_form_of_a_file_takes_another_device(tmp_path, text):
     found = read_listing(path).devices
     assert list(found) == [*(["a"] if "a:" in text else []), "pi"]
     assert found["pi"].token == "x: {y}"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (PI + "  # of the kitchen\n  b: {address: 'http://b:1'} # b\n",
+         "\ndevices:\n  # the one on the shelf\n  # of the kitchen\n"
+         "  b: {address: 'http://b:1'} # b\n"),
+        ("devices:\n  b: {address: 'http://b:1'}\n  pi: {address: 'http://a:1'}\n# end\n",
+         "devices:\n  b: {address: 'http://b:1'}\n# end\n"),
+        ("devices:\n  b: {address: 'http://b:1'}\n  pi:\n    address: 'http://a:1'\n\n    class: x",
+         "devices:\n  b: {address: 'http://b:1'}\n"),
+        ("devices: {pi: {address: 'http://a:1'}, b: {address: 'http://b:1'}}\n",
+         "devices:\n  b:\n    address: http://b:1\n"),
+        ("devices:\n  pi: &x {address: 'http://b:1'}\n  b: *x\n",
+         "devices:\n  b:\n    address: http://b:1\n"),
+        ("devices:\n  'pi':\n    address: 'http://a:1'\n", "devices:\n"),
+        ("devices: {pi: {address: 'http://a:1'}}", "devices: {}\n"),
+    ],
+    ids=["remarks", "last", "blank line", "one line", "alias", "alone", "alone in one line"],
+)  # fmt: skip
+def test_a_device_leaves_any_form_of_a_file_and_the_rest_stays(tmp_path, text, left):
+    path = tmp_path / "real.yaml"
+    path.write_text(text)
+    link = tmp_path / "devices.yaml"
+    link.symlink_to(path)
+    assert remove_entry(read_listing(link), "pi") == link
+    assert path.read_text() == left
+    assert link.is_symlink()
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    found = read_listing(link)
+    assert "pi" not in found.devices
+    with pytest.raises(InputError, match=r"must be a known one \(.*; in .*'pi'"):
+        remove_entry(found, "pi")
+    assert path.read_text() == left
 
 
 def test_names_come_in_lists_and_repeated():

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.devices.onnx_files import check_locations, locations
+from edgekd.devices.onnx_files import check_locations, check_xml, locations
 from edgekd.errors import InputError
 
 
@@ -88,6 +88,26 @@ def test_weights_elsewhere_are_refused(path, location):
 def test_other_files_are_no_models(path, content):
     path.write_bytes(content)
     with pytest.raises(InputError, match="must be an ONNX model"):
+        locations(path)
+
+
+def test_openvinos_models_are_xml_and_nothing_else(path):
+    """`read_model` opens the second as ONNX."""
+    path = path.with_suffix(".xml")
+    path.write_text('<?xml version="1.0"?><net/>')
+    check_xml(path)
+    for content in (model(outside("a", "../secret")).SerializeToString(), b"", b" <net/>"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"`model.xml` must be XML"):
+            check_xml(path)
+
+
+def test_no_reader_sees_a_field_that_is_not_looked_at(path):
+    """protobuf in C++ keeps 32 bits of a field's number: this one's are those of `graph`."""
+    graph = model(outside("a", "../secret")).graph.SerializeToString()
+    hidden = bytes([0x3A | 0x80, 0x80, 0x80, 0x80, 0x70]) + _varint(len(graph)) + graph
+    path.write_bytes(helper.make_model(onnx.GraphProto()).SerializeToString() + hidden)
+    with pytest.raises(InputError, match="a field's number that is too large"):
         locations(path)
 
 

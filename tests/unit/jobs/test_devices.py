@@ -1,57 +1,17 @@
 """`edgekd devices`, with agents in memory."""
 
 import pytest
-from fixtures.fake_agent import ENVIRONMENT, LIMITS, description
+from fixtures.fake_agent import ENVIRONMENT, description
 from fixtures.served_agents import ServedAgent, served
 
-from edgekd.devices import run
 from edgekd.devices.connect import DeviceChoice, class_of
-from edgekd.devices.listing import Entry, add_entry, read_listing
-from edgekd.devices.schema import AgentAddress, Description
-from edgekd.devices.settings import AgentSettings
+from edgekd.devices.listing import Entry, add_entry
+from edgekd.devices.schema import Description
 from edgekd.devices.trust import ClockDrift, Trust
 from edgekd.errors import InputError
 from edgekd.jobs import devices
-from edgekd.jobs.devices import DeviceLine, add_device, check_device, device_lines, trust_lines
+from edgekd.jobs.devices import DeviceLine, check_device, device_lines, trust_lines
 from edgekd.progress import Silent
-
-HASH = "ab" * 32
-LINE = (
-    f'  pi5: {{address: "https://10.0.0.7:8421", fingerprint: "sha256:{HASH}", token: "{"t" * 9}"}}'
-)
-
-
-def test_the_line_of_an_agent_is_added_under_its_name_or_another(tmp_path):
-    file = tmp_path / "devices.yaml"
-    assert add_device(LINE, None, file) == ("pi5", file)
-    assert add_device(LINE, "kitchen", file)[0] == "kitchen"
-    bare = LINE.partition(": ")[2]
-    assert add_device(bare, "bare", file)[0] == "bare"
-    for line, name, said in [
-        (LINE, None, "must be new"),
-        (bare, None, "must begin with a name"),
-        ("pi: {address: 'https://a:1'}", None, "`token` is missing"),
-        ("pi: {address: 'a:1', token: x y}", None, "`address`: .*HOST:PORT; `token`: .*8 to 256"),
-        ("off: {address: 'https://a:1/x', token: tttttttt}", None, "put the name in quotes"),
-        ("hello", None, "must be the one that `edgekd agent` prints"),
-        ("[", None, "must be the one"),
-    ]:
-        with pytest.raises(InputError, match=said) as found:
-            add_device(line, name, file)
-        assert "\n" not in str(found.value)
-        assert not any(token in str(found.value) for token in ("x y", "ttttttt"))
-
-
-def test_all_that_an_agent_printed_is_taken_for_its_line(tmp_path, capsys):
-    """A slash at the end of an address is none of it."""
-    settings = AgentSettings(limits=LIMITS, folder=tmp_path, host="0.0.0.0")
-    address = AgentAddress(address="http://10.0.0.7:8421/", token="t" * 9)
-    run._say("pi5", address, settings)
-    printed = capsys.readouterr().out
-    assert "edgekd devices add" in printed
-    file = tmp_path / "devices.yaml"
-    assert add_device(printed, None, file) == ("pi5", file)
-    assert read_listing(file).entry("pi5").address == "http://10.0.0.7:8421"
 
 
 def test_what_a_device_says_of_itself_is_listed_and_what_it_is_not_is_left_out():
@@ -63,6 +23,7 @@ def test_what_a_device_says_of_itself_is_listed_and_what_it_is_not_is_left_out()
     assert "clear text" in found.warning
     lines = device_lines([found, DeviceLine(name="away", address="http://b:1", problem="silence")])
     assert lines[0] == "pi    fakes: runs onnx 1.30.0"
+    assert "4 threads for models" in lines[1]  # how many cores there are it did not say
     assert lines[-1] == "away  http://b:1  cannot be used: silence"
 
 
