@@ -218,6 +218,25 @@ def test_the_token(server):
         assert httpx.get(f"{server.url}/{path}").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no HTTP at all\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Long: ".ljust(65_540, b"x"),  # just above its limit
+    ],
+    ids=["none", "length", "headers without an end"],
+)
+def test_what_is_no_http(server, content):
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as client:
+        client.sendall(content)
+        with client.makefile("rb") as stream:
+            assert stream.readline() == b"HTTP/1.1 400 Bad Request\r\n"
+            body = stream.read().partition(b"\r\n\r\n")[2]
+    assert json.loads(body)["error"]["code"] == "invalid_http"
+
+
 def test_no_torch_in_any_process(server):
     server.wait_for("worker ready")
     for pid in (server.process.pid, *server.worker_pids()):
