@@ -104,6 +104,7 @@ async def _run(settings: ServeSettings) -> None:
     )
     try:
         await _open(dispatcher)
+        listener.listen()  # whoever reads the line below is not refused
         start_s = _seconds_of_this_process()
         figures.listening(start_s)
         host, port = listener.getsockname()[:2]

@@ -30,7 +30,7 @@ function operations({ paths, components }) {
         "article",
         { "aria-label": heading },
         make("h3", {}, make("code", {}, heading)),
-        make("p", {}, operation.description ?? operation.summary),
+        make("p", {}, ...prose(operation.description ?? operation.summary)),
         fields("Address", parameters, find),
         fields("Body", properties(jsonOf(operation.requestBody), find), find),
         fields("Answer", properties(jsonOf(operation.responses["200"]), find), find),
@@ -55,12 +55,16 @@ function fields(title, rows, find) {
     const text = [kind(schema), schema.description].filter(Boolean).join(". ");
     return [
       make("dt", {}, make("code", {}, name), title === "Body" && isRequired && " (required)"),
-      make("dd", {}, text, inner.properties ? fields(null, properties(inner, find), find) : null),
+      make("dd", {}, ...prose(text), inner.properties ? fields(null, properties(inner, find), find) : null),
     ];
   });
   const list = make("dl", { className: "facts" }, ...items);
   return title === null ? list : make("div", {}, make("h4", {}, title), list);
 }
+
+/** Text whose `parts` are code. */
+const prose = (text) =>
+  text.split("`").map((part, place) => (place % 2 ? make("code", {}, part) : part));
 
 /** A schema's type and limits in words. */
 function kind(schema) {
