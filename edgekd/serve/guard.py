@@ -128,7 +128,8 @@ class Guard:
                 await self._app(scope, _Replay(body, receive), answer.send)
         except Problem as problem:  # of this guard: the application answers its own
             response = problem_response(problem)
-            if problem.status in (408, 413, 429):  # the rest of the body is not read
+            if problem.status == 408:  # the rest of other bodies is read and forgotten: closing a
+                # connection that is still written to may cost its client the answer
                 response.headers["Connection"] = "close"
             await response(scope, receive, answer.send)
             self._counts.count_error(problem.code)

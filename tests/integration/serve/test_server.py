@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -235,6 +236,23 @@ def test_what_is_no_http(server, content):
             assert stream.readline() == b"HTTP/1.1 400 Bad Request\r\n"
             body = stream.read().partition(b"\r\n\r\n")[2]
     assert json.loads(body)["error"]["code"] == "invalid_http"
+
+
+def test_a_body_that_is_too_long_does_not_cost_its_client_the_answer(server):
+    address = urlsplit(server.url)
+    post = "POST /v1/images/generations HTTP/1.1"
+    lines = [f"Host: {address.netloc}", f"Authorization: Bearer {TOKEN}"]
+    long = [post, *lines, "Content-Type: application/json", "Content-Length: 2000000", "", ""]
+    statuses = []
+    with socket.create_connection((address.hostname, address.port), timeout=30) as client:
+        for content in (b" " * 2_000_000, b""):
+            head = "\r\n".join(long if content else ["GET /healthz HTTP/1.1", *lines, "", ""])
+            client.sendall(head.encode() + content)
+            answer = HTTPResponse(client)
+            answer.begin()
+            answer.read()
+            statuses.append(answer.status)
+    assert statuses == [413, 200]
 
 
 def test_no_torch_in_any_process(server):
