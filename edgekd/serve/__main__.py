@@ -67,6 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     except EdgekdError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:  # while it starts; later the server itself hears the signal
+        return 130
     return 0
 
 

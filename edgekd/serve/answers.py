@@ -10,11 +10,14 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import AppStatus, SendTimeoutError
 from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
 from edgekd.serve import problems
 from edgekd.serve.dispatcher import Dispatcher, Job, Picture
 from edgekd.serve.drawing import Plan
+from edgekd.serve.logs import event
 from edgekd.serve.messages import Reply
 from edgekd.serve.problems import Problem
 from edgekd.serve.schema import CompletedEvent, ImageItem, ImagesResponse, PartialEvent
@@ -84,6 +87,23 @@ def images_response(
     )
 
 
+class _Events(EventSourceResponse):
+    """Events, then, whatever ended them, even before the first one, a last call."""
+
+    def __init__(self, events: AsyncIterator[ServerSentEvent], finish: Callable[[], None]) -> None:
+        # Comments in between keep proxies from closing a stream that waits.
+        super().__init__(events, ping=15, send_timeout=_SLOW_CLIENT_S)
+        self._finish = finish
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:  # a client that does not read; its connection is closed
+            event("slow client", seconds=_SLOW_CLIENT_S)
+        finally:
+            self._finish()
+
+
 @dataclass(frozen=True)
 class _Preview:
     index: int
@@ -109,8 +129,14 @@ class EventStream:
             job.done.add_done_callback(self._finished(index))
 
     def response(self) -> EventSourceResponse:
-        # Comments in between keep proxies from closing a stream that waits.
-        return EventSourceResponse(self._events(), ping=15, send_timeout=_SLOW_CLIENT_S)
+        # Streams end with their pictures, which a server that stops finishes or gives up: the last
+        # event is not to be cut off where its client reads slowly.
+        AppStatus.enable_automatic_graceful_drain = False
+        return _Events(self._events(), self._cancel)
+
+    def _cancel(self) -> None:
+        for job in self._jobs:
+            self._dispatcher.cancel(job)
 
     def _finished(self, index: int) -> Callable[[asyncio.Future[Picture]], None]:
         return lambda _: self._news.put_nowait(index)
@@ -124,9 +150,6 @@ class EventStream:
                 yield text
         except Problem as problem:
             yield ServerSentEvent(json.dumps(problem.body()), event="error")
-        finally:  # the client's end cancels this generator
-            for job in self._jobs:
-                self._dispatcher.cancel(job)
 
     async def _texts(self) -> AsyncIterator[ServerSentEvent]:
         left = len(self._jobs)
@@ -134,12 +157,12 @@ class EventStream:
         while left:
             news = await self._next()
             if isinstance(news, _Preview):
-                event: PartialEvent | CompletedEvent = self._partial(news, shown[news.index])
+                told: PartialEvent | CompletedEvent = self._partial(news, shown[news.index])
                 shown[news.index] += 1
             else:
-                event = self._completed(news, self._jobs[news])
+                told = self._completed(news, self._jobs[news])
                 left -= 1
-            yield ServerSentEvent(event.model_dump_json(), event=event.type)
+            yield ServerSentEvent(told.model_dump_json(), event=told.type)
 
     async def _next(self) -> _Preview | int:
         try:

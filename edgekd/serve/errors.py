@@ -68,6 +68,8 @@ def add_error_answers(app: FastAPI, count: Callable[[str], None]) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # bytes that are no text, or nested too deeply
+            return answer(problems.invalid("the body must be JSON", code="invalid_json"))
         known = {404: "not_found", 405: "method_not_allowed"}
         problem = Problem(
             error.status_code, str(error.detail), known.get(error.status_code, "invalid_request")

@@ -18,14 +18,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgekd.serve.logs import event, log
 from edgekd.serve.problems import Problem
+from edgekd.serve.settings import is_loopback
 
 MAX_BODY = 64 * 1024
 _BODY_S = 10.0  # for a body to arrive
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(:[0-9]{1,5})?")
 # Probes know no token; the name of a picture is its own; the page asks for the token itself.
 _OPEN = ("/healthz", "/readyz", "/pictures/", "/page/")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_LOCAL = {"localhost", "127.0.0.1", "[::1]"}
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -127,7 +128,8 @@ class Guard:
                 await self._app(scope, _Replay(body, receive), answer.send)
         except Problem as problem:  # of this guard: the application answers its own
             response = problem_response(problem)
-            if problem.status in (408, 413, 429):  # the rest of the body is not read
+            if problem.status == 408:  # the rest of other bodies is read and forgotten: closing a
+                # connection that is still written to may cost its client the answer
                 response.headers["Connection"] = "close"
             await response(scope, receive, answer.send)
             self._counts.count_error(problem.code)
@@ -136,16 +138,23 @@ class Guard:
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         path: str = scope["path"]
-        name = re.sub(r":\d+$", "", headers.get("host", ""))
-        if not self._access.any_host and name not in _LOCAL:
-            message = "without a token this server answers to localhost alone"
-            raise Problem(421, message, "wrong_host")
+        self._check_host(headers.get("host", ""))
         if self._access.token is not None and path != "/" and not path.startswith(_OPEN):
             scheme, _, token = headers.get("authorization", "").partition(" ")
             known = hmac.compare_digest(token.strip().encode(), self._access.token.encode())
             if scheme.lower() != "bearer" or not known:
                 message = "the request must bear this server's token"
                 raise Problem(401, message, "invalid_api_key")
+
+    def _check_host(self, host: str) -> None:
+        """Addresses are told with what the client calls this server."""
+        named = _HOST.fullmatch(host)
+        if host and named is None:
+            raise Problem(400, "the header `Host` must be a name or an address", "invalid_host")
+        name = named[1].strip("[]").lower() if named else ""
+        if not self._access.any_host and not is_loopback(name):
+            message = "without a token this server answers to localhost alone"
+            raise Problem(421, message, "wrong_host")
 
     def _note(self, scope: Scope, answer: _Answer) -> None:
         route = getattr(scope.get("route"), "path", "none")

@@ -53,6 +53,7 @@ async def _run(settings: ServeSettings) -> None:
     from edgekd.serve.figures import Figures
     from edgekd.serve.guard import Access, Guard
     from edgekd.serve.process import WorkerProcess
+    from edgekd.serve.protocol import Protocol
 
     catalog, figures = Catalog(settings), Figures()
     limits, setup = settings.limits, worker_setup(settings)
@@ -93,6 +94,7 @@ async def _run(settings: ServeSettings) -> None:
     access = Access(settings.token, any_host=settings.token is not None)
     config = uvicorn.Config(
         Guard(create_app(service), access, figures, expected_body),
+        http=Protocol,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -102,6 +104,7 @@ async def _run(settings: ServeSettings) -> None:
     )
     try:
         await _open(dispatcher)
+        listener.listen()  # whoever reads the line below is not refused
         start_s = _seconds_of_this_process()
         figures.listening(start_s)
         host, port = listener.getsockname()[:2]
@@ -161,9 +164,9 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be
         listener.close()
-        reason = error.strerror or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         found = f"{host}:{port} ({reason})"
         raise InputError("the address must be free to listen on", found) from None
     return listener

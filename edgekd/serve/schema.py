@@ -44,35 +44,48 @@ class ImageRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
-    prompt: str = Field(min_length=1, max_length=MAX_PROMPT)
-    model: str | None = Field(None, max_length=256)
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT, description="What to draw.")
+    model: str | None = Field(
+        None, max_length=256, description="Of `GET /v1/models`; none: the default one."
+    )
     n: int | None = Field(None, ge=1, le=MAX_PICTURES, description="Picture i takes seed + i.")
     size: Size | None = Field(
-        None, description="`auto` or WIDTHxHEIGHT in pixels, as the model takes it"
+        None, description="`auto` or WIDTHxHEIGHT in pixels, as the model takes it."
     )
     quality: Quality | None = Field(None, description="Accepted; steps decide.")
-    background: Literal["auto", "opaque"] | None = None
+    background: Literal["auto", "opaque"] | None = Field(None, description="Always opaque.")
     moderation: Literal["auto", "low"] | None = Field(None, description="Accepted.")
     user: str | None = Field(None, max_length=512, description="Accepted.")
-    response_format: Literal["b64_json", "url"] | None = None
-    output_format: FileFormat | None = None
+    response_format: Literal["b64_json", "url"] | None = Field(
+        None, description="The picture itself (default), or where it is for one hour."
+    )
+    output_format: FileFormat | None = Field(None, description="None: png.")
     output_compression: int | None = Field(
         None, ge=0, le=100, description="Quality of JPEG and WebP files."
     )
-    stream: bool | None = None
-    partial_images: int | None = Field(None, ge=0, le=3)
+    stream: bool | None = Field(None, description="Answer with server-sent events.")
+    partial_images: int | None = Field(None, ge=0, le=3, description="Previews in a stream.")
     seed: int | None = Field(
-        None, ge=0, le=_MAX_SEED, validation_alias=AliasChoices("seed", *_ALIASES["seed"])
+        None,
+        ge=0,
+        le=_MAX_SEED,
+        validation_alias=AliasChoices("seed", *_ALIASES["seed"]),
+        description="Draws the same picture again; none: random. Also `rng_seed`.",
     )
     steps: int | None = Field(
         None,
         ge=1,
         le=1000,
         validation_alias=AliasChoices("steps", *_ALIASES["steps"]),
+        description="None: the model's own. Also `num_inference_steps` and `step`.",
     )
-    guidance_scale: float | None = Field(None, ge=0, le=1000)
-    negative_prompt: str | None = Field(None, max_length=MAX_PROMPT)
-    sampler: str | None = Field(None, max_length=64)
+    guidance_scale: float | None = Field(None, ge=0, le=1000, description="None: the model's own.")
+    negative_prompt: str | None = Field(
+        None, max_length=MAX_PROMPT, description="What not to draw."
+    )
+    sampler: str | None = Field(
+        None, max_length=64, description="Such as `ddim`, `euler` or `lcm`; none: the model's own."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """The page of `edgekd serve` in headless Chromium, with a server of its own."""
 
 import base64
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 from fixtures.browsers import MARKS, PHONE, violations
-from fixtures.served_pages import EXAMPLE, NARROW, STEPS, TOKEN, draw
-from fixtures.servers import Server
-from playwright.sync_api import expect
+from fixtures.served_pages import EXAMPLE, NARROW, PIXEL, STEPS, TOKEN, draw
+from fixtures.servers import Server, paused
+from playwright.sync_api import Route, expect
 
 pytestmark = MARKS
 
@@ -151,6 +152,32 @@ def test_history_outlives_a_reload_until_it_is_deleted(open_page):
     expect(thumbs).to_have_count(0)
 
 
+def test_what_is_deleted_while_it_is_drawn_stays_so(open_page):
+    page = open_page().page
+    held: list[Route] = []
+    picture = {"index": 0, "seed": 1, "b64_json": PIXEL, "output_format": "png"}
+    data = json.dumps({**picture, "drawn_s": 1.0, "waited_s": 0.0})
+    events = f"event: image_generation.completed\r\ndata: {data}\r\n\r\n"
+
+    def answer(route: Route) -> None:
+        held.append(route)
+        if len(held) == 1:
+            route.fulfill(status=200, body=events, content_type="text/event-stream")
+
+    page.route("**/v1/images/generations", answer)
+    page.fill("#prompt", "red apple")
+    page.click("#draw")
+    thumbs = page.locator("#gallery li")
+    expect(thumbs).to_have_count(1)
+    page.locator("#gallery .delete").click()
+    expect(thumbs).to_have_count(0)
+    held[1].fulfill(status=200, body=events, content_type="text/event-stream")
+    expect(page.locator("#draw")).to_be_visible()
+    page.reload()
+    expect(page.locator("#history-help")).to_contain_text("Nothing yet.")
+    expect(thumbs).to_have_count(0)
+
+
 def stopped(server: Server) -> float:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     text = httpx.get(f"{server.url}/metrics", headers=headers).text
@@ -166,15 +193,16 @@ def test_cancelling_stops_the_server_too(open_page, page_server):
         page.select_option("#model", "teacher")
         page.fill("#steps", STEPS)
         page.fill("#n", "2")
-        page.press("#prompt", "Enter")
-        expect(page.locator("#stage progress")).not_to_have_count(0)
-        expect(page.locator("#draw")).to_be_hidden()
-        expect(page.locator("#seed")).to_be_disabled()  # the form says what is drawn
-        if way == "button":
-            page.click("#cancel")
-        else:
-            page.keyboard.press("Escape")
-        expect(page.locator("#status")).to_have_text("Cancelled; no picture drawn.")
+        with paused(*page_server.worker_pids()):
+            page.press("#prompt", "Enter")
+            expect(page.locator("#stage progress")).not_to_have_count(0)
+            expect(page.locator("#draw")).to_be_hidden()
+            expect(page.locator("#seed")).to_be_disabled()  # the form says what is drawn
+            if way == "button":
+                page.click("#cancel")
+            else:
+                page.keyboard.press("Escape")
+            expect(page.locator("#status")).to_have_text("Cancelled; no picture drawn.")
         expect(page.locator("#draw")).to_be_visible()
         expect(page.locator("#stage .place")).to_have_text(["teacher"])
     for _ in range(200):
@@ -285,6 +313,22 @@ def test_it_fits_narrow_screens_and_axe_finds_nothing(open_page, axe):
     page.emulate_media(color_scheme="dark")
     # Of all rules, this one alone depends on the colours.
     assert violations(page, "axe.run({runOnly: ['color-contrast']})") == []
+
+
+def test_the_api_is_described(open_page, page_server, axe):
+    page = open_page(size=NARROW).page
+    page.get_by_text("The API: every request and its fields").click()
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    paths = httpx.get(f"{page_server.url}/openapi.json", headers=headers).json()["paths"]
+    expected = [f"{one.upper()} {path}" for path, methods in paths.items() for one in methods]
+    described = page.locator("#api article")
+    expect(described.locator("h3")).to_have_text(expected)
+    pictures = described.filter(has_text="POST /v1/images/generations")
+    expect(pictures).to_contain_text("whole number, 0 to 9007199254740991. Draws the same picture")
+    expect(pictures).to_contain_text("drawn_s")  # within the list of pictures
+    assert page.evaluate(OUTSIDE) == []
+    page.evaluate(axe)
+    assert violations(page, "axe.run('#api')") == []
 
 
 def test_the_first_picture_is_logged_with_its_cold_start(page_server):

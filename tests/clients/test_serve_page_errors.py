@@ -1,6 +1,5 @@
 """What the page of `edgekd serve` says when something is wrong, and what it keeps to itself."""
 
-import base64
 import contextlib
 import json
 from typing import Any
@@ -8,17 +7,11 @@ from typing import Any
 import httpx
 import pytest
 from fixtures.browsers import MARKS
-from fixtures.served_pages import STEPS, TOKEN, WITH_TOKEN, draw
+from fixtures.served_pages import PIXEL, STEPS, TOKEN, WITH_TOKEN, draw
+from fixtures.servers import paused
 from playwright.sync_api import Route, expect
 
 pytestmark = MARKS
-
-PIXEL = base64.b64encode(
-    bytes.fromhex(
-        "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
-        "0000000c49444154789c63606060000000040001f61738550000000049454e44ae426082"
-    )
-).decode()
 
 
 def test_a_full_queue_counts_down_and_goes_on(open_page, page_server):
@@ -27,7 +20,11 @@ def test_a_full_queue_counts_down_and_goes_on(open_page, page_server):
     body = {"model": "teacher", "prompt": "a", "steps": int(STEPS), "n": 4, "stream": True}
     headers = {"Authorization": f"Bearer {TOKEN}"}
     url = f"{page_server.url}/v1/images/generations"
-    with httpx.Client(headers=headers, timeout=60) as client, contextlib.ExitStack() as streams:
+    with (
+        paused(*page_server.worker_pids()),
+        httpx.Client(headers=headers, timeout=60) as client,
+        contextlib.ExitStack() as streams,
+    ):
         streams.enter_context(client.stream("POST", url, json=body))
         streams.enter_context(client.stream("POST", url, json={**body, "n": 1}))
         page.fill("#prompt", "red apple")

@@ -51,6 +51,8 @@ async function problemOf(answer) {
   return new Problem(answer.status, error, Number.isNaN(after) ? null : after);
 }
 
+export const description = async () => (await ask("openapi.json")).json();
+
 export const models = async () => (await (await ask("v1/models")).json()).data;
 
 /** Whether the server can draw. */

@@ -1,6 +1,7 @@
 /** The page: what happens when. */
 
 import { BrokenOffError, GoneError, Problem, isUp, models, token } from "./api.js";
+import { offerDescription } from "./description.js";
 import { byId } from "./dom.js";
 import { drawAll, entriesOf, explain } from "./drawing.js";
 import { Form } from "./form.js";
@@ -238,6 +239,7 @@ byId("forget").onclick = () => {
   token.forget();
   location.reload();
 };
+offerDescription((error) => failed(error, () => (byId("api").open = true)));
 addEventListener("hashchange", readLink);
 addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !document.querySelector("dialog[open]")) cancel();

@@ -39,6 +39,7 @@ export class Gallery {
   #help = byId("history-help");
   #shown = PAGE;
   #store;
+  #removed = new WeakSet();
   entries = [];
 
   /**
@@ -74,8 +75,9 @@ export class Gallery {
     }
   }
 
-  /** Show an entry, or what is new of it. */
+  /** Show an entry, or what is new of it; one that was deleted in the midst of it stays so. */
   async keep(entry) {
+    if (this.#removed.has(entry)) return;
     const index = this.entries.findIndex((one) => one.id === entry.id);
     if (index < 0) {
       const place = this.entries.filter((one) => one.when > entry.when).length;
@@ -91,6 +93,7 @@ export class Gallery {
   }
 
   async remove(entry) {
+    this.#removed.add(entry);
     // First: what is no longer shown is gone for good, also after a reload at once.
     await this.#with((store) => store.delete(entry.id));
     const index = this.entries.findIndex((one) => one.id === entry.id);
@@ -117,6 +120,7 @@ export class Gallery {
     await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
     if (dialog.returnValue !== "yes") return;
     const gone = this.entries.splice(0);
+    gone.forEach((entry) => this.#removed.add(entry));
     await this.#with((store) => store.clear());
     this.#shown = PAGE;
     this.#render();

@@ -12,6 +12,7 @@ export class Notice {
     const buttons = actions.map(([name, act]) => button(name, act));
     this.#element.replaceChildren(text, " ", ...buttons);
     this.#element.hidden = false;
+    this.#element.scrollIntoView({ block: "nearest" });
   }
 
   hide() {

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -216,6 +217,42 @@ def test_the_token(server):
         assert answer.json()["error"]["code"] == "invalid_api_key"
     for path in ("healthz", "readyz"):
         assert httpx.get(f"{server.url}/{path}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no HTTP at all\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Long: ".ljust(65_540, b"x"),  # just above its limit
+    ],
+    ids=["none", "length", "headers without an end"],
+)
+def test_what_is_no_http(server, content):
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as client:
+        client.sendall(content)
+        with client.makefile("rb") as stream:
+            assert stream.readline() == b"HTTP/1.1 400 Bad Request\r\n"
+            body = stream.read().partition(b"\r\n\r\n")[2]
+    assert json.loads(body)["error"]["code"] == "invalid_http"
+
+
+def test_a_body_that_is_too_long_does_not_cost_its_client_the_answer(server):
+    address = urlsplit(server.url)
+    post = "POST /v1/images/generations HTTP/1.1"
+    lines = [f"Host: {address.netloc}", f"Authorization: Bearer {TOKEN}"]
+    long = [post, *lines, "Content-Type: application/json", "Content-Length: 2000000", "", ""]
+    statuses = []
+    with socket.create_connection((address.hostname, address.port), timeout=30) as client:
+        for content in (b" " * 2_000_000, b""):
+            head = "\r\n".join(long if content else ["GET /healthz HTTP/1.1", *lines, "", ""])
+            client.sendall(head.encode() + content)
+            answer = HTTPResponse(client)
+            answer.begin()
+            answer.read()
+            statuses.append(answer.status)
+    assert statuses == [413, 200]
 
 
 def test_no_torch_in_any_process(server):

@@ -64,6 +64,16 @@ def test_bodies(start, content, status):
         assert error(answer)["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[" * 60_000, b'{"prompt": "\xff"}', b"\x00"],
+    ids=["cut off", "deep", "no text", "zero"],
+)
+def test_what_is_no_json_is_said(start, content):
+    (answer,) = ask(start, {"content": content, "headers": JSON})
+    assert (answer.status_code, error(answer)["code"]) == (400, "invalid_json")
+
+
 def test_a_body_in_pieces_is_bounded(start):
     async def pieces() -> Any:
         for _ in range(70):

@@ -1,4 +1,4 @@
-"""Bodies that other servers than that of pictures take."""
+"""Who may ask, and bodies that other servers than that of pictures take."""
 
 import asyncio
 import json
@@ -25,10 +25,10 @@ class Counts:
 class Served:
     """A guarded application that holds each request until it is let go."""
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, any_host: bool = True) -> None:
         self.counts, self.go = Counts(), asyncio.Event()
         self.bodies: list[bytes] = []
-        self.guard = Guard(self._app, Access(None, any_host=True), self.counts, lambda scope: body)
+        self.guard = Guard(self._app, Access(None, any_host), self.counts, lambda scope: body)
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         self.bodies.append((await receive())["body"])
@@ -36,7 +36,7 @@ class Served:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
 
-    async def ask(self, content: bytes, kind: str) -> tuple[int, str]:
+    async def ask(self, content: bytes, kind: str, host: str = "x") -> tuple[int, str]:
         sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Served:
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
 
-        headers = [(b"host", b"x"), (b"content-type", kind.encode())]
+        headers = [(b"host", host.encode("latin-1")), (b"content-type", kind.encode())]
         scope = {"type": "http", "method": "PUT", "path": "/x", "headers": headers, "state": {}}
         await self.guard(scope, receive, send)
         answer = json.loads(sent[1]["body"])
@@ -90,3 +90,31 @@ def test_so_many_are_taken_at_a_time():
     assert found == [(200, "")] * 2
     assert refused == (429, "too_many_requests")
     assert free == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "any_host", "expected"),
+    [
+        ("localhost", False, (200, "")),
+        ("LOCALHOST:8000", False, (200, "")),
+        ("127.0.0.2:80", False, (200, "")),  # which a server may be bound to
+        ("[::1]:8000", False, (200, "")),
+        ("", False, (421, "wrong_host")),
+        ("localhost.example", False, (421, "wrong_host")),
+        ("192.0.2.7", False, (421, "wrong_host")),
+        ("pictures.example:443", True, (200, "")),
+        ("", True, (200, "")),
+        ("[", True, (400, "invalid_host")),
+        ("a b", True, (400, "invalid_host")),
+        ("a/b", True, (400, "invalid_host")),
+        ("localhost:99999999", False, (400, "invalid_host")),
+        ("caf\u00e9", True, (400, "invalid_host")),
+    ],
+)
+def test_names_of_the_server(host, any_host, expected):
+    async def test() -> tuple[int, str]:
+        served = Served(Body(BYTES, 100), any_host)
+        served.go.set()
+        return await served.ask(b"x", BYTES, host)
+
+    assert asyncio.run(test()) == expected
