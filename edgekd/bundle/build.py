@@ -59,7 +59,7 @@ def check_place(kind: str, out: Path, zipped: bool) -> None:
             "Pass another folder, or remove this one.",
         )
     if zipped:
-        check_archive(archive_path(out))
+        check_archive(archive_path(out), kind)
 
 
 def _what_is_there(out: Path) -> str | None:

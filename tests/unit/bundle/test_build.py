@@ -210,13 +210,26 @@ def test_nothing_of_others_is_replaced(exported, tmp_path):
     (out / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"notes\.txt"):
         check_place("plain", out, zipped=False)
-    (tmp_path / "other.zip").write_bytes(b"mine")
-    with pytest.raises(InputError, match="replace a bundle"):
-        check_place("plain", tmp_path / "other", zipped=True)
-    with zipfile.ZipFile(tmp_path / "third.zip", "w") as archive:
-        archive.writestr("a/b/bundle.json", "{}")
-    with pytest.raises(InputError, match="replace a bundle"):
-        check_place("plain", tmp_path / "third", zipped=True)
+
+
+def test_no_archive_but_of_the_same_kind_is_replaced(exported, tmp_path):
+    build(Plain(), read_contents(exported), tmp_path / "out", PROGRESS, zipped=True)
+    check_place("plain", tmp_path / "out", zipped=True)
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(InputError, match=r"bundle for desktop, but got .*out\.zip \(for plain\)"):
+        check_place("desktop", tmp_path / "out", zipped=True)
+    shutil.copy(tmp_path / "out.zip", tmp_path / "kept.zip")
+    (tmp_path / "link.zip").symlink_to("kept.zip")
+    (tmp_path / "text.zip").write_bytes(b"mine")
+    content = bytearray((tmp_path / "kept.zip").read_bytes())
+    content[content.index(b"/bundle.json") + 40] ^= 255  # in its packed content
+    (tmp_path / "broken.zip").write_bytes(content)
+    for name, place, text in (("deep", "a/b/", "{}"), ("other", "a/", '{"kind": "plain"}')):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.writestr(f"{place}bundle.json", text)
+    for name in ("link", "text", "broken", "deep", "other"):
+        with pytest.raises(InputError, match=r"must write a new file, .*\.zip \(no bundle\)"):
+            check_place("plain", tmp_path / name, zipped=True)
 
 
 def test_readme_has_steps_sizes_notes_and_licence(exported, tmp_path):
