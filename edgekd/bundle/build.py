@@ -99,7 +99,7 @@ def build(
         progress.info(f"  putting the {kind.title} together")
         with atomic_folder(out) as folder:
             with writing(out):
-                kind.fill(folder, contents)
+                kind.fill(folder, contents, progress)
             _complete(folder, kind, contents)
             finish(folder, key)
     else:

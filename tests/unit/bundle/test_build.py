@@ -19,7 +19,7 @@ from edgekd.bundle.model import FileFacts, ModelFacts, copy_model
 from edgekd.bundle.readme import size_table
 from edgekd.errors import InputError
 from edgekd.folders import atomic_folder
-from edgekd.progress import Silent
+from edgekd.progress import Progress, Silent
 
 PROGRESS = Silent()
 
@@ -38,15 +38,15 @@ class Plain:
     def check(self) -> None:
         pass
 
-    def fill(self, folder: Path, contents: Contents) -> None:
+    def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
         copy_model(contents, folder / "model")
 
 
 class Stopped(Plain):
     """One that is interrupted half-way."""
 
-    def fill(self, folder: Path, contents: Contents) -> None:
-        super().fill(folder, contents)
+    def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
+        super().fill(folder, contents, progress)
         raise KeyboardInterrupt
 
 
@@ -147,8 +147,8 @@ def test_a_bundle_that_is_up_to_date_is_kept_and_another_takes_its_place(
     class Counts(Plain):
         fills = 0
 
-        def fill(self, folder: Path, contents: Contents) -> None:
-            super().fill(folder, contents)
+        def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
+            super().fill(folder, contents, progress)
             self.fills += 1
 
     kind, out = Counts(), tmp_path / "out"
@@ -248,7 +248,7 @@ def test_a_kind_may_add_licences_but_not_replace_ours(exported, tmp_path):
     class Adds(Plain):
         file = "onnxruntime.txt"
 
-        def fill(self, folder: Path, contents: Contents) -> None:
+        def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
             (folder / "licences").mkdir()
             (folder / "licences" / self.file).write_text("MIT")
 
