@@ -58,6 +58,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tables that passed tests recorded as a property are shown."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "table":
+                terminalreporter.write_line(text)
+
+
 @pytest.fixture(scope="module")
 def entries(request, tmp_path_factory) -> Iterator[Any]:
     """The source `ENTRIES` of a test's module as a module that child processes can import too."""

@@ -12,6 +12,7 @@ from edgekd.bundle.copying import copy_tree
 from edgekd.bundle.kind import Contents, template
 from edgekd.bundle.model import copy_model
 from edgekd.bundle.phones import check_drawable
+from edgekd.progress import Progress
 
 MODEL = Path("app", "src", "main", "assets", "model")
 
@@ -42,7 +43,7 @@ class Android:
     def check(self) -> None:
         """Nothing is needed beside edgekd itself."""
 
-    def fill(self, folder: Path, contents: Contents) -> None:
+    def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
         """See `edgekd.bundle.kind.Kind`."""
         check_drawable(contents)
         copy_tree(template(self.name), folder)

@@ -59,7 +59,7 @@ def check_place(kind: str, out: Path, zipped: bool) -> None:
             "Pass another folder, or remove this one.",
         )
     if zipped:
-        check_archive(archive_path(out))
+        check_archive(archive_path(out), kind)
 
 
 def _what_is_there(out: Path) -> str | None:
@@ -99,7 +99,7 @@ def build(
         progress.info(f"  putting the {kind.title} together")
         with atomic_folder(out) as folder:
             with writing(out):
-                kind.fill(folder, contents)
+                kind.fill(folder, contents, progress)
             _complete(folder, kind, contents)
             finish(folder, key)
     else:

@@ -13,6 +13,7 @@ import edgekd
 from edgekd.bundle.copying import copy_tree
 from edgekd.bundle.kind import Contents, template
 from edgekd.bundle.model import copy_model
+from edgekd.progress import Progress
 
 # What edgekd-runtime has, but for the server.
 RUNTIME_FILES = ("__init__.py", "errors.py", "reading.py", "py.typed", "runtime/**/*.py")
@@ -56,7 +57,7 @@ class Desktop:
     def check(self) -> None:
         """Nothing is needed beside edgekd itself."""
 
-    def fill(self, folder: Path, contents: Contents) -> None:
+    def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
         """See `edgekd.bundle.kind.Kind`."""
         copy_tree(template(self.name), folder)
         copy_model(contents, folder / "model")

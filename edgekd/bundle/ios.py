@@ -14,6 +14,7 @@ from edgekd.bundle.kind import Contents, template
 from edgekd.bundle.model import copy_model
 from edgekd.bundle.phones import check_drawable
 from edgekd.files import writing
+from edgekd.progress import Progress
 from edgekd.resources import data_root
 
 VECTORS = Path("Tests", "EdgekdCoreTests", "vectors.json")
@@ -34,7 +35,8 @@ PRECISIONS = (
 )
 APPLE_NOTES = (
     "Core ML, the screen and the app were not executed by edgekd's authors: no Mac could be had. "
-    "Tokenizer, noise, samplers and pipeline were, with Swift 6 on Linux; `swift test` repeats it.",
+    "Tokenizer, noise, samplers and pipeline were, with Swift 6 on Linux; `swift test` repeats it "
+    "for noise and samplers.",
     "For Apple's Swift package `StableDiffusion` instead of the pipeline here: `sh compile.sh` in "
     "`Model` makes its folder `Resources`. Its pictures differ from these, even from the same "
     "noise: it always guides; knows no few-step, DDIM, Euler or LCM sampler; splits prompts at "
@@ -80,7 +82,7 @@ class Ios:
     def check(self) -> None:
         """Nothing is needed beside edgekd itself."""
 
-    def fill(self, folder: Path, contents: Contents) -> None:
+    def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
         """See `edgekd.bundle.kind.Kind`."""
         fill_swift_package(folder, contents)
 

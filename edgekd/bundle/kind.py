@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from edgekd.progress import Progress
 from edgekd.resources import data_root
 from edgekd.runtime.folder import ExportedFolder
 
@@ -117,10 +118,11 @@ class Kind(Protocol):
             InputError: one is missing or too old; the message says which and how to get it.
         """
 
-    def fill(self, folder: Path, contents: Contents) -> None:
+    def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
         """Write app and model into a new folder, which is given its name once it is whole.
 
-        Equal contents give equal bytes. `edgekd.bundle.model.copy_model` writes the model.
+        Equal contents give equal bytes. `edgekd.bundle.model.copy_model` writes the model. What
+        takes long is told on `progress`.
 
         Raises:
             InputError: a tool failed, or the model is of a kind that the app cannot draw with.

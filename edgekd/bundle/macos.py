@@ -11,6 +11,7 @@ from pathlib import Path
 from edgekd.bundle.copying import copy_tree
 from edgekd.bundle.ios import APPLE_NOTES, PRECISIONS, fill_swift_package
 from edgekd.bundle.kind import Contents, template
+from edgekd.progress import Progress
 
 
 class MacOs:
@@ -33,7 +34,7 @@ class MacOs:
     def check(self) -> None:
         """Nothing is needed beside edgekd itself."""
 
-    def fill(self, folder: Path, contents: Contents) -> None:
+    def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
         """See `edgekd.bundle.kind.Kind`."""
         fill_swift_package(folder, contents)
         shutil.rmtree(folder / "iOS")

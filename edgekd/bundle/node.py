@@ -1,10 +1,11 @@
 """The Node app: a module and a command line on onnxruntime-node, and a sample for Electron.
 
-dist/ (the module and the command)  model/  package.json  electron/
+dist/ (the module and the command)  index.d.ts, types.d.ts  model/  package.json  electron/
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from edgekd.bundle.copying import copy_tree
@@ -15,6 +16,7 @@ from edgekd.bundle.npm import check_node, workspace
 from edgekd.bundle.scripted import NODE_PRECISIONS, check_drawable
 from edgekd.bundle.web import LIBRARIES_FILE
 from edgekd.files import write_bytes
+from edgekd.progress import Progress
 
 # Sources of what is in `dist/`.
 _NOT_SHIPPED = ("src", "dist", "node_modules", "vite.config.mjs")
@@ -48,13 +50,15 @@ class Node:
         """See `edgekd.bundle.kind.Kind`."""
         check_node()
 
-    def fill(self, folder: Path, contents: Contents) -> None:
+    def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
         """See `edgekd.bundle.kind.Kind`."""
         check_drawable(contents)
         copy_tree(template(self.name), folder, without=_NOT_SHIPPED)
         with workspace() as space:
+            progress.info("  npm ci, once 120 MB from the network, and vite build")
             space.install("edgekd-core")
             copy_tree(space.build("node/app"), folder / "dist", without=())
+            shutil.copyfile(space.root / "web/core/src/types.ts", folder / "types.d.ts")
         copy_model(contents, folder / "model")
         libraries = template("web") / LIBRARIES_FILE
         (folder / FOLDER).mkdir()

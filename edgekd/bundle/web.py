@@ -21,6 +21,7 @@ from edgekd.bundle.model import MODEL_FILE, copy_model
 from edgekd.bundle.npm import check_node, workspace
 from edgekd.bundle.scripted import WEB_PRECISIONS, check_drawable
 from edgekd.files import write_bytes, write_text
+from edgekd.progress import Progress
 from edgekd.runtime import Pipeline
 
 LIBRARIES_FILE = "LIBRARIES.txt"
@@ -97,12 +98,13 @@ class Web:
         """See `edgekd.bundle.kind.Kind`."""
         check_node()
 
-    def fill(self, folder: Path, contents: Contents) -> None:
+    def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
         """See `edgekd.bundle.kind.Kind`."""
         check_drawable(contents)
         app = template(self.name)
         site = folder / "site"
         with workspace() as space:
+            progress.info("  npm ci, once 210 MB from the network, and vite build")
             space.install("edgekd-core", "edgekd-app")
             built = space.build("web/app")
             space.build("web/app", {"EDGEKD_PART": "service-worker"})
@@ -115,14 +117,23 @@ class Web:
         write_bytes(folder / FOLDER / LIBRARIES_FILE, libraries)
         for name, text in texts.items():
             write_bytes(site / FOLDER / name, text)
-        copy_model(contents, site / "model")
-        facts = AppFacts(
-            chunks=cut_model(site / "model"),
-            probe=make_probe(contents),
-            licence=_for_visitors(contents.licence.name),
-            licences=sorted(texts),
-        )
-        write_text(site / "app.json", facts.model_dump_json(indent=1) + "\n")
+        put_model(contents, site, sorted(texts))
+
+
+def put_model(contents: Contents, site: Path, licences: list[str]) -> None:
+    """Write `model/` and `app.json` of a page.
+
+    Args:
+        licences: texts in its `licences/`.
+    """
+    copy_model(contents, site / "model")
+    facts = AppFacts(
+        chunks=cut_model(site / "model"),
+        probe=make_probe(contents),
+        licence=_for_visitors(contents.licence.name),
+        licences=licences,
+    )
+    write_text(site / "app.json", facts.model_dump_json(indent=1) + "\n")
 
 
 def _for_visitors(licence: str | None) -> str:

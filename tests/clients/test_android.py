@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from fixtures.exports import PROMPTS, group
-from fixtures.jvm import MISSING, Jvm, compile_app
+from fixtures.jvm import MISSING, Jvm
 
 from edgekd.bundle.android import KIND, MODEL
 from edgekd.bundle.contents import read_contents
 from edgekd.bundle.model import MODEL_FILE
 from edgekd.diffusion.single_file.vocabulary import write_tokenizer
 from edgekd.files import write_json
+from edgekd.progress import Silent
 from edgekd.resources import STARTER, data_root
 from edgekd.runtime import Pipeline
 from edgekd.runtime.tokenizer import ClipTokenizer
@@ -29,11 +30,6 @@ pytestmark = [
 VECTORS = data_root() / "export_targets" / "testdata" / "vectors.json"
 TOKENIZER = STARTER / "teacher" / "tokenizer"
 SEED = 7
-
-
-@pytest.fixture(scope="module")
-def jvm(tmp_path_factory) -> Jvm:
-    return compile_app(tmp_path_factory.mktemp("kotlin"))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +48,7 @@ def exported(export_to, starter_teacher) -> Path:
 def model(exported, tmp_path_factory) -> Path:
     """The model of a bundle."""
     folder = tmp_path_factory.mktemp("bundles") / "android"
-    KIND.fill(folder, read_contents(exported))
+    KIND.fill(folder, read_contents(exported), Silent())
     return folder / MODEL
 
 

@@ -5,29 +5,31 @@ Pictures are compared with Python's for the same seed. Times and memory are prin
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-from fixtures.bundles import reference_picture, toy_export
+from fixtures.browsers import CHROMIUM, DESKTOP, PHONE
+from fixtures.bundles import Picture, reference_picture, toy_export
+from fixtures.jvm import MISSING, Jvm
 from fixtures.typescript import Toolbox, has_node, make_toolbox, write_places
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
-from edgekd.bundle.model import list_files
+from edgekd.bundle.contents import read_contents
+from edgekd.bundle.model import copy_model, list_files
+from edgekd.bundle.web import put_model
+from edgekd.export.onnx.mobile import to_ort_format
 from edgekd.jobs.bundle import BundleRequest, bundle_run
 from edgekd.progress import Silent
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
 # What edgekd cannot bring along: a machine without them has no client to test.
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs chromium")
 pytestmark = [
@@ -36,7 +38,6 @@ pytestmark = [
 ]
 PROMPT, SEED = "red apple, flat style", 7
 FLOOR_DB = 35.0
-DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
 def psnr(one: Any, other: Any) -> float:
@@ -73,8 +74,14 @@ def test_the_core_agrees_with_the_vectors(toolbox, tmp_path):
     assert found["numPassedTests"] == found["numTotalTests"] > 180
 
 
-def test_types_hold(toolbox):
-    for project in ("tsconfig.json", "tsconfig.sw.json"):
+def test_types_hold(toolbox, node):
+    """Those that the bundle for Node publishes too."""
+    shutil.copy(Path(__file__).with_name("uses_node_bundle.ts"), toolbox.web)
+    settings = json.loads((toolbox.web / "tsconfig.json").read_text())
+    settings["compilerOptions"]["paths"]["edgekd-bundle"] = [str(node / "index.d.ts")]
+    settings["include"].append("uses_node_bundle.ts")
+    (toolbox.web / "tsconfig.test.json").write_text(json.dumps(settings))
+    for project in ("tsconfig.test.json", "tsconfig.sw.json"):
         toolbox.run("typescript/bin/tsc", "--project", project)
 
 
@@ -86,14 +93,6 @@ def web(toolbox, toy, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         toolbox.lend(patch)
         return bundle(toy, "web", tmp_path_factory.mktemp("web") / "bundle")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Host:
@@ -324,16 +323,9 @@ def test_node_draws_what_python_draws(installed, toy, tmp_path):
     assert json.loads(picture.text["parameters"])["seed"] == SEED
 
 
-@pytest.mark.parametrize("kind", ["lcm", "sdxl"])
-def test_node_draws_with_other_kinds_of_student(
-    installed, kind, tiny_lcm_student, shallow_sdxl_teacher, export_to, tmp_path
-):
-    """A guidance-distilled U-Net with a tiny decoder; two encoders and size conditioning."""
-    from edgekd.bundle.contents import read_contents
-    from edgekd.bundle.model import copy_model
-
-    source = {"lcm": tiny_lcm_student, "sdxl": shallow_sdxl_teacher}[kind]
-    exported = export_to(source, "onnx", "fp32").path
+def test_node_draws_with_two_text_encoders(installed, shallow_sdxl_teacher, export_to, tmp_path):
+    """And guidance in two calls a step, and size conditioning."""
+    exported = export_to(shallow_sdxl_teacher, "onnx", "fp32").path
     copy_model(read_contents(exported), tmp_path / "model")
     out = tmp_path / "picture.png"
     result = cli(
@@ -394,3 +386,121 @@ def test_the_module_is_cancelled_through_its_signal(installed, tmp_path):
         ["node", str(script)], capture_output=True, text=True, timeout=120, check=False
     )
     assert result.stdout.split() == ["true", "1"], result.stderr
+
+
+def test_node_without_its_runtime_is_told_how_to_get_it(node):
+    result = cli(node, PROMPT)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert f"`npm ci --ignore-scripts` in {node}" in result.stderr
+
+
+# The same student everywhere
+
+
+@pytest.fixture(scope="module")
+def student(tiny_lcm_student, export_to, tmp_path_factory) -> Path:
+    """An export of what edgekd makes: few steps, guidance inside the U-Net, a small decoder. Its
+    weights are random, but for a last layer that gives pictures the range of pictures."""
+    import torch
+
+    from edgekd.diffusion.load import load_pipeline
+
+    pipeline = load_pipeline(tiny_lcm_student)
+    last = [layer for layer in pipeline.vae.decoder.modules() if isinstance(layer, torch.nn.Conv2d)]
+    with torch.no_grad():
+        latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+        levels = (pipeline.vae.decode(latents).sample + 1) / 2  # [4,3,h,w] in [0, 1]
+        gain = 0.25 / levels.std((0, 2, 3))
+        last[-1].bias.copy_((last[-1].bias - levels.mean((0, 2, 3))) * gain + 0.5)
+        last[-1].weight *= gain[:, None, None, None]
+    folder = tmp_path_factory.mktemp("student") / "lcm"
+    pipeline.save_pretrained(folder)
+    return export_to(folder, "onnx", "fp32").path
+
+
+@needs_chromium
+def test_one_student_draws_the_same_picture_in_every_app(
+    installed, web, browser, student, tmp_path, request
+):
+    python = reference_picture(student, PROMPT, SEED)
+    found = {
+        "Python, another seed": reference_picture(student, PROMPT, SEED + 1),
+        "node": drawn_by_node(installed, student, tmp_path),
+        "web (WebAssembly in Chromium)": drawn_by_the_page(web, student, browser, tmp_path),
+        "desktop": drawn_by_the_desktop_app(student, tmp_path),
+    }
+    if not MISSING:
+        jvm = request.getfixturevalue("jvm")
+        found["android's code (JVM, ort-fp32)"] = drawn_on_the_jvm(jvm, student, tmp_path)
+    table = {name: psnr(picture, python) for name, picture in found.items()}
+    rows = [
+        f"  {name:<32}{'same pixels' if db == float('inf') else f'{db:.1f} dB'}"
+        for name, db in table.items()
+    ]
+    title = "PSNR to Python's picture, of the same student, prompt and seed:"
+    request.node.user_properties.append(("table", "\n".join([title, *rows])))
+    assert table.pop("Python, another seed") < 20
+    assert min(table.values()) >= FLOOR_DB
+
+
+def drawn_by_node(installed: Path, exported: Path, folder: Path) -> Picture:
+    copy_model(read_contents(exported), folder / "node")
+    out = folder / "node.png"
+    asked = ["--seed", str(SEED), "--model", str(folder / "node"), "--out", str(out)]
+    result = cli(installed, PROMPT, *asked)
+    assert result.returncode == 0, result.stderr
+    return np.asarray(Image.open(out))
+
+
+def drawn_by_the_page(web: Path, exported: Path, browser: Browser, folder: Path) -> Picture:
+    """By the page of a bundle that is made with another model."""
+    page = folder / "page"
+    shutil.copytree(web, page, ignore=shutil.ignore_patterns("model"))
+    put_model(read_contents(exported), page / "site", [])
+    context = browser.new_context()
+    with Host(page) as host:
+        visit = Visit(context, f"{host.url}?backend=wasm")
+        visit.settled()
+        visit.draw(PROMPT, SEED)
+        picture = np.asarray(visit.picture(folder / "page.png"))
+    context.close()
+    return picture
+
+
+DRAW = """
+import sys
+from pathlib import Path
+from desktop.drawing import Drawer, Request
+from desktop.model import model_folder
+from edgekd.runtime.png import encode_png
+
+out, prompt, seed = sys.argv[1:]
+drawer = Drawer(model_folder())
+drawer.failed.connect(sys.exit)
+drawer.drawn.connect(lambda drawn: Path(out).write_bytes(encode_png(drawn.picture, {})))
+drawer.open()
+drawer.draw(Request(prompt, int(seed)))
+"""
+
+
+def drawn_by_the_desktop_app(exported: Path, folder: Path) -> Picture:
+    """By the part of it that is not its window."""
+    app = bundle(exported, "desktop", folder / "desktop")
+    out = folder / "desktop.png"
+    command = [sys.executable, "-c", DRAW, str(out), PROMPT, str(SEED)]
+    subprocess.run(command, cwd=app, env={**os.environ, "PYTHONPATH": str(app)}, check=True)
+    return np.asarray(Image.open(out))
+
+
+def drawn_on_the_jvm(jvm: Jvm, exported: Path, folder: Path) -> Picture:
+    model = folder / "jvm"
+    shutil.copytree(exported, model)
+    for graph in model.glob("*/model.onnx"):
+        to_ort_format(graph, graph.with_name("model.ort"))
+        graph.unlink()
+    copy_model(read_contents(model), folder / "android")
+    done = jvm.run("draw", folder / "android", SEED, "-", "-", folder / "raw", PROMPT)
+    assert done.returncode == 0, done.stderr
+    raw = np.frombuffer((folder / "raw.0").read_bytes(), np.uint8)
+    return raw.reshape(reference_picture(exported, PROMPT, SEED).shape)

@@ -19,7 +19,7 @@ from edgekd.bundle.model import FileFacts, ModelFacts, copy_model
 from edgekd.bundle.readme import size_table
 from edgekd.errors import InputError
 from edgekd.folders import atomic_folder
-from edgekd.progress import Silent
+from edgekd.progress import Progress, Silent
 
 PROGRESS = Silent()
 
@@ -38,15 +38,15 @@ class Plain:
     def check(self) -> None:
         pass
 
-    def fill(self, folder: Path, contents: Contents) -> None:
+    def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
         copy_model(contents, folder / "model")
 
 
 class Stopped(Plain):
     """One that is interrupted half-way."""
 
-    def fill(self, folder: Path, contents: Contents) -> None:
-        super().fill(folder, contents)
+    def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
+        super().fill(folder, contents, progress)
         raise KeyboardInterrupt
 
 
@@ -147,8 +147,8 @@ def test_a_bundle_that_is_up_to_date_is_kept_and_another_takes_its_place(
     class Counts(Plain):
         fills = 0
 
-        def fill(self, folder: Path, contents: Contents) -> None:
-            super().fill(folder, contents)
+        def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
+            super().fill(folder, contents, progress)
             self.fills += 1
 
     kind, out = Counts(), tmp_path / "out"
@@ -210,13 +210,26 @@ def test_nothing_of_others_is_replaced(exported, tmp_path):
     (out / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"notes\.txt"):
         check_place("plain", out, zipped=False)
-    (tmp_path / "other.zip").write_bytes(b"mine")
-    with pytest.raises(InputError, match="replace a bundle"):
-        check_place("plain", tmp_path / "other", zipped=True)
-    with zipfile.ZipFile(tmp_path / "third.zip", "w") as archive:
-        archive.writestr("a/b/bundle.json", "{}")
-    with pytest.raises(InputError, match="replace a bundle"):
-        check_place("plain", tmp_path / "third", zipped=True)
+
+
+def test_no_archive_but_of_the_same_kind_is_replaced(exported, tmp_path):
+    build(Plain(), read_contents(exported), tmp_path / "out", PROGRESS, zipped=True)
+    check_place("plain", tmp_path / "out", zipped=True)
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(InputError, match=r"bundle for desktop, but got .*out\.zip \(for plain\)"):
+        check_place("desktop", tmp_path / "out", zipped=True)
+    shutil.copy(tmp_path / "out.zip", tmp_path / "kept.zip")
+    (tmp_path / "link.zip").symlink_to("kept.zip")
+    (tmp_path / "text.zip").write_bytes(b"mine")
+    content = bytearray((tmp_path / "kept.zip").read_bytes())
+    content[content.index(b"/bundle.json") + 40] ^= 255  # in its packed content
+    (tmp_path / "broken.zip").write_bytes(content)
+    for name, place, text in (("deep", "a/b/", "{}"), ("other", "a/", '{"kind": "plain"}')):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.writestr(f"{place}bundle.json", text)
+    for name in ("link", "text", "broken", "deep", "other"):
+        with pytest.raises(InputError, match=r"must write a new file, .*\.zip \(no bundle\)"):
+            check_place("plain", tmp_path / name, zipped=True)
 
 
 def test_readme_has_steps_sizes_notes_and_licence(exported, tmp_path):
@@ -235,7 +248,7 @@ def test_a_kind_may_add_licences_but_not_replace_ours(exported, tmp_path):
     class Adds(Plain):
         file = "onnxruntime.txt"
 
-        def fill(self, folder: Path, contents: Contents) -> None:
+        def fill(self, folder: Path, contents: Contents, progress: Progress) -> None:
             (folder / "licences").mkdir()
             (folder / "licences" / self.file).write_text("MIT")
 

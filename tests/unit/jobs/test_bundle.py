@@ -190,7 +190,7 @@ class Needy:
     precisions = ("fp32",)
     steps = notes = ()
     def check(self): raise InputError("Node 20 must be installed", "none")
-    def fill(self, folder, contents): raise AssertionError
+    def fill(self, folder, contents, progress): raise AssertionError
 
 VALUE = Needy()
 """,

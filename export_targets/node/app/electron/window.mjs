@@ -2,11 +2,15 @@ const element = (id) => document.getElementById(id);
 const status = element("status");
 const button = element("draw");
 
-const { name, steps } = await window.edgekd.model();
-element("name").textContent = name;
-element("steps").value = String(steps);
-status.textContent = "Ready";
-button.disabled = false;
+try {
+  const { name, steps } = await window.edgekd.model();
+  element("name").textContent = name;
+  element("steps").value = String(steps);
+  status.textContent = "Ready";
+  button.disabled = false;
+} catch (error) {
+  status.textContent = error.message;
+}
 window.edgekd.onStep((done, calls) => (status.textContent = `Step ${done} of ${calls}`));
 
 element("form").addEventListener("submit", async (event) => {

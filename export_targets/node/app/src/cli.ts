@@ -1,9 +1,10 @@
 /** `node dist/cli.mjs PROMPT`: one picture. */
 
 import { writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-import { encodePng, InputError, open, pictureTexts } from "./index";
+import { encodePng, InputError, pictureTexts } from "edgekd-core";
 
 const USAGE = `usage: node dist/cli.mjs PROMPT [--out picture.png] [--seed N] [--steps N]
        [--guidance X] [--negative PROMPT] [--width N] [--height N] [--threads N]
@@ -47,6 +48,7 @@ async function main(): Promise<void> {
     width: number(values, "width", 1),
     height: number(values, "height", 1),
   };
+  const { open } = await module();
   const pipeline = await open({ folder: values["model"], threads });
   const loaded = performance.now();
   const picture = await pipeline.generate(request);
@@ -59,6 +61,19 @@ async function main(): Promise<void> {
     console.log(JSON.stringify({ file: out, load_s: load, draw_s: draw, rss_bytes: rss }));
   } else {
     console.log(`${out}: opened in ${load.toFixed(2)} s, drawn in ${draw.toFixed(2)} s`);
+  }
+}
+
+/** The bundle's module, whose runtime the bundle does not hold. */
+async function module(): Promise<typeof import("./index")> {
+  try {
+    return await import("./index");
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code !== "ERR_MODULE_NOT_FOUND" || !message.includes("onnxruntime-node")) throw error;
+    const folder = fileURLToPath(new URL("..", import.meta.url));
+    const fix = `Run \`npm ci --ignore-scripts\` in ${folder}.`;
+    throw new InputError("onnxruntime-node must be installed", "none", fix);
   }
 }
 

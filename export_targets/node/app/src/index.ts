@@ -14,17 +14,13 @@ import {
 } from "edgekd-core";
 import * as ort from "onnxruntime-node";
 
+import type { Options } from "../index";
+
 export { Cancelled, encodePng, InputError, pictureTexts } from "edgekd-core";
 
 /** The model of this bundle, beside the module. */
 const OWN = fileURLToPath(new URL("../model", import.meta.url));
-
-export interface Options {
-  /** A folder with a `model.json`; left out: the bundle's own. */
-  readonly folder?: string;
-  /** Threads inside an operator; left out: onnxruntime's choice. */
-  readonly threads?: number;
-}
+const UNPACK = "Unpack the bundle again.";
 
 /**
  * Opens the model; every file of it is compared with its hash first.
@@ -32,7 +28,7 @@ export interface Options {
  * Throws InputError where the bundle is damaged, or of a kind that cannot be drawn here.
  */
 export async function open({ folder = OWN, threads }: Options = {}): Promise<Pipeline> {
-  const model = parseModel(await text(folder));
+  const model = parseModel(await text(folder), UNPACK);
   const read = (path: string) => intact(model, folder, path);
   const locate = async (path: string) => {
     await read(path);
@@ -49,7 +45,7 @@ async function text(folder: string): Promise<string> {
   try {
     return await readFile(join(folder, "model.json"), "utf8");
   } catch {
-    throw new InputError("the folder must be a model of a bundle", `no model.json in ${folder}`);
+    throw new InputError("the folder must be a model of a bundle", `no model.json in ${folder}`, UNPACK);
   }
 }
 
@@ -62,8 +58,8 @@ async function intact(
   try {
     bytes = new Uint8Array(await readFile(join(folder, path)));
   } catch {
-    throw new InputError(`\`${path}\` of the model must be there`, folder, "Unpack it again.");
+    throw new InputError(`\`${path}\` of the model must be there`, folder, UNPACK);
   }
-  await checkIntact(model, path, bytes);
+  await checkIntact(model, path, bytes, UNPACK);
   return bytes;
 }

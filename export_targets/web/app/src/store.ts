@@ -47,7 +47,7 @@ export class ModelStore implements ModelFiles {
       whole.set(chunk, at);
       at += chunk.length;
     }
-    await checkIntact(this.model, path, whole);
+    await checkIntact(this.model, path, whole, OWNER);
     if (path.endsWith(".onnx")) this.onFile();
     return whole;
   }

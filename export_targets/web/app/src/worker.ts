@@ -114,7 +114,7 @@ function counter(model: Model, facts: AppFacts): Counter {
 
 async function describe(): Promise<[Model, AppFacts]> {
   const [model, facts] = await Promise.all([text("model/model.json"), text("app.json")]);
-  return [parseModel(model), parseFacts(facts)];
+  return [parseModel(model, OWNER), parseFacts(facts)];
 }
 
 function parseFacts(text: string): AppFacts {

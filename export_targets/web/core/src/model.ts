@@ -2,20 +2,13 @@
 
 import { InputError } from "./errors";
 import { parseScheduler, type SchedulerConfig } from "./scheduler_config";
+import type { ModelSummary } from "./types";
 
 const FORMAT = 1;
 
 export interface FileFacts {
   readonly bytes: number;
   readonly sha256: string;
-}
-
-/** How pictures are drawn, as the student was trained; sides in pixels. */
-export interface Generation {
-  readonly steps: number;
-  readonly guidance_scale: number;
-  readonly height: number;
-  readonly width: number;
 }
 
 /** How pictures are coded. */
@@ -30,20 +23,16 @@ export interface Latents {
   readonly std: readonly number[] | null;
 }
 
-export interface Model {
-  readonly name: string;
-  readonly precision: string;
+export interface Model extends ModelSummary {
   readonly is_sdxl: boolean;
   /** SDXL: an empty negative prompt is zeros. */
   readonly zero_negative: boolean;
   /** Width of the U-Net's input `timestep_cond`; null: it has none. */
   readonly guidance_width: number | null;
-  readonly generation: Generation;
   /** Picture sides that can be drawn: the native ones, or multiples where `dynamic`. */
   readonly sides: { readonly multiple: number; readonly dynamic: boolean };
   readonly latents: Latents;
   readonly scheduler: SchedulerConfig;
-  readonly licence: string | null;
   /** Content hash of the export. */
   readonly source: string;
   readonly files: Readonly<Record<string, FileFacts>>;
@@ -51,13 +40,17 @@ export interface Model {
 
 type Json = Record<string, unknown>;
 
-/** The model that a `model.json` describes; what cannot be drawn here is refused. */
-export function parseModel(text: string): Model {
+/**
+ * The model that a `model.json` describes; what cannot be drawn here is refused.
+ *
+ * @param fix what whoever reads of damage can do, as a sentence
+ */
+export function parseModel(text: string, fix = ""): Model {
   let values: unknown;
   try {
     values = JSON.parse(text);
   } catch {
-    throw new InputError("`model.json` must be JSON", "something else", UNPACK);
+    throw new InputError("`model.json` must be JSON", "something else", fix);
   }
   const root = object(values, "model.json");
   if (root["format"] !== FORMAT) {
@@ -81,8 +74,6 @@ export function parseModel(text: string): Model {
   return { ...root, scheduler: parseScheduler(object(root["scheduler"], "scheduler")) } as never;
 }
 
-const UNPACK = "Unpack the bundle again.";
-
 function checkFile(path: string, facts: Json): void {
   const parts = path.split("/");
   if (parts.some((part) => part === "" || part === "." || part === "..") || path.includes("\\")) {
@@ -96,7 +87,7 @@ function checkFile(path: string, facts: Json): void {
 
 function object(value: unknown, name: string): Json {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new InputError(`\`${name}\` of \`model.json\` must be an object`, String(value), UNPACK);
+    throw new InputError(`\`${name}\` of \`model.json\` must be an object`, String(value));
   }
   return value as Json;
 }
@@ -120,21 +111,22 @@ export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Refuses a file that is not as `model.json` says: a bundle that was unpacked in part. */
+/** Refuses a file that is not as `model.json` says: a bundle that is there in part; `fix` as above. */
 export async function checkIntact(
   model: Model,
   path: string,
   bytes: Uint8Array<ArrayBuffer>,
+  fix = "",
 ): Promise<void> {
   const said = model.files[path];
-  if (!said) throw new InputError(`\`model.json\` must list \`${path}\``, "none", UNPACK);
+  if (!said) throw new InputError(`\`model.json\` must list \`${path}\``, "none", fix);
   if (bytes.length !== said.bytes) {
     const rule = `\`${path}\` must have ${said.bytes} bytes`;
-    throw new InputError(rule, String(bytes.length), UNPACK);
+    throw new InputError(rule, String(bytes.length), fix);
   }
   const found = await sha256(bytes);
   if (found !== said.sha256) {
     const rule = `\`${path}\` must have the hash ${said.sha256.slice(0, 12)}`;
-    throw new InputError(rule, found.slice(0, 12), UNPACK);
+    throw new InputError(rule, found.slice(0, 12), fix);
   }
 }

@@ -8,6 +8,7 @@ import { f32, roundEven } from "./numbers";
 import { makeSampler } from "./samplers";
 import type { Sampler } from "./samplers/sampler";
 import type { ClipTokenizer } from "./tokenizer";
+import type { Picture, Request, Watcher } from "./types";
 
 export interface Tensor {
   readonly data: Float32Array;
@@ -29,34 +30,6 @@ export interface Runtime {
 /** Token ids [1,L]. */
 export interface Ids {
   readonly ids: readonly number[];
-}
-
-/** What to draw; everything but the prompt has the model's own value where it is left out. */
-export interface Request {
-  readonly prompt: string;
-  readonly negativePrompt?: string;
-  readonly seed?: number | bigint;
-  readonly steps?: number;
-  /** Above 1 the U-Net runs twice a step, unless it was distilled with its guidance. */
-  readonly guidanceScale?: number;
-  readonly width?: number;
-  readonly height?: number;
-}
-
-export interface Watcher {
-  /** Called after each call of the U-Net. */
-  onStep?(done: number, calls: number): void;
-  /** Ends the drawing with `Cancelled` before the next call of a part. */
-  readonly signal?: AbortSignal;
-}
-
-/** RGB, 8 bits, rows from the top. */
-export interface Picture {
-  readonly width: number;
-  readonly height: number;
-  readonly pixels: Uint8Array<ArrayBuffer>;
-  /** Tokens of the prompt that did not fit. */
-  readonly cut: number;
 }
 
 export interface Encoder {

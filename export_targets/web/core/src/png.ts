@@ -4,8 +4,7 @@
  * Format: W3C, Portable Network Graphics Specification (Third Edition), sections 5, 9 and 11.3.
  */
 
-import type { Model } from "./model";
-import type { Picture, Request } from "./pipeline";
+import type { ModelSummary, Picture, Request } from "./types";
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 
@@ -43,7 +42,7 @@ export async function encodePng(
  * What draws a picture again, for its PNG file: one JSON object. The prompt is not in it: pictures
  * are passed on by people who may not want to pass on what they wrote.
  */
-export function pictureTexts(model: Model, request: Request): Record<string, string> {
+export function pictureTexts(model: ModelSummary, request: Request): Record<string, string> {
   const { generation, scheduler } = model;
   const width = request.width ?? generation.width;
   const height = request.height ?? generation.height;
