@@ -1,8 +1,8 @@
 """What stable-diffusion.cpp can draw with, or why it cannot.
 
 It builds its networks from tables in its sources, not from a config: widths, depths and heads are
-those of published models. Facts of its release of 2026-05 (the one in the Python package
-stable-diffusion-cpp-python 0.4.7): `unet.hpp`, `clip.hpp`, `auto_encoder_kl.hpp`, `tae.hpp`.
+those of published models. Facts of its build `master-612-d7ecbe1` (the one in the Python package
+cyllama 0.2.18), whose loader tests/clients/test_sdcpp.py runs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from edgekd.student.resolve import preset
 from edgekd.student.shape import UNetShape, read_shape
 
 _NAMES: Mapping[Family, str] = {"sd1": "sd15", "sd2": "sd21", "sdxl": "sdxl"}
+# Its name for the published U-Net that it decodes with a TAESD, whatever VAE the file has.
+_SDXS = "SDXS-512"
 _LATENT_SCALES: Mapping[Family, float] = {"sd1": 0.18215, "sd2": 0.18215, "sdxl": 0.13025}
 _SCHEDULE = {
     "beta_start": 0.00085,
@@ -59,7 +61,7 @@ def variants(family: Family) -> dict[str, UNetShape]:
     tiny = read_shape(to_unet_config(preset("bk-sdm-tiny", config), config))
     found = {family.upper(): whole, "BK-SDM tiny": tiny}
     if family == "sd1":
-        found["SDXS-512"] = replace(tiny, down=((0,), *tiny.down[1:]), up=((0, 0), *tiny.up[1:]))
+        found[_SDXS] = replace(tiny, down=((0,), *tiny.down[1:]), up=((0, 0), *tiny.up[1:]))
     return found
 
 
@@ -114,15 +116,24 @@ def check_tokenizer(name: str, vocabulary: Mapping[str, int]) -> None:
         )
 
 
-def check_vae(config: Mapping[str, Any], family: Family) -> bool:
-    """A VAE of the published size, or one as TAESD; returns whether it is that."""
+def check_vae(config: Mapping[str, Any], family: Family, unet: str) -> None:
+    """A VAE of the published size, or one as TAESD.
+
+    Args:
+        unet: see `check_unet`.
+    """
     if config.get("_class_name") == "AutoencoderTiny":
         _same("an AutoencoderTiny must be as TAESD", _TAESD, config)
-        return True
+        return
+    if unet == _SDXS:
+        raise InputError(
+            f"stable-diffusion.cpp takes the U-Net for {_SDXS}, whose VAE must be an "
+            "AutoencoderTiny as TAESD",
+            repr(config.get("_class_name", "AutoencoderKL")),
+        )
     wanted = {**ARCHITECTURES[_NAMES[family]]["vae"], **_VAE_DEFAULTS}
     wanted["scaling_factor"] = _LATENT_SCALES[family]
     _same("the VAE must be the published one, stable-diffusion.cpp builds it", wanted, config)
-    return False
 
 
 def check_scheduler(config: Mapping[str, Any]) -> None:

@@ -86,7 +86,7 @@ def check_expressible(info: TeacherInfo) -> tuple[str, ...]:
     """
     outline, family = load_pipeline(info.path, only=()), info.family
     name = check_unet(dict(outline.unet.config), family)
-    check_vae({"_class_name": type(outline.vae).__name__, **outline.vae.config}, family)
+    check_vae({"_class_name": type(outline.vae).__name__, **outline.vae.config}, family, name)
     for text, tokenizer in (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")):
         model = getattr(outline, text, None)
         if model is not None:

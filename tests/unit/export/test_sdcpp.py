@@ -233,13 +233,19 @@ PARTS = ARCHITECTURES["sd15"]
         (lambda: check_unet(PARTS["unet"], "sd2"), "SD2, BK-SDM tiny"),
         (lambda: check_text("text_encoder", {"hidden_size": 512}, "sd1"), "`hidden_size` 768"),
         (lambda: check_tokenizer("tokenizer", {"a": 0}), "CLIP's vocabulary"),
-        (lambda: check_vae({"norm_num_groups": 16}, "sd1"), "`norm_num_groups` 32"),
-        (lambda: check_vae({"mid_block_add_attention": False}, "sd1"), "mid_block_add_attention"),
-        (lambda: check_vae({"scaling_factor": 0.5}, "sdxl"), "`scaling_factor` 0.13025"),
+        (lambda: check_vae({"norm_num_groups": 16}, "sd1", "SD1"), "`norm_num_groups` 32"),
         (
-            lambda: check_vae({"_class_name": "AutoencoderTiny", "latent_channels": 16}, "sd1"),
+            lambda: check_vae({"mid_block_add_attention": False}, "sd1", "SD1"),
+            "mid_block_add_attention",
+        ),
+        (lambda: check_vae({"scaling_factor": 0.5}, "sdxl", "SDXL"), "`scaling_factor` 0.13025"),
+        (
+            lambda: check_vae(
+                {"_class_name": "AutoencoderTiny", "latent_channels": 16}, "sd1", "SD1"
+            ),
             "as TAESD: `latent_channels` 4, but got 16",
         ),
+        (lambda: check_vae(PARTS["vae"], "sd1", "SDXS-512"), "SDXS-512, whose VAE must be an Auto"),
         (lambda: check_scheduler({"beta_schedule": "linear"}), "`beta_schedule` scaled_linear"),
         (lambda: check_scheduler({"rescale_betas_zero_snr": True}), "rescale_betas_zero_snr"),
         (lambda: check_scheduler({"prediction_type": "sample"}), "one of epsilon, v_prediction"),
@@ -255,12 +261,13 @@ def test_what_it_cannot_express_is_said(check, said):
 def test_what_is_published_is_expressible(folders):
     for family, name in {"sd1": "sd15", "sd2": "sd21", "sdxl": "sdxl"}.items():
         parts = ARCHITECTURES[name]
-        assert not check_vae(parts["vae"], family)
+        check_vae(parts["vae"], family, check_unet(parts["unet"], family))
         for text in (name for name in parts if name.startswith("text_encoder")):
             check_text(text, parts[text], family)
         tokenizer = load_tokenizer(folders[family] / "tokenizer")
         check_tokenizer("tokenizer", tokenizer.get_vocab())
-    assert check_vae({"_class_name": "AutoencoderTiny", "latent_channels": 4}, "sd1")
+    for unet in ("SD1", "SDXS-512"):
+        check_vae({"_class_name": "AutoencoderTiny", "latent_channels": 4}, "sd1", unet)
 
 
 @pytest.mark.parametrize("option", [{"tune": True}, {"min_psnr_db": 30.0}, {"prompts": ["a"]}])
