@@ -9,9 +9,10 @@ lets the import go on; edgekd calls none of them.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
-import logging
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -34,10 +35,11 @@ def _declare_missing_operators() -> Any:
 
 
 _TORCHVISION_OPERATORS = _declare_missing_operators()
-# optimum and optimum-onnx share a package name: diffusers warns of that while it is imported.
-logging.getLogger("diffusers.utils.import_utils").setLevel(logging.ERROR)
-
-import diffusers  # noqa: E402
+# diffusers would read the file lists of all that is installed, which takes half a second, for the
+# sake of three packages that edgekd does not use, and warn that optimum and optimum-onnx share a
+# name.
+with mock.patch.object(importlib.metadata, "packages_distributions", dict):
+    import diffusers
 import transformers  # noqa: E402
 
 # Their warnings are for whoever writes code with them: of settings that edgekd knows about, of

@@ -1,12 +1,7 @@
 """`edgekd teach` on a tiny recipe: whole, resumed after kill -9, readable by stock diffusers."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -65,23 +60,45 @@ def assert_same_weights(one, other):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def teach_and_kill(assignments, out):
-    """Start a run in a process of its own and kill it among the U-Net's first steps."""
-    sets = [argument for item in assignments for argument in ("--set", item)]
-    code = "from edgekd.cli import main; main()"
-    options = ["--config", str(TINY), "--out", str(out), *sets]
-    command = [sys.executable, "-c", code, "teach", "run", *options]
-    process = subprocess.Popen(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 300
-    while len(read_rows(out / "unet" / METRICS_FILE)) < 3:
-        assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (out / "teacher").exists()
+# Runs of the verb that are killed among the U-Net's first steps: forks of one process that has
+# imported everything, because importing takes longer than training here.
+KILLING = """
+import json, os, signal, sys
+import edgekd.teach.run
+from edgekd.cli import main
+from edgekd.libraries import diffusers
+from edgekd.training.log import MetricsLog
+
+diffusers.StableDiffusionPipeline
+write = MetricsLog.write
+
+def write_and_die(log, row):
+    write(log, row)
+    if log._path.parent.name == "unet" and row["step"] == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+MetricsLog.write = write_and_die
+for sys.argv in json.loads(sys.argv[1]):
+    child = os.fork()
+    if child == 0:
+        main()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, run_python, assignments, start):
+    """Two killed runs, from the beginning and from a teacher."""
+    folders, commands = [], []
+    for changes in (assignments, start):
+        folders.append(tmp_path_factory.mktemp("teach") / "killed")
+        sets = [argument for item in changes for argument in ("--set", item)]
+        options = ["--config", str(TINY), "--out", str(folders[-1]), *sets]
+        commands.append(["edgekd", "teach", "run", *options])
+    done = run_python(KILLING, json.dumps(commands))
+    assert done.returncode == 0, done.stderr
+    assert not any((folder / "teacher").exists() for folder in folders)
+    return folders
 
 
 def assert_same_run(one, other):
@@ -139,9 +156,8 @@ def test_second_run_does_nothing(whole, assignments):
     assert changed <= {"recipe.json", ".edgekd-run.json"}
 
 
-def test_kill_and_resume_gives_the_same_curves_and_weights(whole, assignments, tmp_path):
-    out = tmp_path / "killed"
-    teach_and_kill(assignments, out)
+def test_kill_and_resume_gives_the_same_curves_and_weights(whole, killed, assignments, tmp_path):
+    out = killed[0]
     # What there is at this moment can be used.
     folder, step = assemble_run(out, tmp_path / "so-far")
     assert folder == tmp_path / "so-far"
@@ -232,10 +248,9 @@ def test_start_keeps_vae_and_text_encoder(whole, continued):
     assert not any((continued / stage / METRICS_FILE).exists() for stage in ("vae", "text"))
 
 
-def test_start_resumes_after_a_kill(start, continued, tmp_path):
-    teach_and_kill(start, tmp_path / "killed")
-    run_teach(TINY, start, tmp_path / "killed", None, Silent())
-    assert_same_run(tmp_path / "killed", continued)
+def test_start_resumes_after_a_kill(start, killed, continued):
+    run_teach(TINY, start, killed[1], None, Silent())
+    assert_same_run(killed[1], continued)
 
 
 def test_another_start_is_not_taken_for_the_first(whole, start, continued, tmp_path):

@@ -1,8 +1,6 @@
 """Conversion to Core ML, shared by the tests of evaluated packages."""
 
 import gc
-import logging
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,9 +14,8 @@ from torch import Tensor, nn
 def convert() -> Iterator[Callable[..., Any]]:
     """`convert(module, inputs, target, precision)`: the module traced and converted to a Core ML
     model; outputs are named `output_0` and so on."""
-    import coremltools
+    import edgekd.export.coreml.library  # noqa: F401, which loads coremltools
 
-    logging.getLogger(coremltools.__name__).setLevel(logging.ERROR)
     # coremltools collects garbage in every conversion; what is there already need not be searched
     # each time.
     gc.collect()
@@ -28,12 +25,11 @@ def convert() -> Iterator[Callable[..., Any]]:
 
 
 def _convert(module: nn.Module, inputs: dict[str, Tensor], target: str, precision: str) -> Any:
-    import coremltools as ct
+    from edgekd.export.coreml.library import converting
+    from edgekd.export.coreml.library import coremltools as ct
 
     module.eval().requires_grad_(False)
-    with torch.no_grad(), warnings.catch_warnings():
-        # Traced shapes are constants by intention; coremltools leaves a folder to be collected.
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), converting():
         outputs = module(*inputs.values())
         traced = torch.jit.trace(module, tuple(inputs.values()), strict=False, check_trace=False)
         count = 1 if isinstance(outputs, Tensor) else len(outputs)

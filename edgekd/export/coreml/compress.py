@@ -15,7 +15,7 @@ import numpy.typing as npt
 from torch import nn
 
 from edgekd.errors import GateError
-from edgekd.export.coreml.library import quiet
+from edgekd.export.coreml.library import converting
 from edgekd.export.protocol import Facts
 
 # Attribute of `coreml_layout.AppleModule`, and so the first part of coremltools' names.
@@ -98,7 +98,7 @@ def compress(model: Any, module: nn.Module, recipe: CompressionRules) -> tuple[A
     _check_names({n: size for n, size in stored.items() if size >= recipe.min_elements}, parameters)
     elements = sum(stored[constant] for constant in chosen)
     weights = {constant: module.get_parameter(parameters[constant]) for constant in chosen}
-    with quiet():
+    with converting():
         for scheme in ("sparse", "linear", "palette"):
             model = _apply(model, scheme, chosen, weights)
     return model, {

@@ -10,7 +10,7 @@ import torch
 
 from edgekd.export.capture import Capture
 from edgekd.export.coreml.layout import AppleModule, example_tensors
-from edgekd.export.coreml.library import coremltools, quiet
+from edgekd.export.coreml.library import converting, coremltools
 from edgekd.export.record import Recording
 from edgekd.runtime.coreml_layout import Layout
 
@@ -41,7 +41,7 @@ def to_coreml(
     """
     examples = example_tensors(capture, layout)
     module = AppleModule(capture, layout).eval()
-    with quiet():
+    with converting():
         with torch.inference_mode(), hooks or nullcontext():
             trace: Any = torch.jit.trace  # untyped
             traced = trace(module, tuple(examples.values()), strict=False, check_trace=False)

@@ -26,6 +26,22 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def converting() -> Iterator[None]:
+    """As `quiet`; besides, coremltools does not search a whole program for mistakes of its own
+    after each of a hundred passes, which takes two fifths of a conversion: parity judges the end.
+    """
+    from coremltools.converters.mil.mil import Program
+
+    validate = Program.validate
+    with quiet():
+        Program.validate = lambda *_, **__: None
+        try:
+            yield
+        finally:
+            Program.validate = validate
+
+
+@contextlib.contextmanager
 def _silent() -> Iterator[None]:
     with (
         contextlib.redirect_stdout(io.StringIO()),
@@ -42,4 +58,4 @@ with quiet():
 # Its handler writes to the stream of the import, which nobody reads any more.
 logging.getLogger("coremltools").setLevel(logging.ERROR)
 
-__all__ = ["coremltools", "quiet"]
+__all__ = ["converting", "coremltools", "quiet"]

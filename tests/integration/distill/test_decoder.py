@@ -31,6 +31,11 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
+def bench(make_bench, shallow_teacher) -> Any:
+    return make_bench(shallow_teacher)
+
+
+@pytest.fixture(scope="module")
 def trained(bench, tmp_path_factory) -> Any:
     folder = RunFolder(tmp_path_factory.mktemp("decoder"), "key", "vae")
     section = bench.section(decoder=SETTINGS)

@@ -1,4 +1,4 @@
-"""Trajectories and few-step training on a tiny teacher."""
+"""Trajectories and few-step training on small teachers."""
 
 import contextlib
 from dataclasses import replace
@@ -40,6 +40,11 @@ FEW = {
     "validate_every": 6,
     "validation_samples": 4,
 }
+
+
+@pytest.fixture(scope="module")
+def bench(make_bench, shallow_teacher) -> Any:
+    return make_bench(shallow_teacher)
 
 
 def _section(guidance: str = "distil", **changes: Any) -> DistillSection:

@@ -1,4 +1,4 @@
-"""The few-step methods without trajectories, on tiny teachers."""
+"""The few-step methods without trajectories, on small teachers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +44,11 @@ FEW = {
 METHODS = ["consistency", "distribution"]
 
 
+@pytest.fixture(scope="module")
+def bench(make_bench, shallow_teacher) -> Any:
+    return make_bench(shallow_teacher)
+
+
 def _section(method: str, **changes: Any) -> DistillSection:
     values = {"precision": "fp32", "sample_prompts": ["a red apple"], "phases": ["few_step"]}
     few_step = {**FEW, "method": method, **changes}
@@ -70,7 +75,7 @@ def _weights(model: Any) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-FAMILIES = ["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher"]
+FAMILIES = ["shallow_teacher", "shallow_sd2_teacher", "shallow_sdxl_teacher"]
 
 
 def _run(bench: Any, out: Path, section: DistillSection) -> list[dict[str, Any]]:
@@ -96,7 +101,7 @@ def test_consistency_training_lowers_the_held_out_loss(make_bench, request, tmp_
     ("method", "family", "held_out"),
     [
         *(("distribution", family, "validation_real") for family in FAMILIES),
-        ("consistency", "tiny_sdxl_teacher", "validation_picture"),
+        ("consistency", "shallow_sdxl_teacher", "validation_picture"),
     ],
 )
 def test_any_teacher_can_be_learned_from(make_bench, request, tmp_path, method, family, held_out):
@@ -156,10 +161,7 @@ def test_a_student_that_is_its_teacher_stays(bench, tmp_path):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_stopped_run_goes_on_with_the_same_bits(
-    make_bench, shallow_teacher, tmp_path, monkeypatch, method
-):
-    bench = make_bench(shallow_teacher)
+def test_a_stopped_run_goes_on_with_the_same_bits(bench, tmp_path, monkeypatch, method):
     whole = _trainer(bench, tmp_path / "whole", method)
     whole.run(Silent())
     stopped = _trainer(bench, tmp_path / "stopped", method)

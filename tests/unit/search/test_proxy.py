@@ -121,10 +121,10 @@ def test_a_candidate_takes_well_below_a_millisecond():
     proxy, candidate = Proxy(SPACE, EFFECTS, TABLES, whole), SPACE.candidate({**own, "mid": False})
     times = []
     for _ in range(20):
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in range(50):
             proxy.quality(candidate)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) / 50 < 2e-4
 
 
