@@ -6,15 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 import torch
+from fixtures.caches import cached_images
 from safetensors.torch import load_file
 
-from edgekd import resources
-from edgekd.artifacts import TeacherCache
-from edgekd.progress import Silent
-from edgekd.recipe import DataSection
 from edgekd.training.log import read_rows
 
 # Runs `distill` in processes that are really killed. They are forks of one process that has
@@ -99,17 +95,7 @@ _SECTION = {
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory, tiny_teacher) -> dict[str, Any]:
-    """A few of the starter's images, cached for the tiny teacher."""
-    from edgekd.data.cache_writer import build_cache
-    from edgekd.data.prepare import prepare
-    from edgekd.diffusion.load import load_teacher
-
-    folder = tmp_path_factory.mktemp("distill")
-    few = pq.read_table(resources.STARTER / "emoji-64.parquet").slice(2000, 60)
-    pq.write_table(few, folder / "few.parquet")
-    section = DataSection(sources=[str(folder / "few.parquet")], resolution=32, workers=1)
-    data = prepare(section, folder / "prepared", Silent())
-    cache: TeacherCache = build_cache(data, load_teacher(tiny_teacher), folder / "cache", Silent())
+    cache = cached_images(tiny_teacher, tmp_path_factory.mktemp("distill"))
     return {
         "teacher": str(tiny_teacher),
         "cache": str(cache.root),

@@ -1,0 +1,131 @@
+"""Every phase of a distillation, killed at random moments until it has ended."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from fixtures.caches import cached_images
+from safetensors.torch import load_file
+
+from edgekd.training.log import read_rows
+
+KILLS = int(os.environ.get("EDGEKD_KILLS", "1"))  # of each phase
+# Forks of a process that has imported everything, and where nothing but imports has happened.
+_DRIVER = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import torch.utils.tensorboard
+from edgekd.artifacts import TeacherCache, Trajectories
+from edgekd.distill.folder import RunFolder
+from edgekd.distill.loop import FewStepPlaces, train_decoder, train_few_step, train_kd
+from edgekd.distill.sources import CachedTeacher
+from edgekd.progress import Silent
+from edgekd.reading import read_json
+from edgekd.recipe_distill import DistillSection
+from edgekd.student.build import build_student
+from edgekd.student.resolve import full, preset
+
+work = json.loads(sys.argv[1])
+teacher = Path(work["teacher"])
+source = CachedTeacher(teacher, TeacherCache(Path(work["cache"]), *work["keys"]))
+section = DistillSection.model_validate(work["section"])
+
+def kd(out):
+    arch = preset("bk-sdm-small", read_json(teacher / "unet" / "config.json"))
+    train_kd(section, arch, source, RunFolder(out, "key"), Silent())
+
+def few_step(out):
+    def whole(sources):
+        unet = sources.teacher.unet
+        return build_student(unet, full(dict(unet.config)))
+    places = FewStepPlaces(RunFolder(out, "key"), Trajectories(out.with_suffix(".drawn"), "key"))
+    train_few_step(section, whole, source, places, Silent())
+
+def decoder(out):
+    train_decoder(section, source, None, RunFolder(out, "key", "vae"), Silent())
+
+def start(phase, out):
+    child = os.fork()
+    if child == 0:
+        phase(out)
+        os._exit(0)
+    return child
+
+def wait(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def kill(phase, out):
+    begun = time.monotonic()
+    assert wait(start(phase, out / "whole")) == 0
+    took, kills, runs = time.monotonic() - begun, 0, 0
+    while kills < work["kills"]:
+        runs += 1
+        ended = None
+        while ended != 0:
+            child = start(phase, out / f"run-{runs}")
+            if kills < work["kills"]:
+                time.sleep(random.uniform(0, took))
+                os.kill(child, signal.SIGKILL)
+            ended = wait(child)
+            assert ended in (0, -signal.SIGKILL), ended
+            kills += ended != 0
+    return runs
+
+phases = {"kd": kd, "few_step": few_step, "decoder": decoder}
+print(json.dumps({name: kill(phase, Path(work["out"]) / name) for name, phase in phases.items()}))
+"""
+_LOOP = {
+    "steps": 5,
+    "batch_size": 2,
+    "learning_rate": 1e-3,
+    "checkpoint_every": 2,
+    "validate_every": 3,
+    "validation_samples": 2,
+}
+_SECTION = {
+    **_LOOP,
+    "sample_prompts": ["red apple"],
+    "sample_steps": 1,
+    "threads": 1,
+    "few_step": {**_LOOP, "student_steps": 2, "teacher_steps": 4, "trajectories": 4},
+    "decoder": {**_LOOP, "perceptual": 0},
+}
+_PARTS = {"kd": "unet", "few_step": "unet", "decoder": "vae"}
+
+
+def left(out: Path, part: str) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
+    """The curve without times, and the weights."""
+    rows = read_rows(out / "metrics.jsonl")
+    curve = [{k: v for k, v in row.items() if not k.endswith("_s")} for row in rows]
+    return curve, load_file(out / part / "diffusion_pytorch_model.safetensors")
+
+
+def test_phases_that_are_killed_at_any_moment_end_with_the_same_bits(tiny_teacher, tmp_path):
+    cache = cached_images(tiny_teacher, tmp_path)
+    work = {
+        "teacher": str(tiny_teacher),
+        "cache": str(cache.root),
+        "keys": [cache.key, cache.teacher_key],
+        "section": _SECTION,
+        "out": str(tmp_path),
+        "kills": KILLS,
+    }
+    command = [sys.executable, "-c", _DRIVER, json.dumps(work)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for phase, runs in json.loads(done.stdout).items():
+        part = _PARTS[phase]
+        curve, weights = left(tmp_path / phase / "whole", part)
+        for run in range(1, runs + 1):
+            out = tmp_path / phase / f"run-{run}"
+            own_curve, own = left(out, part)
+            assert own_curve == curve
+            assert own.keys() == weights.keys()
+            assert all(torch.equal(own[name], weights[name]) for name in own)
+            assert not (out / "checkpoints").exists()
