@@ -71,11 +71,15 @@ def templates_hash() -> str:
     return hash_value(rows)
 
 
-def check_room(folder: Path, needed: int) -> None:
+def check_room(
+    folder: Path, needed: int, what: str = "the bundle", way: str = "pass another --out"
+) -> None:
     """Find out before the work whether a file system has room.
 
     Args:
         needed: bytes.
+        what: is to lie there.
+        way: out, but for making room.
 
     Raises:
         InputError: it has not.
@@ -84,7 +88,7 @@ def check_room(folder: Path, needed: int) -> None:
     room = shutil.disk_usage(place).free
     if room < needed:
         raise InputError(
-            f"`{place}` must have room for the bundle, about {needed / 1e6:.0f} MB",
+            f"`{place}` must have room for {what}, about {needed / 1e6:.0f} MB",
             f"{room / 1e6:.0f} MB free",
-            "Free some, or pass another --out.",
+            f"Free some, or {way}.",
         )

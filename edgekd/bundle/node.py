@@ -55,7 +55,7 @@ class Node:
         check_drawable(contents)
         copy_tree(template(self.name), folder, without=_NOT_SHIPPED)
         with workspace() as space:
-            progress.info("  npm ci, once 120 MB from the network, and vite build")
+            progress.info("  npm ci (30 MB from the network the first time) and vite build")
             space.install("edgekd-core")
             copy_tree(space.build("node/app"), folder / "dist", without=())
             shutil.copyfile(space.root / "web/core/src/types.ts", folder / "types.d.ts")

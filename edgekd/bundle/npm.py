@@ -17,13 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekd.bundle.copying import copy_tree
+from edgekd.bundle.copying import check_room, copy_tree
 from edgekd.errors import InputError
 from edgekd.resources import data_root
 
 # As Vite needs it: of the versions 20, and from 22.12 on.
 NODE_RULE = "Node.js 20.19 or newer, with npm, must be installed"
 _HOW = "The app is built with it; get it from https://nodejs.org or your system's packages."
+_PACKAGES_BYTES = 200_000_000  # unpacked, at most
 _LONG = 30 * 60  # seconds; nothing here takes as long on a slow machine and network
 
 
@@ -80,8 +81,10 @@ class Workspace:
         """Install what these npm packages of the workspace `web` need, and the build tool.
 
         Raises:
-            InputError: npm failed, or was ended.
+            InputError: no room, npm failed, or was ended.
         """
+        # npm itself says nothing of files for which there is no room.
+        check_room(self.root, _PACKAGES_BYTES, "npm's packages", "set TMPDIR to another folder")
         npm = shutil.which("npm")
         if npm is None:
             raise InputError(NODE_RULE, _what_is_missing(), _HOW)

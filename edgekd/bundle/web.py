@@ -104,7 +104,7 @@ class Web:
         app = template(self.name)
         site = folder / "site"
         with workspace() as space:
-            progress.info("  npm ci, once 210 MB from the network, and vite build")
+            progress.info("  npm ci (64 MB from the network the first time) and vite build")
             space.install("edgekd-core", "edgekd-app")
             built = space.build("web/app")
             space.build("web/app", {"EDGEKD_PART": "service-worker"})

@@ -257,6 +257,7 @@ def test_a_damaged_model_is_refused_by_the_page(web, browser, tmp_path, harm):
         visit.settled()
         assert visit.page.is_disabled("#draw")
         assert "but got" in visit.text("#reason")
+        assert visit.text("#reason").endswith("The owner of this page must upload it again.")
         assert visit.page.is_visible("#again")
     context.close()
 

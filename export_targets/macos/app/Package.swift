@@ -1,6 +1,7 @@
 // swift-tools-version:5.9
 import PackageDescription
 
+// As the iPhone's, with the window, whose sources that bundle lacks: SwiftPM refuses such a target.
 let package = Package(
     name: "EdgekdPictures",
     platforms: [.iOS(.v17), .macOS(.v14)],

@@ -1,6 +1,8 @@
+import shutil
+
 import pytest
 
-from edgekd.bundle.npm import _reason, check_node, is_new_enough
+from edgekd.bundle.npm import Workspace, _reason, check_node, is_new_enough
 from edgekd.errors import InputError
 
 
@@ -35,3 +37,10 @@ def test_node_without_npm_is_told_from_no_node(tmp_path, monkeypatch):
     (tmp_path / "node").chmod(0o755)
     with pytest.raises(InputError, match="got node without npm on the search path"):
         check_node()
+
+
+def test_room_for_the_packages_is_looked_for_first(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=100_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(InputError, match=r"room for npm's packages, about 200 MB.*100 MB.*TMPDIR"):
+        Workspace(tmp_path).install("edgekd-core")
