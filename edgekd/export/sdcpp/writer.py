@@ -119,7 +119,8 @@ def _write(info: TeacherInfo, source: Path, request: FormatRequest, folder: Path
         "modelspec.resolution": size,
     }
     if info.prediction_type == "v_prediction":
-        state[V_MARK] = torch.zeros(1)
+        if info.family == "sdxl":  # the only one whose loader looks for it
+            state[V_MARK] = torch.zeros(1)
         yield "it predicts velocity: pass `--prediction v`"
     save_file(state, folder / MODEL, metadata)
     if info.guidance_conditioned:

@@ -48,10 +48,11 @@ FAMILIES = ["sd1", "sd2", "sdxl"]
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    """A tiny pipeline of each family."""
+    """A tiny pipeline of each family; that of Stable Diffusion 2 predicts velocity."""
     base = tmp_path_factory.mktemp("families")
     for family in FAMILIES:
-        make_pipeline(family).save_pretrained(base / family)
+        predicts = "v_prediction" if family == "sd2" else "epsilon"
+        make_pipeline(family, predicts).save_pretrained(base / family)
     return {family: base / family for family in FAMILIES}
 
 
@@ -137,6 +138,9 @@ def test_a_file_reads_back_as_the_pipeline(students, name, precision, tmp_path, 
     done = SdCpp().write(request(source, tmp_path / "out", precision), Silent())
     assert done.bytes.keys() == {"model.safetensors"}
     file = done.path / "model.safetensors"
+    velocity = [fact for fact in done.facts if "`--prediction v`" in fact]
+    assert bool(velocity) == (name == "sd2")
+    assert "v_pred" not in load_file(file)  # no tensor that its loader does not know
     if name in FAMILIES:
         return
     # Once more by hand: numbers that a pruned U-Net leaves out, and what it computes.
