@@ -119,7 +119,8 @@ def _write(info: TeacherInfo, source: Path, request: FormatRequest, folder: Path
         "modelspec.resolution": size,
     }
     if info.prediction_type == "v_prediction":
-        state[V_MARK] = torch.zeros(1)
+        if info.family == "sdxl":  # the only one whose loader looks for it
+            state[V_MARK] = torch.zeros(1)
         yield "it predicts velocity: pass `--prediction v`"
     save_file(state, folder / MODEL, metadata)
     if info.guidance_conditioned:
@@ -190,29 +191,43 @@ def prove(file: Path, source: Path, request: FormatRequest) -> None:
                 raise GateError(f"the {folder.name} must read back as it is", f"another `{name}`")
 
 
-def command(info: TeacherInfo, request: FormatRequest, sampler: str) -> str:
+def command(info: TeacherInfo, request: FormatRequest, scheduler: Any) -> str:
     """A command line of stable-diffusion.cpp that draws as the pipeline's maker recommends."""
     generation, side = request.generation, info.resolution
     scale = 1.0 if info.guidance_conditioned else generation.guidance_scale
     words = [f'sd-cli -m {MODEL} -p "PROMPT" -o picture.png -W {side} -H {side}']
     words.append(f"--steps {generation.steps} --cfg-scale {scale:g}")
-    words.append(f"--sampling-method {_METHODS.get(sampler, 'euler')}")
+    words.append(f"--sampling-method {_METHODS.get(type(scheduler).__name__, 'euler')}")
+    words += [f"--scheduler {name}"] if (name := _spacing(scheduler)) else []
+    words.append("--rng cpu --seed 0")
     words += [f"--taesd {TAESD}"] if info.tiny_vae else []
     words += ["--prediction v"] if info.prediction_type == "v_prediction" else []
     return " ".join(words)
 
 
+def _spacing(scheduler: Any) -> str | None:
+    """Its `--scheduler` for the noise levels of a scheduler of diffusers; None: its own choice."""
+    config = scheduler.config
+    if type(scheduler).__name__ in ("LCMScheduler", "TCDScheduler"):
+        return None  # the timesteps of their training
+    for name in ("karras", "exponential"):
+        if config.get(f"use_{name}_sigmas"):
+            return name
+    return "simple" if config.get("timestep_spacing") == "trailing" else None
+
+
 def _card(request: FormatRequest, info: TeacherInfo, facts: tuple[str, ...]) -> Card:
     name, licence = model_name(request.pipeline), licence_fields(request.pipeline)
     licence.pop("license_link", None)  # a file of the source, which is not here
-    sampler = type(load_pipeline(info.path, only=()).scheduler).__name__
+    scheduler = load_pipeline(info.path, only=()).scheduler
     said = "".join(f"- {fact}\n" for fact in facts)
     return Card(
         name=f"{name}-sdcpp-{request.precision}",
         base_model=name,
         text=f"`{name}` for stable-diffusion.cpp in {request.precision}, written by edgekd "
         f"{__version__}: one file in the original layout, read back and compared tensor by "
-        f"tensor.\n\n{said}\n```\n{command(info, request, sampler)}\n```",
+        f"tensor.\n\n{said}\n```\n{command(info, request, scheduler)}\n```\n\n"
+        "With `--rng cpu` a seed is the noise that it is in edgekd, and in diffusers on a CPU.",
         licence=licence,
         tags=("stable-diffusion.cpp", "stable-diffusion"),
         made={"source": source_hash(request.pipeline)},

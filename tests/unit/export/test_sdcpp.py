@@ -30,8 +30,9 @@ from edgekd.export.sdcpp.expressible import (
 )
 from edgekd.export.sdcpp.fixed_guidance import fix_guidance
 from edgekd.export.sdcpp.layout import unet_name
-from edgekd.export.sdcpp.writer import SdCpp, original_layout
+from edgekd.export.sdcpp.writer import SdCpp, command, original_layout
 from edgekd.jobs.export import ExportRequest, export_run
+from edgekd.libraries import diffusers
 from edgekd.progress import Silent
 from edgekd.runtime.conditions import guidance_conditions
 from edgekd.student.arch import StageArch, StudentArch
@@ -47,10 +48,11 @@ FAMILIES = ["sd1", "sd2", "sdxl"]
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    """A tiny pipeline of each family."""
+    """A tiny pipeline of each family; that of Stable Diffusion 2 predicts velocity."""
     base = tmp_path_factory.mktemp("families")
     for family in FAMILIES:
-        make_pipeline(family).save_pretrained(base / family)
+        predicts = "v_prediction" if family == "sd2" else "epsilon"
+        make_pipeline(family, predicts).save_pretrained(base / family)
     return {family: base / family for family in FAMILIES}
 
 
@@ -136,6 +138,9 @@ def test_a_file_reads_back_as_the_pipeline(students, name, precision, tmp_path, 
     done = SdCpp().write(request(source, tmp_path / "out", precision), Silent())
     assert done.bytes.keys() == {"model.safetensors"}
     file = done.path / "model.safetensors"
+    velocity = [fact for fact in done.facts if "`--prediction v`" in fact]
+    assert bool(velocity) == (name == "sd2")
+    assert "v_pred" not in load_file(file)  # no tensor that its loader does not know
     if name in FAMILIES:
         return
     # Once more by hand: numbers that a pruned U-Net leaves out, and what it computes.
@@ -206,8 +211,24 @@ def test_a_tiny_autoencoder_is_a_file_of_its_own(tiny_lcm_student, tmp_path, any
     names = load_file(done.path / "model.safetensors")
     assert not any(name.startswith("first_stage_model.") or "cond_proj" in name for name in names)
     card = (done.path / "README.md").read_text()
-    assert "--cfg-scale 1 --sampling-method lcm --taesd taesd.safetensors" in card
+    assert "--cfg-scale 1 --sampling-method lcm --rng cpu --seed 0 --taesd taesd.safe" in card
     assert any("guidance 2 is part of the weights" in fact for fact in done.facts)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "said"),
+    [
+        ("EulerDiscrete", {}, "--sampling-method euler --rng cpu"),
+        ("DDIM", {"timestep_spacing": "trailing"}, "euler --scheduler simple --rng"),
+        ("DPMSolverMultistep", {"use_karras_sigmas": True}, "dpm++2m --scheduler karras --rng"),
+        ("EulerDiscrete", {"use_exponential_sigmas": True}, "euler --scheduler exponential"),
+        ("LCM", {"timestep_spacing": "trailing"}, "--sampling-method lcm --rng cpu"),
+    ],
+)
+def test_the_command_has_the_noise_levels_of_the_scheduler(folders, tmp_path, name, config, said):
+    scheduler = getattr(diffusers, f"{name}Scheduler")(**config)
+    asked = request(folders["sd1"], tmp_path)
+    assert said in command(inspect_folder(folders["sd1"]), asked, scheduler)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
