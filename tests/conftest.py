@@ -4,6 +4,7 @@ Each `*_teacher` fixture is the path of an ordinary diffusers pipeline folder.
 They are made once per session: copy a folder before you change it.
 """
 
+import gc
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from fixtures.clusters import cluster
 from fixtures.commands import run_cli, run_python
 from fixtures.exports import export_to
 from fixtures.outside import install
+from fixtures.shared import once
 from fixtures.weights import tiny_clip, tiny_dinov2
 
 from edgekd import resources
@@ -24,6 +26,7 @@ __all__ = [
     "cluster",
     "export_to",
     "install",
+    "once",
     "run_cli",
     "run_python",
     "tiny_architecture",
@@ -56,6 +59,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def pytest_collection_finish() -> None:
+    """What the collection has imported stays: converters, which collect garbage again and again,
+    need not search it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")
