@@ -61,11 +61,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
+def pytest_sessionstart() -> None:
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """What the collection has imported stays: converters, which collect garbage again and again,
-    need not search it each time."""
-    gc.collect()
+    """What the collection has imported stays: neither it nor converters, which collect garbage
+    again and again, need search it each time."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="module")
