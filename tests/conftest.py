@@ -4,9 +4,10 @@ Each `*_teacher` fixture is the path of an ordinary diffusers pipeline folder.
 They are made once per session: copy a folder before you change it.
 """
 
+import gc
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fixtures.clusters import cluster
 from fixtures.commands import run_cli, run_python
 from fixtures.exports import export_to
 from fixtures.outside import install
+from fixtures.shared import once
 from fixtures.weights import tiny_clip, tiny_dinov2
 
 from edgekd import resources
@@ -24,6 +26,7 @@ __all__ = [
     "cluster",
     "export_to",
     "install",
+    "once",
     "run_cli",
     "run_python",
     "tiny_architecture",
@@ -56,6 +59,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What the collection has imported stays: neither it nor converters, which collect garbage
+    again and again, need search it each time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

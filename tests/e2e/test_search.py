@@ -24,6 +24,7 @@ SMALL = [
     *("--set", "search.calibration_samples=8"),
     *("--set", "search.candidates=300"),
     *("--set", "search.trials=3"),
+    *("--set", "search.finalists=1"),
     *("--set", "search.decoder_widths=[1.0,0.5]"),
 ]
 
@@ -32,7 +33,7 @@ SUITE = {
     "name": "few",
     "generation": {"steps": 1},
     "quality": {"samples": 4, "workers": 1, "kid_subsets": 2, "kid_subset_size": 2},
-    "speed": {"component_runs": 1, "image_runs": 3},
+    "speed": {"component_runs": 1, "image_runs": 3, "busy_repeats": 0},
     "memory": False,
     "embeddings": None,
     "pictures": 2,

@@ -1,7 +1,6 @@
 """Conversion to Core ML, shared by the tests of evaluated packages."""
 
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,10 @@ from torch import Tensor, nn
 
 
 @pytest.fixture(scope="session")
-def convert() -> Iterator[Callable[..., Any]]:
+def convert() -> Callable[..., Any]:
     """`convert(module, inputs, target, precision)`: the module traced and converted to a Core ML
     model; outputs are named `output_0` and so on."""
-    import edgekd.export.coreml.library  # noqa: F401, which loads coremltools
-
-    # coremltools collects garbage in every conversion; what is there already need not be searched
-    # each time.
-    gc.collect()
-    gc.freeze()
-    yield _convert
-    gc.unfreeze()
+    return _convert
 
 
 def _convert(module: nn.Module, inputs: dict[str, Tensor], target: str, precision: str) -> Any:

@@ -35,8 +35,8 @@ from edgekd.target import load_target
 SUITE = Suite(
     name="tiny",
     generation={"steps": 2, "guidance_scale": 3.0},
-    quality={"samples": 6, "batch_size": 4, "workers": 2, "kid_subset_size": 2, "kid_subsets": 2},
-    speed={"threads": 1, "warmup": 1, "component_runs": 2, "image_runs": 3},
+    quality={"samples": 6, "batch_size": 4, "workers": 1, "kid_subset_size": 2, "kid_subsets": 2},
+    speed={"threads": 1, "warmup": 1, "component_runs": 2, "image_runs": 3, "busy_repeats": 0},
     pictures=3,
 )
 

@@ -1,10 +1,9 @@
 """Builds small Core ML packages from MIL programs."""
 
-import gc
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,7 @@ SavePackage = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def quick_collections() -> Iterator[None]:
-    """coremltools collects garbage in every conversion; what is there already need not be
-    searched each time."""
-    import coremltools  # noqa: F401
-
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(scope="session")
-def save_package(tmp_path_factory, quick_collections) -> SavePackage:
+def save_package(tmp_path_factory) -> SavePackage:
     """`save_package(build, inputs, target="iOS17")`: the program that `build(mb, *variables)`
     returns, saved as it is, without any optimisation."""
     logging.getLogger("coremltools").setLevel(logging.ERROR)
