@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from edgekd.serve import problems
 from edgekd.serve.dispatcher import Dispatcher, Job, Picture
-from edgekd.serve.drawing import Plan
+from edgekd.serve.drawing import DrawingRequest
 from edgekd.serve.logs import event
 from edgekd.serve.messages import Reply
 from edgekd.serve.problems import Problem
@@ -30,7 +30,7 @@ class ClientGoneError(Exception):
 
 
 async def collect(
-    request: Request, drawing: Plan, dispatcher: Dispatcher, timeout_s: float
+    request: Request, drawing: DrawingRequest, dispatcher: Dispatcher, timeout_s: float
 ) -> list[Picture]:
     """All pictures of a request; whatever ends it early takes its other pictures along.
 
@@ -64,7 +64,7 @@ async def _disconnected(request: Request) -> None:
 
 
 def images_response(
-    drawing: Plan, pictures: list[Picture], address: Callable[[Picture], str]
+    drawing: DrawingRequest, pictures: list[Picture], address: Callable[[Picture], str]
 ) -> ImagesResponse:
     """The answer; `address` keeps a picture and tells where."""
     items = [
@@ -113,7 +113,7 @@ class _Preview:
 class EventStream:
     """The pictures of a request as server-sent events, previews before each."""
 
-    def __init__(self, drawing: Plan, dispatcher: Dispatcher, timeout_s: float) -> None:
+    def __init__(self, drawing: DrawingRequest, dispatcher: Dispatcher, timeout_s: float) -> None:
         """Submit them.
 
         Raises:

@@ -21,7 +21,7 @@ _LONGEST_PAUSE_S = 10.0  # between starts of a worker that ends at once
 _SMOOTHING = 0.1  # of the mean service time, from which Retry-After is told
 
 
-class Worker(Protocol):
+class DrawingWorker(Protocol):
     """What `WorkerProcess` is to the dispatcher."""
 
     loaded: tuple[str, ...]
@@ -62,7 +62,7 @@ class Job:
     on_preview: Callable[[Reply], None]
     done: asyncio.Future[Picture]
     submitted: float = field(default_factory=time.perf_counter)
-    worker: Worker | None = None  # while it is drawn
+    worker: DrawingWorker | None = None  # while it is drawn
 
 
 @dataclass(eq=False)
@@ -70,7 +70,7 @@ class _Slot:
     """The place of one worker, which outlives its processes."""
 
     index: int
-    worker: Worker | None = None
+    worker: DrawingWorker | None = None
     next_job: asyncio.Future[Job] | None = None  # while it is idle
 
 
@@ -86,7 +86,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        start: Callable[[], Awaitable[Worker]],
+        start: Callable[[], Awaitable[DrawingWorker]],
         count: int,
         limit: int,
         figures: Figures,
@@ -223,7 +223,7 @@ class Dispatcher:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
 
-    async def _work(self, slot: _Slot, worker: Worker) -> None:
+    async def _work(self, slot: _Slot, worker: DrawingWorker) -> None:
         """Draw job after job.
 
         Raises:
@@ -244,7 +244,7 @@ class Dispatcher:
                 self._count()
             self._finish(job, reply, started)
 
-    async def _next(self, slot: _Slot, worker: Worker) -> Job:
+    async def _next(self, slot: _Slot, worker: DrawingWorker) -> Job:
         """The next job of an idle worker.
 
         Raises:
@@ -263,7 +263,7 @@ class Dispatcher:
             raise WorkerLostError
         return given.result()
 
-    async def _end_if_stuck(self, job: Job, worker: Worker) -> None:
+    async def _end_if_stuck(self, job: Job, worker: DrawingWorker) -> None:
         """A step that never ends would keep its worker from everybody else."""
         await asyncio.wait((job.done,))
         await asyncio.sleep(self._stuck_s)

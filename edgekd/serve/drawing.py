@@ -15,7 +15,7 @@ _DEFAULT_COMPRESSION = 100
 
 
 @dataclass(frozen=True)
-class Plan:
+class DrawingRequest:
     """A request, checked, with every default filled in.
 
     Attributes:
@@ -34,7 +34,7 @@ class Plan:
         return f"{self.drawings[0].width}x{self.drawings[0].height}"
 
 
-def plan(request: ImageRequest, catalog: Catalog, most: int) -> Plan:
+def plan(request: ImageRequest, catalog: Catalog, most: int) -> DrawingRequest:
     """Check a request against its model.
 
     Args:
@@ -54,7 +54,7 @@ def plan(request: ImageRequest, catalog: Catalog, most: int) -> Plan:
     streams = bool(request.stream)
     drawing = _first(request, model, file_format, request.partial_images or 0 if streams else 0)
     model.check(drawing)
-    return Plan(
+    return DrawingRequest(
         model=model,
         drawings=tuple(replace(drawing, seed=drawing.seed + index) for index in range(count)),
         file_format=file_format,

@@ -98,7 +98,7 @@ def app(arguments: Arguments) -> Any:
         return Front(settings)
 
     drawer = serve.deployment(
-        Drawer,
+        DrawingReplica,
         name=_DRAWER,
         num_replicas=settings.workers,
         max_ongoing_requests=1,
@@ -208,7 +208,7 @@ class ReplicaWorker:
         """Ray Serve ends its replicas."""
 
 
-class Drawer:
+class DrawingReplica:
     """A replica: it keeps one worker process, which ends with it."""
 
     def __init__(self, setup: str) -> None:
