@@ -18,7 +18,7 @@ from edgekd.runtime.folder import ExportedFolder
 
 
 @dataclass(frozen=True)
-class Generation:
+class BundleGeneration:
     """How pictures are drawn, as the student was trained.
 
     Attributes:
@@ -82,11 +82,13 @@ class Contents:
         return self.exported.precision
 
     @property
-    def generation(self) -> Generation:
+    def generation(self) -> BundleGeneration:
         """As the folder recommends."""
         folder = self.exported
         height, width = folder.shapes.native
-        return Generation(folder.scheduler.name, folder.steps, folder.guidance_scale, height, width)
+        return BundleGeneration(
+            folder.scheduler.name, folder.steps, folder.guidance_scale, height, width
+        )
 
 
 @runtime_checkable

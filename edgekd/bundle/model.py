@@ -51,7 +51,7 @@ class Sides(BaseModel):
     dynamic: bool
 
 
-class Latents(BaseModel):
+class LatentCoding(BaseModel):
     """How pictures are coded.
 
     Attributes:
@@ -96,7 +96,7 @@ class ModelFacts(BaseModel):
     guidance_width: int | None
     generation: DrawnAs
     sides: Sides
-    latents: Latents
+    latents: LatentCoding
     scheduler: dict[str, object]
     licence: str | None
     source: str
@@ -141,7 +141,7 @@ def write_model(contents: Contents, folder: Path) -> ModelFacts:
         guidance_width=exported.guidance_width,
         generation=DrawnAs(**vars(drawn)),
         sides=Sides(multiple=shapes.multiple, dynamic=shapes.dynamic),
-        latents=Latents(**vars(coding)),
+        latents=LatentCoding(**vars(coding)),
         scheduler=_scheduler(contents),
         licence=contents.licence.name,
         source=contents.content_hash,
