@@ -92,7 +92,12 @@ def check_protocol(
 def create_app(agent: Agent) -> FastAPI:
     """The API. Interactive pages of FastAPI's load scripts from elsewhere: they are left out."""
     app = FastAPI(
-        title="edgekd agent", version=__version__, docs_url=None, redoc_url=None, responses=_ERRORS
+        title="edgekd agent",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # where to, the request's own `Host` would say
+        responses=_ERRORS,
     )
     add_error_answers(app, lambda code: None)
     _add_hello(app, agent)

@@ -38,6 +38,12 @@ def test_nobody_is_answered_without_the_token(agent):
     assert agent.token not in agent.log_file.read_text(encoding="utf-8")
 
 
+def test_no_request_is_sent_elsewhere(agent):
+    for path in ("/v1/blobs/", "/v1/hello/", "/v1/jobs/"):
+        answer = agent.http.get(path, headers={"Host": "elsewhere.example"})
+        assert (answer.status_code, code_of(answer)) == (404, "not_found")
+
+
 def test_another_version_of_the_protocol_is_refused_clearly(agent):
     for version in ("0", "2", "", "x"):
         with agent.client(**{"Edgekd-Protocol": version}) as other:

@@ -117,8 +117,8 @@ def test_mutated_uploads(agent, tmp_path):
     statuses: Counter[int] = Counter()
     ends: Counter[str] = Counter()
     for number in range(_MUTATED):
-        path, content = sources[number % len(sources)]
-        spoilt = mutated(rng, content if number % 3 else content[:2000])
+        path, content = sources[int(rng.integers(len(sources)))]
+        spoilt = mutated(rng, content if rng.integers(3) else content[:2000])
         statuses[put(agent.http, *offered(rng, spoilt)).status_code] += 1
         if number % (_MUTATED // _MEASURED) == 0:
             agent.files(export)  # they may have left
