@@ -18,7 +18,7 @@ from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.start import summary
 from edgekd.devices.connect import Connected
 from edgekd.devices.link import LostDeviceError
-from edgekd.devices.orders import Drawing, ExportSettings, SpeedSettings
+from edgekd.devices.orders import ExportSettings, PictureSettings, SpeedSettings
 from edgekd.devices.protocol import ExportFolder, ExportOrder
 from edgekd.devices.results import ExportResult, RowResult, Samples
 from edgekd.errors import EdgekdError
@@ -189,10 +189,10 @@ def _settings(matrix: Matrix) -> ExportSettings:
     )
 
 
-def _drawing(matrix: Matrix, case: Case, threads: int) -> Drawing:
+def _drawing(matrix: Matrix, case: Case, threads: int) -> PictureSettings:
     """The picture of the first prompt, as the row draws it."""
     order = matrix.batch(case, range(1), threads).order
-    return Drawing(
+    return PictureSettings(
         captions=order.captions,
         seeds=order.seeds,
         side=order.side,

@@ -51,7 +51,7 @@ class Sides(BaseModel):
     dynamic: bool
 
 
-class LatentCoding(BaseModel):
+class LatentFacts(BaseModel):
     """How pictures are coded.
 
     Attributes:
@@ -96,7 +96,7 @@ class ModelFacts(BaseModel):
     guidance_width: int | None
     generation: DrawnAs
     sides: Sides
-    latents: LatentCoding
+    latents: LatentFacts
     scheduler: dict[str, object]
     licence: str | None
     source: str
@@ -141,7 +141,7 @@ def write_model(contents: Contents, folder: Path) -> ModelFacts:
         guidance_width=exported.guidance_width,
         generation=DrawnAs(**vars(drawn)),
         sides=Sides(multiple=shapes.multiple, dynamic=shapes.dynamic),
-        latents=LatentCoding(**vars(coding)),
+        latents=LatentFacts(**vars(coding)),
         scheduler=_scheduler(contents),
         licence=contents.licence.name,
         source=contents.content_hash,

@@ -20,15 +20,15 @@ from edgekd.devices.schema import (
     MAX_WAIT_S,
     PROTOCOL_HEADER,
     PROTOCOLS,
+    AgentErrorBody,
     BlobQuery,
     BlobState,
     BlobStates,
     ClockReading,
     Description,
-    ErrorBody,
+    DeviceLimits,
     JobRequest,
     JobStatus,
-    Limits,
 )
 from edgekd.devices.store import Store
 from edgekd.runtime.registry import runtimes
@@ -41,7 +41,7 @@ _BODY_S = 120.0  # for a chunk, over a slow link
 _UPLOADS = 8  # at the same time: so many chunks are in memory
 _BYTES = "application/octet-stream"
 _Responses = dict[int | str, dict[str, Any]]  # as FastAPI wants them
-_ERRORS: _Responses = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
+_ERRORS: _Responses = {"4XX": {"model": AgentErrorBody}, "5XX": {"model": AgentErrorBody}}
 _CHUNK = {
     "requestBody": {
         "required": True,
@@ -64,12 +64,12 @@ class Agent:
 
     name: str
     device_class: str | None
-    limits: Limits
+    limits: DeviceLimits
     store: Store
     jobs: Jobs
 
 
-def bodies(limits: Limits) -> Any:
+def bodies(limits: DeviceLimits) -> Any:
     """What each request may send, for `edgekd.serve.guard.Guard`."""
     chunk = Body(_BYTES, limits.chunk_bytes, _BODY_S, Slots(_UPLOADS))
     message = Body(max_bytes=_MAX_JSON, seconds=_BODY_S)
@@ -179,7 +179,7 @@ def _add_jobs(app: FastAPI, agent: Agent) -> None:
         return await jobs.cancel(number)
 
 
-def _check(job: Job, limits: Limits) -> None:
+def _check(job: Job, limits: DeviceLimits) -> None:
     """Refuse at once what cannot be done here."""
     if threads(job) > limits.threads:
         message = f"this agent lets models run on at most {limits.threads} threads"

@@ -19,11 +19,11 @@ from edgekd.devices.schema import (
     MAX_WAIT_S,
     ClockReading,
     Description,
+    DeviceLimits,
     Hello,
     JobFailure,
     JobRequest,
     JobStatus,
-    Limits,
     common_protocol,
 )
 from edgekd.devices.upload import LocalFile, Uploads, folder_files
@@ -160,7 +160,7 @@ class RemoteDevice:
             return result
         raise lost
 
-    def _once(self, job: Job, limits: Limits) -> JobStatus:
+    def _once(self, job: Job, limits: DeviceLimits) -> JobStatus:
         """Submit a job and wait for its end; it does not go on where this process does not.
 
         Raises:

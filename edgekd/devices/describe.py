@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from edgekd import __version__
-from edgekd.devices.schema import Description, Limits, RuntimeInfo
+from edgekd.devices.schema import Description, DeviceLimits, RuntimeInfo
 from edgekd.measure.environment import cores, environment
 from edgekd.runtime.declared import Runtime
 from edgekd.runtime.registry import runtimes
@@ -13,7 +13,7 @@ from edgekd.runtime.registry import runtimes
 _MEMORY_SHARE = 0.8  # of the machine's, for a process that measures
 
 
-def describe(name: str, device_class: str | None, limits: Limits | None) -> Description:
+def describe(name: str, device_class: str | None, limits: DeviceLimits | None) -> Description:
     """A description of this machine.
 
     Args:

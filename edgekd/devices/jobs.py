@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from edgekd.devices import problems
 from edgekd.devices.orders import Job
 from edgekd.devices.results import Result
-from edgekd.devices.schema import ENDED, JobFailure, JobStatus, Limits, State
+from edgekd.devices.schema import ENDED, DeviceLimits, JobFailure, JobStatus, State
 from edgekd.serve.logs import event
 from edgekd.serve.problems import queue_full
 
@@ -62,7 +62,7 @@ class _Job:
 class Jobs:
     """To be used in one event loop; `open` begins, `close` ends everything at once."""
 
-    def __init__(self, work: Work, limits: Limits) -> None:
+    def __init__(self, work: Work, limits: DeviceLimits) -> None:
         self._work = work
         self._limits = limits
         self._all: dict[str, _Job] = {}

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from edgekd.devices.orders import Message
 from edgekd.devices.reasons import fix_of, plain, reason_of
-from edgekd.devices.schema import PROTOCOL_HEADER, ErrorBody, ErrorDetail
+from edgekd.devices.schema import PROTOCOL_HEADER, AgentErrorBody, AgentErrorDetail
 from edgekd.errors import InputError
 from edgekd.progress import Progress, Silent, format_seconds
 
@@ -65,7 +65,7 @@ class RefusedError(InputError):
         detail: what it said.
     """
 
-    detail: ErrorDetail
+    detail: AgentErrorDetail
 
     @property
     def code(self) -> str:
@@ -256,7 +256,7 @@ class Link:
 
     def _refusal(self, status: int, values: Any) -> InputError:
         try:
-            detail = ErrorBody.model_validate(values).error
+            detail = AgentErrorBody.model_validate(values).error
         except ValidationError:
             return self.stranger(f"status {status}")
         if status == 401:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TypeVar
 
 from edgekd.devices.describe import default_name, describe
-from edgekd.devices.orders import CheckJob, Drawing, Point
+from edgekd.devices.orders import CheckJob, PictureSettings, Point
 from edgekd.devices.process import Bounds, EndedError, Measuring
 from edgekd.devices.protocol import ExportFolder, ExportOrder, GraphFolder, GraphOrder
 from edgekd.devices.results import (
@@ -213,7 +213,7 @@ def _by_threads(points: Sequence[Point]) -> dict[int, tuple[int, ...]]:
     return found
 
 
-def _picture_order(row: ExportFolder, drawing: Drawing, threads: int) -> PictureOrder:
+def _picture_order(row: ExportFolder, drawing: PictureSettings, threads: int) -> PictureOrder:
     return PictureOrder(
         path=row.folder,
         threads=threads,

@@ -39,7 +39,7 @@ class Files(Message):
         return self
 
 
-class Drawing(Message):
+class PictureSettings(Message):
     """Pictures that an exported folder draws in one call: one for each caption, square."""
 
     captions: tuple[Annotated[str, Field(max_length=4000)], ...] = Field(
@@ -54,7 +54,7 @@ class Drawing(Message):
     guidance_scale: float = Field(..., ge=0, le=1000)
 
     @model_validator(mode="after")
-    def _a_seed_each(self) -> Drawing:
+    def _a_seed_each(self) -> PictureSettings:
         if len(self.captions) != len(self.seeds):
             raise ValueError("`captions` and `seeds` must be of one length")
         return self
@@ -73,7 +73,7 @@ class Point(Message):
     """A row, drawn otherwise: one place of a growth curve."""
 
     row: Label
-    drawing: Drawing
+    drawing: PictureSettings
     threads: Threads
     memory: bool = Field(..., description="its peak memory is measured too")
 
@@ -100,7 +100,7 @@ class ExportSettings(Message):
 class ExportRow(Files):
     """An exported folder, and what it draws."""
 
-    drawing: Drawing
+    drawing: PictureSettings
 
 
 class ExportJob(Message):

@@ -1,4 +1,4 @@
-"""Why an agent refuses a request: see `edgekd.devices.schema.ErrorDetail`."""
+"""Why an agent refuses a request: see `edgekd.devices.schema.AgentErrorDetail`."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from edgekd.devices.orders import CheckJob, Drawing, ExportSettings, GraphSettings
+from edgekd.devices.orders import CheckJob, ExportSettings, GraphSettings, PictureSettings
 from edgekd.devices.results import CheckResult, ExportResult, GraphResults
 from edgekd.devices.schema import Description
 
@@ -24,7 +24,7 @@ class ExportFolder:
     """An exported folder on this machine, and what it draws."""
 
     folder: Path
-    drawing: Drawing
+    drawing: PictureSettings
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class NoCounts:
 def _server(app: Any, certificate: Certificate | None) -> Any:
     import uvicorn
 
-    class Server(uvicorn.Server):
+    class AgentServer(uvicorn.Server):
         """Ends at once: a host that waits for a job asks again, and finds no agent."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -138,7 +138,7 @@ def _server(app: Any, certificate: Certificate | None) -> Any:
         ssl_certfile=certificate.certificate if certificate else None,
         ssl_keyfile=certificate.key if certificate else None,
     )
-    return Server(config)
+    return AgentServer(config)
 
 
 def _certificate(settings: AgentSettings) -> Certificate:

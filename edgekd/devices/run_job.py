@@ -15,7 +15,7 @@ from edgekd.devices.plain_text import without_paths
 from edgekd.devices.process import Bounds, EndedError
 from edgekd.devices.protocol import ExportFolder, ExportOrder, GraphFolder, GraphOrder
 from edgekd.devices.results import Result
-from edgekd.devices.schema import FailureCode, JobFailure, Limits
+from edgekd.devices.schema import DeviceLimits, FailureCode, JobFailure
 from edgekd.devices.store import FullDiskError, MissingFileError, Store
 from edgekd.errors import EdgekdError, GateError, InputError
 from edgekd.serve.logs import log
@@ -57,7 +57,7 @@ class JobRunner:
     """Does jobs, one at a time; see `edgekd.devices.jobs.Work`."""
 
     store: Store
-    limits: Limits
+    limits: DeviceLimits
     name: str
 
     def __call__(self, number: str, job: Job, stop: threading.Event) -> Outcome:

@@ -12,11 +12,11 @@ bears `Authorization: Bearer <token>`, and all but the hello the header `PROTOCO
     GET    /v1/jobs/<id>?wait=<s>                        -> JobStatus
     DELETE /v1/jobs/<id>                                 -> JobStatus
 
-A file is uploaded in order, in chunks of at most `Limits.chunk_bytes` bytes of type
+A file is uploaded in order, in chunks of at most `DeviceLimits.chunk_bytes` bytes of type
 `application/octet-stream`; a chunk is taken whole or not at all, so that an interrupted upload goes
 on from `BlobState.received`. A job that was submitted already is not submitted twice. `wait` holds
 the answer back until the job's state changes, at most so many seconds; a job that nobody asks for
-within `Limits.lease_s` is cancelled. Answers that are no success are an `ErrorBody`.
+within `DeviceLimits.lease_s` is cancelled. Answers that are no success are an `AgentErrorBody`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class RuntimeInfo(Message):
     versions: dict[Words, Words]
 
 
-class Limits(Message):
+class DeviceLimits(Message):
     """What a device accepts; seconds, bytes and counts.
 
     Attributes:
@@ -125,7 +125,7 @@ class Description(Message):
     edgekd: Words
     environment: dict[str, JsonValue]
     runtimes: tuple[RuntimeInfo, ...]
-    limits: Limits | None
+    limits: DeviceLimits | None
 
     @property
     def runs(self) -> dict[str, dict[str, str]]:
@@ -263,7 +263,7 @@ class JobStatus(Message):
     result: Result | None = None
 
 
-class ErrorDetail(Message):
+class AgentErrorDetail(Message):
     """As `edgekd.serve.problems` writes it.
 
     Attributes:
@@ -282,7 +282,7 @@ class ErrorDetail(Message):
     received: int | None = None
 
 
-class ErrorBody(Message):
+class AgentErrorBody(Message):
     """The body of every answer that is no success."""
 
-    error: ErrorDetail
+    error: AgentErrorDetail

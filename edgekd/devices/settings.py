@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekd.devices.describe import default_memory, default_name
-from edgekd.devices.schema import Limits
+from edgekd.devices.schema import DeviceLimits
 from edgekd.errors import InputError
 from edgekd.measure.environment import cores
 from edgekd.serve.settings import is_loopback
@@ -26,7 +26,7 @@ def make_limits(
     memory_bytes: int | None,
     queue: int,
     threads: int | None,
-) -> Limits:
+) -> DeviceLimits:
     """Limits of an agent; None: as the machine has it.
 
     Raises:
@@ -44,7 +44,7 @@ def make_limits(
     for name, value in found.items():
         if not 1 <= value < float("inf"):
             raise InputError(f"`{name} >= 1` must hold", f"{name}={value}")
-    return Limits(
+    return DeviceLimits(
         file_bytes=file_bytes,
         store_bytes=store_bytes,
         chunk_bytes=CHUNK_BYTES,
@@ -89,7 +89,7 @@ class AgentSettings:
     """
 
     folder: Path
-    limits: Limits
+    limits: DeviceLimits
     host: str = "127.0.0.1"
     port: int = 0
     token: str | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgekd.devices.link import Link, RefusedError, Request, ask_while_busy
 from edgekd.devices.names import MAX_FILES, problem_of_files
-from edgekd.devices.schema import BlobQuery, BlobState, BlobStates, Limits
+from edgekd.devices.schema import BlobQuery, BlobState, BlobStates, DeviceLimits
 from edgekd.errors import InputError
 from edgekd.file_record import ARTIFACT_FILE
 from edgekd.files import hash_file
@@ -60,7 +60,7 @@ class Uploads:
     """Sends files to one agent."""
 
     link: Link
-    limits: Limits
+    limits: DeviceLimits
     progress: Progress
     chunk: int = _FIRST_CHUNK
 

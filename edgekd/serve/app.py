@@ -53,6 +53,7 @@ def create_app(service: Service) -> FastAPI:
         version=__version__,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # where to, the request's own `Host` would say
         responses=_ERRORS,
     )
     add_error_answers(app, service.figures.count_error)

@@ -126,3 +126,21 @@ def test_an_agent_is_whole_in_its_distribution(graph):
     for module in needed:
         path = ROOT.parent.joinpath(*module.split("."))
         assert packed & {path.with_suffix(".py"), path / "__init__.py"}, module
+
+
+def test_a_class_name_has_one_meaning():
+    places: dict[str, list[str]] = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_no_module_is_above_300_lines():
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in sorted(ROOT.rglob("*.py"))
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > 300
+    }
+    assert long == {}

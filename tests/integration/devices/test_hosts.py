@@ -18,7 +18,7 @@ from fixtures.links import Quality, namespaces_allowed, proxied, two_hosts
 from edgekd.devices.client import RemoteDevice
 from edgekd.devices.link import IMPATIENT, Link, LostDeviceError, RefusedError
 from edgekd.devices.listing import Entry, add_entry
-from edgekd.devices.orders import CheckJob, Drawing, ExportSettings, SpeedSettings
+from edgekd.devices.orders import CheckJob, ExportSettings, PictureSettings, SpeedSettings
 from edgekd.devices.pinned import OtherCertificateError
 from edgekd.devices.protocol import ExportFolder, ExportOrder
 from edgekd.jobs.device_listing import add_device
@@ -51,7 +51,7 @@ def slow(tmp_path_factory) -> Path:
 
 def order(folder: Path, image_runs: int = 3) -> ExportOrder:
     speed = SpeedSettings(warmup=1, component_runs=2, image_runs=image_runs, busy_repeats=0)
-    rows = {"student": ExportFolder(folder, Drawing.model_validate(DRAWING))}
+    rows = {"student": ExportFolder(folder, PictureSettings.model_validate(DRAWING))}
     return ExportOrder(rows, ExportSettings(threads=1, speed=speed))
 
 
@@ -173,9 +173,9 @@ HOST = textwrap.dedent(
     from edgekd.devices.client import RemoteDevice
     from edgekd.devices.link import Link
     from edgekd.devices.listing import Entry
-    from edgekd.devices.orders import Drawing, ExportSettings, SpeedSettings
+    from edgekd.devices.orders import ExportSettings, PictureSettings, SpeedSettings
     from edgekd.devices.protocol import ExportFolder, ExportOrder
-    drawing = Drawing.model_validate_json(sys.argv[4])
+    drawing = PictureSettings.model_validate_json(sys.argv[4])
     speed = SpeedSettings(warmup=1, component_runs=2, image_runs=9999, busy_repeats=0)
     order = ExportOrder({"a": ExportFolder(Path(sys.argv[3]), drawing)},
                         ExportSettings(threads=1, speed=speed))
@@ -187,7 +187,7 @@ HOST = textwrap.dedent(
 
 def host(agent: Agent, export: Path) -> subprocess.Popen[bytes]:
     """A host whose job does not end; returns when it runs."""
-    drawing = Drawing.model_validate(DRAWING).model_dump_json()
+    drawing = PictureSettings.model_validate(DRAWING).model_dump_json()
     words = [agent.address, agent.token, str(export), drawing]
     before = len(agent.children())
     process = subprocess.Popen(

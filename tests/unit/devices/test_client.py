@@ -10,12 +10,12 @@ from fixtures.fake_agent import CHECK, ENVIRONMENT, FakeAgent, once, refusal
 
 from edgekd.devices.client import LostJobError, RemoteDevice
 from edgekd.devices.link import LostDeviceError, Patience, RefusedError
-from edgekd.devices.orders import CheckJob, Drawing, ExportSettings, GraphSettings
+from edgekd.devices.orders import CheckJob, ExportSettings, GraphSettings, PictureSettings
 from edgekd.devices.protocol import ExportFolder, ExportOrder, GraphFolder, GraphOrder
 from edgekd.errors import GateError, InputError
 from edgekd.progress import Silent
 
-DRAWING = Drawing(
+DRAWING = PictureSettings(
     captions=("a",), seeds=(1,), side=32, sampler="DDIMScheduler", steps=2, guidance_scale=1.0
 )
 EXPORT = {

@@ -87,6 +87,7 @@ def test_other_answers_in_openais_form(start):
     found = ask(
         start,
         {"url": "/nowhere", "method": "GET"},
+        {"url": "/v1/models/", "method": "GET"},
         {"method": "GET"},
         {"content": b"{}", "headers": {"Content-Type": "text/plain"}},
         {"content": b"{}"},
@@ -97,6 +98,7 @@ def test_other_answers_in_openais_form(start):
     codes = [(answer.status_code, error(answer)["code"]) for answer in found]
     assert codes == [
         (404, "not_found"),
+        (404, "not_found"),
         (405, "method_not_allowed"),
         (415, "unsupported_media_type"),
         (415, "unsupported_media_type"),
@@ -104,7 +106,7 @@ def test_other_answers_in_openais_form(start):
         (421, "wrong_host"),
         (404, "not_found"),
     ]
-    assert error(found[4])["param"] == "prompt"
+    assert error(found[5])["param"] == "prompt"
     for answer in found:
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
