@@ -87,6 +87,12 @@ class Arithmetic:
         """Nothing is rounded but by float32's own sums."""
         return self == Arithmetic()
 
+    @property
+    def stored_only(self) -> bool:
+        """Weights are rounded, and what is computed with them is float32."""
+        computed = (self.number, self.inputs, self.activation_bits)
+        return not self.exact and computed == ("float32", "float32", None)
+
     def weight(self, kind: Kind) -> WeightRounding | None:
         return {"conv": self.conv, "linear": self.linear, "embedding": self.embedding}[kind]
 
@@ -129,6 +135,8 @@ def simulated_floor(
 
 def margin_db(arithmetic: Arithmetic) -> float:
     """What an honest export may lose beyond torch; see `tests/integration/export/test_simulate.py`.
+
+    Of stored weights alone, runtimes were within 4.8 dB on eight models: docs/export.md.
 
     Rounded activations have ranges that were measured on other calls, and products of activations
     are rounded too, which torch does not do here.

@@ -1,5 +1,7 @@
 """Parts computed by torch in the arithmetic of a precision."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -135,3 +137,12 @@ def test_the_finest_stages_of_a_unet_are_the_first_and_the_last():
     unet = nn.Module()
     unet.up_blocks = nn.ModuleList([nn.Linear(1, 1) for _ in range(3)])
     assert finest(unet) == ("down_blocks.0.", "up_blocks.2.")
+
+
+def test_stored_weights_are_told_from_other_arithmetic():
+    eight = WeightRounding(8)
+    for stored in (Arithmetic(conv=eight), Arithmetic(stored="float16")):
+        assert stored.stored_only
+        assert not replace(stored, number="bfloat16").stored_only
+        assert not replace(stored, activation_bits=8).stored_only
+    assert not Arithmetic().stored_only
