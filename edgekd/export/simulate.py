@@ -8,6 +8,7 @@ precision is held against torch computing with the same rounding.
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -110,21 +111,25 @@ class Simulates(Protocol):
 
 def simulated_floor(
     capture: Capture, recordings: Sequence[Recording], arithmetic: Arithmetic
-) -> Floor:
+) -> Floor | None:
     """The least SNR of an honest export of this very part.
 
-    Runtimes fuse and order sums as they like, so an honest export may lose some dB more than torch,
+    None where torch passes float16's range: exporters keep the layers that do in float32. Runtimes
+    fuse and order sums as they like, so an honest export may lose some dB more than torch,
     or fewer.
     """
     from edgekd.export.parity import snr_db
 
     with simulated(capture, arithmetic) as run:
-        worst = min(
+        each = [
             snr_db(reference, found[name])
             for one in recordings
             for found in [run(one.inputs)]
             for name, reference in one.outputs.items()
-        )
+        ]
+    worst = float(np.min(each))  # unlike min(), NaN if any is NaN
+    if math.isnan(worst):
+        return None
     margin = margin_db(arithmetic)
     return Floor(
         worst - margin,

@@ -133,6 +133,12 @@ def test_the_floor_is_the_worst_call_less_the_margin(capture):
     assert f"{min(each):.1f} dB" in floor.reason
 
 
+def test_what_passes_the_range_of_float16_has_no_floor(capture):
+    calls = [Recording(inputs(scale), {"y": X[:, :6]}) for scale in (1.0, 1e6)]
+    assert simulated_floor(capture, calls, Arithmetic(number="float16")) is None
+    assert simulated_floor(capture, calls[:1], Arithmetic(number="float16")) is not None
+
+
 def test_the_finest_stages_of_a_unet_are_the_first_and_the_last():
     unet = nn.Module()
     unet.up_blocks = nn.ModuleList([nn.Linear(1, 1) for _ in range(3)])
