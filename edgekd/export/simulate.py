@@ -90,9 +90,11 @@ class Arithmetic:
 
     @property
     def stored_only(self) -> bool:
-        """Weights are rounded, and what is computed with them is float32."""
+        """Weights are floats or of 8 bits, and what is computed with them is float32."""
         computed = (self.number, self.inputs, self.activation_bits)
-        return not self.exact and computed == ("float32", "float32", None)
+        rounded = (r for r in (self.conv, self.linear, self.embedding) if r is not None)
+        fine = all((r.bits, r.group) == (8, None) for r in rounded)
+        return fine and not self.exact and computed == ("float32", "float32", None)
 
     def weight(self, kind: Kind) -> WeightRounding | None:
         return {"conv": self.conv, "linear": self.linear, "embedding": self.embedding}[kind]

@@ -149,7 +149,7 @@ def check(order: PartOrder, exporter: Exporter, load: Load) -> ComponentParity:
 
 
 def stored_only(order: PartOrder, exporter: Exporter) -> bool:
-    """Whether the precision changes a part's weights and nothing else."""
+    """Whether torch computes a part as its precision does; see `Arithmetic.stored_only`."""
     if not isinstance(exporter, Simulates) or order.bits is not None:
         return False
     arithmetic = exporter.arithmetic(order.precision, order.component)

@@ -151,4 +151,6 @@ def test_stored_weights_are_told_from_other_arithmetic():
         assert stored.stored_only
         assert not replace(stored, number="bfloat16").stored_only
         assert not replace(stored, activation_bits=8).stored_only
+    for other in (WeightRounding(4), WeightRounding(8, group=32)):
+        assert not Arithmetic(conv=eight, linear=other).stored_only
     assert not Arithmetic().stored_only
