@@ -37,6 +37,9 @@ Array = npt.NDArray[Any]
 
 # Equal arrays have no noise at all; JSON has no infinity.
 EXACT_DB = 200.0
+# How far below its own floor a part may not be whose simulation is exact but for float32's noise,
+# and where that noise begins.
+NEAR_DB, NOISE_DB = 4.0, 70.0
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,15 @@ class ComponentGate:
         floor: of its precision.
         own: the floor of an honest export of this very part, asked where it is below the other:
             see `edgekd.export.simulate`; None: there is no such.
+        near: torch computes this part almost as the runtime does, so that the part must come near
+            its own floor though it is above the other.
     """
 
     component: str
     precision: str
     floor: Floor
     own: Callable[[], Floor | None] | None = None
+    near: bool = False
 
     @property
     def where(self) -> str:
@@ -100,16 +106,20 @@ class ComponentGate:
         Raises:
             GateError: it reaches none. NaN does not.
         """
-        if snr_db >= self.floor.db:
+        above, own, near = snr_db >= self.floor.db, None, -math.inf
+        if self.own is not None and math.isfinite(snr_db) and (self.near or not above):
+            own = self.own()
+        if self.near and own is not None:
+            near = min(own.db - NEAR_DB, NOISE_DB)
+        if above and snr_db >= near:
             return self.floor
-        own = self.own() if self.own is not None and math.isfinite(snr_db) else None
         if own is not None and snr_db >= own.db:
             return own
         reason = f"The floor's reason: {self.floor.reason}."
         if own is not None:
             reason += f" Of this very model {own.db:.1f} dB would do: {own.reason}."
         raise GateError(
-            f"parity of {self.where} must be at least floor_db={self.floor.db:g}",
+            f"parity of {self.where} must be at least floor_db={max(self.floor.db, near):.4g}",
             f"snr_db={snr_db:.2f}",
             reason,
         )

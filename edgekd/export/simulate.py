@@ -8,6 +8,7 @@ precision is held against torch computing with the same rounding.
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -87,6 +88,14 @@ class Arithmetic:
         """Nothing is rounded but by float32's own sums."""
         return self == Arithmetic()
 
+    @property
+    def stored_only(self) -> bool:
+        """Weights are floats or of 8 bits, and what is computed with them is float32."""
+        computed = (self.number, self.inputs, self.activation_bits)
+        rounded = (r for r in (self.conv, self.linear, self.embedding) if r is not None)
+        fine = all((r.bits, r.group) == (8, None) for r in rounded)
+        return fine and not self.exact and computed == ("float32", "float32", None)
+
     def weight(self, kind: Kind) -> WeightRounding | None:
         return {"conv": self.conv, "linear": self.linear, "embedding": self.embedding}[kind]
 
@@ -104,21 +113,25 @@ class Simulates(Protocol):
 
 def simulated_floor(
     capture: Capture, recordings: Sequence[Recording], arithmetic: Arithmetic
-) -> Floor:
+) -> Floor | None:
     """The least SNR of an honest export of this very part.
 
-    Runtimes fuse and order sums as they like, so an honest export may lose some dB more than torch,
+    None where torch passes float16's range: exporters keep the layers that do in float32. Runtimes
+    fuse and order sums as they like, so an honest export may lose some dB more than torch,
     or fewer.
     """
     from edgekd.export.parity import snr_db
 
     with simulated(capture, arithmetic) as run:
-        worst = min(
+        each = [
             snr_db(reference, found[name])
             for one in recordings
             for found in [run(one.inputs)]
             for name, reference in one.outputs.items()
-        )
+        ]
+    worst = float(np.min(each))  # unlike min(), NaN if any is NaN
+    if math.isnan(worst):
+        return None
     margin = margin_db(arithmetic)
     return Floor(
         worst - margin,
@@ -129,6 +142,8 @@ def simulated_floor(
 
 def margin_db(arithmetic: Arithmetic) -> float:
     """What an honest export may lose beyond torch; see `tests/integration/export/test_simulate.py`.
+
+    Of stored weights alone, runtimes were within 4.8 dB on eight models: docs/export.md.
 
     Rounded activations have ranges that were measured on other calls, and products of activations
     are rounded too, which torch does not do here.

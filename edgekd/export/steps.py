@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from edgekd.export.bits.apply import storages
 from edgekd.export.bits.storage import PartBits
 from edgekd.export.capture import capture
+from edgekd.export.large import is_large
 from edgekd.export.lora import Lora, fuse_loras
 from edgekd.export.outline import PIPELINE_ATTRIBUTES
 from edgekd.export.parity import (
@@ -138,12 +139,21 @@ def check(order: PartOrder, exporter: Exporter, load: Load) -> ComponentParity:
         return lambda: own_floor(order, exporter, load, deployed)
 
     runner = open_component(exporter, folder, component)
-    gate = ComponentGate(component, precision, order.floor, own(deployed=False))
+    near = stored_only(order, exporter) and not is_large(folder / component)
+    gate = ComponentGate(component, precision, order.floor, own(deployed=False), near)
     parity = check_component(gate, runner, calls)
     del runner  # two sessions of a large model need twice its memory
     floor = exporter.floors(precision).deployed_component(component)
     second = ComponentGate(component, f"{precision} as deployed", floor, own(deployed=True))
     return check_deployed(second, parity, exporter, folder, calls)
+
+
+def stored_only(order: PartOrder, exporter: Exporter) -> bool:
+    """Whether torch computes a part as its precision does; see `Arithmetic.stored_only`."""
+    if not isinstance(exporter, Simulates) or order.bits is not None:
+        return False
+    arithmetic = exporter.arithmetic(order.precision, order.component)
+    return arithmetic is not None and arithmetic.stored_only
 
 
 def own_floor(order: PartOrder, exporter: Exporter, load: Load, deployed: bool) -> Floor | None:

@@ -166,6 +166,28 @@ def test_a_part_below_the_floor_is_held_against_its_own(own, passes):
             gate.hold(30.0)
 
 
+@pytest.mark.parametrize(
+    ("own", "snr", "needed"),
+    [
+        (60.0, 57.0, None),
+        (60.0, 55.0, 56),
+        (196.0, 110.0, None),
+        (196.0, 69.0, 70),
+        (None, 41.0, None),
+    ],
+)
+def test_where_torch_computes_alike_a_part_comes_near_it(own, snr, needed):
+    """A damaged part may be above the floor of its precision. 196 dB: nothing was rounded."""
+    gate = ComponentGate(
+        "unet", "int8", FLOOR, lambda: own and Floor(own, "torch keeps it"), near=True
+    )
+    if needed is None:
+        assert gate.hold(snr) is FLOOR
+    else:
+        with pytest.raises(GateError, match=rf"floor_db={needed}\b.*torch keeps it"):
+            gate.hold(snr)
+
+
 def test_no_floor_of_its_own_saves_what_is_not_a_number():
     gate = ComponentGate("unet", "int8", FLOOR, lambda: Floor(-200.0, "anything"))
     with pytest.raises(GateError, match="snr_db=nan"):

@@ -1,5 +1,7 @@
 """Parts computed by torch in the arithmetic of a precision."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -131,7 +133,24 @@ def test_the_floor_is_the_worst_call_less_the_margin(capture):
     assert f"{min(each):.1f} dB" in floor.reason
 
 
+def test_what_passes_the_range_of_float16_has_no_floor(capture):
+    calls = [Recording(inputs(scale), {"y": X[:, :6]}) for scale in (1.0, 1e6)]
+    assert simulated_floor(capture, calls, Arithmetic(number="float16")) is None
+    assert simulated_floor(capture, calls[:1], Arithmetic(number="float16")) is not None
+
+
 def test_the_finest_stages_of_a_unet_are_the_first_and_the_last():
     unet = nn.Module()
     unet.up_blocks = nn.ModuleList([nn.Linear(1, 1) for _ in range(3)])
     assert finest(unet) == ("down_blocks.0.", "up_blocks.2.")
+
+
+def test_stored_weights_are_told_from_other_arithmetic():
+    eight = WeightRounding(8)
+    for stored in (Arithmetic(conv=eight), Arithmetic(stored="float16")):
+        assert stored.stored_only
+        assert not replace(stored, number="bfloat16").stored_only
+        assert not replace(stored, activation_bits=8).stored_only
+    for other in (WeightRounding(4), WeightRounding(8, group=32)):
+        assert not Arithmetic(conv=eight, linear=other).stored_only
+    assert not Arithmetic().stored_only
