@@ -157,7 +157,7 @@ def test_auto_from_the_command_line(shallow_teacher, tmp_path):
     out = tmp_path / "out"
     result = run(
         shallow_teacher, "--out", out, "--prompt", "red apple", "--quantize", "auto",
-        "--max-drop", "6", "--size-budget", "1MB", "--json",
+        "--steps", "4", "--max-drop", "6", "--size-budget", "1MB", "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
@@ -219,7 +219,7 @@ def test_auto_measures_the_pipeline_with_its_lora(shallow_teacher, tiny_lora, tm
     out = tmp_path / "out"
     result = run(
         shallow_teacher, "--out", out, "--prompt", "red apple", "--quantize", "auto",
-        "--max-drop", "6", "--lora", tiny_lora,
+        "--steps", "4", "--max-drop", "6", "--lora", tiny_lora,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     recipe = load_quantization(out / "quantization.yaml")

@@ -28,8 +28,7 @@ def quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def converting() -> Iterator[None]:
     """As `quiet`; besides, coremltools does not search a whole program for mistakes of its own
-    after each of a hundred passes, which takes two fifths of a conversion: parity judges the end.
-    """
+    after each of a hundred passes, a third of the time of an export: parity judges the end."""
     from coremltools.converters.mil.mil import Program
 
     validate = Program.validate

@@ -69,17 +69,17 @@ BALANCED = {
 
 @pytest.mark.parametrize("losses", [{}, BALANCED], ids=["default", "balanced"])
 def test_a_stopped_run_goes_on_with_the_same_bits(bench, tmp_path, monkeypatch, losses):
-    changes = {"checkpoint_every": 3, "steps": 7, "losses": losses}
+    changes = {"steps": 5, "losses": losses}
     whole = bench.trainer(tmp_path / "whole", **changes)
     whole.run(Silent())
 
     stopped = bench.trainer(tmp_path / "stopped", **changes)
     step = stopped._step
     with monkeypatch.context() as patch:
-        patch.setattr(stopped, "_step", lambda n: step(n) if n < 5 else _interrupt())
+        patch.setattr(stopped, "_step", lambda n: step(n) if n < 3 else _interrupt())
         with pytest.raises(KeyboardInterrupt):
             stopped.run(Silent())
-    assert _numbers(tmp_path / "stopped" / "metrics.jsonl")[-1]["step"] == 5
+    assert _numbers(tmp_path / "stopped" / "metrics.jsonl")[-1]["step"] == 3
     assert not (tmp_path / "stopped" / "unet").exists()
 
     resumed = bench.trainer(tmp_path / "stopped", **changes)

@@ -14,6 +14,7 @@ from edgekd.processes.pool import Pool
 from edgekd.progress import Silent
 from edgekd.reading import read_json
 from edgekd.run_folder import run_lock
+from edgekd.teach.evaluation import card
 from edgekd.teach.evaluation.card import (
     images_until,
     main,
@@ -181,12 +182,12 @@ def run(recipe, tmp_path) -> Path:
 
 
 def test_the_card_follows_the_figures(out, result, run, tmp_path):
-    card = write_card(out, run, tmp_path / "card")
-    text = card.read_text()
+    written = write_card(out, run, tmp_path / "card")
+    text = written.read_text()
     for name in SHEETS:
         shown = Path(name).with_suffix(".webp")
         assert f"](card/{shown})" in text
-        with Image.open(out / name) as drawn, Image.open(card.parent / "card" / shown) as copy:
+        with Image.open(out / name) as drawn, Image.open(written.parent / "card" / shown) as copy:
             assert copy.convert("RGB").tobytes() == drawn.convert("RGB").tobytes()
     assert str(tmp_path) not in text
     changed = json.loads(json.dumps(result))
@@ -212,7 +213,8 @@ def test_a_card_says_where_the_run_started(out, run):
     )
 
 
-def test_a_card_tells_what_was_tried(out, run, tmp_path, capsys):
+def test_a_card_tells_what_was_tried(out, run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(card, "_copy_picture", lambda *_: None)  # it takes its time: see above
     notes = tmp_path / "notes.md"
     arguments = [str(out), str(run), "--out", str(tmp_path / "card"), "--notes", str(notes)]
     assert main(arguments) != 0
