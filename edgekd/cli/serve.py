@@ -6,15 +6,7 @@ from typing import Annotated
 
 import typer
 
-from edgekd.serve.settings import (
-    TOKEN_VARIABLE,
-    Limits,
-    Privacy,
-    ServeSettings,
-    parse_bytes,
-    parse_models,
-    token_from,
-)
+from edgekd.serve.limits import TOKEN_VARIABLE, Limits
 
 
 def serve(
@@ -59,6 +51,13 @@ def serve(
 ) -> None:
     """Serve exported folders over HTTP, as OpenAI's Images API."""
     from edgekd.serve.run import run
+    from edgekd.serve.settings import (
+        Privacy,
+        ServeSettings,
+        parse_bytes,
+        parse_models,
+        token_from,
+    )
 
     memory = None if memory_limit is None else parse_bytes(memory_limit)
     run(

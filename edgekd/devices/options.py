@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from edgekd.errors import InputError
 
 
-@dataclass(frozen=True)
-class AgentOptions:
+class AgentOptions(NamedTuple):
     """As they are written; None: as `edgekd.devices.settings` has it.
 
     Attributes:

@@ -27,7 +27,7 @@ from edgekd.devices.plain_text import without_paths
 from edgekd.devices.worker import LENGTH
 from edgekd.errors import EdgekdError, GateError, InputError
 from edgekd.processes.child import thread_variables
-from edgekd.serve.settings import TOKEN_VARIABLE
+from edgekd.serve.limits import TOKEN_VARIABLE
 
 Result = TypeVar("Result")
 Reason = Literal["crashed", "timeout", "memory", "cancelled"]

@@ -6,16 +6,9 @@ import argparse
 import sys
 
 from edgekd.errors import EdgekdError
+from edgekd.serve.limits import TOKEN_VARIABLE, Limits
 from edgekd.serve.run import run
-from edgekd.serve.settings import (
-    TOKEN_VARIABLE,
-    Limits,
-    Privacy,
-    ServeSettings,
-    parse_bytes,
-    parse_models,
-    token_from,
-)
+from edgekd.serve.settings import Privacy, ServeSettings, parse_bytes, parse_models, token_from
 
 
 def _parser() -> argparse.ArgumentParser:

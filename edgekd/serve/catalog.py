@@ -12,9 +12,10 @@ from edgekd.runtime.folder import ExportedFolder, read_folder
 from edgekd.runtime.sampler_names import sampler_class
 from edgekd.runtime.samplers import make_sampler
 from edgekd.serve import problems
+from edgekd.serve.limits import Limits
 from edgekd.serve.loaded import model_bytes
 from edgekd.serve.messages import Drawing
-from edgekd.serve.settings import Limits, ServeSettings
+from edgekd.serve.settings import ServeSettings
 
 # Names of OpenAI's models, which clients send when nobody told them otherwise.
 _OPENAI = re.compile(r"(gpt-image-|chatgpt-image-|dall-e-).*")

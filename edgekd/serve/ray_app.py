@@ -25,19 +25,12 @@ from edgekd.serve.catalog import Catalog
 from edgekd.serve.dispatcher import Dispatcher
 from edgekd.serve.figures import Figures
 from edgekd.serve.guard import Access, Guard
+from edgekd.serve.limits import TOKEN_VARIABLE, Limits
 from edgekd.serve.logs import event, set_up
 from edgekd.serve.messages import Order, Reply, Setup
 from edgekd.serve.process import WorkerLostError, WorkerProcess
 from edgekd.serve.run import worker_setup
-from edgekd.serve.settings import (
-    TOKEN_VARIABLE,
-    Limits,
-    Privacy,
-    ServeSettings,
-    parse_bytes,
-    parse_models,
-    token_from,
-)
+from edgekd.serve.settings import Privacy, ServeSettings, parse_bytes, parse_models, token_from
 
 _DRAWER = "drawer"
 _STOP_S = 60.0  # for a step to end; a worker that takes longer is killed

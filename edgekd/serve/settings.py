@@ -6,33 +6,14 @@ import ipaddress
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekd.errors import InputError
+from edgekd.serve.limits import TOKEN_VARIABLE, Limits
 
-TOKEN_VARIABLE = "EDGEKD_TOKEN"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one server accepts.
-
-    Attributes:
-        queue: pictures that wait at the same time.
-        timeout_s: of a request, from its arrival to its last picture.
-        grace_s: how long running pictures may take after SIGTERM.
-        memory_bytes: resident memory of a worker above which its least recently used model leaves.
-        pixels: of a picture, where the export takes other sizes than its own.
-    """
-
-    queue: int = 64
-    timeout_s: float = 120.0
-    grace_s: float = 30.0
-    memory_bytes: int | None = None
-    pixels: int = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -66,7 +47,7 @@ class ServeSettings:
     token: str | None = None
     workers: int = 1
     threads: int = 0
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     privacy: Privacy = Privacy()
 
     def __post_init__(self) -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from edgekd.serve import __main__ as module
-from edgekd.serve.settings import Limits, Privacy, ServeSettings
+from edgekd.serve.limits import Limits
+from edgekd.serve.settings import Privacy, ServeSettings
 
 OPTIONS = ["--host", "0.0.0.0", "--port", "9", "--token", "12345678", "--workers", "2"]
 OPTIONS += ["--threads", "3", "--queue", "4", "--timeout", "5", "--grace", "6"]

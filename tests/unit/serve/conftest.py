@@ -14,7 +14,8 @@ from edgekd.serve.catalog import Catalog
 from edgekd.serve.dispatcher import Dispatcher
 from edgekd.serve.figures import Figures
 from edgekd.serve.guard import Access, Guard
-from edgekd.serve.settings import Limits, Privacy, ServeSettings
+from edgekd.serve.limits import Limits
+from edgekd.serve.settings import Privacy, ServeSettings
 
 
 @pytest.fixture(scope="session")

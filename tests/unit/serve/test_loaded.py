@@ -7,8 +7,9 @@ from fixtures.exported import describe, write_export
 
 from edgekd.errors import InputError
 from edgekd.serve.catalog import Catalog
+from edgekd.serve.limits import Limits
 from edgekd.serve.loaded import LoadedModels, model_bytes, resident_bytes
-from edgekd.serve.settings import Limits, ServeSettings
+from edgekd.serve.settings import ServeSettings
 
 MIB = 1 << 20
 

@@ -3,14 +3,8 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import InputError
-from edgekd.serve.settings import (
-    Limits,
-    ServeSettings,
-    is_loopback,
-    parse_bytes,
-    parse_models,
-    token_from,
-)
+from edgekd.serve.limits import Limits
+from edgekd.serve.settings import ServeSettings, is_loopback, parse_bytes, parse_models, token_from
 
 MODELS = {"a": Path("a")}
 
