@@ -210,11 +210,12 @@ def write_card(evaluation: Path, run: Path, out: Path, notes: Path | None = None
 
 
 def _copy_picture(source: Path, folder: Path) -> None:
-    """As lossless WebP, which takes a quarter less of a repository than PNG."""
+    """As lossless WebP, which takes a quarter less of a repository than PNG; method 6 would win some
+    percent more in a hundred times the time."""
     from PIL import Image
 
     with Image.open(source) as image:
-        image.save(folder / f"{source.stem}.webp", lossless=True, quality=100, method=6)
+        image.save(folder / f"{source.stem}.webp", lossless=True, quality=100, method=4)
 
 
 def _read_notes(path: Path) -> str:
