@@ -210,8 +210,10 @@ def write_card(evaluation: Path, run: Path, out: Path, notes: Path | None = None
 
 
 def _copy_picture(source: Path, folder: Path) -> None:
-    """As lossless WebP, which takes a quarter less of a repository than PNG; method 6 would win some
-    percent more in a hundred times the time."""
+    """As lossless WebP, which takes a quarter less of a repository than PNG.
+
+    Method 6 would win some percent more in a hundred times the time.
+    """
     from PIL import Image
 
     with Image.open(source) as image:
