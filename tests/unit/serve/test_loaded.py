@@ -8,7 +8,7 @@ from fixtures.exported import describe, write_export
 from edgekd.errors import InputError
 from edgekd.serve.catalog import Catalog
 from edgekd.serve.limits import Limits
-from edgekd.serve.loaded import LoadedModels, model_bytes, resident_bytes
+from edgekd.serve.loaded import LoadedModels, model_bytes
 from edgekd.serve.settings import ServeSettings
 
 MIB = 1 << 20
@@ -84,20 +84,3 @@ def test_a_model_that_cannot_fit_is_refused_at_once(paths):
     with pytest.raises(InputError, match="above the size of each model"):
         Catalog(settings)
     Catalog(ServeSettings(paths, limits=Limits(memory_bytes=size)))
-
-
-def test_memory_is_given_back(tmp_path):
-    """With the real memory of this process: two models of which one fits."""
-    size = 32 * MIB
-    paths = {name: write_export(tmp_path / name, ballast=size) for name in "ab"}
-    warm = LoadedModels({"a": write_export(tmp_path / "small")}, 1, None)
-    with warm.using("a") as pipeline:
-        pipeline.generate(["a"])
-    limit = resident_bytes() + size * 3 // 2
-    models = LoadedModels(paths, 1, limit)
-    for name in "aba":
-        with models.using(name) as pipeline:
-            pipeline.generate(["a"])
-        del pipeline
-        assert models.names == (name,)
-        assert limit - size < resident_bytes() < limit
