@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from packaging.version import InvalidVersion, Version
 
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers, transformers
@@ -124,6 +125,7 @@ def empty_model(folder: Path) -> Any:
         _check_config_class(folder, config.get("model_type"), ("clip_text_model", "clip", None))
     else:
         _check_config_class(folder, config.get("_class_name"), (*classes, None))
+        _check_version(config, folder / "config.json")
         class_name = config.get("_class_name") or class_name
     try:
         with torch.device("meta"):
@@ -161,6 +163,17 @@ def _check_sizes(config: Mapping[str, Any], where: Path) -> None:
             layers *= max(1, len(flat))
     if layers > _MAX_LAYERS:
         raise InputError(f"`{where}` must ask for at most {_MAX_LAYERS} layers", str(layers))
+
+
+def _check_version(config: Mapping[str, Any], where: Path) -> None:
+    """What wrote a config: diffusers' pipelines compare it with versions of their own."""
+    written = config.get("_diffusers_version", "0")
+    try:
+        Version(written)
+    except (InvalidVersion, TypeError):
+        raise InputError(
+            f"`_diffusers_version` in `{where}` must be a version", shorten(repr(written))
+        ) from None
 
 
 def _check_config_class(folder: Path, found: Any, accepted: tuple[str | None, ...]) -> None:
