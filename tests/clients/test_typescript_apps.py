@@ -3,32 +3,33 @@
 Pictures are compared with Python's for the same seed. Times and memory are printed (`pytest -rP`).
 """
 
-import contextlib
 import json
-import os
-import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
 import pytest
 from fixtures.browsers import CHROMIUM, DESKTOP, PHONE
-from fixtures.bundles import Picture, reference_picture, toy_export
-from fixtures.jvm import MISSING, Jvm
+from fixtures.bundles import reference_picture, toy_export
+from fixtures.jvm import MISSING
+from fixtures.same_picture import (
+    PROMPT,
+    SEED,
+    bundle,
+    cli,
+    drawn_by_node,
+    drawn_by_the_desktop_app,
+    drawn_by_the_page,
+    drawn_on_the_jvm,
+    psnr,
+)
 from fixtures.typescript import Toolbox, has_node, make_toolbox, write_places
+from fixtures.visits import Host, Visit, renderer_memory
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page
 
 from edgekd.bundle.contents import read_contents
 from edgekd.bundle.model import copy_model, list_files
-from edgekd.bundle.web import put_model
-from edgekd.export.onnx.mobile import to_ort_format
-from edgekd.jobs.bundle import BundleRequest, bundle_run
-from edgekd.progress import Silent
 
 # What edgekd cannot bring along: a machine without them has no client to test.
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs chromium")
@@ -36,13 +37,7 @@ pytestmark = [
     pytest.mark.skipif(not has_node(), reason="needs Node.js 20.19 or newer, and npm"),
     pytest.mark.xdist_group("typescript-apps"),
 ]
-PROMPT, SEED = "red apple, flat style", 7
 FLOOR_DB = 35.0
-
-
-def psnr(one: Any, other: Any) -> float:
-    error = np.mean((np.asarray(one, np.float64) - np.asarray(other, np.float64)) ** 2)
-    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +48,6 @@ def toolbox(tmp_path_factory) -> Toolbox:
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory) -> Path:
     return toy_export(tmp_path_factory.mktemp("toy") / "export")
-
-
-def bundle(source: Path, kind: str, out: Path) -> Path:
-    return bundle_run(BundleRequest(source, kind, out), Silent()).path
 
 
 # The core
@@ -93,72 +84,6 @@ def web(toolbox, toy, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         toolbox.lend(patch)
         return bundle(toy, "web", tmp_path_factory.mktemp("web") / "bundle")
-
-
-class Host:
-    """A bundle's own server, which can be ended."""
-
-    def __init__(self, bundle: Path, plain: bool = False) -> None:
-        """Without the headers of `serve.py` if `plain`."""
-        command = [sys.executable, "-u", str(bundle / "serve.py"), "0"]
-        if plain:
-            site = ["--directory", str(bundle / "site"), "--bind", "127.0.0.1"]
-            command = [sys.executable, "-u", "-m", "http.server", "0", *site]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert self.process.stdout is not None
-        found = re.search(rb"(?:port |localhost:)(\d+)", self.process.stdout.readline())
-        assert found
-        self.url = f"http://localhost:{int(found[1])}/"
-
-    def __enter__(self) -> "Host":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
-class Visit:
-    """The page, with what it asked for and complained of. The test plays a user: its own checks
-    go around the page's content security policy, which forbids evaluation."""
-
-    def __init__(self, context: BrowserContext, url: str) -> None:
-        self.page: Page = context.new_page()
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("request", lambda one: self.requests.append(one.url))
-        self.page.on("console", lambda one: self.complaints.append(one.text))
-        self.page.on("pageerror", lambda one: self.complaints.append(str(one)))
-        self.page.goto(url)
-
-    def settled(self) -> None:
-        self.page.wait_for_selector("#draw:enabled, #problem:visible", timeout=120_000)
-
-    def draw(self, prompt: str, seed: int) -> None:
-        self.page.fill("#prompt", prompt)
-        self.page.fill("#seed", str(seed))
-        self.page.keyboard.press("Enter")
-        self.page.wait_for_selector("#draw:enabled", timeout=120_000)
-
-    def text(self, selector: str) -> str:
-        return self.page.inner_text(selector)
-
-    def picture(self, path: Path) -> Image.Image:
-        """What the download button gives."""
-        with self.page.expect_download() as download:
-            self.page.click("#download")
-        download.value.save_as(path)
-        return Image.open(path)
-
-
-def renderer_memory() -> int:
-    """Bytes that the largest of this process's pages has for itself."""
-    own = [0]
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if "--type=renderer" in process.cmdline():
-                own.append(process.memory_full_info().uss)
-    return max(own)
 
 
 @needs_chromium
@@ -299,16 +224,6 @@ def installed(node, tmp_path_factory) -> Path:
     return folder
 
 
-def cli(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["node", str(folder / "dist" / "cli.mjs"), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
 def test_node_draws_what_python_draws(installed, toy, tmp_path):
     out = tmp_path / "picture.png"
     asked = ["--seed", str(SEED), "--out", str(out), "--threads", "1", "--json"]
@@ -443,65 +358,3 @@ def test_one_student_draws_the_same_picture_in_every_app(
     request.node.user_properties.append(("table", "\n".join([title, *rows])))
     assert table.pop("Python, another seed") < 20
     assert min(table.values()) >= FLOOR_DB
-
-
-def drawn_by_node(installed: Path, exported: Path, folder: Path) -> Picture:
-    copy_model(read_contents(exported), folder / "node")
-    out = folder / "node.png"
-    asked = ["--seed", str(SEED), "--model", str(folder / "node"), "--out", str(out)]
-    result = cli(installed, PROMPT, *asked)
-    assert result.returncode == 0, result.stderr
-    return np.asarray(Image.open(out))
-
-
-def drawn_by_the_page(web: Path, exported: Path, browser: Browser, folder: Path) -> Picture:
-    """By the page of a bundle that is made with another model."""
-    page = folder / "page"
-    shutil.copytree(web, page, ignore=shutil.ignore_patterns("model"))
-    put_model(read_contents(exported), page / "site", [])
-    context = browser.new_context()
-    with Host(page) as host:
-        visit = Visit(context, f"{host.url}?backend=wasm")
-        visit.settled()
-        visit.draw(PROMPT, SEED)
-        picture = np.asarray(visit.picture(folder / "page.png"))
-    context.close()
-    return picture
-
-
-DRAW = """
-import sys
-from pathlib import Path
-from desktop.drawing import Drawer, Request
-from desktop.model import model_folder
-from edgekd.runtime.png import encode_png
-
-out, prompt, seed = sys.argv[1:]
-drawer = Drawer(model_folder())
-drawer.failed.connect(sys.exit)
-drawer.drawn.connect(lambda drawn: Path(out).write_bytes(encode_png(drawn.picture, {})))
-drawer.open()
-drawer.draw(Request(prompt, int(seed)))
-"""
-
-
-def drawn_by_the_desktop_app(exported: Path, folder: Path) -> Picture:
-    """By the part of it that is not its window."""
-    app = bundle(exported, "desktop", folder / "desktop")
-    out = folder / "desktop.png"
-    command = [sys.executable, "-c", DRAW, str(out), PROMPT, str(SEED)]
-    subprocess.run(command, cwd=app, env={**os.environ, "PYTHONPATH": str(app)}, check=True)
-    return np.asarray(Image.open(out))
-
-
-def drawn_on_the_jvm(jvm: Jvm, exported: Path, folder: Path) -> Picture:
-    model = folder / "jvm"
-    shutil.copytree(exported, model)
-    for graph in model.glob("*/model.onnx"):
-        to_ort_format(graph, graph.with_name("model.ort"))
-        graph.unlink()
-    copy_model(read_contents(model), folder / "android")
-    done = jvm.run("draw", folder / "android", SEED, "-", "-", folder / "raw", PROMPT)
-    assert done.returncode == 0, done.stderr
-    raw = np.frombuffer((folder / "raw.0").read_bytes(), np.uint8)
-    return raw.reshape(reference_picture(exported, PROMPT, SEED).shape)
