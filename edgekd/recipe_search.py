@@ -33,6 +33,13 @@ class Goal(Section):
     max_size_bytes: int | None = Field(
         None, ge=1, description="goal: size of the exported parts that draw"
     )
+    margin: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="share of the limit on latency that is left free where some student can: the "
+        "next measurement of it may be as much slower",
+    )
 
     @model_validator(mode="after")
     def _one_limit(self) -> Goal:

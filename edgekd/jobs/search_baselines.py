@@ -163,8 +163,8 @@ def _choices(
 
 
 def _within(search: SearchPlan, limit_ms: float) -> SearchPlan:
-    """The search with this goal."""
-    section = search.plan.recipe.search.model_copy(update={"latency_ms": limit_ms})
+    """The search with this goal, to the full as the other rules are."""
+    section = search.plan.recipe.search.model_copy(update={"latency_ms": limit_ms, "margin": 0.0})
     recipe = search.plan.recipe.model_copy(update={"search": section})
     return replace(search, plan=replace(search.plan, recipe=recipe))
 

@@ -140,6 +140,7 @@ def compare_short(
         how: the cluster, if there is one, distils them beside each other.
     """
     from edgekd.jobs.short_distillation import distil_here, distil_on
+    from edgekd.search.choice import limit_text, within_limit
     from edgekd.search.describe import describe as in_words
     from edgekd.search.figures import KeptFigures
     from edgekd.search.halving import HalvingSettings, halve
@@ -147,12 +148,8 @@ def compare_short(
     steps, goal = search.plan.recipe.search.short_steps, search.plan.recipe.search
     if not steps:
         return settled
-    limit = goal.latency_ms or teacher.latency_ms / (goal.speedup or 1.0)
-    rivals = {
-        one.candidate.key(): one
-        for one in settled.front
-        if one.measured and one.cost.latency_ms <= limit
-    }
+    measured = [one for one in settled.front if one.measured]
+    rivals = {one.candidate.key(): one for one in within_limit(measured, goal, teacher)}
     kept = KeptFigures(search.folder / "short.json", search.key(cache))
     progress, cluster = how
     if cluster is None:
@@ -163,7 +160,7 @@ def compare_short(
     ranked = halve([one.candidate for one in rivals.values()], evaluate, settings, kept, progress)
     best = rivals[ranked[0].candidate.key()]
     reason = (
-        f"of {len(rivals)} within {limit:.3g} ms the nearest to its teacher after {steps} steps "
-        f"of distillation: {in_words(best.candidate, teacher.unet_config)}"
+        f"of {len(rivals)} within {limit_text(goal, teacher)} the nearest to its teacher after "
+        f"{steps} steps of distillation: {in_words(best.candidate, teacher.unet_config)}"
     )
     return replace(settled, chosen=replace(settled.chosen, point=best, reason=reason))

@@ -52,15 +52,14 @@ def choose(front: Sequence[Scored], goal: Goal, teacher: TeacherPoint) -> Chosen
     Raises:
         GateError: none meets it; the message names the fastest that exists.
     """
-    limit = _limit_ms(goal, teacher)
     fit = [one for one in front if _fits(one, goal)]
-    within = [one for one in fit if limit is None or one.cost.latency_ms <= limit]
+    within = within_limit(fit, goal, teacher)
     if not within:
         raise _impossible(front, fit, goal, teacher)
-    if limit is not None:
+    if _limit_ms(goal, teacher) is not None:
         point, rule = (
             _best(within),
-            f"the best expected quality within {_limit_text(goal, teacher)}",
+            f"the best expected quality within {limit_text(goal, teacher)}",
         )
     elif goal.min_quality is not None:
         point, rule = _fastest(within), f"the fastest that keeps {_share(goal.min_quality)}"
@@ -78,6 +77,15 @@ def choose(front: Sequence[Scored], goal: Goal, teacher: TeacherPoint) -> Chosen
     return Chosen(point, f"{rule}: {describe(point.candidate, teacher.unet_config)}")
 
 
+def within_limit(points: Sequence[Scored], goal: Goal, teacher: TeacherPoint) -> Sequence[Scored]:
+    """Those within the goal's limit on latency by its margin; where none is, within it."""
+    limit = _limit_ms(goal, teacher)
+    if limit is None:
+        return points
+    safe = [one for one in points if one.cost.latency_ms <= limit * (1 - goal.margin)]
+    return safe or [one for one in points if one.cost.latency_ms <= limit]
+
+
 def _fits(one: Scored, goal: Goal) -> bool:
     """Whether quality and size are as asked for."""
     size = goal.max_size_bytes is None or one.cost.size_bytes <= goal.max_size_bytes
@@ -88,7 +96,8 @@ def _limit_ms(goal: Goal, teacher: TeacherPoint) -> float | None:
     return teacher.latency_ms / goal.speedup if goal.speedup is not None else goal.latency_ms
 
 
-def _limit_text(goal: Goal, teacher: TeacherPoint) -> str:
+def limit_text(goal: Goal, teacher: TeacherPoint) -> str:
+    """The goal's limit on latency, in words."""
     text = milliseconds_text(_limit_ms(goal, teacher) or 0.0)
     if goal.speedup is None:
         return text
@@ -112,7 +121,7 @@ def _impossible(
 ) -> GateError:
     demands = []
     if _limit_ms(goal, teacher) is not None:
-        demands.append(f"draw a picture within {_limit_text(goal, teacher)}")
+        demands.append(f"draw a picture within {limit_text(goal, teacher)}")
     if goal.min_quality is not None:
         demands.append(f"keep {_share(goal.min_quality)}")
     if goal.max_size_bytes is not None:

@@ -52,6 +52,23 @@ def test_the_choice_and_its_reason(points, teacher, goal, steps, reason):
     assert reason in chosen.reason
 
 
+@pytest.mark.parametrize(
+    ("latency_ms", "margin", "steps"),
+    [
+        (42.2, 0.05, 3),
+        (42.0, 0.05, 2),  # 40 ms is more than 95 % of 42
+        (42.0, 0.0, 3),
+        (80.0, 0.5, 3),  # just half
+        (10.1, 0.05, 1),  # only one is within the limit at all
+    ],
+)
+def test_a_margin_below_the_limit_is_left_where_it_can_be(
+    points, teacher, latency_ms, margin, steps
+):
+    chosen = choose(points, Goal(latency_ms=latency_ms, margin=margin), teacher)
+    assert chosen.point.candidate.steps == steps
+
+
 def test_where_none_is_good_enough_the_best_is_chosen(points, teacher):
     chosen = choose(points[:3], Goal(), teacher)
     assert chosen.point == points[2]
@@ -97,7 +114,7 @@ def test_a_finalist_that_is_slower_than_predicted_gives_way(points, teacher):
         known = {one.candidate: one.cost for one in points}
         return [Cost(known[one].latency_ms * 1.25, known[one].size_bytes, 7) for one in candidates]
 
-    settled = settle(points, Goal(latency_ms=42), teacher, measure, 2)
+    settled = settle(points, Goal(latency_ms=42, margin=0), teacher, measure, 2)
     assert settled.chosen.point.candidate.steps == 2
     assert settled.chosen.point.measured
     assert settled.chosen.point in settled.front
