@@ -131,6 +131,11 @@ def test_teacher_and_real_images_are_always_in_the_matrix(page, markdown):
         assert "teacher ONNX" in text
 
 
+def test_the_term_that_dominates_is_named(page, markdown):
+    for text in (page.text, markdown):
+        assert "student: output dominates the loss at the end" in text
+
+
 def test_a_teacher_alone_is_a_report_too(report, gallery, tmp_path):
     report.rows = report.rows[:1]
     report.metrics = headline(report.rows, report.descriptors, None)
