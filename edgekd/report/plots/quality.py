@@ -48,11 +48,12 @@ def pareto(points: Sequence[tuple[float, float]], direction: Direction) -> list[
 @styled
 def latency_quality(report: Report, device: str = HERE) -> Markup | None:
     """Metrics of pictures over the latency of one on a device; rows that none beats in both are
-    joined. None where no times were measured."""
+    joined. None without times or without a plotted metric."""
     rows = [row for row in report.rows if row.device == device and "image" in row.speed]
-    if not rows:
+    metrics = _plotted(report)
+    if not rows or not metrics:
         return None
-    figure, panels = _metric_panels(report, 3.4)
+    figure, panels = _metric_panels(metrics, 3.4)
     colors, markers = row_colors(report.rows), row_markers(report.rows)
     for panel, metric in panels:
         shown = [(row, value) for row in rows if (value := row.value(metric.name)) is not None]
@@ -86,13 +87,20 @@ def _join_best(panel: Axes, shown: Sequence[tuple[Row, float]], metric: Descript
     )
 
 
-def _metric_panels(report: Report, height: float) -> tuple[Figure, list[tuple[Axes, Descriptor]]]:
-    """A figure with a panel for each metric of pictures that is plotted and that a row has."""
-    metrics = [
+def _plotted(report: Report) -> list[Descriptor]:
+    """Metrics of pictures that are plotted and that a row has; none in a run that was stopped
+    early."""
+    return [
         one
         for one in report.shown("plot")
         if one.source == "pictures" and any(row.value(one.name) is not None for row in report.rows)
     ]
+
+
+def _metric_panels(
+    metrics: Sequence[Descriptor], height: float
+) -> tuple[Figure, list[tuple[Axes, Descriptor]]]:
+    """A figure with a panel for each metric."""
     columns = min(_PANELS_IN_LINE, len(metrics))
     lines = -(-len(metrics) // columns)
     figure, axes = new_figure(columns, lines, (4.3 * columns, height * lines))
@@ -121,10 +129,11 @@ def _mark_real(panel: Axes, real: Value | None) -> None:
 def quality_dots(report: Report) -> Markup | None:
     """Metrics of pictures as dots with 95 % intervals or errors; None where there are none."""
     rows = [row for row in report.rows if row.drawn and row.pictures_of is None]
-    if not any(one.source == "pictures" for one in report.shown("plot")):
+    metrics = _plotted(report)
+    if not metrics:
         return None
     colors = row_colors(report.rows)
-    figure, panels = _metric_panels(report, 0.9 + 0.3 * len(rows))
+    figure, panels = _metric_panels(metrics, 0.9 + 0.3 * len(rows))
     for panel, metric in panels:
         for index, row in enumerate(rows):
             found = row.figures.get(metric.name)

@@ -154,6 +154,22 @@ def test_without_times_quality_is_plotted_alone(report, gallery, take_away, tmp_
     assert "Peak memory</h3>" not in text
 
 
+def test_a_run_that_stopped_before_its_first_row_has_a_page(report, gallery, take_away, tmp_path):
+    for row in report.rows:
+        take_away(row, "pictures", "latency", "memory")
+        row.not_executed, row.unmeasured = None, "the run was stopped"
+    render(report, tmp_path, gallery)
+    assert "was not measured: the run was stopped" in (tmp_path / "report.md").read_text()
+
+
+def test_without_the_metrics_of_plots_the_others_are_shown(report, gallery, tmp_path):
+    report.descriptors = [one for one in report.descriptors if not one.shown("plot")]
+    render(report, tmp_path, gallery)
+    text = (tmp_path / "report.html").read_text()
+    assert "Quality of each row" not in text
+    assert "KID" in text
+
+
 def test_what_was_not_executed_is_labelled_with_its_reason(page, markdown):
     reason = "evaluated from the package on Linux, not executed by Core ML"
     for text in (page.text, markdown):
