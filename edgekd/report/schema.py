@@ -207,6 +207,8 @@ class DataRecord(ReportPart):
     """What was drawn, and what it is held against.
 
     Attributes:
+        key: hash of the validation images and captions: reports of one key and seed hold pictures
+            against the same real images, whichever version of edgekd made them.
         prompts: different captions.
         pictures: of each row; above `prompts`, captions were drawn again from other noise.
     """
