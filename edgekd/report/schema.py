@@ -228,7 +228,7 @@ class Report(ReportPart):
     Attributes:
         metrics: the headline.
         descriptors: the metrics, in the order that they are shown in.
-        real: figures of the prompts' own images.
+        real: figures of the prompts' own images, as many as `data.prompts`.
         extractor: what image features are of.
         search: that found the student; null: it was named.
         devices: the others that rows were measured on.

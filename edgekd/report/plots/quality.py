@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgekd.metrics.metric import Descriptor, Direction
 from edgekd.metrics.metric import Figure as Value
 from edgekd.report.plots.axes import latency_axis
+from edgekd.report.ratios import floor
 from edgekd.report.schema import HERE, Report, Row
 from edgekd.report.svg import (
     GRID,
@@ -63,7 +64,7 @@ def latency_quality(report: Report, device: str = HERE) -> Markup | None:
             high = max(low, row.speed["image"].p90_ms)
             panel.plot([low, high], [value] * 2, color=color, linewidth=1)
             panel.plot(low, value, markers[row.name], color=color, markersize=7)
-        _mark_real(panel, report.real.get(metric.name))
+        _mark_real(panel, floor(report, metric.name))
         latency_axis(panel, [_latency(row) for row in rows])
         panel.set_xlabel("latency per picture in ms: p50, whisker to p90")
         panel.set_title(f"{metric.label} ({metric.direction} is better)")
@@ -141,7 +142,7 @@ def quality_dots(report: Report) -> Markup | None:
                 color = colors[row.name]
                 panel.plot(_ends(found), [-index] * 2, color=color, linewidth=1.5)
                 panel.plot(found.value, -index, "o", color=color, markersize=7)
-        real = report.real.get(metric.name)
+        real = floor(report, metric.name)
         if real is not None:
             panel.axvline(real.value, color=REAL, linestyle=":", linewidth=1.5)
         panel.set_yticks([-index for index in range(len(rows))], [row.name for row in rows])
