@@ -174,7 +174,6 @@ def test_without_the_metrics_of_plots_the_others_are_shown(report, gallery, tmp_
 def test_another_number_of_real_images_is_no_floor(report, gallery, tmp_path):
     """A distance depends on it: with more pictures than captions, rows could beat real images."""
     report.data.pictures = 1000
-    assert report.real["fd"] and report.real["score"].samples
     render(report, tmp_path, gallery)
     (line,) = re.findall(r"\| real images \|.*", (tmp_path / "report.md").read_text())
     fd, _, score = line.split("|")[2:5]
