@@ -227,7 +227,7 @@ def make_report(
         environment=make_environment(measured.speed),
         load_average_before_timing=measured.speed.load_average if measured.speed else None,
         data=DataRecord(
-            key=matrix.data.key,
+            key=prompts.content,
             resolution=matrix.data.resolution,
             validation=matrix.data.validation,
             prompts=len(prompts.keys),

@@ -207,6 +207,8 @@ class DataRecord(ReportPart):
     """What was drawn, and what it is held against.
 
     Attributes:
+        key: hash of the validation images and captions: reports of one key and seed hold pictures
+            against the same real images, whichever version of edgekd made them.
         prompts: different captions.
         pictures: of each row; above `prompts`, captions were drawn again from other noise.
     """
@@ -226,7 +228,7 @@ class Report(ReportPart):
     Attributes:
         metrics: the headline.
         descriptors: the metrics, in the order that they are shown in.
-        real: figures of the prompts' own images.
+        real: figures of the prompts' own images, as many as `data.prompts`.
         extractor: what image features are of.
         search: that found the student; null: it was named.
         devices: the others that rows were measured on.
