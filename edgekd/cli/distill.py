@@ -17,6 +17,7 @@ from edgekd.cli.options import (
     StudentOption,
     TargetOption,
     TeacherOption,
+    VerifyOption,
     device_choice,
     print_json,
     read_recipe,
@@ -36,6 +37,7 @@ def distill(
     devices: DevicesOption = None,
     devices_file: DevicesFileOption = None,
     assignments: SetOption = None,
+    verify: VerifyOption = False,
     bundles: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,6 +71,8 @@ def distill(
     chosen = load_target(target)
     check_kinds(bundles or ())
     if dry_run:
+        if verify:
+            raise InputError("`--dry-run` must come without `--verify`: it has no results", "both")
         _dry_run(recipe, gpu, gpu_price, as_json)
         return
     if gpu is not None or gpu_price is not None:
@@ -82,7 +86,7 @@ def distill(
         follow()
         return
 
-    run = run_folder(out, f"{recipe.name}-{chosen.name}", config)
+    run = run_folder(out, f"{recipe.name}-{chosen.name}", config, verify)
     plan = make_plan(recipe, chosen, run)
     asked = device_choice(devices, devices_file)
     result = distill_run(plan, console(), asked, tuple(bundles or ()))

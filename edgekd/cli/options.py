@@ -69,6 +69,14 @@ RayOption = Annotated[
         "or none for the cores of this machine.",
     ),
 ]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="First compare the hashes of all earlier results, large ones too; what is damaged is "
+        "made again.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -108,13 +116,21 @@ def cluster_at(address: str | None) -> Iterator[Any]:
         yield cluster
 
 
-def run_folder(out: Path | None, name: str, config: str) -> Path:
-    """`--out`, or `runs/<name>`; it may not hold the recipe, which a run writes anew."""
+def run_folder(out: Path | None, name: str, config: str, verify: bool = False) -> Path:
+    """`--out`, or `runs/<name>`; it may not hold the recipe, which a run writes anew.
+
+    Args:
+        verify: compare the hashes of what it holds.
+    """
     from edgekd.resources import find_yaml
-    from edgekd.run_folder import check_apart
+    from edgekd.run_folder import check_apart, verify_run
 
     run = out or Path("runs") / name
     check_apart(run, [("--config", find_yaml("configs", config))])
+    if verify:
+        from edgekd.progress import console
+
+        verify_run(run, console().info)
     return run
 
 

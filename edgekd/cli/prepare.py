@@ -10,6 +10,7 @@ from edgekd.cli.options import (
     RayOption,
     SetOption,
     TeacherOption,
+    VerifyOption,
     cluster_at,
     print_json,
     read_recipe,
@@ -23,6 +24,7 @@ def prepare(
     data: DataOption = None,
     out: OutOption = None,
     assignments: SetOption = None,
+    verify: VerifyOption = False,
     ray: RayOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -32,7 +34,7 @@ def prepare(
     recipe = read_recipe(config, assignments, teacher, data)
     from edgekd.jobs.prepare import prepare_run
 
-    run = run_folder(out, f"{recipe.name}-data", config)
+    run = run_folder(out, f"{recipe.name}-data", config, verify)
     with cluster_at(ray) as cluster:
         result = prepare_run(recipe, run, console(), cluster)
     if as_json:

@@ -18,6 +18,7 @@ from edgekd.cli.options import (
     SetOption,
     TargetOption,
     TeacherOption,
+    VerifyOption,
     cluster_at,
     device_choice,
     parse_seconds,
@@ -53,6 +54,7 @@ def search(
     devices: DevicesOption = None,
     devices_file: DevicesFileOption = None,
     assignments: SetOption = None,
+    verify: VerifyOption = False,
     ray: RayOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -75,7 +77,7 @@ def search(
     chosen = load_target(target)
     from edgekd.jobs.search import Helpers, measure_run, search_run
 
-    run = run_folder(out, f"{recipe.name}-{chosen.name}", config)
+    run = run_folder(out, f"{recipe.name}-{chosen.name}", config, verify)
     choice = device_choice(devices, devices_file)
     result: Any
     if measure_only:

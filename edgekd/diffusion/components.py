@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,8 @@ def empty_model(folder: Path) -> Any:
         _check_version(config, folder / "config.json")
         class_name = config.get("_class_name") or class_name
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on odd sizes, which are checked later
             if library == "transformers":
                 text_config = transformers.CLIPTextConfig.from_dict(
                     config.get("text_config", config)

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from edgekd.errors import InputError
+from edgekd.file_record import check_given
 from edgekd.resources import STARTER, STARTER_NAME
 
 _INDEX_FILE = "model_index.json"
@@ -27,12 +28,14 @@ def resolve_pipeline(name: str, role: str = "pipeline", keep: Path | None = None
         keep: the folder to make of a checkpoint; None: one that this process removes in the end.
 
     Raises:
-        InputError: the path is neither, or the checkpoint cannot be imported.
+        InputError: the path is neither, the checkpoint cannot be imported, or a folder of edgekd's
+            is damaged.
     """
     if name == STARTER_NAME:
         return STARTER / "teacher"
     path = Path(name).expanduser()
     if path.is_dir():
+        check_given(path)
         return _newest_snapshot(path)
     if is_checkpoint(path):
         return _imported(path) if keep is None else _import(path, keep)

@@ -29,7 +29,7 @@ ROW_SECONDS = 8.0
 START_SECONDS = 10.0
 # A stage's evidence of the pace counts by its length: a short one says little, since what does
 # not follow from MACs is most of it. The pace is also bounded: a stage that an earlier call had
-# partly done says nothing at all.
+# partly done says little too.
 PRIOR_SECONDS = 60.0
 SLOWEST, FASTEST = 4.0, 0.5
 
@@ -50,6 +50,10 @@ class Forecast:
         """Record that a stage is over; one that was not expected took no time worth a forecast."""
         self._expected_done += self._expected.pop(stage, 0.0)
         self._actual_done += actual_seconds
+
+    def skip(self, stage: str) -> None:
+        """Take a stage out that had nothing to do."""
+        self._expected.pop(stage, None)
 
     def remaining_seconds(self) -> float:
         """Expected seconds of the stages not finished, at the pace of those that are."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd.diffusion.resolve import resolve_pipeline
-from edgekd.errors import InputError
+from edgekd.errors import EdgekdError, InputError
 from edgekd.files import check_writable, resolved
 from edgekd.folders import atomic_folder
-from edgekd.jobs.prompts import check_prompts, say_what_is_cut
+from edgekd.jobs.prompts import say_what_is_cut
 from edgekd.progress import Progress, Silent
+from edgekd.reading import Fields
+from edgekd.runtime.conditions import check_prompts, open_tokenizers
+from edgekd.runtime.folder import is_sdxl_class
 from edgekd.runtime.sampler_names import sampler_class
 
 if TYPE_CHECKING:
@@ -32,18 +37,23 @@ def _open_export(folder: Path) -> Any:
     from edgekd.export.registry import get_exporter
 
     exporter = get_exporter(read_manifest(folder).runtime)
-    try:
+    kind = Fields.read(folder / "model_index.json").text("_class_name")
+    open_tokenizers(folder, is_sdxl_class(kind))
+    with _damage_said(f"the export must load in {exporter.name}", folder):
         return exporter.load(folder)
-    except InputError:
+
+
+@contextlib.contextmanager
+def _damage_said(rule: str, folder: Path) -> Iterator[None]:
+    """Whatever a runtime finds wrong with an exported folder ends in one line."""
+    try:
+        yield
+    except (EdgekdError, MemoryError):
         raise
     # onnxruntime and its like raise bare Exception subclasses of their own.
     except Exception as error:
         message = " ".join(str(error).split())
-        raise InputError(
-            f"the export must load in {exporter.name}",
-            f"{folder} ({message[:300]})",
-            "Export it again.",
-        ) from error
+        raise InputError(rule, f"{folder} ({message[:300]})", "Export it again.") from error
 
 
 def recommended(folder: Path) -> Generation:
@@ -102,7 +112,10 @@ def generate_run(
 
         set_scheduler(drawer, sampler)
     say_what_is_cut(source, drawing.prompts, progress)
-    pictures = drawer(**_arguments(drawing, drawer, source)).images
+    arguments, exported = _arguments(drawing, drawer, source), _is_export(source)
+    rule = "the parts of the export must fit each other"
+    with _damage_said(rule, source) if exported else contextlib.nullcontext():
+        pictures = drawer(**arguments).images
     names = [f"{i:04d}.png" for i in range(len(drawing.prompts))]
     with atomic_folder(out, record=False) as folder:
         for name, picture in zip(names, pictures, strict=True):

@@ -5,9 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fixtures.exported import describe
 from PIL import Image
 
 from edgekd.errors import InputError
+from edgekd.export import manifest, registry
 from edgekd.jobs import generate
 from edgekd.jobs.generate import DrawRequest, generate_run
 from edgekd.libraries import diffusers
@@ -120,3 +122,35 @@ def test_a_guidance_distilled_pipeline_takes_no_negative_prompt(
     with pytest.raises(InputError, match="takes no negative prompt, but got rain"):
         generate_run(tiny_teacher, drawing, tmp_path / "out")
     generate_run(tiny_teacher, DrawRequest(["a cat"], negative_prompt=""), tmp_path / "out")
+
+
+def test_an_exports_tokens_are_those_of_its_text_encoder(tmp_path, monkeypatch):
+    """As edgekd's own runtime has it: diffusers would take the last id that there is."""
+    folder = describe(tmp_path / "export")
+    exporter = SimpleNamespace(name="onnx", load=lambda path: "loaded")
+    monkeypatch.setattr(manifest, "read_manifest", lambda path: SimpleNamespace(runtime="onnx"))
+    monkeypatch.setattr(registry, "get_exporter", lambda name: exporter)
+    assert generate._open_export(folder) == "loaded"
+    path = folder / "tokenizer" / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "added_tokens_decoder": {"99999": {"content": "<cat>"}}}))
+    with pytest.raises(InputError, match="must hold for the tokens of"):
+        generate._open_export(folder)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="must be a regular file"):
+        generate._open_export(folder)
+
+
+def test_parts_of_two_exports_are_one_line(tiny_teacher, tmp_path, monkeypatch):
+    """What the runtime says of them differs, and may have several lines."""
+
+    class Swapped(Drawer):
+        def __call__(self, *_: Any, **__: Any) -> Any:
+            raise ValueError("input_ids is required\nby model")
+
+    monkeypatch.setattr(generate, "_open_export", lambda folder: Swapped())
+    folder = export_folder(tmp_path, tiny_teacher, None)
+    with pytest.raises(InputError, match=r"parts of the export must fit .*required by model\)"):
+        generate_run(folder, DrawRequest(["a cat"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
