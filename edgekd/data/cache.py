@@ -68,6 +68,8 @@ class CachedLatents:
         self._shards = shards
         sizes = (len(shard["mean"]) for shard in shards)
         self._starts = list(itertools.accumulate(sizes, initial=0))
+        # Samples whose latents have one shape.
+        self.buckets = self._buckets()
 
     @classmethod
     def load(cls, cache: TeacherCache, split: SplitName) -> CachedLatents:
@@ -79,6 +81,12 @@ class CachedLatents:
 
     def __len__(self) -> int:
         return self._starts[-1]
+
+    def _buckets(self) -> list[range]:
+        shapes = [shard["mean"].shape[1:] for shard in self._shards]
+        firsts = [i for i, shape in enumerate(shapes) if i == 0 or shape != shapes[i - 1]]
+        starts = [*(self._starts[i] for i in firsts), len(self)]
+        return [range(*pair) for pair in itertools.pairwise(starts)]
 
     def _locate(self, index: int) -> tuple[Shard, int]:
         if not 0 <= index < len(self):
@@ -111,9 +119,7 @@ class CachedLatents:
         """Embeddings of the empty caption: [1, L, D] and, for SDXL, [1, P]."""
         return self._texts([(self._shards[0], 0)])
 
-    def _texts(
-        self, rows: Sequence[tuple[Shard, int]]
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _texts(self, rows: Sequence[tuple[Shard, int]]) -> tuple[torch.Tensor, torch.Tensor | None]:
         pooled = _gather("pooled", rows) if "pooled" in self._shards[0] else None
         return _gather("encoder_hidden_states", rows), pooled
 
