@@ -1,8 +1,8 @@
 """Aspect buckets: sizes of about equal area, of which each training image takes the nearest.
 
 An image is then cut far less than to a square, and those of one size make up a batch. Introduced
-by NovelAI (2022); SDXL was trained so too (Podell et al. 2023, appendix I, whose sizes from 1:1 to
-5:2 are those that come out here for 1024 and 64).
+by NovelAI (2022); SDXL was trained so too (Podell et al. 2023, appendix I: what comes out here for
+1024 and 64 is its longest size for each shorter side).
 
 Sizes are (height, width) in pixels.
 """

@@ -177,9 +177,14 @@ def at_resolution(recipe: Recipe, teacher: TeacherInfo) -> Recipe:
         )
     data = recipe.data.model_copy(update={"resolution": side})
     if data.aspect_buckets:
-        step = data.bucket_step or factor * teacher.unet_scale_factor
-        data = data.model_copy(update={"bucket_step": step})
-        training_sizes(data)
+        factor *= teacher.unet_scale_factor
+        data = data.model_copy(update={"bucket_step": data.bucket_step or factor})
+        if any(length % factor for size in training_sizes(data) for length in size):
+            raise InputError(
+                f"`data.bucket_step` must be a multiple of {factor}, the VAE's factor times the "
+                "U-Net's",
+                str(data.bucket_step),
+            )
     return recipe.model_copy(update={"data": data})
 
 
