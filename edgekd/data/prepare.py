@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.artifacts import PreparedData
+from edgekd.data.buckets import training_sizes
 from edgekd.data.images import parse_background
 from edgekd.data.metadata import find_dialect
 from edgekd.data.records import iter_records
@@ -146,7 +147,7 @@ def _fill(
     """Both passes; returns the facts of the finished artefact."""
     background, total = parse_background(section.background), count_images(section.sources)
     workers = worker_count(section.workers, total, cluster)
-    settings = ScanSettings(background, section.filters)
+    settings = ScanSettings(background, section.filters, training_sizes(section))
     with worker_pool(workers, cluster) as pool:
         with progress.track("verify images", total) as advance:
             records = iter_records(section)

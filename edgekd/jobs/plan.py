@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekd.data.buckets import training_sizes
 from edgekd.errors import InputError
 from edgekd.files import write_json, write_text
 from edgekd.jobs.teacher import teacher_folder
@@ -164,10 +165,10 @@ def needed_phases(
 
 
 def at_resolution(recipe: Recipe, teacher: TeacherInfo) -> Recipe:
-    """The recipe with its own resolution, or else the teacher's.
+    """The recipe with its own resolution and step of aspect buckets, or else the teacher's.
 
     Raises:
-        InputError: its own is no multiple of the VAE's factor.
+        InputError: its own is no multiple of the VAE's factor, or of the step.
     """
     side, factor = recipe.data.resolution or teacher.resolution, teacher.vae_scale_factor
     if side % factor:
@@ -175,6 +176,15 @@ def at_resolution(recipe: Recipe, teacher: TeacherInfo) -> Recipe:
             f"`data.resolution` must be a multiple of the VAE's factor {factor}", str(side)
         )
     data = recipe.data.model_copy(update={"resolution": side})
+    if data.aspect_buckets:
+        factor *= teacher.unet_scale_factor
+        data = data.model_copy(update={"bucket_step": data.bucket_step or factor})
+        if any(length % factor for size in training_sizes(data) for length in size):
+            raise InputError(
+                f"`data.bucket_step` must be a multiple of {factor}, the VAE's factor times the "
+                "U-Net's",
+                str(data.bucket_step),
+            )
     return recipe.model_copy(update={"data": data})
 
 

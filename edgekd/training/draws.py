@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -43,6 +44,49 @@ def sample_indices(seed: int, positions: Sequence[int], count: int) -> Tensor:
     """
     indices = [int(_permutation(seed, p // count, count)[p % count]) for p in positions]
     return torch.tensor(indices)
+
+
+@lru_cache(maxsize=2)
+def _dealt(seed: int, epoch: int, counts: tuple[int, ...], steps: int) -> tuple[Tensor, Tensor]:
+    """Bucket of each step of an epoch, [steps], and all buckets' permutations, one after another.
+
+    Systematic sampling: the samples of all buckets are laid side by side, and points at equal
+    distances from a random offset choose the buckets. So a bucket has its share of the steps on
+    average, and rounded up or down in each epoch, be it less than one.
+    """
+    source = generator(seed, "buckets", epoch)
+    points = torch.arange(steps, dtype=torch.float64) + float(torch.rand((), generator=source))
+    ends = torch.tensor(list(accumulate(counts)))
+    buckets = torch.bucketize(points * (sum(counts) / steps), ends, right=True)
+    buckets = buckets.clamp(max=len(counts) - 1)[torch.randperm(steps, generator=source)]
+    return buckets, torch.cat([torch.randperm(count, generator=source) for count in counts])
+
+
+def bucketed_indices(
+    seed: int, positions: Sequence[int], step_samples: int, buckets: Sequence[range]
+) -> Tensor:
+    """Training samples at stream positions of one step, [B], all of one of the buckets.
+
+    As a whole step has one bucket, it does not matter how it is spread over micro-batches and
+    processes. An epoch has as many steps as all samples fill. In it a bucket gives its samples
+    in a random order, and begins anew where its steps take more than it has. A single bucket is
+    read as by `sample_indices`.
+
+    Args:
+        step_samples: samples of one optimiser step.
+        buckets: the samples of each.
+    """
+    if len(buckets) == 1:
+        return sample_indices(seed, positions, len(buckets[0]))
+    counts = tuple(len(bucket) for bucket in buckets)
+    step = positions[0] // step_samples
+    steps = -(-sum(counts) // step_samples)
+    epoch, number = divmod(step, steps)
+    dealt, orders = _dealt(seed, epoch, counts, steps)
+    chosen = int(dealt[number])
+    before = int((dealt[:number] == chosen).sum()) - step
+    slots = [(before * step_samples + p) % counts[chosen] for p in positions]
+    return buckets[chosen].start + orders[sum(counts[:chosen]) + torch.tensor(slots)]
 
 
 def step_positions(step: int, micro: int, rank: int, batch: BatchPlan) -> range:
