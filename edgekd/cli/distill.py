@@ -12,13 +12,16 @@ from edgekd.cli.options import (
     DevicesFileOption,
     DevicesOption,
     JsonOption,
+    LatencyOption,
     OutOption,
     SetOption,
+    SpeedupOption,
     StudentOption,
     TargetOption,
     TeacherOption,
     VerifyOption,
     device_choice,
+    goal_assignments,
     print_json,
     read_recipe,
     run_folder,
@@ -33,6 +36,8 @@ def distill(
     teacher: TeacherOption = None,
     data: DataOption = None,
     student: StudentOption = None,
+    latency_ms: LatencyOption = None,
+    speedup: SpeedupOption = None,
     out: OutOption = None,
     devices: DevicesOption = None,
     devices_file: DevicesFileOption = None,
@@ -66,8 +71,13 @@ def distill(
     from edgekd.progress import console
     from edgekd.target import load_target
 
-    asked = [*student_assignments(student), *(assignments or [])]
+    goal = goal_assignments(latency_ms, speedup)
+    asked = [*student_assignments(student), *goal, *(assignments or [])]
     recipe = read_recipe(config, asked, teacher, data)
+    if goal and not recipe.student.searched:
+        raise InputError(
+            "`--latency-ms` and `--speedup` are goals of a search", "a student that is named"
+        )
     chosen = load_target(target)
     check_kinds(bundles or ())
     if dry_run:

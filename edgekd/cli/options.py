@@ -35,6 +35,12 @@ StudentOption = Annotated[
         "front. Default: the recipe's, or else a search.",
     ),
 ]
+LatencyOption = Annotated[
+    float | None, typer.Option("--latency-ms", help="Goal: a picture in at most this time.")
+]
+SpeedupOption = Annotated[
+    float | None, typer.Option("--speedup", help="Goal: so many times the teacher's speed.")
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder.")]
 TargetOption = Annotated[str, typer.Option("--target", help="Target name or target folder.")]
 SamplerOption = Annotated[
@@ -175,6 +181,14 @@ def parse_seconds(text: str) -> float:
     if match is None or float(match[1]) == 0:
         raise InputError("a time must be a number above 0, with s, m or h", repr(text))
     return float(match[1]) * units[match[2]]
+
+
+def goal_assignments(latency_ms: float | None, speedup: float | None) -> list[str]:
+    """What a search's goal sets of a recipe: it takes the place of the recipe's, of either kind."""
+    if latency_ms is None and speedup is None:
+        return []
+    goals = {"latency_ms": latency_ms, "speedup": speedup}
+    return [f"search.{name}={json.dumps(value)}" for name, value in goals.items()]
 
 
 def student_assignments(student: str | None) -> list[str]:

@@ -90,9 +90,14 @@ def image_suffixes() -> frozenset[str]:
 
 def unread_format(suffix: str) -> str:
     """Why files of a suffix are not read."""
-    if suffix.lower() in _HEIF_SUFFIXES:
-        return "HEIC, which takes `pip install 'edgekd[heif]'`"
-    return f"not read: {suffix.lower() or 'no suffix'}"
+    return unread_image(suffix) or f"not read: {suffix.lower() or 'no suffix'}"
+
+
+def unread_image(name: str) -> str:
+    """Why an image of a known format is not read, or ""."""
+    suffix = name[name.rfind(".") :].lower()
+    is_read = suffix not in _HEIF_SUFFIXES or suffix in image_suffixes()
+    return "" if is_read else "HEIC, which takes `pip install 'edgekd[heif]'`"
 
 
 def open_image(image_bytes: bytes, max_pixels: int) -> Image.Image:

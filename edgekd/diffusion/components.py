@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -145,7 +146,10 @@ def empty_model(folder: Path) -> Any:
 
 
 def _check_sizes(config: Mapping[str, Any], where: Path) -> None:
-    """Bound what a config asks for before it is built: layers take time even without memory."""
+    """Bound what a config asks for before it is built: layers take time even without memory.
+
+    NaN would only show in pictures.
+    """
     layers = 1
     for name, value in config.items():
         if isinstance(value, dict):
@@ -159,6 +163,8 @@ def _check_sizes(config: Mapping[str, Any], where: Path) -> None:
                 f"`{name}` in `{where}` must be up to {_MAX_ENTRIES} numbers up to {_MAX_NUMBER}",
                 shorten(repr(value)),
             )
+        if not all(math.isfinite(one) for one in flat if isinstance(one, float)):
+            raise InputError(f"`{name}` in `{where}` must be finite", shorten(repr(value)))
         if "layers" in name or name.endswith("_blocks"):
             layers *= max(1, largest)
         elif name == "block_out_channels":

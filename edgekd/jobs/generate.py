@@ -11,8 +11,12 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
 from edgekd.diffusion.resolve import resolve_pipeline
-from edgekd.errors import EdgekdError, InputError
+from edgekd.errors import EdgekdError, GateError, InputError
 from edgekd.files import check_writable, resolved
 from edgekd.folders import atomic_folder
 from edgekd.jobs.prompts import say_what_is_cut
@@ -95,6 +99,7 @@ def generate_run(
     Raises:
         InputError: an empty prompt, a folder that is neither pipeline nor export or is damaged, an
             `out` that exists or cannot be made, what the folder or its sampler cannot draw.
+        GateError: the model's pictures are not finite.
     """
     check_writable(out)
     if os.path.lexists(out):
@@ -112,15 +117,27 @@ def generate_run(
 
         set_scheduler(drawer, sampler)
     say_what_is_cut(source, drawing.prompts, progress)
-    arguments, exported = _arguments(drawing, drawer, source), _is_export(source)
-    rule = "the parts of the export must fit each other"
-    with _damage_said(rule, source) if exported else contextlib.nullcontext():
-        pictures = drawer(**arguments).images
+    pictures = _draw(drawer, _arguments(drawing, drawer, source), source)
     names = [f"{i:04d}.png" for i in range(len(drawing.prompts))]
     with atomic_folder(out, record=False) as folder:
         for name, picture in zip(names, pictures, strict=True):
-            picture.save(folder / name)
+            Image.fromarray(picture).save(folder / name)
     return [out / name for name in names]
+
+
+def _draw(drawer: Any, arguments: dict[str, Any], source: Path) -> npt.NDArray[np.uint8]:
+    """Pictures [N,H,W,3].
+
+    Raises:
+        InputError: parts of an export that do not fit each other.
+        GateError: pictures that are not finite.
+    """
+    rule = "the parts of the export must fit each other"
+    with _damage_said(rule, source) if _is_export(source) else contextlib.nullcontext():
+        pictures = drawer(**arguments, output_type="np").images
+    if not np.isfinite(pictures).all():
+        raise GateError("pictures must be finite", "NaN or infinity from the model")
+    return np.asarray((pictures * 255).round(), np.uint8)
 
 
 def _open(source: Path) -> Any:

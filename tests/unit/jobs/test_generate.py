@@ -4,11 +4,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from fixtures.exported import describe
 from PIL import Image
 
-from edgekd.errors import InputError
+from edgekd.errors import GateError, InputError
 from edgekd.export import manifest, registry
 from edgekd.jobs import generate
 from edgekd.jobs.generate import DrawRequest, generate_run
@@ -20,13 +21,14 @@ class Drawer:
     """Draws nothing, and remembers how it was asked to."""
 
     asked: dict[str, Any]
+    value = 0.5
 
     def __init__(self) -> None:
         self.scheduler = diffusers.PNDMScheduler(beta_end=0.012, skip_prk_steps=True)
 
     def __call__(self, prompt: list[str], negative_prompt: Any = None, **options: Any) -> Any:
         self.asked = {"prompt": prompt, "negative_prompt": negative_prompt, **options}
-        return SimpleNamespace(images=[Image.new("RGB", (8, 8)) for _ in prompt])
+        return SimpleNamespace(images=np.full((len(prompt), 8, 8, 3), self.value))
 
 
 class GuidanceDistilled(Drawer):
@@ -63,7 +65,7 @@ def test_steps_and_guidance_are_the_folders_unless_they_are_given(
     folder = export_folder(tmp_path, tiny_teacher, said)
     (path,) = generate_run(folder, DrawRequest(["a cat"], **given), tmp_path / "out")
     assert (drawer.asked["num_inference_steps"], drawer.asked["guidance_scale"]) == drawn
-    assert path.is_file()
+    assert np.unique(np.asarray(Image.open(path))).tolist() == [128]
 
 
 @pytest.fixture
@@ -88,6 +90,7 @@ def test_everything_that_is_asked_for(teacher_drawer, tiny_teacher, tmp_path):
     asked = teacher_drawer.asked
     assert [one.initial_seed() for one in asked.pop("generator")] == [3, 4]
     assert asked == {
+        "output_type": "np",
         "prompt": ["-a cat", "b"],
         "negative_prompt": ["rain", "rain"],
         "num_inference_steps": 2,
@@ -153,4 +156,12 @@ def test_parts_of_two_exports_are_one_line(tiny_teacher, tmp_path, monkeypatch):
     folder = export_folder(tmp_path, tiny_teacher, None)
     with pytest.raises(InputError, match=r"parts of the export must fit .*required by model\)"):
         generate_run(folder, DrawRequest(["a cat"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_that_are_not_finite_are_no_pictures(teacher_drawer, tiny_teacher, tmp_path):
+    """As edgekd's own runtime has it; they were black, with exit code 0."""
+    teacher_drawer.value = float("nan")
+    with pytest.raises(GateError, match="pictures must be finite"):
+        generate_run(tiny_teacher, DrawRequest(["a cat"]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
