@@ -62,7 +62,7 @@ class Lesson(Protocol):
         """A sample sheet."""
 
     def result(self, average: nn.Module) -> Any:
-        """What is kept of the averaged model: a model of diffusers."""
+        """What is kept of the averaged model: a model of diffusers, or several."""
 
 
 class Plain:

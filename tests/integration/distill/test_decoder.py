@@ -100,7 +100,7 @@ def test_it_is_a_stock_vae_in_the_teachers_latent_space(bench, trained):
 def test_a_student_with_it_exports_with_parity(bench, trained, tmp_path):
     """Parity is the exporter's own gate, of the decoder and of the encoder."""
     teacher = bench.teacher.info.path
-    save_student(teacher, bench.teacher.unet, tmp_path / "student", vae=trained.path)
+    save_student(teacher, bench.teacher.unet, tmp_path / "student", trained.components)
     assert load_teacher(tmp_path / "student").vae.config["block_out_channels"] == [4, 8, 8]
     images = load_pipeline(tmp_path / "student")("cat", num_inference_steps=1).images
     assert images[0].size == (32, 32)
