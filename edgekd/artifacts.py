@@ -55,7 +55,8 @@ class TrainedPart:
     def components(self) -> dict[str, Path]:
         """Folders of the components by their names in a pipeline."""
         one = (self.path / "config.json").is_file()
-        return {path.name: path for path in ([self.path] if one else sorted(self.path.iterdir()))}
+        inside = (path for path in sorted(self.path.iterdir()) if path.is_dir())
+        return {path.name: path for path in ([self.path] if one else inside)}
 
 
 @dataclass(frozen=True)
