@@ -10,9 +10,8 @@ Shapes: B captions, L tokens, [B, L, D] embeddings, [B, P] pooled ones.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from edgekd.diffusion.encode import embed, tokenize
 from edgekd.diffusion.load import Teacher
-from edgekd.distill.lesson import Plain
+from edgekd.distill.lesson import Matching
 from edgekd.distill.sampling import Sheet, spread_captions
 from edgekd.distill.setup import PhaseSetup
 from edgekd.distill.sources import Sources
@@ -59,7 +58,7 @@ class TextEncoders(nn.Module):
             encoder.save_pretrained(folder / name, **options)
 
 
-class TextMatching(Plain):
+class TextMatching(Matching):
     """Text encoders of fewer layers learn their teacher's embeddings.
 
     Args:
@@ -94,25 +93,13 @@ class TextMatching(Plain):
         drawn = DrawingPlan(sources.teacher.scheduler, section.sample_steps, section.guidance_scale)
         self._sheet = self._setup.sheet(drawn, drawn)
 
-    @contextlib.contextmanager
-    def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
-        """See `Lesson`."""
-        del average
-        self._wrapped = wrapped
-        yield
-
-    def weights_at(self, step: int) -> Mapping[str, float]:
-        """See `Lesson`."""
-        return self._weights
-
     def terms(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
         """See `Lesson`."""
         del update
         setup, train = self._setup, self._setup.sources.train
         rows = sample_indices(setup.section.seed, setup.positions(step, micro), len(train))
         tokens = tokenize(self._teacher, [*(train.captions(int(i)) for i in rows), ""])
-        device, autocast = setup.device.type, setup.autocast
-        with torch.autocast(device, autocast, enabled=autocast is not None):
+        with setup.autocasting():
             with torch.no_grad():
                 target = self._taught(tokens)
             ours = self._wrapped(tokens)

@@ -1,6 +1,5 @@
 """Which phases a student needs, what names their results, and what the student is made of."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -166,17 +165,6 @@ def test_a_student_draws_with_the_text_encoder_that_it_was_taught(bench):
     bench.train(**phases, distill__few_step__steps=7, student__preset="bk-sdm-small")
     assert before.pop("text_encoder") == bench.given.pop("text_encoder")
     assert before["few_step"] != bench.given["few_step"]
-    bench.train(**phases, distill__text_encoder__steps=7)
-    assert bench.given["few_step"] == before["few_step"]
-
-
-def test_text_encoders_of_one_layer_are_refused_before_anything_is_computed(bench, tmp_path):
-    teacher = tmp_path / "teacher"
-    shutil.copytree(bench.plan().teacher.path, teacher)
-    bench._text = keep_layers(bench._text, [0])
-    bench._text.save_pretrained(teacher / "text_encoder")
-    with pytest.raises(InputError, match="more than 1 layers, but got 1"):
-        bench.plan(teacher__path=str(teacher), distill__phases=["few_step", "text_encoder"])
 
 
 def test_an_arch_that_is_written_out_is_the_same_student(bench):
