@@ -186,7 +186,18 @@ class DecoderSection(LoopSection):
     learning_rate: float = Field(1e-3, gt=0)
 
 
-PhaseName = Literal["kd", "few_step", "decoder"]
+class TextEncoderSection(LoopSection):
+    """The phase `text_encoder`: text encoders of fewer layers learn the teacher's embeddings."""
+
+    depth: float = Field(
+        0.5, gt=0, lt=1, description="share of each encoder's layers that stays, rounded"
+    )
+    cosine: float = Field(1.0, ge=0, description="weight of the embeddings' direction")
+    batch_size: int = Field(32, ge=1, description="captions per step and process")
+    learning_rate: float = Field(3e-4, gt=0)
+
+
+PhaseName = Literal["kd", "few_step", "decoder", "text_encoder"]
 TrackerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 
 
@@ -205,6 +216,7 @@ class DistillSection(LoopSection):
     losses: LossSection = LossSection()
     few_step: FewStepSection = FewStepSection()
     decoder: DecoderSection = DecoderSection()
+    text_encoder: TextEncoderSection = TextEncoderSection()
     sample_prompts: list[str] = Field([], description="fixed prompts; empty: from validation")
     sample_steps: int = Field(20, ge=1)
     guidance_scale: float = Field(4.0, ge=1.0, description="of the sample sheets of `kd`")
@@ -225,6 +237,7 @@ class DistillSection(LoopSection):
             "kd": self,
             "few_step": self.few_step,
             "decoder": self.decoder,
+            "text_encoder": self.text_encoder,
         }
         return sections[phase]
 

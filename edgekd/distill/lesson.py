@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -62,7 +63,7 @@ class Lesson(Protocol):
         """A sample sheet."""
 
     def result(self, average: nn.Module) -> Any:
-        """What is kept of the averaged model: a model of diffusers."""
+        """What is kept of the averaged model: a model of diffusers, or several."""
 
 
 class Plain:
@@ -80,3 +81,21 @@ class Plain:
     def result(self, average: nn.Module) -> Any:
         """See `Lesson`."""
         return average
+
+
+class Matching(Plain):
+    """A `Plain` whose terms keep their weights; `_wrapped` is what it teaches."""
+
+    _weights: Mapping[str, float]
+    _wrapped: nn.Module
+
+    @contextlib.contextmanager
+    def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
+        """See `Lesson`."""
+        del average
+        self._wrapped = wrapped
+        yield
+
+    def weights_at(self, step: int) -> Mapping[str, float]:
+        """See `Lesson`."""
+        return self._weights

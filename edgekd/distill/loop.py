@@ -18,6 +18,7 @@ from edgekd.distill.kd import unused_parameters
 from edgekd.distill.lesson import Lesson
 from edgekd.distill.lessons import few_step_lesson, kd_lesson
 from edgekd.distill.sources import Source, Sources
+from edgekd.distill.text_encoder import TextMatching
 from edgekd.distill.trainer import Trainer
 from edgekd.distill.trajectories import draw_trajectories
 from edgekd.errors import InputError
@@ -160,6 +161,17 @@ def train_decoder(
         return DecoderMatching(section, _load(source, accelerator), generated, accelerator)
 
     return train(section.decoder, make, folder, Compute(section.threads), progress)
+
+
+def train_text_encoder(
+    section: DistillSection, source: Source, folder: RunFolder, progress: Progress
+) -> TrainedPart:
+    """The phase `text_encoder`: see `edgekd.distill.text_encoder`, and `train`."""
+
+    def make(accelerator: Any) -> Lesson:
+        return TextMatching(section, _load(source, accelerator), accelerator)
+
+    return train(section.text_encoder, make, folder, Compute(section.threads), progress)
 
 
 def _load(source: Source, accelerator: Any) -> Sources:

@@ -65,6 +65,11 @@ class PhaseSetup:
         """Stream positions of this process's micro-batch; see `edgekd.training.draws`."""
         return step_positions(step, micro, self.rank, self.plan)
 
+    def autocasting(self) -> contextlib.AbstractContextManager[Any]:
+        """Forward passes in the type that trains fastest here."""
+        enabled = self.autocast is not None
+        return torch.autocast(self.device.type, self.autocast, enabled=enabled)
+
     def sheet(self, taught: DrawingPlan, *drawings: DrawingPlan) -> SampleSheet:
         """The teacher's pictures above the student's, each drawn in its way."""
         section, sources = self.section, self.sources

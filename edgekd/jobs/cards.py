@@ -21,6 +21,7 @@ from edgekd.model_card import (
 )
 from edgekd.recipe import Recipe
 from edgekd.resources import STARTER_DATA, STARTER_NAME, STARTER_TEACHER
+from edgekd.student.text_depth import pruned_configs, read_text_configs
 
 if TYPE_CHECKING:
     from edgekd.benchmark.cases import Case
@@ -100,6 +101,14 @@ def _text(plan: Plan, teacher: str, deployed: DrawingPlan | None) -> str:
             "trained: other numbers give worse pictures."
         )
         call = f"prompt, num_inference_steps={steps}, guidance_scale={scale}"
+    if "text_encoder" in plan.phases:
+        configs = read_text_configs(plan.teacher.path)
+        pruned = pruned_configs(configs, plan.recipe.distill.text_encoder.depth)
+        kept = (
+            f"{few['num_hidden_layers']} of {whole['num_hidden_layers']}"
+            for few, whole in zip(pruned, configs, strict=True)
+        )
+        parts.append(f"Layers of its text encoder that were kept: {', '.join(kept)}.")
     parts.append(_LOAD.format(call=call))
     return "\n\n".join(part for part in parts if part)
 

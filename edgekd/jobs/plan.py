@@ -70,6 +70,7 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     from edgekd.metrics.registry import load_metrics
     from edgekd.search.candidate import with_given_student
     from edgekd.student.resolve import resolve_arch
+    from edgekd.student.text_depth import pruned_configs, read_text_configs
     from edgekd.training.trackers import check_trackers
 
     check_trackers(recipe.distill.trackers)
@@ -86,6 +87,8 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     config = read_json(teacher.path / "unet" / "config.json")
     arch = resolve_arch(recipe.student, config)
     phases = tuple(recipe.distill.phases)
+    if "text_encoder" in phases:
+        pruned_configs(read_text_configs(path), recipe.distill.text_encoder.depth)
     if not recipe.student.searched:
         phases = needed_phases(recipe.distill, arch, config)
     plan = Plan(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from edgekd.runtime.tokenizer import ClipTokenizer
 
 F32Array = npt.NDArray[np.float32]
 Conditions = dict[str, F32Array]  # input name of the U-Net -> values, [N,…]
+Encode = Callable[[Sequence[str]], Conditions]  # prompts -> conditions, one row for each
 _STATES = "hidden_states."
 log = logging.getLogger("edgekd.runtime")
 
@@ -119,7 +120,7 @@ def _last_but_one(outputs: dict[str, npt.NDArray[Any]]) -> str:
 
 def encode_negative(
     folder: ExportedFolder,
-    encoders: Sequence[TextEncoder],
+    encode: Encode,
     negative: Sequence[str] | None,
     positive: Conditions,
 ) -> Conditions:
@@ -127,7 +128,7 @@ def encode_negative(
     if negative is None and folder.zero_negative:
         return {name: np.zeros_like(values) for name, values in positive.items()}
     count = len(positive["encoder_hidden_states"])
-    return encode_prompts(folder, encoders, [""] * count if negative is None else negative)
+    return encode([""] * count if negative is None else negative)
 
 
 def size_conditions(height: int, width: int, count: int) -> Conditions:
