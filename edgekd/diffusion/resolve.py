@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgekd.errors import InputError
 from edgekd.file_record import check_given
+from edgekd.reading import read_text
 from edgekd.resources import STARTER, STARTER_NAME
 
 _INDEX_FILE = "model_index.json"
@@ -65,8 +66,8 @@ def _newest_snapshot(path: Path) -> Path:
         return path
     whole = [folder for folder in snapshots.iterdir() if (folder / _INDEX_FILE).is_file()]
     # A copy may have lost the times: then the revision that the cache calls main.
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        main = (path / "refs" / "main").read_text(encoding="utf-8").strip()
+    with contextlib.suppress(InputError):
+        main = read_text(path / "refs" / "main").strip()
         whole.sort(key=lambda folder: folder.name == main)
     return max(reversed(whole), key=_time, default=path)
 
