@@ -106,6 +106,11 @@ class LoopSection(Section):
     validation_samples: int = Field(128, ge=1)
     sample_every: int = Field(0, ge=0, description="0: sample sheet only at the end")
 
+    @property
+    def samples(self) -> int:
+        """Of all steps, in one process."""
+        return self.steps * self.batch_size * self.gradient_accumulation
+
 
 class FewStepSection(LoopSection):
     """The phase `few_step`: the student draws its teacher's guided pictures in a few steps."""

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgekd.student.cost import TRAIN_TO_FORWARD
+
 if TYPE_CHECKING:
     from edgekd.jobs.plan import Plan
     from edgekd.recipe_distill import (
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     )
     from edgekd.student.arch import StudentArch
 
-# A training step costs its forward pass, and about twice that for the two gradients.
-TRAIN_TO_FORWARD = 3.0
 # Gradient checkpointing does the forward pass again.
 CHECKPOINTED = 1.0
 # A first guess of what does not follow from MACs, corrected by the pace of finished stages:
@@ -73,7 +73,7 @@ def distill_macs(section: DistillSection, teacher_macs: float, student_macs: flo
 
     taught = needs_teacher(section.losses)
     per_sample = _trained(section) * student_macs + (teacher_macs if taught else 0.0)
-    return section.steps * section.batch_size * section.gradient_accumulation * per_sample
+    return section.samples * per_sample
 
 
 def checking_macs(
@@ -166,7 +166,7 @@ def decoder_macs(section: DecoderSection, vae_config: Mapping[str, Any], latent_
     size = min(section.crop, latent_size)
     _, decoder = vae_cost(vae_config, (size, size))
     validations = 1 + -(-section.steps // section.validate_every)
-    trained = section.steps * section.batch_size * section.gradient_accumulation
+    trained = section.samples
     held_out = 2 * validations * section.validation_samples
     narrow = section.width**2
     return decoder.macs * (trained * (1 + TRAIN_TO_FORWARD * narrow) + held_out * (1 + narrow))
@@ -177,7 +177,7 @@ def _trajectory_macs(
 ) -> float:
     """The teacher's trajectories, and an update of the student for each of its steps."""
     drawn = sum(section.drawn.values()) * _drawn(section, teacher)
-    trained = samples_of(section) * passes
+    trained = section.samples * passes
     updates = section.student_steps * student * (trained + _validated(section))
     return drawn + updates
 
@@ -186,7 +186,7 @@ def _consistency_macs(
     section: FewStepSection, teacher: float, student: float, passes: float
 ) -> float:
     """The student and its target on either side of a guided step of the teacher."""
-    trained = samples_of(section) * (2 * teacher + (passes + 1) * student)
+    trained = section.samples * (2 * teacher + (passes + 1) * student)
     held_out = section.validation_samples * _drawn(section, teacher)
     return trained + held_out + _validated(section) * student
 
@@ -198,18 +198,13 @@ def _distribution_macs(
     drawn = (section.student_steps + 1) / 2 * student
     compared = drawn + (passes - 1) * student + 3 * teacher
     fake = section.steps * section.batch_size * section.fake_updates
-    trained = samples_of(section) * compared + fake * (drawn + passes * teacher)
+    trained = section.samples * compared + fake * (drawn + passes * teacher)
     return trained + _validated(section) * (section.student_steps * student + 2 * teacher)
 
 
 def _drawn(section: FewStepSection, teacher: float) -> float:
     """One of the teacher's guided pictures."""
     return section.solver_steps * (2 if section.guidance_scale > 1 else 1) * teacher
-
-
-def samples_of(section: LoopSection) -> int:
-    """Samples of all steps."""
-    return section.steps * section.batch_size * section.gradient_accumulation
 
 
 def _validated(section: FewStepSection) -> int:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgekd.jobs.forecast import TRAIN_TO_FORWARD, samples_of
 from edgekd.recipe_distill import TextEncoderSection
 from edgekd.schema import validate
-from edgekd.student.cost import TextEncoderConfig, text_encoder_cost
+from edgekd.student.cost import TRAIN_TO_FORWARD, TextEncoderConfig, text_encoder_cost
 from edgekd.student.text_depth import pruned_configs
 
 Configs = Sequence[Mapping[str, Any]]
@@ -19,7 +18,7 @@ def text_encoder_macs(section: TextEncoderSection, configs: Configs) -> float:
     which layers are chosen, then the training and the validations."""
     validations = 1 + -(-section.steps // section.validate_every)
     held_out = validations * section.validation_samples
-    trained, macs = samples_of(section), 0.0
+    trained, macs = section.samples, 0.0
     for whole, pruned in zip(configs, pruned_configs(configs, section.depth), strict=True):
         teacher, student = (text_encoder_cost(one, False).macs for one in (whole, pruned))
         layers, kept = (int(one["num_hidden_layers"]) for one in (whole, pruned))
