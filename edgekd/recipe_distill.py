@@ -215,6 +215,12 @@ class DistillSection(LoopSection):
         "auto", description="auto: bf16 where the hardware computes it, else fp32"
     )
     text_dropout: float = Field(0.1, ge=0.0, lt=1.0, description="captions dropped for guidance")
+    shuffle_window: int = Field(
+        0,
+        ge=0,
+        description="samples among which noisy images are drawn at a time, from blocks of "
+        "neighbours: for caches on slow disks; 0: all",
+    )
     initialise: Literal["teacher", "random"] = Field(
         "teacher", description="student's first weights"
     )

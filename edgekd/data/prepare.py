@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgekd.artifacts import PreparedData
 from edgekd.data.buckets import training_sizes
 from edgekd.data.images import parse_background
@@ -211,6 +213,7 @@ def _summarise(
         "dialects": dialects,
         "sources": section.sources,
         "resolution": section.side,
+        "buckets": _bucket_counts(section, decision),
     }
     write_json(partial / "summary.json", summary)
     said = f"  kept {kept['train']} for training and {kept['validation']} for validation"
@@ -218,3 +221,10 @@ def _summarise(
         if counts:
             said += f", {what} {sum(counts.values())} ({describe_counts(counts)})"
     progress.info(said)
+
+
+def _bucket_counts(section: DataSection, decision: Decision) -> dict[str, int]:
+    """Training images by size, height x width."""
+    sizes = training_sizes(section)
+    counts = np.bincount(decision.bucket[decision.side == TRAIN], minlength=len(sizes)).tolist()
+    return {f"{h}x{w}": count for (h, w), count in zip(sizes, counts, strict=True) if count}

@@ -105,6 +105,7 @@ class Batches:
         vae_config: its VAE's config, for the latents' scale.
         schedule: its noise schedule, on the CPU.
         skip: only every so many timesteps are drawn, the last one among them.
+        window: see `edgekd.training.draws.sample_indices`.
     """
 
     latents: Latents
@@ -112,13 +113,15 @@ class Batches:
     vae_config: Mapping[str, Any]
     schedule: NoiseSchedule
     skip: int = 1
+    window: int = 0
 
     def training(
         self, seed: int, positions: Sequence[int], plan: BatchPlan, dropout: float
     ) -> Batch:
         """The batch at stream positions; see `edgekd.training.draws`."""
         buckets = self.latents.buckets
-        rows = self.latents.batch(bucketed_indices(seed, positions, plan.step_samples, buckets))
+        indices = bucketed_indices(seed, positions, plan.step_samples, buckets, self.window)
+        rows = self.latents.batch(indices)
         shape = rows.mean.shape[1:]
         drawn = draw(seed, positions, plan.step_samples, self._choices, dropout, tuple(shape))
         choice = step_choice(seed, positions[0] // plan.step_samples)

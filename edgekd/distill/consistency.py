@@ -95,7 +95,8 @@ class ConsistencyDistillation(FewStepLesson):
         self._skip = consistency_skip(self._setup.schedule.timesteps)
         # Batches are made on the CPU.
         facts = (teacher.info, teacher.vae.config, self._setup.schedule.to(torch.device("cpu")))
-        self._batches = Batches(sources.train, *facts, skip=self._skip)
+        window = section.shuffle_window
+        self._batches = Batches(sources.train, *facts, skip=self._skip, window=window)
         self._held_out: list[Batch] = []
         self._average = self.model
 

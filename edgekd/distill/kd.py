@@ -50,7 +50,7 @@ class NoisePrediction(Plain):
         # Batches are made on the CPU.
         schedule = self._setup.schedule.to(torch.device("cpu"))
         made = (teacher.info, teacher.vae.config, schedule)
-        self._batches = Batches(sources.train, *made)
+        self._batches = Batches(sources.train, *made, window=section.shuffle_window)
         held_out = Batches(sources.validation, *made)
         fixed = held_out.validation(section.validation_samples, section.batch_size)
         self._validation = Validation(fixed, teacher.unet, self._setup.autocast)

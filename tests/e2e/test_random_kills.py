@@ -1,4 +1,4 @@
-"""Every phase of a distillation, killed at random moments until it has ended."""
+"""Every phase of a distillation on images of two aspects, killed at random moments."""
 
 import json
 import os
@@ -121,7 +121,7 @@ def left(out: Path, part: str) -> tuple[list[dict[str, Any]], dict[str, torch.Te
 
 
 def test_phases_that_are_killed_at_any_moment_end_with_the_same_bits(tiny_teacher, tmp_path):
-    cache = cached_images(tiny_teacher, tmp_path)
+    cache = cached_images(tiny_teacher, tmp_path, bucket_step=8)
     work = {
         "teacher": str(tiny_teacher),
         "cache": str(cache.root),

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from edgekd.training.draws import (
+    BLOCK,
     BatchPlan,
     bucketed_indices,
     draw,
@@ -20,6 +21,23 @@ def test_every_epoch_is_a_permutation():
     assert sorted(indices[:10]) == sorted(indices[10:]) == list(range(10))
     assert indices[:10] != indices[10:]
     assert sample_indices(1, range(10), 10).tolist() != indices[:10]
+
+
+@pytest.mark.parametrize("count", [1000, 1024, 5000])
+def test_a_window_keeps_reads_near_each_other(count):
+    window = 700
+    indices = sample_indices(3, range(2 * count), count, window)
+    for epoch in indices.split(count):
+        assert sorted(epoch.tolist()) == list(range(count))
+        for part in epoch.split(window)[:-1]:
+            # A window begins and ends within a block, and the short last block is among them.
+            assert len((part // BLOCK).unique()) <= window // BLOCK + 3
+            assert part.diff().abs().float().median() > 50
+    assert indices[:count].tolist() != indices[count:].tolist()
+    # No state: what is asked for later is the same.
+    assert sample_indices(3, [count + 8], count, window) == indices[count + 8]
+    whole = sample_indices(3, range(count), count)
+    assert torch.equal(sample_indices(3, range(count), count, count), whole)
 
 
 def test_processes_and_micro_batches_share_out_the_step():
