@@ -205,6 +205,9 @@ def _summarise(
         if dialect:
             dialects[file.name] = dialect
             progress.info(f"  {file.name}: {dialect}")
+    buckets = _bucket_counts(section, decision)
+    if section.aspect_buckets:
+        progress.info(f"  sizes: {describe_counts(buckets)}")
     summary = {
         "records": len(decision.side),
         "kept": kept,
@@ -213,7 +216,7 @@ def _summarise(
         "dialects": dialects,
         "sources": section.sources,
         "resolution": section.side,
-        "buckets": _bucket_counts(section, decision),
+        "buckets": buckets,
     }
     write_json(partial / "summary.json", summary)
     said = f"  kept {kept['train']} for training and {kept['validation']} for validation"
