@@ -132,7 +132,7 @@ def check_given(root: Path) -> None:
             raise InputError(
                 "the weights of a finished folder must be as its record says",
                 f"`{path}`, changed or cut",
-                "Make it again, or take a whole copy.",
+                f"Make it again, or remove {ARTIFACT_FILE} if the change is yours.",
             )
 
 

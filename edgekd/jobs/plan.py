@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd.data.buckets import training_sizes
 from edgekd.errors import InputError
 from edgekd.files import write_json, write_text
-from edgekd.jobs.teacher import teacher_folder
+from edgekd.jobs.teacher import checked_teacher, teacher_folder
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
 from edgekd.recipe_distill import DistillSection, PhaseName
@@ -64,7 +64,6 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     from edgekd.benchmark.asked import measurable
     from edgekd.benchmark.suite import load_suite
     from edgekd.data.sources import check_sources
-    from edgekd.diffusion.validate import inspect_teacher
     from edgekd.export.registry import get_exporter
     from edgekd.jobs.gates import gates
     from edgekd.metrics.registry import load_metrics
@@ -81,7 +80,7 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     if recipe.benchmark.sampler is not None:
         suite = suite.with_sampler(sampler_class(recipe.benchmark.sampler))
     exporter = get_exporter(target.runtime)
-    teacher = inspect_teacher(path)
+    teacher = checked_teacher(path)
     metrics = measurable(load_metrics(), suite.weights)
     bounds = gates(recipe, target, [metric.descriptor for metric in metrics])
     config = read_json(teacher.path / "unet" / "config.json")
