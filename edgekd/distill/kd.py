@@ -63,8 +63,10 @@ class NoisePrediction(Plain):
     @contextlib.contextmanager
     def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
         """See `Lesson`."""
-        unets = (self._setup.sources.teacher.unet, self.model, average)
-        with self._objective(wrapped) as self._attached, self._setup.attention(*unets):
+        prepared = self._setup.prepared(
+            self._setup.sources.teacher.unet, self.model, average=average
+        )
+        with self._objective(wrapped) as self._attached, prepared:
             yield
 
     def _objective(self, model: nn.Module) -> Objective:

@@ -33,6 +33,7 @@ from edgekd.training.checkpoint import (
 )
 from edgekd.training.ema import Ema
 from edgekd.training.log import MetricsLog
+from edgekd.training.optimizer import make_optimizer
 from edgekd.training.schedule import RateSchedule
 
 # A cosine schedule ends here rather than at 0, so that the last steps are not without effect.
@@ -62,12 +63,8 @@ class Trainer:
         self.student = lesson.model
         self.ema = Ema(self.student, section.ema_decay)
         self._rates = rate_schedule(section)
-        self._optimizer = torch.optim.AdamW(
-            self.student.parameters(),
-            lr=section.learning_rate,
-            weight_decay=section.weight_decay,
-            fused=accelerator.device.type in ("cpu", "cuda"),
-        )
+        parameters = self.student.parameters()
+        self._optimizer = make_optimizer(section, parameters, accelerator.device)
         self._wrapped: nn.Module = accelerator.prepare_model(self.student)
         self._last: Checkpoint | None = None
 

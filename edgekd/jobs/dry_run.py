@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from edgekd.jobs.rehearsal import Rehearsal, RehearsalOrder
     from edgekd.student.arch import StudentArch
 
-# fp32: weights, gradients, Adam's two moments, the average.
-_STUDENT_BYTES = 4 * 5
+# fp32: weights, gradients, the average; what the optimiser keeps comes to it.
+_STUDENT_BYTES = 4 * 3
 _FP32_BYTES = 4
 # Autocast keeps a bf16 copy of the trained weights while a step lasts.
 _CAST_BYTES = 2
@@ -69,7 +69,10 @@ class DryRunSubject:
 
     def static_bytes(self, phase: PhaseName) -> int:
         """Teacher and student with all that training keeps of it, without any activation."""
-        taught = self.taught_parameters(phase) * _STUDENT_BYTES
+        from edgekd.training.optimizer import MOMENT_BYTES
+
+        moments = MOMENT_BYTES[self.recipe.distill.loop(phase).optimizer]
+        taught = self.taught_parameters(phase) * (_STUDENT_BYTES + moments)
         return self.teacher_parameters * _FP32_BYTES + taught
 
 

@@ -69,9 +69,11 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     from edgekd.metrics.registry import load_metrics
     from edgekd.search.candidate import with_given_student
     from edgekd.student.resolve import resolve_arch
+    from edgekd.training.optimizer import check_optimizers
     from edgekd.training.trackers import check_trackers
 
     check_trackers(recipe.distill.trackers)
+    check_optimizers(recipe.distill.loop(phase) for phase in recipe.distill.phases)
     recipe = with_given_student(recipe)
     target = deployed_as(target, recipe.export.deploy)
     check_sources(recipe.data.sources)
