@@ -21,6 +21,7 @@ from edgekd.distill.folder import RunFolder
 from edgekd.distill.lesson import Lesson
 from edgekd.distill.objective import total
 from edgekd.distill.sampling import save_png
+from edgekd.distill.step_cost import with_cost
 from edgekd.errors import GateError
 from edgekd.files import writing
 from edgekd.progress import Progress
@@ -95,7 +96,7 @@ class Trainer:
             if log and not self._last:
                 self._validate(0, log, progress)
             while step < section.steps:
-                row = self._step(step)
+                row = self._logged_step(step)
                 step += 1
                 advance(1)
                 if log:
@@ -134,6 +135,12 @@ class Trainer:
                 "lesson": self.lesson.state(),
             },
         )
+
+    def _logged_step(self, step: int) -> dict[str, float]:
+        """A step; before each validation, and once after the first, with what its parts take."""
+        if step != 1 and (step + 1) % self.section.validate_every:
+            return self._step(step)
+        return with_cost(lambda: self._step(step), self.student, self.lesson.teacher)
 
     def _step(self, step: int) -> dict[str, float]:
         """Step `step` (from 0), of one or more updates. Returns its row of `metrics.jsonl`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +27,10 @@ def compiled(*models: Any) -> Iterator[None]:
     for model in models:
         model.forward = torch.compile(model.forward)
     try:
-        yield
+        with warnings.catch_warnings():
+            # diffusers asks for versions of packages in functions that remember their answers.
+            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+            yield
     except TorchDynamoException as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(

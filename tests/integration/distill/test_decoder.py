@@ -77,10 +77,12 @@ def test_a_stopped_run_goes_on_with_the_same_bits(bench, trained, tmp_path, monk
     one, two = (load_model(part.path.parent, "vae").state_dict() for part in (trained, resumed))
     assert all(torch.equal(one[name], two[name]) for name in one)
     values = [
-        [{k: v for k, v in row.items() if not k.endswith("_s")} for row in read_rows(p)]
+        [{k: v for k, v in row.items() if not k.endswith(("_s", "_bytes"))} for row in read_rows(p)]
         for p in (trained.metrics_path, resumed.metrics_path)
     ]
     assert values[0] == values[1]
+    (cost, *_) = [row for row in read_rows(resumed.metrics_path) if "peak_bytes" in row]
+    assert min(cost["teacher_forward_s"], cost["student_forward_s"], cost["optimiser_s"]) > 0
 
 
 def test_it_is_a_stock_vae_in_the_teachers_latent_space(bench, trained):

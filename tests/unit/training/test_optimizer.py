@@ -62,21 +62,16 @@ def test_unknown_names_are_refused():
 
 @needs_8bit
 def test_8_bit_moments_train_as_fp32_ones_do():
-    losses, states = {}, {}
+    moved, first = [], _model()[0].weight
     for name in ("adamw", EIGHT_BIT):
         model = _model()
         optimizer = make_optimizer(_section(optimizer=name), model.parameters(), CPU)
-        _train(model, optimizer, range(60))
-        inputs = torch.randn(256, 64, generator=torch.Generator().manual_seed(-1))
-        losses[name] = (model(inputs) - inputs[:, :1]).square().mean().item()
-        states[name] = _state(model, optimizer)
-    # Without training it is above 1. Eight bits hold a moment within some per cent.
-    assert losses[EIGHT_BIT] == pytest.approx(losses["adamw"], rel=0.2)
-    assert losses["adamw"] < 0.5
-    moment = states[EIGHT_BIT]["AdamW8bit/0.weight/state1"]
-    assert moment.dtype == torch.uint8
-    assert 2 * moment.element_size() == MOMENT_BYTES[EIGHT_BIT]
-    assert states[EIGHT_BIT]["AdamW8bit/2.weight/state1"].dtype == torch.float32
+        _train(model, optimizer, range(20))
+        moved.append((model[0].weight - first).detach().flatten())
+    # Eight bits hold a moment within some per cent.
+    assert torch.cosine_similarity(*moved, dim=0) > 0.95
+    moment = _state(model, optimizer)["AdamW8bit/0.weight/state1"]
+    assert (moment.dtype, 2 * moment.element_size()) == (torch.uint8, MOMENT_BYTES[EIGHT_BIT])
 
 
 @needs_8bit
