@@ -98,6 +98,11 @@ class LoopSection(Section):
     learning_rate: float = Field(1e-4, gt=0)
     warmup_steps: int = Field(0, ge=0)
     weight_decay: float = Field(0.01, ge=0)
+    optimizer: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw",
+        description="adamw_8bit: its two moments in 8 bits, a quarter of their memory; needs "
+        "`edgekd[8bit]`",
+    )
     max_grad_norm: float = Field(1.0, gt=0)
     lr_schedule: Literal["constant", "cosine"] = "cosine"
     ema_decay: float = Field(0.995, ge=0.0, lt=1.0, description="0: no EMA")
@@ -211,6 +216,7 @@ class DistillSection(LoopSection):
 
     phases: list[PhaseName] = Field(["kd", "few_step", "decoder"], min_length=1)
     gradient_checkpointing: bool = False
+    compile: bool = Field(False, description="torch.compile of the U-Nets of `kd` and `few_step`")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware computes it, else fp32"
     )

@@ -104,7 +104,7 @@ class ConsistencyDistillation(FewStepLesson):
     def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
         """See `Lesson`."""
         self._wrapped, self._average = wrapped, average
-        with self._setup.attention(self._setup.sources.teacher.unet, self.model, average):
+        with self._setup.prepared(self._setup.sources.teacher.unet, self.model, average):
             yield
 
     def weights_at(self, step: int) -> Mapping[str, float]:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from edgekd.diffusion.load import Teacher
     from edgekd.distill.sampling import Sheet
+    from edgekd.distill.setup import PhaseSetup
     from edgekd.recipe_distill import PhaseName
 
 
@@ -21,6 +23,7 @@ class Lesson(Protocol):
         phase: which one.
         model: what learns, trainable and in evaluation mode, on its device.
         updates: optimiser updates of one step.
+        teacher: whose passes count as its own in what a step takes.
     """
 
     @property
@@ -29,6 +32,8 @@ class Lesson(Protocol):
     def model(self) -> nn.Module: ...
     @property
     def updates(self) -> int: ...
+    @property
+    def teacher(self) -> Teacher: ...
 
     def attached(self, wrapped: nn.Module, average: nn.Module) -> AbstractContextManager[None]:
         """Teach this model, wrapped for several processes or not, until the context is left.
@@ -70,6 +75,12 @@ class Plain:
     """A `Lesson` of one update a step, that remembers nothing and keeps all of its model."""
 
     updates = 1
+    _setup: PhaseSetup
+
+    @property
+    def teacher(self) -> Teacher:
+        """See `Lesson`."""
+        return self._setup.sources.teacher
 
     def state(self) -> dict[str, Tensor]:
         """See `Lesson`."""

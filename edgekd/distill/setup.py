@@ -17,6 +17,7 @@ from edgekd.distill.sampling import SampleSheet, Sheet, choose_prompts
 from edgekd.distill.sources import Sources
 from edgekd.recipe_distill import DistillSection, FewStepSection, PhaseName
 from edgekd.student.build import DrawingPlan
+from edgekd.training.compiled import compiled
 from edgekd.training.draws import BatchPlan, step_positions
 from edgekd.training.precision import autocast_dtype, training_attention
 
@@ -83,11 +84,19 @@ class PhaseSetup:
         )
 
     @contextlib.contextmanager
-    def attention(self, *unets: Any) -> Iterator[None]:
-        """These U-Nets with the attention that trains fastest here."""
+    def prepared(self, *unets: Any, average: Any = None) -> Iterator[None]:
+        """U-Nets of the training step as they train fastest here, and compiled if they are to be.
+
+        To be entered after what taps them.
+
+        Args:
+            average: another one, that is validated and drawn with alone: not worth compiling.
+        """
         with contextlib.ExitStack() as stack:
-            for unet in unets:
+            for unet in unets if average is None else (*unets, average):
                 stack.enter_context(training_attention(unet, self.device, self.autocast))
+            if self.section.compile:
+                stack.enter_context(compiled(*unets))
             yield
 
 

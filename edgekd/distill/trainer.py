@@ -21,6 +21,7 @@ from edgekd.distill.folder import RunFolder
 from edgekd.distill.lesson import Lesson
 from edgekd.distill.objective import total
 from edgekd.distill.sampling import save_png
+from edgekd.distill.step_cost import with_cost
 from edgekd.errors import GateError
 from edgekd.files import writing
 from edgekd.progress import Progress
@@ -33,6 +34,7 @@ from edgekd.training.checkpoint import (
 )
 from edgekd.training.ema import Ema
 from edgekd.training.log import MetricsLog
+from edgekd.training.optimizer import make_optimizer
 from edgekd.training.schedule import RateSchedule
 
 # A cosine schedule ends here rather than at 0, so that the last steps are not without effect.
@@ -62,12 +64,8 @@ class Trainer:
         self.student = lesson.model
         self.ema = Ema(self.student, section.ema_decay)
         self._rates = rate_schedule(section)
-        self._optimizer = torch.optim.AdamW(
-            self.student.parameters(),
-            lr=section.learning_rate,
-            weight_decay=section.weight_decay,
-            fused=accelerator.device.type in ("cpu", "cuda"),
-        )
+        parameters = self.student.parameters()
+        self._optimizer = make_optimizer(section, parameters, accelerator.device)
         self._wrapped: nn.Module = accelerator.prepare_model(self.student)
         self._last: Checkpoint | None = None
 
@@ -98,7 +96,7 @@ class Trainer:
             if log and not self._last:
                 self._validate(0, log, progress)
             while step < section.steps:
-                row = self._step(step)
+                row = self._logged_step(step)
                 step += 1
                 advance(1)
                 if log:
@@ -137,6 +135,12 @@ class Trainer:
                 "lesson": self.lesson.state(),
             },
         )
+
+    def _logged_step(self, step: int) -> dict[str, float]:
+        """A step; before each validation, and once after the first, with what its parts take."""
+        if step != 1 and (step + 1) % self.section.validate_every:
+            return self._step(step)
+        return with_cost(lambda: self._step(step), self.student, self.lesson.teacher)
 
     def _step(self, step: int) -> dict[str, float]:
         """Step `step` (from 0), of one or more updates. Returns its row of `metrics.jsonl`."""

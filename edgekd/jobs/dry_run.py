@@ -22,14 +22,15 @@ from edgekd.reading import read_json
 from edgekd.recipe import Recipe
 from edgekd.recipe_distill import DistillSection, PhaseName
 from edgekd.resources import STARTER_NAME, find_yaml
+from edgekd.training.optimizer import MOMENT_BYTES
 
 if TYPE_CHECKING:
     from edgekd.diffusion.validate import TeacherInfo
     from edgekd.jobs.rehearsal import Rehearsal, RehearsalOrder
     from edgekd.student.arch import StudentArch
 
-# fp32: weights, gradients, Adam's two moments, the average.
-_STUDENT_BYTES = 4 * 5
+# fp32: weights, gradients, the average; what the optimiser keeps comes to it.
+_STUDENT_BYTES = 4 * 3
 _FP32_BYTES = 4
 # Autocast keeps a bf16 copy of the trained weights while a step lasts.
 _CAST_BYTES = 2
@@ -46,8 +47,7 @@ class DryRunSubject:
         arch: of the student, with every field explicit.
         teacher_parameters: of all its models.
         student_parameters: of the U-Net; so are the MACs, of one pass of one sample.
-        vae_config: the teacher's.
-        text_configs: of its text encoders.
+        vae_config, text_configs: the teacher's.
     """
 
     recipe: Recipe
@@ -74,8 +74,8 @@ class DryRunSubject:
 
     def static_bytes(self, phase: PhaseName) -> int:
         """Teacher and student with all that training keeps of it, without any activation."""
-        taught = self.taught_parameters(phase) * _STUDENT_BYTES
-        return self.teacher_parameters * _FP32_BYTES + taught
+        kept = _STUDENT_BYTES + MOMENT_BYTES[self.recipe.distill.loop(phase).optimizer]
+        return self.teacher_parameters * _FP32_BYTES + self.taught_parameters(phase) * kept
 
 
 @dataclass(frozen=True)

@@ -83,9 +83,9 @@ class _Work:
 
     def settings(self, loop: LoopSection) -> list[Any]:
         """All that decides what a phase of its own section trains."""
-        common = {"gradient_checkpointing", "precision", "sample_prompts", "threads", "seed"}
+        names = "compile gradient_checkpointing precision sample_prompts threads seed"
         own = loop.model_dump(exclude={"checkpoint_every"})
-        return [self.section.model_dump(include=common), own]
+        return [self.section.model_dump(include={*names.split()}), own]
 
     @property
     def trajectories(self) -> Trajectories:

@@ -70,9 +70,11 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     from edgekd.search.candidate import with_given_student
     from edgekd.student.resolve import resolve_arch
     from edgekd.student.text_depth import pruned_configs, read_text_configs
+    from edgekd.training.optimizer import check_optimizers
     from edgekd.training.trackers import check_trackers
 
     check_trackers(recipe.distill.trackers)
+    check_optimizers(recipe.distill.loop(phase) for phase in recipe.distill.phases)
     recipe = with_given_student(recipe)
     target = deployed_as(target, recipe.export.deploy)
     check_sources(recipe.data.sources)

@@ -130,7 +130,7 @@ def rehearse(order: RehearsalOrder) -> Rehearsal:
             drawing = DrawingPace(made.pace.passes, made.pace.seconds, needed)
         autocast = autocast_dtype(order.section.precision, accelerator.device)
         precision = "fp32" if autocast is None else "bf16"
-        return Rehearsal(precision, loading, drawing, measure_step(trainer, teacher))
+        return Rehearsal(precision, loading, drawing, measure_step(trainer))
 
 
 def of_one_sample(section: DistillSection) -> DistillSection:

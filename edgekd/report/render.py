@@ -84,6 +84,7 @@ def page_context(report: Report, gallery: Gallery) -> dict[str, Any]:
         *devices.cost_tables(here),
         tables.component_table(here),
         tables.parity_table(here),
+        costs.training_table(here),
     ]
     return {
         "report": report,

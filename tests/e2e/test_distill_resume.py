@@ -110,7 +110,7 @@ def work(tmp_path_factory, tiny_teacher) -> dict[str, Any]:
 
 def _curve(out: Path) -> list[dict[str, Any]]:
     return [
-        {name: value for name, value in row.items() if not name.endswith("_s")}
+        {name: value for name, value in row.items() if not name.endswith(("_s", "_bytes"))}
         for row in read_rows(out / "metrics.jsonl")
     ]
 

@@ -115,7 +115,7 @@ _PARTS = {
 def left(out: Path, part: str) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
     """The curve without times, and the weights."""
     rows = read_rows(out / "metrics.jsonl")
-    curve = [{k: v for k, v in row.items() if not k.endswith("_s")} for row in rows]
+    curve = [{k: v for k, v in row.items() if not k.endswith(("_s", "_bytes"))} for row in rows]
     (weights,) = (out / part).glob("*.safetensors")
     return curve, load_file(weights)
 

@@ -67,6 +67,8 @@ def test_a_stopped_run_goes_on_with_the_same_bits(bench, trained, tmp_path, monk
     one, two = (load_model(part.path.parent, "vae").state_dict() for part in (trained, resumed))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert curve(trained) == curve(resumed)
+    (cost, *_) = [row for row in read_rows(resumed.metrics_path) if "peak_bytes" in row]
+    assert min(cost["teacher_forward_s"], cost["student_forward_s"], cost["optimiser_s"]) > 0
 
 
 def test_it_is_a_stock_vae_in_the_teachers_latent_space(bench, trained):
