@@ -103,6 +103,9 @@ class LoopSection(Section):
         description="adamw_8bit: its two moments in 8 bits, a quarter of their memory; needs "
         "`edgekd[8bit]`",
     )
+    adam_beta2: float = Field(
+        0.999, gt=0, lt=1, description="decay of the second moment: 0.95 looks back 20 steps"
+    )
     max_grad_norm: float = Field(1.0, gt=0)
     lr_schedule: Literal["constant", "cosine"] = "cosine"
     ema_decay: float = Field(0.995, ge=0.0, lt=1.0, description="0: no EMA")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 EIGHT_BIT = "adamw_8bit"
 _PACKAGE = "bitsandbytes"
+_BETA1 = 0.9
 # What an optimiser keeps of a parameter beside the weight itself: Adam's two moments.
 MOMENT_BYTES = {"adamw": 2 * 4, EIGHT_BIT: 2 * 1}
 
@@ -48,7 +49,11 @@ def make_optimizer(
     """
     import torch
 
-    settings = {"lr": loop.learning_rate, "weight_decay": loop.weight_decay}
+    settings: dict[str, Any] = {
+        "lr": loop.learning_rate,
+        "weight_decay": loop.weight_decay,
+        "betas": (_BETA1, loop.adam_beta2),
+    }
     if loop.optimizer == EIGHT_BIT:
         check_optimizers([loop])
         optimizer: torch.optim.Optimizer

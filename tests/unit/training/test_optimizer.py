@@ -43,6 +43,10 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torc
 def test_the_default_is_torchs_in_one_kernel():
     (group,) = make_optimizer(_section(weight_decay=0.3), _model().parameters(), CPU).param_groups
     assert (group["fused"], group["lr"], group["weight_decay"]) == (True, 0.01, 0.3)
+    assert group["betas"] == (0.9, 0.999)
+    section = _section(adam_beta2=0.95)
+    (group,) = make_optimizer(section, _model().parameters(), CPU).param_groups
+    assert group["betas"] == (0.9, 0.95)
     meta = make_optimizer(_section(), _model().parameters(), torch.device("meta"))
     assert not meta.param_groups[0]["fused"]
 
