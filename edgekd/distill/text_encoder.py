@@ -24,7 +24,7 @@ from edgekd.distill.lesson import Matching
 from edgekd.distill.sampling import Sheet, spread_captions
 from edgekd.distill.setup import PhaseSetup
 from edgekd.distill.sources import Sources
-from edgekd.distill.text_losses import angle, unexplained
+from edgekd.distill.text_losses import angle, unexplained, variance
 from edgekd.recipe_distill import DistillSection, PhaseName
 from edgekd.student.build import DrawingPlan
 from edgekd.student.text_depth import TEXT_ENCODERS, kept_layers
@@ -34,6 +34,8 @@ from edgekd.training.draws import sample_indices
 # What learns. Embeddings of tokens stay: no caption has all of them, and weight decay would shrink
 # those that none has.
 _LEARNING = (".encoder.layers.", ".final_layer_norm.", "text_projection.")
+# Share of the empty caption in the losses, as of captions that are dropped in training.
+_EMPTY = 0.1
 
 
 class TextEncoders(nn.Module):
@@ -76,8 +78,11 @@ class TextMatching(Matching):
         xl = sources.teacher.info.family == "sdxl"
         self._taught = TextEncoders(sources.teacher.text_encoders, xl)
         self._held_out = spread_captions(sources.validation, self._settings.validation_samples)
-        looked_at = spread_captions(sources.train, self._settings.batch_size)
+        looked_at = [*spread_captions(sources.train, self._setup.plan.step_samples), ""]
         self.layers = pick_layers(sources.teacher, self._settings.depth, looked_at)
+        with torch.no_grad():
+            found = self._taught(tokenize(sources.teacher, looked_at))
+        self._spreads = [variance(one.float()) for one in found]
         pairs = zip(sources.teacher.text_encoders, self.layers, strict=True)
         pruned = [copy.deepcopy(keep_layers(encoder, layers)) for encoder, layers in pairs]
         self.model: nn.Module = TextEncoders(pruned, xl)
@@ -103,21 +108,23 @@ class TextMatching(Matching):
             with torch.no_grad():
                 target = self._taught(tokens)
             ours = self._wrapped(tokens)
-        return compare(ours, target, self._weights)
+        found = compare(ours, target, self._spreads, self._weights)
+        return {
+            name: (1 - _EMPTY) * values[:-1].mean() + _EMPTY * values[-1]
+            for name, values in found.items()
+        }
 
     @torch.no_grad()
     def validate(self, model: Any) -> dict[str, float]:
         """Agreement with the teacher on different held-out captions and the empty one, in fp32."""
-        sides: list[list[list[Tensor]]] = [[], []]
-        captions = [*self._held_out, ""]
-        for first in range(0, len(captions), self._settings.batch_size):
-            chunk = captions[first : first + self._settings.batch_size]
-            tokens = tokenize(self._teacher, chunk)
-            for side, encoders in zip(sides, (model, self._taught), strict=True):
-                side.append([one.float().cpu() for one in encoders(tokens)])
-        ours, target = ([torch.cat(rows) for rows in zip(*side, strict=True)] for side in sides)
-        found = compare(ours, target, ("embeddings", "cosine"))
-        return {f"validation_{name}": float(value) for name, value in found.items()}
+        rows: dict[str, list[Tensor]] = {"embeddings": [], "cosine": []}
+        captions, size = [*self._held_out, ""], self._settings.batch_size
+        for first in range(0, len(captions), size):
+            tokens = tokenize(self._teacher, captions[first : first + size])
+            found = compare(model(tokens), self._taught(tokens), self._spreads, rows)
+            for name, values in found.items():
+                rows[name].append(values)
+        return {f"validation_{name}": float(torch.cat(rows[name]).mean()) for name in rows}
 
     def describe(self, losses: Mapping[str, float]) -> str:
         """See `Lesson`."""
@@ -130,28 +137,35 @@ class TextMatching(Matching):
 
 
 def compare(
-    ours: Sequence[Tensor], target: Sequence[Tensor], names: Collection[str]
+    ours: Sequence[Tensor],
+    target: Sequence[Tensor],
+    spreads: Sequence[Tensor],
+    names: Collection[str],
 ) -> dict[str, Tensor]:
-    """These losses, each the mean over what the pipeline takes, in fp32."""
-    functions = {"embeddings": unexplained, "cosine": angle}
-    pairs = [(a.float(), b.float()) for a, b in zip(ours, target, strict=True)]
-    return {name: torch.stack([functions[name](*pair) for pair in pairs]).mean() for name in names}
+    """These losses of each caption [B], the mean over what the pipeline takes, in fp32."""
+    triples = [(a.float(), b.float(), c) for a, b, c in zip(ours, target, spreads, strict=True)]
+    found: dict[str, list[Tensor]] = {
+        "embeddings": [unexplained(*triple) for triple in triples],
+        "cosine": [angle(a, b) for a, b, _ in triples],
+    }
+    return {name: torch.stack(found[name]).mean(dim=0) for name in names}
 
 
 @torch.no_grad()
 def pick_layers(teacher: Teacher, depth: float, captions: Sequence[str]) -> tuple[Layers, ...]:
     """Which layers of each text encoder stay, as the embeddings of these captions say."""
-    tokens, xl = tokenize(teacher, [*captions, ""]), teacher.info.family == "sdxl"
+    tokens, xl = tokenize(teacher, captions), teacher.info.family == "sdxl"
     pairs = zip(teacher.text_encoders, tokens, strict=True)
     return tuple(_pick(encoder, ids, depth, xl) for encoder, ids in pairs)
 
 
 def _pick(encoder: Any, tokens: Tensor, depth: float, xl: bool) -> Layers:
     target = TextEncoders([encoder], xl)([tokens])
+    spreads = [variance(one) for one in target]
 
     def error(kept: Layers) -> float:
         found = TextEncoders([keep_layers(encoder, kept)], xl)([tokens])
-        return float(compare(found, target, ("embeddings",))["embeddings"])
+        return float(compare(found, target, spreads, ("embeddings",))["embeddings"].mean())
 
     layers = int(encoder.config.num_hidden_layers)
     # SDXL reads what comes before the last layer.

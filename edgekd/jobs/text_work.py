@@ -23,7 +23,8 @@ def text_encoder_macs(section: TextEncoderSection, configs: Configs) -> float:
         teacher, student = (text_encoder_cost(one, False).macs for one in (whole, pruned))
         layers, kept = (int(one["num_hidden_layers"]) for one in (whole, pruned))
         tries = sum(count * (count - 1) / layers for count in range(kept + 1, layers + 1))
-        macs += teacher * (trained + held_out + tries * section.batch_size)
+        step = section.batch_size * section.gradient_accumulation
+        macs += teacher * (trained + held_out + tries * step)
         macs += student * (TRAIN_TO_FORWARD * trained + held_out)
     return macs
 

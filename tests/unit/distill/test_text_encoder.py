@@ -1,5 +1,6 @@
 """The lesson of the phase `text_encoder`."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from edgekd.diffusion.encode import encode_prompts
 from edgekd.distill import text_encoder as module
 from edgekd.distill.loop import make_accelerator
 from edgekd.distill.text_encoder import TextMatching
+from edgekd.training.draws import BatchPlan
 
 __all__ = ["deep_sdxl_teacher", "deep_teacher"]
 
@@ -60,9 +62,22 @@ def test_what_is_compared_is_what_the_pipeline_takes(make):
 
 def test_validation_does_not_depend_on_the_batch_size(make):
     one, other = make(1), make()
+    one._spreads = other._spreads  # of as many captions as a step has
     found, expected = (lesson.validate(other.model) for lesson in (one, other))
     assert found == pytest.approx(expected, rel=1e-4)
     assert min(found.values()) > 0.01
+
+
+def test_two_processes_have_the_loss_of_one(make):
+    """The empty caption is in each of their batches, and weighs as much as in one of all."""
+    whole, halves = make(4), [make() for _ in range(2)]
+    for rank, half in enumerate(halves):
+        half._setup = replace(half._setup, plan=BatchPlan(2, processes=2), rank=rank)
+        half._spreads, half._wrapped = whole._spreads, whole.model
+    expected = whole.terms(1, 0, 0)
+    for name, value in expected.items():
+        parts = [float(half.terms(1, 0, 0)[name].detach()) for half in halves]
+        assert sum(parts) / 2 == pytest.approx(float(value.detach()), rel=1e-5)
 
 
 def test_the_sheet_is_drawn_of_the_students_embeddings(make):
