@@ -29,6 +29,7 @@ def prepare(
     as_json: JsonOption = False,
 ) -> None:
     """Verify, filter, split and shard images; cache the teacher's latents and text embeddings."""
+    from edgekd.errors import one_line
     from edgekd.progress import console
 
     recipe = read_recipe(config, assignments, teacher, data)
@@ -43,7 +44,7 @@ def prepare(
         kept = result.kept
         print(f"kept {sum(kept.values())} of {result.records} images")
         for reason, count in sorted(result.skipped.items()):
-            print(f"  skipped, {reason}: {count}")
+            print(one_line(f"  skipped, {reason}: {count}"))
         for reason, count in sorted(result.unused.items()):
-            print(f"  not used, {reason}: {count}")
+            print(one_line(f"  not used, {reason}: {count}"))
         print(f"train {kept['train']}, validation {kept['validation']}: {result.prepared}")

@@ -52,21 +52,3 @@ def test_what_was_skipped_is_not_in_what_is_left(clock, told):
         # The export took no time, which says a little of the pace.
         "  about 15s left in all",
     ]
-
-
-def test_a_skipped_stage_says_nothing_of_the_pace(clock, told):
-    clock.use(Forecast({"distill": 60.0, "export": 600.0, "benchmark": 30.0}))
-    with clock.stage("distill"):
-        work(clock)
-    with clock.stage("export"):
-        pass
-    with clock.stage("benchmark"):
-        work(clock)
-    # (0 + 60) / (60 + 60) of 30 s; with the export's 600 s it would be bounded by the same 0.5.
-    assert told.lines[-1] == "  about 15s left in all"
-
-
-def test_before_there_is_a_forecast_nothing_is_said(clock, told):
-    with clock.stage("distill"):
-        work(clock)
-    assert told.lines == ["[1/3] distill"]
