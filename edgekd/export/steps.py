@@ -165,8 +165,9 @@ def own_floor(order: PartOrder, exporter: Exporter, load: Load, deployed: bool) 
     if arithmetic is None:
         return None
     captured = capture(load(order.source, (PIPELINE_ATTRIBUTES[order.component],)), order.component)
-    calls = load_trajectory(order.trajectory).calls(order.component)
-    return simulated_floor(captured, calls, arithmetic)
+    recorded = load_trajectory(order.trajectory)
+    calls = recorded.calls(order.component)
+    return simulated_floor(captured, calls, arithmetic, recorded.recordings[order.component])
 
 
 def draw(order: DrawOrder, exporter: Exporter, load: Load) -> PictureParity:
