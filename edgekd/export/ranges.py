@@ -60,6 +60,20 @@ class Ranges:
             for handle in handles:
                 handle.remove()
 
+    def round_biases(self, bits: int, weight_bits: int) -> None:
+        """Let biases be whole multiples of a step of the input times one of the weights.
+
+        A runtime adds them to the integers that it sums. Steps of rounded weights are symmetric.
+        """
+        for name, layer in self._layers.items():
+            if (name, "input") in self._ends and isinstance(layer.bias, Tensor):
+                low, high = self._ends[name, "input"]
+                weight, bias = layer.weight, layer.bias.double()
+                assert isinstance(weight, Tensor)
+                largest = weight.flatten(1).abs().amax(1).double() / 2 ** (weight_bits - 1)
+                step = (largest * (high - low) / (2**bits - 1)).clamp(min=1e-300)
+                layer.bias.copy_(torch.round(bias / step) * step)
+
     def rounding(self, module: nn.Module, bits: int) -> Iterator[torch.utils.hooks.RemovableHandle]:
         """Hooks that round the inputs and outputs of the layers watched, inside `module`.
 

@@ -13,13 +13,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.export.arithmetic import Apart, Arithmetic, Kind, WeightRounding
+from edgekd.export.arithmetic import Apart, Arithmetic, Kind, Number, WeightRounding
 from edgekd.export.bits.storage import Array, linear_codes
 from edgekd.export.capture import Capture
 from edgekd.export.protocol import Floor
@@ -38,7 +38,14 @@ _LAYERS: dict[type[nn.Module], Kind] = {
 
 @runtime_checkable
 class Simulates(Protocol):
-    """What an exporter has besides, that says how its precisions compute."""
+    """What an exporter has besides, that says how its precisions compute.
+
+    Attributes:
+        repeated: precisions that torch repeats code by code, so that what is left between the two
+            is float32's noise.
+    """
+
+    repeated: tuple[str, ...]
 
     def arithmetic(self, precision: str, component: str) -> Arithmetic | None:
         """As `Exporter.open_component` computes; None: torch cannot do alike."""
@@ -52,8 +59,9 @@ def simulated_floor(
     recordings: Sequence[Recording],
     arithmetic: Arithmetic,
     calibration: Sequence[Recording] = (),
+    thrifty: bool = False,
 ) -> Floor | None:
-    """The least SNR of an honest export of this very part.
+    """The least SNR of an honest export of this very part; see `simulated` for the arguments.
 
     None where torch passes float16's range: exporters keep the layers that do in float32. Runtimes
     fuse and order sums as they like, so an honest export may lose some dB more than torch,
@@ -61,7 +69,7 @@ def simulated_floor(
     """
     from edgekd.export.parity import snr_db
 
-    with simulated(capture, arithmetic, calibration) as run:
+    with simulated(capture, arithmetic, calibration, thrifty) as run:
         each = [
             snr_db(reference, found[name])
             for one in recordings
@@ -92,15 +100,22 @@ def margin_db(arithmetic: Arithmetic) -> float:
 
 @contextmanager
 def simulated(
-    capture: Capture, arithmetic: Arithmetic, calibration: Sequence[Recording] = ()
+    capture: Capture,
+    arithmetic: Arithmetic,
+    calibration: Sequence[Recording] = (),
+    thrifty: bool = False,
 ) -> Iterator[Callable[[Arrays], dict[str, Array]]]:
     """A part in another arithmetic: a function of inputs that gives float32 outputs by name.
 
     Args:
         calibration: the calls that the export was calibrated on. Torch takes the ranges of its own
             values on them, so that a wrong range of an export does not become right here.
+        thrifty: round each weight when it is read, at every call, instead of a whole copy: for
+            large parts and few calls. Where all is computed in float32; else it does nothing.
     """
-    module = copy.deepcopy(capture.module)
+    plain = not (arithmetic.exact or arithmetic.calibrated)
+    thrifty = thrifty and plain and arithmetic.number == "float32"
+    module = _copy(capture.module, shared=thrifty)
     layers = _layers(module, arithmetic)
 
     def run(inputs: Arrays) -> dict[str, Array]:
@@ -116,10 +131,15 @@ def simulated(
         with ranges.watching(_computed(layers, arithmetic.calibrated)):
             for call in calibration:
                 run(call.inputs)
-    with torch.inference_mode():
-        _round_weights(module, layers, arithmetic)
-        module.to(_number(arithmetic))
     hooks = []
+    if thrifty:
+        hooks += _round_when_read(module, layers, arithmetic)
+    else:
+        with torch.inference_mode():
+            _round_weights(module, layers, arithmetic)
+            if bits is not None and arithmetic.conv is not None:
+                ranges.round_biases(bits, arithmetic.conv.bits)
+            module.to(_number(arithmetic))
     if bits is not None:
         hooks += _round_inputs(_computed(layers, arithmetic.activations), bits)
         hooks += ranges.rounding(module, bits)
@@ -169,20 +189,58 @@ def _computed(layers: list[_Layer], kinds: Sequence[Kind]) -> dict[str, nn.Modul
     return {one.name: one.module for one in layers if one.kind in kinds and one.apart is None}
 
 
+def _copy(module: nn.Module, shared: bool) -> nn.Module:
+    """A copy of the modules, with the same tensors or with others."""
+    tensors = (*module.parameters(), *module.buffers()) if shared else ()
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+
+
+def _rounding(layer: _Layer, arithmetic: Arithmetic) -> WeightRounding | None:
+    return arithmetic.weight(layer.kind) if layer.apart is None else layer.apart.weight
+
+
 def _round_weights(module: nn.Module, layers: list[_Layer], arithmetic: Arithmetic) -> None:
     seen: set[int] = set()  # a weight that two layers share is rounded once
     for layer in layers:
-        rounding = arithmetic.weight(layer.kind) if layer.apart is None else layer.apart.weight
         weight = layer.module.weight
         assert isinstance(weight, Tensor)
-        if rounding is None or id(weight) in seen or weight.numel() < rounding.least:
-            continue
+        if id(weight) not in seen:
+            weight.copy_(_restored(weight, _rounding(layer, arithmetic)))
         seen.add(id(weight))
-        weight.copy_(torch.from_numpy(rounded_weight(weight.numpy(), rounding)))
-    if arithmetic.stored != "float32":
-        stored = getattr(torch, arithmetic.stored)
-        for parameter in module.parameters():
-            parameter.copy_(parameter.to(stored).float())
+    for parameter in module.parameters():
+        parameter.copy_(_restored(parameter, None, arithmetic.stored))
+
+
+def _round_when_read(
+    module: nn.Module, layers: list[_Layer], arithmetic: Arithmetic
+) -> Iterator[torch.utils.hooks.RemovableHandle]:
+    roundings = {layer.module: _rounding(layer, arithmetic) for layer in layers}
+    for one in module.modules():
+        own = dict(one.named_parameters(recurse=False))
+        if not own:
+            continue
+
+        def before(one: nn.Module, _: object) -> None:
+            for name, parameter in one.named_parameters(recurse=False):
+                rounding = roundings.get(one) if name == "weight" else None
+                value = _restored(parameter, rounding, arithmetic.stored)
+                one.register_parameter(name, nn.Parameter(value, requires_grad=False))
+
+        def after(one: nn.Module, _: object, __: object, own: dict[str, Any] = own) -> None:
+            for name, parameter in own.items():
+                one.register_parameter(name, parameter)
+
+        yield one.register_forward_pre_hook(before)
+        yield one.register_forward_hook(after)
+
+
+def _restored(
+    parameter: Tensor, rounding: WeightRounding | None, stored: Number = "float32"
+) -> Tensor:
+    """A parameter as a runtime restores it from a file."""
+    if rounding is not None and parameter.numel() >= rounding.least:
+        parameter = torch.from_numpy(rounded_weight(parameter.numpy(), rounding))
+    return parameter.to(getattr(torch, stored)).float()
 
 
 def rounded_weight(weight: Array, rounding: WeightRounding) -> Array:

@@ -68,6 +68,8 @@ class CoreMlExporter:
     # process: each of these was varied, and the bytes stayed the same.
     varying: tuple[str, ...] = tuple(PRECISIONS)
 
+    repeated: tuple[str, ...] = ()  # see `edgekd.export.simulate.Simulates`
+
     def load(self, path: Path, threads: int = 0) -> Any:
         return load_coreml_pipeline(path, threads)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgekd.export.arithmetic import FINEST, Apart, Arithmetic, WeightRounding
@@ -25,7 +27,8 @@ _STORED = Arithmetic(conv=_EIGHT, linear=_EIGHT, embedding=_EIGHT, kept=INT8.kee
 # Weights in a stage at the size of the latents stay floats where the file has torch's names for
 # them: those of products of matrices with vectors, and of convolutions. See `onnx/int8.py`.
 _FINE = (Apart(FINEST, kinds=("conv",)), Apart(rf"{FINEST}.*\.time_emb_proj"))
-_EDGES = (*_FINE, Apart(rf"{FINEST}|\.time_embedding\.|\.add_embedding\.", _EIGHT))
+_EDGE_NAMES = rf"{FINEST}|\.time_embedding\.|\.add_embedding\."
+_EDGES = (*_FINE, Apart(_EDGE_NAMES, _EIGHT))
 
 
 def _integers(conv: bool, linear: bool) -> Arithmetic:
@@ -61,7 +64,9 @@ _UNET = {
     "int8-dynamic": _integers(conv=False, linear=True),
     "int8-static": _integers(conv=True, linear=False),
     "int8-mixed": _integers(conv=True, linear=True),
-    "ort-int8": _integers(conv=True, linear=True),
+    "ort-int8": replace(
+        _integers(conv=True, linear=True), embedding=None, apart=(Apart(_EDGE_NAMES),)
+    ),
     "int8-matmul": _blocks(8),
     "int4-matmul": _blocks(4),
 }

@@ -77,6 +77,9 @@ pipeline(prompt).images[0].save("picture.png")"""
     # onnxruntime writes some lists of this format in the order of a seeded hash table.
     varying = tuple(name for name, precision in PRECISIONS.items() if precision.ort_format)
 
+    # See `edgekd.export.simulate.Simulates`.
+    repeated = ("int8", "int8-dynamic", "int8-static", "int8-mixed")
+
     def load(self, path: Path, threads: int = 0) -> Any:
         return load_onnx_pipeline(path, threads)
 

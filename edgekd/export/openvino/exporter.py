@@ -72,6 +72,8 @@ pipeline(prompt).images[0].save("picture.png")"""
         """What GenAI needs beside the parts; see `WritesClientFiles`."""
         convert_tokenizers(folder)
 
+    repeated: tuple[str, ...] = ()  # see `edgekd.export.simulate.Simulates`
+
     def load(self, path: Path, threads: int = 0) -> Any:
         return load_openvino_pipeline(path, threads)
 

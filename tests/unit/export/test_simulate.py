@@ -213,3 +213,15 @@ def test_calibrated_layers_round_inputs_and_outputs_to_the_recorded_ranges():
     outside = rounded_activation(module.block.conv_shortcut(inside), 2, ends(y))
     np.testing.assert_allclose(found, inside + outside, rtol=1e-5)
     np.testing.assert_array_equal(wider["sample"], 10 * x)  # a recording stays what it is
+
+
+@pytest.mark.parametrize("stored", ["float32", "float16"])
+def test_a_thrifty_simulation_gives_the_same_and_leaves_the_part_as_it_is(capture, stored):
+    arithmetic = Arithmetic(stored=stored, linear=WeightRounding(3))
+    found = []
+    for thrifty in (False, True):
+        with simulated(capture, arithmetic, thrifty=thrifty) as run:
+            run(inputs())
+            found.append(run(inputs())["y"])
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(capture.module.inner.weight.detach(), WEIGHT)
