@@ -131,7 +131,7 @@ def simulated(
         with ranges.watching(_computed(layers, arithmetic.calibrated)):
             for call in calibration:
                 run(call.inputs)
-    hooks = []
+    hooks: list[torch.utils.hooks.RemovableHandle] = []
     if thrifty:
         hooks += _round_when_read(module, layers, arithmetic)
     else:
