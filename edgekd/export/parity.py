@@ -40,6 +40,10 @@ EXACT_DB = 200.0
 # How far below its own floor a part may not be whose simulation is exact but for float32's noise,
 # and where that noise begins.
 NEAR_DB, NOISE_DB = 4.0, 70.0
+# Where torch repeats a precision code by code, an export agrees with it to float32's noise. Of
+# integers that it computes with, the noise moves one here and there: then every call must keep as
+# much of the model as torch does, or this much. Figures: docs/export.md.
+REPEATED_DB = 60.0
 
 
 @dataclass(frozen=True)
@@ -84,32 +88,36 @@ class ComponentGate:
 
     Attributes:
         floor: of its precision.
-        own: the floor of an honest export of this very part, asked where it is below the other:
-            see `edgekd.export.simulate`; None: there is no such.
-        near: torch computes this part almost as the runtime does, so that the part must come near
-            its own floor though it is above the other.
+        own: the floor of an honest export of this very part, asked where it is below the other,
+            about the worst call: see `edgekd.export.simulate`; None: there is no such.
+        near: torch computes this part almost as the runtime does: floats, with the weights that it
+            restores. So the part must come near its own floor though it is above the other.
+        repeated: what torch computes at these calls, or the first of them, code by code as the
+            runtime does, with which the part must agree; None: torch cannot.
     """
 
     component: str
     precision: str
     floor: Floor
-    own: Callable[[], Floor | None] | None = None
+    own: Callable[[Recording], Floor | None] | None = None
     near: bool = False
+    repeated: Callable[[list[Recording]], list[Arrays]] | None = None
 
     @property
     def where(self) -> str:
         return f"component={self.component}, precision={self.precision}"
 
-    def hold(self, snr_db: float) -> Floor:
-        """The floor that an SNR reaches.
+    def hold(self, snr_db: float, worst: Recording) -> Floor:
+        """The floor that the SNR of the worst call reaches.
 
         Raises:
             GateError: it reaches none. NaN does not.
         """
         above, own, near = snr_db >= self.floor.db, None, -math.inf
-        if self.own is not None and math.isfinite(snr_db) and (self.near or not above):
-            own = self.own()
-        if self.near and own is not None:
+        near_own = self.near and self.repeated is None
+        if self.own is not None and math.isfinite(snr_db) and (near_own or not above):
+            own = self.own(worst)
+        if near_own and own is not None:
             near = min(own.db - NEAR_DB, NOISE_DB)
         if above and snr_db >= near:
             return self.floor
@@ -123,6 +131,33 @@ class ComponentGate:
             f"snr_db={snr_db:.2f}",
             reason,
         )
+
+    def agree(self, recordings: list[Recording], outputs: list[Arrays]) -> None:
+        """Hold a part's outputs at these calls against torch's.
+
+        Raises:
+            GateError: they are not its repetition.
+        """
+        if self.repeated is None:
+            return
+        # Of a large part torch computes fewer.
+        for call, found, same in zip(recordings, outputs, self.repeated(recordings), strict=False):
+            kept, repeated = _least(call.outputs, found), _least(call.outputs, same)
+            apart = _least(same, found)
+            agrees = kept >= min(repeated - NEAR_DB, REPEATED_DB)
+            if apart >= REPEATED_DB if self.near else agrees:
+                continue
+            raise GateError(
+                f"{self.where} must give what torch gives with the same rounding",
+                f"{kept:.2f} dB of the model where torch keeps {repeated:.2f}, and {apart:.2f} dB "
+                "between the two",
+                "The export is damaged, or the runtime computes in another way than it says.",
+            )
+
+
+def _least(reference: Arrays, outputs: Arrays) -> float:
+    """SNR of the worst output, of those that there are."""
+    return min(snr_db(reference[name], found) for name, found in outputs.items())
 
 
 def check_component(
@@ -146,9 +181,15 @@ def check_component(
             f"{where}: inputs and outputs must be {names[0]} -> {names[1]}",
             f"{runner.inputs} -> {runner.outputs}",
         )
-    values = [_call_snr(runner, recording, where) for recording in recordings]
-    worst = float(np.min(values))  # unlike min(), NaN if any is NaN
-    floor = gate.hold(worst)
+    outputs = [_run(runner, recording.inputs, where) for recording in recordings]
+    values = [
+        _call_snr(recording, found, where)
+        for recording, found in zip(recordings, outputs, strict=True)
+    ]
+    at = int(np.argmin(values))  # unlike min(), of NaN if any is NaN
+    worst = values[at]
+    floor = gate.hold(worst, recordings[at])
+    gate.agree(recordings, outputs)
     calls = tuple(
         {
             "timestep": recording.timestep,
@@ -162,15 +203,14 @@ def check_component(
     )
 
 
-def _call_snr(runner: ComponentRunner, recording: Recording, where: str) -> float:
+def _call_snr(recording: Recording, outputs: Arrays, where: str) -> float:
     """SNR of one call, in dB: that of its worst output."""
-    outputs = _run(runner, recording.inputs, where)
     return float(
         np.min(
             [
                 _output_snr(reference, outputs[name], f"{where}, output={name}")
                 for name, reference in recording.outputs.items()
-                if name in runner.outputs  # all but those that a partial runner leaves out
+                if name in outputs  # all but those that a partial runner leaves out
             ]
         )
     )

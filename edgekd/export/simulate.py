@@ -13,19 +13,18 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgekd.export.arithmetic import Apart, Arithmetic, Kind, Number, WeightRounding
 from edgekd.export.bits.storage import Array, linear_codes
 from edgekd.export.capture import Capture
 from edgekd.export.protocol import Floor
+from edgekd.export.ranges import Ranges, rounded_activation
 from edgekd.export.record import Arrays, Recording
-
-Number = Literal["float64", "float32", "float16", "bfloat16"]
-Kind = Literal["conv", "linear", "embedding"]
 
 # Times and sizes are whole numbers that a model embeds itself; ids are no floats.
 _UP_BLOCK = re.compile(r"up_blocks\.(\d+)")
@@ -37,72 +36,16 @@ _LAYERS: dict[type[nn.Module], Kind] = {
 }
 
 
-@dataclass(frozen=True)
-class WeightRounding:
-    """How the weights of one kind of layer are stored.
-
-    Attributes:
-        bits: of symmetric integers with one scale for each output channel, or each group of inputs.
-        group: input values that share a scale; None: all of a channel.
-        symmetric: else every group has a smallest value of its own.
-        rounded: another way of a runtime: the weight [O, ...] as it restores it.
-    """
-
-    bits: int
-    group: int | None = None
-    symmetric: bool = True
-    rounded: Callable[[Array, int], Array] | None = None
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """How a precision computes a part.
-
-    Attributes:
-        number: what everything is computed in. For `float32`, the noise of float32 itself.
-        stored: type of the weights that are floats.
-        conv, linear, embedding: rounding of the weights of such layers; None: floats.
-        activation_bits: of the inputs of the kinds of layers in `activations`.
-        kept: parts of names of layers that stay floats.
-        finest_float: the layers at the size of the latents stay floats.
-        inputs: what the part's inputs are rounded to.
-    """
-
-    number: Number = "float32"
-    stored: Number = "float32"
-    conv: WeightRounding | None = None
-    linear: WeightRounding | None = None
-    embedding: WeightRounding | None = None
-    activation_bits: int | None = None
-    activations: tuple[Kind, ...] = ("conv", "linear")
-    kept: tuple[str, ...] = ()
-    finest_float: bool = False
-    inputs: Number = "float32"
-
-    def of(self, component: str) -> Arithmetic | None:
-        """This, where torch can compute the part so: the mask of text encoders is float32."""
-        return None if self.exact and component.startswith("text_encoder") else self
-
-    @property
-    def exact(self) -> bool:
-        """Nothing is rounded but by float32's own sums."""
-        return self == Arithmetic()
-
-    @property
-    def stored_only(self) -> bool:
-        """Weights are floats or of 8 bits, and what is computed with them is float32."""
-        computed = (self.number, self.inputs, self.activation_bits)
-        rounded = (r for r in (self.conv, self.linear, self.embedding) if r is not None)
-        fine = all((r.bits, r.group) == (8, None) for r in rounded)
-        return fine and not self.exact and computed == ("float32", "float32", None)
-
-    def weight(self, kind: Kind) -> WeightRounding | None:
-        return {"conv": self.conv, "linear": self.linear, "embedding": self.embedding}[kind]
-
-
 @runtime_checkable
 class Simulates(Protocol):
-    """What an exporter has besides, that says how its precisions compute."""
+    """What an exporter has besides, that says how its precisions compute.
+
+    Attributes:
+        repeated: precisions that torch repeats code by code, so that what is left between the two
+            is float32's noise.
+    """
+
+    repeated: tuple[str, ...]
 
     def arithmetic(self, precision: str, component: str) -> Arithmetic | None:
         """As `Exporter.open_component` computes; None: torch cannot do alike."""
@@ -112,9 +55,13 @@ class Simulates(Protocol):
 
 
 def simulated_floor(
-    capture: Capture, recordings: Sequence[Recording], arithmetic: Arithmetic
+    capture: Capture,
+    recordings: Sequence[Recording],
+    arithmetic: Arithmetic,
+    calibration: Sequence[Recording] = (),
+    thrifty: bool = False,
 ) -> Floor | None:
-    """The least SNR of an honest export of this very part.
+    """The least SNR of an honest export of this very part; see `simulated` for the arguments.
 
     None where torch passes float16's range: exporters keep the layers that do in float32. Runtimes
     fuse and order sums as they like, so an honest export may lose some dB more than torch,
@@ -122,7 +69,7 @@ def simulated_floor(
     """
     from edgekd.export.parity import snr_db
 
-    with simulated(capture, arithmetic) as run:
+    with simulated(capture, arithmetic, calibration, thrifty) as run:
         each = [
             snr_db(reference, found[name])
             for one in recordings
@@ -153,14 +100,23 @@ def margin_db(arithmetic: Arithmetic) -> float:
 
 @contextmanager
 def simulated(
-    capture: Capture, arithmetic: Arithmetic
+    capture: Capture,
+    arithmetic: Arithmetic,
+    calibration: Sequence[Recording] = (),
+    thrifty: bool = False,
 ) -> Iterator[Callable[[Arrays], dict[str, Array]]]:
-    """A part in another arithmetic: a function of inputs that gives float32 outputs by name."""
-    module = copy.deepcopy(capture.module)
-    with torch.inference_mode():
-        _round_weights(module, arithmetic)
-        module.to(_number(arithmetic))
-    hooks = list(_round_inputs(module, arithmetic))
+    """A part in another arithmetic: a function of inputs that gives float32 outputs by name.
+
+    Args:
+        calibration: the calls that the export was calibrated on. Torch takes the ranges of its own
+            values on them, so that a wrong range of an export does not become right here.
+        thrifty: round each weight when it is read, at every call, instead of a whole copy: for
+            large parts and few calls. Where all is computed in float32; else it does nothing.
+    """
+    plain = not (arithmetic.exact or arithmetic.calibrated)
+    thrifty = thrifty and plain and arithmetic.number == "float32"
+    module = _copy(capture.module, shared=thrifty)
+    layers = _layers(module, arithmetic)
 
     def run(inputs: Arrays) -> dict[str, Array]:
         with torch.inference_mode():
@@ -170,6 +126,23 @@ def simulated(
             for name, tensor in zip(capture.outputs, found, strict=True)
         }
 
+    bits, ranges = arithmetic.activation_bits, Ranges()
+    if arithmetic.calibrated:
+        with ranges.watching(_computed(layers, arithmetic.calibrated)):
+            for call in calibration:
+                run(call.inputs)
+    hooks: list[torch.utils.hooks.RemovableHandle] = []
+    if thrifty:
+        hooks += _round_when_read(module, layers, arithmetic)
+    else:
+        with torch.inference_mode():
+            _round_weights(module, layers, arithmetic)
+            if bits is not None and arithmetic.conv is not None:
+                ranges.round_biases(bits, arithmetic.conv.bits)
+            module.to(_number(arithmetic))
+    if bits is not None:
+        hooks += _round_inputs(_computed(layers, arithmetic.activations), bits)
+        hooks += ranges.rounding(module, bits)
     try:
         yield run
     finally:
@@ -178,7 +151,7 @@ def simulated(
 
 
 def _input(name: str, value: Array, arithmetic: Arithmetic) -> Tensor:
-    tensor = torch.from_numpy(np.asarray(value))
+    tensor = torch.from_numpy(np.array(value))  # a copy, which may be rounded in place
     if not tensor.is_floating_point() or name in _EXACT_INPUTS:
         return tensor
     number = _number(arithmetic)
@@ -191,30 +164,83 @@ def _number(arithmetic: Arithmetic) -> torch.dtype:
     return found
 
 
-def _kept(module: nn.Module, arithmetic: Arithmetic) -> tuple[str, ...]:
-    return (*arithmetic.kept, *(finest(module) if arithmetic.finest_float else ()))
+@dataclass(frozen=True)
+class _Layer:
+    """A layer that an arithmetic may round, and what is said of it alone."""
+
+    name: str
+    module: nn.Module
+    kind: Kind
+    apart: Apart | None
 
 
-def _layers(module: nn.Module, kept: tuple[str, ...]) -> Iterator[tuple[nn.Module, Kind]]:
-    for name, layer in module.named_modules():
-        kind = next((kind for base, kind in _LAYERS.items() if isinstance(layer, base)), None)
-        if kind is not None and not any(part in name for part in kept):
-            yield layer, kind
+def _layers(module: nn.Module, arithmetic: Arithmetic) -> list[_Layer]:
+    stages = finest(module)
+    return [
+        _Layer(name, layer, kind, arithmetic.exception(name, kind, stages))
+        for name, layer in module.named_modules()
+        for base, kind in _LAYERS.items()
+        if isinstance(layer, base)
+    ]
 
 
-def _round_weights(module: nn.Module, arithmetic: Arithmetic) -> None:
+def _computed(layers: list[_Layer], kinds: Sequence[Kind]) -> dict[str, nn.Module]:
+    """Layers of these kinds that compute with rounded inputs."""
+    return {one.name: one.module for one in layers if one.kind in kinds and one.apart is None}
+
+
+def _copy(module: nn.Module, shared: bool) -> nn.Module:
+    """A copy of the modules, with the same tensors or with others."""
+    tensors = (*module.parameters(), *module.buffers()) if shared else ()
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+
+
+def _rounding(layer: _Layer, arithmetic: Arithmetic) -> WeightRounding | None:
+    return arithmetic.weight(layer.kind) if layer.apart is None else layer.apart.weight
+
+
+def _round_weights(module: nn.Module, layers: list[_Layer], arithmetic: Arithmetic) -> None:
     seen: set[int] = set()  # a weight that two layers share is rounded once
-    for layer, kind in _layers(module, _kept(module, arithmetic)):
-        rounding, weight = arithmetic.weight(kind), layer.weight
+    for layer in layers:
+        weight = layer.module.weight
         assert isinstance(weight, Tensor)
-        if rounding is None or id(weight) in seen:
-            continue
+        if id(weight) not in seen:
+            weight.copy_(_restored(weight, _rounding(layer, arithmetic)))
         seen.add(id(weight))
-        weight.copy_(torch.from_numpy(rounded_weight(weight.numpy(), rounding)))
-    if arithmetic.stored != "float32":
-        stored = getattr(torch, arithmetic.stored)
-        for parameter in module.parameters():
-            parameter.copy_(parameter.to(stored).float())
+    for parameter in module.parameters():
+        parameter.copy_(_restored(parameter, None, arithmetic.stored))
+
+
+def _round_when_read(
+    module: nn.Module, layers: list[_Layer], arithmetic: Arithmetic
+) -> Iterator[torch.utils.hooks.RemovableHandle]:
+    roundings = {layer.module: _rounding(layer, arithmetic) for layer in layers}
+    for one in module.modules():
+        own = dict(one.named_parameters(recurse=False))
+        if not own:
+            continue
+
+        def before(one: nn.Module, _: object) -> None:
+            for name, parameter in one.named_parameters(recurse=False):
+                rounding = roundings.get(one) if name == "weight" else None
+                value = _restored(parameter, rounding, arithmetic.stored)
+                one.register_parameter(name, nn.Parameter(value, requires_grad=False))
+
+        def after(one: nn.Module, _: object, __: object, own: dict[str, Any] = own) -> None:
+            for name, parameter in own.items():
+                one.register_parameter(name, parameter)
+
+        yield one.register_forward_pre_hook(before)
+        yield one.register_forward_hook(after)
+
+
+def _restored(
+    parameter: Tensor, rounding: WeightRounding | None, stored: Number = "float32"
+) -> Tensor:
+    """A parameter as a runtime restores it from a file."""
+    if rounding is not None and parameter.numel() >= rounding.least:
+        parameter = torch.from_numpy(rounded_weight(parameter.numpy(), rounding))
+    return parameter.to(getattr(torch, stored)).float()
 
 
 def rounded_weight(weight: Array, rounding: WeightRounding) -> Array:
@@ -242,16 +268,12 @@ def _affine(rows: Array, rounding: WeightRounding) -> Array:
 
 
 def _round_inputs(
-    module: nn.Module, arithmetic: Arithmetic
+    layers: dict[str, nn.Module], bits: int
 ) -> Iterator[torch.utils.hooks.RemovableHandle]:
-    bits = arithmetic.activation_bits
-    if bits is None:
-        return
-    for layer, kind in _layers(module, _kept(module, arithmetic)):
-        if kind in arithmetic.activations:
-            yield layer.register_forward_pre_hook(
-                lambda _, inputs: (rounded_activation(inputs[0], bits), *inputs[1:])
-            )
+    for layer in layers.values():
+        yield layer.register_forward_pre_hook(
+            lambda _, inputs: (rounded_activation(inputs[0], bits), *inputs[1:])
+        )
 
 
 def finest(module: nn.Module) -> tuple[str, ...]:
@@ -260,11 +282,3 @@ def finest(module: nn.Module) -> tuple[str, ...]:
         (int(n) for n in _UP_BLOCK.findall(" ".join(dict(module.named_modules())))), default=0
     )
     return "down_blocks.0.", f"up_blocks.{last}."
-
-
-def rounded_activation(value: Tensor, bits: int) -> Tensor:
-    """Integers from the smallest to the largest value of a tensor, zero among them."""
-    low, high = value.amin().clamp(max=0), value.amax().clamp(min=0)
-    step = ((high - low) / (2**bits - 1)).clamp(min=torch.finfo(torch.float32).tiny)
-    rounded: Tensor = torch.round((value - low) / step) * step + low
-    return rounded.to(value.dtype)

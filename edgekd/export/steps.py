@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgekd.export.arithmetic import Arithmetic
 from edgekd.export.bits.apply import storages
 from edgekd.export.bits.storage import PartBits
-from edgekd.export.capture import capture
+from edgekd.export.capture import Capture, capture
 from edgekd.export.large import is_large
 from edgekd.export.lora import Lora, fuse_loras
 from edgekd.export.outline import PIPELINE_ATTRIBUTES
@@ -27,7 +28,8 @@ from edgekd.export.parity import (
 )
 from edgekd.export.picture_parity import PictureParity, check_pictures
 from edgekd.export.protocol import Conversion, ConvertsFiles, Exporter, Facts, Floor, Generation
-from edgekd.export.simulate import Simulates, simulated_floor
+from edgekd.export.record import Arrays, Recording
+from edgekd.export.simulate import Simulates, simulated, simulated_floor
 from edgekd.export.trajectory import record_for_parity
 from edgekd.export.trajectory_files import load_trajectory, save_trajectory
 
@@ -135,12 +137,13 @@ def check(order: PartOrder, exporter: Exporter, load: Load) -> ComponentParity:
     component, precision, folder = order.component, order.precision, order.folder
     calls = load_trajectory(order.trajectory).calls(component)
 
-    def own(deployed: bool) -> Callable[[], Floor | None]:
-        return lambda: own_floor(order, exporter, load, deployed)
+    def own(deployed: bool) -> Callable[[Recording], Floor | None]:
+        return lambda worst: own_floor(order, exporter, load, deployed, worst)
 
     runner = open_component(exporter, folder, component)
-    near = stored_only(order, exporter) and not is_large(folder / component)
-    gate = ComponentGate(component, precision, order.floor, own(deployed=False), near)
+    same = repeated(order, exporter, load)
+    near = stored_only(order, exporter)
+    gate = ComponentGate(component, precision, order.floor, own(deployed=False), near, same)
     parity = check_component(gate, runner, calls)
     del runner  # two sessions of a large model need twice its memory
     floor = exporter.floors(precision).deployed_component(component)
@@ -150,23 +153,58 @@ def check(order: PartOrder, exporter: Exporter, load: Load) -> ComponentParity:
 
 def stored_only(order: PartOrder, exporter: Exporter) -> bool:
     """Whether torch computes a part as its precision does; see `Arithmetic.stored_only`."""
-    if not isinstance(exporter, Simulates) or order.bits is not None:
-        return False
-    arithmetic = exporter.arithmetic(order.precision, order.component)
+    arithmetic = _known(order, exporter)
     return arithmetic is not None and arithmetic.stored_only
 
 
-def own_floor(order: PartOrder, exporter: Exporter, load: Load, deployed: bool) -> Floor | None:
-    """The floor of an honest export of this very part; None: its arithmetic cannot be simulated."""
+def _known(order: PartOrder, exporter: Exporter, deployed: bool = False) -> Arithmetic | None:
+    """How a part is computed; None: torch cannot do alike."""
     if not isinstance(exporter, Simulates) or order.bits is not None:
         return None
     ask = exporter.deployed_arithmetic if deployed else exporter.arithmetic
-    arithmetic = ask(order.precision, order.component)
+    return ask(order.precision, order.component)
+
+
+def _captured(order: PartOrder, load: Load) -> Capture:
+    return capture(load(order.source, (PIPELINE_ATTRIBUTES[order.component],)), order.component)
+
+
+def repeated(
+    order: PartOrder, exporter: Exporter, load: Load
+) -> Callable[[list[Recording]], list[Arrays]] | None:
+    """What torch computes code by code as a part does; None: it cannot, or not in little memory.
+
+    Of a large part it is the first call alone.
+    """
+    arithmetic, large = _known(order, exporter), is_large(order.folder / order.component)
+    if arithmetic is None or not isinstance(exporter, Simulates):
+        return None
+    if order.precision not in exporter.repeated or (large and arithmetic.calibrated):
+        return None
+
+    def run(calls: list[Recording]) -> list[Arrays]:
+        calibration = load_trajectory(order.trajectory).recordings[order.component]
+        with simulated(_captured(order, load), arithmetic, calibration, thrifty=large) as same:
+            return [same(call.inputs) for call in (calls[:1] if large else calls)]
+
+    return run
+
+
+def own_floor(
+    order: PartOrder, exporter: Exporter, load: Load, deployed: bool, worst: Recording
+) -> Floor | None:
+    """The floor of an honest export of this very part; None: its arithmetic cannot be simulated.
+
+    Of a large part, torch computes the worst call alone.
+    """
+    arithmetic = _known(order, exporter, deployed)
     if arithmetic is None:
         return None
-    captured = capture(load(order.source, (PIPELINE_ATTRIBUTES[order.component],)), order.component)
-    calls = load_trajectory(order.trajectory).calls(order.component)
-    return simulated_floor(captured, calls, arithmetic)
+    recorded = load_trajectory(order.trajectory)
+    large = is_large(order.folder / order.component)
+    calls = [worst] if large else recorded.calls(order.component)
+    calibration = recorded.recordings[order.component]
+    return simulated_floor(_captured(order, load), calls, arithmetic, calibration, thrifty=large)
 
 
 def draw(order: DrawOrder, exporter: Exporter, load: Load) -> PictureParity:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from edgekd.export.arithmetic import Arithmetic, WeightRounding
 from edgekd.export.coreml.bits import COREML_STORAGE
-from edgekd.export.simulate import Arithmetic, WeightRounding
 
 _KEPT = ("conv_in", "conv_out", "time_embedding", "add_embedding", "quant_conv")
 

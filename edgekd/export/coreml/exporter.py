@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import InputError
+from edgekd.export.arithmetic import Arithmetic
 from edgekd.export.bits.apply import MIXED
 from edgekd.export.bits.storage import PartBits
 from edgekd.export.capture import Capture
@@ -31,7 +32,6 @@ from edgekd.export.coreml.pipeline import load_coreml_pipeline
 from edgekd.export.coreml.precisions import PRECISIONS, CoreMlPrecision
 from edgekd.export.job import export_pipeline
 from edgekd.export.protocol import Conversion, Facts, Floors
-from edgekd.export.simulate import Arithmetic
 from edgekd.runtime.coreml_backend import COREML
 from edgekd.runtime.coreml_layout import PACKAGES, Layout
 
@@ -67,6 +67,8 @@ class CoreMlExporter:
     # seed, the order of sets of the U-Net's operations, or what other exporters leave in the
     # process: each of these was varied, and the bytes stayed the same.
     varying: tuple[str, ...] = tuple(PRECISIONS)
+
+    repeated: tuple[str, ...] = ()  # see `edgekd.export.simulate.Simulates`
 
     def load(self, path: Path, threads: int = 0) -> Any:
         return load_coreml_pipeline(path, threads)

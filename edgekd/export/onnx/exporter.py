@@ -17,6 +17,7 @@ from typing import Any
 import onnx
 import torch
 
+from edgekd.export.arithmetic import Arithmetic
 from edgekd.export.bits.apply import MIXED, MIXED_FLOORS
 from edgekd.export.bits.storage import PartBits
 from edgekd.export.bits.weights import captured_model
@@ -40,7 +41,6 @@ from edgekd.export.onnx.tune import tune
 from edgekd.export.onnx.turns import load_onnx_in_turns
 from edgekd.export.protocol import Conversion, Facts, Floors
 from edgekd.export.record import Recording
-from edgekd.export.simulate import Arithmetic
 from edgekd.files import write_json
 from edgekd.runtime.onnx_backend import ONNX
 
@@ -77,6 +77,9 @@ pictures[0].save("picture.png")"""
     accepts_tiny_decoder = True
     # onnxruntime writes some lists of this format in the order of a seeded hash table.
     varying = tuple(name for name, precision in PRECISIONS.items() if precision.ort_format)
+
+    # See `edgekd.export.simulate.Simulates`.
+    repeated = ("int8", "int8-dynamic", "int8-static", "int8-mixed")
 
     def load(self, path: Path, threads: int = 0) -> Any:
         return load_onnx_pipeline(path, threads)

@@ -66,6 +66,11 @@ def float_nodes(model: ModelProto) -> list[str]:
     return [node.name for node in model.graph.node if any(part in node.name for part in kept)]
 
 
+def _excluded(kept: list[str]) -> list[str]:
+    """The same for onnxruntime's tools, which make products of every Gemm before they look."""
+    return [*kept, *(f"{name}_MatMul" for name in kept)]
+
+
 class _Calls:
     """The recorded inputs as onnxruntime's calibration reads them."""
 
@@ -141,7 +146,7 @@ def _quantize_convolutions(path: Path, recordings: list[Recording], kept: list[s
         reduce_range=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=kept,
+        nodes_to_exclude=_excluded(kept),
         use_external_data_format=is_large(path),
     )
     return out
@@ -158,7 +163,7 @@ def _quantize_products(path: Path, kept: list[str]) -> Path:
         per_channel=True,
         reduce_range=True,
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=kept,
+        nodes_to_exclude=_excluded(kept),
         use_external_data_format=is_large(path),
     )
     return out

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgekd.export.arithmetic import Arithmetic, WeightRounding
 from edgekd.export.openvino.pipeline import EXACT
 from edgekd.export.openvino.pipeline import deployed_arithmetic as deployed_name
 from edgekd.export.openvino.quantize import INT4_GROUP_SIZE, KEEP_FLOAT, KEEP_FLOAT_ACTIVATIONS
-from edgekd.export.simulate import Arithmetic, WeightRounding
 
 _EIGHT, _SEVEN = WeightRounding(8), WeightRounding(7)
 _STORED = Arithmetic(conv=_EIGHT, linear=_EIGHT, embedding=_EIGHT, kept=KEEP_FLOAT)
@@ -17,6 +17,7 @@ _INTEGERS = Arithmetic(
     linear=_SEVEN,
     embedding=_EIGHT,
     activation_bits=8,
+    activations=("conv", "linear"),
     kept=KEEP_FLOAT_ACTIVATIONS,
 )
 _HYBRID = Arithmetic(

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from edgekd.export.arithmetic import Arithmetic
 from edgekd.export.bits.apply import MIXED, MIXED_FLOORS
 from edgekd.export.bits.storage import PartBits
 from edgekd.export.bits.weights import captured_model
@@ -38,7 +39,6 @@ from edgekd.export.openvino.precisions import PRECISIONS
 from edgekd.export.openvino.tokenizer import convert_tokenizers
 from edgekd.export.openvino.tune import tune
 from edgekd.export.protocol import Conversion, Facts, Floors
-from edgekd.export.simulate import Arithmetic
 from edgekd.files import write_json
 from edgekd.runtime.openvino_backend import OPENVINO
 
@@ -72,6 +72,8 @@ pictures[0].save("picture.png")"""
     def write_client_files(self, folder: Path) -> None:
         """What GenAI needs beside the parts; see `WritesClientFiles`."""
         convert_tokenizers(folder)
+
+    repeated: tuple[str, ...] = ()  # see `edgekd.export.simulate.Simulates`
 
     def load(self, path: Path, threads: int = 0) -> Any:
         return load_openvino_pipeline(path, threads)

@@ -16,6 +16,7 @@ from edgekd.export.trajectory import record_for_parity
 FLOOR = Floor(40.0, "because")
 GATE = ComponentGate("unet", "fp32", FLOOR)
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+CALL = Recording({}, {})
 
 
 class FakeRunner:
@@ -152,18 +153,18 @@ def test_what_is_deployed_has_a_figure_of_its_own():
 def test_a_part_below_the_floor_is_held_against_its_own(own, passes):
     asked = []
 
-    def floor() -> Floor | None:
-        asked.append(own)
+    def floor(worst: Recording) -> Floor | None:
+        asked.append(worst)
         return None if own is None else Floor(own, "torch keeps no more")
 
     gate = ComponentGate("unet", "int8", FLOOR, floor)
-    assert gate.hold(40.0) is FLOOR
+    assert gate.hold(40.0, CALL) is FLOOR
     assert not asked  # it is dear to know
     if passes:
-        assert gate.hold(30.0) == Floor(29.0, "torch keeps no more")
+        assert gate.hold(30.0, CALL) == Floor(29.0, "torch keeps no more")
     else:
         with pytest.raises(GateError, match=r"at least floor_db=40.*snr_db=30\.00"):
-            gate.hold(30.0)
+            gate.hold(30.0, CALL)
 
 
 @pytest.mark.parametrize(
@@ -179,21 +180,53 @@ def test_a_part_below_the_floor_is_held_against_its_own(own, passes):
 def test_where_torch_computes_alike_a_part_comes_near_it(own, snr, needed):
     """A damaged part may be above the floor of its precision. 196 dB: nothing was rounded."""
     gate = ComponentGate(
-        "unet", "int8", FLOOR, lambda: own and Floor(own, "torch keeps it"), near=True
+        "unet", "int8", FLOOR, lambda _: own and Floor(own, "torch keeps it"), near=True
     )
     if needed is None:
-        assert gate.hold(snr) is FLOOR
+        assert gate.hold(snr, CALL) is FLOOR
     else:
         with pytest.raises(GateError, match=rf"floor_db={needed}\b.*torch keeps it"):
-            gate.hold(snr)
+            gate.hold(snr, CALL)
 
 
 def test_no_floor_of_its_own_saves_what_is_not_a_number():
-    gate = ComponentGate("unet", "int8", FLOOR, lambda: Floor(-200.0, "anything"))
+    gate = ComponentGate("unet", "int8", FLOOR, lambda _: Floor(-200.0, "anything"))
     with pytest.raises(GateError, match="snr_db=nan"):
-        gate.hold(math.nan)
+        gate.hold(math.nan, CALL)
 
 
 def test_no_prompts_are_refused():
     with pytest.raises(InputError, match="prompt"):
         record_for_parity(None, [], Generation())
+
+
+SHIFTED = np.roll(X, 1)
+
+
+@pytest.mark.parametrize(
+    ("near", "found", "same", "passes"),
+    [
+        (True, (1e-2, 2e-2), (1e-2, 2e-2), True),
+        (True, (1e-2, 2e-2), (1e-2, 1e-2), False),  # one call differs: there are no integers
+        (False, (1e-2, 1.4e-2), (-1e-2, 1e-2), True),  # moved integers, 37 dB for 40
+        (False, (1e-2, 2e-2), (1e-2, 1e-2), False),
+        (False, (1e-2, 9e-4), (1e-2, 1e-5), True),  # 61 dB
+    ],
+)
+def test_what_torch_repeats_is_what_an_export_gives(near, found, same, passes):
+    """Noise of two calls. All of them are above the floor of 20 dB."""
+    recordings = [Recording({"x": X}, {"y": X}), Recording({"x": X}, {"y": X})]
+
+    def given(noises: tuple[float, ...]) -> list[np.ndarray]:
+        return [X + noise * SHIFTED for noise in noises]
+
+    def repeated(calls: list[Recording]) -> list[dict[str, np.ndarray]]:
+        assert calls == recordings
+        return [{"y": value} for value in given(same)]
+
+    gate = ComponentGate("unet", "int8", Floor(20.0, "low"), near=near, repeated=repeated)
+    if passes:
+        assert check_component(gate, FakeRunner(*given(found)), recordings).floor_db == 20
+    else:
+        with pytest.raises(GateError, match="what torch gives with the same rounding"):
+            check_component(gate, FakeRunner(*given(found)), recordings)

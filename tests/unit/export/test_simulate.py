@@ -7,15 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from edgekd.export.arithmetic import FINEST, Apart, Arithmetic, WeightRounding
 from edgekd.export.capture import Capture
 from edgekd.export.parity import snr_db
+from edgekd.export.ranges import rounded_activation
 from edgekd.export.record import Recording
 from edgekd.export.simulate import (
-    Arithmetic,
-    WeightRounding,
     finest,
     margin_db,
-    rounded_activation,
     rounded_weight,
     simulated,
     simulated_floor,
@@ -77,13 +76,15 @@ def test_a_runtimes_own_rounding_is_used():
     assert (rounded_weight(WEIGHT, rounding) == 3).all()
 
 
-def test_activations_keep_zero_and_their_ends():
+def test_rounded_activations_have_an_exact_zero():
     x = torch.tensor([-1.0, 0.0, 0.3, 3.0])
-    rounded = rounded_activation(x, 2)  # steps of 4 / 3
-    assert rounded.tolist() == pytest.approx([-1.0, 1 / 3, 1 / 3, 3.0])
+    rounded = rounded_activation(x, 2)  # steps of 4 / 3, and zero is the second of four codes
+    assert rounded.tolist() == pytest.approx([-4 / 3, 0, 0, 8 / 3])
     positive = rounded_activation(torch.tensor([2.0, 8.0]), 8)
     assert positive[1] == 8
     assert rounded_activation(torch.zeros(3), 8).tolist() == [0, 0, 0]
+    beyond = rounded_activation(torch.tensor([-9.0, 9.0]), 8, (-1.0, 3.0))
+    assert beyond.tolist() == pytest.approx([-1.0, 3.0], abs=4 / 255)
 
 
 @pytest.mark.parametrize("number", ["float16", "bfloat16"])
@@ -103,7 +104,9 @@ def test_layers_that_are_kept_are_not_rounded(capture):
     rounding = WeightRounding(2)
     plain = capture.module.inner(torch.from_numpy(X)).detach().numpy()
     for kept, same in ((("inner",), True), ((), False)):
-        arithmetic = Arithmetic(linear=rounding, activation_bits=2, kept=kept)
+        arithmetic = Arithmetic(
+            linear=rounding, activation_bits=2, activations=("linear",), kept=kept
+        )
         with simulated(capture, arithmetic) as run:
             assert np.allclose(run(inputs())["y"], plain, atol=1e-6) is same
 
@@ -154,3 +157,71 @@ def test_stored_weights_are_told_from_other_arithmetic():
     for other in (WeightRounding(4), WeightRounding(8, group=32)):
         assert not Arithmetic(conv=eight, linear=other).stored_only
     assert not Arithmetic().stored_only
+
+
+def test_layers_apart_have_weights_of_their_own():
+    stages = ("down_blocks.0.", "up_blocks.2.")
+    eight = WeightRounding(8)
+    rules = (Apart(FINEST, kinds=("conv",)), Apart(rf"{FINEST}|\.time_embedding\.", eight))
+    arithmetic = Arithmetic(linear=WeightRounding(7), kept=("conv_in",), apart=rules)
+
+    def found(name: str, kind: str) -> Apart | None:
+        return arithmetic.exception(name, kind, stages)
+
+    assert found("unet.up_blocks.2.conv1", "conv").weight is None
+    assert found("unet.up_blocks.2.to_q", "linear").weight is eight
+    assert found("unet.time_embedding.linear_1", "linear").weight is eight
+    assert found("unet.conv_in", "conv").weight is None
+    assert found("unet.up_blocks.1.conv1", "conv") is None
+
+
+class Block(nn.Module):
+    """sample [N,4,h,w] -> the same: a shortcut whose input others read before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_shortcut = nn.Conv2d(4, 4, 1)
+
+    def forward(self, sample: torch.Tensor) -> torch.Tensor:
+        before = sample.clone()
+        return before + self.conv_shortcut(sample)
+
+
+class Blocks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Block()
+
+    def forward(self, sample: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.block(sample),)
+
+
+def test_calibrated_layers_round_inputs_and_outputs_to_the_recorded_ranges():
+    module = Blocks().requires_grad_(False)
+    capture = Capture("unet", module, {"sample": torch.zeros(1, 4, 2, 2)}, ("y",), {}, {})
+    x = torch.from_numpy(RANDOM.normal(size=(1, 4, 2, 2)).astype(np.float32))
+    y = module.block.conv_shortcut(x)
+    recorded, wider = {"sample": x.numpy()}, {"sample": 10 * x.numpy()}
+
+    def ends(value: torch.Tensor) -> tuple[float, float]:
+        return float(value.min()), float(value.max())
+
+    arithmetic = Arithmetic(activation_bits=2, calibrated=("conv",))
+    with simulated(capture, arithmetic, [Recording(recorded, {})]) as run:
+        found = run(wider)["y"]
+    inside = rounded_activation(10 * x, 2, ends(x))
+    outside = rounded_activation(module.block.conv_shortcut(inside), 2, ends(y))
+    np.testing.assert_allclose(found, inside + outside, rtol=1e-5)
+    np.testing.assert_array_equal(wider["sample"], 10 * x)  # a recording stays what it is
+
+
+@pytest.mark.parametrize("stored", ["float32", "float16"])
+def test_a_thrifty_simulation_gives_the_same_and_leaves_the_part_as_it_is(capture, stored):
+    arithmetic = Arithmetic(stored=stored, linear=WeightRounding(3))
+    found = []
+    for thrifty in (False, True):
+        with simulated(capture, arithmetic, thrifty=thrifty) as run:
+            run(inputs())
+            found.append(run(inputs())["y"])
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(capture.module.inner.weight.detach(), WEIGHT)
