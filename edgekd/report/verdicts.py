@@ -20,6 +20,7 @@ from edgekd.report.statistics import (
 
 # Medians of whole runs differ by this on one machine, however sure the samples of each run are.
 RUN_TO_RUN = 0.05
+BUSY = "timed on a busy machine, not to be trusted"
 OTHER_IMAGES = "held against other real images"
 # One value each, without a spread: resident memory of two equal runs differs by about as much.
 ONE_VALUE = 0.02
@@ -104,6 +105,8 @@ def _tested(made: Change, first: RowFigure, last: RowFigure, paired: bool) -> Ch
     times, samples = (first.times, last.times), (first.picture_samples, last.picture_samples)
     if first.metric.source == "latency" and all(times):
         return _by_medians(made, first, last)
+    if first.busy or last.busy:
+        return _judged(made, first.metric, 0, BUSY)
     if first.metric.source == "pictures" and all(samples):
         return _by_pictures(made, first.metric, samples, paired)
     apart = intervals_apart((a.low, a.high), (b.low, b.high))
@@ -129,7 +132,7 @@ def _by_medians(made: Change, first: RowFigure, last: RowFigure) -> Change:
     if abs(found.value - 1) <= RUN_TO_RUN:
         sign, test = 0, f"{test}; within {RUN_TO_RUN:.0%} from run to run".replace("%", " %")
     if first.busy or last.busy:
-        sign, test = 0, f"{test}; timed on a busy machine, not to be trusted"
+        sign, test = 0, f"{test}; {BUSY}"
     return _judged(made, first.metric, sign, test)
 
 

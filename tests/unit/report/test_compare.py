@@ -88,10 +88,14 @@ def test_latency_is_judged_by_its_raw_samples(full_report, later, factor, verdic
     assert "n=7 and 7" in found.test
 
 
-def test_times_of_a_busy_machine_judge_nothing(full_report, later):
+@pytest.mark.parametrize("alone", [False, True], ids=["wall-clock", "processor time"])
+def test_times_of_a_busy_machine_judge_nothing(full_report, later, alone):
+    """Whether the figure is a median or the least processor time, which has no samples here."""
     scale_times(row_of(later), 2.0)
     image = row_of(later).speed["image"]
     row_of(later).speed["image"] = image.model_copy(update={"busy": True})
+    if alone:
+        row_of(later).figures["latency_ms"] = Figure(value=1.5 * image.p50_ms)
     found = change_of(against(full_report, later), "latency_ms")
     assert found.verdict == "same within noise"
     assert "not to be trusted" in found.test
