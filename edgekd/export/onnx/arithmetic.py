@@ -37,8 +37,8 @@ def _integers(conv: bool, linear: bool) -> Arithmetic:
         linear=_SEVEN if linear else _EIGHT,
         embedding=_EIGHT,
         activation_bits=8,
-        activations=("linear",) * linear,
-        calibrated=("conv",) * conv,
+        activations=("linear",) if linear else (),
+        calibrated=("conv",) if conv else (),
         kept=INT8.keep_float,
         apart=_EDGES,
     )
