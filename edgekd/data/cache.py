@@ -48,7 +48,6 @@ class CachedBatch:
         encoder_hidden_states: [B, L, D].
         pooled: [B, P] for SDXL, else None.
         time_ids: [B, 6].
-        captions: B strings.
     """
 
     mean: torch.Tensor
@@ -56,7 +55,6 @@ class CachedBatch:
     encoder_hidden_states: torch.Tensor
     pooled: torch.Tensor | None
     time_ids: torch.Tensor
-    captions: list[str]
 
 
 class CachedLatents:
@@ -108,7 +106,6 @@ class CachedLatents:
             encoder_hidden_states=hidden_states,
             pooled=pooled,
             time_ids=_gather("time_ids", places),
-            captions=[_caption(*_row_of(place)) for place in places],
         )
 
     def text(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -125,19 +122,16 @@ class CachedLatents:
 
     def captions(self, i: int) -> str:
         """Caption of a sample."""
-        return _caption(*_row_of(self._locate(i)))
+        shard, row = _row_of(self._locate(i))
+        ends = shard["caption_ends"]
+        text = shard["caption_text"][int(ends[row - 1]) if row else 0 : int(ends[row])]
+        return text.numpy().tobytes().decode()
 
 
 def _row_of(place: tuple[Shard, int]) -> tuple[Shard, int]:
     """Where the text of a sample is."""
     shard, local = place
     return shard, int(shard["caption_index"][local])
-
-
-def _caption(shard: Shard, row: int) -> str:
-    ends = shard["caption_ends"]
-    text = shard["caption_text"][int(ends[row - 1]) if row else 0 : int(ends[row])]
-    return text.numpy().tobytes().decode()
 
 
 def _gather(name: str, places: Sequence[tuple[Shard, int]]) -> torch.Tensor:

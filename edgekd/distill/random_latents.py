@@ -51,7 +51,6 @@ class RandomLatents:
             encoder_hidden_states=hidden_states,
             pooled=pooled,
             time_ids=self._sizes.repeat(len(indices), 1),
-            captions=[_CAPTIONS[row] for row in self.rows[indices].tolist()],
         )
 
     def text(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:

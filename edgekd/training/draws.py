@@ -38,9 +38,8 @@ def step_choice(seed: int, step: int) -> int:
 def _permutation(count: int, window: int, source: torch.Generator) -> Tensor:
     """A random order of samples, [count].
 
-    With a window, blocks of neighbours are put in a random order, and in each `window` samples of
-    what results the samples are. This is how streams of shards are shuffled, and a disk or network
-    reads most of a block at a time; but nothing is consumed, so any position can be gone back to.
+    With a window, blocks of neighbours are in a random order, and so are the samples in each
+    `window` of what results, as where streams of shards are shuffled: a disk reads much at a time.
     """
     if not 0 < window < count:
         return torch.randperm(count, generator=source)
@@ -73,9 +72,9 @@ def _dealt(
 ) -> tuple[Tensor, Tensor]:
     """Bucket of each step of an epoch, [steps], and all buckets' permutations, one after another.
 
-    Systematic sampling: the samples of all buckets are laid side by side, and points at equal
-    distances from a random offset choose the buckets. So a bucket has its share of the steps on
-    average, and rounded up or down in each epoch, be it less than one.
+    Systematic sampling: the samples of all buckets lie side by side, and points at equal distances
+    from a random offset choose. So a bucket has its share of the steps on average, be it less than
+    one, and rounded up or down in each epoch.
     """
     source = generator(seed, "buckets", epoch)
     points = torch.arange(steps, dtype=torch.float64) + float(torch.rand((), generator=source))
@@ -95,9 +94,8 @@ def bucketed_indices(
     """Training samples at stream positions of one step, [B], all of one of the buckets.
 
     As a whole step has one bucket, it does not matter how it is spread over micro-batches and
-    processes. An epoch has as many steps as all samples fill. In it a bucket gives its samples
-    in a random order, and begins anew where its steps take more than it has. A single bucket is
-    read as by `sample_indices`.
+    processes. In an epoch a bucket gives its samples in a random order, and begins anew where its
+    steps take more than it has. A single bucket is read as by `sample_indices`.
 
     Args:
         step_samples: samples of one optimiser step.

@@ -19,8 +19,10 @@ from edgekd.search.agreement import CalibrationSettings, make_calibration
 from edgekd.training.draws import BatchPlan
 
 # Width and height of the files, and height and width that 32 pixels in steps of 8 make of them.
-SHAPES = {"square": (48, 48), "across": (90, 54), "upright": (54, 90), "turned": (90, 54)}
+SHAPES = {"square": (48, 48), "across": (100, 50), "upright": (50, 100), "turned": (100, 50)}
 SIZES = {"square": (32, 32), "across": (24, 40), "upright": (40, 24), "turned": (40, 24)}
+# (top, left): scaled by 24 / 50 the long side is 48, and 40 in the middle remain.
+CROPS = {(32, 32): (0, 0), (24, 40): (0, 4), (40, 24): (4, 0)}
 TURNED = 6  # the Exif orientation of a camera that was held upright
 
 
@@ -67,7 +69,7 @@ def test_training_images_are_cut_to_their_buckets_and_validation_to_squares(data
         width, height = SHAPES[shape]
         upright = (width, height) if shape == "turned" else (height, width)
         assert sample.original_size == upright
-        assert sample.crop == (0, 0)
+        assert sample.crop == CROPS[SIZES[shape]]
     shapes = {sample.image.shape[:2] for sample in iter_prepared(data, "validation")}
     assert shapes == {(32, 32)}
     names = {path.name.rpartition("-")[0] for path in (data.root / "shards").iterdir()}
@@ -83,8 +85,6 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(data, folder, tmp_path, mo
             raise KeyboardInterrupt
         return real(*image)
 
-    # Small chunks, so that shards of several buckets are whole and others are not.
-    monkeypatch.setattr("edgekd.data.scan.CHUNK_RECORDS", 4)
     with monkeypatch.context() as patch:
         patch.setattr(shards_module, "make_pixels", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -105,7 +105,7 @@ def test_squares_are_prepared_as_without_buckets(tmp_path, picture):
     assert _shards(plain.root) == _shards(bucketed.root)
 
 
-def test_each_batch_is_of_one_bucket_with_its_sizes(data, tiny_sdxl_teacher, tmp_path):
+def test_what_is_trained_is_of_one_bucket_with_its_sizes(data, tiny_sdxl_teacher, tmp_path):
     teacher = load_teacher(tiny_sdxl_teacher)
     cache = build_cache(data, teacher, tmp_path / "cache", Silent())
     train, held_out = (CachedLatents.load(cache, split) for split in ("train", "validation"))
@@ -120,32 +120,22 @@ def test_each_batch_is_of_one_bucket_with_its_sizes(data, tiny_sdxl_teacher, tmp
         batch = batches.training(0, range(step * 4, step * 4 + 4), BatchPlan(4), 0.0)
         height, width = (4 * side for side in batch.noisy_latents.shape[2:])
         seen.add((height, width))
-        assert batch.added is not None
         for row in batch.added["time_ids"].tolist():
-            # As Podell et al. 2023 have it: original size, crop, and the bucket's own size.
-            assert row[2:] == [0, 0, height, width]
+            assert row[2:] == [*CROPS[height, width], height, width]
             assert (row[0] > row[1]) == (height > width)
     assert seen == set(SIZES.values())
 
     # Captions of any buckets together; pictures that are drawn are square.
     every = torch.arange(data.train)
     said = caption_conditions(teacher, train, every, 8)
-    assert said.added is not None
     assert said.added["time_ids"].tolist() == [[32, 32, 0, 0, 32, 32]] * data.train
     assert torch.equal(
         said.encoder_hidden_states[3], train.batch(every[3:4]).encoder_hidden_states[0]
     )
 
-
-def test_decoder_and_calibration_take_one_shape(data, tiny_teacher, tmp_path):
-    teacher = load_teacher(tiny_teacher)
-    train = CachedLatents.load(build_cache(data, teacher, tmp_path / "c", Silent()), "train")
+    # Crops of the smallest side of 24 pixels.
     decoder = DecoderLatents(train, None, dict(teacher.vae.config), share=0.0, crop=32)
-    # The smallest side of 24 pixels.
-    assert decoder.training(0, range(16)).shape == (16, 4, 6, 6)
-    assert decoder.means(16).shape == (16, 4, 6, 6)
-    largest = max(train.buckets, key=len)
+    assert decoder.training(0, range(16)).shape == decoder.means(16).shape == (16, 4, 6, 6)
+    largest = torch.tensor([max(train.buckets, key=len).start])
     calibration = make_calibration(teacher, train, CalibrationSettings(samples=8), "key")
-    assert (
-        calibration.targets.shape[1:] == train.batch(torch.tensor([largest.start])).mean.shape[1:]
-    )
+    assert calibration.targets.shape[1:] == train.batch(largest).mean.shape[1:]

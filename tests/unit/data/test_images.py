@@ -159,12 +159,6 @@ def test_square_of_the_resolution(size, picture):
     assert (left, top) == (round(size[0] * scale) - 32, round(size[1] * scale) - 32)
 
 
-def test_a_size_that_is_no_square(picture):
-    cut, corner = resize_and_crop(picture(4, (100, 50)), (24, 40), (0.5, 1.0))
-    # Scaled by 24 / 50 to 48 x 24, of which the right 40 are taken.
-    assert (cut.size, corner) == ((40, 24), (0, 8))
-
-
 def test_crop_position_selects_the_side(encode):
     wide = Image.new("RGB", (64, 32), "red")
     wide.paste("blue", (32, 0, 64, 32))

@@ -14,7 +14,7 @@ def test_random_latents_are_a_caches(name, request):
     assert len(latents) == 5
     rows = latents.batch(torch.tensor([4, 0]))
     assert rows.mean.shape == rows.logvar.shape == (2, 4, 6, 6)
-    assert rows.captions == [latents.captions(4), latents.captions(0)]
+    assert torch.equal(latents.text(torch.tensor([4]))[0], rows.encoder_hidden_states[:1])
     assert rows.encoder_hidden_states.shape[0] == 2
     text, pooled = latents.empty()
     assert text.shape[1:] == rows.encoder_hidden_states.shape[1:]

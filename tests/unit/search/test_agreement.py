@@ -43,7 +43,7 @@ class Samples:
         mean = indices.float()[:, None, None, None].expand(-1, 4, 2, 2)
         text = indices.float()[:, None, None].expand(-1, 3, 8)
         sizes = torch.zeros(len(indices), 6)
-        return CachedBatch(mean, torch.full_like(mean, -80.0), text, None, sizes, [""] * len(text))
+        return CachedBatch(mean, torch.full_like(mean, -80.0), text, None, sizes)
 
 
 def calibrate(count=20, **settings):
