@@ -48,10 +48,11 @@ def make_optimizer(
     """
     import torch
 
-    settings = {"lr": loop.learning_rate, "weight_decay": loop.weight_decay}
+    rate, decay = loop.learning_rate, loop.weight_decay
     if loop.optimizer == EIGHT_BIT:
         check_optimizers([loop])
-        optimizer: torch.optim.Optimizer
-        optimizer = importlib.import_module(f"{_PACKAGE}.optim").AdamW8bit(parameters, **settings)
+        make = importlib.import_module(f"{_PACKAGE}.optim").AdamW8bit
+        optimizer: torch.optim.Optimizer = make(parameters, lr=rate, weight_decay=decay)
         return optimizer
-    return torch.optim.AdamW(parameters, **settings, fused=device.type in ("cpu", "cuda"))
+    fused = device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=fused)
