@@ -30,7 +30,10 @@ def compiled(*models: Any) -> Iterator[None]:
         with warnings.catch_warnings():
             # diffusers asks for versions of packages in functions that remember their answers.
             warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
-            yield
+            # By default torch.compile need not notice that another model of a class, or the next
+            # training in this process, has other hooks.
+            with torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):
+                yield
     except TorchDynamoException as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(

@@ -56,7 +56,8 @@ def make_optimizer(
     }
     if loop.optimizer == EIGHT_BIT:
         check_optimizers([loop])
-        optimizer: torch.optim.Optimizer
-        optimizer = importlib.import_module(f"{_PACKAGE}.optim").AdamW8bit(parameters, **settings)
+        make = importlib.import_module(f"{_PACKAGE}.optim").AdamW8bit
+        optimizer: torch.optim.Optimizer = make(parameters, **settings)
         return optimizer
-    return torch.optim.AdamW(parameters, **settings, fused=device.type in ("cpu", "cuda"))
+    fused = device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(parameters, **settings, fused=fused)

@@ -65,3 +65,21 @@ def test_a_machine_that_cannot_compile_is_told_so(monkeypatch):
         model(torch.ones(1, 2))
     assert "\n" not in str(error.value)
     assert "forward" not in vars(model)
+
+
+def test_models_of_one_architecture_keep_their_own_hooks(backend):
+    models = [nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)) for _ in range(2)]
+    for layer in (0, 1):
+        kept: list[list[Any]] = [[], []]
+        handles = [
+            model[layer].register_forward_hook(lambda *args, to=to: to.append(args[2]))
+            for model, to in zip(models, kept, strict=True)
+        ]
+        with compiled(*models):
+            for _ in range(2):
+                for model in models:
+                    model(torch.ones(1, 2))
+        for handle, model, found in zip(handles, models, kept, strict=True):
+            handle.remove()
+            expected = model[: layer + 1](torch.ones(1, 2))
+            torch.testing.assert_close(found, [expected, expected])
