@@ -14,6 +14,7 @@ from edgekd.distill.objective import predict
 from edgekd.distill.setup import PhaseSetup
 from edgekd.distill.trainer import rate_schedule
 from edgekd.training.checkpoint import load_optimizers, load_weights, optimizer_tensors
+from edgekd.training.sharding import make_placement
 
 _WEIGHTS = "weights/"
 
@@ -34,6 +35,7 @@ class FakeScore:
         self.unet = copy.deepcopy(setup.sources.teacher.unet).requires_grad_(True)
         if setup.section.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
+        self._wrapped: nn.Module = make_placement(accelerator).train(self.unet)
         settings = setup.section.few_step
         self._rates, self._autocast = rate_schedule(settings), setup.autocast
         self._max_grad_norm = settings.max_grad_norm
@@ -44,7 +46,6 @@ class FakeScore:
             fused=setup.device.type in ("cpu", "cuda"),
         )
         self._accelerator = accelerator
-        self._wrapped: nn.Module = accelerator.prepare_model(self.unet)
 
     def update(self, batch: Batch, step: int) -> Tensor:
         """One update in the student's step `step`. Returns the loss, a scalar without gradient."""

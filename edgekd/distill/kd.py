@@ -46,6 +46,7 @@ class NoisePrediction(Plain):
     ) -> None:
         teacher = sources.teacher
         self.model: nn.Module = student
+        self.frozen = (teacher.unet,)
         self._arch, self._setup = arch, PhaseSetup.of(section, "kd", sources, accelerator)
         # Batches are made on the CPU.
         schedule = self._setup.schedule.to(torch.device("cpu"))

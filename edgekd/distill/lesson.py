@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,7 @@ class Lesson(Protocol):
         phase: which one.
         model: what learns, trainable and in evaluation mode, on its device.
         updates: optimiser updates of one step.
+        frozen: models of about its size that it learns from; a model without any is small.
     """
 
     @property
@@ -28,6 +29,8 @@ class Lesson(Protocol):
     def model(self) -> nn.Module: ...
     @property
     def updates(self) -> int: ...
+    @property
+    def frozen(self) -> Sequence[nn.Module]: ...
 
     def attached(self, wrapped: nn.Module, average: nn.Module) -> AbstractContextManager[None]:
         """Teach this model, wrapped for several processes or not, until the context is left.
@@ -69,6 +72,7 @@ class Plain:
     """A `Lesson` of one update a step, that remembers nothing and keeps all of its model."""
 
     updates = 1
+    frozen: tuple[nn.Module, ...] = ()
 
     def state(self) -> dict[str, Tensor]:
         """See `Lesson`."""

@@ -100,6 +100,7 @@ class FewStepLesson(Plain):
         self, section: DistillSection, student: Any, sources: Sources, accelerator: Any
     ) -> None:
         self.model: nn.Module = student
+        self.frozen = (sources.teacher.unet,)
         self._setup = PhaseSetup.of(section, "few_step", sources, accelerator)
         self._settings: FewStepSection = section.few_step
         scheduler = sources.teacher.scheduler
