@@ -36,7 +36,7 @@ from edgekd.training.checkpoint import (
 from edgekd.training.ema import Ema
 from edgekd.training.log import MetricsLog
 from edgekd.training.schedule import RateSchedule
-from edgekd.training.sharding import make_placement, whole
+from edgekd.training.sharding import clip_gradients, make_sharing
 
 # A cosine schedule ends here rather than at 0, so that the last steps are not without effect.
 FINAL_RATE = 0.01
@@ -63,12 +63,12 @@ class Trainer:
         self.section, self.lesson, self.folder = section, lesson, folder
         self.accelerator = accelerator
         self.student = lesson.model
-        self._placement = make_placement(accelerator, small=not lesson.frozen)
+        self._sharing = make_sharing(accelerator, small=not lesson.frozen)
         projections = projections_of(self.student).values()
-        self._wrapped: nn.Module = self._placement.train(self.student, projections)
-        self.ema = Ema(self.student, section.ema_decay, self._placement.duplicate)
+        self._wrapped: nn.Module = self._sharing.train(self.student, projections)
+        self.ema = Ema(self.student, section.ema_decay, self._sharing.duplicate)
         for model in lesson.frozen:
-            self._placement.freeze(model)
+            self._sharing.freeze(model)
         self._rates = rate_schedule(section)
         self._optimizer = torch.optim.AdamW(
             self.student.parameters(),
@@ -87,7 +87,7 @@ class Trainer:
     def run(self, progress: Progress) -> None:
         """Train from the last checkpoint, or from the start, to the last step."""
         section, main = self.section, self.accelerator.is_main_process
-        joins = main or self._placement.together
+        joins = main or self._sharing.together
         self.accelerator.wait_for_everyone()
         step = self._restore(progress)
         self.accelerator.wait_for_everyone()
@@ -111,12 +111,12 @@ class Trainer:
                 advance(1)
                 if joins:
                     self._after_step(step, row, log, progress)
-            if joins and not self._placement.agree(self._sheet_path(step).is_file()):
+            if joins and not self._sharing.agree(self._sheet_path(step).is_file()):
                 self._draw(step, log)
 
     def average(self) -> nn.Module:
         """The averaged student in one piece, for the first process; all must ask for it."""
-        return self._placement.unshard(self.ema.model)
+        return self._sharing.unshard(self.ema.model)
 
     def try_step(self) -> dict[str, float]:
         """The first step, as `run` does it, and nothing else: no file is read or written."""
@@ -186,8 +186,8 @@ class Trainer:
                 terms = self._micro_batch(step, update, micro)
             sums += torch.stack([terms[name] for name in weights]) / section.gradient_accumulation
         values = self.accelerator.reduce(sums, "mean").tolist()
-        norm = nn.utils.clip_grad_norm_(self.student.parameters(), section.max_grad_norm)
-        row = {**dict(zip(weights, values, strict=True)), "gradient": float(whole(norm))}
+        norm = clip_gradients(self.student.parameters(), section.max_grad_norm)
+        row = {**dict(zip(weights, values, strict=True)), "gradient": norm}
         self._check_finite(step + 1, row)
         self._optimizer.step()
         self.ema.update(self.student, step * self.lesson.updates + update)

@@ -1,8 +1,8 @@
 """Where the weights of a training are: whole in every process, or a part of each in every one.
 
-`accelerate launch --use_fsdp --fsdp_version 2` asks for parts: torch's FSDP2 (`fully_shard`; Zhao et
-al. 2023, "PyTorch FSDP", arXiv 2304.11277) cuts each weight along its first dimension, and with it
-its gradient, its average and what the optimiser remembers. Weights of a layer are gathered for
+`accelerate launch --use_fsdp --fsdp_version 2` asks for parts: torch's FSDP2 (`fully_shard`; Zhao
+et al. 2023, "PyTorch FSDP", arXiv 2304.11277) cuts each weight along its first dimension, and with
+it its gradient, its average and what the optimiser remembers. Weights of a layer are gathered for
 its forward and for its backward pass. Every forward pass, and everything that wants a whole
 tensor, is then a collective operation: all processes must do it, in the same order.
 
@@ -95,7 +95,24 @@ def placed_like(parameter: Tensor, tensor: Tensor) -> Tensor:
     return placed
 
 
-class Placement(Protocol):
+def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> float:
+    """`clip_grad_norm_` of parameters that may be sharded. Returns the norm before."""
+    import torch
+    from torch.distributed import all_reduce
+
+    learned = list(parameters)
+    if not hasattr(learned[0], "device_mesh"):
+        return float(torch.nn.utils.clip_grad_norm_(learned, most))
+    # The same through `DTensor` looks up every part's place, several times.
+    parts = [local(parameter.grad) for parameter in learned if parameter.grad is not None]
+    square = torch.stack(torch._foreach_norm(parts)).square().sum()
+    all_reduce(square)
+    norm = square.sqrt()
+    torch._foreach_mul_(parts, (most / (norm + 1e-6)).clamp(max=1.0))
+    return float(norm)
+
+
+class Sharing(Protocol):
     """Where the weights of a training are.
 
     Attributes:
@@ -135,23 +152,23 @@ class Replicated:
         self._accelerator = accelerator
 
     def train(self, model: nn.Module, alone: Iterable[nn.Module] = ()) -> nn.Module:
-        """See `Placement`."""
+        """See `Sharing`."""
         wrapped: nn.Module = self._accelerator.prepare_model(model)
         return wrapped
 
     def freeze(self, model: nn.Module) -> None:
-        """See `Placement`."""
+        """See `Sharing`."""
 
     def duplicate(self, model: nn.Module) -> nn.Module:
-        """See `Placement`."""
+        """See `Sharing`."""
         return copy.deepcopy(model)
 
     def unshard(self, model: nn.Module) -> nn.Module:
-        """See `Placement`."""
+        """See `Sharing`."""
         return model
 
     def agree(self, value: bool) -> bool:
-        """See `Placement`."""
+        """See `Sharing`."""
         return value
 
 
@@ -173,17 +190,17 @@ class Sharded:
         self._outline: Any = None
 
     def train(self, model: nn.Module, alone: Iterable[nn.Module] = ()) -> nn.Module:
-        """See `Placement`."""
+        """See `Sharing`."""
         self._outline = _outline(model)
         self._shard(model, alone)
         return model
 
     def freeze(self, model: nn.Module) -> None:
-        """See `Placement`."""
+        """See `Sharing`."""
         self._shard(model)
 
     def duplicate(self, model: nn.Module) -> nn.Module:
-        """See `Placement`. No process ever has it whole."""
+        """See `Sharing`. No process ever has it whole."""
         other: nn.Module = copy.deepcopy(self._outline)
         self._shard(other)
         other.to_empty(device=self._device)
@@ -192,7 +209,7 @@ class Sharded:
         return other
 
     def unshard(self, model: nn.Module) -> nn.Module:
-        """See `Placement`. One tensor at a time is gathered and put into the host's memory."""
+        """See `Sharing`. One tensor at a time is gathered and put into the host's memory."""
         state: dict[str, Tensor] = {}
         for name, tensor in model.state_dict().items():
             gathered = whole(tensor)
@@ -204,7 +221,7 @@ class Sharded:
         return found
 
     def agree(self, value: bool) -> bool:
-        """See `Placement`."""
+        """See `Sharing`."""
         from torch.distributed import broadcast_object_list
 
         said = [value]
@@ -224,7 +241,7 @@ class Sharded:
                 fully_shard(module, mesh=self._mesh, reshard_after_forward=True)
 
 
-def make_placement(accelerator: Any, small: bool = False) -> Placement:
+def make_sharing(accelerator: Any, small: bool = False) -> Sharing:
     """As the launcher asked.
 
     Args:

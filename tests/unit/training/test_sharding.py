@@ -1,0 +1,116 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from accelerate.commands.launch import launch_command_parser, prepare_multi_gpu_env
+from torch import nn
+
+from edgekd.distill.loop import check_shared_students
+from edgekd.errors import InputError
+from edgekd.recipe_distill import DistillSection
+from edgekd.training.sharding import (
+    _outline,
+    local,
+    part_for,
+    placed_like,
+    quiet_launch,
+    sharded_launch,
+    whole,
+)
+
+
+@pytest.fixture
+def launch(monkeypatch):
+    """What accelerate's launcher tells its processes."""
+
+    def run(*options: str) -> None:
+        command = [*options, "--num_processes", "2", "--num_machines", "1", "-m", "edgekd.cli"]
+        args = launch_command_parser().parse_args(
+            ["--mixed_precision", "no", "--dynamo_backend", "no", *command]
+        )
+        for name, value in prepare_multi_gpu_env(args).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+
+    return run
+
+
+def test_the_launcher_is_understood(launch, monkeypatch):
+    assert not sharded_launch()
+    launch("--multi_gpu")
+    assert not sharded_launch()
+    launch("--use_fsdp", "--fsdp_version", "2")
+    assert sharded_launch()
+    check_shared_students(DistillSection())
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert not sharded_launch()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "FSDP_VERSION must be 2.*1.*--fsdp_version 2"),
+        (("--fsdp_version", "2", "--fsdp_offload_params", "true"), "OFFLOAD_PARAMS must be false"),
+        (("--fsdp_version", "2", "--fsdp_reshard_after_forward", "false"), "must be true"),
+        (
+            ("--fsdp_version", "2", "--fsdp_activation_checkpointing", "true"),
+            "distill.gradient_checkpointing",
+        ),
+    ],
+)
+def test_another_fsdp_is_refused_in_one_line(launch, options, said):
+    launch("--use_fsdp", *options)
+    with pytest.raises(InputError, match=said) as error:
+        check_shared_students(DistillSection())
+    assert "\n" not in str(error.value)
+
+
+def test_hints_alone_are_refused(launch):
+    launch("--use_fsdp", "--fsdp_version", "2")
+    section = DistillSection.model_validate({"losses": {"task": 0, "output": 0}})
+    with pytest.raises(InputError, match=r"a term of the prediction.*feature"):
+        check_shared_students(section)
+    check_shared_students(section.model_copy(update={"phases": ["few_step"]}))
+
+
+def test_accelerate_does_not_hear_of_it(launch):
+    launch("--use_fsdp", "--fsdp_version", "2")
+    with quiet_launch():
+        assert not sharded_launch()
+    assert sharded_launch()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 7])
+def test_parts_are_those_of_a_sharded_parameter(rows):
+    """All of them are the whole, and as torch cuts it: processes may be left without any."""
+    tensor = torch.arange(rows * 2.0).reshape(rows, 2)
+    parts = []
+    for rank in range(4):
+        mesh = SimpleNamespace(size=lambda: 4, get_local_rank=lambda rank=rank: rank)
+        parameter: Any = SimpleNamespace(device_mesh=mesh)
+        parts.append(part_for(parameter, tensor))
+        assert parts[-1].shape[1:] == tensor.shape[1:]
+    assert torch.equal(torch.cat(parts), tensor)
+    assert [len(part) for part in parts if len(part)] == [len(c) for c in tensor.chunk(4)]
+
+
+def test_plain_tensors_stay_as_they_are():
+    parameter, tensor = nn.Parameter(torch.ones(2)), torch.zeros(2)
+    assert part_for(parameter, tensor) is tensor
+    assert placed_like(parameter, tensor) is tensor
+    assert whole(tensor) is tensor
+    local(parameter).zero_()
+    assert parameter.tolist() == [0.0, 0.0]
+
+
+def test_an_outline_has_all_but_the_memory():
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).eval()
+    model[0].requires_grad_(False)
+    found = _outline(model)
+    assert [p.device.type for p in found.parameters()] == ["meta"] * 4
+    assert [p.requires_grad for p in found.parameters()] == [False, False, True, True]
+    assert not found.training
+    found.load_state_dict(model.state_dict(), assign=True)
+    ones = torch.ones(1, 2)
+    assert torch.equal(found(ones), model(ones))
