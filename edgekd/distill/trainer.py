@@ -11,7 +11,6 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -111,7 +110,8 @@ class Trainer:
                 advance(1)
                 if joins:
                     self._after_step(step, row, log, progress)
-            if joins and not self._sharing.agree(self._sheet_path(step).is_file()):
+            # Not by what is there: processes that draw together must all know.
+            if joins and not self._draws_at(step):
                 self._draw(step, log)
 
     def average(self) -> nn.Module:
@@ -226,7 +226,7 @@ class Trainer:
         last = step == section.steps
         if last or step % section.validate_every == 0:
             self._validate(step, log, progress)
-        if section.sample_every and step % section.sample_every == 0:
+        if self._draws_at(step):
             self._draw(step, log)
         # After the rows of its step: a resumed run must not lack any.
         if last or step % section.checkpoint_every == 0:
@@ -245,10 +245,11 @@ class Trainer:
         sheet = self.lesson.draw(self.ema.model)
         if log is None:
             return
-        path = self._sheet_path(step)
+        path = self.folder.path / "samples" / f"step-{step:08d}.png"
         with writing(path):
             save_png(sheet, path)
         log.picture("samples", sheet.picture, step)
 
-    def _sheet_path(self, step: int) -> Path:
-        return self.folder.path / "samples" / f"step-{step:08d}.png"
+    def _draws_at(self, step: int) -> bool:
+        every = self.section.sample_every
+        return every > 0 and step % every == 0

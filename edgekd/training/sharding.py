@@ -16,23 +16,20 @@ import contextlib
 import copy
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_ASKED = "ACCELERATE_USE_FSDP"
-# What the launcher may say of how, and the one way there is.
+_ASKED, _VERSION = "ACCELERATE_USE_FSDP", "FSDP_VERSION"
+# What the launcher may say of how; `distill.gradient_checkpointing` stands in for the last.
 _ONE_WAY = {
-    "FSDP_VERSION": ("2", "--fsdp_version 2"),
-    "FSDP_OFFLOAD_PARAMS": ("false", "--fsdp_offload_params false"),
-    "FSDP_RESHARD_AFTER_FORWARD": ("true", "--fsdp_reshard_after_forward true"),
-    "FSDP_ACTIVATION_CHECKPOINTING": (
-        "false",
-        "`distill.gradient_checkpointing` instead of --fsdp_activation_checkpointing",
-    ),
+    _VERSION: "2",
+    "FSDP_OFFLOAD_PARAMS": "false",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_ACTIVATION_CHECKPOINTING": "false",
 }
 
 
@@ -44,12 +41,11 @@ def sharded_launch() -> bool:
 
 def check_sharded_launch() -> None:
     """Raises InputError: the launcher asks for another FSDP than there is."""
-    for name, (only, option) in _ONE_WAY.items():
-        said = os.environ.get(name, "1" if name == "FSDP_VERSION" else only).lower()
+    for name, only in _ONE_WAY.items():
+        said = os.environ.get(name, "1" if name == _VERSION else only).lower()
         if said != only:
-            raise InputError(
-                f"{name} must be {only} for processes that share a model", said, f"Use {option}."
-            )
+            hint = f"Use `accelerate launch --{name.lower()} {only}`."
+            raise InputError(f"{name} must be {only}", said, hint)
 
 
 @contextlib.contextmanager
@@ -112,39 +108,12 @@ def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> float:
     return float(norm)
 
 
-class Sharing(Protocol):
-    """Where the weights of a training are.
+class Replicated:
+    """Every process has all weights (DDP), or there is one process.
 
     Attributes:
         together: forward passes, and all that wants whole tensors, need every process.
     """
-
-    together: bool
-
-    def train(self, model: nn.Module, alone: Iterable[nn.Module] = ()) -> nn.Module:
-        """The model as it is called in training. Its parameters are others afterwards.
-
-        Args:
-            alone: its modules that are also called outside of its own forward pass.
-        """
-
-    def freeze(self, model: nn.Module) -> None:
-        """Place a model that only predicts."""
-
-    def duplicate(self, model: nn.Module) -> nn.Module:
-        """Another one with the same weights, of the model that was given to `train`."""
-
-    def unshard(self, model: nn.Module) -> nn.Module:
-        """The model in one piece, with plain tensors; for the first process alone, of a `train`
-        or a `duplicate`.
-        """
-
-    def agree(self, value: bool) -> bool:
-        """What the first process says, where all must do the same."""
-
-
-class Replicated:
-    """Every process has all weights (DDP), or there is one process."""
 
     together = False
 
@@ -152,27 +121,27 @@ class Replicated:
         self._accelerator = accelerator
 
     def train(self, model: nn.Module, alone: Iterable[nn.Module] = ()) -> nn.Module:
-        """See `Sharing`."""
+        """The model as it is called in training. Its parameters may be others afterwards.
+
+        Args:
+            alone: its modules that are also called outside of its own forward pass.
+        """
         wrapped: nn.Module = self._accelerator.prepare_model(model)
         return wrapped
 
     def freeze(self, model: nn.Module) -> None:
-        """See `Sharing`."""
+        """Place a model that only predicts."""
 
     def duplicate(self, model: nn.Module) -> nn.Module:
-        """See `Sharing`."""
+        """Another one with the same weights, that only predicts, of what `train` was given."""
         return copy.deepcopy(model)
 
     def unshard(self, model: nn.Module) -> nn.Module:
-        """See `Sharing`."""
+        """A model of `train` or of `duplicate` with plain tensors; for the first process alone."""
         return model
 
-    def agree(self, value: bool) -> bool:
-        """See `Sharing`."""
-        return value
 
-
-class Sharded:
+class Sharded(Replicated):
     """Every process has a part of each weight (FSDP2).
 
     Layers that diffusers would not split (`_no_split_modules`) are gathered one by one. Gradients
@@ -184,49 +153,42 @@ class Sharded:
     def __init__(self, accelerator: Any) -> None:
         from torch.distributed.device_mesh import init_device_mesh
 
+        super().__init__(accelerator)
         self._device = accelerator.device
-        self._first: bool = accelerator.is_main_process
         self._mesh: Any = init_device_mesh(self._device.type, (accelerator.num_processes,))
         self._outline: Any = None
 
     def train(self, model: nn.Module, alone: Iterable[nn.Module] = ()) -> nn.Module:
-        """See `Sharing`."""
         self._outline = _outline(model)
         self._shard(model, alone)
         return model
 
     def freeze(self, model: nn.Module) -> None:
-        """See `Sharing`."""
         self._shard(model)
+        # torch (2.13) notes the order of layers for a backward pass, which never comes.
+        if forget := getattr(model, "reset_iter_state", None):
+            model.register_forward_hook(lambda *_: forget())
 
     def duplicate(self, model: nn.Module) -> nn.Module:
-        """See `Sharing`. No process ever has it whole."""
+        """No process ever has it whole."""
         other: nn.Module = copy.deepcopy(self._outline)
-        self._shard(other)
+        self.freeze(other)
         other.to_empty(device=self._device)
         for mine, theirs in zip(_tensors(other), _tensors(model), strict=True):
             local(mine).copy_(local(theirs))
         return other
 
     def unshard(self, model: nn.Module) -> nn.Module:
-        """See `Sharing`. One tensor at a time is gathered and put into the host's memory."""
-        state: dict[str, Tensor] = {}
+        """One tensor at a time is gathered and put into the host's memory."""
+        first, state = self._accelerator.is_main_process, {}
         for name, tensor in model.state_dict().items():
             gathered = whole(tensor)
-            if self._first:
+            if first:
                 state[name] = gathered.cpu()
-        if self._first:
+        if first:
             self._outline.load_state_dict(state, assign=True)
         found: nn.Module = self._outline
         return found
-
-    def agree(self, value: bool) -> bool:
-        """See `Sharing`."""
-        from torch.distributed import broadcast_object_list
-
-        said = [value]
-        broadcast_object_list(said, src=0, device=self._device)
-        return said[0]
 
     def _shard(self, model: nn.Module, alone: Iterable[nn.Module] = ()) -> None:
         from torch.distributed.fsdp import fully_shard
@@ -241,7 +203,7 @@ class Sharded:
                 fully_shard(module, mesh=self._mesh, reshard_after_forward=True)
 
 
-def make_sharing(accelerator: Any, small: bool = False) -> Sharing:
+def make_sharing(accelerator: Any, small: bool = False) -> Replicated:
     """As the launcher asked.
 
     Args:
