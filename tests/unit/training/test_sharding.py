@@ -4,13 +4,11 @@ from typing import Any
 import pytest
 import torch
 from accelerate.commands.launch import launch_command_parser, prepare_multi_gpu_env
-from torch import nn
 
 from edgekd.distill.loop import check_shared_students
 from edgekd.errors import InputError
 from edgekd.recipe_distill import DistillSection
 from edgekd.training.sharding import (
-    _outline,
     part_for,
     quiet_launch,
     sharded_launch,
@@ -89,15 +87,3 @@ def test_parts_are_those_of_a_sharded_parameter(rows):
         assert parts[-1].shape[1:] == tensor.shape[1:]
     assert torch.equal(torch.cat(parts), tensor)
     assert [len(part) for part in parts if len(part)] == [len(c) for c in tensor.chunk(4)]
-
-
-def test_an_outline_has_all_but_the_memory():
-    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).eval()
-    model[0].requires_grad_(False)
-    found = _outline(model)
-    assert [p.device.type for p in found.parameters()] == ["meta"] * 4
-    assert [p.requires_grad for p in found.parameters()] == [False, False, True, True]
-    assert not found.training
-    found.load_state_dict(model.state_dict(), assign=True)
-    ones = torch.ones(1, 2)
-    assert torch.equal(found(ones), model(ones))
