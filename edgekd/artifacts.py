@@ -41,11 +41,22 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class TrainedPart:
-    """A trained component in diffusers' layout, and the log of its training."""
+    """What a phase trained, in diffusers' layout, and the log of its training.
+
+    Attributes:
+        path: a component's folder, or a folder of several.
+    """
 
     path: Path
     key: str
     metrics_path: Path
+
+    @property
+    def components(self) -> dict[str, Path]:
+        """Folders of the components by their names in a pipeline."""
+        one = (self.path / "config.json").is_file()
+        inside = (path for path in sorted(self.path.iterdir()) if path.is_dir())
+        return {path.name: path for path in ([self.path] if one else inside)}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class EdgekdError(Exception):
         self.found = found
         self.fix = fix
         text = f"{rule}, but got {found}"
-        super().__init__(f"{text}. {fix}" if fix else text)
+        super().__init__(one_line(f"{text}. {fix}" if fix else text))
 
     def __reduce__(self) -> tuple[type[EdgekdError], tuple[str, str, str]]:
         """Pickled as what it was made of, so that another process raises the same."""
@@ -46,3 +46,11 @@ class GateError(EdgekdError):
     """A gate was not passed: parity, quality floor, budget, or a loss that is not finite."""
 
     exit_code = 3
+
+
+def one_line(text: str) -> str:
+    """A text that does not steer a terminal: names and messages of others are in it."""
+    return "".join(
+        letter if letter.isprintable() else " " if letter.isspace() else ascii(letter)[1:-1]
+        for letter in text
+    )

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from edgekd.errors import InputError
 from edgekd.files import hash_file, hash_value, write_json
 
 ARTIFACT_FILE = "artifact.json"
@@ -17,6 +18,8 @@ GROWING = {"growing": True}
 _DESKTOP = ".DS_Store"
 # The finished parts of a folder that grows over several runs: see `edgekd.parts`.
 PARTS_FILE = ".parts.jsonl"
+# What people edit in a finished folder; whoever reads it checks it.
+_TEXTS = (".json", ".md", ".txt")
 # Up to so much is hashed at every reuse.
 _CHEAP_BYTES = 1 << 30
 _RECORD_BYTES = 64 << 20
@@ -109,6 +112,28 @@ def _hashed_since(root: Path, record: dict[str, Any]) -> int:
     sizes = (said.get("bytes") for said in record["files"].values() if isinstance(said, dict))
     total = sum(size for size in sizes if isinstance(size, int))
     return 0 if total <= _CHEAP_BYTES else (root / ARTIFACT_FILE).stat().st_ctime_ns
+
+
+def check_given(root: Path) -> None:
+    """A finished folder that a verb is given has the weights that it was finished with.
+
+    A folder without a record may have any. What is not there is missed by whoever needs it: a
+    device has no use for an encoder of pictures.
+
+    Raises:
+        InputError: a file was changed or cut.
+    """
+    record = read_record(root) or {"files": {}}
+    since = _hashed_since(root, record)
+    for name, said in record["files"].items():
+        path = root / name
+        edited = path.suffix in _TEXTS or not os.path.lexists(path)
+        if not edited and not unchanged(path, said, since):
+            raise InputError(
+                "the weights of a finished folder must be as its record says",
+                f"`{path}`, changed or cut",
+                f"Make it again, or remove {ARTIFACT_FILE} if the change is yours.",
+            )
 
 
 def is_intact(root: Path, name: str) -> bool:

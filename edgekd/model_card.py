@@ -18,6 +18,7 @@ import yaml
 from edgekd import __version__
 from edgekd.file_record import restamp
 from edgekd.files import write_text
+from edgekd.schema import YAML_FAULTS
 
 CARD_FILE = "README.md"
 _HEADER = re.compile(r"---\r?\n(.*?)\n---", re.DOTALL)
@@ -84,7 +85,7 @@ def read_header(folder: Path) -> Mapping[str, Any]:
     found = _HEADER.match(text)
     try:
         values = yaml.safe_load(found[1]) if found else None
-    except yaml.YAMLError:
+    except YAML_FAULTS:
         return {}  # a card that others cannot read either
     return values if isinstance(values, Mapping) else {}
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
+from edgekd.errors import one_line
+
 
 class Advance(Protocol):
     """Moves a bar."""
@@ -56,7 +58,7 @@ class Lines:
         self._every_seconds = every_seconds
 
     def info(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
+        print(one_line(message), file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def track(self, label: str, total: int | None) -> Iterator[Advance]:
@@ -95,7 +97,7 @@ class Bars:
         self._console = Console(stderr=True)
 
     def info(self, message: str) -> None:
-        self._console.print(message, markup=False, highlight=False)
+        self._console.print(one_line(message), markup=False, highlight=False)
 
     @contextlib.contextmanager
     def track(self, label: str, total: int | None) -> Iterator[Advance]:

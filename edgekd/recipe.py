@@ -104,6 +104,16 @@ class DataSection(SourcesSection):
         multiple_of=8,
         description="side in pixels, also of what the student draws; null: the teacher's",
     )
+    aspect_buckets: bool = Field(
+        False,
+        description="training images keep near their shapes, at sizes of the square's area; "
+        "validation images are square in any case",
+    )
+    bucket_step: int | None = Field(
+        None,
+        ge=8,
+        description="divides the sides of aspect buckets; null: the VAE's factor times the U-Net's",
+    )
     background: str = Field(
         "white", description="any colour Pillow names, under transparent pixels"
     )

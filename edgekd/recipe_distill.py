@@ -98,6 +98,14 @@ class LoopSection(Section):
     learning_rate: float = Field(1e-4, gt=0)
     warmup_steps: int = Field(0, ge=0)
     weight_decay: float = Field(0.01, ge=0)
+    optimizer: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw",
+        description="adamw_8bit: its two moments in 8 bits, a quarter of their memory; needs "
+        "`edgekd[8bit]`",
+    )
+    adam_beta2: float = Field(
+        0.999, gt=0, lt=1, description="decay of the second moment: 0.95 looks back 20 steps"
+    )
     max_grad_norm: float = Field(1.0, gt=0)
     lr_schedule: Literal["constant", "cosine"] = "cosine"
     ema_decay: float = Field(0.995, ge=0.0, lt=1.0, description="0: no EMA")
@@ -105,6 +113,11 @@ class LoopSection(Section):
     validate_every: int = Field(100, ge=1)
     validation_samples: int = Field(128, ge=1)
     sample_every: int = Field(0, ge=0, description="0: sample sheet only at the end")
+
+    @property
+    def samples(self) -> int:
+        """Of all steps, in one process."""
+        return self.steps * self.batch_size * self.gradient_accumulation
 
 
 class FewStepSection(LoopSection):
@@ -186,7 +199,18 @@ class DecoderSection(LoopSection):
     learning_rate: float = Field(1e-3, gt=0)
 
 
-PhaseName = Literal["kd", "few_step", "decoder"]
+class TextEncoderSection(LoopSection):
+    """The phase `text_encoder`: text encoders of fewer layers learn the teacher's embeddings."""
+
+    depth: float = Field(
+        0.5, gt=0, lt=1, description="share of each encoder's layers that stays, rounded"
+    )
+    cosine: float = Field(1.0, ge=0, description="weight of the embeddings' direction")
+    batch_size: int = Field(32, ge=1, description="captions per step and process")
+    learning_rate: float = Field(3e-4, gt=0)
+
+
+PhaseName = Literal["kd", "few_step", "decoder", "text_encoder"]
 TrackerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 
 
@@ -195,16 +219,24 @@ class DistillSection(LoopSection):
 
     phases: list[PhaseName] = Field(["kd", "few_step", "decoder"], min_length=1)
     gradient_checkpointing: bool = False
+    compile: bool = Field(False, description="torch.compile of the U-Nets of `kd` and `few_step`")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware computes it, else fp32"
     )
     text_dropout: float = Field(0.1, ge=0.0, lt=1.0, description="captions dropped for guidance")
+    shuffle_window: int = Field(
+        0,
+        ge=0,
+        description="samples among which noisy images are drawn at a time, from blocks of "
+        "neighbours: for caches on slow disks; 0: all",
+    )
     initialise: Literal["teacher", "random"] = Field(
         "teacher", description="student's first weights"
     )
     losses: LossSection = LossSection()
     few_step: FewStepSection = FewStepSection()
     decoder: DecoderSection = DecoderSection()
+    text_encoder: TextEncoderSection = TextEncoderSection()
     sample_prompts: list[str] = Field([], description="fixed prompts; empty: from validation")
     sample_steps: int = Field(20, ge=1)
     guidance_scale: float = Field(4.0, ge=1.0, description="of the sample sheets of `kd`")
@@ -225,6 +257,7 @@ class DistillSection(LoopSection):
             "kd": self,
             "few_step": self.few_step,
             "decoder": self.decoder,
+            "text_encoder": self.text_encoder,
         }
         return sections[phase]
 

@@ -7,12 +7,12 @@ import fcntl
 import fnmatch
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from edgekd.errors import InputError
-from edgekd.file_record import ARTIFACT_FILE, foreign_entry, read_record
+from edgekd.file_record import ARTIFACT_FILE, damage, foreign_entry, read_record
 from edgekd.files import making, resolved, write_json
 from edgekd.reading import read_object
 from edgekd.resources import STARTER_NAME
@@ -200,6 +200,27 @@ def check_run(run: Path, kind: str) -> None:
                 str(foreign),
                 "Move it away, or pass another --out.",
             )
+
+
+def verify_run(run: Path, say: Callable[[str], None]) -> None:
+    """Compare the hashes of all that a run has finished; what is damaged will be made again.
+
+    Args:
+        say: is told of damage.
+
+    Raises:
+        InputError: as `check_run`, or another process works on the run.
+    """
+    if not run.is_dir() or _is_empty(run):
+        return
+    check_run(run, "distill")
+    with run_lock(run):
+        for mark in sorted(run.rglob(ARTIFACT_FILE)):
+            folder = mark.parent
+            record = None if folder.is_relative_to(run / BUNDLES) else read_record(folder)
+            if record is not None and (harmed := damage(folder, record, thorough=True)):
+                say(f"  `{folder / harmed}` is missing or damaged: it is made again")
+                mark.unlink()  # which makes it unfinished
 
 
 def _is_empty(run: Path) -> bool:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgekd.errors import InputError
+from edgekd.reading import read_text
 
 
 class Section(BaseModel):
@@ -18,6 +19,9 @@ class Section(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
+# PyYAML's constructors raise what they meet where a value is none: a thirteenth month, a number
+# without digits, nesting without end.
+YAML_FAULTS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 MAX_SHOWN = 120  # letters of a value that a message quotes
 
 
@@ -28,13 +32,12 @@ def load_yaml(path: Path, quote: bool = True) -> dict[str, Any]:
         quote: whether messages may show what is in it; not where that may be a secret.
 
     Raises:
-        InputError: unreadable, not YAML, or not a mapping.
+        InputError: unreadable, no file that ends soon, not YAML, or not a mapping.
     """
+    text = read_text(path)
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("the file must be readable text", f"{path} ({error})") from None
-    except yaml.YAMLError as error:
+        value = yaml.safe_load(text)
+    except YAML_FAULTS as error:
         problem = " ".join(str(error).split()) if quote else _place(error)
         raise InputError(f"`{path}` must be YAML", problem) from None
     if not isinstance(value, dict):
@@ -42,7 +45,7 @@ def load_yaml(path: Path, quote: bool = True) -> dict[str, Any]:
     return value
 
 
-def _place(error: yaml.YAMLError) -> str:
+def _place(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     return "a text that is none" + (f" from line {mark.line + 1} on" if mark else "")
 
@@ -70,7 +73,7 @@ def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
             node = node[parent]
         try:
             node[leaf] = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except YAML_FAULTS:
             raise InputError("the value of `--set` must be YAML", repr(text)) from None
     return result
 

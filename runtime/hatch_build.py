@@ -10,8 +10,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 # `edgekd` itself is in both distributions: the package's name and version, its errors, files and
 # the reader of those that others wrote. An agent measures in processes of its own.
 FILES = (
-    "__init__.py", "errors.py", "files.py", "reading.py", "py.typed", "devices/**/*.py",
-    "measure/**/*.py", "processes/__init__.py", "processes/child.py", "processes/serve.py",
+    "__init__.py", "errors.py", "file_record.py", "files.py", "reading.py", "py.typed",
+    "devices/**/*.py", "measure/**/*.py", "processes/__init__.py", "processes/child.py",
+    "processes/serve.py",
     "runtime/**/*.py", "serve/**/*.py", "serve/page/*.css", "serve/page/*.html",
     "serve/page/*.js", "serve/page/*.svg",
 )  # fmt: skip

@@ -6,16 +6,20 @@ import itertools
 import json
 import math
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from edgekd.errors import InputError
+from edgekd.report.costs_schema import TrainingCost
 from edgekd.report.pictures import TrainingSheet
 
 MAX_POINTS = 400
 _NOT_CURVES = {"step", "epoch", "samples"}
+_NOT_REPEATABLE = ("_s", "_bytes")
+_RATE = "samples_per_s"
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -60,11 +64,27 @@ def load_curve(path: Path) -> dict[str, list[tuple[float, float]]]:
         if not isinstance(step, (int, float)):
             continue
         for name, value in row.items():
-            if name in _NOT_CURVES or name.endswith("_s") or isinstance(value, bool):
+            if name in _NOT_CURVES or name.endswith(_NOT_REPEATABLE) or isinstance(value, bool):
                 continue
             if isinstance(value, (int, float)) and math.isfinite(value):
                 series.setdefault(name, []).append((float(step), float(value)))
     return {name: thin(points) for name, points in series.items()}
+
+
+def load_cost(path: Path) -> TrainingCost | None:
+    """What steps of a training took, medians; None: its rows do not say it."""
+    rows = [row for row in read_rows(path) if _RATE in row]
+    if not rows:
+        return None
+    measured = [row for row in rows if "peak_bytes" in row]
+    names = [name for name in (measured or [{}])[0] if name.endswith("_s") and name != _RATE]
+    return TrainingCost(
+        samples_per_s=median(row[_RATE] for row in rows),
+        parts={
+            name[:-2].replace("_", " "): median(row[name] for row in measured) for name in names
+        },
+        peak_bytes=max((int(row["peak_bytes"]) for row in measured), default=None),
+    )
 
 
 def last_sheet(phase: str, metrics: Path) -> TrainingSheet | None:

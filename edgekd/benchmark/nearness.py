@@ -49,8 +49,10 @@ def picture_nearness(sets: Mapping[str, Floats], teacher: str) -> dict[str, Near
 
     Args:
         sets: features [N,D] by row.
-        teacher: one of them.
+        teacher: one of them, unless it failed or the run was stopped before it.
     """
+    if teacher not in sets:
+        return {}
     theirs = sets[teacher][:_MAX_PICTURES]
     return {
         name: nearness(theirs, features[:_MAX_PICTURES])

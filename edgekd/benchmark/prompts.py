@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from edgekd.artifacts import PreparedData
 from edgekd.errors import InputError
+from edgekd.files import hash_value
 from edgekd.metrics.metric import Images
 
 _KINDS = {"image": 0, "group": 1}
@@ -36,12 +37,14 @@ class Prompts:
         captions: of each picture: the prompts' in turn, as often as it takes. A picture's noise is
             that of its place here.
         reference_count: validation images that are not prompts.
+        content: hash of all validation images and captions, whatever code has prepared them.
     """
 
     keys: tuple[str, ...]
     holdouts: tuple[str, ...]
     captions: tuple[str, ...]
     reference_count: int
+    content: str = ""
 
     def __len__(self) -> int:
         """How many pictures each row draws."""
@@ -96,11 +99,12 @@ def select_prompts(data: PreparedData, samples: int, seed: int) -> Prompts:
     """`choose_prompts` on the validation split of prepared data."""
     from edgekd.data.dataset import iter_prepared
 
-    rows = [
-        (sample.key, sample.caption, str(sample.holdout))
-        for sample in iter_prepared(data, "validation")
-    ]
-    return choose_prompts(rows, samples, seed)
+    rows, contents = [], []
+    for sample in iter_prepared(data, "validation"):
+        rows.append((sample.key, sample.caption, str(sample.holdout)))
+        pixels = hashlib.sha256(sample.image.tobytes()).hexdigest()
+        contents.append([sample.key, sample.caption, list(sample.image.shape), pixels])
+    return replace(choose_prompts(rows, samples, seed), content=hash_value(sorted(contents)))
 
 
 def iter_validation(data: PreparedData, batch_size: int) -> Iterator[tuple[list[str], Images]]:

@@ -51,6 +51,7 @@ def random_info(architecture: str, latent_size: int | None = None) -> TeacherInf
         cross_attention_dim=int(unet["cross_attention_dim"]),
         text_tokens=int(configs["text_encoder"]["max_position_embeddings"]),
         vae_scale_factor=factor,
+        unet_scale_factor=2 ** (len(unet["block_out_channels"]) - 1),
         components=PIPELINES[pipeline_class].components,
         zero_empty_prompt=xl,
         tiny_vae=False,

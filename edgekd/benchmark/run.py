@@ -16,7 +16,7 @@ from edgekd.benchmark.asked import asked_metrics, asked_suite
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import Case, check_cases
 from edgekd.benchmark.cost import memory_of_all, speed_of_all
-from edgekd.benchmark.curves import last_sheet, load_curve
+from edgekd.benchmark.curves import last_sheet, load_cost, load_curve
 from edgekd.benchmark.device_cost import cost_on_devices
 from edgekd.benchmark.device_rows import device_rows
 from edgekd.benchmark.drawing import draw_missing, drawn_pictures, real_pictures
@@ -115,6 +115,7 @@ def benchmark(
         return report
     check_cases(list(request.cases))
     training = {name: load_curve(path) for name, path in request.curves.items()}
+    costs = {name: load_cost(path) for name, path in request.curves.items()}
     found = [last_sheet(name, path) for name, path in request.curves.items()]
     sheets = [one for one in found if one is not None]
     out.mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,9 @@ def benchmark(
         rows = make_rows(matrix, measured, stopped)
         rows += device_rows(matrix, measured, rows)
         content = make_report(matrix, measured, rows, training, request.deploy)
-        content = content.model_copy(update={"search": request.search, "partial": stopped})
+        told = {name: cost for name, cost in costs.items() if cost}
+        added = {"search": request.search, "training": told, "partial": stopped}
+        content = content.model_copy(update=added)
         write_text(report.json_path, content.model_dump_json(indent=2) + "\n")
         gallery = replace(make_gallery(matrix, measured), sheets=sheets)
         render(content, out, gallery)
@@ -227,7 +230,7 @@ def make_report(
         environment=make_environment(measured.speed),
         load_average_before_timing=measured.speed.load_average if measured.speed else None,
         data=DataRecord(
-            key=matrix.data.key,
+            key=prompts.content,
             resolution=matrix.data.resolution,
             validation=matrix.data.validation,
             prompts=len(prompts.keys),

@@ -19,6 +19,7 @@ from edgekd.cli.options import (
     SamplerOption,
     SetOption,
     TeacherOption,
+    VerifyOption,
     cluster_at,
     device_choice,
     print_json,
@@ -71,6 +72,7 @@ def benchmark(
     sampler: SamplerOption = None,
     out: OutOption = None,
     assignments: SetOption = None,
+    verify: VerifyOption = False,
     ray: RayOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -97,10 +99,10 @@ def benchmark(
         clip=clip,
     )
     if isinstance(chosen, ExportSuite):
-        if teacher or data or sampler or assignments or ray:
+        if teacher or data or sampler or assignments or verify or ray:
             raise InputError(
                 f"suite `{chosen.name}` makes its own pipeline",
-                "--teacher, --data, --sampler, --set or --ray",
+                "--teacher, --data, --sampler, --set, --verify or --ray",
                 "Leave them out.",
             )
         asked = exports_with_options(chosen, options)
@@ -109,7 +111,7 @@ def benchmark(
     if sampler is not None:
         assignments = [*(assignments or []), f"benchmark.sampler={json.dumps(sampler)}"]
     recipe = read_recipe(config, assignments, teacher, data)
-    run = run_folder(out, f"{recipe.name}-{Path(suite).stem}", config)
+    run = run_folder(out, f"{recipe.name}-{Path(suite).stem}", config, verify)
     if isinstance(chosen, TransferSuite | BaselinesSuite):
         if options != SuiteOptions() or ray:
             raise InputError(

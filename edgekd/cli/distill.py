@@ -12,12 +12,16 @@ from edgekd.cli.options import (
     DevicesFileOption,
     DevicesOption,
     JsonOption,
+    LatencyOption,
     OutOption,
     SetOption,
+    SpeedupOption,
     StudentOption,
     TargetOption,
     TeacherOption,
+    VerifyOption,
     device_choice,
+    goal_assignments,
     print_json,
     read_recipe,
     run_folder,
@@ -32,10 +36,13 @@ def distill(
     teacher: TeacherOption = None,
     data: DataOption = None,
     student: StudentOption = None,
+    latency_ms: LatencyOption = None,
+    speedup: SpeedupOption = None,
     out: OutOption = None,
     devices: DevicesOption = None,
     devices_file: DevicesFileOption = None,
     assignments: SetOption = None,
+    verify: VerifyOption = False,
     bundles: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,11 +71,18 @@ def distill(
     from edgekd.progress import console
     from edgekd.target import load_target
 
-    asked = [*student_assignments(student), *(assignments or [])]
+    goal = goal_assignments(latency_ms, speedup)
+    asked = [*student_assignments(student), *goal, *(assignments or [])]
     recipe = read_recipe(config, asked, teacher, data)
+    if goal and not recipe.student.searched:
+        raise InputError(
+            "`--latency-ms` and `--speedup` are goals of a search", "a student that is named"
+        )
     chosen = load_target(target)
     check_kinds(bundles or ())
     if dry_run:
+        if verify:
+            raise InputError("`--dry-run` must come without `--verify`: it has no results", "both")
         _dry_run(recipe, gpu, gpu_price, as_json)
         return
     if gpu is not None or gpu_price is not None:
@@ -82,7 +96,7 @@ def distill(
         follow()
         return
 
-    run = run_folder(out, f"{recipe.name}-{chosen.name}", config)
+    run = run_folder(out, f"{recipe.name}-{chosen.name}", config, verify)
     plan = make_plan(recipe, chosen, run)
     asked = device_choice(devices, devices_file)
     result = distill_run(plan, console(), asked, tuple(bundles or ()))

@@ -35,6 +35,12 @@ StudentOption = Annotated[
         "front. Default: the recipe's, or else a search.",
     ),
 ]
+LatencyOption = Annotated[
+    float | None, typer.Option("--latency-ms", help="Goal: a picture in at most this time.")
+]
+SpeedupOption = Annotated[
+    float | None, typer.Option("--speedup", help="Goal: so many times the teacher's speed.")
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder.")]
 TargetOption = Annotated[str, typer.Option("--target", help="Target name or target folder.")]
 SamplerOption = Annotated[
@@ -67,6 +73,14 @@ RayOption = Annotated[
         metavar="[ADDRESS]",
         help="Share the work among the machines of a Ray cluster: HOST:PORT of its head, `auto`, "
         "or none for the cores of this machine.",
+    ),
+]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="First compare the hashes of all earlier results, large ones too; what is damaged is "
+        "made again.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -108,13 +122,21 @@ def cluster_at(address: str | None) -> Iterator[Any]:
         yield cluster
 
 
-def run_folder(out: Path | None, name: str, config: str) -> Path:
-    """`--out`, or `runs/<name>`; it may not hold the recipe, which a run writes anew."""
+def run_folder(out: Path | None, name: str, config: str, verify: bool = False) -> Path:
+    """`--out`, or `runs/<name>`; it may not hold the recipe, which a run writes anew.
+
+    Args:
+        verify: compare the hashes of what it holds.
+    """
     from edgekd.resources import find_yaml
-    from edgekd.run_folder import check_apart
+    from edgekd.run_folder import check_apart, verify_run
 
     run = out or Path("runs") / name
     check_apart(run, [("--config", find_yaml("configs", config))])
+    if verify:
+        from edgekd.progress import console
+
+        verify_run(run, console().info)
     return run
 
 
@@ -159,6 +181,14 @@ def parse_seconds(text: str) -> float:
     if match is None or float(match[1]) == 0:
         raise InputError("a time must be a number above 0, with s, m or h", repr(text))
     return float(match[1]) * units[match[2]]
+
+
+def goal_assignments(latency_ms: float | None, speedup: float | None) -> list[str]:
+    """What a search's goal sets of a recipe: it takes the place of the recipe's, of either kind."""
+    if latency_ms is None and speedup is None:
+        return []
+    goals = {"latency_ms": latency_ms, "speedup": speedup}
+    return [f"search.{name}={json.dumps(value)}" for name, value in goals.items()]
 
 
 def student_assignments(student: str | None) -> list[str]:

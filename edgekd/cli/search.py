@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -13,13 +12,17 @@ from edgekd.cli.options import (
     DevicesFileOption,
     DevicesOption,
     JsonOption,
+    LatencyOption,
     OutOption,
     RayOption,
     SetOption,
+    SpeedupOption,
     TargetOption,
     TeacherOption,
+    VerifyOption,
     cluster_at,
     device_choice,
+    goal_assignments,
     parse_seconds,
     print_json,
     read_recipe,
@@ -37,12 +40,8 @@ def search(
     budget: Annotated[
         str | None, typer.Option("--budget", help="Time for measurements and trials, as `10m`.")
     ] = None,
-    latency_ms: Annotated[
-        float | None, typer.Option("--latency-ms", help="Goal: a picture in at most this time.")
-    ] = None,
-    speedup: Annotated[
-        float | None, typer.Option("--speedup", help="Goal: so many times the teacher's speed.")
-    ] = None,
+    latency_ms: LatencyOption = None,
+    speedup: SpeedupOption = None,
     measure_only: Annotated[
         bool,
         typer.Option(
@@ -53,6 +52,7 @@ def search(
     devices: DevicesOption = None,
     devices_file: DevicesFileOption = None,
     assignments: SetOption = None,
+    verify: VerifyOption = False,
     ray: RayOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,16 +66,13 @@ def search(
     asked = list(assignments or [])
     if budget is not None:
         asked.append(f"search.seconds={parse_seconds(budget)}")
-    if latency_ms is not None or speedup is not None:
-        # One goal takes the place of the recipe's other one.
-        for name, value in (("latency_ms", latency_ms), ("speedup", speedup)):
-            asked.append(f"search.{name}={json.dumps(value)}")
+    asked += goal_assignments(latency_ms, speedup)
     asked += [f"student.{name}=null" for name in ("preset", "arch", "candidate")]
     recipe = read_recipe(config, asked, teacher, data)
     chosen = load_target(target)
     from edgekd.jobs.search import Helpers, measure_run, search_run
 
-    run = run_folder(out, f"{recipe.name}-{chosen.name}", config)
+    run = run_folder(out, f"{recipe.name}-{chosen.name}", config, verify)
     choice = device_choice(devices, devices_file)
     result: Any
     if measure_only:

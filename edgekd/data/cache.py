@@ -1,11 +1,12 @@
 """What a teacher makes of prepared data: VAE moments and text embeddings, memory-mapped.
 
-One safetensors file and one JSON file for each shard of the data; each file
-stands for itself, so a cache of any size is built and read in bounded memory.
-`edgekd.data.cache_writer` builds them.
+One safetensors file for each shard of the data, with samples in the shard's order. A file
+stands for itself, and nothing of it is held in memory but what a batch needs, so a cache of any
+size is built and read in bounded memory. `edgekd.data.cache_writer` builds them.
 
-Shapes: N samples and M different captions of a shard, [C, h, w] latents, L
-tokens, D cross-attention width, P pooled width (SDXL).
+Shapes: N samples and M different captions of a shard, [C, h, w] latents (the same in a shard,
+others in another: see `edgekd.data.buckets`), L tokens, D cross-attention width, P pooled width
+(SDXL), U bytes of all captions in UTF-8.
 
     mean, logvar            float32 [N, C, h, w]
     caption_index           int64 [N], row of the text tables
@@ -13,6 +14,8 @@ tokens, D cross-attention width, P pooled width (SDXL).
                             target height and width
     encoder_hidden_states   float16 [M, L, D]; row 0 is the empty caption
     pooled                  float16 [M, P], SDXL only
+    caption_text            uint8 [U]
+    caption_ends            int64 [M], of each caption in `caption_text`
 
 Moments are float32: the posterior's deviation exp(logvar / 2) can be far below
 the spacing of float16 at the mean (0.016 at 16), so rounding would outweigh
@@ -24,17 +27,15 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from edgekd.artifacts import TeacherCache
 from edgekd.data.dataset import SplitName
-from edgekd.data.split import Holdout
+
+Shard = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -58,21 +59,17 @@ class CachedBatch:
     captions: list[str]
 
 
-@dataclass(frozen=True)
-class _Shard:
-    tensors: dict[str, torch.Tensor]
-    samples: list[dict[str, Any]]
-
-
 class CachedLatents:
     """One side of the split of a cache, addressed by sample number in preparation's order."""
 
-    def __init__(self, shards: list[_Shard]) -> None:
+    def __init__(self, shards: Sequence[Shard]) -> None:
         if not shards:
             raise ValueError("a cache has at least one shard for each side of the split")
         self._shards = shards
-        sizes = (len(shard.samples) for shard in shards)
+        sizes = (len(shard["mean"]) for shard in shards)
         self._starts = list(itertools.accumulate(sizes, initial=0))
+        # Samples whose latents have one shape.
+        self.buckets = self._buckets()
 
     @classmethod
     def load(cls, cache: TeacherCache, split: SplitName) -> CachedLatents:
@@ -80,73 +77,68 @@ class CachedLatents:
         from safetensors.torch import load_file
 
         files = sorted(cache.root.glob(f"{split}-*.safetensors"))
-        return cls([_Shard(load_file(path), _read_samples(path)) for path in files])
+        return cls([load_file(path) for path in files])
 
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def _locate(self, index: int) -> tuple[_Shard, int]:
+    def _buckets(self) -> list[range]:
+        shapes = [shard["mean"].shape[1:] for shard in self._shards]
+        firsts = [i for i, shape in enumerate(shapes) if i == 0 or shape != shapes[i - 1]]
+        starts = [*(self._starts[i] for i in firsts), len(self)]
+        return [range(*pair) for pair in itertools.pairwise(starts)]
+
+    def _locate(self, index: int) -> tuple[Shard, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"`0 <= index < {len(self)}` must hold, but got {index}")
         number = bisect.bisect_right(self._starts, index) - 1
         return self._shards[number], index - self._starts[number]
 
     def batch(self, indices: torch.Tensor) -> CachedBatch:
-        """Gather samples in the order of `indices` [B], repetitions allowed.
+        """Gather samples of one bucket in the order of `indices` [B], repetitions allowed.
 
         Raises:
             IndexError: an index that no sample has.
         """
         places = [self._locate(int(index)) for index in indices]
-        rows = [int(shard.tensors["caption_index"][local]) for shard, local in places]
-        captions = list(zip((shard for shard, _ in places), rows, strict=True))
+        hidden_states, pooled = self.text(indices)
         return CachedBatch(
             mean=_gather("mean", places),
             logvar=_gather("logvar", places),
-            encoder_hidden_states=_gather("encoder_hidden_states", captions),
-            pooled=_gather("pooled", captions) if self._has_pooled else None,
+            encoder_hidden_states=hidden_states,
+            pooled=pooled,
             time_ids=_gather("time_ids", places),
-            captions=[shard.samples[local]["caption"] for shard, local in places],
+            captions=[_caption(*_row_of(place)) for place in places],
         )
 
-    @property
-    def _has_pooled(self) -> bool:
-        return "pooled" in self._shards[0].tensors
+    def text(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Embeddings of samples' captions: [B, L, D] and, for SDXL, [B, P]; of any buckets."""
+        return self._texts([_row_of(self._locate(int(index))) for index in indices])
 
     def empty(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Embeddings of the empty caption: [1, L, D] and, for SDXL, [1, P]."""
-        place = [(self._shards[0], 0)]
-        pooled = _gather("pooled", place) if self._has_pooled else None
-        return _gather("encoder_hidden_states", place), pooled
+        return self._texts([(self._shards[0], 0)])
+
+    def _texts(self, rows: Sequence[tuple[Shard, int]]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        pooled = _gather("pooled", rows) if "pooled" in self._shards[0] else None
+        return _gather("encoder_hidden_states", rows), pooled
 
     def captions(self, i: int) -> str:
         """Caption of a sample."""
-        shard, local = self._locate(i)
-        caption: str = shard.samples[local]["caption"]
-        return caption
-
-    def holdout(self, i: int) -> Holdout:
-        """`"train"`, or the kind of validation of a sample: `"group"` or `"image"`."""
-        shard, local = self._locate(i)
-        kind: Holdout = shard.samples[local]["holdout"]
-        return kind
+        return _caption(*_row_of(self._locate(i)))
 
 
-def _gather(name: str, places: list[tuple[_Shard, int]]) -> torch.Tensor:
-    return torch.stack([shard.tensors[name][row] for shard, row in places]).float()
+def _row_of(place: tuple[Shard, int]) -> tuple[Shard, int]:
+    """Where the text of a sample is."""
+    shard, local = place
+    return shard, int(shard["caption_index"][local])
 
 
-def samples_path(tensors_path: Path) -> Path:
-    """The JSON file beside a shard's tensors: key, caption and holdout of each sample."""
-    return tensors_path.with_suffix(".json")
+def _caption(shard: Shard, row: int) -> str:
+    ends = shard["caption_ends"]
+    text = shard["caption_text"][int(ends[row - 1]) if row else 0 : int(ends[row])]
+    return text.numpy().tobytes().decode()
 
 
-def _read_samples(tensors_path: Path) -> list[dict[str, Any]]:
-    samples: list[dict[str, Any]] = json.loads(samples_path(tensors_path).read_text("utf-8"))
-    return samples
-
-
-def iter_captions(cache: TeacherCache, split: SplitName) -> Iterator[str]:
-    """Captions of one side of the split, in order, without touching tensors."""
-    for path in sorted(cache.root.glob(f"{split}-*.safetensors")):
-        yield from (sample["caption"] for sample in _read_samples(path))
+def _gather(name: str, places: Sequence[tuple[Shard, int]]) -> torch.Tensor:
+    return torch.stack([shard[name][row] for shard, row in places]).float()

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from edgekd.artifacts import PreparedData, TeacherCache
-from edgekd.data.cache import CachedLatents, samples_path
+from edgekd.data.cache import CachedLatents
 from edgekd.data.dataset import PreparedSample, iter_shard, list_shards
 from edgekd.data.images import to_tensor
 from edgekd.diffusion.encode import TextEmbeddings, encode_images, encode_prompts
@@ -25,7 +25,7 @@ from edgekd.diffusion.validate import TeacherInfo
 from edgekd.diffusion.weights import save_tensors
 from edgekd.errors import InputError
 from edgekd.file_record import finish
-from edgekd.files import code_key, hash_value, write_json
+from edgekd.files import code_key, hash_value
 from edgekd.folders import finished, resumable_folder
 from edgekd.parts import note_part
 from edgekd.processes.pool import batch_threads, each, ordered_map
@@ -123,21 +123,18 @@ def _build(
         ):
             missing = []
             for shard in shards:
-                if all(path.exists() for path in _files(shard, partial)):
+                if _file(shard, partial).exists():
                     advance(sum(1 for _ in iter_shard(shard)), resumed=True)
                 else:
                     missing.append(shard)
             for shard in encode(missing, partial, advance):
-                for path in _files(shard, partial):
-                    note_part(partial, path)
+                note_part(partial, _file(shard, partial))
             finish(partial, key, teacher_key=info.key, data_key=data.key)
     return TeacherCache(out, key, info.key)
 
 
-def _files(shard: Path, folder: Path) -> tuple[Path, Path]:
-    """The files of a shard's cache, in the order in which they are written."""
-    final = folder / f"{shard.stem}.safetensors"
-    return samples_path(final), final
+def _file(shard: Path, folder: Path) -> Path:
+    return folder / f"{shard.stem}.safetensors"
 
 
 def encoder_bytes(info: TeacherInfo) -> int:
@@ -208,21 +205,21 @@ class _Encoder:
 def _write_shard(shard: Path, folder: Path, encoder: _Encoder, advance: Advance) -> None:
     tensors: dict[str, list[torch.Tensor]] = {"mean": [], "logvar": [], "time_ids": []}
     rows = {"": 0}
-    caption_index, samples = [], []
+    caption_index = []
     for batch, (mean, logvar) in encoder.images(iter_shard(shard)):
         tensors["mean"].append(mean)
         tensors["logvar"].append(logvar)
         tensors["time_ids"].append(torch.tensor([_time_ids(s) for s in batch]))
         caption_index += [rows.setdefault(s.caption, len(rows)) for s in batch]
-        samples += [{"key": s.key, "caption": s.caption, "holdout": s.holdout} for s in batch]
         advance(len(batch))
     result = {name: torch.cat(parts) for name, parts in tensors.items()}
     result["caption_index"] = torch.tensor(caption_index)
     result.update(_text_tables(encoder, list(rows)))
     _check_finite(result, shard)
-    described, final = _files(shard, folder)
-    write_json(described, samples)
-    save_tensors(result, final)
+    texts = [caption.encode() for caption in rows]
+    result["caption_text"] = torch.tensor(list(b"".join(texts)), dtype=torch.uint8)
+    result["caption_ends"] = torch.tensor([len(text) for text in texts]).cumsum(0)
+    save_tensors(result, _file(shard, folder))
 
 
 def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:

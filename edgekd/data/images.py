@@ -90,9 +90,14 @@ def image_suffixes() -> frozenset[str]:
 
 def unread_format(suffix: str) -> str:
     """Why files of a suffix are not read."""
-    if suffix.lower() in _HEIF_SUFFIXES:
-        return "HEIC, which takes `pip install 'edgekd[heif]'`"
-    return f"not read: {suffix.lower() or 'no suffix'}"
+    return unread_image(suffix) or f"not read: {suffix.lower() or 'no suffix'}"
+
+
+def unread_image(name: str) -> str:
+    """Why an image of a known format is not read, or ""."""
+    suffix = name[name.rfind(".") :].lower()
+    is_read = suffix not in _HEIF_SUFFIXES or suffix in image_suffixes()
+    return "" if is_read else "HEIC, which takes `pip install 'edgekd[heif]'`"
 
 
 def open_image(image_bytes: bytes, max_pixels: int) -> Image.Image:
@@ -181,27 +186,30 @@ def decode(image_bytes: bytes, background: Color, max_pixels: int) -> Image.Imag
 
 
 def resize_and_crop(
-    image: Image.Image, resolution: int, position: tuple[float, float] = (0.5, 0.5)
+    image: Image.Image, size: tuple[int, int], position: tuple[float, float] = (0.5, 0.5)
 ) -> tuple[Image.Image, tuple[int, int]]:
-    """Scale the short side to `resolution` and cut a square.
+    """Scale until the image covers a size, and cut that out of it.
 
     Lanczos with antialiasing: Pillow widens the filter by the scale.
 
     Args:
         image: RGB.
-        resolution: side of the result in pixels.
-        position: where the square lies along y and x, 0 to 1; 0.5 is the centre.
+        size: (height, width) of the result in pixels.
+        position: where the result lies along y and x, 0 to 1; 0.5 is the centre.
 
     Returns:
-        The square, and its (top, left) in pixels of the scaled image.
+        The cut image, and its (top, left) in pixels of the scaled image.
     """
-    scale = resolution / min(image.size)
-    width, height = (max(resolution, round(side * scale)) for side in image.size)
+    scale = max(size[0] / image.height, size[1] / image.width)
+    height, width = (
+        max(wanted, round(side * scale))
+        for wanted, side in zip(size, (image.height, image.width), strict=True)
+    )
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.LANCZOS)
-    top = round(position[0] * (height - resolution))
-    left = round(position[1] * (width - resolution))
-    return image.crop((left, top, left + resolution, top + resolution)), (top, left)
+    top = round(position[0] * (height - size[0]))
+    left = round(position[1] * (width - size[1]))
+    return image.crop((left, top, left + size[1], top + size[0])), (top, left)
 
 
 def to_tensor(image: Image.Image | np.ndarray[Any, Any]) -> torch.Tensor:

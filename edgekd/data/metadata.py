@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -55,8 +56,11 @@ def find_dialect(path: Path, max_bytes: int) -> Dialect:
         return Dialect(encoding, next(fits, ","))
 
 
-def iter_rows(path: Path, max_bytes: int) -> Iterator[tuple[str, Row]]:
+def iter_rows(path: Path, max_bytes: int, root: Path | None = None) -> Iterator[tuple[str, Row]]:
     """Rows in the file's order, each with its image's path relative to the file's folder.
+
+    Args:
+        root: of the source, in which absolute paths must lie; None: the file's folder.
 
     Raises:
         InputError: a row is not readable or longer than `max_bytes`, has no `file_name`, or one
@@ -64,7 +68,7 @@ def iter_rows(path: Path, max_bytes: int) -> Iterator[tuple[str, Row]]:
     """
     read = {".parquet": _iter_parquet, ".jsonl": _iter_jsonl}.get(path.suffix.lower(), _iter_csv)
     for where, row in read(path, max_bytes):
-        yield _inside(row, where, path.parent), row
+        yield _inside(row, where, path.parent, root or path.parent), row
 
 
 @contextlib.contextmanager
@@ -126,7 +130,7 @@ def _iter_parquet(path: Path, max_bytes: int) -> Iterator[tuple[str, Row]]:
         yield where, row
 
 
-def _inside(row: Row, where: str, folder: Path) -> str:
+def _inside(row: Row, where: str, folder: Path, root: Path) -> str:
     """An image's path relative to `folder`, checked under POSIX and Windows rules alike."""
     name = row.get(FILE_COLUMN)
     if not isinstance(name, str) or not name:
@@ -136,6 +140,10 @@ def _inside(row: Row, where: str, folder: Path) -> str:
     for base in (folder.absolute(), folder.resolve()):
         if posix.is_relative_to(base):
             posix = posix.relative_to(base)
+    for base in (root.absolute(), root.resolve()):
+        if posix.is_relative_to(base) and ".." not in posix.parts:
+            inside = root.resolve() / posix.relative_to(base)
+            return Path(os.path.relpath(inside, folder.resolve())).as_posix()
     windows = PureWindowsPath(posix)
     if posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
         raise InputError(f"`{FILE_COLUMN}` in {where} must stay inside the folder", repr(name))

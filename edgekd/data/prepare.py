@@ -17,7 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgekd.artifacts import PreparedData
+from edgekd.data.buckets import training_sizes
 from edgekd.data.images import parse_background
 from edgekd.data.metadata import find_dialect
 from edgekd.data.records import iter_records
@@ -146,7 +149,7 @@ def _fill(
     """Both passes; returns the facts of the finished artefact."""
     background, total = parse_background(section.background), count_images(section.sources)
     workers = worker_count(section.workers, total, cluster)
-    settings = ScanSettings(background, section.filters)
+    settings = ScanSettings(background, section.filters, training_sizes(section))
     with worker_pool(workers, cluster) as pool:
         with progress.track("verify images", total) as advance:
             records = iter_records(section)
@@ -202,6 +205,9 @@ def _summarise(
         if dialect:
             dialects[file.name] = dialect
             progress.info(f"  {file.name}: {dialect}")
+    buckets = _bucket_counts(section, decision)
+    if section.aspect_buckets:
+        progress.info(f"  sizes: {describe_counts(buckets)}")
     summary = {
         "records": len(decision.side),
         "kept": kept,
@@ -210,6 +216,7 @@ def _summarise(
         "dialects": dialects,
         "sources": section.sources,
         "resolution": section.side,
+        "buckets": buckets,
     }
     write_json(partial / "summary.json", summary)
     said = f"  kept {kept['train']} for training and {kept['validation']} for validation"
@@ -217,3 +224,10 @@ def _summarise(
         if counts:
             said += f", {what} {sum(counts.values())} ({describe_counts(counts)})"
     progress.info(said)
+
+
+def _bucket_counts(section: DataSection, decision: Decision) -> dict[str, int]:
+    """Training images by size, height x width."""
+    sizes = training_sizes(section)
+    counts = np.bincount(decision.bucket[decision.side == TRAIN], minlength=len(sizes)).tolist()
+    return {f"{h}x{w}": count for (h, w), count in zip(sizes, counts, strict=True) if count}

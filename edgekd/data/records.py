@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgekd.data import metadata, parquet
 from edgekd.data.captions import decode_text, find_caption, parse_json, text_fields
-from edgekd.data.images import image_suffixes
+from edgekd.data.images import image_suffixes, unread_image
 from edgekd.data.sources import DataSource, SourceFile, Unused, list_sources
 from edgekd.data.tars import Sample, iter_samples
 from edgekd.errors import InputError
@@ -61,7 +61,7 @@ def _iter_source(source: DataSource, section: SourcesSection) -> Iterator[Record
     folder = _Folder(source, section)
     for item in source.files:
         if item.kind == "metadata":
-            for file_name, row in metadata.iter_rows(item.path, section.max_bytes):
+            for file_name, row in metadata.iter_rows(item.path, section.max_bytes, source.root):
                 yield folder.described(item, file_name, row)
     for item in source.files:
         if item.kind == "parquet":
@@ -215,7 +215,9 @@ def _tar_record(sample: Sample, tar: str, key: str | None, section: SourcesSecti
         missing = f"no part `{key}` in sample" if key else "no image in sample"
         problem = record.problem or ("" if image else missing)
     rest = [f"{sample.key}.{part}" for part in parts if part not in used]
-    unused = tuple(Unused(f"{tar}#{found}", BESIDE) for found in (*rest, *sample.unread))
+    unused = tuple(
+        Unused(f"{tar}#{found}", unread_image(found) or BESIDE) for found in (*rest, *sample.unread)
+    )
     return replace(record, problem=problem, unused=unused)
 
 

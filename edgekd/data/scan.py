@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgekd.data.buckets import Size, nearest_bucket
 from edgekd.data.dedupe import THUMBNAIL_BYTES, find_duplicates, fingerprint
 from edgekd.data.images import BadImageError, Color, open_image, to_rgb
 from edgekd.data.records import Record
@@ -44,6 +45,7 @@ class ScanSettings:
 
     background: Color
     filters: FilterSection
+    buckets: list[Size]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Decision:
 
     Attributes:
         side: `uint8 [N]` of SKIPPED, TRAIN, VALIDATION.
+        bucket: `uint16 [N]`, of training images.
         image_hashes: SHA-256 digest by record index, of the kept records.
         reasons: number of records skipped, by reason, in order of first appearance.
         unused: number of members and texts that no record uses, by reason.
@@ -59,6 +62,7 @@ class Decision:
     """
 
     side: npt.NDArray[np.uint8]
+    bucket: npt.NDArray[np.uint16]
     image_hashes: dict[int, bytes]
     reasons: dict[str, int]
     unused: dict[str, int]
@@ -79,8 +83,9 @@ def inspect_caption(caption: str, filters: FilterSection) -> str:
     return "caption too long" if len(caption) > filters.max_caption_chars else ""
 
 
-def inspect_image(image_bytes: bytes, settings: ScanSettings) -> dict[str, str]:
-    """Fingerprints of one image file as text, or `{"reason": why it is not usable}`."""
+def inspect_image(image_bytes: bytes, settings: ScanSettings) -> dict[str, Any]:
+    """Fingerprints of one image file as text and its bucket, or `{"reason": why it is not
+    usable}`."""
     filters = settings.filters
     try:
         image = open_image(image_bytes, filters.max_pixels)
@@ -89,16 +94,20 @@ def inspect_image(image_bytes: bytes, settings: ScanSettings) -> dict[str, str]:
         if max(image.size) > filters.max_aspect * min(image.size):
             return {"reason": "longer than max_aspect"}
         image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
-        phash, thumbnail = fingerprint(to_rgb(image, settings.background))
+        upright = to_rgb(image, settings.background)
+        phash, thumbnail = fingerprint(upright)
     except BadImageError as error:
         return {"reason": str(error)}
     digest = hashlib.sha256(image_bytes).hexdigest()
-    return {"image_hash": digest, "phash": f"{phash:016x}", "thumbnail": thumbnail.hex()}
+    # The reduced image has the aspect to 1 part in 256, which is as good for this.
+    bucket = nearest_bucket((upright.height, upright.width), settings.buckets)
+    prints = {"image_hash": digest, "phash": f"{phash:016x}", "thumbnail": thumbnail.hex()}
+    return {**prints, "bucket": bucket}
 
 
 def _inspect_images(
     argument: tuple[list[bytes], ScanSettings],
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
     images, settings = argument
     return [inspect_image(image_bytes, settings) for image_bytes in images]
 
@@ -198,7 +207,7 @@ def decide(folder: Path, filters: FilterSection, skipped_path: Path) -> Decision
     `skipped_path` gets one JSON line for each skipped record and for each member or text that
     no record uses: its source, the reason, and for a duplicate the source of its twin.
     """
-    usable, digests, phashes, thumbnails, held_out = _load(folder)
+    usable, digests, phashes, thumbnails, held_out, buckets = _load(folder)
     duplicates = find_duplicates(
         digests, phashes, thumbnails, held_out, filters.duplicate_distance, filters.duplicate_rms
     )
@@ -206,6 +215,8 @@ def decide(folder: Path, filters: FilterSection, skipped_path: Path) -> Decision
     positions = np.flatnonzero(usable)
     side = np.zeros(len(usable), np.uint8)
     side[positions[kept]] = np.where(held_out[kept], VALIDATION, TRAIN)
+    bucket = np.zeros(len(usable), np.uint16)
+    bucket[positions] = np.where(held_out, 0, buckets)
     twins = dict(zip(positions[~kept].tolist(), positions[duplicates.twin[~kept]], strict=True))
     exact = set(positions[duplicates.exact].tolist())
     sources = _sources_of(folder, {int(twin) for twin in twins.values()})
@@ -224,7 +235,7 @@ def decide(folder: Path, filters: FilterSection, skipped_path: Path) -> Decision
                 unused[reason] += 1
                 stream.write(canonical_json({"source": name, "reason": reason}) + "\n")
     hashes = {int(p): digests[i] for i, p in enumerate(positions) if kept[i]}
-    return Decision(side, hashes, reasons, unused, sorted(columns))
+    return Decision(side, bucket, hashes, reasons, unused, sorted(columns))
 
 
 def _sources_of(folder: Path, indices: set[int]) -> dict[int, str]:
@@ -239,9 +250,10 @@ def _load(
     npt.NDArray[np.uint64],
     npt.NDArray[np.uint8],
     npt.NDArray[np.bool_],
+    npt.NDArray[np.uint16],
 ]:
     usable, digests, phashes, held_out = [], list[bytes](), list[int](), list[bool]()
-    thumbnails = bytearray()
+    thumbnails, buckets = bytearray(), list[int]()
     for row in iter_scan(folder):
         usable.append("image_hash" in row)
         if usable[-1]:
@@ -249,10 +261,12 @@ def _load(
             phashes.append(int(row["phash"], 16))
             thumbnails += bytes.fromhex(row["thumbnail"])
             held_out.append(row["holdout"] != "train")
+            buckets.append(row["bucket"])
     return (
         np.array(usable, np.bool_),
         digests,
         np.array(phashes, np.uint64),
         np.frombuffer(thumbnails, np.uint8).reshape(-1, THUMBNAIL_BYTES),
         np.array(held_out, np.bool_),
+        np.array(buckets, np.uint16),
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from edgekd.data.buckets import Size, training_sizes
 from edgekd.data.images import BadImageError, Color, decode, resize_and_crop
 from edgekd.data.records import Record, iter_records
 from edgekd.data.scan import SKIPPED, TRAIN, VALIDATION, Decision, chunks
@@ -26,6 +27,8 @@ from edgekd.recipe import DataSection
 # About half the time of the default level 6, for a tenth more bytes.
 PNG_COMPRESS_LEVEL = 2
 SIDES = {TRAIN: "train", VALIDATION: "validation"}
+# A side of the split, and a bucket of it.
+Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,12 @@ class PixelSettings:
 
     background: Color
     max_pixels: int
-    resolution: int
     crop: Literal["center", "random"]
 
 
-def make_pixels(image_bytes: bytes, image_hash: bytes, settings: PixelSettings) -> Pixels | None:
+def make_pixels(
+    image_bytes: bytes, image_hash: bytes, size: Size, settings: PixelSettings
+) -> Pixels | None:
     """Decode, resize, crop, and encode as PNG; None when the file is not what it was."""
     if hashlib.sha256(image_bytes).digest() != image_hash:
         return None
@@ -56,9 +60,9 @@ def make_pixels(image_bytes: bytes, image_hash: bytes, settings: PixelSettings) 
     except BadImageError:
         return None
     position = crop_position(image_hash) if settings.crop == "random" else (0.5, 0.5)
-    square, corner = resize_and_crop(image, settings.resolution, position)
+    cut, corner = resize_and_crop(image, size, position)
     stream = io.BytesIO()
-    square.save(stream, "PNG", compress_level=PNG_COMPRESS_LEVEL)
+    cut.save(stream, "PNG", compress_level=PNG_COMPRESS_LEVEL)
     return Pixels(stream.getvalue(), (image.height, image.width), corner)
 
 
@@ -70,14 +74,14 @@ def crop_position(image_hash: bytes) -> tuple[float, float]:
 
 
 def _make_all(
-    argument: tuple[list[tuple[bytes, bytes]], PixelSettings],
+    argument: tuple[list[tuple[bytes, bytes, Size]], PixelSettings],
 ) -> list[Pixels | None]:
     images, settings = argument
-    return [make_pixels(image_bytes, image_hash, settings) for image_bytes, image_hash in images]
+    return [make_pixels(*image, settings) for image in images]
 
 
 class SplitShards:
-    """The shards of one side of the split, filled one after the other."""
+    """The shards of one side of the split and one bucket, filled one after the other."""
 
     def __init__(self, folder: Path, name: str, shard_samples: int) -> None:
         self._folder, self._name, self._shard_samples = folder, name, shard_samples
@@ -127,39 +131,56 @@ def write_shards(
         InputError: a source file is not what it was in the first pass.
     """
     folder.mkdir(exist_ok=True)
-    sides = {side: SplitShards(folder, name, section.shard_samples) for side, name in SIDES.items()}
-    settings = PixelSettings(background, section.filters.max_pixels, section.side, section.crop)
-    remaining = _remaining(section, decision, sides, advance)
-    tasks = (
-        (chunk, ([(r.image_bytes, decision.image_hashes[i]) for i, r in chunk], settings))
-        for chunk in chunks(remaining)
-    )
+    sizes, count = training_sizes(section), section.shard_samples
+    places = {
+        (side, bucket): SplitShards(folder, shards_name(name, sizes, bucket), count)
+        for side, name in SIDES.items()
+        for bucket in range(len(sizes) if side == TRAIN else 1)
+    }
+    settings = PixelSettings(background, section.filters.max_pixels, section.crop)
+    remaining = _remaining(section, decision, places, advance)
+
+    def wanted(index: int, record: Record) -> tuple[bytes, bytes, Size]:
+        size = sizes[int(decision.bucket[index])]
+        return record.image_bytes, decision.image_hashes[index], size
+
+    tasks = ((chunk, ([wanted(*item) for item in chunk], settings)) for chunk in chunks(remaining))
     with contextlib.ExitStack() as stack:
-        for side in sides.values():
-            stack.callback(side.discard)
+        for shards in places.values():
+            stack.callback(shards.discard)
         for chunk, results in ordered_map(pool, _make_all, tasks, 2 * workers):
             for (index, record), pixels in zip(chunk, results, strict=True):
                 if pixels is None:
                     raise _changed(record.source)
                 parts = {"json": _metadata(record, pixels, decision.image_hashes[index], section)}
                 parts["png"] = pixels.png
-                sides[decision.side[index]].write(f"{index:09d}", parts)
+                places[_place(decision, index)].write(f"{index:09d}", parts)
             advance(len(chunk))
-        for side in sides.values():
-            side.close()
+        for shards in places.values():
+            shards.close()
+
+
+def shards_name(split: str, sizes: Sequence[Size], bucket: int) -> str:
+    """What the names of a bucket's shards begin with."""
+    height, width = sizes[bucket]
+    return f"{split}-{height}x{width}" if bucket else split
+
+
+def _place(decision: Decision, index: int) -> Place:
+    return int(decision.side[index]), int(decision.bucket[index])
 
 
 def _remaining(
-    section: DataSection, decision: Decision, sides: dict[int, SplitShards], advance: Advance
+    section: DataSection, decision: Decision, places: dict[Place, SplitShards], advance: Advance
 ) -> Iterator[tuple[int, Record]]:
     """Kept records that no finished shard holds, with their index."""
-    passed = dict.fromkeys(sides, 0)
+    passed = dict.fromkeys(places, 0)
     for index, record in enumerate(iter_records(section)):
-        side = int(decision.side[index]) if index < len(decision.side) else SKIPPED
-        if side == SKIPPED:
+        if index >= len(decision.side) or decision.side[index] == SKIPPED:
             continue
-        passed[side] += 1
-        if passed[side] <= sides[side].finished:
+        place = _place(decision, index)
+        passed[place] += 1
+        if passed[place] <= places[place].finished:
             advance(1, resumed=True)
         else:
             yield index, record

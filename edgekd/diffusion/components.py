@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +130,8 @@ def empty_model(folder: Path) -> Any:
         _check_version(config, folder / "config.json")
         class_name = config.get("_class_name") or class_name
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on odd sizes, which are checked later
             if library == "transformers":
                 text_config = transformers.CLIPTextConfig.from_dict(
                     config.get("text_config", config)
@@ -143,7 +146,10 @@ def empty_model(folder: Path) -> Any:
 
 
 def _check_sizes(config: Mapping[str, Any], where: Path) -> None:
-    """Bound what a config asks for before it is built: layers take time even without memory."""
+    """Bound what a config asks for before it is built: layers take time even without memory.
+
+    NaN would only show in pictures.
+    """
     layers = 1
     for name, value in config.items():
         if isinstance(value, dict):
@@ -157,6 +163,8 @@ def _check_sizes(config: Mapping[str, Any], where: Path) -> None:
                 f"`{name}` in `{where}` must be up to {_MAX_ENTRIES} numbers up to {_MAX_NUMBER}",
                 shorten(repr(value)),
             )
+        if not all(math.isfinite(one) for one in flat if isinstance(one, float)):
+            raise InputError(f"`{name}` in `{where}` must be finite", shorten(repr(value)))
         if "layers" in name or name.endswith("_blocks"):
             layers *= max(1, largest)
         elif name == "block_out_channels":

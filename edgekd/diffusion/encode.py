@@ -43,26 +43,39 @@ def encode_prompts(teacher: Teacher, captions: Sequence[str]) -> TextEmbeddings:
     """
     hidden_states = []
     pooled = None
-    for tokenizer, encoder in zip(teacher.tokenizers, teacher.text_encoders, strict=True):
-        tokens = tokenizer(
-            list(captions),
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids.to(encoder.device)
-        if teacher.info.family == "sdxl":
-            output = encoder(tokens, output_hidden_states=True)
-            hidden_states.append(output.hidden_states[-2])
-            pooled = output[0]
-        else:
-            hidden_states.append(encoder(tokens)[0])
+    tokens = tokenize(teacher, captions)
+    for encoder, ids in zip(teacher.text_encoders, tokens, strict=True):
+        hidden, pooled = embed(encoder, ids, teacher.info.family == "sdxl")
+        hidden_states.append(hidden)
     embeddings = torch.cat(hidden_states, dim=-1)
     if teacher.info.zero_empty_prompt:
         named = torch.tensor([caption != "" for caption in captions], device=embeddings.device)
         embeddings = embeddings * named[:, None, None]
         pooled = None if pooled is None else pooled * named[:, None]
     return TextEmbeddings(embeddings, pooled)
+
+
+def tokenize(teacher: Teacher, captions: Sequence[str]) -> list[torch.Tensor]:
+    """Ids of captions, [B, L] for each text encoder and on its device."""
+    return [
+        tokenizer(
+            list(captions),
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids.to(encoder.device)
+        for tokenizer, encoder in zip(teacher.tokenizers, teacher.text_encoders, strict=True)
+    ]
+
+
+def embed(encoder: Any, tokens: torch.Tensor, xl: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What a pipeline takes of one text encoder: hidden states [B, L, D], and of SDXL's second one
+    its pooled projection [B, P]."""
+    if not xl:
+        return encoder(tokens)[0], None
+    output = encoder(tokens, output_hidden_states=True)
+    return output.hidden_states[-2], getattr(output, "text_embeds", None)
 
 
 @torch.no_grad()

@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from edgekd.errors import InputError
+from edgekd.file_record import check_given
+from edgekd.reading import read_text
 from edgekd.resources import STARTER, STARTER_NAME
 
 _INDEX_FILE = "model_index.json"
@@ -27,12 +29,14 @@ def resolve_pipeline(name: str, role: str = "pipeline", keep: Path | None = None
         keep: the folder to make of a checkpoint; None: one that this process removes in the end.
 
     Raises:
-        InputError: the path is neither, or the checkpoint cannot be imported.
+        InputError: the path is neither, the checkpoint cannot be imported, or a folder of edgekd's
+            is damaged.
     """
     if name == STARTER_NAME:
         return STARTER / "teacher"
     path = Path(name).expanduser()
     if path.is_dir():
+        check_given(path)
         return _newest_snapshot(path)
     if is_checkpoint(path):
         return _imported(path) if keep is None else _import(path, keep)
@@ -62,8 +66,8 @@ def _newest_snapshot(path: Path) -> Path:
         return path
     whole = [folder for folder in snapshots.iterdir() if (folder / _INDEX_FILE).is_file()]
     # A copy may have lost the times: then the revision that the cache calls main.
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        main = (path / "refs" / "main").read_text(encoding="utf-8").strip()
+    with contextlib.suppress(InputError):
+        main = read_text(path / "refs" / "main").strip()
         whole.sort(key=lambda folder: folder.name == main)
     return max(reversed(whole), key=_time, default=path)
 

@@ -59,6 +59,7 @@ class TeacherInfo:
         family: `sdxl` by its pipeline class; `sd2` if the U-Net uses linear projections.
         resolution: native side in pixels, `latent_size * vae_scale_factor`.
         vae_scale_factor: pixels per latent, along a side.
+        unet_scale_factor: divides the sides of latents that the U-Net halves evenly.
         text_tokens: length of a prompt for the text encoders.
         components: names of the folders that are loaded.
         zero_empty_prompt: the pipeline's unconditional embedding is zeros, not the encoded "".
@@ -77,6 +78,7 @@ class TeacherInfo:
     cross_attention_dim: int
     text_tokens: int
     vae_scale_factor: int
+    unet_scale_factor: int
     components: tuple[str, ...]
     zero_empty_prompt: bool
     tiny_vae: bool
@@ -140,6 +142,7 @@ def inspect_folder(path: Path) -> TeacherInfo:
         cross_attention_dim=unet.cross_attention_dim,
         text_tokens=tokens,
         vae_scale_factor=factor,
+        unet_scale_factor=2 ** (len(unet.block_out_channels) - 1),
         components=kind.components,
         zero_empty_prompt=sdxl and bool(index.get("force_zeros_for_empty_prompt", True)),
         tiny_vae=type(models["vae"]).__name__ == TINY_VAE,

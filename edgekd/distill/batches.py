@@ -15,7 +15,7 @@ from torch import Tensor
 from edgekd.diffusion.encode import added_conditions, sample_latents
 from edgekd.diffusion.noise_schedule import NoiseSchedule
 from edgekd.diffusion.validate import TeacherInfo
-from edgekd.training.draws import BatchPlan, Draw, draw, generator, sample_indices, step_choice
+from edgekd.training.draws import BatchPlan, Draw, bucketed_indices, draw, generator, step_choice
 
 # Validation is the same for every run, so that runs with different seeds can be compared.
 _VALIDATION_SEED = 0
@@ -41,8 +41,15 @@ class Latents(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def buckets(self) -> Sequence[range]:
+        """Samples whose latents have one shape; all together they are all samples."""
+
     def batch(self, indices: Tensor) -> TeacherBatch:
-        """Moments and text embeddings of samples."""
+        """Moments and text embeddings of samples of one bucket."""
+
+    def text(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Text embeddings of any samples: [B, L, D] and, for SDXL, [B, P]."""
 
     def empty(self) -> tuple[Tensor, Tensor | None]:
         """The empty caption's embeddings [1, L, D] and, for SDXL, [1, P]."""
@@ -98,6 +105,7 @@ class Batches:
         vae_config: its VAE's config, for the latents' scale.
         schedule: its noise schedule, on the CPU.
         skip: only every so many timesteps are drawn, the last one among them.
+        window: see `edgekd.training.draws.sample_indices`.
     """
 
     latents: Latents
@@ -105,12 +113,15 @@ class Batches:
     vae_config: Mapping[str, Any]
     schedule: NoiseSchedule
     skip: int = 1
+    window: int = 0
 
     def training(
         self, seed: int, positions: Sequence[int], plan: BatchPlan, dropout: float
     ) -> Batch:
         """The batch at stream positions; see `edgekd.training.draws`."""
-        rows = self.latents.batch(sample_indices(seed, positions, len(self.latents)))
+        buckets = self.latents.buckets
+        indices = bucketed_indices(seed, positions, plan.step_samples, buckets, self.window)
+        rows = self.latents.batch(indices)
         shape = rows.mean.shape[1:]
         drawn = draw(seed, positions, plan.step_samples, self._choices, dropout, tuple(shape))
         choice = step_choice(seed, positions[0] // plan.step_samples)

@@ -48,8 +48,7 @@ def caption_conditions(
     Args:
         rows: [B] samples.
     """
-    cached = latents.batch(rows)
-    return _conditions(teacher, cached.encoder_hidden_states, cached.pooled, latent_size)
+    return _conditions(teacher, *latents.text(rows), latent_size)
 
 
 def empty_conditions(

@@ -95,7 +95,8 @@ class ConsistencyDistillation(FewStepLesson):
         self._skip = consistency_skip(self._setup.schedule.timesteps)
         # Batches are made on the CPU.
         facts = (teacher.info, teacher.vae.config, self._setup.schedule.to(torch.device("cpu")))
-        self._batches = Batches(sources.train, *facts, skip=self._skip)
+        window = section.shuffle_window
+        self._batches = Batches(sources.train, *facts, skip=self._skip, window=window)
         self._held_out: list[Batch] = []
         self._average = self.model
 
@@ -103,7 +104,7 @@ class ConsistencyDistillation(FewStepLesson):
     def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
         """See `Lesson`."""
         self._wrapped, self._average = wrapped, average
-        with self._setup.attention(self._setup.sources.teacher.unet, self.model, average):
+        with self._setup.prepared(self._setup.sources.teacher.unet, self.model, average):
             yield
 
     def weights_at(self, step: int) -> Mapping[str, float]:

@@ -10,8 +10,7 @@ Shapes: B batch, [B, C, h, w] latents, [B, 3, H, W] pictures in [-1, 1].
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from edgekd.distill.decoder_latents import DecoderLatents, GeneratedLatents
 from edgekd.distill.decoder_losses import feature_distance, moment_distance, pixel_distance
-from edgekd.distill.lesson import Plain
+from edgekd.distill.lesson import Matching
 from edgekd.distill.sampling import Pixels, Sheet, grid
 from edgekd.distill.setup import PhaseSetup
 from edgekd.distill.sources import Sources
@@ -59,7 +58,7 @@ class NarrowVae(nn.Module):
         return decoded, None if pictures is None else moments(self.vae, pictures)
 
 
-class DecoderMatching(Plain):
+class DecoderMatching(Matching):
     """A narrow VAE learns its teacher's pictures and moments.
 
     Args:
@@ -104,17 +103,6 @@ class DecoderMatching(Plain):
         self._trunk = load_trunk().to(teacher.device)
         self._wrapped: nn.Module = self.model
 
-    @contextlib.contextmanager
-    def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
-        """See `Lesson`."""
-        del average
-        self._wrapped = wrapped
-        yield
-
-    def weights_at(self, step: int) -> Mapping[str, float]:
-        """See `Lesson`."""
-        return self._weights
-
     def terms(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
         """See `Lesson`."""
         del update
@@ -122,7 +110,7 @@ class DecoderMatching(Plain):
         positions = setup.positions(step, micro)
         latents = self._train.training(setup.section.seed, positions).to(self._teacher.device)
         encoded = max(1, len(latents) // ENCODED) if "moments" in self._weights else 0
-        with self._autocasting():
+        with setup.autocasting():
             with torch.no_grad():
                 target = self._teacher.decode(latents).sample
                 shown = target[:encoded] if encoded else None
@@ -134,10 +122,6 @@ class DecoderMatching(Plain):
         if "perceptual" in self._weights:
             terms["perceptual"] = feature_distance(self._trunk, pictures.float(), target.float())
         return terms
-
-    def _autocasting(self) -> contextlib.AbstractContextManager[Any]:
-        device, autocast = self._teacher.device.type, self._setup.autocast
-        return torch.autocast(device, autocast, enabled=autocast is not None)
 
     @torch.no_grad()
     def validate(self, model: Any) -> dict[str, float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -35,7 +36,7 @@ class DecoderLatents:
         generated: None where nothing was drawn.
         vae_config: the teacher's, for the scale.
         share: of generated latents in a batch, where there are any.
-        crop: side of random crops; larger latents are cut to it.
+        crop: side of random crops; larger latents are cut to it, or to the smallest bucket's.
     """
 
     cached: Latents
@@ -54,8 +55,15 @@ class DecoderLatents:
             source = generator(seed, "decoder", position)
             drawn = bool(torch.rand((), generator=source) < self.share)
             row = self._row(drawn, seed, position, source)
-            rows.append(random_crop(row, self.crop, source))
+            rows.append(random_crop(row, self._side, source))
         return torch.stack(rows)
+
+    @cached_property
+    def _side(self) -> int:
+        """Side of what a batch is made of."""
+        firsts = [torch.tensor([bucket.start]) for bucket in self.cached.buckets]
+        sides = (min(self.cached.batch(first).mean.shape[2:]) for first in firsts)
+        return min(self.crop, *sides)
 
     def _row(self, drawn: bool, seed: int, position: int, source: torch.Generator) -> Tensor:
         if drawn and self.generated is not None:
@@ -67,14 +75,15 @@ class DecoderLatents:
     def means(self, count: int) -> Tensor:
         """Means of at most `count` images, spread over the split, cropped in the middle."""
         count = min(count, len(self.cached))
-        return middle(self.cached.batch(_spread(count, len(self.cached))).mean.float(), self.crop)
+        samples = _spread(count, len(self.cached))[:, None]
+        return torch.cat([middle(self.cached.batch(i).mean.float(), self._side) for i in samples])
 
     def drawn(self, count: int) -> Tensor | None:
         """At most `count` generated latents, spread over the split, cropped in the middle."""
         if self.generated is None or len(self.generated) == 0:
             return None
         count = min(count, len(self.generated))
-        return middle(self.generated_rows(_spread(count, len(self.generated))), self.crop)
+        return middle(self.generated_rows(_spread(count, len(self.generated))), self._side)
 
     def generated_rows(self, indices: Tensor) -> Tensor:
         """Generated latents, unscaled."""

@@ -104,8 +104,8 @@ class DistributionMatching(FewStepLesson):
     def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
         """See `Lesson`."""
         self._wrapped = wrapped
-        unets = (self._setup.sources.teacher.unet, self._fake.unet, self.model, average)
-        with self._setup.attention(*unets):
+        unets = (self._setup.sources.teacher.unet, self._fake.unet, self.model)
+        with self._setup.prepared(*unets, average=average):
             yield
 
     def state(self) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from edgekd.distill.batches import Batch
@@ -14,6 +13,7 @@ from edgekd.distill.objective import predict
 from edgekd.distill.setup import PhaseSetup
 from edgekd.distill.trainer import rate_schedule
 from edgekd.training.checkpoint import load_optimizers, load_weights, optimizer_tensors
+from edgekd.training.optimizer import make_optimizer
 from edgekd.training.sharding import clip_gradients, make_sharing
 
 _WEIGHTS = "weights/"
@@ -39,12 +39,7 @@ class FakeScore:
         settings = setup.section.few_step
         self._rates, self._autocast = rate_schedule(settings), setup.autocast
         self._max_grad_norm = settings.max_grad_norm
-        self._optimizer = torch.optim.AdamW(
-            self.unet.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=setup.device.type in ("cpu", "cuda"),
-        )
+        self._optimizer = make_optimizer(settings, self.unet.parameters(), setup.device)
         self._accelerator = accelerator
 
     def update(self, batch: Batch, step: int) -> Tensor:

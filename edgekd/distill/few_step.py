@@ -92,7 +92,7 @@ class TrajectoryMatching(FewStepLesson):
     def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
         """See `Lesson`."""
         self._wrapped = wrapped
-        with self._setup.attention(self.model, average):
+        with self._setup.prepared(self.model, average=average):
             yield
 
     def weights_at(self, step: int) -> Mapping[str, float]:

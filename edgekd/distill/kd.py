@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd.distill.batches import Batches
+from edgekd.distill.batches import Batch, Batches
 from edgekd.distill.lesson import Plain
 from edgekd.distill.objective import Nets, Objective
 from edgekd.distill.projections import drop_projections
@@ -46,12 +46,11 @@ class NoisePrediction(Plain):
     ) -> None:
         teacher = sources.teacher
         self.model: nn.Module = student
-        self.frozen = (teacher.unet,)
         self._arch, self._setup = arch, PhaseSetup.of(section, "kd", sources, accelerator)
         # Batches are made on the CPU.
         schedule = self._setup.schedule.to(torch.device("cpu"))
         made = (teacher.info, teacher.vae.config, schedule)
-        self._batches = Batches(sources.train, *made)
+        self._batches = Batches(sources.train, *made, window=section.shuffle_window)
         held_out = Batches(sources.validation, *made)
         fixed = held_out.validation(section.validation_samples, section.batch_size)
         self._validation = Validation(fixed, teacher.unet, self._setup.autocast)
@@ -64,8 +63,10 @@ class NoisePrediction(Plain):
     @contextlib.contextmanager
     def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
         """See `Lesson`."""
-        unets = (self._setup.sources.teacher.unet, self.model, average)
-        with self._objective(wrapped) as self._attached, self._setup.attention(*unets):
+        prepared = self._setup.prepared(
+            self._setup.sources.teacher.unet, self.model, average=average
+        )
+        with self._objective(wrapped) as self._attached, prepared:
             yield
 
     def _objective(self, model: nn.Module) -> Objective:
@@ -80,10 +81,14 @@ class NoisePrediction(Plain):
     def terms(self, step: int, update: int, micro: int) -> dict[str, Tensor]:
         """See `Lesson`."""
         assert self._attached is not None, "call it in `attached`"
+        return self._attached.terms(self.batch(step, micro))
+
+    def batch(self, step: int, micro: int) -> Batch:
+        """What this process's micro-batch is made of, on its device."""
         setup, section = self._setup, self._setup.section
         positions = setup.positions(step, micro)
         batch = self._batches.training(section.seed, positions, setup.plan, section.text_dropout)
-        return self._attached.terms(batch.to(setup.device))
+        return batch.to(setup.device)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See `Validation.measure`."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from edgekd.diffusion.load import Teacher
     from edgekd.distill.sampling import Sheet
+    from edgekd.distill.setup import PhaseSetup
     from edgekd.recipe_distill import PhaseName
 
 
@@ -20,7 +23,7 @@ class Lesson(Protocol):
         phase: which one.
         model: what learns, trainable and in evaluation mode, on its device.
         updates: optimiser updates of one step.
-        frozen: models of about its size that it learns from; a model without any is small.
+        teacher: whose passes count as its own in what a step takes.
     """
 
     @property
@@ -30,7 +33,7 @@ class Lesson(Protocol):
     @property
     def updates(self) -> int: ...
     @property
-    def frozen(self) -> Sequence[nn.Module]: ...
+    def teacher(self) -> Teacher: ...
 
     def attached(self, wrapped: nn.Module, average: nn.Module) -> AbstractContextManager[None]:
         """Teach this model, wrapped for several processes or not, until the context is left.
@@ -65,14 +68,19 @@ class Lesson(Protocol):
         """A sample sheet."""
 
     def result(self, average: nn.Module) -> Any:
-        """What is kept of the averaged model: a model of diffusers."""
+        """What is kept of the averaged model: a model of diffusers, or several."""
 
 
 class Plain:
     """A `Lesson` of one update a step, that remembers nothing and keeps all of its model."""
 
     updates = 1
-    frozen: tuple[nn.Module, ...] = ()
+    _setup: PhaseSetup
+
+    @property
+    def teacher(self) -> Teacher:
+        """See `Lesson`."""
+        return self._setup.sources.teacher
 
     def state(self) -> dict[str, Tensor]:
         """See `Lesson`."""
@@ -84,3 +92,21 @@ class Plain:
     def result(self, average: nn.Module) -> Any:
         """See `Lesson`."""
         return average
+
+
+class Matching(Plain):
+    """A `Plain` whose terms keep their weights; `_wrapped` is what it teaches."""
+
+    _weights: Mapping[str, float]
+    _wrapped: nn.Module
+
+    @contextlib.contextmanager
+    def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
+        """See `Lesson`."""
+        del average
+        self._wrapped = wrapped
+        yield
+
+    def weights_at(self, step: int) -> Mapping[str, float]:
+        """See `Lesson`."""
+        return self._weights

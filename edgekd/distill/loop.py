@@ -19,6 +19,7 @@ from edgekd.distill.kd import unused_parameters
 from edgekd.distill.lesson import Lesson
 from edgekd.distill.lessons import few_step_lesson, kd_lesson
 from edgekd.distill.sources import Source, Sources
+from edgekd.distill.text_encoder import TextMatching
 from edgekd.distill.trainer import Trainer
 from edgekd.distill.trajectories import draw_trajectories
 from edgekd.errors import InputError
@@ -165,6 +166,17 @@ def train_decoder(
     return train(section.decoder, make, folder, Compute(section.threads), progress)
 
 
+def train_text_encoder(
+    section: DistillSection, source: Source, folder: RunFolder, progress: Progress
+) -> TrainedPart:
+    """The phase `text_encoder`: see `edgekd.distill.text_encoder`, and `train`."""
+
+    def make(accelerator: Any) -> Lesson:
+        return TextMatching(section, _load(source, accelerator), accelerator)
+
+    return train(section.text_encoder, make, folder, Compute(section.threads), progress)
+
+
 def _load(source: Source, accelerator: Any) -> Sources:
     sources = source.load(accelerator.device)
     sources.check()
@@ -175,9 +187,17 @@ def check_shared_students(section: DistillSection) -> None:
     """Refuse what processes that share a model cannot train.
 
     Raises:
-        InputError: see `check_sharded_launch`; or the last layers would get no gradient.
+        InputError: see `check_sharded_launch`; or the last layers would get no gradient; or what
+            knows no parts of weights.
     """
     check_sharded_launch()
+    loops = [section.loop(phase) for phase in section.phases if phase != "decoder"]
+    if section.compile or any(loop.optimizer != "adamw" for loop in loops):
+        raise InputError(
+            "`distill.compile` must be off, and `optimizer` adamw, where processes share a model "
+            "(FSDP)",
+            f"compile: {section.compile}, {', '.join(loop.optimizer for loop in loops)}",
+        )
     if "kd" in section.phases and unused_parameters(section):
         # torch gathers a layer's weights for its backward pass when its output gets a gradient.
         raise InputError(

@@ -28,8 +28,8 @@ class RandomLatents:
         # Far less than the mean's spread, as in a VAE that was trained.
         self.logvar = torch.randn(shape, generator=source) - 4
         text = encode_prompts(teacher, _CAPTIONS)
-        self.text = text.encoder_hidden_states.float().cpu()
-        self.pooled = None if text.pooled is None else text.pooled.float().cpu()
+        self._states = text.encoder_hidden_states.float().cpu()
+        self._pooled = None if text.pooled is None else text.pooled.float().cpu()
         self.rows = 1 + torch.arange(count) % (len(_CAPTIONS) - 1)
         side = float(size * info.vae_scale_factor)
         self._sizes = torch.tensor([side, side, 0.0, 0.0, side, side])
@@ -37,21 +37,31 @@ class RandomLatents:
     def __len__(self) -> int:
         return len(self.mean)
 
+    @property
+    def buckets(self) -> list[range]:
+        """See `Latents`."""
+        return [range(len(self))]
+
     def batch(self, indices: torch.Tensor) -> CachedBatch:
         """See `Latents`."""
-        rows = self.rows[indices]
+        hidden_states, pooled = self.text(indices)
         return CachedBatch(
             mean=self.mean[indices],
             logvar=self.logvar[indices],
-            encoder_hidden_states=self.text[rows],
-            pooled=None if self.pooled is None else self.pooled[rows],
+            encoder_hidden_states=hidden_states,
+            pooled=pooled,
             time_ids=self._sizes.repeat(len(indices), 1),
-            captions=[_CAPTIONS[row] for row in rows.tolist()],
+            captions=[_CAPTIONS[row] for row in self.rows[indices].tolist()],
         )
+
+    def text(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """See `Latents`."""
+        rows = self.rows[indices]
+        return self._states[rows], None if self._pooled is None else self._pooled[rows]
 
     def empty(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """See `Latents`."""
-        return self.text[:1], None if self.pooled is None else self.pooled[:1]
+        return self._states[:1], None if self._pooled is None else self._pooled[:1]
 
     def captions(self, i: int) -> str:
         """See `Latents`."""

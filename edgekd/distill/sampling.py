@@ -84,18 +84,24 @@ class SampleSheet:
         self._latent_size = latent_size
         self._first_row: list[Pixels] | None = None
 
-    def draw(self, unet: Any) -> Sheet:
-        """The sheet of a student's U-Net."""
+    def draw(self, unet: Any, text_encoders: tuple[Any, ...] | None = None) -> Sheet:
+        """The sheet of a student's U-Net.
+
+        Args:
+            text_encoders: the student's; None: they are the teacher's.
+        """
         if self._first_row is None:
-            self._first_row = self._generate(self._teacher.unet, self._taught)
-        rows = [self._generate(unet, drawing) for drawing in self._drawings]
+            self._first_row = self._generate(self._teacher, self._taught)
+        texts = text_encoders or self._teacher.text_encoders
+        student = replace(self._teacher, unet=unet, text_encoders=texts)
+        rows = [self._generate(student, drawing) for drawing in self._drawings]
         names = [f"student, {counted(drawing.steps, 'step')}" for drawing in self._drawings]
         teacher = f"teacher, {counted(self._taught.steps, 'step')}"
         return Sheet(grid([self._first_row, *rows]), (teacher, *names))
 
     @torch.no_grad()
-    def _generate(self, unet: Any, drawing: DrawingPlan) -> list[Pixels]:
-        pipeline = make_pipeline(replace(self._teacher, unet=unet, scheduler=drawing.scheduler))
+    def _generate(self, models: Teacher, drawing: DrawingPlan) -> list[Pixels]:
+        pipeline = make_pipeline(replace(models, scheduler=drawing.scheduler))
         info = self._teacher.info
         shape = (info.latent_channels, self._latent_size, self._latent_size)
         side = self._latent_size * info.vae_scale_factor

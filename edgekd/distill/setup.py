@@ -17,6 +17,7 @@ from edgekd.distill.sampling import SampleSheet, Sheet, choose_prompts
 from edgekd.distill.sources import Sources
 from edgekd.recipe_distill import DistillSection, FewStepSection, PhaseName
 from edgekd.student.build import DrawingPlan
+from edgekd.training.compiled import compiled
 from edgekd.training.draws import BatchPlan, step_positions
 from edgekd.training.precision import autocast_dtype, training_attention
 
@@ -65,6 +66,11 @@ class PhaseSetup:
         """Stream positions of this process's micro-batch; see `edgekd.training.draws`."""
         return step_positions(step, micro, self.rank, self.plan)
 
+    def autocasting(self) -> contextlib.AbstractContextManager[Any]:
+        """Forward passes in the type that trains fastest here."""
+        enabled = self.autocast is not None
+        return torch.autocast(self.device.type, self.autocast, enabled=enabled)
+
     def sheet(self, taught: DrawingPlan, *drawings: DrawingPlan) -> SampleSheet:
         """The teacher's pictures above the student's, each drawn in its way."""
         section, sources = self.section, self.sources
@@ -78,11 +84,19 @@ class PhaseSetup:
         )
 
     @contextlib.contextmanager
-    def attention(self, *unets: Any) -> Iterator[None]:
-        """These U-Nets with the attention that trains fastest here."""
+    def prepared(self, *unets: Any, average: Any = None) -> Iterator[None]:
+        """U-Nets of the training step as they train fastest here, and compiled if they are to be.
+
+        To be entered after what taps them.
+
+        Args:
+            average: another one, that is validated and drawn with alone: not worth compiling.
+        """
         with contextlib.ExitStack() as stack:
-            for unet in unets:
+            for unet in unets if average is None else (*unets, average):
                 stack.enter_context(training_attention(unet, self.device, self.autocast))
+            if self.section.compile:
+                stack.enter_context(compiled(*unets))
             yield
 
 
@@ -100,7 +114,6 @@ class FewStepLesson(Plain):
         self, section: DistillSection, student: Any, sources: Sources, accelerator: Any
     ) -> None:
         self.model: nn.Module = student
-        self.frozen = (sources.teacher.unet,)
         self._setup = PhaseSetup.of(section, "few_step", sources, accelerator)
         self._settings: FewStepSection = section.few_step
         scheduler = sources.teacher.scheduler

@@ -30,8 +30,8 @@ class Sources:
 
     @property
     def latent_size(self) -> int:
-        """Side of the latents."""
-        return int(self.train.batch(torch.tensor([0])).mean.shape[-1])
+        """Side of the square latents that are validated, drawn and deployed."""
+        return int(self.validation.batch(torch.tensor([0])).mean.shape[-1])
 
 
 class Source(Protocol):

@@ -1,4 +1,4 @@
-"""What one optimisation step takes on the device at hand: time and memory of each of its parts.
+"""What optimisation steps take on the device at hand: time and memory of each of their parts.
 
 Any `Lesson` is measured: the parts are told apart by hooks on the teacher's models, on the student
 and on the optimiser, not by what the lesson does.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -20,8 +20,10 @@ from torch.optim.optimizer import (
 )
 
 from edgekd.diffusion.load import Teacher
-from edgekd.distill.trainer import Trainer
 from edgekd.measure.memory import forget_peak, peak_resident_bytes, resident_bytes
+
+if TYPE_CHECKING:
+    from edgekd.distill.trainer import Trainer
 
 BATCH, TEACHER, STUDENT = "batch", "teacher forward", "student forward"
 BACKWARD, OPTIMISER, AVERAGE = "losses and backward", "optimiser", "EMA"
@@ -134,13 +136,29 @@ class _Laps:
             forget_peak()
 
 
-def measure_step(trainer: Trainer, teacher: Teacher) -> StepCost:
+def with_cost(
+    step: Callable[[], dict[str, float]], student: nn.Module, teacher: Teacher
+) -> dict[str, float]:
+    """A step's row of the log, with the seconds of its parts (`<part>_s`) and its peak memory.
+
+    `peak_bytes` is torch's on a GPU, on a CPU the whole process's.
+    """
+    laps = _Laps(teacher.device)
+    with _hooks(laps, _Seen(), student, teacher):
+        laps.start()
+        row = step()
+        laps.lap(AVERAGE)
+    parts = {f"{part.replace(' ', '_')}_s": value for part, value in laps.seconds.items()}
+    return {**row, **parts, "peak_bytes": max(laps.peaks.values())}
+
+
+def measure_step(trainer: Trainer) -> StepCost:
     """Do the first step of a student in training and measure it; nothing is written.
 
     Raises:
         GateError: a term or the gradient is not finite.
     """
-    laps, seen = _Laps(trainer.accelerator.device), _Seen()
+    laps, seen, teacher = _Laps(trainer.accelerator.device), _Seen(), trainer.lesson.teacher
     with _hooks(laps, seen, trainer.student, teacher):
         before = laps.start()
         trainer.try_step()

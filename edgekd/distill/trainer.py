@@ -21,6 +21,7 @@ from edgekd.distill.lesson import Lesson
 from edgekd.distill.objective import total
 from edgekd.distill.projections import projections_of
 from edgekd.distill.sampling import save_png
+from edgekd.distill.step_cost import with_cost
 from edgekd.errors import GateError
 from edgekd.files import writing
 from edgekd.progress import Progress
@@ -34,6 +35,7 @@ from edgekd.training.checkpoint import (
 )
 from edgekd.training.ema import Ema
 from edgekd.training.log import MetricsLog
+from edgekd.training.optimizer import make_optimizer
 from edgekd.training.schedule import RateSchedule
 from edgekd.training.sharding import clip_gradients, make_sharing
 
@@ -62,19 +64,16 @@ class Trainer:
         self.section, self.lesson, self.folder = section, lesson, folder
         self.accelerator = accelerator
         self.student = lesson.model
-        self._sharing = make_sharing(accelerator, small=not lesson.frozen)
+        small = lesson.phase == "decoder"
+        self._sharing = make_sharing(accelerator, small)
         projections = projections_of(self.student).values()
         self._wrapped: nn.Module = self._sharing.train(self.student, projections)
         self.ema = Ema(self.student, section.ema_decay, self._sharing.duplicate)
-        for model in lesson.frozen:
-            self._sharing.freeze(model)
+        if not small:
+            self._sharing.freeze(lesson.teacher.unet)
         self._rates = rate_schedule(section)
-        self._optimizer = torch.optim.AdamW(
-            self.student.parameters(),
-            lr=section.learning_rate,
-            weight_decay=section.weight_decay,
-            fused=accelerator.device.type in ("cpu", "cuda"),
-        )
+        parameters = self.student.parameters()
+        self._optimizer = make_optimizer(section, parameters, accelerator.device)
         self._last: Checkpoint | None = None
 
     @contextlib.contextmanager
@@ -105,7 +104,7 @@ class Trainer:
             if joins and not self._last:
                 self._validate(0, log, progress)
             while step < section.steps:
-                row = self._step(step)
+                row = self._logged_step(step)
                 step += 1
                 advance(1)
                 if joins:
@@ -150,6 +149,12 @@ class Trainer:
             self._last = self.folder.checkpoints.save(step, groups)
         else:
             gather(groups)
+
+    def _logged_step(self, step: int) -> dict[str, float]:
+        """A step; before each validation, and once after the first, with what its parts take."""
+        if step != 1 and (step + 1) % self.section.validate_every:
+            return self._step(step)
+        return with_cost(lambda: self._step(step), self.student, self.lesson.teacher)
 
     def _step(self, step: int) -> dict[str, float]:
         """Step `step` (from 0), of one or more updates. Returns its row of `metrics.jsonl`."""

@@ -20,7 +20,8 @@ def export_card(source: Path, exporter: Exporter, precision: str, generation: Ge
     name = model_name(source)
     licence = licence_fields(source)
     licence.pop("license_link", None)  # a file of the source, which is not here
-    snippets = [exporter.loading] if isinstance(exporter, SaysHowToLoad) else []
+    drawn = {"steps": generation.steps, "scale": f"{generation.guidance_scale:g}"}
+    snippets = [exporter.loading.format(**drawn)] if isinstance(exporter, SaysHowToLoad) else []
     return Card(
         name=f"{name}-{exporter.name}-{precision}",
         base_model=said if isinstance(said, str) else name,

@@ -247,7 +247,8 @@ class SaysHowToLoad(Protocol):
     """What an exporter has besides, whose folders another library opens too.
 
     Attributes:
-        loading: Python code that draws a picture from `FOLDER`, for model cards.
+        loading: Python code that draws a picture of `prompt` from `FOLDER` in `{steps}` steps at
+            the guidance `{scale}`, for model cards.
     """
 
     loading: str

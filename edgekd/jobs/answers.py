@@ -17,6 +17,7 @@ class PrepareAnswer(Section):
         skipped, unused: counts by reason.
         dialects: of tables, where they are not the usual one.
         resolution: side in pixels.
+        buckets: training images by height and width.
     """
 
     records: int
@@ -26,6 +27,7 @@ class PrepareAnswer(Section):
     dialects: dict[str, str]
     sources: list[str]
     resolution: int
+    buckets: dict[str, int]
     prepared: Path
     cache: Path
 

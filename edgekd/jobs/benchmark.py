@@ -15,6 +15,7 @@ from edgekd.errors import InputError
 from edgekd.file_record import finish
 from edgekd.files import code_key, hash_value
 from edgekd.jobs.answers import BenchmarkAnswer
+from edgekd.jobs.cards import measure_cards
 from edgekd.jobs.gates import failed_rows
 from edgekd.jobs.matrix import SuiteMatrix, suite_targets
 from edgekd.jobs.models import Model, content_key, given_models
@@ -186,7 +187,8 @@ def benchmark_run(request: SuiteRequest, progress: Progress) -> BenchmarkAnswer:
             cluster=cluster,
         )
         report = benchmark(asked, plan.run / "report", progress)
-    content = read_report(report.json_path)
+        content = read_report(report.json_path)
+        measure_cards(plan, rows, content)
     return BenchmarkAnswer(
         report=report.html_path,
         rows={row.name: row.figures for row in content.rows},

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekd import __version__
-from edgekd.files import hash_value
+from edgekd.files import hash_value, resolved
 from edgekd.jobs.plan import Plan
 from edgekd.model_card import (
     CARD_FILE,
@@ -21,6 +21,7 @@ from edgekd.model_card import (
 )
 from edgekd.recipe import Recipe
 from edgekd.resources import STARTER_DATA, STARTER_NAME, STARTER_TEACHER
+from edgekd.student.text_depth import pruned_configs, read_text_configs
 
 if TYPE_CHECKING:
     from edgekd.benchmark.cases import Case
@@ -100,6 +101,14 @@ def _text(plan: Plan, teacher: str, deployed: DrawingPlan | None) -> str:
             "trained: other numbers give worse pictures."
         )
         call = f"prompt, num_inference_steps={steps}, guidance_scale={scale}"
+    if "text_encoder" in plan.phases:
+        configs = read_text_configs(plan.teacher.path)
+        pruned = pruned_configs(configs, plan.recipe.distill.text_encoder.depth)
+        kept = (
+            f"{few['num_hidden_layers']} of {whole['num_hidden_layers']}"
+            for few, whole in zip(pruned, configs, strict=True)
+        )
+        parts.append(f"Layers of its text encoder that were kept: {', '.join(kept)}.")
     parts.append(_LOAD.format(call=call))
     return "\n\n".join(part for part in parts if part)
 
@@ -115,12 +124,17 @@ def mark_weights(plan: Plan, folders: Iterable[Path]) -> None:
 
 
 def measure_cards(plan: Plan, cases: Iterable[Case], report: Report) -> None:
-    """Put a report's figures on the cards of the folders that its rows are of."""
+    """Put a report's figures on the cards of the folders that its rows are of and that this run
+    has made, the teacher's aside; one that draws in several ways has those of its own way."""
     rows = {row.name: row for row in report.rows}
-    dataset = ", ".join(datasets(plan.recipe))
+    dataset, done = ", ".join(datasets(plan.recipe)), set[Path]()
     for case in cases:
-        if case.path == plan.teacher.path or not (case.path / CARD_FILE).is_file():
+        mine = resolved(case.path).is_relative_to(resolved(plan.run))
+        if not mine or case.path in {plan.teacher.path, *done}:
             continue
+        if not (case.path / CARD_FILE).is_file():
+            continue
+        done.add(case.path)
         row = rows[case.name]
         values = [(one, row.value(one.name)) for one in report.descriptors]
         figures = tuple(

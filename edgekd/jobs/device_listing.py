@@ -24,7 +24,7 @@ from edgekd.devices.listing import (
 from edgekd.devices.schema import AgentAddress, Description
 from edgekd.errors import InputError
 from edgekd.jobs.devices import runs_line
-from edgekd.schema import validate
+from edgekd.schema import YAML_FAULTS, validate
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _parsed(line: str) -> tuple[object, dict[str, Any]]:
     lines = [one for one in line.splitlines() if re.search(r"\{.*address.*\}", one)]
     try:
         values = yaml.safe_load(lines[0] if len(lines) == 1 else line)
-    except yaml.YAMLError:
+    except YAML_FAULTS:
         raise InputError(rule, "no YAML") from None
     if not isinstance(values, dict) or not values:
         raise InputError(rule, "another text")

@@ -6,9 +6,7 @@ from, and so resumes by itself.
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,37 +23,13 @@ from edgekd.jobs.plan import Plan, describe, with_sized_teacher, with_student
 from edgekd.jobs.prepare import prepare_data
 from edgekd.jobs.prompts import parity_prompts
 from edgekd.jobs.ranks import share
-from edgekd.progress import Progress, format_seconds
+from edgekd.jobs.stage_clock import StageClock
+from edgekd.progress import Progress
 from edgekd.recipe import Recipe
 from edgekd.run_folder import open_run
 
 if TYPE_CHECKING:
-    from edgekd.jobs.forecast import Forecast
     from edgekd.search.result import SearchResult
-
-
-class StageClock:
-    """Says which stage begins and about how long the rest will take."""
-
-    def __init__(self, stages: list[str], progress: Progress) -> None:
-        self._stages = stages
-        self._progress = progress
-        self._forecast: Forecast | None = None
-
-    def use(self, forecast: Forecast) -> None:
-        self._forecast = forecast
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        place = f"[{self._stages.index(name) + 1}/{len(self._stages)}] {name}"
-        if self._forecast:
-            left = format_seconds(self._forecast.remaining_seconds())
-            place += f" - about {left} left in all"
-        self._progress.info(place)
-        started = time.monotonic()
-        yield
-        if self._forecast:
-            self._forecast.finish(name, time.monotonic() - started)
 
 
 def export_roles(
@@ -172,20 +146,20 @@ def _distil(plan: Plan, progress: Progress, bundles: tuple[str, ...]) -> Distill
         plan = with_sized_teacher(plan)
         describe(plan)
         with clock.stage("prepare"):
-            data, cache = prepare_data(recipe, plan.teacher.path, run, progress)
+            data, cache = prepare_data(recipe, plan.teacher.path, run, clock)
         check_count(data.validation)
         clock.use(forecast(plan))
         if recipe.student.searched:
             with clock.stage("search"):
-                found = find_student(plan_search(plan), cache, progress)
+                found = find_student(plan_search(plan), cache, clock)
             plan = with_student(plan, found.student.candidate, on_card(found))
             describe(plan)
             clock.use(forecast(plan))
         share(plan, cache, run / "distill")
         with clock.stage("distill"):
-            student = train_student(plan, cache, run / "distill", progress)
+            student = train_student(plan, cache, run / "distill", clock)
         with clock.stage("export"):
-            exports = export_roles(plan, student, data, progress)
+            exports = export_roles(plan, student, data, clock)
         with clock.stage("benchmark"):
             cases = matrix(plan, student, exports)
             request = MatrixRequest(
@@ -198,7 +172,7 @@ def _distil(plan: Plan, progress: Progress, bundles: tuple[str, ...]) -> Distill
                 search=found,
                 devices=plan.devices,
             )
-            report = benchmark(request, run / "report", progress)
+            report = benchmark(request, run / "report", clock)
         content = read_report(report.json_path)
         measure_cards(plan, cases, content)
         headline = content.metrics
@@ -207,7 +181,7 @@ def _distil(plan: Plan, progress: Progress, bundles: tuple[str, ...]) -> Distill
         made: dict[str, Path] = {}
         if bundles:
             with clock.stage("bundle"):
-                made = bundle_stage(run, bundles, progress)
+                made = bundle_stage(run, bundles, clock)
     return DistillAnswer(
         student=student.path,
         export=exports["student"][plan.target.deploy].path,

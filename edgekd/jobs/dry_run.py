@@ -8,7 +8,7 @@ latents are random, and so are a teacher's weights where only its architecture i
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +16,21 @@ from typing import TYPE_CHECKING, Any
 from edgekd.errors import InputError
 from edgekd.jobs.gpus import Gpu, GpuPlan, plan_gpu
 from edgekd.jobs.plan import at_resolution, needed_phases
+from edgekd.jobs.text_work import text_encoder_parameters
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
 from edgekd.recipe_distill import DistillSection, PhaseName
 from edgekd.resources import STARTER_NAME, find_yaml
+from edgekd.training.optimizer import MOMENT_BYTES
 
 if TYPE_CHECKING:
     from edgekd.diffusion.validate import TeacherInfo
     from edgekd.jobs.rehearsal import Rehearsal, RehearsalOrder
     from edgekd.student.arch import StudentArch
 
-# fp32: weights, gradients, Adam's two moments, the average.
-_STUDENT_BYTES = 4 * 5
+# fp32: weights, gradients, the average; what the optimiser keeps comes to it.
+_STUDENT_BYTES = 4 * 3
 _FP32_BYTES = 4
 # Autocast keeps a bf16 copy of the trained weights while a step lasts.
 _CAST_BYTES = 2
@@ -45,7 +47,7 @@ class DryRunSubject:
         arch: of the student, with every field explicit.
         teacher_parameters: of all its models.
         student_parameters: of the U-Net; so are the MACs, of one pass of one sample.
-        vae_config: the teacher's.
+        vae_config, text_configs: the teacher's.
     """
 
     recipe: Recipe
@@ -58,6 +60,7 @@ class DryRunSubject:
     teacher_macs: int
     student_macs: int
     vae_config: Mapping[str, Any]
+    text_configs: Sequence[Mapping[str, Any]]
 
     @property
     def latent_size(self) -> int:
@@ -65,12 +68,14 @@ class DryRunSubject:
 
     def taught_parameters(self, phase: PhaseName) -> int:
         """Of what a phase trains; those of a narrow VAE are too few to count."""
+        if phase == "text_encoder":
+            return text_encoder_parameters(self.recipe.distill.text_encoder, self.text_configs)
         return 0 if phase == "decoder" else self.student_parameters
 
     def static_bytes(self, phase: PhaseName) -> int:
         """Teacher and student with all that training keeps of it, without any activation."""
-        taught = self.taught_parameters(phase) * _STUDENT_BYTES
-        return self.teacher_parameters * _FP32_BYTES + taught
+        kept = _STUDENT_BYTES + MOMENT_BYTES[self.recipe.distill.loop(phase).optimizer]
+        return self.teacher_parameters * _FP32_BYTES + self.taught_parameters(phase) * kept
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,7 @@ def subject_of(recipe: Recipe) -> DryRunSubject:
     from edgekd.student.inspect import inspect_components
     from edgekd.student.reference import ARCHITECTURES
     from edgekd.student.resolve import full, resolve_arch
+    from edgekd.student.text_depth import TEXT_ENCODERS, pruned_configs, read_text_configs
 
     recipe = with_given_student(recipe)
     load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
@@ -137,12 +143,14 @@ def subject_of(recipe: Recipe) -> DryRunSubject:
 
         info, configs = random_info(teacher), ARCHITECTURES[teacher]
         config, vae_config = configs["unet"], configs["vae"]
+        texts = tuple(dict(configs[name]) for name in TEXT_ENCODERS if name in configs)
         parts = inspect_components(arch=teacher)
     else:
         from edgekd.diffusion.validate import inspect_teacher
 
         info = inspect_teacher(teacher)
         config, vae_config = (read_json(teacher / name / "config.json") for name in ("unet", "vae"))
+        texts = read_text_configs(teacher)
         parts = inspect_components(path=teacher)
     recipe = at_resolution(recipe, info)
     size = recipe.data.side // info.vae_scale_factor
@@ -150,6 +158,8 @@ def subject_of(recipe: Recipe) -> DryRunSubject:
     phases = needed_phases(recipe.distill, arch, config)
     if "few_step" in phases:
         _check_steps(recipe.distill, info, teacher)
+    if "text_encoder" in phases:
+        pruned_configs(texts, recipe.distill.text_encoder.depth)  # refuses what cannot be
     whole, student = (
         unet_cost(one, config, (size, size), info.text_tokens) for one in (full(config), arch)
     )
@@ -164,6 +174,7 @@ def subject_of(recipe: Recipe) -> DryRunSubject:
         teacher_macs=whole.macs,
         student_macs=student.macs,
         vae_config=vae_config,
+        text_configs=texts,
     )
 
 
@@ -267,7 +278,8 @@ def plan_phase(
     section = subject.recipe.distill
     loop = section.loop(phase)
     passes = Passes(
-        subject.teacher_macs, subject.student_macs, subject.vae_config, subject.latent_size
+        *(subject.teacher_macs, subject.student_macs, subject.vae_config, subject.latent_size),
+        subject.text_configs,
     )
     macs = phase_macs(section, phase, passes)
     memory = subject.static_bytes(phase)

@@ -15,9 +15,10 @@ from edgekd.export.lora import Lora
 from edgekd.export.protocol import ExportOptions, Generation, Tunes
 from edgekd.files import check_writable, resolved
 from edgekd.folders import check_replaceable
-from edgekd.jobs.prompts import check_prompts, say_what_is_cut
+from edgekd.jobs.prompts import say_what_is_cut
 from edgekd.progress import Progress
 from edgekd.run_folder import check_apart
+from edgekd.runtime.conditions import check_prompts
 from edgekd.target import Target
 
 if TYPE_CHECKING:

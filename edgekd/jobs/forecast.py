@@ -9,17 +9,23 @@ corrects the stages to come.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgekd.student.cost import TRAIN_TO_FORWARD
+
 if TYPE_CHECKING:
     from edgekd.jobs.plan import Plan
-    from edgekd.recipe_distill import DecoderSection, DistillSection, FewStepSection, PhaseName
+    from edgekd.recipe_distill import (
+        DecoderSection,
+        DistillSection,
+        FewStepSection,
+        LoopSection,
+        PhaseName,
+    )
     from edgekd.student.arch import StudentArch
 
-# A training step costs its forward pass, and about twice that for the two gradients.
-TRAIN_TO_FORWARD = 3.0
 # Gradient checkpointing does the forward pass again.
 CHECKPOINTED = 1.0
 # A first guess of what does not follow from MACs, corrected by the pace of finished stages:
@@ -29,7 +35,7 @@ ROW_SECONDS = 8.0
 START_SECONDS = 10.0
 # A stage's evidence of the pace counts by its length: a short one says little, since what does
 # not follow from MACs is most of it. The pace is also bounded: a stage that an earlier call had
-# partly done says nothing at all.
+# partly done says little too.
 PRIOR_SECONDS = 60.0
 SLOWEST, FASTEST = 4.0, 0.5
 
@@ -51,6 +57,10 @@ class Forecast:
         self._expected_done += self._expected.pop(stage, 0.0)
         self._actual_done += actual_seconds
 
+    def skip(self, stage: str) -> None:
+        """Take a stage out that had nothing to do."""
+        self._expected.pop(stage, None)
+
     def remaining_seconds(self) -> float:
         """Expected seconds of the stages not finished, at the pace of those that are."""
         pace = (self._actual_done + PRIOR_SECONDS) / (self._expected_done + PRIOR_SECONDS)
@@ -63,7 +73,7 @@ def distill_macs(section: DistillSection, teacher_macs: float, student_macs: flo
 
     taught = needs_teacher(section.losses)
     per_sample = _trained(section) * student_macs + (teacher_macs if taught else 0.0)
-    return section.steps * section.batch_size * section.gradient_accumulation * per_sample
+    return section.samples * per_sample
 
 
 def checking_macs(
@@ -76,11 +86,22 @@ def checking_macs(
         teacher_macs: of one forward pass of one sample; so are `student_macs`.
     """
     validations = 1 + -(-section.steps // section.validate_every)  # the first is before any step
-    sheets = 1 + (section.steps // section.sample_every if section.sample_every else 0)
+    checked = section.validation_samples * (teacher_macs + validations * student_macs)
+    return checked + sheet_macs(section, section, prompts, teacher_macs, student_macs)
+
+
+def sheet_macs(
+    section: DistillSection, loop: LoopSection, prompts: int, teacher_macs: float, macs: float
+) -> float:
+    """MACs of a phase's sample sheets, the teacher's row once and the student's in each.
+
+    Args:
+        loop: of the phase.
+        macs: of the student's U-Net; others as in `checking_macs`.
+    """
+    sheets = 1 + (loop.steps // loop.sample_every if loop.sample_every else 0)
     passes = prompts * section.sample_steps * (2 if section.guidance_scale > 1 else 1)
-    return section.validation_samples * (teacher_macs + validations * student_macs) + passes * (
-        teacher_macs + sheets * student_macs
-    )
+    return passes * (teacher_macs + sheets * macs)
 
 
 def few_step_macs(section: DistillSection, teacher_macs: float, student_macs: float) -> float:
@@ -103,12 +124,14 @@ class Passes:
         teacher, student: MACs of a forward pass of a U-Net, of one sample.
         vae_config: the teacher's.
         latent_size: side of the latents.
+        text_configs: of the teacher's text encoders.
     """
 
     teacher: float
     student: float
     vae_config: Mapping[str, Any]
     latent_size: int
+    text_configs: Sequence[Mapping[str, Any]]
 
 
 def phase_macs(section: DistillSection, phase: PhaseName, passes: Passes) -> float:
@@ -120,6 +143,12 @@ def phase_macs(section: DistillSection, phase: PhaseName, passes: Passes) -> flo
     if phase == "few_step":
         return few_step_macs(section, passes.teacher, passes.student)
     prompts = len(section.sample_prompts) or DEFAULT_PROMPTS
+    if phase == "text_encoder":
+        from edgekd.jobs.text_work import text_encoder_macs
+
+        loop, macs = section.text_encoder, passes.teacher  # its own U-Net draws both rows
+        sheets = sheet_macs(section, loop, prompts, macs, macs)
+        return sheets + text_encoder_macs(loop, passes.text_configs)
     return distill_macs(section, passes.teacher, passes.student) + checking_macs(
         section, prompts, passes.teacher, passes.student
     )
@@ -137,7 +166,7 @@ def decoder_macs(section: DecoderSection, vae_config: Mapping[str, Any], latent_
     size = min(section.crop, latent_size)
     _, decoder = vae_cost(vae_config, (size, size))
     validations = 1 + -(-section.steps // section.validate_every)
-    trained = section.steps * section.batch_size * section.gradient_accumulation
+    trained = section.samples
     held_out = 2 * validations * section.validation_samples
     narrow = section.width**2
     return decoder.macs * (trained * (1 + TRAIN_TO_FORWARD * narrow) + held_out * (1 + narrow))
@@ -148,7 +177,7 @@ def _trajectory_macs(
 ) -> float:
     """The teacher's trajectories, and an update of the student for each of its steps."""
     drawn = sum(section.drawn.values()) * _drawn(section, teacher)
-    trained = _samples(section) * passes
+    trained = section.samples * passes
     updates = section.student_steps * student * (trained + _validated(section))
     return drawn + updates
 
@@ -157,7 +186,7 @@ def _consistency_macs(
     section: FewStepSection, teacher: float, student: float, passes: float
 ) -> float:
     """The student and its target on either side of a guided step of the teacher."""
-    trained = _samples(section) * (2 * teacher + (passes + 1) * student)
+    trained = section.samples * (2 * teacher + (passes + 1) * student)
     held_out = section.validation_samples * _drawn(section, teacher)
     return trained + held_out + _validated(section) * student
 
@@ -169,18 +198,13 @@ def _distribution_macs(
     drawn = (section.student_steps + 1) / 2 * student
     compared = drawn + (passes - 1) * student + 3 * teacher
     fake = section.steps * section.batch_size * section.fake_updates
-    trained = _samples(section) * compared + fake * (drawn + passes * teacher)
+    trained = section.samples * compared + fake * (drawn + passes * teacher)
     return trained + _validated(section) * (section.student_steps * student + 2 * teacher)
 
 
 def _drawn(section: FewStepSection, teacher: float) -> float:
     """One of the teacher's guided pictures."""
     return section.solver_steps * (2 if section.guidance_scale > 1 else 1) * teacher
-
-
-def _samples(section: FewStepSection) -> int:
-    """Samples of all steps."""
-    return section.steps * section.batch_size * section.gradient_accumulation
 
 
 def _validated(section: FewStepSection) -> int:
@@ -231,6 +255,7 @@ def forecast(plan: Plan) -> Forecast:
     from edgekd.reading import read_json
     from edgekd.student.cost import unet_cost
     from edgekd.student.resolve import full
+    from edgekd.student.text_depth import read_text_configs
 
     recipe, teacher, suite = plan.recipe, plan.teacher, plan.suite
     config = read_json(teacher.path / "unet" / "config.json")
@@ -254,7 +279,7 @@ def forecast(plan: Plan) -> Forecast:
         taught = section.few_step.student_steps * (2 if section.kept_guidance > 1 else 1)
     drawing = samples * (2 * passes * teacher_macs + (1 + precisions) * taught * student_macs)
     vae = read_json(teacher.path / "vae" / "config.json")
-    costs = Passes(teacher_macs, student_macs, vae, size)
+    costs = Passes(teacher_macs, student_macs, vae, size, read_text_configs(teacher.path))
     training = sum(phase_macs(section, phase, costs) for phase in plan.phases)
     search = {"search": recipe.search.seconds} if recipe.student.searched else {}
     return Forecast(

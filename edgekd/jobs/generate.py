@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
 from edgekd.diffusion.resolve import resolve_pipeline
-from edgekd.errors import InputError
+from edgekd.errors import EdgekdError, GateError, InputError
 from edgekd.files import check_writable, resolved
 from edgekd.folders import atomic_folder
-from edgekd.jobs.prompts import check_prompts, say_what_is_cut
+from edgekd.jobs.prompts import say_what_is_cut
 from edgekd.progress import Progress, Silent
+from edgekd.reading import Fields
+from edgekd.runtime.conditions import check_prompts, open_tokenizers
+from edgekd.runtime.folder import is_sdxl_class
 from edgekd.runtime.sampler_names import sampler_class
 
 if TYPE_CHECKING:
@@ -32,18 +41,23 @@ def _open_export(folder: Path) -> Any:
     from edgekd.export.registry import get_exporter
 
     exporter = get_exporter(read_manifest(folder).runtime)
-    try:
+    kind = Fields.read(folder / "model_index.json").text("_class_name")
+    open_tokenizers(folder, is_sdxl_class(kind))
+    with _damage_said(f"the export must load in {exporter.name}", folder):
         return exporter.load(folder)
-    except InputError:
+
+
+@contextlib.contextmanager
+def _damage_said(rule: str, folder: Path) -> Iterator[None]:
+    """Whatever a runtime finds wrong with an exported folder ends in one line."""
+    try:
+        yield
+    except (EdgekdError, MemoryError):
         raise
     # onnxruntime and its like raise bare Exception subclasses of their own.
     except Exception as error:
         message = " ".join(str(error).split())
-        raise InputError(
-            f"the export must load in {exporter.name}",
-            f"{folder} ({message[:300]})",
-            "Export it again.",
-        ) from error
+        raise InputError(rule, f"{folder} ({message[:300]})", "Export it again.") from error
 
 
 def recommended(folder: Path) -> Generation:
@@ -85,6 +99,7 @@ def generate_run(
     Raises:
         InputError: an empty prompt, a folder that is neither pipeline nor export or is damaged, an
             `out` that exists or cannot be made, what the folder or its sampler cannot draw.
+        GateError: the model's pictures are not finite.
     """
     check_writable(out)
     if os.path.lexists(out):
@@ -102,12 +117,27 @@ def generate_run(
 
         set_scheduler(drawer, sampler)
     say_what_is_cut(source, drawing.prompts, progress)
-    pictures = drawer(**_arguments(drawing, drawer, source)).images
+    pictures = _draw(drawer, _arguments(drawing, drawer, source), source)
     names = [f"{i:04d}.png" for i in range(len(drawing.prompts))]
     with atomic_folder(out, record=False) as folder:
         for name, picture in zip(names, pictures, strict=True):
-            picture.save(folder / name)
+            Image.fromarray(picture).save(folder / name)
     return [out / name for name in names]
+
+
+def _draw(drawer: Any, arguments: dict[str, Any], source: Path) -> npt.NDArray[np.uint8]:
+    """Pictures [N,H,W,3].
+
+    Raises:
+        InputError: parts of an export that do not fit each other.
+        GateError: pictures that are not finite.
+    """
+    rule = "the parts of the export must fit each other"
+    with _damage_said(rule, source) if _is_export(source) else contextlib.nullcontext():
+        pictures = drawer(**arguments, output_type="np").images
+    if not np.isfinite(pictures).all():
+        raise GateError("pictures must be finite", "NaN or infinity from the model")
+    return np.asarray((pictures * 255).round(), np.uint8)
 
 
 def _open(source: Path) -> Any:

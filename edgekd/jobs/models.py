@@ -55,7 +55,7 @@ def given_models(models: dict[str, Path]) -> dict[str, Path]:
 
 def _pipeline(path: Path) -> Path:
     if not (path / _INDEX).is_file() and (path / _STUDENT / _INDEX).is_file():
-        return path / _STUDENT
+        path = path / _STUDENT
     return resolve_pipeline(str(path), "model")
 
 

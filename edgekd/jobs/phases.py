@@ -1,7 +1,7 @@
 """The phases of a distillation in their order, and the student that they leave.
 
-`<out>/{kd,few_step,decoder}/` hold what each phase trains, `<out>/trajectories/` the teacher's
-pictures where students follow them, `<out>/student/` the whole pipeline.
+`<out>/{kd,few_step,decoder,text_encoder}/` hold what each phase trains, `<out>/trajectories/` the
+teacher's pictures where students follow them, `<out>/student/` the whole pipeline.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 STUDENT = "student"
 # Decides nothing about a result: how often it is saved, who is told, what the other phases do.
-_UNTOLD = {"checkpoint_every", "trackers", "phases", "few_step", "decoder"}
+_UNTOLD = {"checkpoint_every", "trackers", "phases", "few_step", "decoder", "text_encoder"}
 
 
 def train_student(
@@ -83,9 +83,9 @@ class _Work:
 
     def settings(self, loop: LoopSection) -> list[Any]:
         """All that decides what a phase of its own section trains."""
-        common = {"gradient_checkpointing", "precision", "sample_prompts", "threads", "seed"}
+        names = "compile gradient_checkpointing precision sample_prompts threads seed"
         own = loop.model_dump(exclude={"checkpoint_every"})
-        return [self.section.model_dump(include=common), own]
+        return [self.section.model_dump(include={*names.split()}), own]
 
     @property
     def trajectories(self) -> Trajectories:
@@ -143,10 +143,20 @@ def _decoder(work: _Work, trained: Trained) -> TrainedPart:
     return train_decoder(section, work.source, drawn, folder, work.progress)
 
 
+def _text_encoder(work: _Work, trained: Trained) -> TrainedPart:
+    from edgekd.distill.loop import train_text_encoder
+
+    shown = work.section.model_dump(include={"sample_steps", "guidance_scale"})
+    made_from = [work.settings(work.section.text_encoder), shown]
+    folder = work.folder("text_encoder", made_from, "encoders")
+    return train_text_encoder(work.section, work.source, folder, work.progress)
+
+
 _TRAIN: Mapping[PhaseName, Callable[[_Work, Trained], TrainedPart]] = {
     "kd": _kd,
     "few_step": _few_step,
     "decoder": _decoder,
+    "text_encoder": _text_encoder,
 }
 
 
@@ -162,17 +172,13 @@ def _assemble(plan: Plan, trained: Trained, out: Path, progress: Progress) -> St
     from edgekd.jobs.cards import mark_weights, write_student_card
     from edgekd.student.build import save_student
 
-    unets = [part.path.parent for part in trained.values() if part.path.name == "unet"]
-    vae = trained["decoder"].path if "decoder" in trained else None
+    taught: dict[str, Path] = {}
+    for part in trained.values():
+        taught |= part.components
+    unet = taught.get("unet", plan.teacher.path / "unet")
     deployed = _deployment(plan) if "few_step" in trained else None
-    save_student(
-        plan.teacher.path,
-        load_model([plan.teacher.path, *unets][-1], "unet"),
-        out,
-        vae,
-        deployed,
-    )
-    mark_weights(plan, [out / part.path.name for part in trained.values()])
+    save_student(plan.teacher.path, load_model(unet.parent, "unet"), out, taught, deployed)
+    mark_weights(plan, [out / name for name in taught])
     write_student_card(plan, out, deployed)
     finish(out, key)
     return result

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekd.data.buckets import training_sizes
 from edgekd.errors import InputError
 from edgekd.files import write_json, write_text
-from edgekd.jobs.teacher import teacher_folder
+from edgekd.jobs.teacher import checked_teacher, teacher_folder
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
 from edgekd.recipe_distill import DistillSection, PhaseName
@@ -63,16 +64,18 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     from edgekd.benchmark.asked import measurable
     from edgekd.benchmark.suite import load_suite
     from edgekd.data.sources import check_sources
-    from edgekd.diffusion.validate import inspect_teacher
     from edgekd.export.registry import get_exporter
     from edgekd.jobs.gates import gates
     from edgekd.metrics.registry import load_metrics
     from edgekd.search.candidate import with_given_student
     from edgekd.student.resolve import resolve_arch
+    from edgekd.student.text_depth import pruned_configs, read_text_configs
+    from edgekd.training.optimizer import check_optimizers
     from edgekd.training.sharding import sharded_launch
     from edgekd.training.trackers import check_trackers
 
     check_trackers(recipe.distill.trackers)
+    check_optimizers(recipe.distill.loop(phase) for phase in recipe.distill.phases)
     recipe = with_given_student(recipe)
     target = deployed_as(target, recipe.export.deploy)
     check_sources(recipe.data.sources)
@@ -84,12 +87,14 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     if recipe.benchmark.sampler is not None:
         suite = suite.with_sampler(sampler_class(recipe.benchmark.sampler))
     exporter = get_exporter(target.runtime)
-    teacher = inspect_teacher(path)
+    teacher = checked_teacher(path)
     metrics = measurable(load_metrics(), suite.weights)
     bounds = gates(recipe, target, [metric.descriptor for metric in metrics])
     config = read_json(teacher.path / "unet" / "config.json")
     arch = resolve_arch(recipe.student, config)
     phases = tuple(recipe.distill.phases)
+    if "text_encoder" in phases:
+        pruned_configs(read_text_configs(path), recipe.distill.text_encoder.depth)
     if not recipe.student.searched:
         phases = needed_phases(recipe.distill, arch, config)
     plan = Plan(
@@ -169,10 +174,10 @@ def needed_phases(
 
 
 def at_resolution(recipe: Recipe, teacher: TeacherInfo) -> Recipe:
-    """The recipe with its own resolution, or else the teacher's.
+    """The recipe with its own resolution and step of aspect buckets, or else the teacher's.
 
     Raises:
-        InputError: its own is no multiple of the VAE's factor.
+        InputError: its own is no multiple of the VAE's factor, or of the step.
     """
     side, factor = recipe.data.resolution or teacher.resolution, teacher.vae_scale_factor
     if side % factor:
@@ -180,6 +185,15 @@ def at_resolution(recipe: Recipe, teacher: TeacherInfo) -> Recipe:
             f"`data.resolution` must be a multiple of the VAE's factor {factor}", str(side)
         )
     data = recipe.data.model_copy(update={"resolution": side})
+    if data.aspect_buckets:
+        factor *= teacher.unet_scale_factor
+        data = data.model_copy(update={"bucket_step": data.bucket_step or factor})
+        if any(length % factor for size in training_sizes(data) for length in size):
+            raise InputError(
+                f"`data.bucket_step` must be a multiple of {factor}, the VAE's factor times the "
+                "U-Net's",
+                str(data.bucket_step),
+            )
     return recipe.model_copy(update={"data": data})
 
 

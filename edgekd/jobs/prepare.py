@@ -7,7 +7,7 @@ from pathlib import Path
 from edgekd.artifacts import PreparedData, TeacherCache
 from edgekd.jobs.answers import PrepareAnswer
 from edgekd.jobs.plan import at_resolution
-from edgekd.jobs.teacher import teacher_folder
+from edgekd.jobs.teacher import checked_teacher, teacher_folder
 from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress
 from edgekd.reading import read_object
@@ -57,9 +57,7 @@ def prepare_run(
     from edgekd.data.sources import check_sources
 
     check_sources(recipe.data.sources)
-    from edgekd.diffusion.validate import inspect_teacher
-
-    teacher = inspect_teacher(path)
+    teacher = checked_teacher(path)
     recipe = at_resolution(recipe, teacher)
     with open_run(run):
         if cluster is not None:

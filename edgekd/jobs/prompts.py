@@ -6,14 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgekd.artifacts import PreparedData
-from edgekd.errors import InputError
 from edgekd.progress import Progress
-
-
-def check_prompts(prompts: list[str]) -> None:
-    """Empty captions are for guidance, not for drawing."""
-    if not all(prompt.strip() for prompt in prompts):
-        raise InputError("a prompt must not be empty", repr(prompts))
 
 
 def say_what_is_cut(pipeline: Path, prompts: Iterable[str], progress: Progress) -> None:

@@ -25,6 +25,7 @@ from edgekd.distill.loop import make_accelerator
 from edgekd.distill.random_latents import RandomLatents
 from edgekd.distill.sources import Sources
 from edgekd.distill.step_cost import StepCost, measure_step
+from edgekd.distill.text_encoder import TextMatching
 from edgekd.distill.trainer import Trainer
 from edgekd.distill.trajectories import KeptTrajectories, TrajectoryDrawer
 from edgekd.recipe_distill import DistillSection, FewStepSection, LoopSection, PhaseName
@@ -129,7 +130,7 @@ def rehearse(order: RehearsalOrder) -> Rehearsal:
             drawing = DrawingPace(made.pace.passes, made.pace.seconds, needed)
         autocast = autocast_dtype(order.section.precision, accelerator.device)
         precision = "fp32" if autocast is None else "bf16"
-        return Rehearsal(precision, loading, drawing, measure_step(trainer, teacher))
+        return Rehearsal(precision, loading, drawing, measure_step(trainer))
 
 
 def of_one_sample(section: DistillSection) -> DistillSection:
@@ -203,6 +204,10 @@ def _decoder(order: RehearsalOrder, sources: Sources, accelerator: Any) -> _Made
     return _Made(DecoderMatching(order.section, sources, None, accelerator))
 
 
+def _text_encoder(order: RehearsalOrder, sources: Sources, accelerator: Any) -> _Made:
+    return _Made(TextMatching(order.section, sources, accelerator))
+
+
 def _drawn_passes(settings: FewStepSection) -> int:
     """Guided passes of the teacher for the recipe's trajectories."""
     return sum(settings.drawn.values()) * settings.solver_steps
@@ -212,4 +217,5 @@ _LESSONS: dict[PhaseName, Callable[[RehearsalOrder, Sources, Any], _Made]] = {
     "kd": _kd,
     "few_step": _few_step,
     "decoder": _decoder,
+    "text_encoder": _text_encoder,
 }

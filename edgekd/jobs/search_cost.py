@@ -172,7 +172,7 @@ class CostMeter:
 
     def teacher(self, configs: TeacherConfigs, full: Candidate, guided: bool) -> TeacherPoint:
         """The teacher as it draws: `full.steps` steps, guided or not, in `full`'s precision."""
-        own = configs.model_copy(update={"guided": guided})
+        own = configs.model_copy(update={"guided": guided, "text_depth": 1.0})
         graphs = [*own.text_graphs(), own.decoder_graph(1.0), own.unet_graph(full)]
         *texts, decoder, unet = self._measures[full.precision](graphs)
         prompts = (2 if guided else 1) * sum(one.latency_ms for one in texts)
@@ -209,7 +209,11 @@ def _open_measure(
 
 def configs_of(plan: Plan, guided: bool) -> TeacherConfigs:
     """The shapes of a plan's students."""
-    return read_teacher_configs(plan.teacher.path, guided, plan.recipe.distill.decoder.layers)
+    section = plan.recipe.distill
+    taught: dict[str, float | None] = {"decoder_layers": section.decoder.layers}
+    if "text_encoder" in section.phases:
+        taught["text_depth"] = section.text_encoder.depth
+    return read_teacher_configs(plan.teacher.path, guided).model_copy(update=taught)
 
 
 def budget_of(plan: Plan, share: float, together: int) -> MeasureBudget:

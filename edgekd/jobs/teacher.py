@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgekd.diffusion.resolve import is_checkpoint, resolve_pipeline
+from edgekd.reading import read_json
 from edgekd.recipe import Recipe
 from edgekd.run_folder import check_place, open_run
+
+if TYPE_CHECKING:
+    from edgekd.diffusion.validate import TeacherInfo
 
 _IMPORTED = "imported"
 
@@ -28,3 +33,17 @@ def teacher_folder(recipe: Recipe, run: Path) -> Path:
         return place
     with open_run(run):
         return resolve_pipeline(name, "teacher", run / _IMPORTED)
+
+
+def checked_teacher(path: Path) -> TeacherInfo:
+    """A teacher that students are cut from. Less will do for a pipeline to export or to draw with.
+
+    Raises:
+        InputError: as `inspect_teacher`; a U-Net of a layout that students do not have.
+    """
+    from edgekd.diffusion.validate import inspect_teacher
+    from edgekd.student.shape import read_shape
+
+    info = inspect_teacher(path)
+    read_shape(read_json(path / "unet" / "config.json"))
+    return info

@@ -95,6 +95,25 @@ def scaling_table(report: Report) -> Table | None:
     return without_empty_columns(Table(head, rows, [""] * len(rows), caption))
 
 
+def training_table(report: Report) -> Table | None:
+    """Where the time of training steps went, by phase."""
+    costs = report.training
+    if not costs:
+        return None
+    parts = [*dict.fromkeys(part for cost in costs.values() for part in cost.parts)]
+    rows = []
+    for phase, cost in costs.items():
+        whole = sum(cost.parts.values())
+        shares = [cost.parts.get(part) for part in parts]
+        cells = [Cell() if s is None else Cell(f"{s / whole:.0%}", s) for s in shares]
+        peak = Cell() if cost.peak_bytes is None else Cell(fmt.size(cost.peak_bytes))
+        rate = Cell(fmt.significant(cost.samples_per_s), cost.samples_per_s)
+        rows.append([*plain_cells(phase), rate, *cells, peak])
+    head = ["training", "samples a second", *parts, "peak memory"]
+    caption = "Training: a step's parts, in shares of its time; medians of measured steps"
+    return Table(head, rows, [""] * len(rows), caption)
+
+
 def _scaling_cells(one: Scaling) -> list[Cell]:
     latencies = [
         f"{value}: {fmt.milliseconds(latency)}"

@@ -64,6 +64,19 @@ class Energy(ReportPart):
     source: str
 
 
+class TrainingCost(ReportPart):
+    """What one step of a phase of the training took, medians over its steps.
+
+    Attributes:
+        parts: seconds, by part of the step, in the order of work.
+        peak_bytes: of the training process, or of its GPU; null: not measured.
+    """
+
+    samples_per_s: float
+    parts: dict[str, float]
+    peak_bytes: int | None
+
+
 ScalingAxis = Literal["batch", "side", "steps", "threads"]
 
 

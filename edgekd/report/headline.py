@@ -55,9 +55,7 @@ def headline_text(report: Report) -> HeadlineText:
     scores = [one for one in drawn if one.metric.direction == "higher"]
     first = (scores or drawn)[:1]
     timed = [one for one in found if one.metric.name == LATENCY]
-    busy = any(row.speed["image"].busy for row in (student, teacher) if "image" in row.speed)
-    unsure = " (timed while other work held the cores: not to be trusted)" if busy else ""
-    clauses = [_latency_clause(one) + unsure for one in timed]
+    clauses = [_latency_clause(one) + _unsure(report, student, teacher) for one in timed]
     clauses += [_quality_clause(one, student, teacher) for one in first]
     if not timed:
         clauses.append(_no_latency(report, student))
@@ -88,6 +86,22 @@ def _latency_clause(one: _Compared) -> str:
     if one.ratio < 1:
         return f"draws a picture {fmt.times(1 / one.ratio)} times as fast as the teacher"
     return f"needs {fmt.times(one.ratio)} times as long as the teacher for a picture"
+
+
+def _unsure(report: Report, student: Row, teacher: Row) -> str:
+    """Where other work held the cores: what the figure is then, see `edgekd.metrics.latency`."""
+    if not _busy(student) and not _busy(teacher):
+        return ""
+    trust = "by processor time alone" if _one_thread(report) else "not to be trusted"
+    return f" (timed while other work held the cores: {trust})"
+
+
+def _busy(row: Row) -> bool:
+    return "image" in row.speed and row.speed["image"].busy
+
+
+def _one_thread(report: Report) -> bool:
+    return report.suite.speed is not None and report.suite.speed.threads == 1
 
 
 def _no_latency(report: Report, student: Row) -> str:
@@ -140,7 +154,10 @@ def _who(report: Report, student: Row, teacher: Row, timed: Sequence[_Compared])
     if timed and "image" in student.speed and "image" in teacher.speed:
         mine, theirs = timed[0].texts
         counts = [len(row.speed["image"].samples_ms) for row in (student, teacher)]
-        text += f": {mine} a picture instead of {theirs} (medians of {counts[0]} and {counts[1]}"
+        alone = [_busy(row) and _one_thread(report) for row in (student, teacher)]
+        kinds = ["least processor time" if one else "median" for one in alone]
+        said = f"{kinds[0]}s" if kinds[0] == kinds[1] else " and ".join(kinds)
+        text += f": {mine} a picture instead of {theirs} ({said} of {counts[0]} and {counts[1]}"
         text += f" pictures on {student.device})"
     elif report.metrics.evaluated is not None:
         text += f", evaluated, not executed: {report.metrics.evaluated}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgekd.metrics.metric import Descriptor, Figure
 from edgekd.report import format as fmt
-from edgekd.report.ratios import metric_ratio, teacher_of
+from edgekd.report.ratios import floor, metric_ratio, teacher_of
 from edgekd.report.schema import Report, Row
 from edgekd.report.table import (
     NOT_EXECUTED,
@@ -25,15 +25,15 @@ _SOURCES = ("pictures", "latency", "memory", "energy", "files")
 
 
 def matrix_table(report: Report) -> Table:
-    """Real images, then every row by its model: how it draws, where rows differ in that, its
-    figures, and their ratios to the teacher's row of the same runtime."""
+    """Real images, then every row by its model: its figures, their ratios to the teacher's row of
+    the same runtime, and how it draws, where rows differ in that."""
     columns = _columns(report)
-    real = [_figure_cell(one, report.real.get(one.name)) for one in columns]
+    real = [_real_cell(report, one) for one in columns]
     made = _rows_table(report, columns)
     return without_empty_columns(
         Table(
             made.head,
-            [[*plain_cells(REAL, *[fmt.MISSING] * 3), *real], *made.rows],
+            [[*plain_cells(REAL), *real, *plain_cells(*[fmt.MISSING] * 3)], *made.rows],
             ["real", *made.kinds],
             "Quality, latency, memory, size; below: ratio to the teacher in the same runtime",
             ["", *made.groups],
@@ -60,7 +60,8 @@ def _columns(report: Report) -> list[Descriptor]:
 
 
 def _rows_table(report: Report, columns: Sequence[Descriptor]) -> Table:
-    """Every row by its model, with all columns."""
+    """Every row by its model, with all columns: first what a reader looks for. The names say the
+    runtime already."""
     rows: list[list[Cell]] = []
     kinds: list[str] = []
     groups: list[str] = []
@@ -70,12 +71,11 @@ def _rows_table(report: Report, columns: Sequence[Descriptor]) -> Table:
             row.target or fmt.MISSING,
             str(row.generation) if several and row.generation else fmt.MISSING,
         ]
-        first = Cell(row.name, notes=_marks(row))
-        cells = [first, *plain_cells(runtime_name(row), *ways)]
-        rows.append([*cells, *_figure_cells(report, row, columns)])
+        first, drawn = Cell(row.name, notes=_marks(row)), plain_cells(runtime_name(row), *ways)
+        rows.append([first, *_figure_cells(report, row, columns), *drawn])
         kinds.append(row_kind(row))
         groups.append(row.model if row.model == row.role else f"{row.model} ({row.role})")
-    head = ["row", "runtime", "target", "generation", *map(fmt.head, columns)]
+    head = ["row", *map(fmt.head, columns), "runtime", "target", "generation"]
     return Table(head, rows, kinds, groups=groups)
 
 
@@ -114,6 +114,15 @@ def _row_cell(row: Row, teacher: Row | None, one: Descriptor, asked: bool) -> Ce
     student = row.role == "student"
     ratio = metric_ratio(one, row, teacher) if student and teacher is not None else None
     return _figure_cell(one, figure, row.stored_dtype, ratio)
+
+
+def _real_cell(report: Report, one: Descriptor) -> Cell:
+    """Of real images; one of another number of them than the rows have pictures is no floor."""
+    cell = _figure_cell(one, report.real.get(one.name))
+    if report.real.get(one.name) is None or floor(report, one.name) is not None:
+        return cell
+    note = f"of {report.data.prompts} images: not comparable"
+    return Cell(cell.text, notes=(note, *cell.notes), mark=True)
 
 
 def _figure_cell(

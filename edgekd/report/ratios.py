@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekd.metrics.metric import Descriptor
-from edgekd.report.schema import Row
+from edgekd.metrics.metric import Descriptor, Figure
+from edgekd.report.schema import Report, Row
 
 
 def ratio(value: float | None, base: float | None) -> float | None:
@@ -46,3 +46,14 @@ def teacher_of(row: Row, rows: Sequence[Row]) -> Row | None:
         and (one.runtime, one.device) == (row.runtime, row.device)
     ]
     return min(found, key=lambda one: one.precision != row.precision, default=None)
+
+
+def floor(report: Report, name: str) -> Figure | None:
+    """Real images' figure of a metric: what the rows' pictures can reach at best.
+
+    None too where a figure of the whole set is of another number of images than the rows have
+    pictures: it depends on their number.
+    """
+    found = report.real.get(name)
+    alike = report.data.prompts == report.data.pictures
+    return found if found is None or alike or found.samples else None

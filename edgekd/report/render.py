@@ -28,6 +28,7 @@ from edgekd.report.plots import features as feature_plots
 from edgekd.report.plots import latency, quality, training
 from edgekd.report.schema import Report
 from edgekd.report.svg import row_series
+from edgekd.report.training import training_sentences
 
 PICTURES_FILE: Final = "pictures.png"
 # Beside `report.json`.
@@ -83,6 +84,7 @@ def page_context(report: Report, gallery: Gallery) -> dict[str, Any]:
         *devices.cost_tables(here),
         tables.component_table(here),
         tables.parity_table(here),
+        costs.training_table(here),
     ]
     return {
         "report": report,
@@ -96,6 +98,7 @@ def page_context(report: Report, gallery: Gallery) -> dict[str, Any]:
         "torch_latency": view.torch_latency(report),
         "search": search.search_sentences(report),
         "front": search.front_table(report),
+        "training": training_sentences(report.curves),
         "busy": view.busy_warning(here),
         "scaling": costs.scaling_table(report),
         "nearness": features.nearness_table(report),

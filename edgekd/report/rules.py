@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 from edgekd.errors import GateError, InputError
 from edgekd.metrics.metric import Descriptor
-from edgekd.report.compare import Named, metric_names
+from edgekd.report.compare import Named, metric_names, same_noise
 from edgekd.report.comparison import CheckedRule
 from edgekd.report.ratios import ratio
 from edgekd.report.schema import Report
+from edgekd.report.verdicts import OTHER_IMAGES, RowFigure
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -101,10 +102,20 @@ def _value(rule: Rule, named: Sequence[Named]) -> tuple[float | None, str]:
         raise InputError(
             f"`{rule.metric}` must be measured alike in both reports", f"{names[0]}, {names[1]}"
         )
+    if not same_noise(first, last) and any(
+        _of_sets(report, rule.metric) for report in (first, last)
+    ):
+        raise InputError(f"`{rule.metric}` must be measured alike in both reports", OTHER_IMAGES)
     values = [(report.metrics.student or {}).get(rule.metric) for report in (first, last)]
     students = [report.metrics.rows.student or "no student" for report in (last, first)]
     of = f"{students[0]} in {named[-1].path} / {students[1]} in {named[0].path}"
     return ratio(values[1], values[0]), of
+
+
+def _of_sets(report: Report, name: str) -> bool:
+    metric = next(one for one in report.descriptors if one.name == name)
+    rows = (row for row in report.rows if row.name == report.metrics.rows.student)
+    return any(RowFigure(metric, row).of_sets for row in rows)
 
 
 def _full_name(report: Report, name: str) -> str:

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field
 from edgekd.metrics.metric import Descriptor, Figure, Place
 from edgekd.reading import read_json
 from edgekd.recipe import RowGeneration
-from edgekd.report.costs_schema import ColdStart, Energy, Memory, Scaling, Timing
+from edgekd.report.costs_schema import ColdStart, Energy, Memory, Scaling, Timing, TrainingCost
 from edgekd.report.features_schema import Embeddings, Nearness, Projection
 from edgekd.report.part import Points, ReportPart
 from edgekd.schema import validate
@@ -207,6 +207,8 @@ class DataRecord(ReportPart):
     """What was drawn, and what it is held against.
 
     Attributes:
+        key: hash of the validation images and captions: reports of one key and seed hold pictures
+            against the same real images, whichever version of edgekd made them.
         prompts: different captions.
         pictures: of each row; above `prompts`, captions were drawn again from other noise.
     """
@@ -226,11 +228,12 @@ class Report(ReportPart):
     Attributes:
         metrics: the headline.
         descriptors: the metrics, in the order that they are shown in.
-        real: figures of the prompts' own images.
+        real: figures of the prompts' own images, as many as `data.prompts`.
         extractor: what image features are of.
         search: that found the student; null: it was named.
         devices: the others that rows were measured on.
         nearness: of each row's picture features to the teacher's, by row.
+        training: what its steps took, by phase of the students' training.
         partial: why not everything was measured; null: it was.
     """
 
@@ -253,6 +256,7 @@ class Report(ReportPart):
     nearness: dict[str, Nearness] = Field(default_factory=dict)
     embeddings: list[Embeddings] = Field(default_factory=list)
     scaling: list[Scaling] = Field(default_factory=list)
+    training: dict[str, TrainingCost] = Field(default_factory=dict)
     search: SearchResult | None = None
     partial: str | None = None
 

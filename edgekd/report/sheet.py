@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from edgekd.metrics.metric import Descriptor, Figure
 from edgekd.report.matrix import REAL
+from edgekd.report.ratios import floor
 from edgekd.report.schema import Report, Row
 from edgekd.report.table import absence
 
@@ -24,7 +25,8 @@ def csv_text(report: Report) -> str:
     metrics = [one for one in report.descriptors if _measured(report, one)]
     writer.writerow(map(safe, [*_FACTS, *(name for one in metrics for name in _heads(one))]))
     real = [REAL, "", REAL, *[""] * (len(_FACTS) - 3)]
-    writer.writerow([*real, *_values(report.real, metrics)])
+    floors = {one.name: floor(report, one.name) for one in metrics}
+    writer.writerow([*real, *_values(floors, metrics)])
     for row in report.rows:
         writer.writerow([*map(safe, _facts(row)), *_values(row.figures, metrics)])
     return stream.getvalue()

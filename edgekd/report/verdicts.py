@@ -20,6 +20,7 @@ from edgekd.report.statistics import (
 
 # Medians of whole runs differ by this on one machine, however sure the samples of each run are.
 RUN_TO_RUN = 0.05
+OTHER_IMAGES = "held against other real images"
 # One value each, without a spread: resident memory of two equal runs differs by about as much.
 ONE_VALUE = 0.02
 
@@ -43,6 +44,12 @@ class RowFigure:
             return []
         mean = sum(found.samples) / len(found.samples)
         return found.samples if math.isclose(mean, found.value, rel_tol=1e-6) else []
+
+    @property
+    def of_sets(self) -> bool:
+        """Whether it holds the pictures as a set against real images: no picture has a value."""
+        found = self.figure
+        return self.metric.source == "pictures" and found is not None and not found.samples
 
     @property
     def times(self) -> list[float]:
@@ -78,6 +85,9 @@ def change(first: RowFigure, last: RowFigure, values: list[float | None], paired
         text = f"not comparable: {names[0]}, {names[1]}"
         update = {"names": tuple(names), "verdict": "not comparable", "test": text}
         return made.model_copy(update=update)
+    if not paired and (first.of_sets or last.of_sets):
+        text = f"not comparable: {OTHER_IMAGES}"
+        return made.model_copy(update={"verdict": "not comparable", "test": text})
     if metric.per_stored_type and not same_storage(last.row, first.row):
         kinds = [str(one.row.stored_dtype or one.row.precision) for one in (first, last)]
         text = f"not comparable: stored as {kinds[0]}, as {kinds[1]}"

@@ -50,9 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _draw(options: argparse.Namespace) -> list[Path]:
+    from edgekd.file_record import check_given
+    from edgekd.runtime.conditions import check_prompts
     from edgekd.runtime.pipeline import Pipeline
     from edgekd.runtime.png import write_png
 
+    check_prompts(options.prompts)
     out = options.out.absolute()
     if os.path.lexists(out) and not out.is_dir():
         raise InputError("`--out` must be a folder", f"{options.out} (a file)")
@@ -62,6 +65,7 @@ def _draw(options: argparse.Namespace) -> list[Path]:
     for path in paths:
         if os.path.lexists(path):
             raise InputError("pictures must not be there yet", str(path), "Pass another --out.")
+    check_given(options.folder)
     pictures = Pipeline.open(options.folder, options.threads, options.sampler).generate(
         options.prompts,
         options.negative_prompt,

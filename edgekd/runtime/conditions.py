@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from edgekd.runtime.tokenizer import ClipTokenizer
 
 F32Array = npt.NDArray[np.float32]
 Conditions = dict[str, F32Array]  # input name of the U-Net -> values, [N,…]
+Encode = Callable[[Sequence[str]], Conditions]  # prompts -> conditions, one row for each
 _STATES = "hidden_states."
 log = logging.getLogger("edgekd.runtime")
 
@@ -47,25 +49,44 @@ class TextEncoder:
         return {name: values[rows] for name, values in whole.items()}
 
 
+def check_prompts(prompts: Sequence[str]) -> None:
+    """Empty captions are for guidance, not for drawing.
+
+    Raises:
+        InputError: there is one.
+    """
+    if not all(prompt.strip() for prompt in prompts):
+        raise InputError("a prompt must not be empty", repr(prompts))
+
+
 def open_encoders(folder: ExportedFolder, backend: Backend) -> list[TextEncoder]:
     """The text encoders of a folder; an XL refiner has the second one only.
 
     Raises:
         InputError: a tokenizer is missing or damaged, or gives ids that its encoder cannot read.
     """
-    encoders = []
-    for suffix in ("", "_2") if folder.is_sdxl else ("",):
-        component, tokenizer = f"text_encoder{suffix}", folder.path / f"tokenizer{suffix}"
-        if folder.is_sdxl and not suffix and not tokenizer.is_dir():
+    found = open_tokenizers(folder.path, folder.is_sdxl)
+    return [TextEncoder(component, tokenizer, backend) for component, tokenizer in found.items()]
+
+
+def open_tokenizers(path: Path, is_sdxl: bool) -> dict[str, ClipTokenizer]:
+    """Text encoder -> its tokenizer.
+
+    Raises:
+        InputError: as `open_encoders`.
+    """
+    found = {}
+    for suffix in ("", "_2") if is_sdxl else ("",):
+        component, tokenizer = f"text_encoder{suffix}", path / f"tokenizer{suffix}"
+        if is_sdxl and not suffix and not tokenizer.is_dir():
             continue
         if not tokenizer.is_dir():
             raise InputError(
-                f"a pipeline of its class must have `{tokenizer.name}`", f"none in {folder.path}"
+                f"a pipeline of its class must have `{tokenizer.name}`", f"none in {path}"
             )
-        config = Fields.read(folder.path / component / "config.json")
-        size = config.integer("vocab_size", 1, 1 << 20)
-        encoders.append(TextEncoder(component, ClipTokenizer(tokenizer, size), backend))
-    return encoders
+        config = Fields.read(path / component / "config.json")
+        found[component] = ClipTokenizer(tokenizer, config.integer("vocab_size", 1, 1 << 20))
+    return found
 
 
 def encode_prompts(
@@ -99,7 +120,7 @@ def _last_but_one(outputs: dict[str, npt.NDArray[Any]]) -> str:
 
 def encode_negative(
     folder: ExportedFolder,
-    encoders: Sequence[TextEncoder],
+    encode: Encode,
     negative: Sequence[str] | None,
     positive: Conditions,
 ) -> Conditions:
@@ -107,7 +128,7 @@ def encode_negative(
     if negative is None and folder.zero_negative:
         return {name: np.zeros_like(values) for name, values in positive.items()}
     count = len(positive["encoder_hidden_states"])
-    return encode_prompts(folder, encoders, [""] * count if negative is None else negative)
+    return encode([""] * count if negative is None else negative)
 
 
 def size_conditions(height: int, width: int, count: int) -> Conditions:

@@ -129,7 +129,7 @@ def read_folder(path: Path, sampler: str | None = None) -> ExportedFolder:
     index = Fields.read(path / "model_index.json")
     unet = Fields.read(path / "unet" / "config.json")
     decoder = Fields.read(path / "vae_decoder" / "config.json")
-    is_sdxl = _is_sdxl(index.text("_class_name"))
+    is_sdxl = is_sdxl_class(index.text("_class_name"))
     recommended, width = manifest.inner("recommended"), "time_cond_proj_dim"
     return ExportedFolder(
         path=path,
@@ -161,7 +161,12 @@ def _scheduler(path: Path, sampler: str | None) -> SchedulerConfig:
     return parse_config(config if sampler is None else with_sampler(config, sampler_class(sampler)))
 
 
-def _is_sdxl(name: str) -> bool:
+def is_sdxl_class(name: str) -> bool:
+    """Whether a pipeline's class, in diffusers or in optimum, is of the XL kind.
+
+    Raises:
+        InputError: it is none that is drawn with here.
+    """
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
     if name not in _PIPELINES:

@@ -6,7 +6,8 @@ N pictures; latents [N,c,h,w]; pictures [N,H,W,3].
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from edgekd.runtime.conditions import (
 )
 from edgekd.runtime.folder import ExportedFolder, read_folder
 from edgekd.runtime.noise import TorchGenerator
+from edgekd.runtime.prompt_cache import PromptCache
 from edgekd.runtime.samplers import make_sampler
 
 F32Array = npt.NDArray[np.float32]
@@ -41,22 +43,27 @@ class Pipeline:
     folder: ExportedFolder
     backend: Backend
     encoders: tuple[TextEncoder, ...]
+    prompts: PromptCache = field(default_factory=PromptCache)
 
     @classmethod
-    def open(cls, path: Path | str, threads: int = 0, sampler: str | None = None) -> Pipeline:
+    def open(
+        cls, path: Path | str, threads: int = 0, sampler: str | None = None, prompt_cache: int = 0
+    ) -> Pipeline:
         """Open a folder that `edgekd export` wrote; its models are loaded when first used.
 
         Args:
             threads: threads inside an operator; 0: as measured when the folder was exported, else
                 what the runtime chooses.
             sampler: another sampler than the folder's, by its class in diffusers or its alias.
+            prompt_cache: of so many prompts, the last ones, the embeddings are kept; pictures are
+                the same. 0: every picture is drawn whole, text encoder and all.
 
         Raises:
             InputError: the folder is no export, or its runtime is not installed.
         """
         folder = read_folder(Path(path), sampler)
-        backend = open_backend(folder, threads)
-        return cls(folder, backend, tuple(open_encoders(folder, backend)))
+        backend, kept = open_backend(folder, threads), PromptCache(prompt_cache)
+        return cls(folder, backend, tuple(open_encoders(folder, backend)), kept)
 
     def load(self) -> None:
         """Load all models now.
@@ -182,10 +189,10 @@ class Pipeline:
         Classifier-free guidance: Ho and Salimans (arXiv 2207.12598), equation 6.
         """
         folder, count = self.folder, len(request.prompts)
-        positive = encode_prompts(folder, self.encoders, request.prompts)
+        positive = self._encode(request.prompts)
         branches = [positive]
         if request.guidance_scale > 1 and folder.guidance_width is None:
-            negative = encode_negative(folder, self.encoders, request.negatives, positive)
+            negative = encode_negative(folder, self._encode, request.negatives, positive)
             branches = [negative, positive]
         shared: Conditions = {}
         if folder.is_sdxl:
@@ -193,6 +200,9 @@ class Pipeline:
         if folder.guidance_width is not None:
             shared |= guidance_conditions(request.guidance_scale, folder.guidance_width, count)
         return [{**branch, **shared} for branch in branches]
+
+    def _encode(self, prompts: Sequence[str]) -> Conditions:
+        return self.prompts(prompts, partial(encode_prompts, self.folder, self.encoders))
 
     def _predict(
         self,

@@ -6,7 +6,7 @@ Shapes: N calibration inputs, [N, C, h, w] latents, [N, L, D] text embeddings, K
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,6 +41,10 @@ class CaptionedLatents(Protocol):
     """One split of a teacher cache, as `edgekd.data.cache.CachedLatents`."""
 
     def __len__(self) -> int: ...
+
+    @property
+    def buckets(self) -> Sequence[range]:
+        """Samples of one shape."""
 
     def batch(self, indices: Tensor) -> CachedBatch:
         """Moments and text embeddings of samples."""
@@ -156,8 +160,9 @@ def make_calibration(
             "`timesteps <= samples` must hold for the calibration set",
             f"timesteps={settings.timesteps}, samples={settings.samples}",
         )
-    order = torch.randperm(len(latents), generator=generator(settings.seed, "calibration", 0))
-    rows = latents.batch(order[torch.arange(settings.samples) % len(latents)])
+    bucket = max(latents.buckets, key=len)
+    order = torch.randperm(len(bucket), generator=generator(settings.seed, "calibration", 0))
+    rows = latents.batch(bucket.start + order[torch.arange(settings.samples) % len(bucket)])
     source = generator(settings.seed, "calibration", 1)
     mean, logvar = rows.mean.float(), rows.logvar.float()
     clean = sample_latents(mean, logvar, dict(teacher.vae.config), source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from pydantic import Field
 
@@ -68,14 +69,16 @@ class Scored:
 
 def with_candidate(recipe: Recipe, candidate: Candidate) -> Recipe:
     """The recipe that distils this student and no other."""
-    phases: list[PhaseName] = [name for name in recipe.distill.phases if name != "decoder"]
-    if candidate.intact and "few_step" in phases:
-        phases = [name for name in phases if name != "kd"]
-    decoder = recipe.distill.decoder
-    if candidate.decoder_width < 1:
-        phases.append("decoder")
+    left_out: set[PhaseName] = set()
+    if candidate.intact and "few_step" in recipe.distill.phases:
+        left_out.add("kd")
+    asked, decoder = {*recipe.distill.phases, "decoder"}, recipe.distill.decoder
+    if candidate.decoder_width == 1:
+        left_out.add("decoder")
+    else:
         decoder = decoder.model_copy(update={"width": candidate.decoder_width})
     few_step = recipe.distill.few_step.model_copy(update={"student_steps": candidate.steps})
+    phases = [name for name in get_args(PhaseName) if name in asked - left_out]
     taught = {"phases": phases, "few_step": few_step, "decoder": decoder}
     return recipe.model_copy(
         update={

@@ -16,6 +16,7 @@ from edgekd.search.blocks import Block
 from edgekd.search.candidate import Candidate
 from edgekd.student.config import to_unet_config
 from edgekd.student.decoder import narrow_vae_config
+from edgekd.student.text_depth import pruned_configs, read_text_configs
 
 if TYPE_CHECKING:
     from edgekd.search.measurements import Measurement
@@ -25,7 +26,6 @@ Config = dict[str, JsonValue]  # of a diffusers or transformers model
 
 # A block, or a component of a pipeline by its folder's name.
 GraphKind = Literal["block", "unet", "vae_decoder", "text_encoder", "text_encoder_2"]
-TEXT_ENCODERS: tuple[GraphKind, ...] = ("text_encoder", "text_encoder_2")
 
 
 class Graph(Section):
@@ -83,6 +83,8 @@ class TeacherConfigs(Section):
         None, description="residual blocks of a narrow decoder's stage; null: the teacher's"
     )
 
+    text_depth: float = Field(1.0, description="share of the text encoders' layers that stays")
+
     @property
     def batch(self) -> int:
         """Of the U-Net's calls."""
@@ -114,7 +116,11 @@ class TeacherConfigs(Section):
 
     def text_graphs(self) -> tuple[Graph, ...]:
         """The text encoders; prompt and negative prompt are encoded one after the other."""
-        pairs = zip(TEXT_ENCODERS, self.text_encoders, strict=False)
+        configs: Sequence[Mapping[str, Any]] = self.text_encoders
+        if self.text_depth < 1:
+            configs = pruned_configs(configs, self.text_depth)
+        kinds: tuple[GraphKind, ...] = ("text_encoder", "text_encoder_2")
+        pairs = zip(kinds, configs, strict=False)
         return tuple(self._whole(kind, config, 1) for kind, config in pairs)
 
     def _whole(self, kind: GraphKind, config: Mapping[str, Any], batch: int) -> Graph:
@@ -129,11 +135,8 @@ class TeacherConfigs(Section):
         )
 
 
-def read_teacher_configs(folder: Path, guided: bool, layers: int | None = None) -> TeacherConfigs:
+def read_teacher_configs(folder: Path, guided: bool) -> TeacherConfigs:
     """The configs of a pipeline's folder.
-
-    Args:
-        layers: see `TeacherConfigs.decoder_layers`.
 
     Raises:
         InputError: a config is missing or damaged, or says no size of the latents.
@@ -142,19 +145,14 @@ def read_teacher_configs(folder: Path, guided: bool, layers: int | None = None) 
     side = unet.get("sample_size")
     if not isinstance(side, int):
         raise InputError("`sample_size` of the teacher's U-Net must be a number", repr(side))
-    texts = [
-        read_object(folder / name / "config.json")
-        for name in TEXT_ENCODERS
-        if (folder / name).is_dir()
-    ]
+    texts = read_text_configs(folder)
     return TeacherConfigs(
         unet=unet,
         vae=read_object(folder / "vae" / "config.json"),
-        text_encoders=tuple(texts),
+        text_encoders=texts,
         latent_size=(side, side),
         tokens=int(texts[0].get("max_position_embeddings", 77)) if texts else 77,
         guided=guided,
-        decoder_layers=layers,
     )
 
 

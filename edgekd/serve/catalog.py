@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekd.errors import InputError
+from edgekd.file_record import check_given
 from edgekd.reading import Fields
 from edgekd.runtime.folder import ExportedFolder, read_folder
 from edgekd.runtime.sampler_names import sampler_class
@@ -85,7 +86,7 @@ class Catalog:
         """Read their folders.
 
         Raises:
-            InputError: a folder is no export, or larger than a worker's memory may be.
+            InputError: a folder is no export, is damaged, or larger than a worker's memory may be.
         """
         self.models = {
             name: _served(name, path, settings.limits) for name, path in settings.models.items()
@@ -123,6 +124,7 @@ def known_sampler(name: str | None) -> str | None:
 
 def _served(name: str, path: Path, limits: Limits) -> ServedModel:
     folder = read_folder(path)
+    check_given(path)
     size = model_bytes(path)
     if limits.memory_bytes is not None and size > limits.memory_bytes:
         raise InputError(

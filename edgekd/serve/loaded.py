@@ -16,6 +16,10 @@ from edgekd.runtime import Pipeline
 from edgekd.runtime.folder import ExportedFolder, read_folder
 from edgekd.serve.logs import event
 
+# Prompts of a model whose embeddings are kept: people draw one with many seeds. At 77 tokens they
+# are 7 MiB of Stable Diffusion 1.5 and 20 MiB of SDXL.
+PROMPTS = 32
+
 
 def resident_bytes() -> int:
     """What this process has in memory."""
@@ -62,7 +66,9 @@ class LoadedModels:
         if is_new:
             self._make_room(self._needs[name])
             before = self._resident()
-            self._pipelines[name] = Pipeline.open(self._paths[name], self._threads)
+            self._pipelines[name] = Pipeline.open(
+                self._paths[name], self._threads, prompt_cache=PROMPTS
+            )
         self._pipelines.move_to_end(name)
         pipeline = self._pipelines[name]
         if sampler is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,17 +69,18 @@ class DrawingPlan:
 
 
 def save_model(model: Any, out: Path) -> None:
-    """Write one model as diffusers does, whole or not at all, with safetensors."""
+    """Write what a phase trained as diffusers does, whole or not at all, with safetensors."""
     with atomic_folder(out) as folder:
         model.save_pretrained(folder, safe_serialization=True)
-        _forget_origin(folder / "config.json")
+        for config in folder.rglob("config.json"):
+            _forget_origin(config)
 
 
 def save_student(
     teacher_path: Path,
     unet: Any,
     out: Path,
-    vae: Path | None = None,
+    taught: Mapping[str, Path] | None = None,
     deployed: DrawingPlan | None = None,
 ) -> None:
     """Write a whole pipeline folder: the student's U-Net, the teacher's other components.
@@ -89,7 +91,7 @@ def save_student(
     find is given the usual names.
 
     Args:
-        vae: folder of a VAE that takes the place of the teacher's.
+        taught: folders of other components that take the place of the teacher's, by name.
         deployed: how it is drawn, which its scheduler then says; None: as its teacher.
 
     Raises:
@@ -100,14 +102,15 @@ def save_student(
         raise InputError(
             f"`{teacher_path / 'model_index.json'}` must list a `unet`", type(index).__name__
         )
-    index = text_to_image(index)
+    index, taught = text_to_image(index), taught or {}
     with atomic_folder(out) as folder:
         for name in _components(index):
             if name in _DISPENSABLE and not (teacher_path / name).exists():
                 index[name] = [None, None]
-            elif name == "vae" and vae is not None:
-                _copy_component(vae, folder / name)
-                index[name] = ["diffusers", read_json(vae / "config.json")["_class_name"]]
+            elif name in taught:
+                _copy_component(taught[name], folder / name)
+                if name == "vae":
+                    index[name][1] = read_json(taught[name] / "config.json")["_class_name"]
             elif name != "scheduler" or deployed is None:
                 _copy_component(teacher_path / name, folder / name)
         if index.get("safety_checker", [None])[0] is None and "requires_safety_checker" in index:

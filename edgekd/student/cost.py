@@ -25,6 +25,9 @@ from edgekd.student.layout import Tokens, unet_layers
 from edgekd.student.plan import plan_student
 from edgekd.student.shape import Size
 
+# A training step costs its forward pass, and about twice that for the two gradients.
+TRAIN_TO_FORWARD = 3.0
+
 
 @dataclass(frozen=True)
 class ComponentCost:

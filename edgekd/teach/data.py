@@ -132,7 +132,7 @@ def _subject(record: Record, section: TeachDataSection) -> Subject | None:
 def _decode(image_bytes: bytes, resolution: int) -> Pixels:
     """RGBA pixels; an image without alpha comes out opaque."""
     image = to_rgba(open_image(image_bytes, MAX_PIXELS))
-    return np.asarray(resize_and_crop(image, resolution)[0], dtype=np.uint8)
+    return np.asarray(resize_and_crop(image, (resolution, resolution))[0], dtype=np.uint8)
 
 
 def draw_variant(

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgekd.file_record import damage, finish, read_record
 from edgekd.files import writing
@@ -160,13 +160,16 @@ def optimizer_tensors(
 ) -> dict[str, Tensor]:
     """What optimisers remember: `<optimiser>/<parameter>/<slot>` to tensor.
 
-    Parameters that never had a gradient have no slots.
+    Parameters that never had a gradient have no slots. A slot that is a whole number becomes an
+    integer tensor.
     """
+    import torch
+
     return {
-        f"{type(optimizer).__name__}/{name}/{slot}": tensor
+        f"{type(optimizer).__name__}/{name}/{slot}": torch.as_tensor(value)
         for optimizer in optimizers
         for name, parameter in parameters.items()
-        for slot, tensor in optimizer.state.get(parameter, {}).items()
+        for slot, value in optimizer.state.get(parameter, {}).items()
     }
 
 
@@ -177,15 +180,20 @@ def load_optimizers(
 
     What another optimiser has trained so far is new to the one that has the parameter now.
     """
+    import torch
+
     for optimizer in optimizers:
         of_group = [p for group in optimizer.param_groups for p in group["params"]]
         numbers = {id(parameter): number for number, parameter in enumerate(of_group)}
-        state: dict[int, dict[str, Tensor]] = {}
+        state: dict[int, dict[str, Any]] = {}
         for full_name, tensor in tensors.items():
             kind, name, slot = full_name.split("/")
             number = numbers.get(id(parameters[name]))
             if kind == type(optimizer).__name__ and number is not None:
-                state.setdefault(number, {})[slot] = placed_like(parameters[name], tensor)
+                counted = tensor.dim() == 0 and tensor.dtype == torch.int64
+                state.setdefault(number, {})[slot] = (
+                    int(tensor) if counted else placed_like(parameters[name], tensor)
+                )
         # load_state_dict puts each slot on the device and in the type that the optimiser needs.
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 

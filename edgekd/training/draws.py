@@ -15,9 +15,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 import torch
 from torch import Tensor
+
+# Neighbours that are read together where a window says so: 64 MB of a Stable Diffusion 1.5 cache.
+BLOCK = 256
 
 
 def generator(seed: int, purpose: str, index: int) -> torch.Generator:
@@ -31,18 +35,86 @@ def step_choice(seed: int, step: int) -> int:
     return int(torch.randint(2**62, (), generator=generator(seed, "choice", step)))
 
 
+def _permutation(count: int, window: int, source: torch.Generator) -> Tensor:
+    """A random order of samples, [count].
+
+    With a window, blocks of neighbours are put in a random order, and in each `window` samples of
+    what results the samples are. This is how streams of shards are shuffled, and a disk or network
+    reads most of a block at a time; but nothing is consumed, so any position can be gone back to.
+    """
+    if not 0 < window < count:
+        return torch.randperm(count, generator=source)
+    firsts = torch.randperm(-(-count // BLOCK), generator=source) * BLOCK
+    order = torch.cat([torch.arange(i, min(i + BLOCK, count)) for i in firsts.tolist()])
+    parts = (order[i : i + window] for i in range(0, count, window))
+    return torch.cat([part[torch.randperm(len(part), generator=source)] for part in parts])
+
+
 @lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, count: int) -> Tensor:
-    return torch.randperm(count, generator=generator(seed, "epoch", epoch))
+def _epoch(seed: int, epoch: int, count: int, window: int) -> Tensor:
+    return _permutation(count, window, generator(seed, "epoch", epoch))
 
 
-def sample_indices(seed: int, positions: Sequence[int], count: int) -> Tensor:
+def sample_indices(seed: int, positions: Sequence[int], count: int, window: int = 0) -> Tensor:
     """Training samples at stream positions, [B] in [0, count).
 
     Each epoch is a random permutation of all samples.
+
+    Args:
+        window: see `_permutation`; 0: all samples.
     """
-    indices = [int(_permutation(seed, p // count, count)[p % count]) for p in positions]
+    indices = [int(_epoch(seed, p // count, count, window)[p % count]) for p in positions]
     return torch.tensor(indices)
+
+
+@lru_cache(maxsize=2)
+def _dealt(
+    seed: int, epoch: int, counts: tuple[int, ...], steps: int, window: int
+) -> tuple[Tensor, Tensor]:
+    """Bucket of each step of an epoch, [steps], and all buckets' permutations, one after another.
+
+    Systematic sampling: the samples of all buckets are laid side by side, and points at equal
+    distances from a random offset choose the buckets. So a bucket has its share of the steps on
+    average, and rounded up or down in each epoch, be it less than one.
+    """
+    source = generator(seed, "buckets", epoch)
+    points = torch.arange(steps, dtype=torch.float64) + float(torch.rand((), generator=source))
+    ends = torch.tensor(list(accumulate(counts)))
+    buckets = torch.bucketize(points * (sum(counts) / steps), ends, right=True)
+    buckets = buckets.clamp(max=len(counts) - 1)[torch.randperm(steps, generator=source)]
+    return buckets, torch.cat([_permutation(count, window, source) for count in counts])
+
+
+def bucketed_indices(
+    seed: int,
+    positions: Sequence[int],
+    step_samples: int,
+    buckets: Sequence[range],
+    window: int = 0,
+) -> Tensor:
+    """Training samples at stream positions of one step, [B], all of one of the buckets.
+
+    As a whole step has one bucket, it does not matter how it is spread over micro-batches and
+    processes. An epoch has as many steps as all samples fill. In it a bucket gives its samples
+    in a random order, and begins anew where its steps take more than it has. A single bucket is
+    read as by `sample_indices`.
+
+    Args:
+        step_samples: samples of one optimiser step.
+        buckets: the samples of each.
+        window: see `sample_indices`.
+    """
+    if len(buckets) == 1:
+        return sample_indices(seed, positions, len(buckets[0]), window)
+    counts = tuple(len(bucket) for bucket in buckets)
+    step = positions[0] // step_samples
+    steps = -(-sum(counts) // step_samples)
+    epoch, number = divmod(step, steps)
+    dealt, orders = _dealt(seed, epoch, counts, steps, window)
+    chosen = int(dealt[number])
+    before = int((dealt[:number] == chosen).sum()) - step
+    slots = [(before * step_samples + p) % counts[chosen] for p in positions]
+    return buckets[chosen].start + orders[sum(counts[:chosen]) + torch.tensor(slots)]
 
 
 def step_positions(step: int, micro: int, rank: int, batch: BatchPlan) -> range:

@@ -122,6 +122,10 @@ def test_on_paper_colours_are_light_and_folded_parts_open(browser, folder):
     page = opened(browser, folder / "report.html", DESKTOP).page
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    kept = "(one, rule) => getComputedStyle(document.querySelector(one))[rule]"
+    for one, rule in (("thead", "breakInside"), ("tr.group", "breakAfter")):
+        found = page.evaluate(f"([one, rule]) => ({kept})(one, rule)", [one, rule])
+        assert found == "avoid", "else no page after the first has heads"
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("details:not([open])").count() == 0
 

@@ -261,7 +261,7 @@ def test_bad_data_is_found_before_the_teacher_is_read(tmp_path, run_cli, monkeyp
     [
         ("manifest.json", "{}", "manifest of format"),
         ("manifest.json", "[]", "manifest of format"),
-        ("unet/model.onnx", "no model", "must load in onnx"),
+        ("unet/model.onnx", "no model", "weights of a finished folder must be as"),
         ("unet/config.json", "{", "must load in onnx"),
     ],
 )

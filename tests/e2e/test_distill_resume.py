@@ -1,4 +1,4 @@
-"""Distillation on real cached images: killed in a checkpoint, and between two."""
+"""Distillation on real cached images of two aspects: killed in a checkpoint, and between two."""
 
 import json
 import subprocess
@@ -11,6 +11,7 @@ import torch
 from fixtures.caches import cached_images
 from safetensors.torch import load_file
 
+from edgekd.data.cache import CachedLatents
 from edgekd.training.log import read_rows
 
 # Runs `distill` in processes that are really killed. They are forks of one process that has
@@ -95,7 +96,9 @@ _SECTION = {
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory, tiny_teacher) -> dict[str, Any]:
-    cache = cached_images(tiny_teacher, tmp_path_factory.mktemp("distill"))
+    cache = cached_images(tiny_teacher, tmp_path_factory.mktemp("distill"), bucket_step=8)
+    square, upright = CachedLatents.load(cache, "train").buckets
+    assert len(square) > len(upright) > 2
     return {
         "teacher": str(tiny_teacher),
         "cache": str(cache.root),
@@ -107,7 +110,7 @@ def work(tmp_path_factory, tiny_teacher) -> dict[str, Any]:
 
 def _curve(out: Path) -> list[dict[str, Any]]:
     return [
-        {name: value for name, value in row.items() if not name.endswith("_s")}
+        {name: value for name, value in row.items() if not name.endswith(("_s", "_bytes"))}
         for row in read_rows(out / "metrics.jsonl")
     ]
 

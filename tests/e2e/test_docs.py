@@ -1,5 +1,7 @@
 """The documentation: the site builds without a warning, and what it shows is what there is."""
 
+import contextlib
+import importlib
 import re
 import shlex
 import subprocess
@@ -7,13 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
-import typer.main
 from fixtures.checkpoints import make_pipeline, save_checkpoint, to_checkpoint
 from fixtures.reports import make_report
 
-from edgekd.cli.app import app
+from edgekd.devices.options import AgentOptions
+from edgekd.errors import EdgekdError
+from edgekd.target import list_targets
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "runtime" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -49,26 +51,39 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert (tmp_path / "llms.txt").is_file()
 
 
-def test_pages_show_commands():
-    assert len(SHOWN) > 15
+def test_every_page_and_target_is_listed():
+    """In the navigation, and for language models; a target by its own README."""
+    pages = {page.name for page in ROOT.glob("docs/*.md")}
+    for file in ("mkdocs.yml", "docs/llms.txt"):
+        text = (ROOT / file).read_text()
+        assert {name for name in pages if name not in text} == set(), file
+        assert set(re.findall(r"[\w-]+\.md", text)) <= pages, file
+    included = (ROOT / "docs" / "targets.md").read_text()
+    for target in list_targets():
+        assert f"export_targets/{target.name}/README.md" in included
+
+
+# Programs of the runtime's distribution, which is drawn, served and measured with on a device.
+PROGRAMS = ("edgekd.runtime", "edgekd.serve", "edgekd.devices")
+MODULE_LINES = [
+    (page, words[2], words[3:])
+    for page in PAGES
+    for line in blocks(page)
+    if line.startswith("python -m edgekd")
+    for words in [shlex.split(line, comments=True)]
+]
 
 
 @pytest.mark.parametrize(
-    ("page", "words"), SHOWN, ids=[f"{page.name}: {' '.join(words)}" for page, words in SHOWN]
+    ("page", "name", "words"), MODULE_LINES, ids=[f"{p.name}: {n}" for p, n, _ in MODULE_LINES]
 )
-def test_a_shown_command_has_options_that_exist(page, words):
-    verb = typer.main.get_command(app)
-    context = click.Context(verb)
-    while isinstance(verb, click.Group) and words:
-        name, words = words[0], words[1:]
-        verb = verb.get_command(context, name)
-        assert verb is not None, f"{page.name} shows a verb that does not exist: {name}"
-    try:
-        verb.make_context("edgekd", words)
-    except click.exceptions.Exit:
-        pass  # --help
-    except click.UsageError as error:
-        pytest.fail(f"{page.name}: {error.message}")
+def test_a_shown_program_has_options_that_exist(page, name, words):
+    assert name in PROGRAMS
+    importlib.import_module(f"{name}.__main__")._parser().parse_args(words)
+
+
+def test_pages_show_commands():
+    assert len(SHOWN) > 15
 
 
 # Verbs whose commands cost little, where what they name is small.
@@ -107,6 +122,67 @@ def test_a_shown_command_runs(page, words, world, tmp_path, monkeypatch, run_cli
     expected = 3 if "latency_ms>0.5" in words else 0
     assert code == expected, err
     assert out
+
+
+class ReachedError(EdgekdError):
+    """The work of a command, which other tests do."""
+
+    exit_code = 77
+
+
+# Verb -> where its work begins: all that its command line says has been read by then.
+WORK = {
+    "benchmark": ["edgekd.jobs.benchmark.benchmark_run"],
+    "bundle": ["edgekd.jobs.bundle.bundle_run"],
+    "devices": [
+        "edgekd.jobs.devices.list_devices",
+        "edgekd.jobs.devices.check_device",
+        "edgekd.jobs.device_listing.add_device",
+    ],
+    "distill": ["edgekd.jobs.plan.make_plan", "edgekd.jobs.dry_run.dry_run"],
+    "export": ["edgekd.jobs.export.export_run"],
+    "prepare": ["edgekd.jobs.prepare.prepare_run"],
+    "search": ["edgekd.jobs.search.search_run", "edgekd.jobs.search.measure_run"],
+    "serve": ["edgekd.serve.run.run"],
+}
+LARGE = [
+    (page, words)
+    for page, words in SHOWN
+    if words and words[0] in WORK and "[SUITE]" not in words  # a synopsis
+]
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), LARGE, ids=[f"{page.name}: {' '.join(words)}" for page, words in LARGE]
+)
+def test_a_shown_command_reaches_its_work(page, words, tmp_path, monkeypatch, run_cli):
+    """Its recipe, target, suite, settings and options are there, and go together."""
+
+    def reached(*_: object, **__: object) -> None:
+        raise ReachedError("the work of a shown command", "it")
+
+    for name in WORK[words[0]]:
+        module, _, function = name.rpartition(".")
+        monkeypatch.setattr(importlib.import_module(module), function, reached)
+    no_cluster = "edgekd.processes.ray_start.open_cluster"
+    monkeypatch.setattr(no_cluster, lambda *_: contextlib.nullcontext())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-recipe.yaml").write_bytes((ROOT / "configs" / "starter.yaml").read_bytes())
+    point = tmp_path / "runs" / "search" / "search" / "front" / "7.json"
+    point.parent.mkdir(parents=True)
+    point.write_text('{"stages": [{}, {}]}')
+    code, _, err = run_cli(*words)
+    assert code == ReachedError.exit_code, err
+
+
+def test_every_shown_command_runs_or_reaches_its_work(monkeypatch, run_cli):
+    monkeypatch.setattr(AgentOptions, "start", lambda self: None)
+    for page, words in SHOWN:
+        verb = words[0] if words else "--help"
+        if verb == "agent":
+            assert run_cli(*words)[0] == 0
+        else:
+            assert verb in (*WORK, *CHEAP, "--help"), f"{page.name}: {verb}"
 
 
 def test_enough_commands_run():

@@ -1,4 +1,4 @@
-"""Every phase of a distillation, killed at random moments until it has ended."""
+"""Every phase of a distillation on images of two aspects, killed at random moments."""
 
 import json
 import os
@@ -24,7 +24,9 @@ torch.set_num_threads(1)
 import torch.utils.tensorboard
 from edgekd.artifacts import TeacherCache, Trajectories
 from edgekd.distill.folder import RunFolder
-from edgekd.distill.loop import FewStepPlaces, train_decoder, train_few_step, train_kd
+from edgekd.distill.loop import (
+    FewStepPlaces, train_decoder, train_few_step, train_kd, train_text_encoder
+)
 from edgekd.distill.sources import CachedTeacher
 from edgekd.progress import Silent
 from edgekd.reading import read_json
@@ -50,6 +52,9 @@ def few_step(out):
 
 def decoder(out):
     train_decoder(section, source, None, RunFolder(out, "key", "vae"), Silent())
+
+def text_encoder(out):
+    train_text_encoder(section, source, RunFolder(out, "key", "encoders"), Silent())
 
 def start(phase, out):
     child = os.fork()
@@ -78,7 +83,7 @@ def kill(phase, out):
             kills += ended != 0
     return runs
 
-known = {"kd": kd, "few_step": few_step, "decoder": decoder}
+known = {"kd": kd, "few_step": few_step, "decoder": decoder, "text_encoder": text_encoder}
 phases = {name: known[name] for name in work["phases"]}
 print(json.dumps({name: kill(phase, Path(work["out"]) / name) for name, phase in phases.items()}))
 """
@@ -97,19 +102,26 @@ _SECTION = {
     "threads": 1,
     "few_step": {**_LOOP, "student_steps": 2, "teacher_steps": 4, "trajectories": 4},
     "decoder": {**_LOOP, "perceptual": 0},
+    "text_encoder": _LOOP,
 }
-_PARTS = {"kd": "unet", "few_step": "unet", "decoder": "vae"}
+_PARTS = {
+    "kd": "unet",
+    "few_step": "unet",
+    "decoder": "vae",
+    "text_encoder": "encoders/text_encoder",
+}
 
 
 def left(out: Path, part: str) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
     """The curve without times, and the weights."""
     rows = read_rows(out / "metrics.jsonl")
-    curve = [{k: v for k, v in row.items() if not k.endswith("_s")} for row in rows]
-    return curve, load_file(out / part / "diffusion_pytorch_model.safetensors")
+    curve = [{k: v for k, v in row.items() if not k.endswith(("_s", "_bytes"))} for row in rows]
+    (weights,) = (out / part).glob("*.safetensors")
+    return curve, load_file(weights)
 
 
 def test_phases_that_are_killed_at_any_moment_end_with_the_same_bits(tiny_teacher, tmp_path):
-    cache = cached_images(tiny_teacher, tmp_path)
+    cache = cached_images(tiny_teacher, tmp_path, bucket_step=8)
     work = {
         "teacher": str(tiny_teacher),
         "cache": str(cache.root),

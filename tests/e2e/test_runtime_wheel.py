@@ -59,7 +59,14 @@ def test_the_wheel_holds_the_runtime_and_nothing_else(wheel):
     }
     expected |= {
         f"edgekd/{name}"
-        for name in ("__init__.py", "errors.py", "files.py", "reading.py", "py.typed")
+        for name in (
+            "__init__.py",
+            "errors.py",
+            "file_record.py",
+            "files.py",
+            "reading.py",
+            "py.typed",
+        )
     }
     # A measuring process is one of edgekd's, and answers by other means.
     expected |= {f"edgekd/processes/{name}.py" for name in ("__init__", "child", "serve")}

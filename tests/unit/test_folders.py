@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import InputError
-from edgekd.file_record import ARTIFACT_FILE, finish
+from edgekd.file_record import ARTIFACT_FILE, check_given, finish
 from edgekd.folders import atomic_folder, check_replaceable, finished, resumable_folder, tidy
 from edgekd.parts import note_part
 
@@ -86,6 +86,27 @@ def test_a_flipped_byte_is_found_though_size_and_time_are_as_they_were(tmp_path)
     (out / "a").write_text("0riginal")
     os.utime(out / "a", ns=(state.st_atime_ns, state.st_mtime_ns))
     assert finished(out, "key") is None
+
+
+def test_a_given_folder_has_the_weights_that_it_was_finished_with(tmp_path):
+    """Cards and settings are edited, a device leaves files out, and others write no record."""
+    with atomic_folder(tmp_path / "a") as folder:
+        for name in ("model.onnx", "encoder.onnx", "config.json", "README.md"):
+            (folder / name).write_text("whole")
+    folder = tmp_path / "a"
+    (folder / "README.md").write_text("mine")
+    (folder / "config.json").write_text("{}")
+    (folder / "encoder.onnx").unlink()
+    check_given(folder)
+    for harmed in ("wholf", "who"):
+        (folder / "model.onnx").write_text(harmed)
+        with pytest.raises(InputError, match=r"weights of a finished folder .*a/model\.onnx"):
+            check_given(folder)
+    for text in ("{}", "[]", "[" * 10**5, '{"files": 3}', '{"files": {"model.onnx": 3}}'):
+        (folder / ARTIFACT_FILE).write_text(text)
+        check_given(folder)
+    (folder / ARTIFACT_FILE).unlink()
+    check_given(folder)
 
 
 def test_links_are_results_too(tmp_path):

@@ -32,3 +32,8 @@ def test_nothing_is_said_of_work_that_was_done_before(capsys):
     with Lines().track("distill", 10) as advance:
         advance(10, resumed=True)
     assert capsys.readouterr().err == ""
+
+
+def test_names_of_others_do_not_steer_the_terminal(capsys):
+    Lines().info("  set/a\x1b[2J\n.tsv: tabs")
+    assert capsys.readouterr().err == "  set/a\\x1b[2J .tsv: tabs\n"

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import InputError
+from edgekd.model_card import read_header
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.resources import data_root, find_yaml
 from edgekd.schema import load_yaml, override, validate
@@ -89,12 +90,30 @@ def test_bad_override(assignment):
 
 
 def test_unreadable_file(tmp_path):
-    with pytest.raises(InputError, match="readable text"):
+    with pytest.raises(InputError, match="must exist"):
         load_yaml(tmp_path / "missing.yaml")
+    (tmp_path / "endless.yaml").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="must be a regular file"):
+        load_yaml(tmp_path / "endless.yaml")
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="readable text"):
         load_yaml(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["2024-13-45", "0x_", "[" * 3000, "!!timestamp 1", "!!bool x", "1" * 5000, "!!int a"]
+)
+def test_values_that_yaml_cannot_make_are_one_line(tmp_path, text):
+    """Of a recipe, of `--set`, and of a model card's header, which is passed over then."""
+    (tmp_path / "a.yaml").write_text(f"a: {text}")
+    with pytest.raises(InputError, match="must be YAML") as caught:
+        load_yaml(tmp_path / "a.yaml")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="must be YAML"):
+        override({}, [f"a={text}"])
+    (tmp_path / "README.md").write_text(f"---\nlicense: mit\na: {text}\n---\n")
+    assert read_header(tmp_path) == {}
 
 
 def test_find_yaml_lists_what_there_is():

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from edgekd import file_record
 from edgekd.errors import InputError
-from edgekd.folders import atomic_folder
-from edgekd.run_folder import MARKER, check_apart, check_data_apart, open_run, run_lock
+from edgekd.file_record import ARTIFACT_FILE, finish
+from edgekd.folders import atomic_folder, finished
+from edgekd.run_folder import MARKER, check_apart, check_data_apart, open_run, run_lock, verify_run
 
 
 def test_lock_in_a_place_that_is_no_folder(tmp_path):
@@ -183,3 +185,33 @@ def test_a_link_to_itself_is_one_line(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(InputError, match="links must lead somewhere"):
         check_apart(tmp_path / "loop", [("--teacher", tmp_path)])
+
+
+def test_verify_finds_what_a_failing_disk_changed_in_a_large_result(tmp_path, monkeypatch):
+    """Whose old files are not hashed at every reuse."""
+    monkeypatch.setattr(file_record, "_hashed_since", lambda *_: 2**63)
+    run, told = tmp_path / "run", list[str]()
+    verify_run(run, told.append)
+    with open_run(run):
+        for name in ("cache", "export/fp32", "bundle/web"):
+            with atomic_folder(run / name) as folder:
+                (folder / "a.bin").write_bytes(b"whole")
+                finish(folder, "key")
+    verify_run(run, told.append)
+    assert told == []
+    for name in ("export/fp32", "bundle/web"):
+        (run / name / "a.bin").write_bytes(b"wholf")
+    assert finished(run / "export/fp32", "key")
+    verify_run(run, told.append)
+    (line,) = told
+    assert "export/fp32/a.bin` is missing or damaged: it is made again" in line
+    assert finished(run / "export/fp32", "key") is None
+    assert finished(run / "cache", "key")
+    assert (run / "bundle/web" / ARTIFACT_FILE).is_file()  # an app compares for itself
+    with open_run(run), atomic_folder(run / "export/fp32") as folder:
+        (folder / "a.bin").write_bytes(b"whole")
+    assert (run / "export/fp32.set-aside-1/a.bin").read_bytes() == b"wholf"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a").write_text("x")
+    with pytest.raises(InputError, match="must be new, empty"):
+        verify_run(tmp_path / "mine", told.append)

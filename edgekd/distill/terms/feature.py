@@ -32,7 +32,8 @@ def ordinary(features: Tensor, sigmas: float = MASSIVE_SIGMAS) -> Tensor:
     """
     flat = exact(features.detach()).flatten(1)
     distance = (flat - flat.mean(dim=1, keepdim=True)).abs()
-    limit = sigmas * flat.std(dim=1, keepdim=True, unbiased=False)
+    # The standard deviation; `std` takes several times as long on a CPU.
+    limit = sigmas * distance.square().mean(dim=1, keepdim=True).sqrt()
     return ((distance < limit) | (limit == 0)).view_as(features)
 
 

@@ -69,7 +69,8 @@ class OnnxExporter:
     loading = """from optimum.onnxruntime import ORTDiffusionPipeline
 
 pipeline = ORTDiffusionPipeline.from_pretrained("FOLDER")
-pipeline(prompt).images[0].save("picture.png")"""
+pictures = pipeline(prompt, num_inference_steps={steps}, guidance_scale={scale}).images
+pictures[0].save("picture.png")"""
     dynamic_shapes = True
     weight_storages = (ONNX_STORAGE,)
     from_files = precisions[1:]

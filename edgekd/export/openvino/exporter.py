@@ -61,7 +61,8 @@ class OpenVinoExporter:
     loading = """from optimum.intel import OVDiffusionPipeline
 
 pipeline = OVDiffusionPipeline.from_pretrained("FOLDER")
-pipeline(prompt).images[0].save("picture.png")"""
+pictures = pipeline(prompt, num_inference_steps={steps}, guidance_scale={scale}).images
+pictures[0].save("picture.png")"""
     dynamic_shapes = True
     weight_storages = (OPENVINO_STORAGE,)
     from_files = precisions[1:]

@@ -5,6 +5,7 @@ Shapes: N images or captions; embeddings [N,D], rows of length 1.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -85,10 +86,9 @@ class OpenClipTowers:
     """A folder of `open_clip_config.json` and `open_clip_model.safetensors`."""
 
     def __init__(self, folder: Path) -> None:
-        import open_clip
-
         import edgekd.libraries  # noqa: F401, torchvision may only be imported after it
 
+        open_clip = importlib.import_module("open_clip")
         name = f"local-dir:{folder}"
         self._model, self._transform = open_clip.create_model_from_pretrained(name)
         self._tokenizer = open_clip.get_tokenizer(name)

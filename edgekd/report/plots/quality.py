@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgekd.metrics.metric import Descriptor, Direction
 from edgekd.metrics.metric import Figure as Value
 from edgekd.report.plots.axes import latency_axis
+from edgekd.report.ratios import floor
 from edgekd.report.schema import HERE, Report, Row
 from edgekd.report.svg import (
     GRID,
@@ -48,11 +49,12 @@ def pareto(points: Sequence[tuple[float, float]], direction: Direction) -> list[
 @styled
 def latency_quality(report: Report, device: str = HERE) -> Markup | None:
     """Metrics of pictures over the latency of one on a device; rows that none beats in both are
-    joined. None where no times were measured."""
+    joined. None without times or without a plotted metric."""
     rows = [row for row in report.rows if row.device == device and "image" in row.speed]
-    if not rows:
+    metrics = _plotted(report)
+    if not rows or not metrics:
         return None
-    figure, panels = _metric_panels(report, 3.4)
+    figure, panels = _metric_panels(metrics, 3.4)
     colors, markers = row_colors(report.rows), row_markers(report.rows)
     for panel, metric in panels:
         shown = [(row, value) for row in rows if (value := row.value(metric.name)) is not None]
@@ -62,7 +64,7 @@ def latency_quality(report: Report, device: str = HERE) -> Markup | None:
             high = max(low, row.speed["image"].p90_ms)
             panel.plot([low, high], [value] * 2, color=color, linewidth=1)
             panel.plot(low, value, markers[row.name], color=color, markersize=7)
-        _mark_real(panel, report.real.get(metric.name))
+        _mark_real(panel, floor(report, metric.name))
         latency_axis(panel, [_latency(row) for row in rows])
         panel.set_xlabel("latency per picture in ms: p50, whisker to p90")
         panel.set_title(f"{metric.label} ({metric.direction} is better)")
@@ -86,13 +88,20 @@ def _join_best(panel: Axes, shown: Sequence[tuple[Row, float]], metric: Descript
     )
 
 
-def _metric_panels(report: Report, height: float) -> tuple[Figure, list[tuple[Axes, Descriptor]]]:
-    """A figure with a panel for each metric of pictures that is plotted and that a row has."""
-    metrics = [
+def _plotted(report: Report) -> list[Descriptor]:
+    """Metrics of pictures that are plotted and that a row has; none in a run that was stopped
+    early."""
+    return [
         one
         for one in report.shown("plot")
         if one.source == "pictures" and any(row.value(one.name) is not None for row in report.rows)
     ]
+
+
+def _metric_panels(
+    metrics: Sequence[Descriptor], height: float
+) -> tuple[Figure, list[tuple[Axes, Descriptor]]]:
+    """A figure with a panel for each metric."""
     columns = min(_PANELS_IN_LINE, len(metrics))
     lines = -(-len(metrics) // columns)
     figure, axes = new_figure(columns, lines, (4.3 * columns, height * lines))
@@ -121,10 +130,11 @@ def _mark_real(panel: Axes, real: Value | None) -> None:
 def quality_dots(report: Report) -> Markup | None:
     """Metrics of pictures as dots with 95 % intervals or errors; None where there are none."""
     rows = [row for row in report.rows if row.drawn and row.pictures_of is None]
-    if not any(one.source == "pictures" for one in report.shown("plot")):
+    metrics = _plotted(report)
+    if not metrics:
         return None
     colors = row_colors(report.rows)
-    figure, panels = _metric_panels(report, 0.9 + 0.3 * len(rows))
+    figure, panels = _metric_panels(metrics, 0.9 + 0.3 * len(rows))
     for panel, metric in panels:
         for index, row in enumerate(rows):
             found = row.figures.get(metric.name)
@@ -132,7 +142,7 @@ def quality_dots(report: Report) -> Markup | None:
                 color = colors[row.name]
                 panel.plot(_ends(found), [-index] * 2, color=color, linewidth=1.5)
                 panel.plot(found.value, -index, "o", color=color, markersize=7)
-        real = report.real.get(metric.name)
+        real = floor(report, metric.name)
         if real is not None:
             panel.axvline(real.value, color=REAL, linestyle=":", linewidth=1.5)
         panel.set_yticks([-index for index in range(len(rows))], [row.name for row in rows])

@@ -217,3 +217,23 @@ def test_a_termination_leaves_a_report_too(measured, root, monkeypatch):
     with pytest.raises(SystemExit):
         measured(cases)
     partial_of(root)
+
+
+def test_a_run_that_is_stopped_in_its_first_row_leaves_a_report(measured, root, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmark_module, "draw_missing", stop)
+    with pytest.raises(KeyboardInterrupt):
+        measured([case(root, "teacher", "teacher"), case(root, "student")])
+    content = read_report(root / "out" / "report.json")
+    assert [row.unmeasured for row in content.rows] == [STOPPED] * 2
+    assert STOPPED in (root / "out" / "report.html").read_text()
+
+
+def test_a_teacher_that_fails_stops_no_student(measured, root):
+    content = measured([case(root, "nan", "teacher"), case(root, "good")])
+    assert "must be finite" in (content.rows[0].failed or "")
+    assert content.rows[1].value("fd") is not None
+    assert (content.nearness, content.metrics.rows.student) == ({}, "good row")
+    assert (root / "out" / "report.html").is_file()

@@ -14,6 +14,7 @@ from edgekd.artifacts import BenchmarkReport, PreparedData
 from edgekd.benchmark import workers
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.extract import ShippedRows
+from edgekd.benchmark.prompts import select_prompts
 from edgekd.benchmark.run import MatrixRequest, benchmark
 from edgekd.benchmark.suite import Suite, WeightsSection
 from edgekd.benchmark.workers import read_images
@@ -202,6 +203,12 @@ def test_real_images_and_counts_are_stated(content, data):
     assert content.real["fd"] is not None
     assert content.environment.versions["torch"]
     assert content.curves["twin"]["loss"][0] == (1.0, 1.0)
+
+
+def test_the_datas_key_is_of_its_images_and_not_of_the_code_that_prepared_them(content, data):
+    """Else no two versions' reports could be compared picture by picture."""
+    again = select_prompts(replace(data, key="of another version"), 6, seed=1)
+    assert content.data.key == again.content != data.key
 
 
 def test_a_second_run_measures_nothing_again(report, data, cases, monkeypatch):

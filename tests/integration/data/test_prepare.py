@@ -121,11 +121,11 @@ def test_interrupted_run_reads_no_finished_shard_again(tmp_path, folder, whole, 
     real = shards_module.make_pixels
     made: list[bytes] = []
 
-    def interrupted(content, image_hash, settings):
+    def interrupted(content, image_hash, *settings):
         made.append(image_hash)
         if len(made) == 60:
             raise KeyboardInterrupt
-        return real(content, image_hash, settings)
+        return real(content, image_hash, *settings)
 
     monkeypatch.setattr(shards_module, "make_pixels", interrupted)
     with pytest.raises(KeyboardInterrupt):

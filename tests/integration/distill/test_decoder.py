@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.bench import curve, stop_at_17
 
 from edgekd.diffusion.load import load_model, load_pipeline, load_teacher
 from edgekd.distill.decoder import DecoderMatching
@@ -61,26 +62,13 @@ def test_training_brings_it_nearer_to_the_teacher(trained):
 
 def test_a_stopped_run_goes_on_with_the_same_bits(bench, trained, tmp_path, monkeypatch):
     folder = RunFolder(tmp_path, "key", "vae")
-    stopped = _trainer(bench, folder)
-    step = stopped._step
-
-    def interrupted(n: int) -> dict[str, float]:
-        if n == 17:
-            raise KeyboardInterrupt
-        return step(n)
-
-    monkeypatch.setattr(stopped, "_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        stopped.run(Silent())
-    assert folder.checkpoints.latest(Silent()).step == 14
+    stop_at_17(_trainer(bench, folder), monkeypatch)
     resumed = train_decoder(bench.section(decoder=SETTINGS), bench, None, folder, Silent())
     one, two = (load_model(part.path.parent, "vae").state_dict() for part in (trained, resumed))
     assert all(torch.equal(one[name], two[name]) for name in one)
-    values = [
-        [{k: v for k, v in row.items() if not k.endswith("_s")} for row in read_rows(p)]
-        for p in (trained.metrics_path, resumed.metrics_path)
-    ]
-    assert values[0] == values[1]
+    assert curve(trained) == curve(resumed)
+    (cost, *_) = [row for row in read_rows(resumed.metrics_path) if "peak_bytes" in row]
+    assert min(cost["teacher_forward_s"], cost["student_forward_s"], cost["optimiser_s"]) > 0
 
 
 def test_it_is_a_stock_vae_in_the_teachers_latent_space(bench, trained):
@@ -100,7 +88,7 @@ def test_it_is_a_stock_vae_in_the_teachers_latent_space(bench, trained):
 def test_a_student_with_it_exports_with_parity(bench, trained, tmp_path):
     """Parity is the exporter's own gate, of the decoder and of the encoder."""
     teacher = bench.teacher.info.path
-    save_student(teacher, bench.teacher.unet, tmp_path / "student", vae=trained.path)
+    save_student(teacher, bench.teacher.unet, tmp_path / "student", trained.components)
     assert load_teacher(tmp_path / "student").vae.config["block_out_channels"] == [4, 8, 8]
     images = load_pipeline(tmp_path / "student")("cat", num_inference_steps=1).images
     assert images[0].size == (32, 32)

@@ -46,9 +46,9 @@ def one(monkeypatch, tmp_path) -> Path:
 
 
 def _curve(folder: Path) -> list[dict[str, Any]]:
-    """Rows without times, which no rerun repeats."""
+    """Rows without times and memory, which no rerun repeats."""
     rows = read_rows(folder / "metrics.jsonl")
-    return [{k: v for k, v in row.items() if not k.endswith("_s")} for row in rows]
+    return [{k: v for k, v in row.items() if not k.endswith(("_s", "_bytes"))} for row in rows]
 
 
 def _weights(folder: Path) -> torch.Tensor:

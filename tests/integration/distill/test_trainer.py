@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import shutil
 from dataclasses import replace
@@ -23,7 +24,7 @@ from edgekd.training.log import read_rows
 def _numbers(path: Path) -> list[dict[str, Any]]:
     """Rows without times, which no rerun repeats."""
     return [
-        {name: value for name, value in row.items() if not name.endswith("_s")}
+        {name: value for name, value in row.items() if not name.endswith(("_s", "_bytes"))}
         for row in read_rows(path)
     ]
 
@@ -42,6 +43,10 @@ def test_a_run_leaves_a_student_and_its_records(bench, tmp_path):
     terms = ("task", "output", "feature")
     assert first["loss"] == pytest.approx(sum(first[f"{name}_weighted"] for name in terms))
     assert {"grad_norm", "lr", "samples_per_s", *terms} < set(first)
+    costs = [row for row in rows if "peak_bytes" in row]
+    assert [row["step"] for row in costs] == [2, 4]
+    for name in ("batch", "teacher_forward", "student_forward", "losses_and_backward", "EMA"):
+        assert costs[0][f"{name}_s"] > 0
     assert rows[-1]["validation_output"] < rows[0]["validation_output"]
     assert [p.name for p in (tmp_path / "run" / "samples").iterdir()] == ["step-00000004.png"]
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -67,9 +72,21 @@ BALANCED = {
 }
 
 
-@pytest.mark.parametrize("losses", [{}, BALANCED], ids=["default", "balanced"])
-def test_a_stopped_run_goes_on_with_the_same_bits(bench, tmp_path, monkeypatch, losses):
-    changes = {"steps": 5, "losses": losses}
+needs_8bit = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None, reason="edgekd[8bit] is not installed"
+)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({}, id="default"),
+        pytest.param({"losses": BALANCED}, id="balanced"),
+        pytest.param({"optimizer": "adamw_8bit"}, id="8-bit", marks=needs_8bit),
+    ],
+)
+def test_a_stopped_run_goes_on_with_the_same_bits(bench, tmp_path, monkeypatch, changed):
+    changes = {"steps": 5, **changed}
     whole = bench.trainer(tmp_path / "whole", **changes)
     whole.run(Silent())
 

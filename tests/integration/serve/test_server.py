@@ -348,6 +348,7 @@ def test_a_server_that_cannot_start_says_why(exports, tmp_path, run_python):
     broken = tmp_path / "broken"
     shutil.copytree(exports / "fast", broken)
     (broken / "unet" / "model.onnx").write_bytes(b"none")
+    (broken / "artifact.json").unlink(missing_ok=True)  # which would say it first
     code = "import sys; from edgekd.serve.__main__ import main; sys.exit(main(sys.argv[1:]))"
     result = run_python(code, broken, "--port", "0", env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert result.returncode == 2

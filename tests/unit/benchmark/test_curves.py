@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.benchmark.curves import load_curve, thin
+from edgekd.benchmark.curves import load_cost, load_curve, thin
 from edgekd.errors import InputError
 
 
@@ -47,3 +47,20 @@ def test_thinning_keeps_the_mean_and_the_order():
     assert sum(y for _, y in thinned) / 100 == pytest.approx(sum(y for _, y in points) / 1200)
     assert [x for x, _ in thinned] == sorted(x for x, _ in thinned)
     assert thin(points[:50], 100) == points[:50]
+
+
+def test_what_steps_took_is_told_in_medians(tmp_path):
+    rows = [
+        {"step": 1, "samples_per_s": 1.0},
+        *[
+            {"step": n, "samples_per_s": 4.0, "student_forward_s": n, "EMA_s": 0.5, "peak_bytes": n}
+            for n in (2, 3, 7)
+        ],
+        {"step": 7, "validation_task": 0.5},
+    ]
+    cost = load_cost(write(tmp_path / "m.jsonl", rows))
+    assert cost.parts == {"student forward": 3.0, "EMA": 0.5}
+    assert (cost.samples_per_s, cost.peak_bytes) == (4.0, 7)
+    unmeasured = load_cost(write(tmp_path / "m.jsonl", rows[:1]))
+    assert (unmeasured.parts, unmeasured.peak_bytes) == ({}, None)
+    assert load_cost(write(tmp_path / "m.jsonl", rows[-1:])) is None

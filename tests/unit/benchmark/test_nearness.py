@@ -35,3 +35,4 @@ def test_rows_are_held_against_the_teachers_and_those_without_variety_are_left_o
     found = picture_nearness({**sets, "one picture": np.ones((12, 4), np.float32)}, "teacher")
     assert list(found) == ["twin", "other"]
     assert found["twin"].cka == 1 > found["other"].cka
+    assert picture_nearness({"twin": teacher}, "teacher") == {}

@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from edgekd.cli.options import SamplerOption, read_recipe, student_assignments
+from edgekd.cli.options import SamplerOption, goal_assignments, read_recipe, student_assignments
 from edgekd.errors import InputError
 from edgekd.runtime.sampler_names import ALIASES
 from edgekd.student.arch import StudentArch
@@ -44,6 +44,14 @@ def test_an_assignment_may_not_contradict_the_file(tmp_path):
     path.write_text(json.dumps({"stages": [{}]}))
     with pytest.raises(InputError, match="one student must be given at most"):
         _student(str(path), ["student.preset=full"])
+
+
+def test_a_goal_takes_the_place_of_the_recipes(run_cli):
+    assert goal_assignments(None, None) == []
+    search = read_recipe("starter", goal_assignments(5.0, None), None, None).search
+    assert (search.latency_ms, search.speedup) == (5.0, None)
+    code, _, err = run_cli("distill", "--speedup", "4", "--student", "bk-sdm-tiny")
+    assert (code, "are goals of a search" in err) == (2, True)
 
 
 def test_the_help_names_every_sampler():

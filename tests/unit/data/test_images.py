@@ -146,30 +146,36 @@ def test_float_pixels_have_no_rgb_meaning(encode):
 
 def test_resize_averages_what_it_drops():
     board = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)
-    small, _ = resize_and_crop(Image.fromarray(board).convert("RGB"), 32)
+    small, _ = resize_and_crop(Image.fromarray(board).convert("RGB"), (32, 32))
     inner = np.asarray(small)[4:-4, 4:-4].astype(int)
     assert np.abs(inner - 127.5).max() < 4
 
 
 @pytest.mark.parametrize("size", [(100, 50), (50, 100), (64, 64), (33, 17)])
 def test_square_of_the_resolution(size, picture):
-    square, (top, left) = resize_and_crop(picture(2, size), 32, (1.0, 1.0))
+    square, (top, left) = resize_and_crop(picture(2, size), (32, 32), (1.0, 1.0))
     assert square.size == (32, 32)
     scale = 32 / min(size)
     assert (left, top) == (round(size[0] * scale) - 32, round(size[1] * scale) - 32)
+
+
+def test_a_size_that_is_no_square(picture):
+    cut, corner = resize_and_crop(picture(4, (100, 50)), (24, 40), (0.5, 1.0))
+    # Scaled by 24 / 50 to 48 x 24, of which the right 40 are taken.
+    assert (cut.size, corner) == ((40, 24), (0, 8))
 
 
 def test_crop_position_selects_the_side(encode):
     wide = Image.new("RGB", (64, 32), "red")
     wide.paste("blue", (32, 0, 64, 32))
     for x, color in ((0.0, (255, 0, 0)), (1.0, (0, 0, 255))):
-        square, _ = resize_and_crop(wide, 32, (0.5, x))
+        square, _ = resize_and_crop(wide, (32, 32), (0.5, x))
         assert square.getpixel((16, 16)) == color
 
 
 def test_an_image_of_the_right_size_is_left_alone(picture):
     image = picture(3, (32, 32))
-    square, corner = resize_and_crop(image, 32)
+    square, corner = resize_and_crop(image, (32, 32))
     assert corner == (0, 0)
     assert np.array_equal(np.asarray(square), np.asarray(image))
 

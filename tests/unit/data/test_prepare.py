@@ -72,7 +72,7 @@ def test_samples_carry_pixels_and_facts(prepared, folder):
     for sample in samples(prepared):
         content = (folder / Path(sample.source).name).read_bytes()
         image = decode(content, (255, 255, 255), 10**6)
-        square, corner = resize_and_crop(image, 32)
+        square, corner = resize_and_crop(image, (32, 32))
         assert np.array_equal(sample.image, np.asarray(square))
         assert sample.image.dtype == np.uint8
         assert sample.crop == corner

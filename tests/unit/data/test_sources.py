@@ -110,6 +110,23 @@ def test_metadata_may_name_images_through_a_linked_folder(tmp_path, fill_folder)
     assert captions(folder) == ["from the table"]
 
 
+def test_an_absolute_path_may_lead_anywhere_in_the_source(tmp_path, fill_folder, monkeypatch):
+    folder = fill_folder(tmp_path / "set" / "images", 1).parent
+    (folder / "train").mkdir()
+    table, outside = folder / "train" / "metadata.csv", fill_folder(tmp_path / "other", 1)
+    (tmp_path / "way").symlink_to(folder)
+    for way in (folder, tmp_path / "way"):
+        table.write_text(f"file_name,text\n{way}/images/0000.png,from the table\n")
+        assert captions(way) == ["from the table"]
+    monkeypatch.chdir(tmp_path)
+    table.write_text(f"file_name,text\n{folder}/images/0000.png,from the table\n")
+    assert captions("set") == ["from the table"]
+    for path in (outside / "0000.png", folder / "images" / ".." / ".." / "other" / "0000.png"):
+        table.write_text(f"file_name,text\n{path},x\n")
+        with pytest.raises(InputError, match="must stay inside the folder"):
+            captions(folder)
+
+
 def test_a_snapshot_of_the_hub_cache_is_links_to_its_blobs(tmp_path, fill_folder):
     blobs = fill_folder(tmp_path / "datasets--x" / "blobs", 1)
     snapshot = tmp_path / "datasets--x" / "snapshots" / "0123" / "data"
@@ -138,7 +155,7 @@ def formats(monkeypatch):
         function.cache_clear()
 
 
-def test_what_is_not_read_is_named(tmp_path, fill_folder, formats):
+def test_what_is_not_read_is_named(tmp_path, fill_folder, formats, write_tar):
     formats.setitem(sys.modules, "pillow_heif", None)
     folder = fill_folder(tmp_path / "set", 1)
     for name in ("IMG_1.HEIC", "IMG_1.txt", "notes.md", "README", "stats.json", ".hidden", "b.tif"):
@@ -150,6 +167,10 @@ def test_what_is_not_read_is_named(tmp_path, fill_folder, formats):
         "README": "not read: no suffix",
         "stats.json": ".json without an image",
     }
+    tar = write_tar(tmp_path / "a.tar", {"a.HEIC": b"x", "a.txt": b"t", "a.json": b"{}"})
+    (record,) = iter_records(SourcesSection(sources=[str(tar)]))
+    reasons = {item.name: item.reason for item in record.unused}
+    assert reasons == {"a.tar#a.HEIC": "HEIC, which takes `pip install 'edgekd[heif]'`"}
     (folder / "0000.png").unlink()
     (folder / "b.tif").unlink()
     with pytest.raises(InputError, match=r"1 HEIC, which takes .*; 1 not read: \.md"):

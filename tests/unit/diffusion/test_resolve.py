@@ -63,6 +63,13 @@ def test_main_is_the_newest_of_a_copy_without_times(tmp_path):
     assert resolve_pipeline(str(root)) == root / "snapshots" / "two"
 
 
+def test_a_pipe_in_a_cache_is_not_waited_for(tmp_path):
+    root = cache(tmp_path / "a", ("one", 1000), main="one")
+    (root / "refs" / "main").unlink()
+    os.mkfifo(root / "refs" / "main")
+    assert resolve_pipeline(str(root)) == root / "snapshots" / "one"
+
+
 def test_a_snapshot_without_a_pipeline_is_passed_over(tmp_path):
     root = cache(tmp_path / "a", ("whole", 1000))
     (root / "snapshots" / "begun").mkdir()

@@ -230,6 +230,7 @@ BAD: list[tuple[Spoil, str]] = [
     (_in("vae/config.json", scaling_factor=True), "`scaling_factor > 0` must hold"),
     (_in("unet/config.json", _diffusers_version=1e300), "must be a version, but got 1e+300"),
     (_in("vae/config.json", _diffusers_version="new"), "must be a version, but got 'new'"),
+    (_in("unet/config.json", norm_eps=float("nan")), "`norm_eps` in "),
     (_in("unet/config.json", dual_cross_attention=True), "the unet must run as its config"),
     (_in("unet/config.json", sample_size=10**6), "must be up to 4096"),
     (_in("unet/config.json", sample_size=[[8], [8]]), "one side of a square"),

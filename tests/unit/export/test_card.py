@@ -40,7 +40,8 @@ def test_an_export_has_the_origin_of_its_student(written):
     assert data["model_name"] == "small-onnx-fp32"
     assert data["tags"] == ["edgekd", "onnx", "stable-diffusion"]
     assert data["inference"]["parameters"] == {"num_inference_steps": 4, "guidance_scale": 1.0}
-    for text in ("ORTDiffusionPipeline.from_pretrained", "Pipeline.open", "4 steps"):
+    drawn = "pipeline(prompt, num_inference_steps=4, guidance_scale=1).images"
+    for text in ("ORTDiffusionPipeline.from_pretrained", drawn, "Pipeline.open", "4 steps"):
         assert text in card.text
 
 

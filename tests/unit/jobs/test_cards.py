@@ -87,17 +87,19 @@ def test_weights_say_what_they_were_made_from_and_stay_the_same(plan, tmp_path):
 
 
 def test_each_card_has_the_figures_of_its_own_row(plan, tmp_path):
-    folders = {name: tmp_path / name for name in ("student", "export", "bare")}
+    run = tmp_path / "run"
+    folders = {name: run / name for name in ("student", "export", "bare")}
+    folders["given"] = tmp_path / "given"  # somebody else's
     for folder in folders.values():
-        folder.mkdir()
-    for name in ("student", "export"):
+        folder.mkdir(parents=True)
+    for name in ("student", "export", "given"):
         write_student_card(plan, folders[name], None)
         finish(folders[name], name)
     descriptors = [
         Descriptor(name=name, label=name, title=name, direction="lower", source="pictures")
         for name in ("fd", "kid")
     ]
-    values = {"teacher": 1.0, "student": 2.0, "export": 3.0, "bare": 4.0}
+    values = {"teacher": 1.0, "student": 2.0, "export": 3.0, "bare": 4.0, "given": 5.0, "fast": 6.0}
     report = SimpleNamespace(
         descriptors=descriptors,
         data=SimpleNamespace(key="d", prompts=8),
@@ -105,14 +107,16 @@ def test_each_card_has_the_figures_of_its_own_row(plan, tmp_path):
     )
     cases = [Case(name, "student", "torch", "fp32", path) for name, path in folders.items()]
     cases.append(Case("teacher", "teacher", "torch", "fp32", plan.teacher.path))
-    own = (plan.teacher.path / CARD_FILE).read_text()
-    measure_cards(plan, cases, report)  # type: ignore[arg-type]
+    cases.append(replace(cases[0], name="fast"))  # the student once more, in another way
+    others = (plan.teacher.path, folders["given"])
+    own = [(folder / CARD_FILE).read_text() for folder in others]
+    measure_cards(replace(plan, run=run), cases, report)  # type: ignore[arg-type]
     for name in ("student", "export"):
         (result,) = ModelCard.load(folders[name] / CARD_FILE).data.eval_results
         assert (result.metric_type, result.metric_value) == ("fd", values[name])
         assert result.dataset_name == "edgekd-starter-emoji, 8 held-out captions"
     assert not (folders["bare"] / CARD_FILE).exists()
-    assert (plan.teacher.path / CARD_FILE).read_text() == own
+    assert [(folder / CARD_FILE).read_text() for folder in others] == own
 
 
 def row(name: str, figures: dict[str, Figure]) -> Any:

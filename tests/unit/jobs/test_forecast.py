@@ -4,15 +4,18 @@ from edgekd.diffusion.load import load_model
 from edgekd.jobs import forecast as forecast_module
 from edgekd.jobs.forecast import (
     Forecast,
+    Passes,
     checking_macs,
     distill_macs,
     few_step_macs,
     forecast,
     macs_per_second,
+    phase_macs,
 )
 from edgekd.jobs.plan import make_plan
+from edgekd.jobs.text_work import text_encoder_macs, text_encoder_parameters
 from edgekd.recipe import load_recipe
-from edgekd.recipe_distill import DistillSection, FewStepSection, LossSection
+from edgekd.recipe_distill import DistillSection, FewStepSection, LossSection, TextEncoderSection
 from edgekd.resources import data_root
 from edgekd.target import load_target
 
@@ -92,6 +95,31 @@ def test_each_method_has_its_own_work(method, expected):
     )
     whole = DistillSection(few_step=section)
     assert few_step_macs(whole, teacher_macs=5.0, student_macs=2.0) == expected
+
+
+def test_text_encoders_cost_what_their_layers_do():
+    config = {
+        "vocab_size": 50,
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "num_hidden_layers": 4,
+        "max_position_embeddings": 6,
+    }
+    section = TextEncoderSection(
+        depth=0.5, steps=10, batch_size=5, validate_every=10, validation_samples=7
+    )
+    layer = 6 * (4 * 8 * 8 + 2 * 8 * 16) + 2 * 6 * 6 * 8
+    # Four tries of three layers, then three of two; two validations.
+    expected = 4 * layer * (50 + 14) + 2 * layer * (3 * 50 + 14) + 5 * layer * (4 * 3 + 3 * 2)
+    assert text_encoder_macs(section, [config]) == expected
+    assert text_encoder_macs(section, [config] * 2) == 2 * expected
+    norms, weights = 5 * 2 * 8, 2 * (4 * 8 * 9 + 16 * 9 + 8 * 17)
+    assert text_encoder_parameters(section, [config]) == norms + weights
+    passes = Passes(teacher=5.0, student=2.0, vae_config={}, latent_size=8, text_configs=[config])
+    whole = DistillSection(text_encoder=section, sample_steps=3, guidance_scale=2.0)
+    # A sheet at the end: the teacher's U-Net draws both of its rows.
+    sheets = 8 * 3 * 2 * 2 * 5.0
+    assert phase_macs(whole, "text_encoder", passes) == expected + sheets
 
 
 def test_the_work_is_that_of_the_recipes_pictures(tiny_teacher, tmp_path, monkeypatch):

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors import safe_open
 
 from edgekd.artifacts import StudentCheckpoint, TeacherCache, TrainedPart
 from edgekd.benchmark.generation import stated_generation
 from edgekd.diffusion.load import load_model
 from edgekd.distill import loop
+from edgekd.distill.text_encoder import TextEncoders
 from edgekd.errors import InputError
 from edgekd.jobs.phases import train_student
 from edgekd.jobs.plan import Plan, make_plan
@@ -17,6 +20,7 @@ from edgekd.reading import read_json
 from edgekd.recipe import Recipe, RowGeneration, load_recipe
 from edgekd.resources import data_root
 from edgekd.student.build import save_model
+from edgekd.student.text_encoder import keep_layers
 from edgekd.target import load_target
 
 
@@ -30,6 +34,7 @@ class Bench:
             [f"teacher.path={teacher}", "student.preset=full"],
         ).model_dump()
         self._unet, self._vae = load_model(teacher, "unet"), load_model(teacher, "vae")
+        self._text = load_model(teacher, "text_encoder")
 
     def plan(self, **changed: Any) -> Plan:
         """A plan of the default recipe with these fields, `section__field=value`."""
@@ -65,6 +70,11 @@ class Bench:
             assert drawn.key == self.given["trajectories"]
         return self._part(folder)
 
+    def text_encoder(self, section: Any, source: Any, folder: Any, progress: Any) -> TrainedPart:
+        self.given["text_encoder"] = folder.key
+        save_model(TextEncoders([keep_layers(self._text, [1])], xl=False), folder.result)
+        return TrainedPart(folder.result, folder.key, folder.path / "metrics.jsonl")
+
     def _part(self, folder: Any) -> TrainedPart:
         model = self._vae if folder.part == "vae" else self._unet
         save_model(model, folder.result)
@@ -77,6 +87,7 @@ def bench(tiny_teacher, tmp_path, monkeypatch) -> Bench:
     monkeypatch.setattr(loop, "train_kd", bench.kd)
     monkeypatch.setattr(loop, "train_few_step", bench.few_step)
     monkeypatch.setattr(loop, "train_decoder", bench.decoder)
+    monkeypatch.setattr(loop, "train_text_encoder", bench.text_encoder)
     return bench
 
 
@@ -134,6 +145,7 @@ SMALL = {"student__preset": "bk-sdm-small"}
         ({"distill__few_step__student_steps": 4}, ("few_step", "trajectories", "decoder")),
         ({"distill__steps": 7}, ("kd", "few_step")),
         ({"distill__decoder__steps": 7}, ("decoder",)),
+        ({"distill__text_encoder__depth": 0.25}, ()),  # no phase of the recipe
         ({"distill__seed": 7}, ("kd", "few_step", "trajectories", "decoder")),
         ({"student__preset": "bk-sdm-base"}, ("kd", "few_step")),
     ],
@@ -144,6 +156,24 @@ def test_a_phase_is_named_by_what_makes_it(bench, changed, new):
     before = {**bench.given}
     bench.train(**{**SMALL, **changed})
     assert {name for name in before if before[name] != bench.given[name]} == set(new)
+
+
+def test_a_student_draws_with_the_text_encoder_that_it_was_taught(bench):
+    phases = {"distill__phases": ["few_step", "text_encoder"]}
+    student = bench.train(**phases).path
+    own = load_model(student, "text_encoder")
+    assert own.config.num_hidden_layers == 1
+    learnt = keep_layers(bench._text, [1]).state_dict()
+    assert all(torch.equal(tensor, learnt[name]) for name, tensor in own.state_dict().items())
+    (file,) = (student / "text_encoder").glob("*.safetensors")
+    with safe_open(file, "pt") as weights:
+        assert weights.metadata()["edgekd.teacher"] == bench.plan().teacher.key
+    assert "text encoder that were kept: 1 of 2." in (student / "README.md").read_text()
+    before = {**bench.given}
+    # Captions alone decide it: neither the U-Net nor the pictures do.
+    bench.train(**phases, distill__few_step__steps=7, student__preset="bk-sdm-small")
+    assert before.pop("text_encoder") == bench.given.pop("text_encoder")
+    assert before["few_step"] != bench.given["few_step"]
 
 
 def test_an_arch_that_is_written_out_is_the_same_student(bench):

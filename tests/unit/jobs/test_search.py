@@ -1,5 +1,6 @@
 """What a recipe may ask of a search, and what it tells."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,14 @@ import pytest
 from edgekd.errors import InputError
 from edgekd.jobs.distill import on_card
 from edgekd.jobs.plan import make_plan, with_student
+from edgekd.jobs.search_cost import CostMeter, configs_of
 from edgekd.jobs.search_lines import lines
 from edgekd.jobs.search_plan import plan_search
 from edgekd.recipe import load_recipe
 from edgekd.resources import data_root
 from edgekd.search.candidate import Candidate, with_given_student
+from edgekd.search.graphs import Graph
+from edgekd.search.measurements import Measurement
 from edgekd.search.result import SearchResult
 from edgekd.student.resolve import preset
 from edgekd.target import load_target
@@ -87,6 +91,29 @@ def test_a_found_student_decides_what_is_taught_and_deployed(planned):
     assert found.target.deploy == "int8"
     own_decoder = with_student(plan, _candidate(plan, decoder_width=1.0), "found")
     assert own_decoder.phases == ("kd", "few_step")
+
+
+def test_pruned_text_encoders_cost_less_than_the_teachers(planned):
+    plan = planned("distill.phases=[few_step, text_encoder]", "distill.text_encoder.depth=0.25")
+    configs = configs_of(plan, guided=False)
+    (graph,) = configs.text_graphs()
+    assert graph.config["num_hidden_layers"] == 1
+    (plain,) = configs_of(planned(), guided=False).text_graphs()
+    assert plain.config["num_hidden_layers"] == 2
+    # The teacher is timed with its own, and phases stay in their order.
+    seen: list[Graph] = []
+    measured = Measurement(latency_ms=1, samples_ms=(1,), cv=0, outliers=0, file_bytes=1)
+
+    def measure(graphs: Sequence[Graph]) -> list[Measurement]:
+        seen.extend(graphs)
+        return [measured for _ in graphs]
+
+    CostMeter(plan_search(plan).place, {"fp32": measure}).teacher(
+        configs, _candidate(plan, precision="fp32"), guided=True
+    )
+    assert seen[0] == plain
+    found = with_student(plan, _candidate(plan), "found")
+    assert found.phases == ("few_step", "decoder", "text_encoder")
 
 
 def test_a_point_of_a_front_is_the_same_student(planned):

@@ -1,6 +1,7 @@
 """Single stages: what they check before the first long one."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ import pytest
 
 from edgekd.benchmark.options import SuiteOptions
 from edgekd.benchmark.suite import Variant
+from edgekd.diffusion.validate import inspect_folder
 from edgekd.errors import InputError
 from edgekd.jobs.benchmark import SuiteRequest, benchmark_run, variant_plans
 from edgekd.jobs.export import ExportRequest, export_run
 from edgekd.jobs.plan import make_plan, with_sized_teacher
+from edgekd.jobs.prepare import prepare_run
+from edgekd.libraries import diffusers
 from edgekd.progress import Silent
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe, load_recipe
@@ -36,6 +40,22 @@ def test_pictures_have_the_teachers_size_unless_the_recipe_says_another(recipe, 
     plan = make_plan(other, target, tmp_path)
     assert (plan.recipe.data.side, plan.teacher.resolution) == (64, 32)
     assert with_sized_teacher(plan).teacher.resolution == 64
+
+
+def test_a_u_net_that_no_student_is_cut_from_is_no_teacher(recipe, tiny_teacher, tmp_path):
+    """It is exported and drawn with; to prepare its data would be work for nothing."""
+    path = Path(shutil.copytree(tiny_teacher, tmp_path / "teacher"))
+    config = read_json(path / "unet" / "config.json")
+    other = {**config, "resnet_time_scale_shift": "scale_shift"}
+    diffusers.UNet2DConditionModel.from_config(other).save_pretrained(path / "unet")
+    inspect_folder(path)
+    section = recipe.teacher.model_copy(update={"path": str(path)})
+    recipe = recipe.model_copy(update={"teacher": section})
+    with pytest.raises(InputError, match="resnet_time_scale_shift"):
+        prepare_run(recipe, tmp_path / "run", Silent())
+    with pytest.raises(InputError, match="resnet_time_scale_shift"):
+        make_plan(recipe, load_target("onnx"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_mount_point_is_refused_before_the_export(tiny_teacher, tmp_path, monkeypatch):

@@ -125,6 +125,17 @@ def test_another_extractor_or_count_is_not_comparable(full_report, later):
     assert found.test == "not comparable: FD-efficientnet_lite0-r128-n64, FD-other-n1000"
 
 
+@pytest.mark.parametrize("other", ["seed", "key"])
+def test_distances_to_other_real_images_are_not_comparable(full_report, later, other):
+    if other == "seed":
+        later.suite.seed = 7
+    else:
+        later.data.key = "another"
+    found = change_of(against(full_report, later), "fd")
+    assert (found.verdict, found.ratio) == ("not comparable", None)
+    assert found.test == "not comparable: held against other real images"
+
+
 def test_types_of_storage_are_not_comparable(full_report, later):
     row_of(later, "sd-small torch fp32").stored_dtype = "fp16"
     found = change_of(against(full_report, later), "size_bytes", "sd-small torch fp32")

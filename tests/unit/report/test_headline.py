@@ -62,10 +62,22 @@ def test_another_precision_than_the_teachers_is_said(full_report):
     assert "the teacher in onnx fp32, the student in onnx int8" in said
 
 
-def test_a_busy_machine_is_in_the_same_sentence(full_report):
-    row = next(row for row in full_report.rows if row.name == "sd-small onnx fp32")
-    row.speed["image"] = row.speed["image"].model_copy(update={"busy": True})
-    assert "not to be trusted" in headline_text(full_report).title
+@pytest.mark.parametrize(
+    ("threads", "trust", "kind"),
+    [(1, "by processor time alone", "least processor time"), (2, "not to be trusted", "median")],
+)
+def test_a_busy_machine_is_in_the_same_sentence(full_report, threads, trust, kind):
+    """On one thread the figure is the least processor time then, and no median."""
+    full_report.suite.speed.threads = threads
+    rows = {row.name: row for row in full_report.rows}
+    for name in ("sd-small onnx fp32", "teacher onnx fp32"):
+        rows[name].speed["image"] = rows[name].speed["image"].model_copy(update={"busy": True})
+    said = headline_text(full_report)
+    assert f"held the cores: {trust})" in said.title
+    assert f"({kind}s of 7 and 7 pictures" in said.sentences[0]
+    rows["teacher onnx fp32"].speed["image"].busy = False
+    both = kind if kind == "median" else f"{kind} and median"
+    assert f"({both}" in headline_text(full_report).sentences[0]
 
 
 def on_a_device(report):

@@ -1,3 +1,4 @@
+import csv
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -131,6 +132,11 @@ def test_teacher_and_real_images_are_always_in_the_matrix(page, markdown):
         assert "teacher ONNX" in text
 
 
+def test_the_term_that_dominates_is_named(page, markdown):
+    for text in (page.text, markdown):
+        assert "student: output dominates the loss at the end" in text
+
+
 def test_a_teacher_alone_is_a_report_too(report, gallery, tmp_path):
     report.rows = report.rows[:1]
     report.metrics = headline(report.rows, report.descriptors, None)
@@ -152,6 +158,42 @@ def test_without_times_quality_is_plotted_alone(report, gallery, take_away, tmp_
     assert "Quality of each row" in text
     assert "Latency in ms" not in text
     assert "Peak memory</h3>" not in text
+
+
+def test_a_run_that_stopped_before_its_first_row_has_a_page(report, gallery, take_away, tmp_path):
+    for row in report.rows:
+        take_away(row, "pictures", "latency", "memory")
+        row.not_executed, row.unmeasured = None, "the run was stopped"
+    render(report, tmp_path, gallery)
+    assert "was not measured: the run was stopped" in (tmp_path / "report.md").read_text()
+
+
+def test_without_the_metrics_of_plots_the_others_are_shown(report, gallery, tmp_path):
+    report.descriptors = [one for one in report.descriptors if not one.shown("plot")]
+    render(report, tmp_path, gallery)
+    text = (tmp_path / "report.html").read_text()
+    assert "Quality of each row" not in text
+    assert "KID" in text
+
+
+def test_another_number_of_real_images_is_no_floor(report, gallery, tmp_path):
+    """A distance depends on it: with more pictures than captions, rows could beat real images."""
+    report.data.pictures = 1000
+    render(report, tmp_path, gallery)
+    (line,) = re.findall(r"\| real images \|.*", (tmp_path / "report.md").read_text())
+    fd, _, score = line.split("|")[2:5]
+    assert f"of {report.data.prompts} images: not comparable" in fd
+    assert "not comparable" not in score  # a mean over pictures
+    lines = (tmp_path / "report.csv").read_text().splitlines()
+    cells = dict(zip(*csv.reader(lines[:2]), strict=True))
+    found = {name.split("-")[0]: cells[name] for name in cells if name.endswith("-n64")}
+    assert (found["FD"], found["score"]) == ("", "31.0")
+
+
+def test_the_matrix_begins_with_figures(markdown):
+    """How rows draw stands behind: wide columns of names would push latency off a screen."""
+    (head,) = re.findall(r"\| row \| FD.*", markdown)
+    assert head.rstrip(" |").endswith("| generation") or head.rstrip(" |").endswith("| runtime")
 
 
 def test_what_was_not_executed_is_labelled_with_its_reason(page, markdown):

@@ -71,3 +71,13 @@ def test_figures_that_are_measured_differently_have_no_ratio(report):
     ]
     with pytest.raises(InputError, match="FD-efficientnet_lite0-r128-n64, other"):
         check_rules([parse_rule("fd>1")], [Named("a", report), Named("b", last)])
+
+
+def test_distances_to_other_real_images_have_no_ratio(report):
+    last = report.model_copy(deep=True)
+    last.data.key = "another"
+    named = [Named("a", report), Named("b", last)]
+    with pytest.raises(InputError, match="held against other real images"):
+        check_rules([parse_rule("fd>1")], named)
+    (gate,) = check_rules([parse_rule("score<0.5")], named)
+    assert not gate.failed

@@ -5,6 +5,8 @@ import pytest
 from edgekd.metrics.metric import Figure
 from edgekd.recipe import RowGeneration
 from edgekd.report import costs, features, matrix, tables, view
+from edgekd.report.costs_schema import TrainingCost
+from edgekd.report.format import MISSING
 from edgekd.report.table import Cell, Table, column
 
 TakeAway = Callable[..., None]
@@ -135,3 +137,16 @@ def test_a_heat_map_has_its_numbers(full_report):
 
 def test_rows_that_were_timed_on_a_busy_machine_are_named(full_report):
     assert "sd-tiny onnx fp32 was timed" in view.busy_warning(full_report)
+
+
+def test_training_is_told_by_phase_in_shares_of_a_step(report):
+    one = {"samples_per_s": 21.7, "parts": {"teacher forward": 0.1, "EMA": 0.3}, "peak_bytes": 2e9}
+    two = {"samples_per_s": 3.0, "parts": {"EMA": 0.2, "optimiser": 0.2}, "peak_bytes": None}
+    told = {name: TrainingCost.model_validate(c) for name, c in {"kd": one, "tail": two}.items()}
+    assert costs.training_table(report) is None
+    table = costs.training_table(report.model_copy(update={"training": told}))
+    assert table.head[2:5] == ["teacher forward", "EMA", "optimiser"]
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["kd", "21.7", "25%", "75%", MISSING, "2.00 GB"],
+        ["tail", "3.00", MISSING, "50%", "50%", MISSING],
+    ]

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekd.file_record import finish
 from edgekd.runtime.__main__ import main
 from edgekd.runtime.conditions import open_encoders
 from edgekd.runtime.folder import read_folder
@@ -27,6 +28,17 @@ def test_errors_end_in_one_line(folder, tmp_path, capsys):
     assert main([str(folder), "red apple", "--out", str(out), "--seed", "-4"]) == 2
     assert capsys.readouterr().err == "error: `0 <= seed < 2**64` must hold, but got seed=-4\n"
     assert not out.exists()
+
+
+def test_damaged_weights_and_empty_prompts_are_refused(folder, tmp_path, capsys):
+    (folder / "unet" / "model.onnx").write_bytes(b"whole")
+    finish(folder, "key")
+    (folder / "unet" / "model.onnx").write_bytes(b"wholf")
+    for prompt, said in (("apple", "weights of a finished folder"), (" ", "must not be empty")):
+        assert main([str(folder), prompt, "--out", str(tmp_path / "pictures")]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
 
 
 def test_usage(capsys):

@@ -35,6 +35,10 @@ class Samples:
     def __len__(self):
         return self.count
 
+    @property
+    def buckets(self):
+        return [range(self.count)]
+
     def batch(self, indices):
         mean = indices.float()[:, None, None, None].expand(-1, 4, 2, 2)
         text = indices.float()[:, None, None].expand(-1, 3, 8)

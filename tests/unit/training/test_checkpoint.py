@@ -196,3 +196,19 @@ def test_errors_of_the_disk_are_named(tmp_path):
 def test_other_errors_keep_their_traceback(tmp_path):
     with pytest.raises(SafetensorError, match="header"), writing(tmp_path):
         raise SafetensorError("header too small")
+
+
+def test_numbers_and_tables_that_parameters_share_come_back(checkpoints):
+    """An 8-bit optimiser counts its steps in Python, and all parameters share its tables."""
+    model = _model(0)
+    parameters, table = dict(model.named_parameters()), torch.arange(4.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for parameter in parameters.values():
+        optimizer.state[parameter].update(step=7, table=table)
+    saved = checkpoints.save(1, _groups(model, optimizer)).load("optimizer")
+    other = torch.optim.SGD(model.parameters(), lr=0.1)
+    load_optimizers(parameters, saved, other)
+    for parameter in parameters.values():
+        assert other.state[parameter]["step"] == 7
+        assert isinstance(other.state[parameter]["step"], int)
+        assert torch.equal(other.state[parameter]["table"], table)

@@ -68,6 +68,13 @@ def test_hints_alone_are_refused(launch):
     check_shared_students(section.model_copy(update={"phases": ["few_step"]}))
 
 
+@pytest.mark.parametrize("asked", [{"compile": True}, {"few_step": {"optimizer": "adamw_8bit"}}])
+def test_what_knows_no_parts_is_refused(launch, asked):
+    launch(*V2)
+    with pytest.raises(InputError, match=r"must be off, and `optimizer` adamw"):
+        check_shared_students(DistillSection.model_validate(asked))
+
+
 def test_accelerate_does_not_hear_of_it(launch):
     launch(*V2)
     with quiet_launch():

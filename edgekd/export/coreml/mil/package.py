@@ -5,13 +5,13 @@ Paths inside a package are data: none may lead out of it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgekd.errors import GateError, InputError
 from edgekd.export.coreml.mil.blob import BlobFile
+from edgekd.reading import read_object
 
 # The operation sets of the iOS 17 and iOS 18 deployment targets.
 OPSETS = ("CoreML7", "CoreML8")
@@ -91,9 +91,9 @@ def _model_path(path: Path) -> Path:
     if not manifest.is_file():
         raise InputError("a Core ML package must have a Manifest.json", f"{manifest} missing")
     try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
+        content = read_object(manifest)
         item = content["itemInfoEntries"][content["rootModelIdentifier"]]["path"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (InputError, KeyError, TypeError) as error:
         raise InputError(f"{manifest} must name its root model", repr(error)) from error
     if not isinstance(item, str):
         raise InputError(f"{manifest}: the root model's path must be a string", repr(item))

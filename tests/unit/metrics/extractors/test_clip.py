@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from edgekd.errors import InputError
 from edgekd.metrics.caption_fit import halves
+from edgekd.metrics.extractors import clip
 from edgekd.metrics.extractors.clip import ClipExtractor
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 40, 48, 3), dtype=np.uint8)
@@ -97,3 +98,20 @@ def test_a_folder_of_open_clip_is_loaded_by_it(open_clip_folder, monkeypatch):
     (open_clip_folder / "open_clip_model.safetensors").unlink()
     with pytest.raises(InputError, match=r"open_clip_model\.safetensors"):
         ClipExtractor(open_clip_folder)
+
+
+def test_open_clip_is_imported_after_torchs_operators_are_declared(
+    open_clip_folder, monkeypatch, tmp_path_factory
+):
+    """It imports torchvision, which fails beside a torch of another build otherwise."""
+    place = tmp_path_factory.mktemp("site")
+    (place / "open_clip.py").write_text(
+        "import sys\nDECLARED = 'edgekd.libraries' in sys.modules\n"
+    )
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.delitem(sys.modules, "open_clip", raising=False)
+    monkeypatch.delitem(sys.modules, "edgekd.libraries", raising=False)
+    with pytest.raises(AttributeError, match="create_model_from_pretrained"):
+        clip.OpenClipTowers(open_clip_folder)
+    assert sys.modules["open_clip"].DECLARED
+    monkeypatch.delitem(sys.modules, "open_clip")

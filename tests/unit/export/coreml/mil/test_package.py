@@ -65,7 +65,8 @@ def test_not_a_package(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"rootModelIdentifier": "a", "itemInfoEntries": {}}', "\ud800"]
+    "content",
+    ["", "[]", "[" * 10**5, "{}", '{"rootModelIdentifier": "a", "itemInfoEntries": {}}', "\ud800"],
 )
 def test_malformed_manifest(package, content):
     (package / "Manifest.json").write_bytes(content.encode("utf-8", "surrogatepass"))

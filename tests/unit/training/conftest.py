@@ -1,0 +1,3 @@
+from fixtures.unets import make_unet
+
+__all__ = ["make_unet"]
