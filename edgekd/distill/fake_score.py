@@ -14,6 +14,7 @@ from edgekd.distill.setup import PhaseSetup
 from edgekd.distill.trainer import rate_schedule
 from edgekd.training.checkpoint import load_optimizers, load_weights, optimizer_tensors
 from edgekd.training.optimizer import make_optimizer
+from edgekd.training.sharding import clip_gradients, make_sharing
 
 _WEIGHTS = "weights/"
 
@@ -34,12 +35,12 @@ class FakeScore:
         self.unet = copy.deepcopy(setup.sources.teacher.unet).requires_grad_(True)
         if setup.section.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
+        self._wrapped: nn.Module = make_sharing(accelerator).train(self.unet)
         settings = setup.section.few_step
         self._rates, self._autocast = rate_schedule(settings), setup.autocast
         self._max_grad_norm = settings.max_grad_norm
         self._optimizer = make_optimizer(settings, self.unet.parameters(), setup.device)
         self._accelerator = accelerator
-        self._wrapped: nn.Module = accelerator.prepare_model(self.unet)
 
     def update(self, batch: Batch, step: int) -> Tensor:
         """One update in the student's step `step`. Returns the loss, a scalar without gradient."""
@@ -47,7 +48,7 @@ class FakeScore:
         loss = nn.functional.mse_loss(prediction, batch.target)
         self._optimizer.zero_grad(set_to_none=True)
         self._accelerator.backward(loss)
-        nn.utils.clip_grad_norm_(self.unet.parameters(), self._max_grad_norm)
+        clip_gradients(self.unet.parameters(), self._max_grad_norm)
         for group in self._optimizer.param_groups:
             group["lr"] = self._rates.at(step)
         self._optimizer.step()

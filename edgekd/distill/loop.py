@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from edgekd.artifacts import TrainedPart, Trajectories
 from edgekd.distill.decoder import DecoderMatching
@@ -31,6 +32,7 @@ from edgekd.student.arch import StudentArch
 from edgekd.student.build import save_model
 from edgekd.training.cpu import training_cpu
 from edgekd.training.log import METRICS_FILE
+from edgekd.training.sharding import check_sharded_launch, quiet_launch
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,9 @@ def train(
         lesson = make_lesson(accelerator)
         trainer = Trainer(section, lesson, folder, accelerator)
         trainer.run(progress if accelerator.is_main_process else Silent())
+        average = trainer.average()
         if accelerator.is_main_process:
-            _publish(trainer)
+            _publish(trainer, average)
         accelerator.wait_for_everyone()
     return result
 
@@ -180,6 +183,30 @@ def _load(source: Source, accelerator: Any) -> Sources:
     return sources
 
 
+def check_shared_students(section: DistillSection) -> None:
+    """Refuse what processes that share a model cannot train.
+
+    Raises:
+        InputError: see `check_sharded_launch`; or the last layers would get no gradient; or what
+            knows no parts of weights.
+    """
+    check_sharded_launch()
+    loops = [section.loop(phase) for phase in section.phases if phase != "decoder"]
+    if section.compile or any(loop.optimizer != "adamw" for loop in loops):
+        raise InputError(
+            "`distill.compile` must be off, and `optimizer` adamw, where processes share a model "
+            "(FSDP)",
+            f"compile: {section.compile}, {', '.join(loop.optimizer for loop in loops)}",
+        )
+    if "kd" in section.phases and unused_parameters(section):
+        # torch gathers a layer's weights for its backward pass when its output gets a gradient.
+        raise InputError(
+            "`distill.losses` must have a term of the prediction where processes share a model "
+            "(FSDP)",
+            ", ".join(section.losses.weights),
+        )
+
+
 def make_accelerator(unused_parameters: bool = False) -> Any:
     """An `Accelerator` on the devices and processes that a launcher gave, if there was one.
 
@@ -192,12 +219,14 @@ def make_accelerator(unused_parameters: bool = False) -> Any:
     from accelerate.utils import DistributedDataParallelKwargs
 
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    accelerator = Accelerator(
-        # Accelerate joins processes on CPUs only where it is told to use the CPU.
-        cpu=processes > 1 and not torch.accelerator.is_available(),
-        mixed_precision="no",
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused_parameters)],
-    )
+    handler = DistributedDataParallelKwargs(find_unused_parameters=unused_parameters)
+    with quiet_launch():
+        accelerator = Accelerator(
+            # Accelerate joins processes on CPUs only where it is told to use the CPU.
+            cpu=processes > 1 and not torch.accelerator.is_available(),
+            mixed_precision="no",
+            kwargs_handlers=[handler],
+        )
     if accelerator.num_processes != processes:
         # Each would take itself for the first and write to the same folder.
         raise InputError(
@@ -208,7 +237,7 @@ def make_accelerator(unused_parameters: bool = False) -> Any:
     return accelerator
 
 
-def _publish(trainer: Trainer) -> None:
+def _publish(trainer: Trainer, average: nn.Module) -> None:
     """Write the trained component and mark the run as finished.
 
     It stays in fp32, even where the teacher is stored in fp16: what is exported and checked for
@@ -216,7 +245,7 @@ def _publish(trainer: Trainer) -> None:
     """
     folder = trainer.folder
     with writing(folder.result):
-        save_model(trainer.lesson.result(trainer.ema.model), folder.result)
+        save_model(trainer.lesson.result(average), folder.result)
         finish(folder.path, folder.key, only=(folder.part,), steps=trainer.section.steps)
     # Of no more use: another number of steps is another key, which starts anew.
     folder.checkpoints.clear()

@@ -11,7 +11,6 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from edgekd.distill.folder import RunFolder
 from edgekd.distill.lesson import Lesson
 from edgekd.distill.objective import total
+from edgekd.distill.projections import projections_of
 from edgekd.distill.sampling import save_png
 from edgekd.distill.step_cost import with_cost
 from edgekd.errors import GateError
@@ -28,6 +28,7 @@ from edgekd.progress import Progress
 from edgekd.recipe_distill import LoopSection
 from edgekd.training.checkpoint import (
     Checkpoint,
+    gather,
     load_optimizers,
     load_weights,
     optimizer_tensors,
@@ -36,6 +37,7 @@ from edgekd.training.ema import Ema
 from edgekd.training.log import MetricsLog
 from edgekd.training.optimizer import make_optimizer
 from edgekd.training.schedule import RateSchedule
+from edgekd.training.sharding import clip_gradients, make_sharing
 
 # A cosine schedule ends here rather than at 0, so that the last steps are not without effect.
 FINAL_RATE = 0.01
@@ -62,11 +64,16 @@ class Trainer:
         self.section, self.lesson, self.folder = section, lesson, folder
         self.accelerator = accelerator
         self.student = lesson.model
-        self.ema = Ema(self.student, section.ema_decay)
+        small = lesson.phase == "decoder"
+        self._sharing = make_sharing(accelerator, small)
+        projections = projections_of(self.student).values()
+        self._wrapped: nn.Module = self._sharing.train(self.student, projections)
+        self.ema = Ema(self.student, section.ema_decay, self._sharing.duplicate)
+        if not small:
+            self._sharing.freeze(lesson.teacher.unet)
         self._rates = rate_schedule(section)
         parameters = self.student.parameters()
         self._optimizer = make_optimizer(section, parameters, accelerator.device)
-        self._wrapped: nn.Module = accelerator.prepare_model(self.student)
         self._last: Checkpoint | None = None
 
     @contextlib.contextmanager
@@ -78,6 +85,7 @@ class Trainer:
     def run(self, progress: Progress) -> None:
         """Train from the last checkpoint, or from the start, to the last step."""
         section, main = self.section, self.accelerator.is_main_process
+        joins = main or self._sharing.together
         self.accelerator.wait_for_everyone()
         step = self._restore(progress)
         self.accelerator.wait_for_everyone()
@@ -93,16 +101,21 @@ class Trainer:
                 progress.track(f"distill: {self.lesson.phase}", section.steps)
             )
             advance(step, resumed=True)
-            if log and not self._last:
+            if joins and not self._last:
                 self._validate(0, log, progress)
             while step < section.steps:
                 row = self._logged_step(step)
                 step += 1
                 advance(1)
-                if log:
+                if joins:
                     self._after_step(step, row, log, progress)
-            if log and not self._sheet_path(step).is_file():
+            # Not by what is there: processes that draw together must all know.
+            if joins and not self._draws_at(step):
                 self._draw(step, log)
+
+    def average(self) -> nn.Module:
+        """The averaged student in one piece, for the first process; all must ask for it."""
+        return self._sharing.unshard(self.ema.model)
 
     def try_step(self) -> dict[str, float]:
         """The first step, as `run` does it, and nothing else: no file is read or written."""
@@ -126,15 +139,16 @@ class Trainer:
 
     def _save(self, step: int) -> None:
         parameters = dict(self.student.named_parameters())
-        self._last = self.folder.checkpoints.save(
-            step,
-            {
-                "student": parameters,
-                "average": dict(self.ema.model.named_parameters()),
-                "optimizer": optimizer_tensors(parameters, self._optimizer),
-                "lesson": self.lesson.state(),
-            },
-        )
+        groups = {
+            "student": parameters,
+            "average": dict(self.ema.model.named_parameters()),
+            "optimizer": optimizer_tensors(parameters, self._optimizer),
+            "lesson": self.lesson.state(),
+        }
+        if self.accelerator.is_main_process:
+            self._last = self.folder.checkpoints.save(step, groups)
+        else:
+            gather(groups)
 
     def _logged_step(self, step: int) -> dict[str, float]:
         """A step; before each validation, and once after the first, with what its parts take."""
@@ -177,7 +191,7 @@ class Trainer:
                 terms = self._micro_batch(step, update, micro)
             sums += torch.stack([terms[name] for name in weights]) / section.gradient_accumulation
         values = self.accelerator.reduce(sums, "mean").tolist()
-        norm = float(nn.utils.clip_grad_norm_(self.student.parameters(), section.max_grad_norm))
+        norm = clip_gradients(self.student.parameters(), section.max_grad_norm)
         row = {**dict(zip(weights, values, strict=True)), "gradient": norm}
         self._check_finite(step + 1, row)
         self._optimizer.step()
@@ -205,33 +219,42 @@ class Trainer:
                 )
 
     def _after_step(
-        self, step: int, row: dict[str, float], log: MetricsLog, progress: Progress
+        self, step: int, row: dict[str, float], log: MetricsLog | None, progress: Progress
     ) -> None:
-        """Log, validate, draw and save what is due. Only the first process comes here."""
+        """Log, validate, draw and save what is due.
+
+        Only the first process comes here, or all of them together; the others have no log.
+        """
         section = self.section
-        log.write(row)
+        if log:
+            log.write(row)
         last = step == section.steps
         if last or step % section.validate_every == 0:
             self._validate(step, log, progress)
-        if section.sample_every and step % section.sample_every == 0:
+        if self._draws_at(step):
             self._draw(step, log)
         # After the rows of its step: a resumed run must not lack any.
         if last or step % section.checkpoint_every == 0:
-            log.flush()
+            if log:
+                log.flush()
             self._save(step)
 
-    def _validate(self, step: int, log: MetricsLog, progress: Progress) -> None:
+    def _validate(self, step: int, log: MetricsLog | None, progress: Progress) -> None:
         losses = self.lesson.validate(self.ema.model)
         self._check_finite(step, losses)
-        log.write({"step": step, **losses})
+        if log:
+            log.write({"step": step, **losses})
         progress.info(f"  step {step}: {self.lesson.describe(losses)}")
 
-    def _draw(self, step: int, log: MetricsLog) -> None:
+    def _draw(self, step: int, log: MetricsLog | None) -> None:
         sheet = self.lesson.draw(self.ema.model)
-        path = self._sheet_path(step)
+        if log is None:
+            return
+        path = self.folder.path / "samples" / f"step-{step:08d}.png"
         with writing(path):
             save_png(sheet, path)
         log.picture("samples", sheet.picture, step)
 
-    def _sheet_path(self, step: int) -> Path:
-        return self.folder.path / "samples" / f"step-{step:08d}.png"
+    def _draws_at(self, step: int) -> bool:
+        every = self.section.sample_every
+        return every > 0 and step % every == 0

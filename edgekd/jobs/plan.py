@@ -71,6 +71,7 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     from edgekd.student.resolve import resolve_arch
     from edgekd.student.text_depth import pruned_configs, read_text_configs
     from edgekd.training.optimizer import check_optimizers
+    from edgekd.training.sharding import sharded_launch
     from edgekd.training.trackers import check_trackers
 
     check_trackers(recipe.distill.trackers)
@@ -78,6 +79,10 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     recipe = with_given_student(recipe)
     target = deployed_as(target, recipe.export.deploy)
     check_sources(recipe.data.sources)
+    if sharded_launch():
+        from edgekd.distill.loop import check_shared_students
+
+        check_shared_students(recipe.distill)
     suite = load_suite(find_yaml("benchmarks", recipe.benchmark.suite, "benchmark.suite"))
     if recipe.benchmark.sampler is not None:
         suite = suite.with_sampler(sampler_class(recipe.benchmark.sampler))

@@ -8,6 +8,7 @@ or a bad block has damaged is passed over for the newest one that is intact.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from edgekd.files import writing
 from edgekd.folders import atomic_folder, remove_folder
 from edgekd.progress import Progress
 from edgekd.training.log import METRICS_FILE
+from edgekd.training.sharding import local, part_for, placed_like, whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = "checkpoints"
 KEPT = 2
+# safetensors' letters for torch's types.
+_KINDS = {"float": "F", "bfloat": "BF", "int": "I", "uint": "U"}
 Tensors = Mapping[str, "Tensor"]
 
 
@@ -65,7 +69,8 @@ class Checkpoints:
     def save(self, step: int, groups: Mapping[str, Tensors], settings: str = "") -> Checkpoint:
         """Write a checkpoint under its final name in one rename, then drop all but the last two.
 
-        Later ones go too: they are damaged, or this run would not have come by here.
+        Later ones go too: they are damaged, or this run would not have come by here. Of sharded
+        tensors the whole is written; meanwhile the other processes `gather` the same groups.
 
         Args:
             settings: hash of all that decides the run's result, where other settings may go on.
@@ -73,14 +78,10 @@ class Checkpoints:
         Raises:
             InputError: the disk is full or not writable; earlier checkpoints stay.
         """
-        from safetensors.torch import save_file
-
         final = self._place(step)
         with writing(final), atomic_folder(final) as temporary:
             for group, tensors in groups.items():
-                path = temporary / _file_name(group)
-                save_file({n: t.detach().contiguous() for n, t in tensors.items()}, path)
-                _flush(path)
+                _write(tensors, temporary / _file_name(group))
             finish(temporary, self.key, step=step, settings=settings)
         steps = sorted(self._steps())
         for other in {*steps} - {*[s for s in steps if s <= step][-KEPT:]}:
@@ -141,10 +142,17 @@ def set_aside(folder: Path, progress: Progress) -> None:
     progress.info(f"`{checkpoints}` cannot be continued from: kept as `{other.name}`")
 
 
+def gather(groups: Mapping[str, Tensors]) -> None:
+    """Take part in `Checkpoints.save` of sharded tensors, which the first process does."""
+    for tensors in groups.values():
+        for _, tensor in _in_order(tensors):
+            whole(tensor)
+
+
 def load_weights(parameters: Tensors, tensors: Tensors) -> None:
-    """Copy saved tensors into parameters of the same names."""
+    """Copy saved tensors into parameters of the same names, sharded or not."""
     for name, parameter in parameters.items():
-        parameter.data.copy_(tensors[name])
+        local(parameter).copy_(part_for(parameter, tensors[name]))
 
 
 def optimizer_tensors(
@@ -157,18 +165,12 @@ def optimizer_tensors(
     """
     import torch
 
-    tensors: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for optimizer in optimizers:
-        for name, parameter in parameters.items():
-            for slot, value in optimizer.state.get(parameter, {}).items():
-                tensor = torch.as_tensor(value)
-                # safetensors refuses memory that several share, as 8-bit optimisers' tables.
-                shared = tensor.data_ptr() in seen
-                seen.add(tensor.data_ptr())
-                kept = tensor.clone() if shared else tensor
-                tensors[f"{type(optimizer).__name__}/{name}/{slot}"] = kept
-    return tensors
+    return {
+        f"{type(optimizer).__name__}/{name}/{slot}": torch.as_tensor(value)
+        for optimizer in optimizers
+        for name, parameter in parameters.items()
+        for slot, value in optimizer.state.get(parameter, {}).items()
+    }
 
 
 def load_optimizers(
@@ -188,8 +190,10 @@ def load_optimizers(
             kind, name, slot = full_name.split("/")
             number = numbers.get(id(parameters[name]))
             if kind == type(optimizer).__name__ and number is not None:
-                whole = tensor.dim() == 0 and tensor.dtype == torch.int64
-                state.setdefault(number, {})[slot] = int(tensor) if whole else tensor
+                counted = tensor.dim() == 0 and tensor.dtype == torch.int64
+                state.setdefault(number, {})[slot] = (
+                    int(tensor) if counted else placed_like(parameters[name], tensor)
+                )
         # load_state_dict puts each slot on the device and in the type that the optimiser needs.
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
@@ -198,6 +202,30 @@ def _file_name(group: str) -> str:
     return f"{group}.safetensors"
 
 
-def _flush(path: Path) -> None:
-    with open(path, "rb") as stream:
+def _in_order(tensors: Tensors) -> list[tuple[str, Tensor]]:
+    """As a file has them: each at a multiple of its element's size."""
+    return sorted(tensors.items(), key=lambda item: -item[1].element_size())
+
+
+def _write(tensors: Tensors, path: Path) -> None:
+    """Write safetensors, one tensor at a time: those of a sharded model may not fit together."""
+    import torch
+
+    header, end = {}, 0
+    for name, tensor in _in_order(tensors):
+        kind, bits = str(tensor.dtype).removeprefix("torch."), 8 * tensor.element_size()
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": f"{_KINDS[kind.rstrip('0123456789')]}{bits}",
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for _, tensor in _in_order(tensors):
+            values = whole(tensor.detach()).cpu().contiguous().reshape(-1)
+            stream.write(values.view(torch.uint8).numpy().data)
+        stream.flush()
         os.fsync(stream.fileno())

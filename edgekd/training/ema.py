@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from edgekd.training.sharding import local
 
 
 def decay_at(update: int, decay: float) -> float:
@@ -31,16 +33,22 @@ class Ema:
     Args:
         model: the student, not wrapped.
         decay: 0 makes the average follow the student exactly.
+        duplicate: how the student is copied.
 
     Attributes:
         model: a frozen copy of the student that holds the averaged weights.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model: Any = copy.deepcopy(model).requires_grad_(False).eval()
+    def __init__(
+        self,
+        model: nn.Module,
+        decay: float,
+        duplicate: Callable[[nn.Module], nn.Module] = copy.deepcopy,
+    ) -> None:
+        self.model: Any = duplicate(model).requires_grad_(False).eval()
         self._decay = decay
 
     def update(self, model: nn.Module, update: int) -> None:
         """`follow`, after optimiser step `update`."""
-        weights = [parameter.detach() for parameter in model.parameters()]
-        follow(list(self.model.parameters()), weights, decay_at(update, self._decay))
+        averages, weights = ([local(p) for p in m.parameters()] for m in (self.model, model))
+        follow(averages, weights, decay_at(update, self._decay))

@@ -102,6 +102,15 @@ def test_a_whole_copy_of_the_teacher_has_nothing_to_learn_from_noise(bench):
         bench.plan(distill__phases=["kd"])
 
 
+def test_what_processes_cannot_share_is_refused_by_the_plan(bench, monkeypatch):
+    for name, value in {"ACCELERATE_USE_FSDP": "true", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="FSDP_VERSION must be 2"):
+        bench.plan()
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    assert bench.plan().phases == ("few_step", "decoder")
+
+
 def test_the_student_says_how_it_is_drawn(bench):
     student = bench.train().path
     assert student == bench.folder / "student"

@@ -88,6 +88,17 @@ def test_an_optimiser_takes_only_what_is_its_own(checkpoints):
     assert not other.state
 
 
+def test_any_tensor_is_read_by_safetensors_as_it_was(checkpoints):
+    types = (torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    tensors = {str(kind): (torch.arange(15) * 7).to(kind).reshape(5, 3) for kind in types}
+    tensors |= {"step": torch.tensor(3.0), "none": torch.zeros(0, 3), "turned": torch.eye(3)[1:].T}
+    found = checkpoints.save(1, {"model": tensors}).load("model")
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor), name
+
+
 def test_the_last_two_are_kept(checkpoints, save, tmp_path):
     for step in (5, 10, 15):
         save(step)
