@@ -20,7 +20,7 @@ from edgekd.distill.lesson import Lesson
 from edgekd.distill.lessons import few_step_lesson, kd_lesson
 from edgekd.distill.sources import Source, Sources
 from edgekd.distill.text_encoder import TextMatching
-from edgekd.distill.trainer import Trainer
+from edgekd.distill.trainer import WHOLE_PHASES, Trainer
 from edgekd.distill.trajectories import draw_trajectories
 from edgekd.errors import InputError
 from edgekd.file_record import finish
@@ -191,7 +191,7 @@ def check_shared_students(section: DistillSection) -> None:
             knows no parts of weights.
     """
     check_sharded_launch()
-    loops = [section.loop(phase) for phase in section.phases if phase != "decoder"]
+    loops = [section.loop(phase) for phase in section.phases if phase not in WHOLE_PHASES]
     if section.compile or any(loop.optimizer != "adamw" for loop in loops):
         raise InputError(
             "`distill.compile` must be off, and `optimizer` adamw, where processes share a model "

@@ -25,7 +25,7 @@ from edgekd.distill.step_cost import with_cost
 from edgekd.errors import GateError
 from edgekd.files import writing
 from edgekd.progress import Progress
-from edgekd.recipe_distill import LoopSection
+from edgekd.recipe_distill import LoopSection, PhaseName
 from edgekd.training.checkpoint import (
     Checkpoint,
     gather,
@@ -41,6 +41,8 @@ from edgekd.training.sharding import clip_gradients, make_sharing
 
 # A cosine schedule ends here rather than at 0, so that the last steps are not without effect.
 FINAL_RATE = 0.01
+# Their models are small: every process has them whole, whatever the launcher asks for.
+WHOLE_PHASES: tuple[PhaseName, ...] = ("decoder", "text_encoder")
 
 
 def rate_schedule(section: LoopSection) -> RateSchedule:
@@ -64,7 +66,7 @@ class Trainer:
         self.section, self.lesson, self.folder = section, lesson, folder
         self.accelerator = accelerator
         self.student = lesson.model
-        small = lesson.phase == "decoder"
+        small = lesson.phase in WHOLE_PHASES
         self._sharing = make_sharing(accelerator, small)
         projections = projections_of(self.student).values()
         self._wrapped: nn.Module = self._sharing.train(self.student, projections)
