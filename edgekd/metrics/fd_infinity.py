@@ -41,11 +41,13 @@ def part_distance(x: Array, projected: Array, reference: Gaussian) -> float:
 def fd_infinity(features: Floats, reference: Gaussian, seed: int) -> float:
     """FD∞ of features [N,D]: least squares over the parts of one random order.
 
+    Rows are put in order before, so that the parts do not depend on how they come.
+
     Raises:
         InputError: see `check_features`.
     """
     x = check_features(features, minimum=2 * max(PARTS))
-    x = x[np.random.default_rng(seed).permutation(len(x))]
+    x = x[np.lexsort(x.T[:4])][np.random.default_rng(seed).permutation(len(x))]
     projected = x @ reference.root.T
     inverse, distances = [], []
     for parts in PARTS:

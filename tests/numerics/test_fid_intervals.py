@@ -2,10 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
+from scipy import stats
 
+from edgekd.libraries import transformers
 from edgekd.metrics.fd_infinity import METRIC, fd_infinity
 from edgekd.metrics.fid import fd, fd_figure, fd_influences, frechet_distance, gaussian
 from edgekd.metrics.metric import Measurements, Pictures, Reference
+
+# torch-fidelity needs a torchvision that may only import once the guard above ran.
+assert transformers.__version__
+from torch_fidelity.metric_fid import (  # noqa: E402
+    fid_features_to_statistics,
+    fid_statistics_to_metric,
+)
 
 MIXING = np.random.default_rng(99).normal(size=(64, 64)) / 8
 
@@ -54,6 +64,23 @@ def test_extrapolation_removes_the_bias_by_the_number_of_pictures():
     biased = fd_figure(few, reference, seed=0).value
     assert biased - many > 0.2
     assert abs(fd_infinity(few, reference, seed=0) - many) < 0.25 * (biased - many)
+
+
+def test_an_extrapolation_is_scipys_line_through_torch_fidelitys_distances():
+    """Over the parts of one order that the seed draws, however the rows come."""
+    x, real = features(400, 6, 1, shift=0.2), features(300, 6, 0)
+    found = fd_infinity(x, gaussian(real), seed=3)
+    shuffled = np.random.default_rng(8).permutation(x)
+    assert fd_infinity(shuffled, gaussian(real), seed=3) == pytest.approx(found, rel=1e-9)
+    drawn = x[np.argsort(x[:, 3])][np.random.default_rng(3).permutation(400)]
+    real_figures = fid_features_to_statistics(torch.from_numpy(real))
+    means = []
+    for parts in (1, 2, 4):
+        cut = [fid_features_to_statistics(torch.from_numpy(one)) for one in np.split(drawn, parts)]
+        distances = [fid_statistics_to_metric(one, real_figures, verbose=False) for one in cut]
+        means.append(np.mean([one["frechet_inception_distance"] for one in distances]))
+    line = stats.linregress([1 / 400, 1 / 200, 1 / 100], means)
+    assert found == pytest.approx(line.intercept, rel=1e-6)
 
 
 def test_an_extrapolation_needs_hundreds_of_pictures():

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import pairwise_distances
+from sklearn.neighbors import NearestNeighbors
 
 from edgekd.benchmark.agreement import ssim
 from edgekd.errors import InputError
@@ -33,6 +35,19 @@ def test_precision_and_recall_equal_torch_fidelity():
     assert found.precision == pytest.approx(expected["precision"], abs=1e-6)
     assert found.recall == pytest.approx(expected["recall"], abs=1e-6)
     assert 0.2 < found.recall < found.precision < 0.98
+
+
+def test_density_and_coverage_equal_scikit_learns_neighbours():
+    """Naeem et al., equations 4 and 5: balls around real images, out to their fifth neighbour."""
+    pictures, real = 0.8 * normal(620, 6, 1, 0.3), normal(540, 6, 2)
+    # The nearest neighbour of a sample among its own is the sample itself.
+    radius = NearestNeighbors(n_neighbors=6).fit(real).kneighbors(real)[0][:, -1]
+    distances = pairwise_distances(real, pictures)
+    inside = distances < radius[:, None]
+    found = manifolds(pictures, real)
+    assert found.density == pytest.approx(inside.sum() / (5 * 620), abs=1e-12)
+    assert found.coverage == pytest.approx(inside.any(axis=1).mean(), abs=1e-12)
+    assert 0.5 < found.coverage < 0.99
 
 
 def test_density_and_coverage_of_points_on_a_line():

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+import torch
+from torchmetrics.functional.retrieval import retrieval_hit_rate
 
 from edgekd.errors import InputError
 from edgekd.metrics.caption_fit import clip_score, halves, normalise, retrieval, side_by_side
@@ -64,3 +66,18 @@ def test_pairs_must_match_and_be_finite():
         clip_score(np.eye(2, dtype=np.float32), np.eye(1, 2, dtype=np.float32))
     with pytest.raises(InputError, match="finite"):
         retrieval(np.eye(2, dtype=np.float32), np.full((2, 2), np.nan, np.float32))
+
+
+def test_retrieval_equals_torchmetrics():
+    """Each image is a query over all captions, of which its own is relevant."""
+    generator = np.random.default_rng(3)
+    texts = normalise(generator.normal(size=(60, 8)))
+    images = normalise(texts + generator.normal(size=(60, 8)) * 0.5)
+    hits = retrieval(images, texts)
+    for name, k in (("r1", 1), ("r5", 5)):
+        expected = [
+            float(retrieval_hit_rate(torch.from_numpy(scores), torch.arange(60) == i, top_k=k))
+            for i, scores in enumerate(images @ texts.T)
+        ]
+        np.testing.assert_array_equal(hits[name], expected)
+        assert 0.2 < np.mean(expected) < 0.98
