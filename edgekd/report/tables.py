@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgekd.metrics import latency_p99
 from edgekd.report import format as fmt
 from edgekd.report.costs_schema import Timing
 from edgekd.report.schema import Parity, Report, Row
@@ -25,7 +26,7 @@ COMPONENTS = {
 
 
 # Of fewer samples these are their largest value or a point between the largest two.
-_FOR_P90, _FOR_P99 = 10, 100
+_FOR_P90, _FOR_P99 = 10, latency_p99.SAMPLES
 
 
 def speed_table(report: Report) -> Table | None:

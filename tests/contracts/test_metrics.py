@@ -77,7 +77,7 @@ def measurements(networks: Networks, samples: Samples, reference: Samples) -> Me
     return Measurements(
         held_against,
         pictures,
-        latency_ms=(2.0, 1.0, 4.0),
+        latency_ms=(2.0, 1.0, 4.0) * 34,
         cold_start_ms=(9.0, 5.0, 8.0),
         cpu_ms=(1.5, 0.5, 0.75),
         joules=(11.0,),
@@ -212,7 +212,6 @@ def test_a_metric_says_what_it_measures(name, networks, real):
     ("name", "expected"),
     [
         ("latency_ms", 2.0),
-        ("latency_p99_ms", 3.96),
         ("cold_start_ms", 8.0),
         ("cpu_ms", 0.75),
         ("joules", 11.0),
@@ -243,6 +242,13 @@ def test_where_other_work_held_the_core_processor_time_stands_in_for_wall_clock(
     found = Measurements(reference, **times)
     assert INSTALLED["latency_ms"].measure(found) == Figure(value=0.5)
     assert INSTALLED["latency_p99_ms"].measure(found) is None
+
+
+def test_the_slowest_of_a_hundred_is_not_that_of_a_few():
+    reference = Reference(np.zeros((2, 2), np.float32), "e", "s", 1, 2, 0)
+    metric, times = INSTALLED["latency_p99_ms"], tuple(map(float, range(1, 101)))
+    assert metric.measure(Measurements(reference, latency_ms=times)) == Figure(value=99.01)
+    assert metric.measure(Measurements(reference, latency_ms=times[1:])) is None
 
 
 @pytest.mark.parametrize(
