@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def drawn_pictures(matrix: Matrix, networks: Networks, case: Case) -> Pictures:
     """
     paths = [matrix.batch_path(case, number) for number in range(len(matrix.batches()))]
     images = StoredPictures(paths, matrix.suite.quality.batch_size, len(matrix.prompts))
-    return _pictures(matrix, networks, case.name, matrix.drawing_key(case), images)
+    shown = _CaptionedRow(case.name, matrix.drawing_key(case), images, matrix.prompts.captions)
+    return _pictures(matrix, networks, shown)
 
 
 def real_pictures(matrix: Matrix, networks: Networks) -> tuple[Pictures, Reference]:
@@ -79,7 +81,10 @@ def real_pictures(matrix: Matrix, networks: Networks) -> tuple[Pictures, Referen
         GateError: as `drawn_pictures`.
     """
     key = [matrix.data.key, matrix.prompts.keys]
-    real = _pictures(matrix, networks, "real images", ["real", key], _real_images(matrix, key))
+    images, captions = _real_images(matrix, key), matrix.prompts.image_captions
+    real = _pictures(
+        matrix, networks, _CaptionedRow("real images", ["real", key], images, captions)
+    )
     shipped, others = _extract(
         matrix, networks, "reference images", ["reference", key], lambda: _reference(matrix)
     )
@@ -96,20 +101,26 @@ def real_pictures(matrix: Matrix, networks: Networks) -> tuple[Pictures, Referen
     )
 
 
-def _pictures(
-    matrix: Matrix, networks: Networks, row: str, key: Any, images: StoredPictures
-) -> Pictures:
-    captions = matrix.prompts.captions[: len(images)]
+@dataclass(frozen=True)
+class _CaptionedRow:
+    """A row's pictures with their captions; `key` is all that they follow from."""
 
-    def batches() -> Iterator[Captioned]:
-        for number, batch in enumerate(images.batches()):
-            start = number * images.size
-            yield batch, captions[start : start + len(batch)]
+    name: str
+    key: Any
+    images: StoredPictures
+    captions: tuple[str, ...]
 
-    shipped, others = _extract(matrix, networks, row, key, batches)
+    def batches(self) -> Iterator[Captioned]:
+        for number, batch in enumerate(self.images.batches()):
+            start = number * self.images.size
+            yield batch, self.captions[start : start + len(batch)]
+
+
+def _pictures(matrix: Matrix, networks: Networks, row: _CaptionedRow) -> Pictures:
+    shipped, others = _extract(matrix, networks, row.name, row.key, row.batches)
     scores = clip_score(*halves(shipped.embeddings))
     extracted = {SCORER: shipped.embeddings, **others}
-    return Pictures(images, captions, shipped.features, scores, extracted)
+    return Pictures(row.images, row.captions, shipped.features, scores, extracted)
 
 
 def _extract(

@@ -1,7 +1,7 @@
-"""Which validation captions are drawn, and which validation images are the reference.
+"""Which captions are drawn, and which validation images are the reference.
 
-Where more pictures are asked for than there are captions, the captions are drawn again from other
-noise; the reference stays as it is.
+Captions are those of held-out images, or a suite's own. Where more pictures are asked for than
+there are captions, they are drawn again from other noise; the reference stays as it is.
 
 The choice depends on keys and the seed, never on the order of the data set.
 Images held out one by one come first (their thing is known from another
@@ -13,7 +13,7 @@ to the reference is the floor.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,15 +29,16 @@ _KINDS = {"image": 0, "group": 1}
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts in drawing order.
+    """Prompts in drawing order, and the real images that are measured like a row of pictures.
 
     Attributes:
-        keys: of each prompt's sample.
-        holdouts: of each prompt: `image` or `group`.
+        keys: of each real image's sample. Its caption is a prompt, unless a suite has its own.
+        holdouts: of each real image: `image` or `group`.
         captions: of each picture: the prompts' in turn, as often as it takes. A picture's noise is
             that of its place here.
         reference_count: validation images that are not prompts.
         content: hash of all validation images and captions, whatever code has prepared them.
+        images: captions of the real images, where prompts are a suite's own; else empty.
     """
 
     keys: tuple[str, ...]
@@ -45,6 +46,7 @@ class Prompts:
     captions: tuple[str, ...]
     reference_count: int
     content: str = ""
+    images: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """How many pictures each row draws."""
@@ -53,12 +55,25 @@ class Prompts:
     @property
     def different(self) -> tuple[str, ...]:
         """The caption of each prompt."""
-        return self.captions[: len(self.keys)]
+        return tuple(dict.fromkeys(self.captions)) if self.images else self.image_captions
+
+    @property
+    def image_captions(self) -> tuple[str, ...]:
+        """The caption of each real image."""
+        return self.images or self.captions[: len(self.keys)]
 
     def spread(self, count: int) -> list[int]:
         """Indices of at most `count` prompts, spread over all."""
-        count = min(count, len(self.keys))
-        return [index * len(self.keys) // count for index in range(count)]
+        return _spread(count, len(self.different))
+
+    def spread_images(self, count: int) -> list[int]:
+        """Indices of at most `count` real images, spread over all."""
+        return _spread(count, len(self.keys))
+
+
+def _spread(count: int, total: int) -> list[int]:
+    count = min(count, total)
+    return [index * total // count for index in range(count)]
 
 
 def _rank(key: str, holdout: str, seed: int) -> tuple[int, str]:
@@ -79,10 +94,15 @@ def check_count(validation: int) -> None:
         )
 
 
-def choose_prompts(rows: list[tuple[str, str, str]], samples: int, seed: int) -> Prompts:
+def choose_prompts(
+    rows: list[tuple[str, str, str]], samples: int, seed: int, asked: Sequence[str] = ()
+) -> Prompts:
     """Pick prompts among validation rows `(key, caption, holdout)`.
 
     At most half of the rows become prompts; they take turns until there are `samples` pictures.
+
+    Args:
+        asked: prompts that are drawn in place of the rows'.
 
     Raises:
         InputError: fewer than 4 validation images.
@@ -91,11 +111,15 @@ def choose_prompts(rows: list[tuple[str, str, str]], samples: int, seed: int) ->
     count = min(samples, len(rows) // 2)
     chosen = sorted(rows, key=lambda row: _rank(row[0], row[2], seed))[:count]
     keys, captions, holdouts = zip(*chosen, strict=True)
-    drawn = tuple(captions[index % count] for index in range(samples))
-    return Prompts(keys, holdouts, drawn, len(rows) - count)
+    prompts = tuple(asked) or captions
+    drawn = tuple(prompts[index % len(prompts)] for index in range(samples))
+    images = captions if asked else ()
+    return Prompts(keys, holdouts, drawn, len(rows) - count, images=images)
 
 
-def select_prompts(data: PreparedData, samples: int, seed: int) -> Prompts:
+def select_prompts(
+    data: PreparedData, samples: int, seed: int, asked: Sequence[str] = ()
+) -> Prompts:
     """`choose_prompts` on the validation split of prepared data."""
     from edgekd.data.dataset import iter_prepared
 
@@ -104,7 +128,8 @@ def select_prompts(data: PreparedData, samples: int, seed: int) -> Prompts:
         rows.append((sample.key, sample.caption, str(sample.holdout)))
         pixels = hashlib.sha256(sample.image.tobytes()).hexdigest()
         contents.append([sample.key, sample.caption, list(sample.image.shape), pixels])
-    return replace(choose_prompts(rows, samples, seed), content=hash_value(sorted(contents)))
+    chosen = choose_prompts(rows, samples, seed, asked)
+    return replace(chosen, content=hash_value(sorted(contents)))
 
 
 def iter_validation(data: PreparedData, batch_size: int) -> Iterator[tuple[list[str], Images]]:

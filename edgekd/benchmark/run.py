@@ -44,11 +44,11 @@ from edgekd.metrics.metric import Measurements, Metric, Weights
 from edgekd.metrics.registry import load_metrics
 from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress
+from edgekd.report.data_schema import DataRecord
 from edgekd.report.pictures import Gallery
 from edgekd.report.render import RENDERED_FILES, render
 from edgekd.report.schema import (
     Curves,
-    DataRecord,
     Environment,
     Report,
     Row,
@@ -163,7 +163,9 @@ def make_matrix(
         cases=cases,
         keys={case.name: case.key() for case in cases if not case.failed},
         data=request.data,
-        prompts=select_prompts(request.data, suite.quality.samples, suite.quality.seed),
+        prompts=select_prompts(
+            request.data, suite.quality.samples, suite.quality.seed, suite.quality.prompts
+        ),
         cache=Cache(out / "cache"),
         failures=failures,
         devices=request.devices,
@@ -233,7 +235,8 @@ def make_report(
             key=prompts.content,
             resolution=matrix.data.resolution,
             validation=matrix.data.validation,
-            prompts=len(prompts.keys),
+            prompts=len(prompts.different),
+            own_prompts=bool(prompts.images),
             pictures=len(prompts),
             prompts_by_holdout={
                 kind: prompts.holdouts.count(kind) for kind in sorted(set(prompts.holdouts))
@@ -264,11 +267,12 @@ def make_environment(speed: SpeedResult | None) -> Environment:
 
 
 def make_gallery(matrix: Matrix, measured: MatrixFigures) -> Gallery:
-    """Pictures from the same noise, side by side, with the real image of each prompt."""
-    indices = matrix.prompts.spread(matrix.suite.pictures)
-    rows = {REAL_ROW: measured.real} | measured.pictures
+    """Pictures from the same noise, side by side, with the real images of prompts that have one."""
+    prompts = matrix.prompts
+    indices = prompts.spread(matrix.suite.pictures)
+    rows = measured.pictures if prompts.images else {REAL_ROW: measured.real} | measured.pictures
     return Gallery(
-        captions=[matrix.prompts.captions[index] for index in indices],
-        holdouts=[matrix.prompts.holdouts[index] for index in indices],
+        captions=[prompts.captions[index] for index in indices],
+        holdouts=[] if prompts.images else [prompts.holdouts[index] for index in indices],
         rows={name: [pictures.images[i] for i in indices] for name, pictures in rows.items()},
     )

@@ -62,9 +62,20 @@ class QualitySection(Section):
     )
     batch_size: int = Field(16, ge=1)
     workers: int = Field(0, ge=0, description="processes that draw; 0: one per core")
+    prompts: list[Annotated[str, Field(pattern=r"\S")]] = Field(
+        [], description="drawn in turn in place of held-out captions; empty: those"
+    )
     seed: int = Field(0, ge=0, description="of the choice of prompts, the noise and KID's subsets")
     kid_subsets: int = Field(50, ge=1)
     kid_subset_size: int = Field(32, ge=2)
+
+    @field_validator("prompts")
+    @classmethod
+    def _prompts_differ(cls, value: list[str]) -> list[str]:
+        twice = sorted({one for one in value if value.count(one) > 1})
+        if twice:
+            raise ValueError(f"`prompts` must differ, but got {twice[0]!r} twice")
+        return value
 
     @model_validator(mode="after")
     def _subset_fits(self) -> QualitySection:

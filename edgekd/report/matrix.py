@@ -121,7 +121,7 @@ def _real_cell(report: Report, one: Descriptor) -> Cell:
     cell = _figure_cell(one, report.real.get(one.name))
     if report.real.get(one.name) is None or floor(report, one.name) is not None:
         return cell
-    note = f"of {report.data.prompts} images: not comparable"
+    note = f"of {report.data.real_images} images: not comparable"
     return Cell(cell.text, notes=(note, *cell.notes), mark=True)
 
 

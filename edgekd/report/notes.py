@@ -105,10 +105,11 @@ _TSNE = (
 def _pictures_note(report: Report) -> str:
     data = report.data
     kinds = ", ".join(f"{count} {kind}" for kind, count in data.prompts_by_holdout.items())
+    captions = "of the suite" if data.own_prompts else f"of held-out images ({kinds})"
     ways = {str(row.generation) for row in report.rows if row.generation}
     drawn = ways.pop() if len(ways) == 1 else "each row as its own folder says"
     return (
-        f"{data.pictures} of {data.prompts} captions of held-out images ({kinds}), {drawn}, "
+        f"{data.pictures} of {data.prompts} captions {captions}, {drawn}, "
         f"{data.resolution}x{data.resolution} pixels. Every row starts from the same "
         f"noise: one generator per prompt, seed {report.suite.seed}."
     )

@@ -41,7 +41,8 @@ class Gallery:
     """The same prompts in every row, from the same noise.
 
     Attributes:
-        captions, holdouts: one per column.
+        captions: one per column.
+        holdouts: of each column's real image; empty: there are none.
         rows: row name -> its pictures, uint8 [H,W,3] each.
         sheets: that phases of the training left.
     """

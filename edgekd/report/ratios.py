@@ -55,5 +55,5 @@ def floor(report: Report, name: str) -> Figure | None:
     pictures: it depends on their number.
     """
     found = report.real.get(name)
-    alike = report.data.prompts == report.data.pictures
+    alike = report.data.real_images == report.data.pictures
     return found if found is None or alike or found.samples else None

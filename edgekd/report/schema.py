@@ -20,6 +20,7 @@ from edgekd.metrics.metric import Descriptor, Figure, Place
 from edgekd.reading import read_json
 from edgekd.recipe import RowGeneration
 from edgekd.report.costs_schema import ColdStart, Energy, Memory, Scaling, Timing, TrainingCost
+from edgekd.report.data_schema import DataRecord
 from edgekd.report.features_schema import Embeddings, Nearness, Projection
 from edgekd.report.part import Points, ReportPart
 from edgekd.schema import validate
@@ -203,32 +204,14 @@ class DeviceRecord(ReportPart):
     load_average: float | None
 
 
-class DataRecord(ReportPart):
-    """What was drawn, and what it is held against.
-
-    Attributes:
-        key: hash of the validation images and captions: reports of one key and seed hold pictures
-            against the same real images, whichever version of edgekd made them.
-        prompts: different captions.
-        pictures: of each row; above `prompts`, captions were drawn again from other noise.
-    """
-
-    key: str
-    resolution: int
-    validation: int
-    prompts: int
-    pictures: int
-    prompts_by_holdout: dict[str, int]
-    reference: int
-
-
 class Report(ReportPart):
     """Everything.
 
     Attributes:
         metrics: the headline.
         descriptors: the metrics, in the order that they are shown in.
-        real: figures of the prompts' own images, as many as `data.prompts`.
+        real: figures of real images, as many as `data.prompts_by_holdout` counts: the prompts' own,
+            unless the suite has its own.
         extractor: what image features are of.
         search: that found the student; null: it was named.
         devices: the others that rows were measured on.

@@ -90,11 +90,11 @@ def _key(matrix: Matrix, section: EmbeddingsSection, teacher: Case, student: Cas
 def _held(
     matrix: Matrix, section: EmbeddingsSection, teacher: Case, images: Sequence[Pixels]
 ) -> Held:
-    indices = matrix.prompts.spread(section.samples)
+    indices = matrix.prompts.spread_images(section.samples)
     return Held(
         teacher=teacher.path,
         images=np.stack([images[index] for index in indices]),
-        captions=tuple(matrix.prompts.different[index] for index in indices),
+        captions=tuple(matrix.prompts.image_captions[index] for index in indices),
         noise_seeds=tuple(noise_seed(matrix.suite.quality.seed, index) for index in indices),
         timesteps=section.timesteps,
         batch_size=matrix.suite.quality.batch_size,

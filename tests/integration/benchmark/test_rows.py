@@ -164,6 +164,30 @@ def test_a_failed_row_says_why_and_stops_nothing(measured, root):
     assert again.data.prompts < 20
 
 
+def test_a_suites_own_prompts_are_drawn_and_real_images_keep_their_captions(
+    entries, data, root, monkeypatch
+):
+    monkeypatch.setattr(workers, "draw_batch", entries.draw)
+    asked = ["a red fox", "<b>a door</b>"]
+    suite = SUITE.model_copy(
+        update={"quality": SUITE.quality.model_copy(update={"prompts": asked}), "pictures": 2}
+    )
+    cases = (case(root, "teacher", "teacher"), case(root, "good"))
+    request = MatrixRequest(suite, cases, data, "own prompts")
+    report = benchmark(request, root / "out", Silent(), entries.Toy())
+    content = read_report(report.json_path)
+    assert (content.prompts, content.data.prompts, content.data.pictures) == (asked, 2, 20)
+    assert content.data.own_prompts
+    assert content.data.real_images == sum(content.data.prompts_by_holdout.values()) > 2
+    assert content.real["fd"] is not None
+    assert all(row.value("fd") is not None for row in content.rows)
+    page = report.html_path.read_text()
+    assert "20 of 2 captions of the suite" in page
+    assert "&lt;b&gt;a door" in page
+    assert "held out</small>" not in page
+    assert 'alt="real images: ' not in page
+
+
 def partial_of(root: Path) -> Report:
     content = read_report(root / "out" / "report.json")
     assert content.partial == STOPPED

@@ -58,3 +58,14 @@ def test_shown_prompts_spread_over_the_whole_list():
     prompts = choose_prompts(ROWS, 15, seed=0)
     assert prompts.spread(5) == [0, 3, 6, 9, 12]
     assert prompts.spread(99) == list(range(15))
+
+
+def test_a_suites_own_prompts_are_drawn_beside_the_same_real_images():
+    held_out = choose_prompts(ROWS, 8, seed=1)
+    prompts = choose_prompts(ROWS, 8, seed=1, asked=["a red fox", "a blue door", "a tree"])
+    assert prompts.captions[:4] == ("a red fox", "a blue door", "a tree", "a red fox")
+    assert prompts.different == ("a red fox", "a blue door", "a tree")
+    assert (len(prompts), prompts.spread(2)) == (8, [0, 1])
+    assert (prompts.keys, prompts.holdouts) == (held_out.keys, held_out.holdouts)
+    assert prompts.image_captions == held_out.image_captions == held_out.different
+    assert prompts.spread_images(4) == held_out.spread(4)

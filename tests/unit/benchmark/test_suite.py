@@ -104,6 +104,8 @@ BAD = {
         {"name": "s", "quality": {"samples": 8, "kid_subset_size": 9}},
         "`kid_subset_size <= samples` must hold",
     ),
+    "a prompt twice": ({"name": "s", "quality": {"prompts": ["a", "a"]}}, "`prompts` must differ"),
+    "an empty prompt": ({"name": "s", "quality": {"prompts": ["a", " "]}}, "quality.prompts.1"),
     "unknown sampler": (
         {"name": "s", "generation": {"scheduler": "LMSDiscreteScheduler"}},
         "generation.scheduler",

@@ -182,7 +182,7 @@ def test_another_number_of_real_images_is_no_floor(report, gallery, tmp_path):
     render(report, tmp_path, gallery)
     (line,) = re.findall(r"\| real images \|.*", (tmp_path / "report.md").read_text())
     fd, _, score = line.split("|")[2:5]
-    assert f"of {report.data.prompts} images: not comparable" in fd
+    assert f"of {report.data.real_images} images: not comparable" in fd
     assert "not comparable" not in score  # a mean over pictures
     lines = (tmp_path / "report.csv").read_text().splitlines()
     cells = dict(zip(*csv.reader(lines[:2]), strict=True))
