@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from edgekd.data.sources import STARTER_PARQUET
 from edgekd.errors import InputError
+from edgekd.file_record import ARTIFACT_FILE
 from edgekd.libraries import diffusers
 from edgekd.progress import Silent
 from edgekd.run_folder import run_lock
@@ -66,6 +67,7 @@ KILLING = """
 import json, os, signal, sys
 import edgekd.teach.run
 from edgekd.cli import main
+from edgekd.file_record import ARTIFACT_FILE
 from edgekd.libraries import diffusers
 from edgekd.training.log import MetricsLog
 
@@ -263,6 +265,7 @@ def test_another_start_is_not_taken_for_the_first(whole, start, continued, tmp_p
     tensors = load_file(file)
     tensors["conv_out.bias"] = tensors["conv_out.bias"] + 1
     save_file(tensors, file, {"format": "pt"})
+    (teacher / ARTIFACT_FILE).unlink()  # changed by others: the record of its files is not true
     before = validation_losses(out)
     run_teach(TINY, moved, out, None, Silent())
     assert (out / "unet" / "checkpoints.1").is_dir()

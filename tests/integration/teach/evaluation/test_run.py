@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -188,7 +189,11 @@ def test_the_card_follows_the_figures(out, result, run, tmp_path):
         shown = Path(name).with_suffix(".webp")
         assert f"](card/{shown})" in text
         with Image.open(out / name) as drawn, Image.open(written.parent / "card" / shown) as copy:
-            assert copy.convert("RGB").tobytes() == drawn.convert("RGB").tobytes()
+            mine, theirs = (np.asarray(one.convert("RGB"), float) for one in (copy, drawn))
+        if name.startswith(("samples", "lowest", "nearest")):  # lossy: nearer than its mirror image
+            assert np.std(mine - theirs) < np.std(mine - theirs[:, ::-1]) / 2
+        else:
+            np.testing.assert_array_equal(mine, theirs)
     assert str(tmp_path) not in text
     changed = json.loads(json.dumps(result))
     changed["sets"]["known"]["rows"]["generated"]["retrieval"]["r1"] = 0.98765
