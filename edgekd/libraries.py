@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import logging
 from typing import Any
 from unittest import mock
 
@@ -46,5 +47,7 @@ import transformers  # noqa: E402
 # prompts that are cut, which edgekd says itself.
 for _library in (diffusers, transformers):
     _library.utils.logging.set_verbosity_error()
+# diffusers imports it where it is installed; it warns of kernels that edgekd has no use for.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 __all__ = ["diffusers", "transformers"]
