@@ -186,6 +186,8 @@ def check_component(
         _call_snr(recording, found, where)
         for recording, found in zip(recordings, outputs, strict=True)
     ]
+    executed_by = runner.executed_by
+    del runner  # torch may load the model now
     at = int(np.argmin(values))  # unlike min(), of NaN if any is NaN
     worst = values[at]
     floor = gate.hold(worst, recordings[at])
@@ -198,9 +200,7 @@ def check_component(
         }
         for recording, value in zip(recordings, values, strict=True)
     )
-    return ComponentParity(
-        round(worst, 2), round(floor.db, 2), floor.reason, runner.executed_by, calls
-    )
+    return ComponentParity(round(worst, 2), round(floor.db, 2), floor.reason, executed_by, calls)
 
 
 def _call_snr(recording: Recording, outputs: Arrays, where: str) -> float:

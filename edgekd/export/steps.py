@@ -140,12 +140,11 @@ def check(order: PartOrder, exporter: Exporter, load: Load) -> ComponentParity:
     def own(deployed: bool) -> Callable[[Recording], Floor | None]:
         return lambda worst: own_floor(order, exporter, load, deployed, worst)
 
-    runner = open_component(exporter, folder, component)
     same = repeated(order, exporter, load)
     near = stored_only(order, exporter)
     gate = ComponentGate(component, precision, order.floor, own(deployed=False), near, same)
-    parity = check_component(gate, runner, calls)
-    del runner  # two sessions of a large model need twice its memory
+    # Not kept here: two sessions of a large model, or one and torch's, need twice its memory.
+    parity = check_component(gate, open_component(exporter, folder, component), calls)
     floor = exporter.floors(precision).deployed_component(component)
     second = ComponentGate(component, f"{precision} as deployed", floor, own(deployed=True))
     return check_deployed(second, parity, exporter, folder, calls)
