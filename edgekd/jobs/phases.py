@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 STUDENT = "student"
 # Decides nothing about a result: how often it is saved, who is told, what the other phases do.
-_UNTOLD = {"checkpoint_every", "trackers", "phases", "few_step", "decoder", "text_encoder"}
+_UNTOLD = {
+    *("checkpoint_every", "trackers", "phases", "guidance"),
+    *("few_step", "decoder", "text_encoder"),
+}
 
 
 def train_student(
@@ -81,11 +84,15 @@ class _Work:
         key = hash_value([code_key(), self.cache.key, *made_from])
         return RunFolder(self.out / phase, key, part, tuple(self.section.trackers))
 
-    def settings(self, loop: LoopSection) -> list[Any]:
-        """All that decides what a phase of its own section trains."""
-        names = "compile gradient_checkpointing precision sample_prompts threads seed"
+    def settings(self, loop: LoopSection, *names: str) -> list[Any]:
+        """All that decides what a phase of its own section trains.
+
+        Args:
+            names: what it takes of the common section beside what all of them do.
+        """
+        common = {"gradient_checkpointing", "precision", "sample_prompts", "threads", "seed"}
         own = loop.model_dump(exclude={"checkpoint_every"})
-        return [self.section.model_dump(include={*names.split()}), own]
+        return [self.section.model_dump(include={*common, *names}), own]
 
     @property
     def trajectories(self) -> Trajectories:
@@ -118,7 +125,8 @@ def _few_step(work: _Work, trained: Trained) -> TrainedPart:
 
     section, arch, before = work.section, work.plan.arch, trained.get("kd")
     begun = before.key if before else [arch.model_dump(), section.initialise]
-    folder = work.folder("few_step", [begun, work.settings(section.few_step)])
+    told = work.settings(section.few_step, "compile", "guidance", "shuffle_window")
+    folder = work.folder("few_step", [begun, told])
 
     def load(sources: Sources) -> Any:
         from edgekd.diffusion.load import load_model
@@ -146,9 +154,8 @@ def _decoder(work: _Work, trained: Trained) -> TrainedPart:
 def _text_encoder(work: _Work, trained: Trained) -> TrainedPart:
     from edgekd.distill.loop import train_text_encoder
 
-    shown = work.section.model_dump(include={"sample_steps", "guidance_scale"})
-    made_from = [work.settings(work.section.text_encoder), shown]
-    folder = work.folder("text_encoder", made_from, "encoders")
+    told = work.settings(work.section.text_encoder, "sample_steps", "guidance_scale")
+    folder = work.folder("text_encoder", told, "encoders")
     return train_text_encoder(work.section, work.source, folder, work.progress)
 
 

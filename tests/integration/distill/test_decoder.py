@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures.bench import curve, stop_at_17
+from fixtures.bench import SHORT, curve, stop_at_17
 
 from edgekd.diffusion.load import load_model, load_pipeline, load_teacher
 from edgekd.distill.decoder import DecoderMatching
@@ -19,16 +19,7 @@ from edgekd.progress import Silent
 from edgekd.student.build import save_student
 from edgekd.training.log import read_rows
 
-SETTINGS = {
-    "steps": 30,
-    "batch_size": 4,
-    "learning_rate": 2e-3,
-    "warmup_steps": 5,
-    "ema_decay": 0.9,
-    "checkpoint_every": 7,
-    "validate_every": 30,
-    "validation_samples": 6,
-}
+SETTINGS = {**SHORT, "batch_size": 4, "learning_rate": 2e-3}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures.bench import curve, stop_at_17
+from fixtures.bench import SHORT, curve, stop_at_17
 from fixtures.texts import deep_sdxl_teacher
 from safetensors.torch import load_file
 
@@ -23,16 +23,7 @@ from edgekd.student.build import save_student
 from edgekd.training.log import read_rows
 
 __all__ = ["deep_sdxl_teacher"]
-SETTINGS = {
-    "steps": 30,
-    "batch_size": 3,
-    "learning_rate": 3e-3,
-    "warmup_steps": 5,
-    "ema_decay": 0.9,
-    "checkpoint_every": 7,
-    "validate_every": 30,
-    "validation_samples": 6,
-}
+SETTINGS = {**SHORT, "batch_size": 3, "learning_rate": 3e-3}
 
 
 @pytest.fixture(scope="module")

@@ -143,6 +143,9 @@ SMALL = {"student__preset": "bk-sdm-small"}
         ({"distill__few_step__fake_updates": 3}, ("few_step",)),
         ({"distill__few_step__guidance_scale": 7.0}, ("few_step", "trajectories", "decoder")),
         ({"distill__few_step__student_steps": 4}, ("few_step", "trajectories", "decoder")),
+        ({"distill__guidance": "keep"}, ("few_step",)),
+        ({"distill__shuffle_window": 9}, ("kd", "few_step")),
+        ({"distill__compile": True}, ("kd", "few_step")),
         ({"distill__steps": 7}, ("kd", "few_step")),
         ({"distill__decoder__steps": 7}, ("decoder",)),
         ({"distill__text_encoder__depth": 0.25}, ()),  # no phase of the recipe
