@@ -117,11 +117,12 @@ def _row_cell(row: Row, teacher: Row | None, one: Descriptor, asked: bool) -> Ce
 
 
 def _real_cell(report: Report, one: Descriptor) -> Cell:
-    """Of real images; one of another number of them than the rows have pictures is no floor."""
+    """Of real images, marked where it is no floor; see `floor`."""
     cell = _figure_cell(one, report.real.get(one.name))
     if report.real.get(one.name) is None or floor(report, one.name) is not None:
         return cell
-    note = f"of {report.data.real_images} images: not comparable"
+    other = "other captions" if report.data.own_prompts else f"{report.data.real_images} images"
+    note = f"of {other}: not comparable"
     return Cell(cell.text, notes=(note, *cell.notes), mark=True)
 
 

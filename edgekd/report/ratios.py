@@ -51,9 +51,10 @@ def teacher_of(row: Row, rows: Sequence[Row]) -> Row | None:
 def floor(report: Report, name: str) -> Figure | None:
     """Real images' figure of a metric: what the rows' pictures can reach at best.
 
-    None too where a figure of the whole set is of another number of images than the rows have
-    pictures: it depends on their number.
+    None too where they have other captions than the pictures, and where a figure of the whole set
+    is of another number of images than the rows have pictures: it depends on their number.
     """
-    found = report.real.get(name)
-    alike = report.data.real_images == report.data.pictures
-    return found if found is None or alike or found.samples else None
+    found, data = report.real.get(name), report.data
+    if found is None or data.own_prompts:
+        return None
+    return found if found.samples or data.real_images == data.pictures else None

@@ -190,6 +190,19 @@ def test_another_number_of_real_images_is_no_floor(report, gallery, tmp_path):
     assert (found["FD"], found["score"]) == ("", "31.0")
 
 
+def test_real_images_of_other_captions_are_no_floor(report, gallery, tmp_path):
+    """A suite's own prompts: neither a distance nor a score of theirs can be held against them."""
+    report.data.own_prompts = True
+    render(report, tmp_path, gallery)
+    (line,) = re.findall(r"\| real images \|.*", (tmp_path / "report.md").read_text())
+    fd, _, score = line.split("|")[2:5]
+    assert "of other captions: not comparable" in fd
+    assert "of other captions: not comparable" in score
+    lines = (tmp_path / "report.csv").read_text().splitlines()
+    cells = dict(zip(*csv.reader(lines[:2]), strict=True))
+    assert {cells[name] for name in cells if name.endswith("-n64")} == {""}
+
+
 def test_the_matrix_begins_with_figures(markdown):
     """How rows draw stands behind: wide columns of names would push latency off a screen."""
     (head,) = re.findall(r"\| row \| FD.*", markdown)
