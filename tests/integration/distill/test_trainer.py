@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import shutil
 from dataclasses import replace
@@ -72,17 +71,12 @@ BALANCED = {
 }
 
 
-needs_8bit = pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None, reason="edgekd[8bit] is not installed"
-)
-
-
 @pytest.mark.parametrize(
     "changed",
     [
         pytest.param({}, id="default"),
         pytest.param({"losses": BALANCED}, id="balanced"),
-        pytest.param({"optimizer": "adamw_8bit"}, id="8-bit", marks=needs_8bit),
+        pytest.param({"optimizer": "adamw_8bit"}, id="8-bit"),
     ],
 )
 def test_a_stopped_run_goes_on_with_the_same_bits(bench, tmp_path, monkeypatch, changed):

@@ -12,9 +12,6 @@ from edgekd.training.checkpoint import Checkpoints, load_optimizers, load_weight
 from edgekd.training.optimizer import EIGHT_BIT, MOMENT_BYTES, check_optimizers, make_optimizer
 
 CPU = torch.device("cpu")
-needs_8bit = pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None, reason="edgekd[8bit] is not installed"
-)
 
 
 def _section(**values: Any) -> DistillSection:
@@ -64,7 +61,6 @@ def test_unknown_names_are_refused():
         validate(DistillSection, {"few_step": {"optimizer": "sgd"}}, "recipe")
 
 
-@needs_8bit
 def test_8_bit_moments_train_as_fp32_ones_do():
     moved, first = [], _model()[0].weight
     for name in ("adamw", EIGHT_BIT):
@@ -78,7 +74,6 @@ def test_8_bit_moments_train_as_fp32_ones_do():
     assert (moment.dtype, 2 * moment.element_size()) == (torch.uint8, MOMENT_BYTES[EIGHT_BIT])
 
 
-@needs_8bit
 def test_8_bit_moments_go_on_with_the_same_bits(tmp_path):
     section, model, other = _section(optimizer=EIGHT_BIT), _model(), _model()
     optimizer = make_optimizer(section, model.parameters(), CPU)
