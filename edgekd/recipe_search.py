@@ -34,11 +34,11 @@ class Goal(Section):
         None, ge=1, description="goal: size of the exported parts that draw"
     )
     margin: float = Field(
-        0.05,
+        0.08,
         ge=0,
         lt=1,
-        description="share of the limit on latency that is left free where some student can: the "
-        "next measurement of it may be as much slower",
+        description="share of the limit on latency that is left free where some student can: for "
+        "what a picture takes between its graphs, and for the next measurement's noise",
     )
 
     @model_validator(mode="after")
