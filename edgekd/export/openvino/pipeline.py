@@ -38,7 +38,12 @@ def properties(arithmetic: str, threads: int = 0, **more: Any) -> dict[str, Any]
         arithmetic: `f32` or `bf16`; a CPU without bf16 computes in f32 either way.
         threads: 0: one per physical core.
     """
-    chosen = {"INFERENCE_PRECISION_HINT": arithmetic, "PERFORMANCE_HINT": "LATENCY", **more}
+    chosen = {
+        "INFERENCE_PRECISION_HINT": arithmetic,
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # as in `edgekd.runtime`
+        **more,
+    }
     if arithmetic == EXACT:
         # Or the CPU rounds the inputs of products with compressed weights to 8 bits.
         chosen["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0

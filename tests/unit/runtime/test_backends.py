@@ -151,6 +151,7 @@ def test_measured_options_reach_openvino(folder):
     assert model.get_property("INFERENCE_NUM_THREADS") == 1
     assert model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE") == 0
+    assert model.get_property("ENABLE_CPU_PINNING") is False
 
 
 @pytest.mark.parametrize(("own", "exact"), [("f32", True), ("bf16", False)])
