@@ -102,8 +102,9 @@ def check(config: dict[str, Any], steps: int, floor: float = FLOOR_DB) -> None:
             assert np.isfinite(our_latents(config, steps)).all()
         return
     ours = make_sampler(parse_config(config), steps)
-    # Fractions follow from logarithms, which are rounded once more or less.
-    np.testing.assert_allclose(ours.timesteps, theirs.timesteps.float(), rtol=2.4e-7)
+    # Fractions lie between logarithms, which are rounded once more or less, by the processor; the
+    # difference of neighbours, which they are divided by, is a hundredth of them.
+    np.testing.assert_allclose(ours.timesteps, theirs.timesteps.float(), rtol=2.4e-7, atol=1e-5)
     assert decibels(our_latents(config, steps), expected) >= floor
 
 
@@ -130,10 +131,11 @@ def test_sessions(name, spacing, prediction, zero_snr, steps):
         "prediction_type": prediction,
         "rescale_betas_zero_snr": zero_snr,
     }
-    # From sigma 4096 down to 3, the level below the next is the root of a difference of two squares
-    # that agree in six digits.
-    cancels = zero_snr and name == "EulerAncestralDiscreteScheduler"
-    check(config, steps, floor=80.0 if cancels else FLOOR_DB)
+    # The first sigma is the root of 2^24 - 1, half-way between 4096 and the float32 below it: some
+    # processors round it up in torch and down in numpy. Latents of that size are known to 2.4e-4 or
+    # 4.9e-4, and so is the picture that is left of them.
+    begins_at_4096 = zero_snr and name.startswith("Euler")
+    check(config, steps, floor=60.0 if begins_at_4096 else FLOOR_DB)
 
 
 TO_SIGMA_MIN = {"final_sigmas_type": "sigma_min"}
