@@ -128,5 +128,4 @@ def test_clip_score_equals_torchmetrics(tiny_clip):
     assert len(set(found)) == 5
     for image, caption, score in zip(images, captions, found, strict=True):
         pixels = torch.from_numpy(image).permute(2, 0, 1)
-        # Of 47, in float32: three steps of 3.8e-6 are what batches of two and one differ by.
-        assert score == pytest.approx(reference(pixels, caption, parts).detach().item(), rel=1e-6)
+        assert score == pytest.approx(reference(pixels, caption, parts).detach().item(), abs=1e-5)

@@ -32,6 +32,23 @@ STABLE_DIFFUSION = {
 FLOOR_DB = 100.0
 
 
+@pytest.fixture(autouse=True)
+def exact_roots(monkeypatch):
+    """torch's roots of float32 are one rounding off on some processors (of an EPYC every fifth), by
+    which a session that begins at sigma 4096 is 70 dB off. IEEE 754 and numpy round them right, as
+    those of float64 do that are rounded to float32."""
+    root, power = torch.Tensor.sqrt, torch.Tensor.__pow__
+
+    def exact(x: torch.Tensor) -> torch.Tensor:
+        return root(x.double()).to(x.dtype)
+
+    monkeypatch.setattr(torch, "sqrt", exact)
+    monkeypatch.setattr(torch.Tensor, "sqrt", exact)
+    monkeypatch.setattr(
+        torch.Tensor, "__pow__", lambda x, to: exact(x) if to == 0.5 else power(x, to)
+    )
+
+
 def unet(x: torch.Tensor, timestep: float) -> torch.Tensor:
     """A smooth function of both, about as large as a noise prediction."""
     return torch.tanh(x * 0.8 + torch.roll(x, 1, -1) * 0.3) + 0.1 * float(np.sin(timestep / 300))
@@ -102,9 +119,8 @@ def check(config: dict[str, Any], steps: int, floor: float = FLOOR_DB) -> None:
             assert np.isfinite(our_latents(config, steps)).all()
         return
     ours = make_sampler(parse_config(config), steps)
-    # Fractions lie between logarithms, which are rounded once more or less, by the processor; the
-    # difference of neighbours, which they are divided by, is a hundredth of them.
-    np.testing.assert_allclose(ours.timesteps, theirs.timesteps.float(), rtol=2.4e-7, atol=1e-5)
+    # Fractions follow from logarithms, which are rounded once more or less.
+    np.testing.assert_allclose(ours.timesteps, theirs.timesteps.float(), rtol=2.4e-7)
     assert decibels(our_latents(config, steps), expected) >= floor
 
 
@@ -131,11 +147,10 @@ def test_sessions(name, spacing, prediction, zero_snr, steps):
         "prediction_type": prediction,
         "rescale_betas_zero_snr": zero_snr,
     }
-    # The first sigma is the root of 2^24 - 1, half-way between 4096 and the float32 below it: some
-    # processors round it up in torch and down in numpy. Latents of that size are known to 2.4e-4 or
-    # 4.9e-4, and so is the picture that is left of them.
-    begins_at_4096 = zero_snr and name.startswith("Euler")
-    check(config, steps, floor=60.0 if begins_at_4096 else FLOOR_DB)
+    # From sigma 4096 down to 3, the level below the next is the root of a difference of two squares
+    # that agree in six digits.
+    cancels = zero_snr and name == "EulerAncestralDiscreteScheduler"
+    check(config, steps, floor=80.0 if cancels else FLOOR_DB)
 
 
 TO_SIGMA_MIN = {"final_sigmas_type": "sigma_min"}
