@@ -32,7 +32,8 @@ def clip_score(image_embeddings: FloatArray, text_embeddings: FloatArray) -> Flo
 
 def _dots(a: FloatArray, b: FloatArray) -> npt.NDArray[np.float64]:
     """Of each pair of rows, [N]."""
-    return np.einsum("nd,nd->n", a, b, dtype=np.float64)
+    found: npt.NDArray[np.float64] = np.einsum("nd,nd->n", a, b, dtype=np.float64)
+    return found
 
 
 def retrieval(
