@@ -24,8 +24,9 @@ from runner import compare
 
 from edgekd.export.openvino.graph import read_model
 from edgekd.export.openvino.libraries import openvino, quiet
-from edgekd.export.openvino.pipeline import EXACT, deployed_arithmetic, properties
+from edgekd.export.openvino.pipeline import deployed_arithmetic
 from edgekd.export.unet_noise import unet_noise
+from edgekd.runtime.openvino_backend import EXACT, properties
 
 # Precision -> edgekd's exports, and the peers, that compute in it.
 OWN = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "int8_full", "hybrid")}

@@ -21,8 +21,33 @@ from edgekd.runtime.backend import (
 from edgekd.runtime.declared import Runtime
 from edgekd.runtime.options import RuntimeOptions
 
+EXACT = "f32"
 _FILES = ("openvino_model.xml",)
 _TIMESTEP = "timestep"
+
+
+def properties(
+    arithmetic: str | None, threads: int = 0, own: str = "", **more: Any
+) -> dict[str, Any]:
+    """Options of every model that edgekd compiles for a CPU.
+
+    Args:
+        arithmetic: `f32` or `bf16`; a CPU without bf16 computes in f32 either way. None: as
+            OpenVINO chooses.
+        threads: 0: one per physical core.
+        own: what OpenVINO chooses.
+    """
+    # Pinned, the threads of every process sit on the same cores, and two take twice the time.
+    chosen = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False, **more}
+    if arithmetic is not None:
+        chosen["INFERENCE_PRECISION_HINT"] = arithmetic
+    if (arithmetic or own) == EXACT:
+        # Or some CPUs round the inputs of products with compressed weights to 8 bits: that is not
+        # the arithmetic of the manifest's parity.
+        chosen["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
+    if threads:
+        chosen["INFERENCE_NUM_THREADS"] = threads
+    return chosen
 
 
 class OpenVinoBackend:
@@ -36,20 +61,12 @@ class OpenVinoBackend:
         self._openvino = openvino
         self._core = openvino.Core()
         self._folder = folder
-        self._options: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": options.streams,
-            # Or the threads of every process sit on the same cores, and two take twice the time.
-            "ENABLE_CPU_PINNING": False,
-        }
-        if options.arithmetic is not None:
-            self._options["INFERENCE_PRECISION_HINT"] = options.arithmetic
-        if (options.arithmetic or self._own_arithmetic()) == "f32":
-            # Or some CPUs round the inputs of products with compressed weights to 8 bits: that is
-            # not the arithmetic of the manifest's parity.
-            self._options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
-        if options.threads:
-            self._options["INFERENCE_NUM_THREADS"] = options.threads
+        self._options = properties(
+            options.arithmetic,
+            options.threads,
+            self._own_arithmetic(),
+            NUM_STREAMS=options.streams,
+        )
         self._models: dict[str, Any] = {}
 
     def _own_arithmetic(self) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgekd.export.arithmetic import Arithmetic, WeightRounding
-from edgekd.export.openvino.pipeline import EXACT
 from edgekd.export.openvino.pipeline import deployed_arithmetic as deployed_name
 from edgekd.export.openvino.quantize import INT4_GROUP_SIZE, KEEP_FLOAT, KEEP_FLOAT_ACTIVATIONS
+from edgekd.runtime.openvino_backend import EXACT
 
 _EIGHT, _SEVEN = WeightRounding(8), WeightRounding(7)
 _STORED = Arithmetic(conv=_EIGHT, linear=_EIGHT, embedding=_EIGHT, kept=KEEP_FLOAT)

@@ -28,7 +28,6 @@ from edgekd.export.openvino.bits import OPENVINO_STORAGE, store_bits
 from edgekd.export.openvino.graph import read_model, save_model, to_openvino
 from edgekd.export.openvino.libraries import quiet
 from edgekd.export.openvino.pipeline import (
-    EXACT,
     OpenVinoRunner,
     deployed_arithmetic,
     load_openvino_in_turns,
@@ -40,7 +39,7 @@ from edgekd.export.openvino.tokenizer import convert_tokenizers
 from edgekd.export.openvino.tune import tune
 from edgekd.export.protocol import Conversion, Facts, Floors
 from edgekd.files import write_json
-from edgekd.runtime.openvino_backend import OPENVINO
+from edgekd.runtime.openvino_backend import EXACT, OPENVINO
 
 
 class OpenVinoExporter:

@@ -23,33 +23,12 @@ from edgekd.export.openvino.libraries import openvino
 from edgekd.export.record import Arrays
 from edgekd.libraries import diffusers
 from edgekd.reading import Fields
+from edgekd.runtime.openvino_backend import EXACT, properties
 from edgekd.runtime.options import RuntimeOptions, read_options
 
 DEVICE = "CPU"
-EXACT = "f32"
 # Parts that drawing needs; the VAE's encoder is compiled when it is first called.
 _DRAWING_PARTS = ("text_encoder", "text_encoder_2", "unet", "vae_decoder")
-
-
-def properties(arithmetic: str, threads: int = 0, **more: Any) -> dict[str, Any]:
-    """Options of every model that edgekd compiles.
-
-    Args:
-        arithmetic: `f32` or `bf16`; a CPU without bf16 computes in f32 either way.
-        threads: 0: one per physical core.
-    """
-    chosen = {
-        "INFERENCE_PRECISION_HINT": arithmetic,
-        "PERFORMANCE_HINT": "LATENCY",
-        "ENABLE_CPU_PINNING": False,  # as in `edgekd.runtime`
-        **more,
-    }
-    if arithmetic == EXACT:
-        # Or the CPU rounds the inputs of products with compressed weights to 8 bits.
-        chosen["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
-    if threads:
-        chosen["INFERENCE_NUM_THREADS"] = threads
-    return chosen
 
 
 class OpenVinoRunner:

@@ -17,7 +17,6 @@ from typing import Any
 
 from edgekd.export.manifest import Tuning, read_manifest, store_tuning
 from edgekd.export.openvino.pipeline import (
-    EXACT,
     OpenVinoRunner,
     default_arithmetic,
     deployed_arithmetic,
@@ -26,6 +25,7 @@ from edgekd.export.record import Arrays
 from edgekd.export.unet_noise import unet_noise
 from edgekd.measure.clock import Latency, time_interleaved
 from edgekd.measure.environment import cores, cpu
+from edgekd.runtime.openvino_backend import EXACT
 
 MARGIN = 0.03
 WARMUP, RUNS = 2, 7

@@ -13,7 +13,7 @@ from edgekd.export.manifest import read_manifest, write_manifest
 from edgekd.export.openvino.exporter import OpenVinoExporter
 from edgekd.export.openvino.graph import read_model, save_model, to_openvino
 from edgekd.export.openvino.libraries import openvino
-from edgekd.export.openvino.pipeline import OpenVinoRunner, properties, stored_options
+from edgekd.export.openvino.pipeline import OpenVinoRunner, stored_options
 from edgekd.export.openvino.quantize import weighted_products
 from edgekd.export.openvino.tokenizer import convert_tokenizers
 from edgekd.export.openvino.tune import choose, tune
@@ -24,6 +24,7 @@ from edgekd.export.record import Recording
 from edgekd.export.unet_noise import unet_noise
 from edgekd.files import hash_tree
 from edgekd.progress import Silent
+from edgekd.runtime.openvino_backend import properties
 from edgekd.runtime.options import RuntimeOptions
 
 PROMPT = "red apple"
