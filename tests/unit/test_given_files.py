@@ -1,8 +1,8 @@
 """Files that users bring, good, odd or bad: taken, or refused in one line that names what is wrong.
 
-One table, no process, no weights of a model; settings have theirs in `test_given_settings.py`, and whole
-folders of teachers, data sets and commands in `diffusion/test_validate.py`, `data/test_bad_data.py`
-and `e2e/test_bad_input.py`.
+One table, no process, no weights of a model; settings have theirs in `test_given_settings.py`,
+and whole folders of teachers, data sets and commands in `diffusion/test_validate.py`,
+`data/test_bad_data.py` and `e2e/test_bad_input.py`.
 """
 
 import io

@@ -1,8 +1,8 @@
 """What users set, good, odd or bad: taken, or refused in one line that names what is wrong.
 
-One table, no process, no weights of a model; files have theirs in `test_given_files.py`, and whole
-folders of teachers, data sets and commands in `diffusion/test_validate.py`, `data/test_bad_data.py`
-and `e2e/test_bad_input.py`.
+One table, no process, no weights of a model; files have theirs in `test_given_files.py`,
+and whole folders of teachers, data sets and commands in `diffusion/test_validate.py`,
+`data/test_bad_data.py` and `e2e/test_bad_input.py`.
 """
 
 import json
