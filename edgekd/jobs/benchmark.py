@@ -20,6 +20,7 @@ from edgekd.jobs.gates import failed_rows
 from edgekd.jobs.matrix import SuiteMatrix, suite_targets
 from edgekd.jobs.models import Model, content_key, given_models
 from edgekd.jobs.phases import train_student
+from edgekd.jobs.places import shared_places
 from edgekd.jobs.plan import Plan, make_plan, needed_phases, with_sized_teacher
 from edgekd.jobs.prepare import encode_images, prepare_images
 from edgekd.jobs.prompts import parity_prompts
@@ -63,11 +64,12 @@ def _trained(
     if cache is None:
         return [], {}
     models, curves = [], {}
+    place = shared_places(plan.run / "variants" / "_shared")
     for variant in plan.suite.variants:
         progress.info(f"[variant {variant.name}] {variant.description}")
         out = plan.run / "variants" / variant.name
         mine = replace(variants[variant.name], teacher=plan.teacher)
-        student = train_student(mine, cache, out, progress)
+        student = train_student(mine, cache, out, progress, place)
         models.append(Model(variant.name, "student", student.path, student.key))
         for phase, path in student.curves.items():
             curves[f"{variant.name} {phase}"] = path

@@ -1,12 +1,13 @@
 """The phases of a distillation in their order, and the student that they leave.
 
 `<out>/{kd,few_step,decoder,text_encoder}/` hold what each phase trains, `<out>/trajectories/` the
-teacher's pictures where students follow them, `<out>/student/` the whole pipeline.
+teacher's pictures where students follow them, `<out>/student/` the whole pipeline. Students of a
+suite have phases in common: see `edgekd.jobs.places`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from edgekd.artifacts import StudentCheckpoint, TeacherCache, TrainedPart, Traje
 from edgekd.file_record import finish
 from edgekd.files import code_key, hash_value
 from edgekd.folders import finished
+from edgekd.jobs.places import Place, own_places
 from edgekd.jobs.plan import Plan
 from edgekd.progress import Progress
 from edgekd.recipe_distill import DistillSection, LoopSection, PhaseName
@@ -33,24 +35,24 @@ _UNTOLD = {
 
 
 def train_student(
-    plan: Plan, cache: TeacherCache, out: Path, progress: Progress
+    plan: Plan, cache: TeacherCache, out: Path, progress: Progress, place: Place | None = None
 ) -> StudentCheckpoint:
-    """Distil one student; named by its architecture, recipe section and the cache's content."""
-    trained = train_phases(plan, cache, out, progress)
+    """Distil one student; named by its architecture, recipe section and the cache's content.
+
+    Args:
+        place: of its phases; None: in `out`.
+    """
+    trained = train_phases(plan, cache, place or own_places(out), progress)
     return _assemble(plan, trained, out / STUDENT, progress)
 
 
 def train_phases(
-    plan: Plan, cache: TeacherCache, out: Path, progress: Progress, drawn: Path | None = None
+    plan: Plan, cache: TeacherCache, place: Place, progress: Progress
 ) -> dict[PhaseName, TrainedPart]:
-    """Train all phases; processes that were launched together call this together.
-
-    Args:
-        drawn: folder of the teacher's trajectories; None: one in `out`.
-    """
+    """Train all phases; processes that were launched together call this together."""
     if "kd" in plan.recipe.distill.phases and "kd" not in plan.phases:
         progress.info("  kd: nothing to learn, the student is a whole copy of its teacher")
-    work = _Work(plan, cache, out, progress, drawn or out / "trajectories")
+    work = _Work(plan, cache, place, progress)
     trained: dict[PhaseName, TrainedPart] = {}
     for phase in plan.phases:
         trained[phase] = _TRAIN[phase](work, trained)
@@ -63,9 +65,8 @@ class _Work:
 
     plan: Plan
     cache: TeacherCache
-    out: Path
+    place: Place
     progress: Progress
-    drawn: Path
 
     @property
     def section(self) -> DistillSection:
@@ -82,22 +83,24 @@ class _Work:
         from edgekd.distill.folder import RunFolder
 
         key = hash_value([code_key(), self.cache.key, *made_from])
-        return RunFolder(self.out / phase, key, part, tuple(self.section.trackers))
+        return RunFolder(self.place(phase, key), key, part, tuple(self.section.trackers))
 
-    def settings(self, loop: LoopSection, *names: str) -> list[Any]:
+    def settings(self, loop: LoopSection, *names: str, without: Collection[str] = ()) -> list[Any]:
         """All that decides what a phase of its own section trains.
 
         Args:
             names: what it takes of the common section beside what all of them do.
+            without: fields of its own section that decide nothing.
         """
         common = {"gradient_checkpointing", "precision", "sample_prompts", "threads", "seed"}
-        own = loop.model_dump(exclude={"checkpoint_every"})
+        own = loop.model_dump(exclude={"checkpoint_every", *without})
         return [self.section.model_dump(include={*common, *names}), own]
 
     @property
     def trajectories(self) -> Trajectories:
         """The teacher's pictures; named by all that they follow from, no student among it."""
-        return Trajectories(self.drawn, trajectories_key(self.section, self.cache))
+        key = trajectories_key(self.section, self.cache)
+        return Trajectories(self.place("trajectories", key), key)
 
 
 def trajectories_key(section: DistillSection, cache: TeacherCache) -> str:
@@ -125,7 +128,9 @@ def _few_step(work: _Work, trained: Trained) -> TrainedPart:
 
     section, arch, before = work.section, work.plan.arch, trained.get("kd")
     begun = before.key if before else [arch.model_dump(), section.initialise]
-    told = work.settings(section.few_step, "compile", "guidance", "shuffle_window")
+    # A consistency student draws in any number of steps, however many its recipe tells clients.
+    free = {"student_steps"} if section.few_step.method == "consistency" else ()
+    told = work.settings(section.few_step, "compile", "guidance", "shuffle_window", without=free)
     folder = work.folder("few_step", [begun, told])
 
     def load(sources: Sources) -> Any:
@@ -170,7 +175,10 @@ _TRAIN: Mapping[PhaseName, Callable[[_Work, Trained], TrainedPart]] = {
 def _assemble(plan: Plan, trained: Trained, out: Path, progress: Progress) -> StudentCheckpoint:
     """Put the trained components into the teacher's pipeline."""
     parts = [part.key for part in trained.values()]
-    key = hash_value([code_key(), plan.teacher.key, parts, plan.target.schedulers, plan.found])
+    told = plan.recipe.distill.few_step.student_steps
+    key = hash_value(
+        [code_key(), plan.teacher.key, parts, told, plan.target.schedulers, plan.found]
+    )
     curves: dict[str, Path] = {phase: part.metrics_path for phase, part in trained.items()}
     result = StudentCheckpoint(out, key, curves)
     if finished(out, key, progress.info) is not None:

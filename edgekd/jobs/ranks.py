@@ -51,6 +51,7 @@ def follow() -> None:
     from edgekd.benchmark.suite import load_suite
     from edgekd.diffusion.validate import inspect_teacher
     from edgekd.jobs.phases import train_phases
+    from edgekd.jobs.places import own_places
     from edgekd.student.arch import StudentArch
 
     work = json.loads(_store().get(_KEY))
@@ -66,7 +67,7 @@ def follow() -> None:
         Path(work["run"]),
         tuple(work["phases"]),
     )
-    train_phases(plan, cache, Path(work["out"]), Silent())
+    train_phases(plan, cache, own_places(Path(work["out"])), Silent())
 
 
 def _store() -> Any:

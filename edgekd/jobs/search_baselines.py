@@ -8,7 +8,6 @@ random. All are distilled alike and measured by the benchmark.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,8 @@ from edgekd.benchmark.search_suites import BaselinesSuite
 from edgekd.file_record import finish
 from edgekd.files import hash_value, write_json
 from edgekd.jobs.baseline_figures import SEARCHED, Baselines, Rival
-from edgekd.jobs.phases import STUDENT, train_student
+from edgekd.jobs.phases import train_student
+from edgekd.jobs.places import shared_places
 from edgekd.jobs.plan import Plan, describe, make_plan, with_sized_teacher, with_student
 from edgekd.jobs.prepare import prepare_data
 from edgekd.jobs.search import picture_costs, teacher_point
@@ -207,11 +207,14 @@ def _trained(
     """A row for each student that was trained, and whose choices with which seed it stands for."""
     cases: dict[str, Case] = {}
     of_case: Trained = {}
+    place = shared_places(plan.run / "students" / "_shared")
     for choice, seed in _pairs(suite, choices):
         name = f"{choice.candidate.key()[:8]} seed {seed}"
         if name not in cases:
             progress.info(f"[{choice.rule} at {choice.preset}, seed {seed}]")
-            folder = _train(plan, cache, choice.candidate, seed, progress)
+            out = plan.run / "students" / f"{choice.candidate.key()[:16]}-{seed}"
+            own = _seeded(with_student(plan, choice.candidate, ""), seed)
+            folder = train_student(own, cache, out, progress, place).path
             cases[name] = Case(name, "student", TORCH, "fp32", folder, model=name)
         of_case.setdefault(name, []).append((choice, seed))
     return list(cases.values()), of_case
@@ -226,21 +229,9 @@ def _pairs(
                 yield choice, seed
 
 
-def _train(
-    plan: Plan, cache: TeacherCache, candidate: Candidate, seed: int, progress: Progress
-) -> Path:
-    """The student's folder. The teacher's trajectories are drawn once for each seed."""
-    kept = plan.run / "students" / f"{candidate.key()[:16]}-{seed}"
-    if kept.is_dir():
-        return kept
-    own = with_student(plan, candidate, "")
-    distill = own.recipe.distill.model_copy(update={"seed": seed})
-    own = replace(own, recipe=own.recipe.model_copy(update={"distill": distill}))
-    out = plan.run / "distill" / f"seed-{seed}"
-    train_student(own, cache, out, progress)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(out / STUDENT, kept)
-    return kept
+def _seeded(plan: Plan, seed: int) -> Plan:
+    distill = plan.recipe.distill.model_copy(update={"seed": seed})
+    return replace(plan, recipe=plan.recipe.model_copy(update={"distill": distill}))
 
 
 def _measured(

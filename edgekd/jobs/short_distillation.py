@@ -48,6 +48,10 @@ class _Work:
     drawn: Path | None = None
     threads: int = 0
 
+    def place(self, name: str, key: str) -> Path:
+        """See `edgekd.jobs.places`."""
+        return self.drawn if self.drawn and name == "trajectories" else self.out / name
+
     @property
     def has_trajectories(self) -> bool:
         """Whether the teacher's trajectories are there, or of no use."""
@@ -116,7 +120,7 @@ def _nearness(work: _Work, progress: Progress) -> float:
     """How near a student came to its teacher; higher is better."""
     from edgekd.benchmark.curves import read_rows
 
-    trained = train_phases(work.plan, work.cache, work.out, progress, work.drawn)
+    trained = train_phases(work.plan, work.cache, work.place, progress)
     phase = work.plan.phases[-1]
     rows = read_rows(trained[phase].metrics_path)
     found = [row[name] for row in rows for name in _JUDGED[phase] if name in row]

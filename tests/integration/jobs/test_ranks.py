@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from edgekd.jobs import ranks
 from edgekd.training.log import read_rows
@@ -39,33 +37,6 @@ else:
 """
 
 
-@pytest.fixture
-def recipe(tiny_teacher, tmp_path) -> dict[str, Any]:
-    images = tmp_path / "images"
-    images.mkdir()
-    for index in range(24):
-        pixels = np.random.default_rng(index).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((64, 64)).save(images / f"{index}.png")
-        (images / f"{index}.txt").write_text(f"picture {index}")
-    loop = {"steps": 3, "validation_samples": 2, "validate_every": 3}
-    few = {**loop, "trajectories": 8, "teacher_steps": 2, "student_steps": 2}
-    return {
-        "name": "tiny",
-        "teacher": {"path": str(tiny_teacher)},
-        "data": {"sources": [str(images)], "workers": 1},
-        "student": {"preset": "bk-sdm-small"},
-        # In bf16 a sum over one sample and a sum over two round a thousandth apart.
-        "distill": {
-            **loop,
-            "phases": ["kd", "few_step"],
-            "precision": "fp32",
-            "sample_steps": 1,
-            "sample_prompts": ["a"],
-            "few_step": few,
-        },
-    }
-
-
 def with_batch(recipe: dict[str, Any], size: int) -> str:
     few = {**recipe["distill"]["few_step"], "batch_size": size}
     return json.dumps(
@@ -88,13 +59,13 @@ def losses(out: Path, phase: str) -> list[float]:
     return [row["loss"] for row in rows if "loss" in row]
 
 
-def test_two_processes_distil_the_same_student_as_one(recipe, tmp_path):
+def test_two_processes_distil_the_same_student_as_one(tiny_recipe, tmp_path):
     script = tmp_path / "driver.py"
     script.write_text(_DRIVER)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     one, two = tmp_path / "one", tmp_path / "two"
-    run([sys.executable, str(script)], with_batch(recipe, 2), str(one))
-    run([sys.executable, *launch, str(script)], with_batch(recipe, 1), str(two))
+    run([sys.executable, str(script)], with_batch(tiny_recipe, 2), str(one))
+    run([sys.executable, *launch, str(script)], with_batch(tiny_recipe, 1), str(two))
     for phase in ("kd", "few_step"):
         curve = losses(one, phase)
         assert len(curve) == 3

@@ -14,6 +14,7 @@ from edgekd.distill import loop
 from edgekd.distill.text_encoder import TextEncoders
 from edgekd.errors import InputError
 from edgekd.jobs.phases import train_student
+from edgekd.jobs.places import shared_places
 from edgekd.jobs.plan import Plan, make_plan
 from edgekd.progress import Silent
 from edgekd.reading import read_json
@@ -177,6 +178,26 @@ def test_a_student_draws_with_the_text_encoder_that_it_was_taught(bench):
     bench.train(**phases, distill__few_step__steps=7, student__preset="bk-sdm-small")
     assert before.pop("text_encoder") == bench.given.pop("text_encoder")
     assert before["few_step"] != bench.given["few_step"]
+
+
+def test_a_consistency_student_learns_nothing_anew_for_other_steps(bench):
+    few = {"distill__few_step__method": "consistency", "distill__phases": ["few_step"]}
+    bench.train(**few)
+    before = bench.given["few_step"]
+    student = bench.train(**few, distill__few_step__student_steps=4).path
+    assert bench.given["few_step"] == before
+    assert stated_generation(student) == RowGeneration("LCMScheduler", 4, 4.0)
+
+
+def test_students_find_what_they_have_in_common_in_a_shared_folder(bench, tmp_path):
+    place = shared_places(tmp_path / "shared")
+    cache = TeacherCache(bench.folder, "key", "teacher")
+    for name, width in {"a": 0.5, "b": 0.25}.items():
+        plan = bench.plan(**SMALL, distill__decoder__width=width)
+        train_student(plan, cache, tmp_path / name, Silent(), place)
+    made = sorted(path.name.split("-")[0] for path in (tmp_path / "shared").iterdir())
+    assert made == ["decoder", "decoder", "few_step", "kd"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["student"]
 
 
 def test_an_arch_that_is_written_out_is_the_same_student(bench):
