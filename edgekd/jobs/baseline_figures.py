@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,13 +19,17 @@ class Rival(Section):
     Attributes:
         preset: at whose latency it was chosen.
         rule: `preset`, `searched`, `macs`, `parameters` or `random`.
+        student: begin of its candidate's key; several rules may have chosen one student.
         latency_ms: of a picture, its U-Net measured whole.
+        expected: share of the teacher's quality that the search expected of it.
     """
 
     preset: str
     rule: str
+    student: str
     seed: int
     latency_ms: float
+    expected: float
     score: float | None
     fd: float | None
 
@@ -93,8 +97,38 @@ def verdicts(found: Sequence[Summary]) -> list[str]:
     return lines
 
 
+def rank_correlation(
+    rivals: Sequence[Rival], figure: Callable[[Rival], float | None]
+) -> tuple[int, float]:
+    """Students, and Spearman's correlation of what was expected of them with their mean figures.
+
+    NaN: fewer than three students, or all are equal.
+    """
+    from scipy.stats import spearmanr
+
+    expected = {one.student: one.expected for one in rivals}
+    measured = {
+        name: _mean([figure(one) for one in rivals if one.student == name])[0] for name in expected
+    }
+    known = [name for name in expected if not math.isnan(measured[name])]
+    told, found = [expected[name] for name in known], [measured[name] for name in known]
+    if len(known) < 3 or not (np.ptp(told) and np.ptp(found)):
+        return len(known), math.nan
+    return len(known), float(spearmanr(told, found).statistic)
+
+
+def _rank_lines(rivals: Sequence[Rival]) -> list[str]:
+    figures = {"score": lambda one: one.score, "FD": lambda one: one.fd}
+    found = {name: rank_correlation(rivals, figure) for name, figure in figures.items()}
+    return [
+        f"expected quality of {count} students: rank correlation {rank:+.2f} with {name}"
+        for name, (count, rank) in found.items()
+        if not math.isnan(rank)
+    ]
+
+
 def baseline_lines(found: Baselines) -> list[str]:
-    """A table of all rules, then a verdict for each preset."""
+    """A table of all rules, a verdict for each preset, and what the expectations were worth."""
     rows = summaries(found.rivals)
     seeds = len({one.seed for one in found.rivals})
     lines = [f"{'at':<14}{'rule':<12}{'ms':>8}{'score':>16}{'FD':>16}   ({seeds} seeds)"]
@@ -103,4 +137,4 @@ def baseline_lines(found: Baselines) -> list[str]:
         f"{one.score[0]:>9.1f} ± {one.score[1]:<4.1f}{one.fd[0]:>9.0f} ± {one.fd[1]:<4.0f}"
         for one in rows
     ]
-    return [*lines, *verdicts(rows)]
+    return [*lines, *verdicts(rows), *_rank_lines(found.rivals)]

@@ -8,6 +8,7 @@ random. All are distilled alike and measured by the benchmark.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +55,7 @@ class RuleChoice:
     Attributes:
         rule: `preset`, `searched`, `macs`, `parameters` or `random`.
         seed: None: the rule gives one student, which is trained with every seed.
+        expected: share of the teacher's quality that the search's proxy expects of it.
     """
 
     preset: str
@@ -61,6 +63,7 @@ class RuleChoice:
     candidate: Candidate
     latency_ms: float
     seed: int | None = None
+    expected: float = math.nan
 
 
 def baselines_run(
@@ -89,8 +92,10 @@ def baselines_run(
             Rival(
                 preset=one.preset,
                 rule=one.rule,
+                student=one.candidate.key()[:8],
                 seed=seed,
                 latency_ms=one.latency_ms,
+                expected=one.expected,
                 score=rows[name].value("score"),
                 fd=rows[name].value("fd"),
             )
@@ -159,7 +164,7 @@ def _choices(
             for seed in suite.seeds:
                 drawn = near[np.random.default_rng(seed).integers(len(near))]
                 found.append(RuleChoice(name, "random", drawn, measured(drawn), seed))
-        return [replace(one, candidate=_known(one.candidate, proxy)) for one in found]
+        return [_told(one, proxy) for one in found]
 
 
 def _within(search: SearchPlan, limit_ms: float) -> SearchPlan:
@@ -169,9 +174,12 @@ def _within(search: SearchPlan, limit_ms: float) -> SearchPlan:
     return replace(search, plan=replace(search.plan, recipe=recipe))
 
 
-def _known(candidate: Candidate, proxy: Proxy) -> Candidate:
-    """With what distillation has to know of it: the same for every rule's student."""
-    return candidate.model_copy(update={"intact": proxy.is_intact(candidate)})
+def _told(choice: RuleChoice, proxy: Proxy) -> RuleChoice:
+    """With what distillation has to know of the student, the same for every rule's, and what the
+    search would expect of it."""
+    candidate = choice.candidate
+    known = candidate.model_copy(update={"intact": proxy.is_intact(candidate)})
+    return replace(choice, candidate=known, expected=proxy.quality(candidate))
 
 
 def _pool(suite: BaselinesSuite, search: SearchPlan) -> list[Candidate]:

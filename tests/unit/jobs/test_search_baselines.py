@@ -7,9 +7,11 @@ import pytest
 from edgekd.benchmark.search_suites import BaselinesSuite
 from edgekd.benchmark.suite import load_any_suite
 from edgekd.jobs.baseline_figures import (
+    SEARCHED,
     Baselines,
     Rival,
     baseline_lines,
+    rank_correlation,
     summaries,
     verdicts,
 )
@@ -28,8 +30,18 @@ def suite() -> BaselinesSuite:
     return found
 
 
-def rival(rule: str, score: float, fd: float, seed: int = 0) -> Rival:
-    return Rival(preset="p", rule=rule, seed=seed, latency_ms=10, score=score, fd=fd)
+def rival(rule: str, score: float | None, fd: float, seed: int = 0, expected: float = 0.5) -> Rival:
+    student = f"{rule} {expected}"
+    return Rival(
+        preset="p",
+        rule=rule,
+        student=student,
+        seed=seed,
+        latency_ms=10,
+        expected=expected,
+        score=score,
+        fd=fd,
+    )
 
 
 def test_the_shipped_suite_names_what_exists(suite):
@@ -64,6 +76,23 @@ def test_the_table_has_a_line_for_each_rule_and_preset():
     lines = baseline_lines(Baselines(suite="s", rivals=rivals, environment={}))
     assert len(lines) == 4
     assert lines[2].split()[:2] == ["p", "preset"]
+
+
+def test_expectations_are_ranked_against_what_distillation_left():
+    """Of a student's mean over seeds; one that was not measured is left out."""
+    rivals = [
+        *(rival("a", score, 300, seed, expected=0.2) for seed, score in enumerate((1, 9))),
+        rival("b", 4, 200, expected=0.3),
+        rival("c", 8, 250, expected=0.9),
+        rival("d", None, 1, expected=0.99),
+    ]
+    assert rank_correlation(rivals, lambda one: one.score) == (3, pytest.approx(0.5))
+    assert rank_correlation(rivals, lambda one: one.fd) == (4, pytest.approx(-0.8))
+    assert math.isnan(rank_correlation(rivals[:2], lambda one: one.score)[1])
+    told = baseline_lines(
+        Baselines(suite="s", rivals=[*rivals, rival(SEARCHED, 5, 5)], environment={})
+    )
+    assert told[-1] == "expected quality of 5 students: rank correlation -0.70 with FD"
 
 
 def test_every_rule_is_trained_with_every_seed_and_random_students_with_their_own(suite):
