@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,14 @@ class Rival(Section):
     expected: float
     score: float | None
     fd: float | None
+
+
+Figure = Callable[[Rival], float | None]
+# Name, whether more of it is better (1) or worse (-1), and where it is.
+_FIGURES: Sequence[tuple[str, int, Figure]] = (
+    ("score", 1, lambda one: one.score),
+    ("FD", -1, lambda one: one.fd),
+)
 
 
 class Baselines(Section):
@@ -77,29 +85,37 @@ def summaries(rivals: Sequence[Rival]) -> list[Summary]:
     ]
 
 
-def verdicts(found: Sequence[Summary]) -> list[str]:
-    """For each preset: which rules beat the search in score or FD at its latency, if any."""
+def verdicts(rivals: Sequence[Rival]) -> list[str]:
+    """For each preset: which rules beat the search in score or FD at its latency, if any.
+
+    By how much, with the standard error over seeds of the difference from the search's student.
+    """
     lines = []
-    for preset in dict.fromkeys(one.preset for one in found):
-        own = next(one for one in found if (one.preset, one.rule) == (preset, SEARCHED))
-        others = [one for one in found if one.preset == preset and one.rule != SEARCHED]
+    for preset in dict.fromkeys(one.preset for one in rivals):
+        here = [one for one in rivals if one.preset == preset]
+        own = {one.seed: one for one in here if one.rule == SEARCHED}
+        others = dict.fromkeys(one.rule for one in here if one.rule != SEARCHED)
         better = [
-            f"{one.rule} has the better {name}"
-            for one in others
-            for name, ahead in (
-                ("score", one.score[0] > own.score[0]),
-                ("FD", one.fd[0] < own.fd[0]),
-            )
-            if ahead
+            f"{rule} has the better {name}, by {mean:.1f} ± {error:.1f}"
+            for rule in others
+            for name, sign, figure in _FIGURES
+            for mean, error in [
+                _mean([_lead(one, own, sign, figure) for one in here if one.rule == rule])
+            ]
+            if mean > 0
         ]
         verdict = "; ".join(better) or "the searched student is the best of all rules"
         lines.append(f"at the latency of {preset}: {verdict}")
     return lines
 
 
-def rank_correlation(
-    rivals: Sequence[Rival], figure: Callable[[Rival], float | None]
-) -> tuple[int, float]:
+def _lead(one: Rival, own: Mapping[int, Rival], sign: int, figure: Figure) -> float | None:
+    """How far a rival is ahead of the search's student of its seed; None: not measured."""
+    mine, its = figure(own[one.seed]) if one.seed in own else None, figure(one)
+    return None if mine is None or its is None else sign * (its - mine)
+
+
+def rank_correlation(rivals: Sequence[Rival], figure: Figure) -> tuple[int, float]:
     """Students, and Spearman's correlation of what was expected of them with their mean figures.
 
     NaN: fewer than three students, or all are equal.
@@ -118,8 +134,7 @@ def rank_correlation(
 
 
 def _rank_lines(rivals: Sequence[Rival]) -> list[str]:
-    figures = {"score": lambda one: one.score, "FD": lambda one: one.fd}
-    found = {name: rank_correlation(rivals, figure) for name, figure in figures.items()}
+    found = {name: rank_correlation(rivals, figure) for name, _, figure in _FIGURES}
     return [
         f"expected quality of {count} students: rank correlation {rank:+.2f} with {name}"
         for name, (count, rank) in found.items()
@@ -137,4 +152,4 @@ def baseline_lines(found: Baselines) -> list[str]:
         f"{one.score[0]:>9.1f} ± {one.score[1]:<4.1f}{one.fd[0]:>9.0f} ± {one.fd[1]:<4.0f}"
         for one in rows
     ]
-    return [*lines, *verdicts(rows), *_rank_lines(found.rivals)]
+    return [*lines, *verdicts(found.rivals), *_rank_lines(found.rivals)]

@@ -61,14 +61,24 @@ def test_a_rules_figures_are_means_over_seeds_with_their_errors():
 @pytest.mark.parametrize(
     ("score", "fd", "told"),
     [
-        (11, 200, "random has the better score"),
-        (9, 90, "random has the better FD"),
+        (11, 200, "random has the better score, by 1.0 ± nan"),
+        (9, 90, "random has the better FD, by 10.0 ± nan"),
         (9, 200, "the searched student is the best of all rules"),
     ],
 )
 def test_a_rule_that_beats_the_search_is_named(score, fd, told):
-    found = summaries([rival("searched", 10, 100), rival("random", score, fd)])
-    assert verdicts(found) == [f"at the latency of p: {told}"]
+    rivals = [rival("searched", 10, 100), rival("random", score, fd)]
+    assert verdicts(rivals) == [f"at the latency of p: {told}"]
+
+
+def test_a_lead_is_told_with_its_error_over_seeds():
+    """Paired: a seed's noise, captions and trajectories are the same for all rules."""
+    rivals = [
+        *(rival("searched", score, 100, seed) for seed, score in enumerate((10, 20))),
+        *(rival("random", score, 100, seed) for seed, score in enumerate((11, 25))),
+        rival("random", None, 100, 2),
+    ]
+    assert verdicts(rivals) == ["at the latency of p: random has the better score, by 3.0 ± 2.0"]
 
 
 def test_the_table_has_a_line_for_each_rule_and_preset():
