@@ -21,6 +21,7 @@ _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # A file in a folder's place, and a name that the file system does not take.
 _NO_FOLDER = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _PACKAGE = Path(__file__).resolve().parent
+_SOURCES = ("*.py", "*.j2", "*.yaml")
 
 
 def canonical_json(value: Any) -> str:
@@ -56,14 +57,15 @@ def hash_tree(root: Path, exclude: tuple[str, ...] = ()) -> str:
 def code_key() -> str:
     """What stands for edgekd's code in content keys.
 
-    In a checkout it is a hash of the package's sources, so that no artefact of other code is taken
-    for up to date; an installed package does not change and is known by its version.
+    In a checkout it is a hash of the package's sources, templates and tables, so that no artefact
+    of other code is taken for up to date; an installed package does not change and is known by its
+    version. The starter's data and teacher have content keys of their own.
     """
     from edgekd import __version__
 
     if not (_PACKAGE.parent / "pyproject.toml").is_file():
         return __version__
-    sources = sorted([*_PACKAGE.rglob("*.py"), *_PACKAGE.rglob("*.j2")])
+    sources = sorted(path for pattern in _SOURCES for path in _PACKAGE.rglob(pattern))
     return hash_value(
         [[path.relative_to(_PACKAGE).as_posix(), hash_file(path)] for path in sources]
     )

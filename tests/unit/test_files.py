@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from edgekd import files
 from edgekd.errors import InputError
 from edgekd.files import (
     atomic_file,
@@ -124,3 +125,20 @@ def test_deeply_nested_json_is_one_line(tmp_path):
 
 def test_code_of_a_checkout_is_known_by_its_sources():
     assert len(code_key()) == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [("a.py", True), ("page.j2", True), ("search/table.yaml", True), ("starter/a.json", False)],
+)
+def test_a_table_of_the_code_is_code(tmp_path, monkeypatch, name, counts):
+    package = tmp_path / "edgekd"
+    file = package / name
+    file.parent.mkdir(parents=True)
+    file.write_text("before")
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr(files, "_PACKAGE", package)
+    key = code_key.__wrapped__  # what is cached is the key of this package
+    before = key()
+    file.write_text("after")
+    assert (key() != before) == counts
