@@ -76,6 +76,11 @@ class SearchSection(Goal):
     calibration_samples: int = Field(
         16, ge=1, description="training samples that the importance of blocks is measured on"
     )
+    quality_tables: str | None = Field(
+        None,
+        description="YAML file of what steps, decoder widths and precisions keep of the quality; "
+        "null: as measured on the starter",
+    )
     candidates: int = Field(20_000, ge=1, description="students that an evolution in memory scores")
     trials: int = Field(30, ge=0, description="students that `sampler` asks for, after that")
     sampler: SamplerName = "tpe"

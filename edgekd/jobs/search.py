@@ -172,11 +172,11 @@ def measure_run(
                 "`--measure-only` measures for devices of one class", ", ".join(classes)
             )
         plan = replace(plan, devices=found)
-        plan_search(plan)
+        plan_search(plan, measure_only=True)
         with open_run(run, worth_keeping=("measurements/*.json",)):
             plan = with_sized_teacher(plan)
             describe(plan)
-            search = plan_search(plan)
+            search = plan_search(plan, measure_only=True)
             with open_meter(search.place) as meter:
                 costs = picture_costs(search, meter, progress, share=1.0)
                 teacher = teacher_point(search, meter)
@@ -247,7 +247,9 @@ def _facts(
 ) -> SearchFacts:
     from edgekd.search.result import SearchFacts
 
-    notes = [f"Quality by steps, decoder and precision was measured on {proxy.measured}."]
+    tables = search.plan.recipe.search.quality_tables
+    source = f" (tables of `{tables}`)" if tables else ""
+    notes = [f"Quality by steps, decoder and precision was measured on {proxy.measured}{source}."]
     if search.place.stand_in_for is not None:
         notes.append("Latencies of the device itself are not executed here.")
     return SearchFacts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgekd.artifacts import TeacherCache
 from edgekd.errors import InputError
@@ -15,6 +15,7 @@ from edgekd.reading import read_json
 if TYPE_CHECKING:
     from edgekd.jobs.search_cost import TimingPlace
     from edgekd.search.space import SearchSpace
+    from edgekd.search.tables import QualityTables
 
 SEARCH = "search"
 
@@ -26,6 +27,7 @@ class SearchPlan:
     Attributes:
         guided: each step of a student calls its U-Net with and without the text, as its
             teacher's; few-step students do not, unless the recipe keeps their guidance.
+        tables: the expected quality of steps, decoders and precisions.
         folder: of the result.
     """
 
@@ -33,6 +35,7 @@ class SearchPlan:
     space: SearchSpace
     place: TimingPlace
     guided: bool
+    tables: QualityTables
     folder: Path
 
     def key(self, cache: TeacherCache) -> str:
@@ -41,23 +44,29 @@ class SearchPlan:
         return hash_value(
             [
                 [code_key(), plan.teacher.key, cache.key, plan.target.model_dump()],
-                section.model_dump(exclude={"storage"}),
+                section.model_dump(exclude={"storage", "quality_tables"}),
+                self.tables.model_dump(),
                 [plan.suite.generation.model_dump(), plan.recipe.distill.model_dump()],
                 [one.model_dump() for one in self.place.conditions],
             ]
         )
 
 
-def plan_search(plan: Plan) -> SearchPlan:
+def plan_search(plan: Plan, measure_only: bool = False) -> SearchPlan:
     """Check what a recipe asks of a search against its teacher and target.
 
+    Args:
+        measure_only: nothing is scored: what the quality tables do not cover may be measured.
+
     Raises:
-        InputError: a share, step, precision or storage that cannot be.
+        InputError: a share, step, precision or storage that cannot be, quality tables that are
+            none, or a choice that they do not cover.
     """
     from edgekd.jobs.search_cost import place_of
     from edgekd.search.dimensions import SpaceSettings
     from edgekd.search.space import SearchSpace
     from edgekd.search.storage import check_storage
+    from edgekd.search.tables import STARTER_QUALITY, read_tables
 
     section, target = plan.recipe.search, plan.target
     precisions = tuple(section.precisions) or (target.deploy,)
@@ -79,9 +88,28 @@ def plan_search(plan: Plan) -> SearchPlan:
         width_shares=tuple(section.widths),
         decoder_widths=tuple(section.decoder_widths) if narrow else (1.0,),
     )
+    space = SearchSpace(settings)
+    tables = read_tables(Path(section.quality_tables or STARTER_QUALITY)).offering(precisions)
+    if not measure_only:
+        _check_covered(tables, space, "search.steps" if few else "generation.steps")
     if section.storage is not None:
         check_storage(section.storage)
     place = place_of(plan, precisions, plan.run / SEARCH / "measurements")
     kept = plan.recipe.distill.kept_guidance > 1
     guided = kept if few else plan.suite.generation.guided
-    return SearchPlan(plan, SearchSpace(settings), place, guided, plan.run / SEARCH)
+    return SearchPlan(plan, space, place, guided, tables, plan.run / SEARCH)
+
+
+def _check_covered(tables: QualityTables, space: SearchSpace, steps_field: str) -> None:
+    """Every choice must have an expected quality, before anything is measured.
+
+    Raises:
+        InputError: names the field and what the tables cover.
+    """
+    choices: Any = space.dimensions
+    for steps in choices["steps"]:
+        tables.of_steps(steps, steps_field)
+    for width in choices["decoder_width"]:
+        tables.of_decoder(width)
+    for precision in choices["precision"]:
+        tables.of_precision(precision)

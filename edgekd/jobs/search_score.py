@@ -36,7 +36,6 @@ def make_proxy(
     from edgekd.search.agreement import CalibrationSettings, make_calibration
     from edgekd.search.effects import DamageMeter, EffectSettings, measure_effects
     from edgekd.search.proxy import Proxy
-    from edgekd.search.tables import read_tables
 
     section = search.plan.recipe.search
     teacher = load_teacher(search.plan.teacher.path, only=("unet",))
@@ -45,14 +44,13 @@ def make_proxy(
     calibration = make_calibration(teacher, latents, settings, cache.key)
     meter = DamageMeter(teacher.unet, calibration, search.plan.run / SEARCH)
     effects = measure_effects(meter, search.space, EffectSettings(), progress)
-    tables = read_tables().offering(tuple(search.place.runtimes))
     whole = costs.unet_bytes(search.space.candidate(search.space.full()).arch)
 
     def share(arch: StudentArch) -> float:
         # Files are told from parameters by a straight line, which may fall below none.
         return min(max(costs.unet_bytes(arch) / whole, 0.01), 1.0)
 
-    return Proxy(search.space, effects, tables, share)
+    return Proxy(search.space, effects, search.tables, share)
 
 
 def study(

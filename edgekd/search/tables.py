@@ -1,6 +1,7 @@
 """What steps, the decoder's width and the precision cost in quality: measured, not guessed.
 
-The figures stand in `starter_quality.yaml`, with the runs that they come from.
+The starter's figures stand in `starter_quality.yaml`, with the runs that they come from; a recipe
+names a file of its own in `search.quality_tables`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ STARTER_QUALITY = Path(__file__).with_name("starter_quality.yaml")
 Kept = Annotated[float, Field(gt=0, le=1)]
 Steps = Annotated[int, Field(ge=1)]
 Number = TypeVar("Number", int, float)
+_FIX = "Ask for another, or name tables that have it in `search.quality_tables`."
 
 
 class QualityTables(Section):
@@ -50,13 +52,24 @@ class QualityTables(Section):
                 )
         return rows
 
-    def of_steps(self, steps: int) -> float:
-        """Kept with so many steps; linear in their logarithm between measurements."""
-        return interpolate(self.steps, steps, "steps", math.log)
+    def of_steps(self, steps: int, field: str = "search.steps") -> float:
+        """Kept with so many steps; linear in their logarithm between measurements.
+
+        Args:
+            field: that asks for them, for the message.
+
+        Raises:
+            InputError: as `interpolate`.
+        """
+        return interpolate(self.steps, steps, field, math.log)
 
     def of_decoder(self, width: float) -> float:
-        """Kept with a decoder of this share of the channels; linear between measurements."""
-        return interpolate(self.decoder_width, width, "the decoder's width", float)
+        """Kept with a decoder of this share of the channels; linear between measurements.
+
+        Raises:
+            InputError: as `interpolate`.
+        """
+        return interpolate(self.decoder_width, width, "search.decoder_widths", float)
 
     def offering(self, precisions: tuple[str, ...]) -> QualityTables:
         """The tables for a target; where it offers one precision there is nothing to compare."""
@@ -66,12 +79,17 @@ class QualityTables(Section):
         return self.model_copy(update={"precision": {**self.precision, **own}})
 
     def of_precision(self, name: str) -> float:
-        """Kept in a precision of the target's runtime."""
+        """Kept in a precision of the target's runtime.
+
+        Raises:
+            InputError: there is no row for it.
+        """
         if name not in self.precision:
             raise InputError(
-                f"the precision must be one whose quality is known: {', '.join(self.precision)}",
+                "`search.precisions` must be among those that the quality tables cover "
+                f"({', '.join(self.precision)})",
                 repr(name),
-                "Add it to the quality tables.",
+                _FIX,
             )
         return self.precision[name]
 
@@ -86,12 +104,13 @@ def read_tables(path: Path = STARTER_QUALITY) -> QualityTables:
 
 
 def interpolate(
-    points: Mapping[Number, float], x: Number, name: str, scale: Callable[[float], float]
+    points: Mapping[Number, float], x: Number, field: str, scale: Callable[[float], float]
 ) -> float:
     """Linear between the neighbours of `x` on a scale; monotone where the points are.
 
     Args:
         points: rising.
+        field: of the recipe or the suite that asks for `x`, for the message.
         scale: of the x axis, rising.
 
     Raises:
@@ -100,9 +119,9 @@ def interpolate(
     known = list(points)
     if not known[0] <= x <= known[-1]:
         raise InputError(
-            f"`{known[0]:g} <= {name} <= {known[-1]:g}` must hold, which was measured",
+            f"`{field}` must be from {known[0]:g} to {known[-1]:g}, which the quality tables cover",
             f"{x:g}",
-            "Add it to the quality tables.",
+            _FIX,
         )
     if x in points:
         return points[x]

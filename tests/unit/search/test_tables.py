@@ -1,9 +1,12 @@
 """Measured tables: exact where measured, monotone between, refused outside."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 
+import edgekd
 from edgekd.errors import InputError
 from edgekd.schema import validate
 from edgekd.search.tables import QualityTables, interpolate, read_tables
@@ -42,14 +45,17 @@ def test_interpolation_never_falls_where_the_points_rise():
 
 @pytest.mark.parametrize("steps", [0, 5, 100])
 def test_steps_outside_of_the_measurements_are_refused(steps):
-    with pytest.raises(InputError, match="`1 <= steps <= 4` must hold"):
+    with pytest.raises(InputError, match=r"`search\.steps` must be from 1 to 4, which .* cover"):
         tables().of_steps(steps)
 
 
 def test_other_widths_and_precisions_are_refused():
-    with pytest.raises(InputError, match=r"`0\.5 <= the decoder's width <= 1` must hold"):
+    with pytest.raises(
+        InputError,
+        match=r"`search\.decoder_widths` must be from 0\.5 to 1, which .* cover, but got 0\.25",
+    ):
         tables().of_decoder(0.25)
-    with pytest.raises(InputError, match="quality is known: fp32"):
+    with pytest.raises(InputError, match=r"the quality tables cover \(fp32\), but got 'int4'"):
         tables().of_precision("int4")
 
 
@@ -68,6 +74,13 @@ def test_other_widths_and_precisions_are_refused():
 def test_tables_that_cannot_be_measurements_are_refused(changes, said):
     with pytest.raises(InputError, match=said):
         tables(**changes)
+
+
+def test_the_example_in_the_docs_is_one(tmp_path):
+    page = (Path(edgekd.__file__).parents[1] / "docs" / "search.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(measured:.*?)```", page, re.DOTALL)
+    (tmp_path / "tables.yaml").write_text(example)
+    assert read_tables(tmp_path / "tables.yaml").of_precision("palette6") == 0.97
 
 
 def test_the_shipped_tables_say_where_they_were_measured():
