@@ -10,6 +10,7 @@ import edgekd
 from edgekd.errors import InputError
 from edgekd.schema import validate
 from edgekd.search.tables import QualityTables, interpolate, read_tables
+from edgekd.target import list_targets
 
 VALUES = {
     "measured": "a test",
@@ -90,3 +91,14 @@ def test_the_shipped_tables_say_where_they_were_measured():
     assert shipped.of_steps(max(shipped.steps)) == 1
     assert shipped.of_decoder(1.0) == shipped.of_precision("fp32") == 1
     assert shipped.of_steps(2) < shipped.of_steps(4)
+
+
+def test_the_shipped_tables_cover_every_shipped_targets_precisions():
+    shipped = read_tables().precision
+    assert {name for target in list_targets() for name in target.precisions} <= set(shipped)
+
+
+def test_precisions_that_round_activations_have_a_row_by_their_score_alone():
+    """The other rows are from the damage of rounded weights, which says nothing of them."""
+    rounding = {"int8-dynamic", "int8-static", "int8-mixed", "ort-int8", "int8_full", "hybrid"}
+    assert rounding & set(read_tables().precision) == {"ort-int8"}
