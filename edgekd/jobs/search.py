@@ -132,7 +132,8 @@ def find_student(
         teacher = teacher_point(search, meter)
         proxy = make_proxy(search, cache, costs, progress)
         left = search.plan.recipe.search.seconds - (time.monotonic() - started)
-        outcome = study(search, key, costs, proxy, max(left, _LEAST_STUDY_SECONDS))
+        seconds = max(left, _LEAST_STUDY_SECONDS)
+        outcome = study(search, search.study_key(cache), costs, proxy, seconds)
         progress.info(
             f"  scored {outcome.candidates} students, "
             f"{outcome.candidates_per_second:.0f} a second; {outcome.trials} trials in the study"

@@ -11,6 +11,7 @@ from edgekd.errors import InputError
 from edgekd.files import code_key, hash_value
 from edgekd.jobs.plan import Plan, deployed_as
 from edgekd.reading import read_json
+from edgekd.recipe_search import Goal
 
 if TYPE_CHECKING:
     from edgekd.jobs.search_cost import TimingPlace
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from edgekd.search.tables import QualityTables
 
 SEARCH = "search"
+# Of `search`, what decides how much is tried and which student is chosen, not what one is worth.
+# Tables count by what they say.
+_NO_SCORE = {
+    *Goal.model_fields, "candidates", "finalists", "quality_tables", "sampler", "seconds",
+    "short_steps", "storage", "trials", "whole_unets",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,13 +50,32 @@ class SearchPlan:
         plan, section = self.plan, self.plan.recipe.search
         return hash_value(
             [
-                [code_key(), plan.teacher.key, cache.key, plan.target.model_dump()],
+                self._scored_by(cache),
                 section.model_dump(exclude={"storage", "quality_tables"}),
-                self.tables.model_dump(),
                 [plan.suite.generation.model_dump(), plan.recipe.distill.model_dump()],
-                [one.model_dump() for one in self.place.conditions],
             ]
         )
+
+    def study_key(self, cache: TeacherCache) -> str:
+        """Hash of what a trial's figures mean: whoever shares it may go on with the same study,
+        for longer or with another goal."""
+        from edgekd.jobs.search_cost import configs_of
+
+        return hash_value(
+            [
+                self._scored_by(cache),
+                self.plan.recipe.search.model_dump(exclude=_NO_SCORE),
+                configs_of(self.plan, self.guided).model_dump(),
+            ]
+        )
+
+    def _scored_by(self, cache: TeacherCache) -> list[Any]:
+        plan = self.plan
+        return [
+            [code_key(), plan.teacher.key, cache.key, plan.target.model_dump()],
+            self.tables.model_dump(),
+            [one.model_dump() for one in self.place.conditions],
+        ]
 
 
 def plan_search(plan: Plan, measure_only: bool = False) -> SearchPlan:

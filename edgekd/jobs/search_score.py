@@ -56,7 +56,14 @@ def make_proxy(
 def study(
     search: SearchPlan, key: str, costs: PictureCosts, proxy: Proxy, seconds: float
 ) -> StudyOutcome:
-    """Score students, and let Optuna ask for more; the target's own bounds are kept to."""
+    """Score students, and let Optuna ask for more; the target's own bounds are kept to.
+
+    Trials of earlier calls and of other hosts were told from other measurements: in the end all
+    are scored by these.
+
+    Raises:
+        GateError: not even the cheapest student keeps to the bounds.
+    """
     from edgekd.search.candidate import Scored
     from edgekd.search.scoring import Scoring
     from edgekd.search.storage import sqlite_url
@@ -88,7 +95,11 @@ def study(
         seed=section.seed,
     )
     scoring = Scoring(search.space.candidate, score, fit if limits else None)
-    return run_study(planned, scoring, StudyBudget(section.candidates, section.trials, seconds))
+    budget = StudyBudget(section.candidates, section.trials, seconds)
+    outcome = run_study(planned, scoring, budget)
+    known = [one.candidate for one in outcome.points if allowed(one.candidate)]
+    known = known or [search.space.candidate(fit(search.space.cheapest()))]
+    return replace(outcome, points=tuple(map(score, known)))
 
 
 def _known(search: SearchPlan) -> Iterator[Setting]:

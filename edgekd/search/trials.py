@@ -46,8 +46,8 @@ class StudyPlan:
 
     Attributes:
         name: for people; the study's name in its storage ends in the content key.
-        key: hash of all that decides a score: teacher, target, measurements, code. Dimensions are
-            added to it here.
+        key: hash of all that decides what a score means: teacher, data, target, conditions of the
+            measurements, code. Dimensions are added to it here.
         dimensions: name to values, the same for every candidate.
         known: settings that are scored first, such as the whole teacher and presets.
         storage: a database URL of SQLAlchemy.

@@ -2,38 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 
 from edgekd.errors import InputError
 from edgekd.jobs.distill import on_card
-from edgekd.jobs.plan import make_plan, with_student
+from edgekd.jobs.plan import with_student
 from edgekd.jobs.search_cost import CostMeter, configs_of
 from edgekd.jobs.search_lines import lines
 from edgekd.jobs.search_plan import plan_search
-from edgekd.recipe import load_recipe
-from edgekd.resources import data_root
 from edgekd.search.candidate import Candidate, with_given_student
 from edgekd.search.graphs import Graph
 from edgekd.search.measurements import Measurement
 from edgekd.search.result import SearchResult
 from edgekd.student.resolve import preset
-from edgekd.target import load_target
-
-
-@pytest.fixture
-def planned(tiny_teacher, tmp_path):
-    """A plan of the default recipe with some fields set."""
-
-    def make(*assignments: str, target: str = "onnx") -> Any:
-        path = data_root() / "configs" / "starter.yaml"
-        recipe = load_recipe(path, [f"teacher.path={tiny_teacher}", *assignments])
-        return make_plan(recipe, load_target(target), tmp_path / "run")
-
-    return make
 
 
 @pytest.mark.parametrize(
@@ -63,67 +46,6 @@ def test_steps_and_decoders_are_searched_where_they_are_taught(planned):
     assert plain.guided
     assert not plan_search(planned()).guided
     assert plan_search(planned("distill.guidance=keep")).guided
-
-
-@pytest.fixture
-def tables(tmp_path):
-    """The assignment that names quality tables, written with some rows changed."""
-
-    def write(**changed: Any) -> str:
-        values = {
-            "measured": "phones", "steps": {1: 0.5, 50: 1}, "decoder_width": {0.25: 0.9, 1: 1},
-            "precision": {"fp32": 1, "int8": 1}, "slope": 1, "capacity": 0, **changed,
-        }  # fmt: skip
-        (tmp_path / "tables.yaml").write_text(yaml.safe_dump(values))
-        return f"search.quality_tables={tmp_path / 'tables.yaml'}"
-
-    return write
-
-
-@pytest.mark.parametrize(
-    ("changed", "asked", "said"),
-    [
-        ({"steps": {2: 0.9, 8: 1}}, [], "`search.steps` must be from 2 to 8, .* but got 1"),
-        (
-            {"steps": {1: 0.9, 8: 1}},
-            ["distill.phases=[kd]"],
-            "`generation.steps` must be from 1 to 8, .* but got 25",
-        ),
-        (
-            {"decoder_width": {0.5: 0.9, 1: 1}},
-            [],
-            "`search.decoder_widths` must be from 0.5 to 1, .* but got 0",
-        ),
-        (
-            {"precision": {"fp32": 1, "int4": 0.9}},
-            ["search.precisions=[fp32,int8]"],
-            r"`search.precisions` must be among .* cover \(fp32, int4\), but got 'int8'",
-        ),
-        ({"slope": -1}, [], "tables.yaml` must follow its schema"),
-    ],
-)
-def test_what_the_quality_tables_do_not_cover_is_refused_before_any_work(
-    planned, tables, changed, asked, said
-):
-    plan = planned(tables(**changed), *asked)
-    with pytest.raises(InputError, match=said):
-        plan_search(plan)
-
-
-def test_what_is_only_measured_needs_no_quality(planned, tables):
-    plan = planned(tables(steps={2: 0.9, 8: 1}))
-    assert plan_search(plan, measure_only=True).space.dimensions["steps"] == (4, 2, 1)
-
-
-def test_quality_tables_count_by_what_they_say(planned, tables, tmp_path):
-    assert "starter" in plan_search(planned()).tables.measured
-    first = plan_search(planned(tables()))
-    assert first.tables.of_steps(1) == 0.5
-    moved = Path(tmp_path / "tables.yaml").rename(tmp_path / "moved.yaml")
-    same = plan_search(planned(f"search.quality_tables={moved}"))
-    other = plan_search(planned(tables(steps={1: 0.6, 50: 1})))
-    cache: Any = SimpleNamespace(key="data")
-    assert first.key(cache) == same.key(cache) != other.key(cache)
 
 
 def test_another_runtime_stands_in_for_one_that_is_not_here(planned):

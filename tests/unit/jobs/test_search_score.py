@@ -1,0 +1,72 @@
+"""How students are scored and studied, with costs and qualities that are made up."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from edgekd.errors import GateError
+from edgekd.jobs.search_plan import SearchPlan, plan_search
+from edgekd.jobs.search_score import study
+from edgekd.search.candidate import Candidate, Cost
+
+
+class Device:
+    """Costs and qualities that fall with each choice towards the cheapest.
+
+    Args:
+        factor: of all latencies.
+    """
+
+    def __init__(self, search: SearchPlan, factor: float = 1.0) -> None:
+        self._space, self._factor = search.space, factor
+
+    def _level(self, candidate: Candidate) -> int:
+        chosen = self._space.choices(candidate)
+        options = self._space.dimensions
+        return sum(options[name].index(choice) for name, choice in chosen.items())
+
+    def predict(self, candidate: Candidate) -> Cost:
+        latency = self._factor * candidate.steps * (60 - self._level(candidate))
+        return Cost(latency, 10**6, 10**7)
+
+    def quality(self, candidate: Candidate) -> float:
+        return 1 - self._level(candidate) / 100
+
+
+@pytest.fixture
+def search(planned) -> SearchPlan:
+    few = ["search.candidates=50", "search.trials=0", "search.widths=[1.0]"]
+    found = plan_search(planned(*few))
+    found.folder.mkdir(parents=True)
+    return found
+
+
+def limited(search: SearchPlan, latency_ms: float) -> SearchPlan:
+    target = search.plan.target.model_copy(update={"budgets": {"latency_ms": latency_ms}})
+    return replace(search, plan=replace(search.plan, target=target))
+
+
+def points(search: SearchPlan, factor: float = 1.0) -> dict[Candidate, float]:
+    """Latencies of what a study holds in the end."""
+    device: Any = Device(search, factor)
+    outcome = study(search, "key", device, device, 60)
+    return {one.candidate: one.cost.latency_ms for one in outcome.points}
+
+
+def test_what_earlier_calls_found_is_scored_by_todays_measurements(search):
+    first = points(search)
+    again = points(search, factor=1.5)
+    assert set(again) >= set(first)
+    assert all(again[one] == 1.5 * latency for one, latency in first.items())
+
+
+def test_what_todays_measurements_do_not_allow_is_no_choice(search):
+    """One study, whose limit is first met by all."""
+    bound = limited(search, 200.0)
+    first = points(bound)
+    slower = points(bound, factor=3.0)
+    assert 200 / 3 < max(first.values()) <= 200
+    assert 0 < max(slower.values()) <= 200
+    with pytest.raises(GateError, match="must keep to the target's limits, but got not even"):
+        points(bound, factor=1e6)
