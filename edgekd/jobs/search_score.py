@@ -103,11 +103,13 @@ def study(
 
 
 def _known(search: SearchPlan) -> Iterator[Setting]:
-    """The teacher's architecture in all numbers of steps, and the presets that fit it and the
-    space."""
+    """The cheapest student in each precision, the teacher's architecture in all numbers of steps,
+    and the presets that fit it and the space."""
     from edgekd.student.resolve import PRESETS, preset
 
     space, config = search.space, read_json(search.plan.teacher.path / "unet" / "config.json")
+    for precision in space.dimensions["precision"]:
+        yield {**space.cheapest(), "precision": precision}
     full = space.candidate(space.full())
     for name in PRESETS:
         for steps in space.dimensions["steps"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -52,10 +52,9 @@ def choose(front: Sequence[Scored], goal: Goal, teacher: TeacherPoint) -> Chosen
     Raises:
         GateError: none meets it; the message names the fastest that exists.
     """
-    fit = [one for one in front if _fits(one, goal)]
-    within = within_limit(fit, goal, teacher)
+    within = within_limit(_fitting(front, goal), goal, teacher)
     if not within:
-        raise _impossible(front, fit, goal, teacher)
+        raise _impossible(front, goal, teacher)
     if _limit_ms(goal, teacher) is not None:
         point, rule = (
             _best(within),
@@ -86,10 +85,11 @@ def within_limit(points: Sequence[Scored], goal: Goal, teacher: TeacherPoint) ->
     return safe or [one for one in points if one.cost.latency_ms <= limit]
 
 
-def _fits(one: Scored, goal: Goal) -> bool:
-    """Whether quality and size are as asked for."""
-    size = goal.max_size_bytes is None or one.cost.size_bytes <= goal.max_size_bytes
-    return size and (goal.min_quality is None or one.quality >= goal.min_quality)
+def _fitting(points: Sequence[Scored], goal: Goal) -> Sequence[Scored]:
+    """Those whose quality and size are as asked for."""
+    most, least = goal.max_size_bytes, goal.min_quality
+    small = [one for one in points if most is None or one.cost.size_bytes <= most]
+    return [one for one in small if least is None or one.quality >= least]
 
 
 def _limit_ms(goal: Goal, teacher: TeacherPoint) -> float | None:
@@ -116,9 +116,12 @@ def _best(points: Sequence[Scored]) -> Scored:
     return max(points, key=lambda one: (one.quality, -one.cost.latency_ms))
 
 
-def _impossible(
-    front: Sequence[Scored], fit: Sequence[Scored], goal: Goal, teacher: TeacherPoint
-) -> GateError:
+def _nearest(front: Sequence[Scored], goal: Goal) -> Scored:
+    """The fastest student, of those with the quality and the size if there are any."""
+    return _fastest(_fitting(front, goal) or front)
+
+
+def _impossible(front: Sequence[Scored], goal: Goal, teacher: TeacherPoint) -> GateError:
     demands = []
     if _limit_ms(goal, teacher) is not None:
         demands.append(f"draw a picture within {limit_text(goal, teacher)}")
@@ -129,9 +132,10 @@ def _impossible(
     wanted = " and ".join(demands)
     if not front:
         return GateError(f"some student must {wanted}", "no candidate at all")
-    fastest = _fastest(fit or front)
+    fastest, fit = _nearest(front, goal), _fitting(front, goal)
     found = (
-        f"{milliseconds_text(fastest.cost.latency_ms)} from the fastest that exists"
+        f"{milliseconds_text(fastest.cost.latency_ms)} "
+        f"({'measured' if fastest.measured else 'predicted'}) from the fastest that exists"
         f"{' with that' if fit and len(demands) > 1 else ''} "
         f"(quality {fastest.quality:.2f}, {bytes_text(fastest.cost.size_bytes)}: "
         f"{describe(fastest.candidate, teacher.unet_config)})"
@@ -173,24 +177,52 @@ def settle(
 ) -> Settled:
     """Measure the finalists whole, and choose again, until the chosen one was measured.
 
+    A goal is refused only after the fastest student was measured.
+
     Args:
-        points: everything that was scored: where a finalist is slower than was predicted,
-            another may take its place on the front.
+        points: everything that was scored, one or more: where a finalist is slower than was
+            predicted, another may take its place on the front.
         count: finalists of a round.
+
+    Raises:
+        GateError: as `choose`; the fastest that it names was measured.
+    """
+    known = {one.candidate: one for one in points}
+
+    def take(asked: Sequence[Scored]) -> None:
+        new = [one for one in asked if not one.measured]
+        for one, cost in zip(new, measure([one.candidate for one in new]), strict=True):
+            known[one.candidate] = replace(one, cost=cost, measured=True)
+
+    for _ in range(_ROUNDS):
+        front = pareto_front(known.values())
+        try:
+            chosen = choose(front, goal, teacher)
+        except GateError:
+            break
+        if chosen.point.measured:
+            return Settled(front, chosen)
+        take(finalists(_fitting(front, goal), chosen.point, count))
+    for _ in range(_ROUNDS):
+        nearest = _nearest(pareto_front(known.values()), goal)
+        try:
+            return _settled(known.values(), goal, teacher)
+        except GateError:
+            if nearest.measured:
+                raise
+        take([nearest])
+    return _settled(known.values(), goal, teacher)
+
+
+def _settled(points: Collection[Scored], goal: Goal, teacher: TeacherPoint) -> Settled:
+    """With a choice among the measured points; it is on the front, although something better may
+    be predicted.
 
     Raises:
         GateError: as `choose`.
     """
-    known = {one.candidate: one for one in points}
-    for _ in range(_ROUNDS):
-        front = pareto_front(known.values())
-        chosen = choose(front, goal, teacher)
-        if chosen.point.measured:
-            return Settled(front, chosen)
-        able = [one for one in front if _fits(one, goal)]
-        ask = [one for one in finalists(able, chosen.point, count) if not one.measured]
-        for one, cost in zip(ask, measure([one.candidate for one in ask]), strict=True):
-            known[one.candidate] = replace(one, cost=cost, measured=True)
-    front = pareto_front(known.values())
-    measured = [one for one in front if one.measured]
-    return Settled(front, choose(measured, goal, teacher))
+    front = pareto_front(points)
+    chosen = choose(pareto_front(one for one in points if one.measured), goal, teacher)
+    if chosen.point not in front:
+        front = tuple(sorted((*front, chosen.point), key=lambda one: one.cost.latency_ms))
+    return Settled(front, chosen)

@@ -70,3 +70,14 @@ def test_what_todays_measurements_do_not_allow_is_no_choice(search):
     assert 0 < max(slower.values()) <= 200
     with pytest.raises(GateError, match="must keep to the target's limits, but got not even"):
         points(bound, factor=1e6)
+
+
+def test_a_study_that_has_no_time_knows_the_cheapest_student_in_each_precision(planned):
+    asked = ["search.precisions=[fp32,int8]", "search.candidates=1", "search.trials=0"]
+    search = plan_search(planned(*asked))
+    search.folder.mkdir(parents=True)
+    cheapest = {
+        search.space.candidate({**search.space.cheapest(), "precision": name})
+        for name in ("fp32", "int8")
+    }
+    assert cheapest <= set(points(search))

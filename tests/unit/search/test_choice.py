@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,14 +80,14 @@ def test_an_impossible_latency_names_the_fastest_that_exists(points, teacher):
     with pytest.raises(GateError) as error:
         choose(points, Goal(latency_ms=1), teacher)
     assert str(error.value) == (
-        "some student must draw a picture within 1 ms, but got 10 ms from the fastest that exists "
-        "(quality 0.60, 8 MB: 1 step, the whole U-Net, fp32)"
+        "some student must draw a picture within 1 ms, but got 10 ms (predicted) from the fastest "
+        "that exists (quality 0.60, 8 MB: 1 step, the whole U-Net, fp32)"
     )
     assert error.value.exit_code == 3
 
 
 def test_two_demands_that_exclude_each_other(points, teacher):
-    with pytest.raises(GateError, match=r"but got 160 ms from the fastest that exists with that"):
+    with pytest.raises(GateError, match=r"but got 160 ms .* the fastest that exists with that"):
         choose(points, Goal(latency_ms=100, min_quality=0.95), teacher)
     with pytest.raises(GateError, match=r"quality of 1.00 at most and 4 MB at least"):
         choose(points, Goal(max_size_bytes=1), teacher)
@@ -123,9 +124,61 @@ def test_a_finalist_that_is_slower_than_predicted_gives_way(points, teacher):
     assert [one.measured for one in settled.front] == [False, True, True, False, False]
 
 
-def test_a_goal_that_no_measured_student_meets(points, teacher):
-    def measure(candidates):
-        return [Cost(1000.0, 1, 1) for _ in candidates]
+def times(points, factor, seen):
+    """Measures latencies as predicted, by a factor; which ones is kept."""
 
-    with pytest.raises(GateError, match="1000 ms from the fastest that exists"):
-        settle(points, Goal(latency_ms=42), teacher, measure, 5)
+    def measure(candidates):
+        seen.extend(one.steps for one in candidates)
+        known = {one.candidate: one.cost for one in points}
+        return [
+            replace(known[one], latency_ms=factor * known[one].latency_ms) for one in candidates
+        ]
+
+    return measure
+
+
+@pytest.mark.parametrize(
+    ("goal", "factor", "seen", "said"),
+    [
+        # None is predicted to meet it: the fastest is measured all the same.
+        ({"latency_ms": 1}, 1.2, [1], r"12 ms \(measured\) from the fastest that exists \("),
+        (
+            {"min_quality": 0.95, "latency_ms": 9},
+            2.0,
+            [5],
+            r"320 ms \(measured\) .* with that",
+        ),
+        # One that is predicted to meet it does not, and those that are left are all measured.
+        ({"latency_ms": 11}, 1.5, [1], r"15 ms \(measured\) from the fastest"),
+        ({"latency_ms": 165}, 50.0, [5, 4, 3, 1, 2], r"500 ms \(measured\) from the fastest"),
+    ],
+)
+def test_a_goal_is_refused_after_the_fastest_was_measured(
+    points, teacher, goal, factor, seen, said
+):
+    asked: list[int] = []
+    with pytest.raises(GateError, match=said):
+        settle(points, Goal(**goal, margin=0), teacher, times(points, factor, asked), 1)
+    assert asked == seen
+
+
+def test_a_goal_that_the_fastest_meets_after_all(points, teacher):
+    settled = settle(points, Goal(latency_ms=9, margin=0), teacher, times(points, 0.5, []), 3)
+    assert settled.chosen.point.cost.latency_ms == 5
+
+
+def test_a_measured_student_that_meets_the_goal_is_chosen_although_a_better_one_is_predicted(
+    points, teacher
+):
+    """Each was the fastest as predicted, and slower when measured; the last is not measured."""
+    rivals = [
+        replace(one, cost=Cost(latency, 10**6, 0), quality=quality)
+        for one, latency, quality in zip(
+            points, (10, 11, 11.5, 11.8), (0.91, 0.92, 0.93, 0.94), strict=False
+        )
+    ]
+    asked: list[int] = []
+    settled = settle(rivals, Goal(min_quality=0.9), teacher, times(rivals, 1.2, asked), 1)
+    assert asked == [1, 2, 3]
+    assert settled.chosen.point == replace(rivals[0], cost=Cost(12, 10**6, 0), measured=True)
+    assert settled.front == (rivals[3], settled.chosen.point)
