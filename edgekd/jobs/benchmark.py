@@ -43,17 +43,18 @@ if TYPE_CHECKING:
 
 def variant_plans(plan: Plan) -> dict[str, Plan]:
     """The plan of every variant of the suite, checked before the first trains."""
-    from edgekd.search.candidate import with_given_student
+    from edgekd.search.candidate import how_found, with_given_student
     from edgekd.student.resolve import resolve_arch
 
     config = read_json(plan.teacher.path / "unet" / "config.json")
     plans = {}
     for variant in plan.suite.variants:
         values = override(plan.recipe.model_dump(), variant.assignments)
-        recipe = with_given_student(validate(Recipe, values, f"variant `{variant.name}`"))
+        asked = validate(Recipe, values, f"variant `{variant.name}`")
+        found, recipe = how_found(asked), with_given_student(asked)
         arch = resolve_arch(recipe.student, config)
         phases = needed_phases(recipe.distill, arch, config)
-        plans[variant.name] = replace(plan, recipe=recipe, arch=arch, phases=phases)
+        plans[variant.name] = replace(plan, recipe=recipe, arch=arch, phases=phases, found=found)
     return plans
 
 

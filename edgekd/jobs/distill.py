@@ -80,11 +80,6 @@ def searched(recipe: Recipe) -> list[str]:
     return ["search"] if recipe.student.searched else []
 
 
-def on_card(found: SearchResult) -> str:
-    """What a student's card says of the search that found it."""
-    return f"Found by a search, {found.searched_on.sentence}: {found.chosen.reason}."
-
-
 def with_devices(plan: Plan, names: Sequence[str]) -> Plan:
     """The plan whose benchmark times rows on these devices.
 
@@ -152,7 +147,8 @@ def _distil(plan: Plan, progress: Progress, bundles: tuple[str, ...]) -> Distill
         if recipe.student.searched:
             with clock.stage("search"):
                 found = find_student(plan_search(plan), cache, clock)
-            plan = with_student(plan, found.student.candidate, on_card(found))
+            card = found.on_card(found.chosen.index)
+            plan = with_student(plan, found.student.candidate, card)
             describe(plan)
             clock.use(forecast(plan))
         share(plan, cache, run / "distill")

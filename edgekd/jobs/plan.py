@@ -34,7 +34,7 @@ class Plan:
     Attributes:
         arch: of the student, with every field explicit; the whole teacher's until a search ends.
         phases: those of the recipe that have anything to teach this student.
-        found: how a search found the student, for its card; empty: it was named.
+        found: how a search found the student, for its card; empty: it was not from one.
         devices: that have answered, where others than this machine measure.
     """
 
@@ -67,7 +67,7 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     from edgekd.export.registry import get_exporter
     from edgekd.jobs.gates import gates
     from edgekd.metrics.registry import load_metrics
-    from edgekd.search.candidate import with_given_student
+    from edgekd.search.candidate import how_found, with_given_student
     from edgekd.student.resolve import resolve_arch
     from edgekd.student.text_depth import pruned_configs, read_text_configs
     from edgekd.training.optimizer import check_optimizers
@@ -76,7 +76,7 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
 
     check_trackers(recipe.distill.trackers)
     check_optimizers(recipe.distill.loop(phase) for phase in recipe.distill.phases)
-    recipe = with_given_student(recipe)
+    found, recipe = how_found(recipe), with_given_student(recipe)
     target = deployed_as(target, recipe.export.deploy)
     check_sources(recipe.data.sources)
     if sharded_launch():
@@ -97,9 +97,8 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
         pruned_configs(read_text_configs(path), recipe.distill.text_encoder.depth)
     if not recipe.student.searched:
         phases = needed_phases(recipe.distill, arch, config)
-    plan = Plan(
-        at_resolution(recipe, teacher), target, suite, teacher, arch, run, phases, tuple(bounds)
-    )
+    recipe = at_resolution(recipe, teacher)
+    plan = Plan(recipe, target, suite, teacher, arch, run, phases, tuple(bounds), found)
     for precision in plan.precisions:
         if precision not in exporter.precisions:
             raise InputError(

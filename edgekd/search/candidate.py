@@ -37,6 +37,12 @@ class Candidate(Section):
         return hash_value(self.model_dump(exclude={"intact"}))
 
 
+class FrontPoint(Candidate):
+    """A candidate as a front's file keeps it, for `edgekd distill --student`."""
+
+    found: str = Field("", description="how it was found, as its student's card says it")
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a candidate's picture costs on the target.
@@ -95,8 +101,20 @@ def with_given_student(recipe: Recipe) -> Recipe:
     Raises:
         InputError: it is no candidate.
     """
-    if recipe.student.candidate is None:
-        return recipe
-    return with_candidate(
-        recipe, validate(Candidate, recipe.student.candidate, "`student.candidate`")
-    )
+    given = _given(recipe)
+    return recipe if given is None else with_candidate(recipe, given)
+
+
+def how_found(recipe: Recipe) -> str:
+    """What the card of a recipe's `student.candidate` says of the search that it is from.
+
+    Raises:
+        InputError: it is no candidate.
+    """
+    given = _given(recipe)
+    return "" if given is None else given.found
+
+
+def _given(recipe: Recipe) -> FrontPoint | None:
+    values = recipe.student.candidate
+    return None if values is None else validate(FrontPoint, values, "`student.candidate`")

@@ -15,7 +15,7 @@ from edgekd.files import write_json, write_text
 from edgekd.folders import atomic_folder
 from edgekd.reading import read_object
 from edgekd.schema import Section, validate
-from edgekd.search.candidate import Candidate, Scored
+from edgekd.search.candidate import Candidate, FrontPoint, Scored
 from edgekd.search.choice import Settled, TeacherPoint
 from edgekd.search.describe import describe
 from edgekd.search.latency import PredictorReport
@@ -112,6 +112,11 @@ class SearchResult(SearchFacts):
         """The chosen one."""
         return self.front[self.chosen.index]
 
+    def on_card(self, index: int) -> str:
+        """What the card of a student of the front says of the search that it is from."""
+        why = self.chosen.reason if index == self.chosen.index else self.front[index].label
+        return f"Found by a search, {self.searched_on.sentence}: {why}."
+
 
 def make_result(facts: SearchFacts, settled: Settled, teacher: TeacherPoint) -> SearchResult:
     """A result from what a search settled on, against the same teacher."""
@@ -155,8 +160,9 @@ def front_points(result: SearchResult) -> FrontPoints:
 def write_result(folder: Path, result: SearchResult) -> None:
     """Write all files of a result, each whole or not at all, `search.json` last."""
     with atomic_folder(folder / FRONT_FOLDER) as place:
-        for one in result.front:
-            write_json(place / Path(one.file).name, one.candidate.model_dump(mode="json"))
+        for index, one in enumerate(result.front):
+            point = FrontPoint(**dict(one.candidate), found=result.on_card(index))
+            write_json(place / Path(one.file).name, point.model_dump(mode="json"))
     write_text(folder / PLOT_FILE, draw_front(front_points(result)))
     write_json(folder / RESULT_FILE, result.model_dump(mode="json"))
 
@@ -169,12 +175,3 @@ def read_result(folder: Path) -> SearchResult:
     """
     path = folder / RESULT_FILE
     return validate(SearchResult, read_object(path), f"`{path}`")
-
-
-def read_candidate(path: Path) -> Candidate:
-    """A point of a front, as `write_result` keeps it.
-
-    Raises:
-        InputError: the file is missing, or holds no candidate.
-    """
-    return validate(Candidate, read_object(path), f"`{path}`")

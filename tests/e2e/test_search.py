@@ -14,7 +14,7 @@ from edgekd import resources
 from edgekd.benchmark import device_graphs
 from edgekd.devices import link
 from edgekd.reading import read_json
-from edgekd.search.candidate import Candidate
+from edgekd.search.candidate import Candidate, FrontPoint
 from edgekd.search.graphs import reference_graph
 
 SMALL = [
@@ -72,8 +72,10 @@ def test_a_front_of_students_is_found_for_a_target(run_cli, small):
     latencies = [one["latency_ms"] for one in found["front"]]
     assert latencies == sorted(latencies)
     for one in found["front"]:
-        point = Candidate.model_validate(read_json(folder / one["file"]))
-        assert point.model_dump(mode="json") == {key: one[key] for key in Candidate.model_fields}
+        point = FrontPoint.model_validate(read_json(folder / one["file"]))
+        told = point.model_dump(mode="json", exclude={"found"})
+        assert told == {key: one[key] for key in Candidate.model_fields}
+        assert point.found.startswith("Found by a search, searched on onnx: ")
     assert (folder / "front.svg").read_text().startswith("<?xml")
 
     # A second run computes nothing.

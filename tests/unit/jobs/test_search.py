@@ -1,5 +1,6 @@
 """What a recipe may ask of a search, and what it tells."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,15 +8,16 @@ from typing import Any
 import pytest
 
 from edgekd.errors import InputError
-from edgekd.jobs.distill import on_card
+from edgekd.jobs.cards import write_student_card
 from edgekd.jobs.plan import with_student
 from edgekd.jobs.search_cost import CostMeter, configs_of
 from edgekd.jobs.search_lines import lines
 from edgekd.jobs.search_plan import plan_search
+from edgekd.model_card import CARD_FILE
 from edgekd.search.candidate import Candidate, with_given_student
 from edgekd.search.graphs import Graph
 from edgekd.search.measurements import Measurement
-from edgekd.search.result import SearchResult
+from edgekd.search.result import SearchResult, write_result
 from edgekd.student.resolve import preset
 
 
@@ -128,9 +130,22 @@ def _result(candidate: Candidate, **searched_on: Any) -> SearchResult:
     )  # fmt: skip
 
 
+def test_the_card_of_a_fronts_point_says_where_it_was_searched(planned, tmp_path):
+    found = _result(_candidate(planned()), stand_in_for="coreml")
+    write_result(tmp_path, found)
+    point = json.loads((tmp_path / "front" / "0.json").read_text())
+    plan = planned(f"student.candidate={json.dumps(point)}")
+    write_student_card(plan, tmp_path, None)
+    assert found.on_card(0) in (tmp_path / CARD_FILE).read_text()
+    # Files of before say nothing of it.
+    del point["found"]
+    older = planned(f"student.candidate={json.dumps(point)}")
+    assert (older.found, older.recipe) == ("", plan.recipe)
+
+
 def test_every_text_says_where_it_was_searched(planned):
     found = _result(_candidate(planned()), stand_in_for="coreml")
-    assert "searched on onnx, not on coreml" in on_card(found)
+    assert found.on_card(0) == "Found by a search, searched on onnx, not on coreml: the best."
     told = "\n".join(lines(found, Path("run")))
     assert "searched on onnx, not on coreml; teacher: 905 ms" in told
     assert ">*    45.2 ms    20.0x    0.910  4 steps (front/0.json)" in told

@@ -105,10 +105,14 @@ def test_a_variant_may_be_a_point_of_a_front(recipe, tmp_path):
     plan = make_plan(recipe, load_target("onnx"), tmp_path)
     arch = preset("bk-sdm-small", read_json(plan.teacher.path / "unet" / "config.json"))
     point = Candidate(arch=arch, decoder_width=0.5, steps=3, precision="int8")
-    point_as_read = json.loads(point.model_dump_json())
-    variant = Variant(name="front", set={"student.candidate": point_as_read})
-    suite = plan.suite.model_copy(update={"variants": [variant]})
-    made = variant_plans(replace(plan, suite=suite))["front"]
+    point_as_read = {**json.loads(point.model_dump_json()), "found": "Found by a search."}
+    variants = [
+        Variant(name="front", set={"student.candidate": point_as_read}),
+        Variant(name="named", set={"student.preset": "bk-sdm-small"}),
+    ]
+    suite = plan.suite.model_copy(update={"variants": variants})
+    made, named = variant_plans(replace(plan, suite=suite, found="another")).values()
+    assert (made.found, named.found) == ("Found by a search.", "")
     assert made.arch == arch
     assert made.recipe.distill.few_step.student_steps == 3
     assert made.recipe.distill.decoder.width == 0.5
