@@ -251,10 +251,15 @@ def _facts(
     tables = search.plan.recipe.search.quality_tables
     source = f" (tables of `{tables}`)" if tables else ""
     notes = [f"Quality by steps, decoder and precision was measured on {proxy.measured}{source}."]
+    if len(costs.models) > 1:
+        names = ", ".join(costs.models)
+        notes.append(
+            f"Of {names} latencies are predicted worst in {costs.worst}: its errors are given."
+        )
     if search.place.stand_in_for is not None:
         notes.append("Latencies of the device itself are not executed here.")
     return SearchFacts(
-        predictor=next(iter(costs.models.values())).report,
+        predictor=costs.report,
         searched_on=_searched_on(search),
         candidates_per_second=outcome.candidates_per_second,
         candidates=outcome.candidates,

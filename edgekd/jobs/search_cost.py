@@ -19,7 +19,7 @@ from edgekd.search.campaign import MeasureBudget, measure_space
 from edgekd.search.candidate import Candidate, Cost
 from edgekd.search.choice import TeacherPoint
 from edgekd.search.graphs import Measure, TeacherConfigs, read_teacher_configs
-from edgekd.search.latency import LatencyModel
+from edgekd.search.latency import LatencyModel, PredictorReport
 from edgekd.search.measurements import Conditions, MeasurementStore, conditions_here
 
 if TYPE_CHECKING:
@@ -126,6 +126,31 @@ class PictureCosts:
     def unet_bytes(self, arch: StudentArch) -> float:
         """Size of a U-Net's files, in the first precision."""
         return next(iter(self.models.values())).unet(arch).size_bytes
+
+    @property
+    def worst(self) -> str:
+        """The precision whose latencies are told worst; the first of several alike."""
+        return max(self.models, key=lambda name: _badness(self.models[name].report))
+
+    @property
+    def report(self) -> PredictorReport:
+        """How well latencies are told in the precision where that is worst, with the warnings of
+        all."""
+        found = self.models[self.worst].report
+        if len(self.models) == 1:
+            return found
+        warnings = tuple(
+            f"{name}: {one}" for name, model in self.models.items() for one in model.report.warnings
+        )
+        return found.model_copy(update={"warnings": warnings})
+
+
+def _badness(report: PredictorReport) -> tuple[bool, float, float]:
+    """Greater is worse: an error that is not known, then a small share within 10 %, then the 90th
+    percentile."""
+    if report.within_10 is None or report.p90_error is None:
+        return True, 0.0, 0.0
+    return False, -report.within_10, report.p90_error
 
 
 class CostMeter:

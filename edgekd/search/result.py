@@ -82,7 +82,9 @@ class TeacherFigures(Section):
 class SearchFacts(Section):
     """What is known of a search besides its front."""
 
-    predictor: PredictorReport
+    predictor: PredictorReport = Field(
+        ..., description="of the precision where it is worst, with the warnings of all"
+    )
     searched_on: SearchedOn
     candidates_per_second: float = Field(..., ge=0, description="while it scored")
     candidates: int = Field(..., ge=0, description="scored by this call")

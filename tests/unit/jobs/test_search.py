@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,14 +11,17 @@ import pytest
 from edgekd.errors import InputError
 from edgekd.jobs.cards import write_student_card
 from edgekd.jobs.plan import with_student
-from edgekd.jobs.search_cost import CostMeter, configs_of
+from edgekd.jobs.search import _facts
+from edgekd.jobs.search_cost import CostMeter, PictureCosts, configs_of
 from edgekd.jobs.search_lines import lines
 from edgekd.jobs.search_plan import plan_search
 from edgekd.model_card import CARD_FILE
 from edgekd.search.candidate import Candidate, with_given_student
 from edgekd.search.graphs import Graph
+from edgekd.search.latency import PredictorReport
 from edgekd.search.measurements import Measurement
 from edgekd.search.result import SearchResult, write_result
+from edgekd.search.study import StudyOutcome
 from edgekd.student.resolve import preset
 
 
@@ -141,6 +145,43 @@ def test_the_card_of_a_fronts_point_says_where_it_was_searched(planned, tmp_path
     del point["found"]
     older = planned(f"student.candidate={json.dumps(point)}")
     assert (older.found, older.recipe) == ("", plan.recipe)
+
+
+def _report(**changes: Any) -> PredictorReport:
+    values = {
+        "held_out": 8, "measurements": 40, "median_error": 0.02, "p90_error": 0.05,
+        "within_10": 1.0, "spearman": 0.99, "form": "linear", **changes,
+    }  # fmt: skip
+    return PredictorReport.model_validate(values)
+
+
+_UNKNOWN = {"held_out": 0, "within_10": None, "p90_error": None, "median_error": None}
+
+
+@pytest.mark.parametrize(
+    ("fp32", "int8", "worst"),
+    [
+        ({"within_10": 0.9}, {"p90_error": 0.5}, "fp32"),
+        ({}, {"p90_error": 0.06, "median_error": 0.01}, "int8"),
+        ({"within_10": 0.1}, _UNKNOWN, "int8"),
+        ({}, {}, "fp32"),
+    ],
+)
+def test_of_several_precisions_the_worst_predicted_one_is_told(planned, tables, fp32, int8, worst):
+    search = plan_search(planned("search.precisions=[fp32,int8]", tables()))
+    reports = {"fp32": _report(**fp32, warnings=["few"]), "int8": _report(**int8, warnings=["old"])}
+    models: Any = {name: SimpleNamespace(report=one) for name, one in reports.items()}
+    outcome = StudyOutcome((), 9, 0, 90, 900.0, "study", "sqlite")
+    proxy: Any = SimpleNamespace(measured="phones")
+    told = _facts(search, PictureCosts(models), proxy, outcome)
+    both = ("fp32: few", "int8: old")
+    assert told.predictor == reports[worst].model_copy(update={"warnings": both})
+    quality, latency = told.notes
+    assert quality.startswith("Quality by steps, decoder and precision was measured on phones (")
+    assert "tables.yaml" in quality
+    assert f"predicted worst in {worst}" in latency
+    alone = PictureCosts({"int8": models["int8"]})
+    assert _facts(search, alone, proxy, outcome).predictor == reports["int8"]
 
 
 def test_every_text_says_where_it_was_searched(planned):

@@ -5,27 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 
 from edgekd.errors import InputError
 from edgekd.jobs.search_plan import plan_search
 
 CACHE: Any = SimpleNamespace(key="data")
-
-
-@pytest.fixture
-def tables(tmp_path):
-    """The assignment that names quality tables, written with some rows changed."""
-
-    def write(**changed: Any) -> str:
-        values = {
-            "measured": "phones", "steps": {1: 0.5, 50: 1}, "decoder_width": {0.25: 0.9, 1: 1},
-            "precision": {"fp32": 1, "int8": 1}, "slope": 1, "capacity": 0, **changed,
-        }  # fmt: skip
-        (tmp_path / "tables.yaml").write_text(yaml.safe_dump(values))
-        return f"search.quality_tables={tmp_path / 'tables.yaml'}"
-
-    return write
 
 
 @pytest.mark.parametrize(
