@@ -181,11 +181,16 @@ class CostMeter:
         return PictureCosts(models)
 
     def whole(self, costs: PictureCosts, candidate: Candidate) -> Cost:
-        """The cost of a candidate with its own U-Net measured."""
-        model, told = costs.models[candidate.precision], costs.predict(candidate)
-        (found,) = self._measures[candidate.precision](
-            [model.measured.configs.unet_graph(candidate)]
-        )
+        """The cost of a candidate with its own U-Net measured, and its decoder, if no decoder of
+        this width was."""
+        model, width = costs.models[candidate.precision], candidate.decoder_width
+        configs, known = model.measured.configs, model.measured.decoders
+        graphs = [configs.unet_graph(candidate)]
+        graphs += [configs.decoder_graph(width)] if width not in known else []
+        found, *decoders = self._measures[candidate.precision](graphs)
+        for decoder in decoders:
+            model = model.with_decoder(width, decoder)
+        told = model.predict(candidate)
         expected = model.unet(candidate.arch)
         passes = candidate.steps * (found.latency_ms - expected.latency_ms)
         own = found.peak_bytes - found.baseline_bytes - expected.own_bytes

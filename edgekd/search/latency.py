@@ -11,7 +11,7 @@ U-Net's parameters.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from pydantic import Field
@@ -131,6 +131,11 @@ class LatencyModel:
         baseline = max(one.baseline_bytes for one in parts)
         size = unet.size_bytes + sum(one.file_bytes for one in parts)
         return Cost(latency, round(size), round(baseline + own))
+
+    def with_decoder(self, width: float, found: Measurement) -> LatencyModel:
+        """The model that knows one more decoder."""
+        decoders = {**self.measured.decoders, width: found}
+        return replace(self, measured=replace(self.measured, decoders=decoders), _decoders={})
 
     def unet(self, arch: StudentArch) -> UNetCost:
         """One pass of a candidate's U-Net."""
