@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -19,7 +18,6 @@ class Target(Section):
     runtime: str = Field(..., description="name of an exporter in the group `edgekd.exporters`")
     precisions: list[str] = Field(..., min_length=1, description="what is exported, in this order")
     deploy: str = Field(..., description="the precision that the headline figures speak of")
-    batch_sizes: Literal["dynamic"] | list[int] = "dynamic"
     schedulers: list[str] = Field(..., min_length=1, description="schedulers its clients know")
     budgets: Bounds = Field(
         {}, description="bounds of the exported student by metric: `latency_ms`, `size_bytes`, ..."
