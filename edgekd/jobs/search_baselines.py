@@ -20,6 +20,7 @@ from edgekd.artifacts import PreparedData, TeacherCache
 from edgekd.benchmark.cases import TORCH, Case
 from edgekd.benchmark.run import MatrixRequest, benchmark
 from edgekd.benchmark.search_suites import BaselinesSuite
+from edgekd.errors import GateError
 from edgekd.file_record import finish
 from edgekd.files import hash_value, write_json
 from edgekd.jobs.baseline_figures import SEARCHED, Baselines, Rival
@@ -76,7 +77,7 @@ def baselines_run(
 
     Raises:
         InputError: a preset that does not fit the teacher.
-        GateError: nothing of the search is as fast as a preset.
+        GateError: nothing of the search, or of the pool, is as fast as a preset.
     """
     plan = _planned(suite, recipe, run)
     plan_search(plan)
@@ -152,7 +153,7 @@ def _choices(
         found = []
         for name, candidate in presets.items():
             limit = measured(candidate)
-            within = [one for one in pool if latency[one] <= limit]
+            within = _not_empty([one for one in pool if latency[one] <= limit], name, limit)
             aimed = _within(search, limit)
             chosen = settle_whole(aimed, outcome, teacher, meter, costs).chosen.point
             found.append(RuleChoice(name, "preset", candidate, limit))
@@ -161,10 +162,29 @@ def _choices(
                 best = max(within, key=worth)
                 found.append(RuleChoice(name, rule, best, measured(best)))
             near = [one for one in within if latency[one] >= _RANDOM_FROM * limit]
+            near = _not_empty(near, name, limit, _RANDOM_FROM * limit)
             for seed in suite.seeds:
                 drawn = near[np.random.default_rng(seed).integers(len(near))]
                 found.append(RuleChoice(name, "random", drawn, measured(drawn), seed))
         return [_told(one, proxy) for one in found]
+
+
+def _not_empty(
+    found: list[Candidate], preset: str, most_ms: float, least_ms: float = 0.0
+) -> list[Candidate]:
+    """What the pool has of a preset's latency.
+
+    Raises:
+        GateError: nothing.
+    """
+    if not found:
+        raise GateError(
+            f"some student of the pool must draw in {least_ms:.4g} to {most_ms:.4g} ms, as "
+            f"`{preset}` does",
+            "none",
+            "Raise `pool` in the suite.",
+        )
+    return found
 
 
 def _within(search: SearchPlan, limit_ms: float) -> SearchPlan:

@@ -6,6 +6,7 @@ import pytest
 
 from edgekd.benchmark.search_suites import BaselinesSuite
 from edgekd.benchmark.suite import load_any_suite
+from edgekd.errors import GateError
 from edgekd.jobs.baseline_figures import (
     SEARCHED,
     Baselines,
@@ -15,7 +16,7 @@ from edgekd.jobs.baseline_figures import (
     summaries,
     verdicts,
 )
-from edgekd.jobs.search_baselines import RuleChoice, _pairs
+from edgekd.jobs.search_baselines import RuleChoice, _not_empty, _pairs
 from edgekd.resources import find_yaml
 from edgekd.search.candidate import Candidate
 from edgekd.student.arch import StudentArch
@@ -117,3 +118,11 @@ def test_every_rule_is_trained_with_every_seed_and_random_students_with_their_ow
     assert [(own, seed) for rule, own, seed in found if rule == "random"] == [
         (seed, seed) for seed in suite.seeds
     ]
+
+
+def test_a_pool_without_a_student_of_a_presets_latency_is_said():
+    arch = StudentArch.model_validate({"stages": [{}]})
+    one = Candidate(arch=arch, decoder_width=1, steps=2, precision="fp32")
+    assert _not_empty([one], "bk-sdm-tiny", 20.0) == [one]
+    with pytest.raises(GateError, match="in 18 to 20 ms, as `bk-sdm-tiny` does, but got none"):
+        _not_empty([], "bk-sdm-tiny", 20.0, 18.0)
