@@ -24,7 +24,6 @@ import numpy as np
 
 from edgekd.search.candidate import Candidate, Cost, Scored
 from edgekd.search.front import hypervolume, loss_values, non_dominated
-from edgekd.search.knapsack import exact_front
 from edgekd.search.samplers import SAMPLERS, make_sampler
 from edgekd.search.scoring import Memo, Scoring, Setting
 from edgekd.search.storage import sqlite_url
@@ -32,6 +31,7 @@ from edgekd.search.study import StudyBudget, run_study
 from edgekd.search.sweep import Sweep
 from edgekd.search.trials import DIRECTIONS, StudyPlan, quiet, values_of
 from edgekd.student.arch import StageArch, StudentArch
+from tools.search.knapsack import exact_front
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,9 +5,9 @@ import pytest
 from fixtures.studies import AMOUNTS, DIMENSIONS, FULL, SCORING
 
 from edgekd.search.front import loss_values
-from edgekd.search.knapsack import exact_front, share_reached
 from edgekd.search.scoring import Memo
 from edgekd.search.sweep import Sweep
+from tools.search.knapsack import exact_front, share_reached
 
 
 @pytest.fixture

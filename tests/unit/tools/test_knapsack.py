@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edgekd.search.front import non_dominated
-from edgekd.search.knapsack import exact_front, share_reached
+from tools.search.knapsack import exact_front, share_reached
 
 # Integers, for exact sums.
 AMOUNTS = st.integers(1, 3).flatmap(
