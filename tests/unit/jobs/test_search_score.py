@@ -1,14 +1,19 @@
 """How students are scored and studied, with costs and qualities that are made up."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edgekd.errors import GateError
+from edgekd.jobs import short_distillation
 from edgekd.jobs.search_plan import SearchPlan, plan_search
-from edgekd.jobs.search_score import study
-from edgekd.search.candidate import Candidate, Cost
+from edgekd.jobs.search_score import compare_short, study
+from edgekd.progress import Silent
+from edgekd.reading import read_json
+from edgekd.search.candidate import Candidate, Cost, Scored
+from edgekd.search.choice import Chosen, Settled, TeacherPoint
 
 
 class Device:
@@ -81,3 +86,61 @@ def test_a_study_that_has_no_time_knows_the_cheapest_student_in_each_precision(p
         for name in ("fp32", "int8")
     }
     assert cheapest <= set(points(search))
+
+
+@pytest.fixture
+def compared(planned, monkeypatch):
+    """Compares four students by a short distillation in which more steps are better; and notes of
+    what was distilled for how long."""
+    notes: list[tuple[list[int], int]] = []
+
+    def distil_here(*_: Any) -> Any:
+        def evaluate(candidates, budget):
+            notes.append(([one.steps for one in candidates], budget))
+            return [(one, float(one.steps)) for one in candidates]
+
+        return evaluate
+
+    def compare(*assignments: str) -> tuple[Settled, Settled]:
+        """What was settled before, and after."""
+        search = plan_search(planned("search.speedup=null", *assignments))
+        search.folder.mkdir(parents=True, exist_ok=True)
+        arch = search.space.candidate(search.space.full()).arch
+        teacher = TeacherPoint(
+            1000.0, 10**7, read_json(search.plan.teacher.path / "unet" / "config.json")
+        )
+        front = tuple(
+            Scored(
+                Candidate(arch=arch, decoder_width=1, steps=steps, precision="fp32"),
+                Cost(10.0 * steps, 10**6, 0), quality, measured=steps != 3,
+            )
+            for steps, quality in ((1, 0.7), (2, 0.6), (3, 0.8), (4, 0.9))
+        )  # fmt: skip
+        before = Settled(front, Chosen(front[0], "the best expected quality"))
+        cache: Any = SimpleNamespace(key="data")
+        return before, compare_short(search, before, teacher, cache, (Silent(), None))
+
+    monkeypatch.setattr(short_distillation, "distil_here", distil_here)
+    return compare, notes
+
+
+def test_finalists_are_compared_by_a_short_distillation_if_it_is_asked_for(compared):
+    """Those that were measured within the limit, of which the best expected one is not the best."""
+    compare, notes = compared
+    asked = ["search.latency_ms=35", "search.margin=0", "search.short_steps=40"]
+    before, after = compare(*asked)
+    assert notes == [([1, 2], 40)]
+    assert after.front == before.front
+    assert after.chosen.point == before.front[1]
+    assert after.chosen.reason.startswith(
+        "of 2 within 35 ms the nearest to its teacher after 40 steps of distillation: 2 steps, "
+    )
+    assert compare(*asked)[1] == after
+    assert notes[1:] == [([], 40)]  # what was found is kept
+
+
+def test_without_short_steps_what_was_settled_stays(compared):
+    compare, notes = compared
+    before, after = compare("search.latency_ms=35")
+    assert after == before
+    assert notes == []
