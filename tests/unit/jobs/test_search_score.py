@@ -12,6 +12,7 @@ from edgekd.jobs.search_plan import SearchPlan, plan_search
 from edgekd.jobs.search_score import compare_short, study
 from edgekd.progress import Silent
 from edgekd.reading import read_json
+from edgekd.run_folder import open_run
 from edgekd.search.candidate import Candidate, Cost, Scored
 from edgekd.search.choice import Chosen, Settled, TeacherPoint
 
@@ -104,7 +105,6 @@ def compared(planned, monkeypatch):
     def compare(*assignments: str) -> tuple[Settled, Settled]:
         """What was settled before, and after."""
         search = plan_search(planned("search.speedup=null", *assignments))
-        search.folder.mkdir(parents=True, exist_ok=True)
         arch = search.space.candidate(search.space.full()).arch
         teacher = TeacherPoint(
             1000.0, 10**7, read_json(search.plan.teacher.path / "unet" / "config.json")
@@ -118,7 +118,8 @@ def compared(planned, monkeypatch):
         )  # fmt: skip
         before = Settled(front, Chosen(front[0], "the best expected quality"))
         cache: Any = SimpleNamespace(key="data")
-        return before, compare_short(search, before, teacher, cache, (Silent(), None))
+        with open_run(search.plan.run):
+            return before, compare_short(search, before, teacher, cache, (Silent(), None))
 
     monkeypatch.setattr(short_distillation, "distil_here", distil_here)
     return compare, notes
