@@ -136,13 +136,19 @@ class DistributionMatching(FewStepLesson):
         return {"distribution": matching_loss(pictures, gradient), "fake_score": self._fake_loss}
 
     def _teach_fake(self, step: int, number: int) -> Tensor:
-        """Update `number` of the fake score, on a micro-batch of pictures. Returns its loss."""
-        setup, schedule = self._setup, self._setup.schedule
-        start = self._start(setup.positions(number, 0), "fake", setup.sources.train)
-        with torch.no_grad():
-            pictures = self._draw(self._wrapped, start, number % len(self._timesteps))
-        target = schedule.target(pictures, start.renoise, start.timesteps)
-        return self._fake.update(replace(self._noisy(pictures, start), target=target), step)
+        """Update `number` of the fake score, of as many pictures as the student's. Returns its
+        loss."""
+        micro_batches = range(self._setup.plan.accumulation)
+        return self._fake.update([self._fake_batch(number, micro) for micro in micro_batches], step)
+
+    @torch.no_grad()
+    def _fake_batch(self, number: int, micro: int) -> Batch:
+        """Pictures of the student, noisy, and what is to be predicted of them."""
+        setup = self._setup
+        start = self._start(setup.positions(number, micro), "fake", setup.sources.train)
+        pictures = self._draw(self._wrapped, start, number % len(self._timesteps))
+        target = setup.schedule.target(pictures, start.renoise, start.timesteps)
+        return replace(self._noisy(pictures, start), target=target)
 
     def _draw(self, unet: nn.Module, start: Start, last: int) -> Tensor:
         """The student's pictures after its steps up to `last`; gradients into that one alone."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from edgekd.distill.batches import Batch
@@ -42,16 +43,24 @@ class FakeScore:
         self._optimizer = make_optimizer(settings, self.unet.parameters(), setup.device)
         self._accelerator = accelerator
 
-    def update(self, batch: Batch, step: int) -> Tensor:
+    def update(self, micro_batches: Sequence[Batch], step: int) -> Tensor:
         """One update in the student's step `step`. Returns the loss, a scalar without gradient."""
-        prediction = predict(self._wrapped, batch, self._autocast).float()
-        loss = nn.functional.mse_loss(prediction, batch.target)
         self._optimizer.zero_grad(set_to_none=True)
-        self._accelerator.backward(loss)
+        *firsts, last = micro_batches
+        with self._accelerator.no_sync(self._wrapped):
+            losses = [self._micro_batch(batch, len(micro_batches)) for batch in firsts]
+        losses.append(self._micro_batch(last, len(micro_batches)))
         clip_gradients(self.unet.parameters(), self._max_grad_norm)
         for group in self._optimizer.param_groups:
             group["lr"] = self._rates.at(step)
         self._optimizer.step()
+        return torch.stack(losses).mean()
+
+    def _micro_batch(self, batch: Batch, count: int) -> Tensor:
+        """Add the gradients of one of `count` micro-batches. Returns its loss."""
+        prediction = predict(self._wrapped, batch, self._autocast).float()
+        loss = nn.functional.mse_loss(prediction, batch.target)
+        self._accelerator.backward(loss / count)
         return loss.detach()
 
     def state(self) -> dict[str, Tensor]:

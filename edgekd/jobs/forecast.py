@@ -197,8 +197,8 @@ def _distribution_macs(
     """Pictures of one step up to all of them; the fake score has the teacher's size."""
     drawn = (section.student_steps + 1) / 2 * student
     compared = drawn + (passes - 1) * student + 3 * teacher
-    fake = section.steps * section.batch_size * section.fake_updates
-    trained = section.samples * compared + fake * (drawn + passes * teacher)
+    fake = section.fake_updates * (drawn + passes * teacher)
+    trained = section.samples * (compared + fake)
     return trained + _validated(section) * (section.student_steps * student + 2 * teacher)
 
 

@@ -97,6 +97,23 @@ def test_each_method_has_its_own_work(method, expected):
     assert few_step_macs(whole, teacher_macs=5.0, student_macs=2.0) == expected
 
 
+@pytest.mark.parametrize("method", ["trajectory", "consistency", "distribution"])
+def test_accumulated_micro_batches_are_as_much_work_as_one_batch(method):
+    one, two = (
+        few_step_macs(
+            DistillSection(
+                few_step=FewStepSection(
+                    method=method, batch_size=size, gradient_accumulation=accumulation
+                )
+            ),
+            teacher_macs=5.0,
+            student_macs=2.0,
+        )
+        for size, accumulation in ((8, 1), (4, 2))
+    )
+    assert one == two
+
+
 def test_text_encoders_cost_what_their_layers_do():
     config = {
         "vocab_size": 50,
