@@ -115,8 +115,9 @@ def _dry_run(recipe: Any, name: str | None, price: float | None, as_json: bool) 
     if name is None and price is not None:
         raise InputError("`--gpu-price` must come with `--gpu`", "--gpu-price alone")
     gpu = None if name is None else find_gpu(name, price)
-    from edgekd.jobs.dry_run import dry_run, needed_bytes
+    from edgekd.jobs.dry_run import dry_run
     from edgekd.jobs.dry_run_lines import lines, to_json
+    from edgekd.jobs.memory_plan import needed_bytes
 
     found = dry_run(recipe, gpu, console())
     if as_json:

@@ -100,6 +100,11 @@ class DistributionMatching(FewStepLesson):
         self._timesteps = consistency_timesteps(sources.teacher.scheduler, steps)
         self._fake = FakeScore(self._setup, accelerator)
 
+    @property
+    def beside(self) -> Mapping[str, nn.Module]:
+        """See `Lesson`."""
+        return {"fake score": self._fake.unet}
+
     @contextlib.contextmanager
     def attached(self, wrapped: nn.Module, average: nn.Module) -> Iterator[None]:
         """See `Lesson`."""

@@ -24,6 +24,7 @@ class Lesson(Protocol):
         model: what learns, trainable and in evaluation mode, on its device.
         updates: optimiser updates of one step.
         teacher: whose passes count as its own in what a step takes.
+        beside: what learns beside `model`, by name, each with an optimiser of its own.
     """
 
     @property
@@ -34,6 +35,8 @@ class Lesson(Protocol):
     def updates(self) -> int: ...
     @property
     def teacher(self) -> Teacher: ...
+    @property
+    def beside(self) -> Mapping[str, nn.Module]: ...
 
     def attached(self, wrapped: nn.Module, average: nn.Module) -> AbstractContextManager[None]:
         """Teach this model, wrapped for several processes or not, until the context is left.
@@ -72,7 +75,8 @@ class Lesson(Protocol):
 
 
 class Plain:
-    """A `Lesson` of one update a step, that remembers nothing and keeps all of its model."""
+    """A `Lesson` of one update a step, that learns alone, remembers nothing and keeps all of its
+    model."""
 
     updates = 1
     _setup: PhaseSetup
@@ -81,6 +85,11 @@ class Plain:
     def teacher(self) -> Teacher:
         """See `Lesson`."""
         return self._setup.sources.teacher
+
+    @property
+    def beside(self) -> Mapping[str, nn.Module]:
+        """See `Lesson`."""
+        return {}
 
     def state(self) -> dict[str, Tensor]:
         """See `Lesson`."""

@@ -156,7 +156,7 @@ class Trainer:
         """A step; before each validation, and once after the first, with what its parts take."""
         if step != 1 and (step + 1) % self.section.validate_every:
             return self._step(step)
-        return with_cost(lambda: self._step(step), self.student, self.lesson.teacher)
+        return with_cost(lambda: self._step(step), self.lesson)
 
     def _step(self, step: int) -> dict[str, float]:
         """Step `step` (from 0), of one or more updates. Returns its row of `metrics.jsonl`."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import InputError
 from edgekd.jobs.gpus import Gpu, GpuPlan, plan_gpu
+from edgekd.jobs.memory_plan import needed_bytes, static_bytes, step_bytes
 from edgekd.jobs.plan import at_resolution, needed_phases
 from edgekd.jobs.text_work import text_encoder_parameters
 from edgekd.progress import Progress
@@ -22,20 +23,11 @@ from edgekd.reading import read_json
 from edgekd.recipe import Recipe
 from edgekd.recipe_distill import DistillSection, PhaseName
 from edgekd.resources import STARTER_NAME, find_yaml
-from edgekd.training.optimizer import MOMENT_BYTES
 
 if TYPE_CHECKING:
     from edgekd.diffusion.validate import TeacherInfo
     from edgekd.jobs.rehearsal import Rehearsal, RehearsalOrder
     from edgekd.student.arch import StudentArch
-
-# fp32: weights, gradients, the average; what the optimiser keeps comes to it.
-_STUDENT_BYTES = 4 * 3
-_FP32_BYTES = 4
-# Autocast keeps a bf16 copy of the trained weights while a step lasts.
-_CAST_BYTES = 2
-# Python, its libraries, and the activations of one sample, which are not known yet.
-_LEAST_FREE_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
@@ -47,6 +39,7 @@ class DryRunSubject:
         arch: of the student, with every field explicit.
         teacher_parameters: of all its models.
         student_parameters: of the U-Net; so are the MACs, of one pass of one sample.
+        unet_parameters: of the teacher's.
         vae_config, text_configs: the teacher's.
     """
 
@@ -57,6 +50,7 @@ class DryRunSubject:
     phases: tuple[PhaseName, ...]
     teacher_parameters: int
     student_parameters: int
+    unet_parameters: int
     teacher_macs: int
     student_macs: int
     vae_config: Mapping[str, Any]
@@ -72,10 +66,10 @@ class DryRunSubject:
             return text_encoder_parameters(self.recipe.distill.text_encoder, self.text_configs)
         return 0 if phase == "decoder" else self.student_parameters
 
-    def static_bytes(self, phase: PhaseName) -> int:
-        """Teacher and student with all that training keeps of it, without any activation."""
-        kept = _STUDENT_BYTES + MOMENT_BYTES[self.recipe.distill.loop(phase).optimizer]
-        return self.teacher_parameters * _FP32_BYTES + self.taught_parameters(phase) * kept
+    def beside_parameters(self, phase: PhaseName) -> int:
+        """Of what a phase trains beside: the fake score of distribution matching."""
+        beside = phase == "few_step" and self.recipe.distill.few_step.method == "distribution"
+        return self.unet_parameters if beside else 0
 
 
 @dataclass(frozen=True)
@@ -171,6 +165,7 @@ def subject_of(recipe: Recipe) -> DryRunSubject:
         phases,
         teacher_parameters=parts["total"]["parameters"],
         student_parameters=student.parameters,
+        unet_parameters=whole.parameters,
         teacher_macs=whole.macs,
         student_macs=student.macs,
         vae_config=vae_config,
@@ -223,12 +218,6 @@ def dry_run(recipe: Recipe, gpu: Gpu | None, progress: Progress) -> DryRun:
     return DryRun(subject, random, missing, free, gpu, tuple(plans))
 
 
-def needed_bytes(subject: DryRunSubject, phase: PhaseName) -> int:
-    """The least memory that a step takes."""
-    casts = subject.taught_parameters(phase) * _CAST_BYTES
-    return subject.static_bytes(phase) + casts + _LEAST_FREE_BYTES
-
-
 def free_bytes() -> int:
     """Memory of the device that would train."""
     import torch
@@ -270,9 +259,7 @@ def order_of(subject: DryRunSubject, phase: PhaseName) -> RehearsalOrder:
 def plan_phase(
     subject: DryRunSubject, phase: PhaseName, rehearsal: Rehearsal | None, gpu: Gpu | None
 ) -> PhasePlan:
-    """The memory model: teacher + student's weights, gradients, Adam and average, counted, +
-    bf16 copies of the student's weights + what one sample needed beside all this, times the
-    micro-batch."""
+    """The work of a whole phase, and the memory of its micro-batch."""
     from edgekd.jobs.forecast import Passes, phase_macs
 
     section = subject.recipe.distill
@@ -282,13 +269,9 @@ def plan_phase(
         subject.text_configs,
     )
     macs = phase_macs(section, phase, passes)
-    memory = subject.static_bytes(phase)
+    memory = static_bytes(subject, phase)
     if rehearsal is not None:
-        step = rehearsal.step
-        autocast = rehearsal.precision == "bf16"
-        casts = step.held.student // _FP32_BYTES * _CAST_BYTES if autocast else 0
-        sample = max(0, step.working_bytes - casts)
-        memory = step.held.total + casts + sample * loop.batch_size
+        memory = step_bytes(subject, phase, rehearsal)
     return PhasePlan(
         phase,
         steps=loop.steps,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from edgekd.jobs.dry_run import DryRun, PhasePlan, needed_bytes
+from edgekd.jobs.dry_run import DryRun, PhasePlan
 from edgekd.jobs.gpus import PRICES, UTILISATION
+from edgekd.jobs.memory_plan import needed_bytes
 from edgekd.jobs.rehearsal import Rehearsal
 from edgekd.report.format import count, significant, size
 
@@ -88,8 +89,10 @@ def _rehearsed(phase: str, found: Rehearsal) -> list[str]:
         *told,
         f"  {'whole step':<22}{significant(step.seconds):>9}{size(step.peak_bytes):>14}",
         f"  tensors: teacher {size(held.teacher)}, student {size(held.student)}, gradients "
-        f"{size(held.gradients)}, optimiser {size(held.optimiser)}, EMA {size(held.average)}",
-        f"  forward and backward beside them: {size(step.working_bytes)}",
+        f"{size(held.gradients)}, optimiser {size(held.optimiser)}, EMA {size(held.average)}"
+        + (f", what learns beside the student {size(held.beside)}" if held.beside else ""),
+        "  forward and backward beside them: "
+        f"{size(max(step.working_bytes, step.beside_working_bytes))}",
     ]
 
 
@@ -105,8 +108,9 @@ def _planned(run: DryRun) -> list[str]:
             f"{significant(plan.tmacs / 1e3):>10}{memory:>12}{_gpu_row(plan)}"
         )
     told.append(
-        "memory: teacher, student, gradients, optimiser, EMA, bf16 copies of the student's weights,"
-        " and the micro-batch times what one sample needed here; without the driver's own"
+        "memory: teacher, student, gradients, optimiser, EMA, what learns beside the student, bf16 "
+        "copies of weights, and the micro-batch times what one sample needed here; without the "
+        "driver's own"
     )
     if gpu is not None:
         told.append(

@@ -8,6 +8,7 @@ import torch
 from edgekd.diffusion.load import load_teacher
 from edgekd.distill.step_cost import AVERAGE, BACKWARD, OPTIMISER, STUDENT, TEACHER
 from edgekd.jobs.dry_run import order_of, subject_of
+from edgekd.jobs.memory_plan import static_bytes
 from edgekd.jobs.rehearsal import of_one_sample, rehearse
 from edgekd.recipe import Recipe
 from edgekd.recipe_distill import DistillSection, PhaseName
@@ -58,11 +59,23 @@ def test_tensors_are_counted_and_parts_told_apart(phase, tiny_teacher, tmp_path,
 
 @pytest.mark.parametrize("method", ["consistency", "distribution"])
 def test_every_method_of_few_steps_is_rehearsed(method, tiny_teacher):
-    few = {"method": method, "student_steps": 2}
-    subject = subject_of(recipe(tiny_teacher, distill={"precision": "fp32", "few_step": few}))
+    few = {"method": method, "student_steps": 1, "fake_updates": 1}
+    distill = {"precision": "fp32", "few_step": few}
+    # At 128 the fake score's activations are some 15 MB.
+    subject = subject_of(recipe(tiny_teacher, distill=distill, data={"resolution": 128}))
     found = rehearse(order_of(subject, "few_step"))
     assert found.drawing is None
     assert TEACHER in found.step.parts
+    step, held, matching = found.step, found.step.held, method == "distribution"
+    # Consistency's target is the average.
+    assert held.average == held.student
+    # Weights, gradients and Adam's two moments with a counter of each tensor.
+    beside = 16 * subject.beside_parameters("few_step")
+    assert beside == matching * 16 * parameters(load_teacher(tiny_teacher).unet)
+    assert beside <= held.beside <= 1.05 * beside
+    assert ("fake score forward" in step.parts) == matching
+    assert (step.beside_working_bytes > 2_000_000) == matching
+    assert held.total == pytest.approx(static_bytes(subject, "few_step"), rel=0.02)
 
 
 def test_a_narrowed_student_is_compared_at_its_teachers_width(tiny_teacher):

@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 
-from edgekd.distill.step_cost import HeldBytes, PartCost, StepCost
 from edgekd.errors import InputError
 from edgekd.jobs import dry_run as module
-from edgekd.jobs.dry_run import DryRun, dry_run, needed_bytes, plan_phase, subject_of
+from edgekd.jobs.dry_run import DryRun, dry_run, plan_phase, subject_of
 from edgekd.jobs.dry_run_lines import lines, to_json
 from edgekd.jobs.gpus import GPUS, UTILISATION, Gpu, plan_gpu
-from edgekd.jobs.rehearsal import Rehearsal
+from edgekd.jobs.memory_plan import needed_bytes, static_bytes
 from edgekd.progress import Silent
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.resources import data_root
@@ -77,23 +76,6 @@ def test_hours_follow_from_macs_at_the_assumed_utilisation():
     assert not plan_gpu(gpu, macs, 24 * GIB + 1).fits
 
 
-HELD = HeldBytes(teacher=40, student=100, gradients=100, optimiser=200, average=100)
-
-
-def rehearsed(precision: str) -> Rehearsal:
-    parts = {"student forward": PartCost(1.0, 5_000_000)}
-    return Rehearsal(precision, 1.0, None, StepCost("cpu", 1.0, parts, HELD, working_bytes=80))
-
-
-@pytest.mark.parametrize(("precision", "copies"), [("bf16", 50), ("fp32", 0)])
-def test_memory_grows_with_the_micro_batch_alone(precision, copies):
-    """Autocast's bf16 copies of the weights are no activations."""
-    recipe = shipped("sd15-bk-tiny", "distill.batch_size=7", "distill.gradient_accumulation=3")
-    plan = plan_phase(subject_of(recipe), "kd", rehearsed(precision), None)
-    assert plan.memory_bytes == HELD.total + copies + 7 * (80 - copies)
-    assert plan.samples == 21
-
-
 def test_checkpointing_costs_time():
     plain, repeated = (
         plan_phase(
@@ -129,7 +111,7 @@ def test_what_does_not_fit_here_is_planned_only(unrehearsed):
     assert "random latents (not there: no-such-images)" in text
     assert "estimate, not measured" in text
     for plan in unrehearsed.phases:
-        assert plan.memory_bytes == unrehearsed.subject.static_bytes(plan.phase)
+        assert plan.memory_bytes == static_bytes(unrehearsed.subject, plan.phase)
         assert f"> {plan.memory_bytes / GIB:.1f} GiB" in text
 
 
