@@ -1,4 +1,4 @@
-"""Training curves from a student's `metrics.jsonl`, and the last of its sample sheets."""
+"""Training curves from a student's `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from edgekd.errors import InputError
 from edgekd.report.costs_schema import TrainingCost
-from edgekd.report.pictures import TrainingSheet
 
 MAX_POINTS = 400
 _NOT_CURVES = {"step", "epoch", "samples"}
@@ -85,16 +81,3 @@ def load_cost(path: Path) -> TrainingCost | None:
         },
         peak_bytes=max((int(row["peak_bytes"]) for row in measured), default=None),
     )
-
-
-def last_sheet(phase: str, metrics: Path) -> TrainingSheet | None:
-    """The last sheet beside a phase's metrics; None: there is none, or none that can be read."""
-    paths = sorted((metrics.parent / "samples").glob("step-*.png"))
-    if not paths:
-        return None
-    try:
-        with Image.open(paths[-1]) as image:
-            rows = json.loads(image.info.get("rows", "[]"))
-            return TrainingSheet(phase, rows, np.asarray(image.convert("RGB")))
-    except (OSError, ValueError):
-        return None

@@ -16,7 +16,7 @@ from edgekd.benchmark.asked import asked_metrics, asked_suite
 from edgekd.benchmark.cache import Cache
 from edgekd.benchmark.cases import Case, check_cases
 from edgekd.benchmark.cost import memory_of_all, speed_of_all
-from edgekd.benchmark.curves import last_sheet, load_cost, load_curve
+from edgekd.benchmark.curves import load_cost, load_curve
 from edgekd.benchmark.device_cost import cost_on_devices
 from edgekd.benchmark.device_rows import device_rows
 from edgekd.benchmark.drawing import draw_missing, drawn_pictures, real_pictures
@@ -33,6 +33,7 @@ from edgekd.benchmark.scaling import scaling_of_all
 from edgekd.benchmark.speed import SpeedResult
 from edgekd.benchmark.start import cold_starts_of_all
 from edgekd.benchmark.suite import Suite
+from edgekd.benchmark.training_sheets import training_sheet
 from edgekd.devices.connect import Connected
 from edgekd.errors import LostError
 from edgekd.file_record import ARTIFACT_FILE, finish
@@ -116,7 +117,7 @@ def benchmark(
     check_cases(list(request.cases))
     training = {name: load_curve(path) for name, path in request.curves.items()}
     costs = {name: load_cost(path) for name, path in request.curves.items()}
-    found = [last_sheet(name, path) for name, path in request.curves.items()]
+    found = [training_sheet(name, path) for name, path in request.curves.items()]
     sheets = [one for one in found if one is not None]
     out.mkdir(parents=True, exist_ok=True)
     (out / ARTIFACT_FILE).unlink(missing_ok=True)  # what is here is not whole any more

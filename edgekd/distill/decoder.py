@@ -157,8 +157,9 @@ class DecoderMatching(Matching):
         return told if drawn is None else f"{told}, of drawn ones {drawn:.2f} dB"
 
     @torch.no_grad()
-    def draw(self, model: Any) -> Sheet:
+    def draw(self, model: Any, last: bool) -> Sheet:
         """The teacher's pictures above the narrow VAE's: drawn ones, else held-out images."""
+        del last
         latents = self._held_out.drawn(SHOWN)
         latents = self._held_out.means(SHOWN) if latents is None else latents
         latents = latents.to(self._teacher.device)

@@ -101,8 +101,9 @@ class NoisePrediction(Plain):
             f"distance to the teacher {losses['validation_output']:.4f}"
         )
 
-    def draw(self, model: nn.Module) -> Sheet:
+    def draw(self, model: nn.Module, last: bool) -> Sheet:
         """The teacher's pictures above the student's."""
+        del last
         return self._sheet.draw(model)
 
     def result(self, average: nn.Module) -> Any:

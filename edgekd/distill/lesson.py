@@ -67,8 +67,11 @@ class Lesson(Protocol):
     def describe(self, losses: Mapping[str, float]) -> str:
         """What `validate` found, for people."""
 
-    def draw(self, model: nn.Module) -> Sheet:
-        """A sample sheet."""
+    def draw(self, model: nn.Module, last: bool) -> Sheet:
+        """A sample sheet; `last`: of the training, with all that there is to see.
+
+        The first two rows are the teacher's and the student's on each of them.
+        """
 
     def result(self, average: nn.Module) -> Any:
         """What is kept of the averaged model: a model of diffusers, or several."""

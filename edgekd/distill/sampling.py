@@ -57,6 +57,11 @@ class Sheet:
     picture: Pixels
     rows: tuple[str, ...]
 
+    @property
+    def pitch(self) -> int:
+        """Pixels from the top of a row to the top of the next."""
+        return (len(self.picture) + _GAP) // len(self.rows)
+
 
 class SampleSheet:
     """Draws sheets: the teacher's row above the student's, one column for each prompt.
@@ -84,20 +89,24 @@ class SampleSheet:
         self._latent_size = latent_size
         self._first_row: list[Pixels] | None = None
 
-    def draw(self, unet: Any, text_encoders: tuple[Any, ...] | None = None) -> Sheet:
+    def draw(
+        self, unet: Any, text_encoders: tuple[Any, ...] | None = None, rows: int | None = None
+    ) -> Sheet:
         """The sheet of a student's U-Net.
 
         Args:
             text_encoders: the student's; None: they are the teacher's.
+            rows: the first so many of the student's; None: all.
         """
         if self._first_row is None:
             self._first_row = self._generate(self._teacher, self._taught)
         texts = text_encoders or self._teacher.text_encoders
         student = replace(self._teacher, unet=unet, text_encoders=texts)
-        rows = [self._generate(student, drawing) for drawing in self._drawings]
-        names = [f"student, {counted(drawing.steps, 'step')}" for drawing in self._drawings]
+        drawings = self._drawings[:rows]
+        drawn = [self._generate(student, drawing) for drawing in drawings]
+        names = [f"student, {counted(drawing.steps, 'step')}" for drawing in drawings]
         teacher = f"teacher, {counted(self._taught.steps, 'step')}"
-        return Sheet(grid([self._first_row, *rows]), (teacher, *names))
+        return Sheet(grid([self._first_row, *drawn]), (teacher, *names))
 
     @torch.no_grad()
     def _generate(self, models: Teacher, drawing: DrawingPlan) -> list[Pixels]:
@@ -142,12 +151,13 @@ def grid(rows: Sequence[Sequence[Pixels]]) -> Pixels:
 
 
 def save_png(sheet: Sheet, path: Path) -> None:
-    """Write a sheet whole or not at all; the text `rows` in the file is a JSON list."""
+    """Write a sheet whole or not at all; the texts `rows` and `pitch` in the file are JSON."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     said = PngInfo()
     said.add_text("rows", json.dumps(sheet.rows))
+    said.add_text("pitch", json.dumps(sheet.pitch))
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
         Image.fromarray(sheet.picture).save(temporary, format="png", pnginfo=said)

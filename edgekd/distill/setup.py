@@ -125,7 +125,7 @@ class FewStepLesson(Plain):
         )
         self._wrapped: nn.Module = student
 
-    def draw(self, model: nn.Module) -> Sheet:
-        """Guided pictures of the teacher above those of the deployed student; below them, the
-        student's in fewer and more steps than it was taught."""
-        return self._sheet.draw(model)
+    def draw(self, model: nn.Module, last: bool) -> Sheet:
+        """Guided pictures of the teacher above those of the deployed student; at last, below
+        them, the student's in fewer and more steps than it was taught."""
+        return self._sheet.draw(model, rows=None if last else 1)

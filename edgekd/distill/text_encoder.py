@@ -131,8 +131,9 @@ class TextMatching(Matching):
         explained, cosine = (1 - losses[f"validation_{one}"] for one in ("embeddings", "cosine"))
         return f"{explained:.1%} of the embeddings' variance explained, cosine {cosine:.4f}"
 
-    def draw(self, model: Any) -> Sheet:
+    def draw(self, model: Any, last: bool) -> Sheet:
         """The teacher's pictures above those that its U-Net draws of the student's embeddings."""
+        del last
         return self._sheet.draw(self._teacher.unet, tuple(model.encoders))
 
 

@@ -249,7 +249,7 @@ class Trainer:
         progress.info(f"  step {step}: {self.lesson.describe(losses)}")
 
     def _draw(self, step: int, log: MetricsLog | None) -> None:
-        sheet = self.lesson.draw(self.ema.model)
+        sheet = self.lesson.draw(self.ema.model, step == self.section.steps)
         if log is None:
             return
         path = self.folder.path / "samples" / f"step-{step:08d}.png"

@@ -24,7 +24,7 @@ _GAP, _LABEL_HEIGHT = 6, 16
 
 @dataclass(frozen=True)
 class TrainingSheet:
-    """The last sample sheet of a phase.
+    """The last sample sheet of a phase, with rows of earlier ones.
 
     Attributes:
         rows: what each row is, from the top.

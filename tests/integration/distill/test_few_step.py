@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from edgekd.artifacts import Trajectories
+from edgekd.benchmark.training_sheets import training_sheet
 from edgekd.diffusion.load import load_model, make_pipeline
 from edgekd.distill import trajectories as module
 from edgekd.distill.deployment import student_drawing
@@ -175,13 +176,18 @@ def test_a_run_leaves_a_student_that_is_nearer_to_its_teacher(bench, tmp_path):
     places = FewStepPlaces(
         RunFolder(tmp_path / "few_step", "key"), Trajectories(tmp_path / "trajectories", "key")
     )
-    section = _section(steps=20, learning_rate=1e-4)
+    section = _section(steps=20, learning_rate=1e-4, sample_every=10)
     result = train_few_step(section, _whole, bench, places, Silent())
     rows = read_rows(result.metrics_path)
     held_out = [row["validation_picture"] for row in rows if "validation_picture" in row]
     assert held_out[-1] < held_out[0]
     assert load_model(result.path.parent, "unet").dtype == torch.float32
-    assert [p.name for p in (tmp_path / "few_step" / "samples").iterdir()] == ["step-00000020.png"]
+    # On the way the student draws as it is deployed alone.
+    sheet = training_sheet("few_step", result.metrics_path)
+    assert sheet is not None
+    own = [f"student, 2 steps, in step {step}" for step in (10, 20)]
+    others = ["student, 1 step", "student, 4 steps", "student, 8 steps"]
+    assert sheet.rows == ["teacher, 25 steps", *own, *others]
     again = train_few_step(
         _section(steps=20), lambda _: pytest.fail("trained again"), bench, places, Silent()
     )

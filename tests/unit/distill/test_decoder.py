@@ -111,13 +111,13 @@ def test_validation_does_not_depend_on_the_batch_size(lesson, batch_size):
 
 def test_sheet_of_teacher_above_narrow_vae(lesson, drawn, bench):
     taught = lesson(drawn)
-    sheet = taught.draw(taught.model).picture
+    sheet = taught.draw(taught.model, last=True).picture
     assert sheet.shape == (2 * 32 + 4, 5 * 32 + 4 * 4, 3)
     with torch.no_grad():
         row = bench.teacher.vae.decode(drawn.validation.batch(torch.arange(1)) / 0.5).sample
     first = ((row[0].clamp(-1, 1) + 1) * 127.5).round().permute(1, 2, 0).numpy()
     assert abs(sheet[:32, :32].astype(float) - first).max() <= 1
-    assert lesson().draw(taught.model).picture.shape == (2 * 32 + 4, 6 * 32 + 5 * 4, 3)
+    assert lesson().draw(taught.model, last=True).picture.shape == (2 * 32 + 4, 6 * 32 + 5 * 4, 3)
 
 
 def test_large_latents_are_learnt_from_crops(lesson, monkeypatch):

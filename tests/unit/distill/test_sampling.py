@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.benchmark.curves import last_sheet
+from edgekd.benchmark.training_sheets import training_sheet
 from edgekd.distill.sampling import (
     SampleSheet,
     choose_prompts,
@@ -76,9 +76,10 @@ def test_rows_share_their_noise(share, bench, tmp_path):
     assert not np.array_equal(other[second], same[second])
     assert torch.equal(torch.get_rng_state(), before)
     save_png(changed, tmp_path / "samples" / "step-00000001.png")
-    found = last_sheet("few_step", tmp_path / "metrics.jsonl")
+    found = training_sheet("few_step", tmp_path / "metrics.jsonl")
     assert found is not None
     assert (found.phase, tuple(found.rows)) == ("few_step", changed.rows)
     assert np.array_equal(found.picture, other)
-    (tmp_path / "samples" / "step-00000002.png").write_bytes(b"cut")
-    assert last_sheet("few_step", tmp_path / "metrics.jsonl") is None
+    short = sheet.draw(build_student(teacher.unet, bench.arch()), rows=1)
+    assert short.rows == drawn.rows[:2]
+    assert short.pitch == drawn.pitch == size + 4
