@@ -5,15 +5,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import pytest
 import torch
 from fixtures.caches import cached_images
 from safetensors.torch import load_file
 
+from edgekd.recipe_distill import FewStepSection
 from edgekd.training.log import read_rows
 
-# Of each phase. Where nobody asks for more, one of one phase: each has its own test of a stop.
+# Of each phase and method. Where nobody asks for more, one of one: each has its own test of a stop.
 KILLS = int(os.environ.get("EDGEKD_KILLS", "0"))
 # Forks of a process that has imported everything, and where nothing but imports has happened.
 _DRIVER = """
@@ -83,9 +85,7 @@ def kill(phase, out):
             kills += ended != 0
     return runs
 
-known = {"kd": kd, "few_step": few_step, "decoder": decoder, "text_encoder": text_encoder}
-phases = {name: known[name] for name in work["phases"]}
-print(json.dumps({name: kill(phase, Path(work["out"]) / name) for name, phase in phases.items()}))
+print(kill(globals()[work["phase"]], Path(work["out"])))
 """
 _LOOP = {
     "steps": 5,
@@ -95,18 +95,28 @@ _LOOP = {
     "validate_every": 3,
     "validation_samples": 2,
 }
+_FEW_STEP = {
+    **_LOOP,
+    "student_steps": 2,
+    "teacher_steps": 4,
+    "trajectories": 4,
+    "fake_updates": 2,
+}
 _SECTION = {
     **_LOOP,
     "sample_prompts": ["red apple"],
     "sample_steps": 1,
     "threads": 1,
-    "few_step": {**_LOOP, "student_steps": 2, "teacher_steps": 4, "trajectories": 4},
+    "few_step": _FEW_STEP,
     "decoder": {**_LOOP, "perceptual": 0},
     "text_encoder": _LOOP,
 }
+# What is trained: a phase or a method of `few_step`, and the folder of its result.
 _PARTS = {
     "kd": "unet",
-    "few_step": "unet",
+    "trajectory": "unet",
+    "consistency": "unet",
+    "distribution": "unet",
     "decoder": "vae",
     "text_encoder": "encoders/text_encoder",
 }
@@ -120,27 +130,32 @@ def left(out: Path, part: str) -> tuple[list[dict[str, Any]], dict[str, torch.Te
     return curve, load_file(weights)
 
 
-def test_phases_that_are_killed_at_any_moment_end_with_the_same_bits(tiny_teacher, tmp_path):
+@pytest.mark.parametrize("trained", _PARTS if KILLS else ["trajectory"])
+def test_a_phase_that_is_killed_at_any_moment_ends_with_the_same_bits(
+    tiny_teacher, tmp_path, trained
+):
     cache = cached_images(tiny_teacher, tmp_path, bucket_step=8)
+    phase, section = trained, _SECTION
+    if trained in get_args(FewStepSection.model_fields["method"].annotation):
+        phase, section = "few_step", {**_SECTION, "few_step": {**_FEW_STEP, "method": trained}}
     work = {
         "teacher": str(tiny_teacher),
         "cache": str(cache.root),
         "keys": [cache.key, cache.teacher_key],
-        "section": _SECTION,
-        "out": str(tmp_path),
+        "section": section,
+        "out": str(tmp_path / "runs"),
         "kills": KILLS or 1,
-        "phases": list(_PARTS) if KILLS else ["few_step"],
+        "phase": phase,
     }
     command = [sys.executable, "-c", _DRIVER, json.dumps(work)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for phase, runs in json.loads(done.stdout).items():
-        part = _PARTS[phase]
-        curve, weights = left(tmp_path / phase / "whole", part)
-        for run in range(1, runs + 1):
-            out = tmp_path / phase / f"run-{run}"
-            own_curve, own = left(out, part)
-            assert own_curve == curve
-            assert own.keys() == weights.keys()
-            assert all(torch.equal(own[name], weights[name]) for name in own)
-            assert not (out / "checkpoints").exists()
+    part = _PARTS[trained]
+    curve, weights = left(tmp_path / "runs" / "whole", part)
+    for run in range(1, int(done.stdout) + 1):
+        out = tmp_path / "runs" / f"run-{run}"
+        own_curve, own = left(out, part)
+        assert own_curve == curve
+        assert own.keys() == weights.keys()
+        assert all(torch.equal(own[name], weights[name]) for name in own)
+        assert not (out / "checkpoints").exists()
