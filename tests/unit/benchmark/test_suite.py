@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,33 @@ def test_kd_vs_scratch_changes_losses_first_weights_and_rate_only():
             assert (section.seed, section.initialise) == (seed, kinds[kind])
             losses = section.losses
             assert (losses.task, losses.output, losses.feature) == (1.0, 0.0, 0.0)
+
+
+def test_each_variant_of_the_ablation_changes_one_thing():
+    recipe = load_yaml(data_root() / "configs" / "starter.yaml")
+    made = {
+        variant.name: Recipe.model_validate(override(recipe, variant.assignments)).distill
+        for variant in load_suite(find_yaml("benchmarks", "ablation")).variants
+    }
+    assert len({section.model_dump_json(exclude={"losses"}) for section in made.values()}) == 1
+    losses = {name: section.losses for name, section in made.items()}
+    assert losses["feature"] == Recipe.model_validate(recipe).distill.losses
+    *chain, _ = itertools.pairwise(losses)
+    changed = {
+        name: {field for field, value in losses[name] if value != getattr(losses[before], field)}
+        for before, name in [*chain, ("feature", "lift")]
+    }
+    assert changed == {
+        "output": {"task", "output"},
+        "feature": {"feature"},
+        "attention": {"self_attention", "cross_attention"},
+        "temperature": {"attention_temperature"},
+        # Its weights are shares.
+        "balance": {"balance", "self_attention", "cross_attention"},
+        "activation": {"activation_map"},
+        "hints": {"hints_until"},
+        "lift": {"output", "output_lift"},
+    }
 
 
 def test_few_step_students_train_for_equally_long(starter_teacher):
