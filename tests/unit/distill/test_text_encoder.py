@@ -82,7 +82,7 @@ def test_two_processes_have_the_loss_of_one(make):
 
 def test_the_sheet_is_drawn_of_the_students_embeddings(make):
     lesson = make()
-    same, other = (lesson.draw(model).picture for model in (lesson._taught, lesson.model))
+    same, other = (lesson.draw(model, True).picture for model in (lesson._taught, lesson.model))
     side = len(same) // 2
     assert (same[: side - 2] == same[side + 2 :]).all()
     assert (other[: side - 2] == same[: side - 2]).all()
