@@ -10,7 +10,7 @@ Shapes: B batch, [B, C, h, w] latents, [B, 3, H, W] pictures in [-1, 1].
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -26,11 +26,12 @@ from edgekd.metrics.efficientnet import load_trunk
 from edgekd.recipe_distill import DistillSection, PhaseName
 from edgekd.student.decoder import narrow_vae_config
 from edgekd.student.decoder_build import build_narrow_vae
+from edgekd.training.draws import BatchPlan
 from edgekd.training.images import psnr_db
 
 # Latents that the first weights are fitted on: thousands of positions even where they are few.
 FITTED = 16
-# One picture of so many is encoded: the encoder is near its teacher from the start.
+# One picture of so many in a step is encoded: the encoder is near its teacher from the start.
 ENCODED = 4
 _DECODER = ("vae.decoder.", "vae.post_quant_conv.")
 SHOWN = 8
@@ -109,16 +110,16 @@ class DecoderMatching(Matching):
         setup = self._setup
         positions = setup.positions(step, micro)
         latents = self._train.training(setup.section.seed, positions).to(self._teacher.device)
-        encoded = max(1, len(latents) // ENCODED) if "moments" in self._weights else 0
+        rows, share = encoded_rows(positions, setup.plan)
         with setup.autocasting():
             with torch.no_grad():
                 target = self._teacher.decode(latents).sample
-                shown = target[:encoded] if encoded else None
+                shown = target[rows] if "moments" in self._weights else None
                 expected = None if shown is None else moments(self._teacher, shown)
             pictures, ours = self._wrapped(latents, shown)
         terms = {"pixels": pixel_distance(pictures.float(), target.float())}
         if ours is not None and expected is not None:
-            terms["moments"] = moment_distance(ours.float(), expected.float())
+            terms["moments"] = share * moment_distance(ours.float(), expected.float()).sum()
         if "perceptual" in self._weights:
             terms["perceptual"] = feature_distance(self._trunk, pictures.float(), target.float())
         return terms
@@ -147,7 +148,7 @@ class DecoderMatching(Matching):
             target = self._teacher.decode(batch).sample.clamp(-1, 1)
             quality.append(psnr_db(vae.decode(batch).sample.clamp(-1, 1), target).double().cpu())
             theirs, ours = moments(self._teacher, target), moments(vae, target)
-            distance += float(moment_distance(ours.double(), theirs.double())) * len(batch)
+            distance += float(moment_distance(ours.double(), theirs.double()).sum())
         return float(torch.cat(quality).mean()), distance / len(latents)
 
     def describe(self, losses: Mapping[str, float]) -> str:
@@ -169,6 +170,25 @@ class DecoderMatching(Matching):
     def result(self, average: Any) -> Any:
         """The VAE alone."""
         return average.vae
+
+
+def encoded_rows(positions: Sequence[int], plan: BatchPlan) -> tuple[list[int], float]:
+    """Which pictures of a micro-batch are encoded, and what each counts in its loss.
+
+    Every fourth of a step's samples over all its processes and micro-batches. The mean over those
+    of what their pictures count is the mean over all that the step encodes, however they are
+    spread. A micro-batch without one encodes its first, which counts nothing: every process must
+    give every weight a gradient.
+
+    Args:
+        positions: of the micro-batch in the stream; see `edgekd.training.draws`.
+    """
+    slots = (position % plan.step_samples for position in positions)
+    rows = [row for row, slot in enumerate(slots) if slot % ENCODED == 0]
+    if not rows:
+        return [0], 0.0
+    in_step = -(-plan.step_samples // ENCODED)
+    return rows, plan.step_samples / (plan.batch_size * in_step)
 
 
 def moments(vae: Any, pictures: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def pixel_distance(pictures: Tensor, target: Tensor) -> Tensor:
 
 
 def moment_distance(moments: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error of the means, and of the log-variances with a small weight.
+    """Mean absolute error of the means, and of the log-variances with a small weight, [B].
 
     Not the Kullback-Leibler divergence: a posterior is so narrow that it would weigh means by
     1e4 and more.
@@ -30,8 +30,8 @@ def moment_distance(moments: Tensor, target: Tensor) -> Tensor:
     (mean, logvar), (target_mean, target_logvar) = (
         values.chunk(2, dim=1) for values in (moments, target.detach())
     )
-    spread = (logvar - target_logvar).abs().mean()
-    return (mean - target_mean).abs().mean() + LOG_VARIANCE_WEIGHT * spread
+    spread = (logvar - target_logvar).abs().flatten(1).mean(dim=1)
+    return (mean - target_mean).abs().flatten(1).mean(dim=1) + LOG_VARIANCE_WEIGHT * spread
 
 
 def feature_distance(trunk: EfficientNetLite0, pictures: Tensor, target: Tensor) -> Tensor:

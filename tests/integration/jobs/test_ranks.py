@@ -37,11 +37,16 @@ else:
 """
 
 
+PHASES = ("kd", "few_step", "decoder", "text_encoder")
+
+
 def with_batch(recipe: dict[str, Any], size: int) -> str:
-    few = {**recipe["distill"]["few_step"], "batch_size": size}
-    return json.dumps(
-        {**recipe, "distill": {**recipe["distill"], "batch_size": size, "few_step": few}}
-    )
+    """The recipe with every phase, each at this batch size."""
+    distill = {**recipe["distill"], "phases": PHASES, "batch_size": size}
+    loop = {"steps": 3, "validation_samples": 2, "validate_every": 3}
+    for phase in PHASES[1:]:
+        distill[phase] = {**loop, **distill.get(phase, {}), "batch_size": size}
+    return json.dumps({**recipe, "distill": distill})
 
 
 def run(command: list[str], *arguments: str) -> None:
@@ -66,7 +71,7 @@ def test_two_processes_distil_the_same_student_as_one(tiny_recipe, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     run([sys.executable, str(script)], with_batch(tiny_recipe, 2), str(one))
     run([sys.executable, *launch, str(script)], with_batch(tiny_recipe, 1), str(two))
-    for phase in ("kd", "few_step"):
+    for phase in PHASES:
         curve = losses(one, phase)
         assert len(curve) == 3
         # The same samples and noise; sums over two processes round otherwise than over one.

@@ -10,6 +10,7 @@ from torch import Tensor
 from edgekd.distill.decoder import DecoderMatching, Generated
 from edgekd.distill.loop import make_accelerator
 from edgekd.errors import InputError
+from edgekd.training.draws import BatchPlan
 
 
 class Drawn:
@@ -56,6 +57,35 @@ def test_terms_are_a_pure_function_with_gradients_for_all_weights(lesson):
     sum(one.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in taught.model.parameters())
     assert all(p.grad is None for p in taught._teacher.parameters())
+
+
+@pytest.mark.parametrize(
+    "spread", [(2, 4, 1), (2, 1, 4), (1, 2, 4), (4, 1, 2), (3, 2, 1), (2, 1, 3)], ids=str
+)
+def test_a_step_is_the_same_however_its_samples_are_spread(lesson, spread):
+    """(batch, micro-batches, processes); a micro-batch of one or two may have none to encode."""
+    taught = lesson()
+
+    def step(plan: BatchPlan) -> tuple[dict[str, float], Tensor]:
+        parts = plan.accumulation * plan.processes
+        taught.model.zero_grad()
+        means: dict[str, float] = {}
+        for rank in range(plan.processes):
+            taught._setup = replace(taught._setup, plan=plan, rank=rank)
+            for micro in range(plan.accumulation):
+                terms = taught.terms(1, 0, micro)
+                (sum(terms.values()) / parts).backward()
+                for name, value in terms.items():
+                    means[name] = means.get(name, 0.0) + float(value) / parts
+        parameters = list(taught.model.parameters())
+        assert all(p.grad is not None for p in parameters)
+        return means, torch.cat([p.grad.flatten() for p in parameters])
+
+    together, gradient = step(BatchPlan(spread[0] * spread[1] * spread[2]))
+    apart, summed = step(BatchPlan(*spread))
+    assert together["moments"] > 0
+    assert apart == pytest.approx(together, rel=1e-5)
+    assert float((summed - gradient).norm()) < 1e-4 * float(gradient.norm())
 
 
 def test_terms_vanish_at_the_teacher(lesson, bench):
