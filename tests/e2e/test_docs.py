@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import itertools
 import re
 import shlex
 import subprocess
@@ -15,6 +16,9 @@ from fixtures.reports import make_report
 
 from edgekd.devices.options import AgentOptions
 from edgekd.errors import EdgekdError
+from edgekd.recipe import Recipe, load_recipe
+from edgekd.recipe_distill import PhaseName
+from edgekd.resources import find_yaml
 from edgekd.target import list_targets
 
 ROOT = Path(__file__).parents[2]
@@ -185,7 +189,38 @@ def test_every_shown_command_runs_or_reaches_its_work(monkeypatch, run_cli):
             assert verb in (*WORK, *CHEAP, "--help"), f"{page.name}: {verb}"
 
 
+LAUNCHES = [
+    (page, shlex.split(line))
+    for page in PAGES
+    for line in blocks(page)
+    if line.startswith("accelerate launch") and "distill" in line
+]
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), LAUNCHES, ids=[f"{page.name}: {' '.join(words)}" for page, words in LAUNCHES]
+)
+def test_a_shown_launch_keeps_the_samples_of_a_step(page, words):
+    """In every phase: the recipe is of one process."""
+    pairs = list(itertools.pairwise(words))
+    (config,) = (value for option, value in pairs if option == "--config")
+    (processes,) = (int(value) for option, value in pairs if option == "--num_processes")
+    path = find_yaml("configs", config)
+    alone = load_recipe(path)
+    shared = load_recipe(path, [value for option, value in pairs if option == "--set"])
+    # A whole copy of the teacher skips it.
+    skipped = {"kd"} if shared.student.preset == "full" else set()
+
+    def samples(recipe: Recipe, phase: PhaseName) -> int:
+        loop = recipe.distill.loop(phase)
+        return loop.batch_size * loop.gradient_accumulation
+
+    for phase in set(shared.distill.phases) - skipped:
+        assert samples(shared, phase) * processes == samples(alone, phase), phase
+
+
 def test_enough_commands_run():
+    assert len(LAUNCHES) >= 2
     assert len(RUN) >= 8
     assert {words[0] for _, words in RUN} >= {"generate", "import", "inspect", "report"}
 
