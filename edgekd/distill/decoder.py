@@ -11,6 +11,7 @@ Shapes: B batch, [B, C, h, w] latents, [B, 3, H, W] pictures in [-1, 1].
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -27,7 +28,7 @@ from edgekd.recipe_distill import DistillSection, PhaseName
 from edgekd.student.decoder import narrow_vae_config
 from edgekd.student.decoder_build import build_narrow_vae
 from edgekd.training.draws import BatchPlan
-from edgekd.training.images import psnr_db
+from edgekd.training.images import laplacian_energy, psnr_db
 
 # Latents that the first weights are fitted on: thousands of positions even where they are few.
 FITTED = 16
@@ -44,6 +45,15 @@ class Generated(Protocol):
     def train(self) -> GeneratedLatents: ...
     @property
     def validation(self) -> GeneratedLatents: ...
+
+
+@dataclass(frozen=True)
+class _Agreement:
+    """Of a narrow VAE with its teacher; see `DecoderMatching.validate`."""
+
+    psnr_db: float
+    sharpness: float
+    moments: float
 
 
 class NarrowVae(nn.Module):
@@ -130,32 +140,44 @@ class DecoderMatching(Matching):
 
         Returns:
             `validation_psnr_db` of decoded images; `validation_generated_psnr_db` of drawn
-            pictures, where there are any; `validation_moments` of what the teacher decoded.
+            pictures, where there are any; `validation_sharpness`, the high frequencies of decoded
+            images over the teacher's (`laplacian_energy`); `validation_moments` of what the
+            teacher decoded.
         """
         count = self._settings.validation_samples
         means, drawn = self._held_out.means(count), self._held_out.drawn(count)
-        quality, distance = self._compare(model.vae, means)
-        losses = {"validation_psnr_db": quality, "validation_moments": distance}
+        images = self._compare(model.vae, means)
+        losses = {
+            "validation_psnr_db": images.psnr_db,
+            "validation_sharpness": images.sharpness,
+            "validation_moments": images.moments,
+        }
         if drawn is not None:
-            losses["validation_generated_psnr_db"] = self._compare(model.vae, drawn)[0]
+            losses["validation_generated_psnr_db"] = self._compare(model.vae, drawn).psnr_db
         return losses
 
-    def _compare(self, vae: Any, latents: Tensor) -> tuple[float, float]:
+    def _compare(self, vae: Any, latents: Tensor) -> _Agreement:
         quality: list[Tensor] = []
-        distance = 0.0
+        distance, energies = 0.0, torch.zeros(2, dtype=torch.float64)
         for batch in torch.split(latents, self._settings.batch_size):
             batch = batch.to(self._teacher.device)
             target = self._teacher.decode(batch).sample.clamp(-1, 1)
-            quality.append(psnr_db(vae.decode(batch).sample.clamp(-1, 1), target).double().cpu())
+            pictures = vae.decode(batch).sample.clamp(-1, 1)
+            quality.append(psnr_db(pictures, target).double().cpu())
+            pair = (laplacian_energy(each.double()).sum().cpu() for each in (pictures, target))
+            energies += torch.stack(tuple(pair))
             theirs, ours = moments(self._teacher, target), moments(vae, target)
             distance += float(moment_distance(ours.double(), theirs.double()).sum())
-        return float(torch.cat(quality).mean()), distance / len(latents)
+        own, teacher = energies.clamp(min=1e-12).tolist()
+        psnr = float(torch.cat(quality).mean())
+        return _Agreement(psnr, own / teacher, distance / len(latents))
 
     def describe(self, losses: Mapping[str, float]) -> str:
         """See `Lesson`."""
         told = f"PSNR to the teacher's pictures {losses['validation_psnr_db']:.2f} dB"
         drawn = losses.get("validation_generated_psnr_db")
-        return told if drawn is None else f"{told}, of drawn ones {drawn:.2f} dB"
+        told += "" if drawn is None else f", of drawn ones {drawn:.2f} dB"
+        return f"{told}, sharpness {losses['validation_sharpness']:.2f}"
 
     @torch.no_grad()
     def draw(self, model: Any, last: bool) -> Sheet:

@@ -1,10 +1,13 @@
 """The decoder phase's lesson."""
 
+import copy
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.distill.decoder import DecoderMatching, Generated
@@ -96,6 +99,25 @@ def test_terms_vanish_at_the_teacher(lesson, bench):
     losses = taught.validate(taught.model)
     assert losses["validation_psnr_db"] > 100
     assert losses["validation_moments"] == 0
+    assert losses["validation_sharpness"] == pytest.approx(1)
+
+
+def test_blur_is_told(lesson, bench, monkeypatch):
+    """A decoder that blurs, after the teacher's: its pictures lack high frequencies."""
+    taught = lesson()
+    own = copy.deepcopy(bench.teacher.vae)
+    decode = own.decode
+
+    def blurred(latents: Tensor) -> Any:
+        pictures = F.pad(decode(latents).sample, (1, 1, 1, 1), mode="replicate")
+        return SimpleNamespace(sample=F.avg_pool2d(pictures, 3, stride=1))
+
+    monkeypatch.setattr(own, "decode", blurred)
+    taught.model.vae = own
+    losses = taught.validate(taught.model)
+    assert 0 < losses["validation_sharpness"] < 0.5
+    told = taught.describe(losses)
+    assert told.endswith(f"dB, sharpness {losses['validation_sharpness']:.2f}")
 
 
 @pytest.mark.parametrize(
@@ -122,12 +144,13 @@ def test_validation_is_told_of_images_and_of_drawn_latents(lesson, drawn):
     losses = taught.validate(taught.model)
     assert losses.keys() == {
         "validation_psnr_db",
+        "validation_sharpness",
         "validation_moments",
         "validation_generated_psnr_db",
     }
     assert "dB, of drawn ones" in taught.describe(losses)
     del losses["validation_generated_psnr_db"]
-    assert taught.describe(losses).endswith("dB")
+    assert "drawn" not in taught.describe(losses)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
