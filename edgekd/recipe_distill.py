@@ -189,11 +189,27 @@ class FewStepSection(LoopSection):
 class DecoderSection(LoopSection):
     """The phase `decoder`: a narrow VAE takes the place of the teacher's."""
 
-    width: float = Field(0.5, gt=0, le=1, description="share of each stage's channels that stays")
-    layers: int | None = Field(None, ge=1, description="residual blocks of a stage; null: all")
+    kind: Literal["kl", "tiny"] = Field(
+        "kl",
+        description="kl: an AutoencoderKL, at first fitted to the teacher's; tiny: an "
+        "AutoencoderTiny (TAESD), at first random",
+    )
+    width: float = Field(
+        0.5, gt=0, le=1, description="share of each stage's channels that stays (tiny: of 64)"
+    )
+    layers: int | None = Field(
+        None, ge=1, description="residual blocks of a stage; null: all (tiny: 3)"
+    )
     perceptual: float = Field(1.0, ge=0, description="weight of EfficientNet-Lite0's features")
-    moments: float = Field(1.0, ge=0, description="weight of the encoder's; 0: it stays as fitted")
-    generated: float = Field(0.5, ge=0, le=1, description="share of drawn latents, if there are")
+    moments: float = Field(
+        1.0, ge=0, description="weight of the encoder's; 0: it stays as fitted (tiny: random)"
+    )
+    generated: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of drawn latents: `few_step.method: trajectory` alone leaves some",
+    )
     crop: int = Field(32, ge=8, description="side of random crops that larger latents are cut to")
     batch_size: int = Field(16, ge=1, description="latents per step and process")
     learning_rate: float = Field(1e-3, gt=0)

@@ -101,9 +101,7 @@ def sample_latents(
 ) -> torch.Tensor:
     """Draw latents from the posterior and scale them for the U-Net.
 
-    `z = mean + exp(logvar / 2) * noise` (Kingma and Welling 2013, section 2.4), then
-    `(z - shift) * scale`, where the VAE's config gives the shift and scale: `latents_mean`,
-    `latents_std` and `scaling_factor`, or `shift_factor` and `scaling_factor`.
+    `z = mean + exp(logvar / 2) * noise` (Kingma and Welling 2013, section 2.4).
 
     Args:
         mean: [B, C, h, w].
@@ -119,11 +117,23 @@ def sample_latents(
             mean.shape, generator=generator, device=generator.device, dtype=mean.dtype
         )
         latents = mean + torch.exp(0.5 * logvar) * noise.to(mean.device)
+    return scale_latents(latents, vae_config)
+
+
+def scale_latents(latents: torch.Tensor, vae_config: Mapping[str, Any]) -> torch.Tensor:
+    """Scale a VAE's latents for the U-Net: `(z - shift) * scale`.
+
+    The VAE's config gives the shift and scale: `latents_mean`, `latents_std` and
+    `scaling_factor`, or `shift_factor` and `scaling_factor`.
+
+    Args:
+        latents: [B, C, h, w].
+    """
     scaling_factor: float = vae_config["scaling_factor"]
     latents_mean, latents_std = vae_config.get("latents_mean"), vae_config.get("latents_std")
     if latents_mean is not None and latents_std is not None:
-        center = torch.tensor(latents_mean, dtype=mean.dtype, device=mean.device)
-        spread = torch.tensor(latents_std, dtype=mean.dtype, device=mean.device)
+        center = torch.tensor(latents_mean, dtype=latents.dtype, device=latents.device)
+        spread = torch.tensor(latents_std, dtype=latents.dtype, device=latents.device)
         return (latents - center[:, None, None]) * scaling_factor / spread[:, None, None]
     shift_factor: float | None = vae_config.get("shift_factor")
     if shift_factor is not None:
@@ -132,7 +142,7 @@ def sample_latents(
 
 
 def unscale_latents(latents: torch.Tensor, vae_config: Mapping[str, Any]) -> torch.Tensor:
-    """Undo the scale of `sample_latents`: from the U-Net's latents to the decoder's.
+    """Undo `scale_latents`: from the U-Net's latents to the decoder's.
 
     Args:
         latents: [B, C, h, w].

@@ -1,9 +1,9 @@
 """The phase `decoder`: a narrow VAE learns to decode and to encode as its teacher does.
 
-In the manner of TAESD, but in stock layers and from the teacher's own pictures: the target is
-what the frozen VAE decodes from the same latents, sampled ones of images and, where there are
-any, those of drawn pictures, which are what it will decode. No adversarial term: against such a
-target there is no detail that the latents do not hold.
+In the manner of TAESD, but from the teacher's own pictures: the target is what the frozen VAE
+decodes from the same latents, sampled ones of images and, where there are any, those of drawn
+pictures, which are what it will decode. No adversarial term: against such a target there is no
+detail that the latents do not hold, and the validation tells whether any is lost to blur.
 
 Shapes: B batch, [B, C, h, w] latents, [B, 3, H, W] pictures in [-1, 1].
 """
@@ -18,20 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.distill.decoder_latents import DecoderLatents, GeneratedLatents
-from edgekd.distill.decoder_losses import feature_distance, moment_distance, pixel_distance
+from edgekd.distill.decoder_losses import feature_distance, pixel_distance
 from edgekd.distill.lesson import Matching
+from edgekd.distill.narrow_vae import NarrowVae, first_vae
 from edgekd.distill.sampling import Pixels, Sheet, grid
 from edgekd.distill.setup import PhaseSetup
 from edgekd.distill.sources import Sources
 from edgekd.metrics.efficientnet import load_trunk
 from edgekd.recipe_distill import DistillSection, PhaseName
-from edgekd.student.decoder import narrow_vae_config
-from edgekd.student.decoder_build import build_narrow_vae
 from edgekd.training.draws import BatchPlan
 from edgekd.training.images import laplacian_energy, psnr_db
 
-# Latents that the first weights are fitted on: thousands of positions even where they are few.
-FITTED = 16
 # One picture of so many in a step is encoded: the encoder is near its teacher from the start.
 ENCODED = 4
 _DECODER = ("vae.decoder.", "vae.post_quant_conv.")
@@ -56,19 +53,6 @@ class _Agreement:
     moments: float
 
 
-class NarrowVae(nn.Module):
-    """A narrow VAE as one module, so that several processes can share its gradients."""
-
-    def __init__(self, vae: Any) -> None:
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, latents: Tensor, pictures: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Pictures of unscaled latents, and moments of pictures, [B', 2 C, h, w]."""
-        decoded: Tensor = self.vae.decode(latents).sample
-        return decoded, None if pictures is None else moments(self.vae, pictures)
-
-
 class DecoderMatching(Matching):
     """A narrow VAE learns its teacher's pictures and moments.
 
@@ -76,7 +60,7 @@ class DecoderMatching(Matching):
         accelerator: of accelerate, without mixed precision.
 
     Raises:
-        InputError: see `narrow_vae_config`.
+        InputError: see `first_vae`.
     """
 
     phase: PhaseName = "decoder"
@@ -95,9 +79,8 @@ class DecoderMatching(Matching):
         train, held_out = (generated.train, generated.validation) if generated else (None, None)
         self._train = DecoderLatents(sources.train, train, *made)
         self._held_out = DecoderLatents(sources.validation, held_out, *made)
-        config = narrow_vae_config(teacher.config, settings.width, settings.layers)
-        fitted_on = self._train.means(FITTED).to(teacher.device)
-        self.model: nn.Module = NarrowVae(build_narrow_vae(teacher, config, fitted_on))
+        self._narrow = first_vae(section, teacher, self._train.means)
+        self.model: nn.Module = self._narrow
         self._weights = {
             name: weight
             for name, weight in (
@@ -125,11 +108,11 @@ class DecoderMatching(Matching):
             with torch.no_grad():
                 target = self._teacher.decode(latents).sample
                 shown = target[rows] if "moments" in self._weights else None
-                expected = None if shown is None else moments(self._teacher, shown)
+                expected = None if shown is None else self._narrow.expected(self._teacher, shown)
             pictures, ours = self._wrapped(latents, shown)
         terms = {"pixels": pixel_distance(pictures.float(), target.float())}
         if ours is not None and expected is not None:
-            terms["moments"] = share * moment_distance(ours.float(), expected.float()).sum()
+            terms["moments"] = share * self._narrow.distance(ours.float(), expected.float()).sum()
         if "perceptual" in self._weights:
             terms["perceptual"] = feature_distance(self._trunk, pictures.float(), target.float())
         return terms
@@ -146,28 +129,28 @@ class DecoderMatching(Matching):
         """
         count = self._settings.validation_samples
         means, drawn = self._held_out.means(count), self._held_out.drawn(count)
-        images = self._compare(model.vae, means)
+        images = self._compare(model, means)
         losses = {
             "validation_psnr_db": images.psnr_db,
             "validation_sharpness": images.sharpness,
             "validation_moments": images.moments,
         }
         if drawn is not None:
-            losses["validation_generated_psnr_db"] = self._compare(model.vae, drawn).psnr_db
+            losses["validation_generated_psnr_db"] = self._compare(model, drawn).psnr_db
         return losses
 
-    def _compare(self, vae: Any, latents: Tensor) -> _Agreement:
+    def _compare(self, narrow: NarrowVae, latents: Tensor) -> _Agreement:
         quality: list[Tensor] = []
         distance, energies = 0.0, torch.zeros(2, dtype=torch.float64)
         for batch in torch.split(latents, self._settings.batch_size):
             batch = batch.to(self._teacher.device)
             target = self._teacher.decode(batch).sample.clamp(-1, 1)
-            pictures = vae.decode(batch).sample.clamp(-1, 1)
+            pictures = narrow.decode(batch).clamp(-1, 1)
             quality.append(psnr_db(pictures, target).double().cpu())
             pair = (laplacian_energy(each.double()).sum().cpu() for each in (pictures, target))
             energies += torch.stack(tuple(pair))
-            theirs, ours = moments(self._teacher, target), moments(vae, target)
-            distance += float(moment_distance(ours.double(), theirs.double()).sum())
+            theirs, ours = narrow.expected(self._teacher, target), narrow.encode(target)
+            distance += float(narrow.distance(ours.double(), theirs.double()).sum())
         own, teacher = energies.clamp(min=1e-12).tolist()
         psnr = float(torch.cat(quality).mean())
         return _Agreement(psnr, own / teacher, distance / len(latents))
@@ -186,8 +169,10 @@ class DecoderMatching(Matching):
         latents = self._held_out.drawn(SHOWN)
         latents = self._held_out.means(SHOWN) if latents is None else latents
         latents = latents.to(self._teacher.device)
-        rows = [_pixels(vae.decode(latents).sample) for vae in (self._teacher, model.vae)]
-        return Sheet(grid(rows), ("teacher's decoder", "student's decoder"))
+        rows = [self._teacher.decode(latents).sample, model.decode(latents)]
+        return Sheet(
+            grid([_pixels(row) for row in rows]), ("teacher's decoder", "student's decoder")
+        )
 
     def result(self, average: Any) -> Any:
         """The VAE alone."""
@@ -211,12 +196,6 @@ def encoded_rows(positions: Sequence[int], plan: BatchPlan) -> tuple[list[int], 
         return [0], 0.0
     in_step = -(-plan.step_samples // ENCODED)
     return rows, plan.step_samples / (plan.batch_size * in_step)
-
-
-def moments(vae: Any, pictures: Tensor) -> Tensor:
-    """Mean and log-variance of a VAE's posterior, [B, 2 C, h, w]."""
-    values: Tensor = vae.encode(pictures).latent_dist.parameters
-    return values
 
 
 def _pixels(pictures: Tensor) -> list[Pixels]:

@@ -1,6 +1,7 @@
 """Losses of a narrow VAE against its teacher, as pure functions.
 
-Shapes: B batch, [B, 3, H, W] pictures in [-1, 1], [B, 2 C, h, w] moments of a posterior.
+Shapes: B batch, [B, 3, H, W] pictures in [-1, 1], [B, C, h, w] latents, [B, 2 C, h, w] moments of
+a posterior.
 """
 
 from __future__ import annotations
@@ -28,10 +29,15 @@ def moment_distance(moments: Tensor, target: Tensor) -> Tensor:
     1e4 and more.
     """
     (mean, logvar), (target_mean, target_logvar) = (
-        values.chunk(2, dim=1) for values in (moments, target.detach())
+        values.chunk(2, dim=1) for values in (moments, target)
     )
-    spread = (logvar - target_logvar).abs().flatten(1).mean(dim=1)
-    return (mean - target_mean).abs().flatten(1).mean(dim=1) + LOG_VARIANCE_WEIGHT * spread
+    spread = latent_distance(logvar, target_logvar)
+    return latent_distance(mean, target_mean) + LOG_VARIANCE_WEIGHT * spread
+
+
+def latent_distance(latents: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error, [B]."""
+    return (latents - target.detach()).abs().flatten(1).mean(dim=1)
 
 
 def feature_distance(trunk: EfficientNetLite0, pictures: Tensor, target: Tensor) -> Tensor:

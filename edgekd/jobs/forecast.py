@@ -160,16 +160,20 @@ def _trained(section: DistillSection) -> float:
 
 
 def decoder_macs(section: DecoderSection, vae_config: Mapping[str, Any], latent_size: int) -> float:
-    """MACs of the phase `decoder`, the narrow VAE's as its width's square says."""
-    from edgekd.student.cost import vae_cost
+    """MACs of the phase `decoder`, those of both decoders.
+
+    Raises:
+        InputError: see `edgekd.student.decoder.student_vae_config`.
+    """
+    from edgekd.student.cost import decoder_cost
+    from edgekd.student.decoder import student_vae_config
 
     size = min(section.crop, latent_size)
-    _, decoder = vae_cost(vae_config, (size, size))
+    configs = vae_config, student_vae_config(section, vae_config)
+    teacher, narrow = (decoder_cost(config, (size, size)).macs for config in configs)
     validations = 1 + -(-section.steps // section.validate_every)
-    trained = section.samples
     held_out = 2 * validations * section.validation_samples
-    narrow = section.width**2
-    return decoder.macs * (trained * (1 + TRAIN_TO_FORWARD * narrow) + held_out * (1 + narrow))
+    return section.samples * (teacher + TRAIN_TO_FORWARD * narrow) + held_out * (teacher + narrow)
 
 
 def _trajectory_macs(

@@ -13,7 +13,7 @@ from edgekd.files import write_json, write_text
 from edgekd.jobs.teacher import checked_teacher, teacher_folder
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
-from edgekd.recipe_distill import DistillSection, PhaseName
+from edgekd.recipe_distill import DecoderSection, DistillSection, PhaseName
 from edgekd.resources import find_yaml
 from edgekd.runtime.sampler_names import sampler_class
 from edgekd.target import Target
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgekd.benchmark.suite import Suite
     from edgekd.devices.connect import Connected
     from edgekd.diffusion.validate import TeacherInfo
+    from edgekd.export.protocol import Exporter
     from edgekd.jobs.gates import Gate
     from edgekd.search.candidate import Candidate
     from edgekd.student.arch import StudentArch
@@ -95,6 +96,8 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     phases = tuple(recipe.distill.phases)
     if "text_encoder" in phases:
         pruned_configs(read_text_configs(path), recipe.distill.text_encoder.depth)
+    if "decoder" in phases:
+        check_decoder(recipe.distill.decoder, teacher.path, exporter)
     if not recipe.student.searched:
         phases = needed_phases(recipe.distill, arch, config)
     recipe = at_resolution(recipe, teacher)
@@ -111,6 +114,23 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
             repr(plan.precisions),
         )
     return plan
+
+
+def check_decoder(section: DecoderSection, teacher: Path, exporter: Exporter) -> None:
+    """Refuse a narrow VAE that cannot be made of a teacher's, or that no client would draw with.
+
+    Raises:
+        InputError: see `student_vae_config`; or a kind that the runtime does not take.
+    """
+    from edgekd.student.decoder import student_vae_config
+
+    student_vae_config(section, read_json(teacher / "vae" / "config.json"))
+    if section.kind == "tiny" and not exporter.accepts_tiny_decoder:
+        raise InputError(
+            f"`distill.decoder.kind` must be kl, clients of `{exporter.name}` know no "
+            "AutoencoderTiny",
+            section.kind,
+        )
 
 
 def deployed_as(target: Target, precision: str | None) -> Target:

@@ -85,16 +85,18 @@ def plan_search(plan: Plan, measure_only: bool = False) -> SearchPlan:
         measure_only: nothing is scored: what the quality tables do not cover may be measured.
 
     Raises:
-        InputError: a share, step, precision or storage that cannot be, quality tables that are
-            none, or a choice that they do not cover.
+        InputError: a share, step, precision, decoder or storage that cannot be, quality tables that
+            are none, or a choice that they do not cover.
     """
     from edgekd.jobs.search_cost import place_of
+    from edgekd.search.candidate import check_decoder_kind
     from edgekd.search.dimensions import SpaceSettings
     from edgekd.search.space import SearchSpace
     from edgekd.search.storage import check_storage
     from edgekd.search.tables import STARTER_QUALITY, read_tables
 
     section, target = plan.recipe.search, plan.target
+    check_decoder_kind(plan.recipe.distill)
     precisions = tuple(section.precisions) or (target.deploy,)
     for precision in precisions:
         deployed_as(target, precision)

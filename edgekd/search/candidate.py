@@ -7,9 +7,10 @@ from typing import get_args
 
 from pydantic import Field
 
+from edgekd.errors import InputError
 from edgekd.files import hash_value
 from edgekd.recipe import Recipe, StudentSection
-from edgekd.recipe_distill import PhaseName
+from edgekd.recipe_distill import DistillSection, PhaseName
 from edgekd.schema import Section, validate
 from edgekd.student.arch import StudentArch
 
@@ -73,8 +74,23 @@ class Scored:
     measured: bool = False
 
 
+def check_decoder_kind(section: DistillSection) -> None:
+    """Raises InputError: decoders of another kind than a candidate's width is of."""
+    if section.decoder.kind != "kl":
+        raise InputError(
+            "`distill.decoder.kind` must be kl where a search decides the decoder's width",
+            section.decoder.kind,
+            "Name the student (`student.preset`, `student.arch`): it is not searched then.",
+        )
+
+
 def with_candidate(recipe: Recipe, candidate: Candidate) -> Recipe:
-    """The recipe that distils this student and no other."""
+    """The recipe that distils this student and no other.
+
+    Raises:
+        InputError: see `check_decoder_kind`.
+    """
+    check_decoder_kind(recipe.distill)
     left_out: set[PhaseName] = set()
     if candidate.intact and "few_step" in recipe.distill.phases:
         left_out.add("kd")
@@ -99,7 +115,7 @@ def with_given_student(recipe: Recipe) -> Recipe:
     """The recipe with what follows from a `student.candidate`, if it has one.
 
     Raises:
-        InputError: it is no candidate.
+        InputError: it is no candidate; or see `with_candidate`.
     """
     given = _given(recipe)
     return recipe if given is None else with_candidate(recipe, given)

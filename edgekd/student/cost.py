@@ -171,6 +171,32 @@ def vae_cost(
     return encoder, decoder
 
 
+def decoder_cost(config: Mapping[str, Any], latent_size: tuple[int, int]) -> ComponentCost:
+    """Cost of a decoder: of an `AutoencoderTiny` if its config says so, else of an `AutoencoderKL`.
+
+    Raises:
+        InputError: see `vae_cost`.
+    """
+    if config.get("_class_name") != "AutoencoderTiny":
+        return vae_cost(config, latent_size)[1]
+    width, pixels = config["decoder_block_out_channels"][0], prod(latent_size)
+    total = _conv(config["latent_channels"], width, pixels)
+    first, *others = config["num_decoder_blocks"]
+    total += _tiny_blocks(width, first, pixels)
+    for blocks in others:
+        pixels *= 4
+        total += weight((width, width, 3, 3), pixels, bias=False)
+        total += _tiny_blocks(width, blocks, pixels)
+    return total + _conv(width, config["out_channels"], pixels)
+
+
+def _tiny_blocks(width: int, count: int, pixels: int) -> ComponentCost:
+    total = NOTHING
+    for _ in range(3 * count):
+        total += _conv(width, width, pixels)
+    return total
+
+
 def _conv(inputs: int, outputs: int, pixels: int, kernel: int = 3) -> ComponentCost:
     return weight((outputs, inputs, kernel, kernel), pixels)
 

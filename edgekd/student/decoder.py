@@ -1,9 +1,9 @@
-"""A narrow VAE for a teacher's U-Nets: a stock `AutoencoderKL` config in the same latent space.
+"""Configs of narrow VAEs for a teacher's U-Nets: stock classes in the same latent space.
 
-Of the pictures that a student draws in few steps, decoding is a large part. The narrow VAE keeps
-its teacher's latents (channels, scaling, shift, size), so that any U-Net of that teacher draws
-with it. An `AutoencoderKL` has one row of widths for both of its halves: the encoder is as narrow
-as the decoder.
+Of the pictures that a student draws in few steps, decoding is a large part. A narrow VAE keeps
+its teacher's latents (channels, scaling, size), so that any U-Net of that teacher draws with it.
+An `AutoencoderKL` has one row of widths for both of its halves: the encoder is as narrow as the
+decoder. An `AutoencoderTiny` (TAESD, github.com/madebyollin/taesd) has convolutions alone.
 """
 
 from __future__ import annotations
@@ -12,16 +12,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgekd.errors import InputError
+from edgekd.recipe_distill import DecoderSection
 from edgekd.schema import validate
-from edgekd.student.cost import VaeConfig, vae_cost
+from edgekd.student.cost import VaeConfig
 
 DEFAULT_GROUPS = 32  # diffusers' `norm_num_groups`
+# Channels and residual blocks of a stage of TAESD's; its last stage, at full size, has one block.
+TAESD_CHANNELS, TAESD_BLOCKS = 64, 3
+
+
+def student_vae_config(
+    section: DecoderSection, teacher_config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The config of a recipe's narrow VAE.
+
+    Args:
+        teacher_config: of an `AutoencoderKL`.
+
+    Raises:
+        InputError: see `narrow_vae_config`.
+    """
+    make = {"kl": narrow_vae_config, "tiny": tiny_vae_config}[section.kind]
+    return make(teacher_config, section.width, section.layers)
 
 
 def narrow_vae_config(
     teacher_config: Mapping[str, Any], width: float, layers: int | None = None
 ) -> dict[str, Any]:
-    """The narrow VAE's config.
+    """The config of a narrow `AutoencoderKL`.
 
     Whole groups of channels are left out, of every stage the same share: each group that stays
     is normalised over as many channels as the teacher's. Attention in the middle is left out: it
@@ -65,10 +83,34 @@ def narrow_vae_config(
     return config
 
 
-def decoder_share(
-    config: Mapping[str, Any], teacher_config: Mapping[str, Any], latent_size: tuple[int, int]
-) -> float:
-    """The decoder's multiply-accumulates over its teacher's; see `edgekd.student.cost`."""
-    _, narrow = vae_cost(config, latent_size)
-    _, teacher = vae_cost(teacher_config, latent_size)
-    return narrow.macs / teacher.macs
+def tiny_vae_config(
+    teacher_config: Mapping[str, Any], width: float, layers: int | None = None
+) -> dict[str, Any]:
+    """The config of an `AutoencoderTiny` for a teacher: of Stable Diffusion's, TAESD's at width 1.
+
+    It has as many stages as its teacher, all of the same width. Its latents are scaled as the
+    U-Net's: `scaling_factor` is 1.
+
+    Args:
+        teacher_config: of an `AutoencoderKL`.
+        width: of 64 channels.
+        layers: residual blocks of a stage but the one at full size, which has one; None: 3.
+
+    Raises:
+        InputError: another kind of VAE.
+    """
+    teacher = validate(VaeConfig, dict(teacher_config), "the VAE of Stable Diffusion")
+    stages = len(teacher.block_out_channels)
+    blocks = [TAESD_BLOCKS if layers is None else layers] * (stages - 1)
+    channels = [max(1, round(width * TAESD_CHANNELS))] * stages
+    return {
+        "_class_name": "AutoencoderTiny",
+        "in_channels": teacher.in_channels,
+        "out_channels": teacher.out_channels,
+        "latent_channels": teacher.latent_channels,
+        "encoder_block_out_channels": channels,
+        "decoder_block_out_channels": channels,
+        "num_encoder_blocks": [1, *blocks],
+        "num_decoder_blocks": [*blocks, 1],
+        "scaling_factor": 1.0,
+    }

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 from fixtures.bench import SHORT, curve, stop_at_17
+from PIL import Image
 
-from edgekd.diffusion.load import load_model, load_pipeline, load_teacher
+from edgekd.diffusion.load import load_model, load_pipeline
 from edgekd.distill.decoder import DecoderMatching
 from edgekd.distill.folder import RunFolder
 from edgekd.distill.loop import make_accelerator, train_decoder
@@ -17,6 +18,7 @@ from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.libraries import diffusers
 from edgekd.progress import Silent
 from edgekd.student.build import save_student
+from edgekd.training.images import psnr_db
 from edgekd.training.log import read_rows
 
 SETTINGS = {**SHORT, "batch_size": 4, "learning_rate": 2e-3}
@@ -27,11 +29,24 @@ def bench(make_bench, shallow_teacher) -> Any:
     return make_bench(shallow_teacher)
 
 
+def _train(bench: Any, folder: RunFolder, **kind: Any) -> Any:
+    return train_decoder(bench.section(decoder={**SETTINGS, **kind}), bench, None, folder, Silent())
+
+
 @pytest.fixture(scope="module")
 def trained(bench, tmp_path_factory) -> Any:
-    folder = RunFolder(tmp_path_factory.mktemp("decoder"), "key", "vae")
-    section = bench.section(decoder=SETTINGS)
-    return train_decoder(section, bench, None, folder, Silent())
+    return _train(bench, RunFolder(tmp_path_factory.mktemp("decoder"), "key", "vae"))
+
+
+@pytest.fixture(scope="module")
+def tiny(bench, tmp_path_factory) -> Any:
+    folder = RunFolder(tmp_path_factory.mktemp("tiny-decoder"), "key", "vae")
+    return _train(bench, folder, kind="tiny", width=0.25)
+
+
+@pytest.fixture(params=["trained", "tiny"])
+def either(request) -> Any:
+    return request.getfixturevalue(request.param)
 
 
 def _trainer(bench: Any, folder: RunFolder) -> Trainer:
@@ -40,11 +55,11 @@ def _trainer(bench: Any, folder: RunFolder) -> Trainer:
     return Trainer(section.decoder, lesson, folder, accelerator)
 
 
-def test_training_brings_it_nearer_to_the_teacher(trained):
-    rows = [row for row in read_rows(trained.metrics_path) if "validation_psnr_db" in row]
+def test_training_brings_it_nearer_to_the_teacher(either):
+    rows = [row for row in read_rows(either.metrics_path) if "validation_psnr_db" in row]
     assert [row["step"] for row in rows] == [0, 30]
     assert rows[1]["validation_moments"] < rows[0]["validation_moments"]
-    losses = [row for row in read_rows(trained.metrics_path) if "loss" in row]
+    losses = [row for row in read_rows(either.metrics_path) if "loss" in row]
     assert {"pixels", "perceptual", "moments", "grad_norm"} < set(losses[0])
     for name in ("loss", "pixels", "perceptual"):
         first, last = (sum(row[name] for row in part) for part in (losses[:5], losses[-5:]))
@@ -54,7 +69,7 @@ def test_training_brings_it_nearer_to_the_teacher(trained):
 def test_a_stopped_run_goes_on_with_the_same_bits(bench, trained, tmp_path, monkeypatch):
     folder = RunFolder(tmp_path, "key", "vae")
     stop_at_17(_trainer(bench, folder), monkeypatch)
-    resumed = train_decoder(bench.section(decoder=SETTINGS), bench, None, folder, Silent())
+    resumed = _train(bench, folder)
     one, two = (load_model(part.path.parent, "vae").state_dict() for part in (trained, resumed))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert curve(trained) == curve(resumed)
@@ -76,17 +91,45 @@ def test_it_is_a_stock_vae_in_the_teachers_latent_space(bench, trained):
     ]
 
 
-def test_a_student_with_it_exports_with_parity(bench, trained, tmp_path):
+def test_a_tiny_one_is_a_stock_autoencoder_tiny(bench, tiny):
+    vae, told = diffusers.AutoencoderTiny.from_pretrained(tiny.path, output_loading_info=True)
+    assert not any(told.values())
+    assert vae.config.decoder_block_out_channels == [16] * 3
+    # Latents as the U-Net draws them are its own.
+    latents = bench.validation.mean * bench.teacher.vae.config.scaling_factor
+    with torch.no_grad():
+        target = bench.teacher.vae.decode(bench.validation.mean).sample
+        found = vae.decode(latents).sample
+    (before, after) = (row for row in read_rows(tiny.metrics_path) if "validation_psnr_db" in row)
+    psnr = psnr_db(found.clamp(-1, 1), target.clamp(-1, 1)).double().mean()
+    assert float(psnr) == pytest.approx(after["validation_psnr_db"], abs=0.01)
+    assert psnr > before["validation_psnr_db"] + 1
+
+
+def test_a_student_with_it_exports_with_parity(bench, either, tmp_path):
     """Parity is the exporter's own gate, of the decoder and of the encoder."""
-    teacher = bench.teacher.info.path
-    save_student(teacher, bench.teacher.unet, tmp_path / "student", trained.components)
-    assert load_teacher(tmp_path / "student").vae.config["block_out_channels"] == [4, 8, 8]
-    images = load_pipeline(tmp_path / "student")("cat", num_inference_steps=1).images
+    teacher, student = bench.teacher.info.path, tmp_path / "student"
+    save_student(teacher, bench.teacher.unet, student, either.components)
+    stock = diffusers.DiffusionPipeline.from_pretrained(student)
+    assert stock("cat", num_inference_steps=1).images[0].size == (32, 32)
+    images = load_pipeline(student)("cat", num_inference_steps=1).images
     assert images[0].size == (32, 32)
     options = ExportOptions(("cat",), generation=Generation(steps=2, guidance_scale=3.0))
-    OnnxExporter().export(tmp_path / "student", tmp_path / "export", "fp32", Silent(), options)
+    OnnxExporter().export(student, tmp_path / "export", "fp32", Silent(), options)
     parts = read_manifest(tmp_path / "export").components
     assert {"vae_encoder", "vae_decoder"} < parts.keys()
     for name in ("vae_encoder", "vae_decoder"):
         parity = parts[name].parity
         assert parity.snr_db >= parity.floor_db > 40
+
+
+def test_edgekd_draws_with_a_tiny_one(bench, tiny, tmp_path, run_cli):
+    student = tmp_path / "student"
+    save_student(bench.teacher.info.path, bench.teacher.unet, student, tiny.components)
+    code, _, error = run_cli(
+        *("generate", str(student), "a cat", "--steps", "1", "--out", str(tmp_path / "pictures"))
+    )
+    assert code == 0, error
+    (picture,) = (tmp_path / "pictures").glob("*.png")
+    with Image.open(picture) as drawn:
+        assert drawn.size == (32, 32)

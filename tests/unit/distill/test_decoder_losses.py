@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgekd.distill.decoder_losses import feature_distance, moment_distance, pixel_distance
+from edgekd.distill.decoder_losses import (
+    feature_distance,
+    latent_distance,
+    moment_distance,
+    pixel_distance,
+)
 from edgekd.metrics.efficientnet import load_trunk
 
 
@@ -18,6 +23,10 @@ def moments(found: Tensor, target: Tensor) -> Tensor:
     return moment_distance(found, target).mean()
 
 
+def latents(found: Tensor, target: Tensor) -> Tensor:
+    return latent_distance(found, target).mean()
+
+
 def pair(channels: int, side: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     source = torch.Generator().manual_seed(0)
     return tuple(
@@ -27,7 +36,7 @@ def pair(channels: int, side: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize(
     ("loss", "channels", "side"),
-    [(pixel_distance, 3, 8), (moments, 8, 4), (features, 3, 32)],
+    [(pixel_distance, 3, 8), (moments, 8, 4), (latents, 4, 4), (features, 3, 32)],
 )
 class TestLosses:
     def test_is_least_at_the_teacher(

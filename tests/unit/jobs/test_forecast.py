@@ -6,6 +6,7 @@ from edgekd.jobs.forecast import (
     Forecast,
     Passes,
     checking_macs,
+    decoder_macs,
     distill_macs,
     few_step_macs,
     forecast,
@@ -15,8 +16,17 @@ from edgekd.jobs.forecast import (
 from edgekd.jobs.plan import make_plan
 from edgekd.jobs.text_work import text_encoder_macs, text_encoder_parameters
 from edgekd.recipe import load_recipe
-from edgekd.recipe_distill import DistillSection, FewStepSection, LossSection, TextEncoderSection
+from edgekd.recipe_distill import (
+    DecoderSection,
+    DistillSection,
+    FewStepSection,
+    LossSection,
+    TextEncoderSection,
+)
 from edgekd.resources import data_root
+from edgekd.student.cost import decoder_cost
+from edgekd.student.decoder import student_vae_config
+from edgekd.student.reference import ARCHITECTURES
 from edgekd.target import load_target
 
 
@@ -137,6 +147,19 @@ def test_text_encoders_cost_what_their_layers_do():
     # A sheet at the end: the teacher's U-Net draws both of its rows.
     sheets = 8 * 3 * 2 * 2 * 5.0
     assert phase_macs(whole, "text_encoder", passes) == expected + sheets
+
+
+@pytest.mark.parametrize("kind", ["kl", "tiny"])
+def test_a_narrow_decoder_costs_what_its_layers_do(kind):
+    config = ARCHITECTURES["sd15"]["vae"]
+    section = DecoderSection(
+        kind=kind, width=0.25, crop=16, steps=10, batch_size=4, validate_every=5
+    )
+    narrow = decoder_cost(student_vae_config(section, config), (16, 16)).macs
+    teacher = decoder_cost(config, (16, 16)).macs
+    # Three validations of 128 images and as many drawn ones.
+    expected = 40 * (teacher + 3 * narrow) + 2 * 3 * 128 * (teacher + narrow)
+    assert decoder_macs(section, config, 64) == expected
 
 
 def test_the_work_is_that_of_the_recipes_pictures(tiny_teacher, tmp_path, monkeypatch):

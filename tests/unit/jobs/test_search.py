@@ -16,6 +16,7 @@ from edgekd.jobs.search_cost import CostMeter, PictureCosts, configs_of
 from edgekd.jobs.search_lines import lines
 from edgekd.jobs.search_plan import plan_search
 from edgekd.model_card import CARD_FILE
+from edgekd.recipe import StudentSection
 from edgekd.search.candidate import Candidate, with_given_student
 from edgekd.search.graphs import Graph
 from edgekd.search.latency import PredictorReport
@@ -35,6 +36,7 @@ from edgekd.student.resolve import preset
         (["search.storage=nowhere"], "must be a database URL of SQLAlchemy"),
         (["search.steps=[0]"], "search.steps"),
         (["search.widths=[1.5]"], "search.widths"),
+        (["distill.decoder.kind=tiny"], "`distill.decoder.kind` must be kl where a search"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(planned, assignments, said):
@@ -82,6 +84,13 @@ def test_a_found_student_decides_what_is_taught_and_deployed(planned):
     assert found.target.deploy == "int8"
     own_decoder = with_student(plan, _candidate(plan, decoder_width=1.0), "found")
     assert own_decoder.phases == ("kd", "few_step")
+
+
+def test_a_candidate_has_no_tiny_decoder(planned):
+    plan = planned("distill.decoder.kind=tiny", "student.preset=bk-sdm-small")
+    section = StudentSection(candidate=_candidate(plan).model_dump(mode="json"))
+    with pytest.raises(InputError, match="must be kl where a search"):
+        with_given_student(plan.recipe.model_copy(update={"student": section}))
 
 
 def test_pruned_text_encoders_cost_less_than_the_teachers(planned):
