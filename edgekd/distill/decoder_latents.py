@@ -1,4 +1,7 @@
-"""Latents that a narrow VAE learns from: of images, and of what a teacher or student draws.
+"""Latents that a narrow VAE learns from: of images, and of pictures that its teacher drew.
+
+Drawn ones are the ends of the teacher's trajectories, which the phase `few_step` leaves if its
+student follows them (`method: trajectory`); else there are none.
 
 Shapes: B batch, [B, C, h, w] latents.
 """
@@ -19,7 +22,7 @@ from edgekd.training.draws import generator, sample_indices
 
 
 class GeneratedLatents(Protocol):
-    """Drawn pictures, before they are decoded."""
+    """Pictures that the teacher drew, before they are decoded."""
 
     def __len__(self) -> int: ...
 

@@ -151,6 +151,11 @@ def _decoder(work: _Work, trained: Trained) -> TrainedPart:
     section, drawn = work.section, None
     if "few_step" in trained and section.few_step.method == "trajectory":
         drawn = work.trajectories
+    elif section.decoder.generated > 0:
+        work.progress.info(
+            "  decoder: learns from latents of images alone; drawn ones are there after `few_step` "
+            "with `method: trajectory`"
+        )
     made_from = [drawn.key if drawn else None, work.settings(section.decoder)]
     folder = work.folder("decoder", made_from, "vae")
     return train_decoder(section, work.source, drawn, folder, work.progress)

@@ -13,8 +13,9 @@ from edgekd.diffusion.load import load_model
 from edgekd.distill import loop
 from edgekd.distill.text_encoder import TextEncoders
 from edgekd.errors import InputError
-from edgekd.jobs.phases import train_student
-from edgekd.jobs.places import shared_places
+from edgekd.export.onnx.exporter import OnnxExporter
+from edgekd.jobs.phases import train_phases, train_student
+from edgekd.jobs.places import own_places, shared_places
 from edgekd.jobs.plan import Plan, make_plan
 from edgekd.progress import Silent
 from edgekd.reading import read_json
@@ -110,6 +111,47 @@ def test_what_processes_cannot_share_is_refused_by_the_plan(bench, monkeypatch):
         bench.plan()
     monkeypatch.setenv("FSDP_VERSION", "2")
     assert bench.plan().phases == ("few_step", "decoder")
+
+
+def test_a_decoder_that_cannot_be_is_refused_by_the_plan(bench, monkeypatch):
+    with pytest.raises(InputError, match="groups of channels"):
+        bench.plan(distill__decoder__width=0.001)
+    tiny = {"distill__decoder__kind": "tiny"}
+    assert bench.plan(**tiny).phases == ("few_step", "decoder")
+    monkeypatch.setattr(OnnxExporter, "accepts_tiny_decoder", False)
+    with pytest.raises(InputError, match="clients of `onnx` know no AutoencoderTiny"):
+        bench.plan(**tiny)
+    # Nobody trains one.
+    assert bench.plan(**tiny, distill__phases=["few_step"]).phases == ("few_step",)
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, message: str) -> None:
+        self.lines.append(message)
+
+
+@pytest.mark.parametrize(
+    ("changed", "times"),
+    [
+        ({}, 0),
+        ({"distill__few_step__method": "consistency"}, 1),
+        ({"distill__few_step__method": "distribution"}, 1),
+        ({"distill__phases": ["decoder"]}, 1),
+        ({"distill__phases": ["decoder"], "distill__decoder__generated": 0.0}, 0),
+    ],
+)
+def test_a_decoder_without_drawn_latents_says_so(bench, changed, times):
+    told = Told()
+    train_phases(
+        bench.plan(**changed),
+        TeacherCache(bench.folder, "key", "teacher"),
+        own_places(bench.folder),
+        told,
+    )
+    assert sum("latents of images alone" in line for line in told.lines) == times
 
 
 def test_the_student_says_how_it_is_drawn(bench):
