@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.benchmark.suite import GenerationSection
+from edgekd.export.protocol import Generation
 from edgekd.model_card import read_header
 from edgekd.reading import Fields, read_json
 from edgekd.recipe import RowGeneration
@@ -54,6 +55,12 @@ def stated_generation(folder: Path) -> RowGeneration | None:
     if not isinstance(steps, int) or not isinstance(guidance_scale, int | float):
         return None
     return RowGeneration(_own_sampler(folder), steps, float(guidance_scale))
+
+
+def recommended_generation(folder: Path) -> Generation:
+    """Steps and guidance of an export's manifest or a student's model card, else edgekd's own."""
+    said = stated_generation(folder)
+    return Generation(said.steps, said.guidance_scale) if said else Generation()
 
 
 def _own_sampler(folder: Path) -> str:

@@ -61,12 +61,22 @@ def export(
         bool, typer.Option("--tune", help="Time the runtime's options here and keep the best.")
     ] = False,
     steps: Annotated[
-        int,
-        typer.Option("--steps", min=1, help="Denoising steps to recommend; parity follows them."),
-    ] = 25,
+        int | None,
+        typer.Option(
+            "--steps",
+            min=1,
+            help="Denoising steps to recommend, which parity follows; default: as the pipeline's "
+            "card says, else 25.",
+        ),
+    ] = None,
     guidance: Annotated[
-        float, typer.Option("--guidance", min=1, help="Guidance scale to recommend.")
-    ] = 4.0,
+        float | None,
+        typer.Option(
+            "--guidance",
+            min=1,
+            help="Guidance scale to recommend; default: as the pipeline's card says, else 4.",
+        ),
+    ] = None,
     min_psnr: Annotated[
         float | None,
         typer.Option(
@@ -84,7 +94,6 @@ def export(
 
     chosen = load_target(target)
     from edgekd.export.lora import parse_lora
-    from edgekd.export.protocol import Generation
     from edgekd.jobs.export import ExportRequest, export_run, parse_bytes, parse_quantize
 
     request = ExportRequest(
@@ -97,7 +106,8 @@ def export(
         None if memory_limit is None else parse_bytes(memory_limit),
         parse_quantize(quantize, max_drop, size_budget),
         tune,
-        Generation(steps, guidance),
+        steps,
+        guidance,
         min_psnr,
     )
     exported = export_run(request, console())

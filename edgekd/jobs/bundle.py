@@ -216,8 +216,7 @@ def _make_export(
     kind: Kind, precision: str, run: Path, student_key: str, progress: Progress
 ) -> Path:
     """`<run>/export/bundle-<target>/<precision>/`; one that is there and up to date is kept."""
-    from edgekd.benchmark.generation import stated_generation
-    from edgekd.export.protocol import Generation
+    from edgekd.benchmark.generation import recommended_generation
     from edgekd.export.stage import ExportPlan, export_all
     from edgekd.recipe import ExportSection
     from edgekd.target import load_target
@@ -225,15 +224,13 @@ def _make_export(
     target = load_target(kind.target)
     progress.info(f"  the run's export for {kind.name}: {target.name} in {precision}")
     student = run / _STUDENT
-    said = stated_generation(student)
-    generation = Generation(said.steps, said.guidance_scale) if said else Generation()
     # What draws is the app; it knows the student's sampler, or `fill` refuses it.
     changes = {"precisions": [precision], "deploy": precision, "schedulers": [_sampler(student)]}
     plan = ExportPlan(
         target.model_copy(update=changes),
         ExportSection(precisions=[precision], parity_prompts=len(DEFAULT_PROMPTS)),
         DEFAULT_PROMPTS,
-        generation,
+        recommended_generation(student),
     )
     key = hash_value([code_key(), student_key, target.model_dump()])
     out = run / _EXPORTS / f"{BUNDLES}-{target.name}"

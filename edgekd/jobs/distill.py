@@ -36,8 +36,7 @@ def export_roles(
     plan: Plan, student: StudentCheckpoint, data: PreparedData, progress: Progress
 ) -> dict[str, dict[str, ExportedPipeline]]:
     """Export the student in all precisions, and the teacher in the deployed one to compare with."""
-    from edgekd.benchmark.generation import stated_generation
-    from edgekd.export.protocol import Generation
+    from edgekd.benchmark.generation import recommended_generation
     from edgekd.export.stage import ExportPlan, export_all
 
     section = plan.recipe.export
@@ -51,9 +50,7 @@ def export_roles(
     for role, (path, source_key, chosen) in made_from.items():
         key = hash_value([code_key(), source_key, plan.target.model_dump()])
         out = plan.run / "export" / role
-        said = stated_generation(path)
-        generation = Generation(said.steps, said.guidance_scale) if said else Generation()
-        asked = ExportPlan(plan.target, chosen, prompts, generation)
+        asked = ExportPlan(plan.target, chosen, prompts, recommended_generation(path))
         exports[role] = export_all(path, asked, out, key, progress)
     return exports
 

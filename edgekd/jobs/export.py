@@ -40,7 +40,8 @@ class ExportRequest:
         loras: to fuse first.
         quantize: bits of each weight, from a recipe or chosen.
         tune: measure the runtime's options afterwards and keep the best in the manifest.
-        generation: recommended in the manifest; parity follows it.
+        steps, guidance_scale: recommended in the manifest, parity follows them; None: as the
+            pipeline's card says, else edgekd's own.
         min_psnr_db: what pictures must keep; None: the precision's own floor.
     """
 
@@ -53,7 +54,8 @@ class ExportRequest:
     memory_limit_bytes: int | None = None
     quantize: Quantize | None = None
     tune: bool = False
-    generation: Generation = field(default_factory=Generation)
+    steps: int | None = None
+    guidance_scale: float | None = None
     min_psnr_db: float | None = None
 
 
@@ -89,10 +91,9 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported | Written
     pipeline = resolve_pipeline(str(request.pipeline))
     files = [("--lora", lora.path) for lora in request.loras]
     check_apart(out, [("pipeline", pipeline), *files])
-    if not math.isfinite(request.generation.guidance_scale):
-        raise InputError("`--guidance` must be finite", str(request.generation.guidance_scale))
+    generation = _generation(request, pipeline)
     if request.target.runtime in formats():
-        return _write_format(replace(request, pipeline=pipeline, out=out), progress)
+        return _write_format(request, pipeline, out, generation, progress)
     from edgekd.diffusion.health import check_parts
     from edgekd.diffusion.validate import inspect_folder
     from edgekd.export.bits.apply import mixed_precision
@@ -103,7 +104,7 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported | Written
     target = request.target
     options = ExportOptions(
         prompts=tuple(request.prompts or DEFAULT_PROMPTS),
-        generation=request.generation,
+        generation=generation,
         schedulers=tuple(target.schedulers),
         loras=request.loras,
         memory_limit_bytes=request.memory_limit_bytes,
@@ -127,7 +128,28 @@ def export_run(request: ExportRequest, progress: Progress) -> Exported | Written
     return Exported(exported.path, read_manifest(exported.path))
 
 
-def _write_format(request: ExportRequest, progress: Progress) -> Written:
+def _generation(request: ExportRequest, pipeline: Path) -> Generation:
+    """What is recommended: as asked, else as the pipeline's card says.
+
+    Raises:
+        InputError: guidance that is not finite.
+    """
+    from edgekd.benchmark.generation import recommended_generation
+
+    said = recommended_generation(pipeline)
+    steps, scale = request.steps, request.guidance_scale
+    generation = Generation(
+        said.steps if steps is None else steps,
+        said.guidance_scale if scale is None else scale,
+    )
+    if not math.isfinite(generation.guidance_scale):
+        raise InputError("`--guidance` must be finite", str(generation.guidance_scale))
+    return generation
+
+
+def _write_format(
+    request: ExportRequest, pipeline: Path, out: Path, generation: Generation, progress: Progress
+) -> Written:
     """A pipeline in a file format, which is not drawn with here."""
     from edgekd.diffusion.health import check_parts
     from edgekd.diffusion.validate import inspect_folder
@@ -145,11 +167,9 @@ def _write_format(request: ExportRequest, progress: Progress) -> Written:
             f"{', '.join(drawn)} go with a target that edgekd draws with",
             f"{given[0]} with --target {request.target.name}",
         )
-    check_parts(inspect_folder(request.pipeline))
+    check_parts(inspect_folder(pipeline))
     precision = request.precision or request.target.deploy
-    asked = FormatRequest(
-        request.pipeline, request.out, precision, request.loras, request.generation
-    )
+    asked = FormatRequest(pipeline, out, precision, request.loras, generation)
     return get_format(request.target.runtime).write(asked, progress)
 
 

@@ -27,7 +27,6 @@ from edgekd.runtime.folder import is_sdxl_class
 from edgekd.runtime.sampler_names import sampler_class
 
 if TYPE_CHECKING:
-    from edgekd.export.protocol import Generation
     from edgekd.runtime.folder import Shapes
 
 
@@ -58,15 +57,6 @@ def _damage_said(rule: str, folder: Path) -> Iterator[None]:
     except Exception as error:
         message = " ".join(str(error).split())
         raise InputError(rule, f"{folder} ({message[:300]})", "Export it again.") from error
-
-
-def recommended(folder: Path) -> Generation:
-    """Steps and guidance of an export's manifest or a student's model card, else edgekd's own."""
-    from edgekd.benchmark.generation import stated_generation
-    from edgekd.export.protocol import Generation
-
-    said = stated_generation(folder)
-    return Generation(said.steps, said.guidance_scale) if said else Generation()
 
 
 @dataclass(frozen=True)
@@ -160,9 +150,10 @@ def _arguments(drawing: DrawRequest, drawer: Any, source: Path) -> dict[str, Any
     """
     import torch
 
+    from edgekd.benchmark.generation import recommended_generation
     from edgekd.diffusion.scheduler_rules import check_steps
 
-    generation = recommended(source)
+    generation = recommended_generation(source)
     steps = generation.steps if drawing.steps is None else drawing.steps
     scale = drawing.guidance_scale
     check_steps(drawer.scheduler, steps)

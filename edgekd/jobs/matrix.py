@@ -186,12 +186,10 @@ class SuiteMatrix:
                 yield replace(export_case(model, export, target.name), generation=own)
 
     def _exports(self, model: Model, target: Target, precisions: list[str]) -> Iterator[Export]:
-        from edgekd.benchmark.generation import stated_generation
-        from edgekd.export.protocol import Generation
+        from edgekd.benchmark.generation import recommended_generation
         from edgekd.export.stage import ExportPlan, export_each
 
-        said = stated_generation(model.path)
-        generation = Generation(said.steps, said.guidance_scale) if said else Generation()
+        generation = recommended_generation(model.path)
         section = self.section.model_copy(update={"precisions": precisions})
         plan = ExportPlan(target, section, self.prompts, generation)
         key = hash_value([code_key(), model.key, target.model_dump()])
