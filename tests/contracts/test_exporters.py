@@ -163,7 +163,13 @@ def test_export_proves_every_part(export, name, precision, pipeline):
         assert len(pictures[1].images_db) == 3
     assert all(row.psnr_db >= row.floor_db for row in pictures)
     assert manifest.source.hash == hash_tree(source, exclude=("README.md",))
-    assert read_header(exported.path)["model_name"].endswith(f"-{name}-{precision}")
+    assert manifest.recommended == GENERATION
+    header = read_header(exported.path)
+    assert header["model_name"].endswith(f"-{name}-{precision}")
+    assert header["inference"]["parameters"] == {
+        "num_inference_steps": STEPS,
+        "guidance_scale": GUIDANCE,
+    }
     assert (manifest.runtime, manifest.precision) == (name, precision)
     assert (exported.runtime, exported.precision) == (name, precision)
 

@@ -61,7 +61,13 @@ class OpenVinoExporter:
 
 pipeline = OVDiffusionPipeline.from_pretrained("FOLDER")
 pictures = pipeline(prompt, num_inference_steps={steps}, guidance_scale={scale}).images
-pictures[0].save("picture.png")"""
+pictures[0].save("picture.png")
+
+# or, without torch, OpenVINO GenAI:
+import openvino_genai
+
+pipeline = openvino_genai.Text2ImagePipeline("FOLDER", "CPU")
+pictures = pipeline.generate(prompt, num_inference_steps={steps}, guidance_scale={scale}).data"""
     dynamic_shapes = True
     weight_storages = (OPENVINO_STORAGE,)
     from_files = precisions[1:]

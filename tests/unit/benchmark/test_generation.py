@@ -4,8 +4,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from edgekd.benchmark.generation import row_generation, stated_generation
+from edgekd.benchmark.generation import (
+    recommended_generation,
+    row_generation,
+    stated_generation,
+)
 from edgekd.benchmark.suite import GenerationSection
+from edgekd.export.protocol import Generation
 from edgekd.recipe import RowGeneration
 
 SUITE = GenerationSection(scheduler="EulerDiscreteScheduler", steps=7, guidance_scale=2.0)
@@ -27,6 +32,7 @@ def _schedule(folder: Path, name: str) -> None:
 
 def test_a_folder_that_says_nothing_draws_as_the_suite_says(folder):
     assert row_generation(folder, SUITE) == RowGeneration("EulerDiscreteScheduler", 7, 2.0)
+    assert recommended_generation(folder) == Generation()
 
 
 def test_an_export_draws_as_its_manifest_and_scheduler_say(folder):
@@ -38,6 +44,7 @@ def test_an_export_draws_as_its_manifest_and_scheduler_say(folder):
 def test_a_student_of_few_steps_says_so_in_its_card(folder):
     (folder / "README.md").write_text(CARD)
     assert row_generation(folder, SUITE) == RowGeneration("LCMScheduler", 4, 1.0)
+    assert recommended_generation(folder) == Generation(4, 1.0)
 
 
 def test_a_sampler_that_no_device_runs_gives_way_to_the_suites(folder):

@@ -92,9 +92,9 @@ def test_genai_draws_torchs_picture_from_the_folder_unchanged(pipeline, exported
         return drawer.generate(PROMPT, **options).data[0] / 255
 
     reference = _draw(pipeline)
-    # GenAI's own DDIM differs from diffusers' (28 dB on the starter, with optimum-intel's export
-    # exactly as with this one); noise of another seed gives another picture.
-    assert psnr_db(reference, draw(0)) > 25
+    # GenAI cuts grey levels off instead of rounding them: that alone leaves 52.9 dB, and an error
+    # of one grey level 48. Noise of another seed gives another picture.
+    assert psnr_db(reference, draw(0)) > 50
     assert psnr_db(reference, draw(1)) < 20
 
 
