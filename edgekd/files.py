@@ -21,7 +21,6 @@ _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # A file in a folder's place, and a name that the file system does not take.
 _NO_FOLDER = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _PACKAGE = Path(__file__).resolve().parent
-_SOURCES = ("*.py", "*.j2", "*.yaml")
 
 
 def canonical_json(value: Any) -> str:
@@ -65,10 +64,13 @@ def code_key() -> str:
 
     if not (_PACKAGE.parent / "pyproject.toml").is_file():
         return __version__
-    sources = sorted(path for pattern in _SOURCES for path in _PACKAGE.rglob(pattern))
-    return hash_value(
-        [[path.relative_to(_PACKAGE).as_posix(), hash_file(path)] for path in sources]
-    )
+    return hash_code("**/*.py", "**/*.j2", "**/*.yaml")
+
+
+def hash_code(*patterns: str) -> str:
+    """SHA-256 (hex) over names and contents of edgekd's own files that match a pattern."""
+    found = sorted({path for pattern in patterns for path in _PACKAGE.glob(pattern)})
+    return hash_value([[path.relative_to(_PACKAGE).as_posix(), hash_file(path)] for path in found])
 
 
 @contextlib.contextmanager

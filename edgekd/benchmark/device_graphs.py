@@ -11,7 +11,7 @@ import contextlib
 import shutil
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,11 +30,18 @@ from edgekd.measure.environment import versions
 from edgekd.measure.graph_timing import Rounds, TimedGraph
 from edgekd.processes.scratch import scratch_folder
 from edgekd.search.graphs import Graph, Measure
-from edgekd.search.measurements import Conditions, Measurement, MeasurementStore, StoredMeasure
-
-_PIECE = (
-    4  # graphs of one job, at most: what is lost with a device, and what one is ahead of another by
+from edgekd.search.measurements import (
+    Conditions,
+    Keep,
+    Measurement,
+    MeasurementStore,
+    StoredMeasure,
+    procedure,
 )
+
+# Graphs of one job, at most: what is lost with a device or with a search that is killed, and what
+# one device is ahead of another by.
+_PIECE = 4
 PER_DEVICE = 2 * _PIECE  # graphs that are shipped together, for each device
 
 
@@ -76,12 +83,13 @@ def _conditions(device: Connected, runtime: str, precision: str, threads: int) -
             **{f"{name} here": version for name, version in versions().items()},
             **{name: str(version) for name, version in there.items()},
         },
+        procedure=procedure(runtime),
         device=device.device_class,
     )
 
 
 class DeviceTimer:
-    """A `Measure` on devices that share the work.
+    """A `Timer` on devices that share the work.
 
     Attributes:
         reference: see `edgekd.benchmark.graph_cost.GraphTimer`.
@@ -95,10 +103,21 @@ class DeviceTimer:
         self._settings = settings
         self.reference: Measurement | None = None
 
-    def __call__(self, graphs: Sequence[Graph]) -> list[Measurement]:
+    def __call__(self, graphs: Sequence[Graph], keep: Keep) -> None:
+        together = PER_DEVICE * max(1, len(self._devices))
+        for start in range(0, len(graphs), together):
+            self._measure(graphs[start : start + together], keep)
+
+    def _measure(self, graphs: Sequence[Graph], keep: Keep) -> None:
         reference = self._converter.reference_folder()
-        sizes = {}
+        sizes: dict[int, int] = {}
         folders = {}
+
+        def came(name: str, result: GraphResult) -> None:
+            if result.times is not None:
+                timed, number = TimedGraph(**result.times.model_dump()), int(name)
+                keep(graphs[number], self._summary(timed, sizes[number]))
+
         try:
             for number, graph in enumerate(graphs):
                 folder = self._converter.folder / f"graph-{number}"
@@ -106,26 +125,32 @@ class DeviceTimer:
                 folders[str(number)] = GraphFolder(
                     folder, cast(Component, graph.component), whole=graph.block is None
                 )
-            timed = self._timed(folders, reference)
+            results = self._timed(folders, reference, came)
         finally:
             for one in folders.values():
                 shutil.rmtree(one.folder, ignore_errors=True)
-        return [
-            self._summary(graph, timed[str(number)], sizes[number])
-            for number, graph in enumerate(graphs)
-        ]
+        for name, result in results.items():
+            if result.times is None:
+                label = graphs[int(name)].label
+                raise InputError(f"{label} must run on the device", str(result.failure))
 
-    def _summary(self, graph: Graph, result: GraphResult, size: int) -> Measurement:
-        if result.times is None:
-            raise InputError(f"{graph.label} must run on the device", str(result.failure))
-        timed = TimedGraph(**result.times.model_dump())
+    def _summary(self, timed: TimedGraph, size: int) -> Measurement:
         unit = float(np.median(timed.reference_ms))
         if self.reference is not None:
             unit = self.reference.latency_ms
         return summary(timed, size, unit)
 
-    def _timed(self, folders: Mapping[str, GraphFolder], reference: Path) -> dict[str, GraphResult]:
-        """Every graph by one of the devices; one that is lost leaves its work to the others."""
+    def _timed(
+        self,
+        folders: Mapping[str, GraphFolder],
+        reference: Path,
+        came: Callable[[str, GraphResult], None],
+    ) -> dict[str, GraphResult]:
+        """Every graph by one of the devices; one that is lost leaves its work to the others.
+
+        Args:
+            came: told of each result when its job is over, by one thread at a time.
+        """
         names = list(folders)
         size = min(_PIECE, -(-len(names) // max(1, len(self._devices))))
         work = _Work(deque(names[start : start + size] for start in range(0, len(names), size)))
@@ -141,7 +166,10 @@ class DeviceTimer:
                     work.give_back(piece, error)
                     self._devices.remove(device)
                     return
-                work.done |= found
+                with work.lock:
+                    work.done |= found
+                    for name, result in found.items():
+                        came(name, result)
 
         while self._devices and not work.finished(names):
             with ThreadPoolExecutor(len(self._devices)) as pool:
@@ -192,4 +220,4 @@ def open_device_measure(
     with scratch_folder() as scratch, contextlib.ExitStack() as children:
         converter = Converter(conditions, scratch, children)
         timer = DeviceTimer(devices, converter, settings)
-        yield Referenced(timer, StoredMeasure(timer, store, PER_DEVICE * len(devices)))
+        yield Referenced(timer, StoredMeasure(timer, store))

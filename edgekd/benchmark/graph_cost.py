@@ -23,9 +23,11 @@ from edgekd.runtime.registry import runtimes
 from edgekd.search.graphs import Graph, Measure, reference_graph
 from edgekd.search.measurements import (
     Conditions,
+    Keep,
     Measurement,
     MeasurementStore,
     StoredMeasure,
+    Timer,
     conditions_here,
 )
 
@@ -83,7 +85,7 @@ class Converter:
 
 
 class GraphTimer:
-    """A `Measure` for one runtime, precision and number of threads on this machine.
+    """A `Timer` for one runtime, precision and number of threads on this machine.
 
     Its processes live from graph to graph; a whole graph, whose memory is measured too, is timed in
     a new one.
@@ -106,8 +108,9 @@ class GraphTimer:
         self._timer: Child | None = None
         self.reference: Measurement | None = None
 
-    def __call__(self, graphs: Sequence[Graph]) -> list[Measurement]:
-        return [self._measure(graph) for graph in graphs]
+    def __call__(self, graphs: Sequence[Graph], keep: Keep) -> None:
+        for graph in graphs:
+            keep(graph, self._measure(graph))
 
     def _measure(self, graph: Graph) -> Measurement:
         folder = self._converter.folder / graph.key()[:16]
@@ -160,7 +163,7 @@ def open_measure(
         yield Referenced(timer, StoredMeasure(timer, store))
 
 
-class ReferencedTimer(Measure, Protocol):
+class ReferencedTimer(Timer, Protocol):
     """Times graphs in units of a reference.
 
     Attributes:

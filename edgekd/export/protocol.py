@@ -233,6 +233,10 @@ class MayOnlyEvaluate(Protocol):
     def not_executed_here(self) -> str:
         """Why this machine only evaluates; empty where the runtime executes."""
 
+    def bits_per_weight(self, precision: str) -> float:
+        """Of most weights in a precision's files: sizes follow from it where a search measures in
+        another runtime."""
+
 
 @runtime_checkable
 class WritesClientFiles(Protocol):

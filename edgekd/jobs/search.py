@@ -256,8 +256,13 @@ def _facts(
         notes.append(
             f"Of {names} latencies are predicted worst in {costs.worst}: its errors are given."
         )
-    if search.place.stand_in_for is not None:
-        notes.append("Latencies of the device itself are not executed here.")
+    computed = bool(search.place.bits_per_weight)
+    if computed:
+        bits = (f"{bits:g} ({name})" for name, bits in search.place.bits_per_weight.items())
+        notes.append(
+            "Latencies and memory of the device itself are not executed here, and sizes are "
+            f"computed from the bits of a weight: {', '.join(bits)}."
+        )
     return SearchFacts(
         predictor=costs.report,
         searched_on=_searched_on(search),
@@ -266,5 +271,6 @@ def _facts(
         trials=outcome.trials,
         study=outcome.study_name,
         storage=outcome.storage,
+        sizes="computed" if computed else "measured",
         notes=tuple(notes),
     )

@@ -143,7 +143,9 @@ def _choices(
     with open_meter(search.place) as meter:
         costs = picture_costs(search, meter, progress)
         proxy = make_proxy(search, cache, costs, progress)
-        outcome = study(search, search.key(cache), costs, proxy, search.plan.recipe.search.seconds)
+        outcome = study(
+            search, search.study_key(cache), costs, proxy, search.plan.recipe.search.seconds
+        )
         teacher, pool = teacher_point(search, meter), _pool(suite, search)
         latency = {one: costs.predict(one).latency_ms for one in pool}
 

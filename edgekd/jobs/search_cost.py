@@ -18,9 +18,14 @@ from edgekd.progress import Progress
 from edgekd.search.campaign import MeasureBudget, measure_space
 from edgekd.search.candidate import Candidate, Cost
 from edgekd.search.choice import TeacherPoint
-from edgekd.search.graphs import Measure, TeacherConfigs, read_teacher_configs
+from edgekd.search.graphs import Graph, Measure, TeacherConfigs, read_teacher_configs
 from edgekd.search.latency import LatencyModel, PredictorReport
-from edgekd.search.measurements import Conditions, MeasurementStore, conditions_here
+from edgekd.search.measurements import (
+    Conditions,
+    Measurement,
+    MeasurementStore,
+    conditions_here,
+)
 
 if TYPE_CHECKING:
     from edgekd.search.space import SearchSpace
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
 # What stands in for a runtime that does not exist on this machine: it is everywhere.
 STAND_IN = ("onnx", "fp32")
+_STAND_IN_BITS = 32  # of a weight in its files
 _MOST_MEASUREMENTS = 60
 
 
@@ -38,6 +44,8 @@ class TimingPlace:
     Attributes:
         runtimes: runtime and precision that each precision of a candidate is timed in.
         stand_in_for: the target's runtime, where that is another; else None.
+        bits_per_weight: by precision, where another runtime stands in: what sizes are computed
+            from. Empty: files are measured.
         store: folder of the measurements.
         devices: of one class, which share the work; empty: this machine.
     """
@@ -45,6 +53,7 @@ class TimingPlace:
     runtimes: Mapping[str, tuple[str, str]]
     threads: int
     stand_in_for: str | None
+    bits_per_weight: Mapping[str, float]
     store: Path
     devices: tuple[Connected, ...] = ()
 
@@ -89,12 +98,38 @@ def place_of(plan: Plan, precisions: Sequence[str], store: Path) -> TimingPlace:
     absent = not plan.devices and bool(not_executed_here(target.runtime))
     runtimes = {name: STAND_IN if absent else (target.runtime, name) for name in precisions}
     stand_in_for = target.runtime if absent else None
-    place = TimingPlace(runtimes, threads, stand_in_for, store, plan.devices)
+    bits = _bits_per_weight(target.runtime, precisions) if absent else {}
+    place = TimingPlace(runtimes, threads, stand_in_for, bits, store, plan.devices)
     if plan.devices:
         one_class(plan.devices)
         check_threads(plan.devices, threads, "search.threads")
         _ = place.conditions  # raises, if they cannot be
     return place
+
+
+def _bits_per_weight(runtime: str, precisions: Sequence[str]) -> dict[str, float]:
+    from edgekd.export.protocol import MayOnlyEvaluate
+    from edgekd.export.registry import get_exporter
+
+    exporter = get_exporter(runtime)
+    assert isinstance(exporter, MayOnlyEvaluate)
+    return {name: exporter.bits_per_weight(name) for name in precisions}
+
+
+@dataclass(frozen=True)
+class ComputedSizes:
+    """A `Measure` in a stand-in, whose float32 files are weighed as if the target had written them:
+    times and memory are the stand-in's."""
+
+    measure: Measure
+    bits_per_weight: float
+
+    def __call__(self, graphs: Sequence[Graph]) -> list[Measurement]:
+        share = self.bits_per_weight / _STAND_IN_BITS
+        return [
+            one.model_copy(update={"file_bytes": round(share * one.file_bytes)})
+            for one in self.measure(graphs)
+        ]
 
 
 def one_class(devices: Sequence[Connected]) -> str:
@@ -180,6 +215,11 @@ class CostMeter:
             models[precision] = measure_space(candidates, configs, measure, own, progress)
         return PictureCosts(models)
 
+    def unet(self, configs: TeacherConfigs, candidate: Candidate) -> Measurement:
+        """One pass of a candidate's own U-Net."""
+        (found,) = self._measures[candidate.precision]([configs.unet_graph(candidate)])
+        return found
+
     def whole(self, costs: PictureCosts, candidate: Candidate) -> Cost:
         """The cost of a candidate with its own U-Net measured, and its decoder, if no decoder of
         this width was."""
@@ -219,10 +259,12 @@ _SAMPLE = 512
 def open_meter(place: TimingPlace) -> Iterator[CostMeter]:
     """A meter for a place; what its store knows is not measured again."""
     with contextlib.ExitStack() as stack:
-        measures = {
+        measures: dict[str, Measure] = {
             name: stack.enter_context(_open_measure(place, runtime, own))
             for name, (runtime, own) in place.runtimes.items()
         }
+        for name, bits in place.bits_per_weight.items():
+            measures[name] = ComputedSizes(measures[name], bits)
         yield CostMeter(place, measures)
 
 

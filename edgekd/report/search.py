@@ -19,7 +19,8 @@ def front_table(report: Report) -> Table | None:
     rows = [_row(found, index) for index in shown]
     kinds = ["student" if index == found.chosen.index else "" for index in shown]
     # The student comes last: its words are long.
-    head = ["latency", "is", "teacher / student", "expected quality", "size", "student"]
+    size = "size" if found.sizes == "measured" else "size (computed)"
+    head = ["latency", "is", "teacher / student", "expected quality", size, "student"]
     caption = f"Front of the search, {found.searched_on.sentence}"
     if len(shown) < len(found.front):
         caption += f" ({len(shown)} of {len(found.front)} points)"

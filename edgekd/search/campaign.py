@@ -194,7 +194,8 @@ class _Campaign:
 
     def _order(self, model: LatencyModel) -> list[StudentArch]:
         """The largest and the smallest U-Net first; then in turns one that is unlike those before
-        it and the next one of the sample, which stands for all."""
+        it and the next one of the sample, which stands for all. Students that differ only in which
+        of the teacher's layers they take are one U-Net."""
         rows = model.work.rows(self.archs)
         points = (rows - rows.mean(axis=0)) / np.maximum(rows.std(axis=0), 1e-9)
         ends = [int(np.argmax(rows[:, 0])), int(np.argmin(rows[:, 0]))]
@@ -203,7 +204,10 @@ class _Campaign:
         turns = [*ends]
         for index, other in enumerate(unlike[len(set(ends)) :]):
             turns += [index, other]
-        return [self.archs[index] for index in dict.fromkeys([*turns, *range(len(self.archs))])]
+        distinct: dict[bytes, StudentArch] = {}
+        for index in [*turns, *range(len(self.archs))]:
+            distinct.setdefault(rows[index].round(9).tobytes(), self.archs[index])
+        return list(distinct.values())
 
     def _all(
         self, name: str, graphs: dict[Key, Graph], share: float, needed: int

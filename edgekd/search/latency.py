@@ -28,6 +28,7 @@ from edgekd.search.unet_work import PARAMETERS, UNetWork
 from edgekd.student.arch import StudentArch
 from edgekd.student.cost import vae_cost
 
+_FLOAT32 = 4.0  # bytes
 _NEAR = 0.1
 _LEAST_NEAR = 0.95
 _LEAST_RANK = 0.98
@@ -103,10 +104,10 @@ class LatencyModel:
         """Fit to all measurements.
 
         Raises:
-            InputError: no decoder, no text encoder, or no block of some kind was measured.
+            InputError: no decoder, no text encoder, or no block was measured.
         """
-        if not measured.decoders or not measured.texts:
-            raise InputError("a decoder and the text encoders must be measured", "none")
+        if not (measured.decoders and measured.texts and measured.blocks):
+            raise InputError("a decoder, the text encoders and blocks must be measured", "none")
         times = BlockTimes.fit({b: one.latency_ms for b, one in measured.blocks.items()})
         work = UNetWork(measured.configs, times)
         wholes = list(measured.wholes.values())
@@ -116,7 +117,8 @@ class LatencyModel:
         report = _report(measured, chosen, taken)
         sizes = np.array([float(one.file_bytes) for one in wholes])
         memory = np.array([float(max(one.peak_bytes - one.baseline_bytes, 1)) for one in wholes])
-        return cls(measured, work, chosen, report, _line(rows, sizes), _line(rows, memory))
+        size = _line(rows, sizes, _weight_bytes(measured.blocks))
+        return cls(measured, work, chosen, report, size, _line(rows, memory, _FLOAT32))
 
     def predict(self, candidate: Candidate) -> Cost:
         """The cost of a candidate's picture."""
@@ -168,10 +170,17 @@ class LatencyModel:
         return float(vae_cost(config, configs.latent_size)[1].macs)
 
 
-def _line(rows: F64, values: F64) -> F64:
-    """a + b parameters; through the origin where one measurement alone says how much."""
+def _weight_bytes(blocks: Mapping[Block, Measurement]) -> float:
+    """Bytes that a weight takes in the files of blocks, their outlines included."""
+    parameters = sum(block.sizes.parameters for block in blocks)
+    return sum(one.file_bytes for one in blocks.values()) / parameters
+
+
+def _line(rows: F64, values: F64, weight_bytes: float) -> F64:
+    """a + b million parameters; through the origin where one measurement alone says how much, or
+    none: then each takes `weight_bytes`."""
     if not len(values):
-        return np.array([0.0, 4e6])  # float32 weights, by the million
+        return np.array([0.0, 1e6 * weight_bytes])
     line = np.column_stack([np.ones(len(rows)), rows[:, PARAMETERS]])
     if len(values) == 1:
         return np.array([0.0, values[0] / line[0, 1]])

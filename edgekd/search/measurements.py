@@ -6,26 +6,41 @@ a search that is killed loses the one that it was at, and several processes may 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import Field, JsonValue, ValidationError
 
 from edgekd.errors import InputError
-from edgekd.files import hash_value, write_json
+from edgekd.files import hash_code, hash_value, write_json
 from edgekd.measure.environment import cpu, versions
 from edgekd.reading import read_object
 from edgekd.schema import Section
-from edgekd.search.graphs import Graph, Measure
+from edgekd.search.graphs import Graph
 
-_PROCEDURE = 1  # counts up when figures are no longer comparable with those of before
+# What decides a graph's figures beside its runtime: how it is made and converted, what the runtime
+# is told, and how it is timed. A device does the last two with its own version of edgekd.
+PROCEDURE = (
+    "search/modules.py", "export/{runtime}/**/*.py", "benchmark/graph_*.py", "runtime/*_backend.py",
+    "runtime/options.py", "measure/graph_timing.py", "measure/clock.py", "processes/child.py",
+)  # fmt: skip
+
+
+@functools.cache
+def procedure(runtime: str) -> str:
+    """Hash of the code that graphs are converted to a runtime and timed with: figures of other code
+    are not comparable."""
+    return hash_code(*(pattern.format(runtime=runtime) for pattern in PROCEDURE))[:16]
 
 
 class Conditions(Section):
     """What a measurement holds for, beside its graph: under others it is another one.
 
     Attributes:
+        procedure: see the function.
         device: class of the devices that measure; null: this machine.
     """
 
@@ -34,14 +49,19 @@ class Conditions(Section):
     threads: int = Field(..., ge=1)
     cpu: dict[str, JsonValue] = Field(..., description="see `edgekd.measure.environment.cpu`")
     versions: dict[str, str] = Field(..., description="of all packages that take part")
-    procedure: int = _PROCEDURE
+    procedure: str
     device: str | None = None
 
 
 def conditions_here(runtime: str, precision: str, threads: int) -> Conditions:
     """The conditions of this machine and its installed packages."""
     return Conditions(
-        runtime=runtime, precision=precision, threads=threads, cpu=cpu(), versions=versions()
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        cpu=cpu(),
+        versions=versions(),
+        procedure=procedure(runtime),
     )
 
 
@@ -108,24 +128,32 @@ class MeasurementStore:
         write_json(self.path(graph), record.model_dump(mode="json"))
 
 
+Keep = Callable[[Graph, Measurement], None]
+
+
+class Timer(Protocol):
+    """Times graphs, in an order of its own."""
+
+    def __call__(self, graphs: Sequence[Graph], keep: Keep) -> None:
+        """Hand over each graph's measurement as soon as it is there: what was handed over, nobody
+        measures again."""
+
+
 @dataclass(frozen=True)
 class StoredMeasure:
-    """A `Measure` that asks the store first, and writes each new measurement at once.
+    """A `Measure` that asks the store first, and writes each new measurement at once."""
 
-    Attributes:
-        together: graphs that are measured in one call; a process that is killed loses them.
-    """
-
-    measure: Measure
+    timer: Timer
     store: MeasurementStore
-    together: int = 1
 
     def __call__(self, graphs: Sequence[Graph]) -> list[Measurement]:
         known = {graph.key(): self.store.known(graph) for graph in graphs}
         missing = list({g.key(): g for g in graphs if known[g.key()] is None}.values())
-        for start in range(0, len(missing), self.together):
-            part = missing[start : start + self.together]
-            for graph, new in zip(part, self.measure(part), strict=True):
-                self.store.keep(graph, new)
-                known[graph.key()] = new
+
+        def keep(graph: Graph, new: Measurement) -> None:
+            self.store.keep(graph, new)
+            known[graph.key()] = new
+
+        if missing:
+            self.timer(missing, keep)
         return [found for graph in graphs if (found := known[graph.key()]) is not None]

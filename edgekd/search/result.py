@@ -7,7 +7,7 @@ takes; `front.svg` the picture.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -91,6 +91,11 @@ class SearchFacts(Section):
     trials: int = Field(..., ge=0, description="in the study")
     study: str
     storage: str = Field(..., description="without secrets")
+    sizes: Literal["measured", "computed"] = Field(
+        "measured",
+        description="all `bytes`: of files, or from the bits of a weight on the target, where "
+        "another runtime stands in for it",
+    )
     notes: tuple[str, ...] = ()
 
 

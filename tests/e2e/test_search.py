@@ -11,9 +11,12 @@ import yaml
 from fixtures.served_agents import ServedAgent, served
 
 from edgekd import resources
-from edgekd.benchmark import device_graphs
+from edgekd.benchmark import device_graphs, graph_cost
 from edgekd.devices import link
+from edgekd.jobs import search_cost
+from edgekd.measure.graph_timing import Rounds
 from edgekd.reading import read_json
+from edgekd.search import campaign, correction
 from edgekd.search.candidate import Candidate, FrontPoint
 from edgekd.search.graphs import reference_graph
 
@@ -65,6 +68,7 @@ def test_a_front_of_students_is_found_for_a_target(run_cli, small):
     assert found == read_json(folder / "search.json")
     assert found["searched_on"]["runtime"] == "onnx"
     assert found["searched_on"]["stand_in_for"] is None
+    assert found["sizes"] == "measured"
     chosen = found["front"][found["chosen"]["index"]]
     assert chosen["measured"]
     assert chosen["speedup"] > 1
@@ -98,6 +102,42 @@ def test_a_runtime_that_is_not_here_is_stood_in_for(run_cli, small):
     code, stdout, stderr = _search(run_cli, small, "--target", "coreml")
     assert code == 0, stderr
     assert "searched on onnx, not on coreml" in stdout
+    assert "sizes are computed from the bits of a weight: 6 (palette6)" in stdout
+    found = read_json(small["out"] / "search" / "search.json")
+    assert found["sizes"] == "computed"
+
+
+def test_measurements_alone_tell_how_good_they_are(run_cli, small, monkeypatch):
+    """Of few and short ones: a text encoder, a decoder, a block of each of six kinds and as many
+    U-Nets as errors can be told on. The second time nothing is measured."""
+    monkeypatch.setattr(campaign, "_BLOCK_SHARE", 0.0)
+    monkeypatch.setattr(search_cost, "_MOST_MEASUREMENTS", 8 + correction._FEW)
+    monkeypatch.setattr(graph_cost, "Rounds", lambda: Rounds(seconds=0, batches=1))
+    few = ["--set", "search.widths=[1.0]", "--set", "search.decoder_widths=[1.0]"]
+    few += ["--budget", "5m", "--measure-only", "--json"]
+    code, stdout, stderr = _search(run_cli, small, *few)
+    assert code == 0, stderr
+    found = json.loads(stdout)
+    assert found["searched_on"]["runtime"] == "onnx"
+    assert found["teacher_latency_ms"] > 0
+    (told,) = found["predictors"].values()
+    assert (told["measurements"], told["held_out"]) == (8 + correction._FEW, correction._FEW)
+    assert 0 <= told["median_error"] <= told["p90_error"]
+    assert 0 <= told["within_10"] <= 1
+    assert -1 <= told["spearman"] <= 1
+
+    kept = {path: path.stat().st_mtime_ns for path in Path(found["measurements"]).iterdir()}
+    assert len(kept) > told["measurements"]  # the reference, and the teacher with guidance
+
+    def refuse(*_, **__):
+        pytest.fail("nothing was to be measured")
+
+    monkeypatch.setattr(graph_cost, "Child", refuse)
+    code, stdout, stderr = _search(run_cli, small, *few)
+    assert code == 0, stderr
+    assert json.loads(stdout) == found
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(list(Path(found["measurements"]).iterdir())) == len(kept)
 
 
 class Sizes:

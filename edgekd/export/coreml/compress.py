@@ -44,6 +44,14 @@ class Storage:
     group: int = 0
     sparsity: float = 0.0
 
+    @property
+    def bits_per_weight(self) -> float:
+        """With float16 scales of groups, and a bit that says which weights are there; without what
+        a whole channel or tensor shares."""
+        if self.scheme == "sparse":
+            return 1 + self.bits * (1 - self.sparsity)
+        return self.bits + (16 / self.group if self.scheme == "linear" and self.group else 0)
+
 
 @dataclass(frozen=True)
 class CompressionRules:

@@ -96,6 +96,9 @@ class CoreMlExporter:
             return ""
         return f"{PackageEvaluator.executed_by}: Core ML exists on macOS and iOS only"
 
+    def bits_per_weight(self, precision: str) -> float:
+        return find_precision(PRECISIONS, precision).bits_per_weight
+
     def floors(self, precision: str) -> Floors:
         return PRECISIONS[precision].floors
 

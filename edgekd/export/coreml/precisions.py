@@ -26,6 +26,12 @@ class CoreMlPrecision:
     activations: bool = False
     target: str = "iOS17"
 
+    @property
+    def bits_per_weight(self) -> float:
+        """Of the weights that no rule names."""
+        storage = self.recipe.rules[-1][1] if self.recipe else None
+        return storage.bits_per_weight if storage else 16
+
 
 def _recipe(storage: Storage, sensitive: Storage | None = None) -> CompressionRules:
     return CompressionRules((*((pattern, sensitive) for pattern in SENSITIVE), ("*", storage)))

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from fixtures.graph_costs import LawfulDevice
+from fixtures.graph_costs import LawfulDevice, one_by_one
 
 from edgekd.benchmark import graph_cost
 from edgekd.benchmark.graph_convert import ConversionOrder, convert_graph
@@ -206,7 +206,7 @@ def test_a_killed_search_loses_the_measurement_that_it_was_at(tmp_path):
     done = len(list(tmp_path.glob("[!.]*.json"))) - 1
     device = LawfulDevice()
     store = MeasurementStore(tmp_path, conditions_here("onnx", "fp32", 1))
-    StoredMeasure(device, store)([reference_graph(), *graphs[: done + 1]])
+    StoredMeasure(one_by_one(device), store)([reference_graph(), *graphs[: done + 1]])
     assert device.asked == [graphs[done]]
 
 

@@ -46,10 +46,10 @@ class Texts:
 def measure(tmp_path):
     """`measure(*devices)`: a stored measure on them, and its timer."""
 
-    def make(*devices, together=8, **texts):
+    def make(*devices, **texts):
         timer = DeviceTimer(devices, Texts(tmp_path, **texts), SETTINGS)
         store = MeasurementStore(tmp_path / "store", device_conditions(devices, "onnx", "fp32", 1))
-        return Referenced(timer, StoredMeasure(timer, store, together))
+        return Referenced(timer, StoredMeasure(timer, store))
 
     return make
 
@@ -74,7 +74,7 @@ def test_graphs_go_in_pieces_and_are_measured_once(measure):
 def test_the_speed_of_a_device_of_the_class_is_not_in_the_figures(measure):
     fast, slow = FakeDevice(factor=1.0), FakeDevice(factor=3.0)
     devices = (connected("a", fast), connected("b", slow))
-    found = measure(*devices, together=16)([block(width) for width in range(1, 17)])
+    found = measure(*devices)([block(width) for width in range(1, 17)])
     latencies = [one.latency_ms for one in found]
     assert latencies[7] / latencies[3] == pytest.approx(2)
     assert sum(map(sum, asked(fast, slow))) == 17
@@ -84,7 +84,7 @@ def test_a_lost_device_leaves_its_work_to_the_others(measure):
     gone, there = FakeDevice(), FakeDevice()
     gone.fault = lost
     wanted = [block(width) for width in range(1, 17)]
-    found = measure(connected("gone", gone), connected("there", there), together=16)(wanted)
+    found = measure(connected("gone", gone), connected("there", there))(wanted)
     assert [one.latency_ms for one in found] == pytest.approx(list(range(1, 17)))
     assert len(gone.orders) <= 1  # one try, and it is asked for nothing more
 
@@ -99,16 +99,29 @@ def test_without_any_device_it_ends_with_what_was_measured(measure, tmp_path):
 
     device.fault = goes_away
     with pytest.raises(LostDeviceError, match="silence"):
-        measure(pi, together=4)([block(width) for width in range(1, 13)])
+        measure(pi)([block(width) for width in range(1, 13)])
     device.fault = lambda order: None
-    measure(pi, together=4)([block(width) for width in range(1, 13)])
+    measure(pi)([block(width) for width in range(1, 13)])
     assert asked(device) == [[1, 4, 4, 4, 4]]  # one piece was lost
     assert not list(tmp_path.glob("graph-*"))
 
 
+def test_what_a_job_measured_is_kept_when_it_returns(measure, tmp_path):
+    """A search that is killed while a job is out loses that job's graphs alone."""
+    device, kept = FakeDevice(), []
+    device.fault = lambda order: kept.append(len(list((tmp_path / "store").glob("*.json"))))
+    measure(connected("pi", device))([block(width) for width in range(1, 11)])
+    assert asked(device) == [[1, 4, 4, 2]]
+    assert kept == [0, 1, 5, 9]
+
+
 def test_a_graph_that_fails_there_is_named(measure):
     with pytest.raises(InputError, match=r"residual 7-7.*it does not open"):
-        measure(connected("pi", FakeDevice()), broken=7)([block(7)])
+        measure(connected("pi", FakeDevice()), broken=7)([block(7), block(8)])
+    # The others of its job are not measured again.
+    device = FakeDevice()
+    measure(connected("pi", device))([block(7), block(8)])
+    assert asked(device) == [[1]]
 
 
 def test_devices_of_a_class_must_be_alike():

@@ -1,5 +1,6 @@
 """What a recipe may ask of a search, and what it tells."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fixtures.graph_costs import LawfulDevice
 
 from edgekd.errors import InputError
+from edgekd.jobs import search_cost
 from edgekd.jobs.cards import write_student_card
 from edgekd.jobs.plan import with_student
 from edgekd.jobs.search import _facts
@@ -16,7 +19,9 @@ from edgekd.jobs.search_cost import CostMeter, PictureCosts, configs_of
 from edgekd.jobs.search_lines import lines
 from edgekd.jobs.search_plan import plan_search
 from edgekd.model_card import CARD_FILE
+from edgekd.progress import Silent
 from edgekd.recipe import StudentSection
+from edgekd.search.campaign import MeasureBudget
 from edgekd.search.candidate import Candidate, with_given_student
 from edgekd.search.graphs import Graph
 from edgekd.search.latency import PredictorReport
@@ -60,9 +65,38 @@ def test_another_runtime_stands_in_for_one_that_is_not_here(planned):
     place = plan_search(planned(target="coreml")).place
     assert place.runtime == "onnx"
     assert place.stand_in_for == "coreml"
+    assert place.bits_per_weight == {"palette6": 6}
     own = plan_search(planned("search.precisions=[fp32,int8]")).place
     assert own.runtimes == {"fp32": ("onnx", "fp32"), "int8": ("onnx", "int8")}
     assert own.stand_in_for is None
+    assert own.bits_per_weight == {}
+
+
+def test_sizes_are_the_targets_where_another_runtime_stands_in(planned, monkeypatch):
+    device = LawfulDevice(noise=0)
+    monkeypatch.setattr(search_cost, "open_measure", lambda *_: contextlib.nullcontext(device))
+    search = plan_search(planned("search.precisions=[fp16,palette6]", target="coreml"))
+    configs, full = configs_of(search.plan, guided=False), search.space.full()
+
+    with search_cost.open_meter(search.place) as meter:
+        costs = meter.fit(search.space, configs, MeasureBudget(60, 4), 0, Silent())
+
+        def figures(precision: str) -> list[Any]:
+            one = search.space.candidate({**full, "precision": precision})
+            told, measured = costs.predict(one), meter.whole(costs, one)
+            return [told, measured, meter.teacher(configs, one, guided=False)]
+
+        half, six = figures("fp16"), figures("palette6")
+    weighed = sum(
+        one.file_bytes
+        for one in device([
+            *configs.text_graphs(), configs.decoder_graph(1.0),
+            configs.unet_graph(search.space.candidate(full)),
+        ])
+    )  # fmt: skip
+    assert [one.size_bytes for one in half] == pytest.approx([weighed / 2] * 3, rel=1e-3)
+    assert [one.size_bytes for one in six] == pytest.approx([weighed * 6 / 32] * 3, rel=1e-3)
+    assert [one.latency_ms for one in half] == [one.latency_ms for one in six]
 
 
 def _candidate(plan: Any, **changed: Any) -> Candidate:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fixtures.graph_costs import LawfulDevice, random_candidates, starter_configs
@@ -127,6 +129,24 @@ def test_without_whole_unets_the_sum_is_the_time():
     assert 0.5 < told / taken < 1
 
 
-def test_parts_that_every_picture_needs_must_be_measured():
-    with pytest.raises(InputError, match="decoder and the text encoders"):
-        LatencyModel.fit(measured(LawfulDevice(), starter_configs(), 0, decoders={}))
+def test_without_whole_unets_a_weight_is_as_large_as_in_blocks():
+    device, configs = LawfulDevice(noise=0), starter_configs()
+    (candidate,) = random_candidates(configs, 1, 3)
+    known = measured(device, configs, wholes=0)
+    (taken,) = device([configs.unet_graph(candidate)])
+
+    def told(share):
+        blocks = {
+            block: one.model_copy(update={"file_bytes": round(share * one.file_bytes)})
+            for block, one in known.blocks.items()
+        }
+        return LatencyModel.fit(replace(known, blocks=blocks)).unet(candidate.arch).size_bytes
+
+    assert told(1) == pytest.approx(taken.file_bytes, rel=0.05)
+    assert told(0.25) == pytest.approx(taken.file_bytes / 4, rel=0.05)
+
+
+@pytest.mark.parametrize("missing", ["decoders", "texts", "blocks"])
+def test_parts_that_every_picture_needs_must_be_measured(missing):
+    with pytest.raises(InputError, match="a decoder, the text encoders and blocks must be"):
+        LatencyModel.fit(measured(LawfulDevice(), starter_configs(), 0, **{missing: {}}))

@@ -1,12 +1,18 @@
-import pytest
-from fixtures.graph_costs import LawfulDevice, starter_configs
+from pathlib import Path
 
+import pytest
+from fixtures.graph_costs import LawfulDevice, one_by_one, starter_configs
+
+import edgekd
+from edgekd import files
 from edgekd.search.graphs import reference_graph
 from edgekd.search.measurements import (
+    PROCEDURE,
     Conditions,
     MeasurementStore,
     StoredMeasure,
     conditions_here,
+    procedure,
 )
 
 HERE = Conditions(
@@ -15,6 +21,7 @@ HERE = Conditions(
     threads=1,
     cpu={"model": "a", "instruction_sets": ["avx2"]},
     versions={"onnxruntime": "1.0"},
+    procedure="a",
 )
 OTHERS = {
     "runtime": "openvino",
@@ -22,7 +29,7 @@ OTHERS = {
     "threads": 2,
     "cpu": {"model": "b", "instruction_sets": ["avx2"]},
     "versions": {"onnxruntime": "1.1"},
-    "procedure": 0,
+    "procedure": "b",
 }
 
 
@@ -32,7 +39,7 @@ def device():
 
 
 def measure(device, folder, conditions=HERE):
-    return StoredMeasure(device, MeasurementStore(folder, conditions))
+    return StoredMeasure(one_by_one(device), MeasurementStore(folder, conditions))
 
 
 def test_nothing_is_measured_twice(device, tmp_path):
@@ -100,3 +107,23 @@ def test_conditions_of_this_machine_name_the_runtime():
     found = conditions_here("onnx", "fp32", 1)
     assert "onnxruntime" in found.versions
     assert found.cpu["model"]
+    assert found.procedure == procedure("onnx") != procedure("openvino")
+
+
+@pytest.mark.parametrize("pattern", PROCEDURE)
+def test_the_procedure_is_of_files_that_exist(pattern):
+    assert list(Path(edgekd.__file__).parent.glob(pattern.format(runtime="openvino")))
+
+
+def test_measurements_are_of_the_code_that_compiles_and_times(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_PACKAGE", tmp_path)
+    for name in ("runtime", "export/onnx", "export/openvino"):
+        (tmp_path / name).mkdir(parents=True)
+
+    def changed(name):
+        (tmp_path / name).write_text(name)
+        return procedure.__wrapped__("openvino")
+
+    found = [changed("runtime/openvino_backend.py"), changed("export/openvino/graph.py")]
+    assert found[0] != found[1]
+    assert changed("runtime/pipeline.py") == changed("export/onnx/graph.py") == found[1]
