@@ -88,6 +88,24 @@ def test_a_budget_without_time_has_what_a_model_cannot_do_without():
     assert len(model.report.warnings) >= 3  # decoders, blocks, U-Nets
 
 
+def test_students_of_other_layers_are_one_unet():
+    """Which of the teacher's layers it takes is not in its time: what was measured stays unseen."""
+    device, configs = LawfulDevice(), starter_configs()
+    candidates = random_candidates(configs, 100, 0)
+    both = [one for candidate in candidates for one in (candidate, other_layers(candidate))]
+    model = measure_space(both, configs, device, MeasureBudget(60, wholes=20))
+    unets = [graph.key() for graph in device.asked if graph.kind == "unet"]
+    assert len(set(unets)) == len(unets) == len(model.measured.wholes) >= 20
+
+
+def other_layers(candidate):
+    first, *rest = candidate.arch.stages
+    if first.down == (0,):
+        first = first.model_copy(update={"down": (1,)})
+    arch = candidate.arch.model_copy(update={"stages": (first, *rest)})
+    return candidate.model_copy(update={"arch": arch})
+
+
 class BatchDevice(SlowDevice):
     """Keeps how many graphs of which kinds came at once."""
 

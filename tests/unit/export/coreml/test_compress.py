@@ -123,3 +123,11 @@ def test_large_tensors_are_pruned_too(tmp_path):
     bias = module.vae.bias.numpy()
     outputs = PackageRunner(tmp_path, "vae_decoder")({"latent_sample": sample.numpy()})
     np.testing.assert_allclose(outputs["sample"][0, 0, 0], expected.sum(axis=1) + bias, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("precision", "bits"),
+    [("fp16", 16), ("int8", 8), ("palette6", 6), ("int4-ios18", 4.5), ("pruned25", 13)],
+)
+def test_bits_of_a_weight_hold_what_it_shares_with_few(precision, bits):
+    assert PRECISIONS[precision].bits_per_weight == bits
