@@ -20,6 +20,7 @@ from edgekd.search.graphs import Graph
 from edgekd.search.modules import BuiltGraph, build
 
 _CALIBRATION_CALLS = 2
+_EXAMPLES = 2  # a Core ML package of a U-Net has two rows, whatever it is asked to compute
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,7 @@ def convert_graph(order: ConversionOrder) -> int:
     built = build(order.graph)
     captured = _captured(order.graph, built)
     part = order.folder / order.graph.component
-    exact = order.precision == exporter.precisions[0]
-    recordings = [] if exact else _recordings(captured, built)
-    exporter.convert(Conversion(captured, part, recordings), order.precision)
+    exporter.convert(Conversion(captured, part, _recordings(captured, built)), order.precision)
     arrays = {name: tensor.numpy() for name, tensor in built.inputs.items()}
     write_tensors(order.folder / INPUTS_FILE, arrays)
     files = [file for file in part.rglob("*") if file.is_file() and file.name != "config.json"]
@@ -60,8 +59,12 @@ def _captured(graph: Graph, built: BuiltGraph) -> Capture:
     axes["encoder_hidden_states"] = {0: "batch_size", 1: "sequence_length"}
     outputs = ("out_sample", "time") if graph.block.kind == "stem" else ("out_sample",)
     named = {name: axes[name] for name in (*built.inputs, *outputs) if name in axes}
+    examples = {
+        name: torch.cat([tensor] * _EXAMPLES)[:_EXAMPLES] if tensor.ndim else tensor
+        for name, tensor in built.inputs.items()
+    }
     return Capture(
-        graph.component, built.model, built.inputs, outputs,
+        graph.component, built.model, examples, outputs,
         {name: axes for name, axes in named.items() if name != "timestep"}, {},
     )  # fmt: skip
 
@@ -97,7 +100,8 @@ def _pipeline(graph: Graph, model: Any) -> StablePipelineParts:
 
 
 def _recordings(captured: Capture, built: BuiltGraph) -> list[Recording]:
-    """Calls on random inputs, to calibrate on: times and sizes hang on no value."""
+    """Calls on random inputs, for exporters that calibrate on them or look how large values get:
+    times and sizes hang on no value."""
     with torch.inference_mode():
         results = captured.module(*built.inputs.values())
     inputs = {name: tensor.numpy() for name, tensor in built.inputs.items()}

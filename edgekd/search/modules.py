@@ -52,7 +52,7 @@ def build(graph: Graph) -> BuiltGraph:
 
 
 class ResidualModule(nn.Module):
-    """sample [B,c,h,w], timestep [] -> [B,c',h,w]. The timestep stands in for its embedding."""
+    """sample [B,c,h,w], timestep [] or [B] -> [B,c',h,w]. It stands in for its embedding."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class ResidualModule(nn.Module):
         )
 
     def forward(self, sample: Tensor, timestep: Tensor) -> tuple[Tensor]:
-        time = timestep.reshape(1, 1).expand(sample.shape[0], self.time)
+        time = timestep.reshape(-1, 1).expand(sample.shape[0], self.time)
         return (self.residual(sample, time),)
 
 
@@ -103,7 +103,7 @@ class SamplerModule(nn.Module):
 
 
 class StemModule(nn.Module):
-    """sample [B,c,h,w], timestep [] -> [B,c',h,w] and the time embedding [B,T]."""
+    """sample [B,c,h,w], timestep [] or [B] -> [B,c',h,w] and the time embedding [B,T]."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class StemModule(nn.Module):
         self.time_embedding = _embeddings.TimestepEmbedding(width, block.condition)
 
     def forward(self, sample: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
-        time = self.time_proj(timestep.reshape(1).expand(sample.shape[0]))
+        time = self.time_proj(timestep.reshape(-1).expand(sample.shape[0]))
         return self.conv_in(sample), self.time_embedding(time)
 
 

@@ -162,10 +162,15 @@ def _scale_factor(capture: Capture) -> Facts:
 def write_resources(out: Path) -> None:
     """Write the files of `Resources/` that need no Mac, and the script that makes the others.
 
+    A text encoder without a tokenizer is no pipeline's, but a graph that is timed: it gets none.
+
     Raises:
         InputError: the tokenizer is no byte-pair encoder, the only kind that Swift has.
     """
-    tokenizer = next(path for path in (out / "tokenizer", out / "tokenizer_2") if path.is_dir())
+    folders = [path for path in (out / "tokenizer", out / "tokenizer_2") if path.is_dir()]
+    if not folders:
+        return
+    tokenizer = folders[0]
     resources = out / RESOURCES
     resources.mkdir(exist_ok=True)
     for name in ("vocab.json", "merges.txt"):

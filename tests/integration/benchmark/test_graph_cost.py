@@ -14,9 +14,11 @@ from edgekd.benchmark import graph_cost
 from edgekd.benchmark.graph_convert import ConversionOrder, convert_graph
 from edgekd.benchmark.graph_cost import open_measure, summary
 from edgekd.errors import InputError
+from edgekd.export.coreml.mil.evaluator import PackageEvaluator
 from edgekd.files import read_tensors
 from edgekd.measure.graph_timing import INPUTS_FILE, Rounds, TimingOrder, time_graph
 from edgekd.processes.child import Child
+from edgekd.runtime.coreml_backend import CoreMlBackend
 from edgekd.runtime.onnx_backend import OnnxBackend
 from edgekd.runtime.options import RuntimeOptions
 from edgekd.search.blocks import Block
@@ -89,6 +91,37 @@ def test_integer_precisions_are_converted_and_run(tmp_path, runtime, precision):
         TimingOrder("unet", tmp_path / "graph", tmp_path / "exact", runtime, precision, 1, QUICK)
     )
     assert min(found.graph_ms) > 0
+
+
+def evaluated(folder, component: str, inputs):
+    """A Core ML package's outputs, where Core ML does not run."""
+    return CoreMlBackend(folder, PackageEvaluator).run(component, inputs)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_block_for_core_ml_computes_what_its_module_does(tmp_path, name):
+    """Of one row, in a package of two."""
+    graph = Graph(kind="block", block=BLOCKS[name])
+    converted(graph, tmp_path / "graph", "coreml", "fp16")
+    built = build(graph)
+    with torch.inference_mode():
+        wanted, *_ = built.model(*built.inputs.values())
+    inputs = {name: tensor.numpy() for name, tensor in built.inputs.items()}
+    (found,) = evaluated(tmp_path / "graph", "unet", inputs).values()
+    np.testing.assert_allclose(wanted.numpy(), found, atol=5e-3)  # of fp16
+
+
+def test_all_parts_of_a_pipeline_are_converted_for_core_ml(tmp_path, shallow_teacher):
+    configs = read_teacher_configs(shallow_teacher, guided=False)
+    candidate = Candidate(arch=full(configs.unet), decoder_width=0.5, steps=1, precision="fp16")
+    graphs = [configs.unet_graph(candidate), configs.decoder_graph(0.5), *configs.text_graphs()]
+    for graph in graphs:
+        folder = tmp_path / graph.kind
+        converted(graph, folder, "coreml", "palette6")
+        inputs = {name: tensor.numpy() for name, tensor in build(graph).inputs.items()}
+        for output in evaluated(folder, graph.component, inputs).values():
+            assert len(output) == graph.batch == 1
+            assert np.isfinite(output).all()
 
 
 def test_all_parts_of_an_xl_pipeline_are_converted_and_run(tmp_path, shallow_sdxl_teacher):
