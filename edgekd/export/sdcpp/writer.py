@@ -37,7 +37,7 @@ from edgekd.progress import Progress
 
 MODEL, TAESD = "model.safetensors", "taesd.safetensors"
 _DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
-# Its `--sampling-method` for a scheduler of diffusers. DDIM without noise is Euler's method.
+# DDIM without noise is Euler's method.
 _METHODS = {
     "DDIMScheduler": "euler",
     "DPMSolverMultistepScheduler": "dpm++2m",
@@ -197,12 +197,20 @@ def command(info: TeacherInfo, request: FormatRequest, scheduler: Any) -> str:
     scale = 1.0 if info.guidance_conditioned else generation.guidance_scale
     words = [f'sd-cli -m {MODEL} -p "PROMPT" -o picture.png -W {side} -H {side}']
     words.append(f"--steps {generation.steps} --cfg-scale {scale:g}")
-    words.append(f"--sampling-method {_METHODS.get(type(scheduler).__name__, 'euler')}")
+    words.append(f"--sampling-method {_method(scheduler)}")
     words += [f"--scheduler {name}"] if (name := _spacing(scheduler)) else []
     words.append("--rng cpu --seed 0")
     words += [f"--taesd {TAESD}"] if info.tiny_vae else []
     words += ["--prediction v"] if info.prediction_type == "v_prediction" else []
     return " ".join(words)
+
+
+def _method(scheduler: Any) -> str:
+    """Its `--sampling-method` for a scheduler of diffusers."""
+    name = type(scheduler).__name__
+    if name == "DPMSolverMultistepScheduler" and scheduler.config.solver_order == 1:
+        name = "DDIMScheduler"  # the same method (Lu et al. 2022, section 4.1)
+    return _METHODS.get(name, "euler")
 
 
 def _spacing(scheduler: Any) -> str | None:

@@ -221,6 +221,7 @@ def test_a_tiny_autoencoder_is_a_file_of_its_own(tiny_lcm_student, tmp_path, any
         ("EulerDiscrete", {}, "--sampling-method euler --rng cpu"),
         ("DDIM", {"timestep_spacing": "trailing"}, "euler --scheduler simple --rng"),
         ("DPMSolverMultistep", {"use_karras_sigmas": True}, "dpm++2m --scheduler karras --rng"),
+        ("DPMSolverMultistep", {"solver_order": 1}, "--sampling-method euler --rng"),
         ("EulerDiscrete", {"use_exponential_sigmas": True}, "euler --scheduler exponential"),
         ("LCM", {"timestep_spacing": "trailing"}, "--sampling-method lcm --rng cpu"),
     ],
