@@ -27,18 +27,14 @@ from edgekd.student.resolve import full
 FLOOR_DB = 50.0
 # Of pictures that are not rounded to grey levels: a quarter of one, as of guided teachers.
 EXACT_DB = 60.0
-# The teacher's network draws pictures whatever it is taught: one wrong setting shows in them (no
-# `set_alpha_to_one`: 42 dB). Those that learn to listen, or to jump, are random.
-TEACHERS = {
-    "trajectory": "starter_teacher",
-    "consistency": "shallow_teacher",
-    "distribution": "shallow_teacher",
-}
+# A trained network, where a client brings a DDIM of its own: any wrong setting shows in its
+# pictures (no `set_alpha_to_one`: 42 dB); random weights hide it.
+TRAINED = {("trajectory", "openvino"): "starter_teacher"}
 # Scheduler and weights of a folder are the same whatever the steps: one export serves them all.
 STEPS = {"trajectory": (1, 2, 4), "consistency": (4,)}
 PROMPTS = ["red apple", "blue car"]
 
-Get = Callable[..., Path]  # a method, and a runtime of an export -> folder
+Get = Callable[..., Path]  # method, runtime that it is exported for, teacher -> folder
 Draw = Callable[[str, int, float], Any]  # prompt, steps, guidance -> [H,W,3] from 0 to 1
 
 
@@ -62,11 +58,11 @@ def _student(teacher_path: Path, out: Path, method: str) -> Path:
 def student(request, tmp_path_factory) -> Get:
     made: dict[tuple[str, str], Path] = {}
 
-    def get(method: str, family: str = "") -> Path:
-        asked = (method, family or TEACHERS[method])
+    def get(method: str, runtime: str, teacher: str = "shallow_teacher") -> Path:
+        asked = (method, TRAINED.get((method, runtime), teacher))
         if asked not in made:
-            teacher = request.getfixturevalue(asked[1])
-            made[asked] = _student(teacher, tmp_path_factory.mktemp("few") / "student", method)
+            out = tmp_path_factory.mktemp("few") / "student"
+            made[asked] = _student(request.getfixturevalue(asked[1]), out, method)
         return made[asked]
 
     return get
@@ -127,7 +123,7 @@ def _called(pipeline: Any) -> Draw:
 def test_stock_clients_draw_stock_diffusers_pictures(
     student, export_to, method, runtime, open_client, least_db
 ):
-    folder = student(method)
+    folder = student(method, runtime)
     drawers = [_diffusers(folder), open_client(export_to(folder, runtime, "fp32").path)]
     scale = recommended_generation(folder).guidance_scale
     for steps in STEPS[method]:
@@ -137,18 +133,18 @@ def test_stock_clients_draw_stock_diffusers_pictures(
 
 
 @pytest.mark.parametrize(
-    ("method", "family", "runtime"),
+    ("method", "runtime", "teacher"),
     [
-        ("trajectory", "", "onnx"),
-        ("trajectory", "", "openvino"),
-        ("consistency", "", "onnx"),
-        ("consistency", "", "openvino"),
-        ("consistency", "shallow_sdxl_teacher", "onnx"),
-        ("distribution", "", "onnx"),
+        ("trajectory", "onnx", "shallow_teacher"),
+        ("trajectory", "openvino", "starter_teacher"),
+        ("consistency", "onnx", "shallow_teacher"),
+        ("consistency", "openvino", "shallow_teacher"),
+        ("consistency", "onnx", "shallow_sdxl_teacher"),
+        ("distribution", "onnx", "shallow_teacher"),
     ],
 )
-def test_the_runtime_draws_stock_diffusers_pictures(student, export_to, method, family, runtime):
-    folder = student(method, family)
+def test_the_runtime_draws_stock_diffusers_pictures(student, export_to, method, runtime, teacher):
+    folder = student(method, runtime, teacher)
     exported = Pipeline.open(export_to(folder, runtime, "fp32").path, threads=1)
     found = exported.generate(PROMPTS, seed=0)
     said = recommended_generation(folder)
@@ -169,7 +165,7 @@ def test_the_runtime_draws_stock_diffusers_pictures(student, export_to, method, 
 @pytest.mark.parametrize(("method", "scale"), [("trajectory", 1.0), ("consistency", 6.0)])
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_exports_say_how_the_student_was_taught(student, export_to, method, scale, runtime):
-    exported = export_to(student(method), runtime, "fp32").path
+    exported = export_to(student(method, runtime), runtime, "fp32").path
     manifest = read_manifest(exported)
     assert manifest.recommended == Generation(4, scale)
     assert manifest.warning is None  # the target's clients know the scheduler
