@@ -23,8 +23,9 @@ import json, os, random, signal, sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-import torch.utils.tensorboard
+import accelerate, torch.utils.tensorboard
 from edgekd.artifacts import TeacherCache, Trajectories
+from edgekd.diffusion.load import load_teacher
 from edgekd.distill.folder import RunFolder
 from edgekd.distill.loop import (
     FewStepPlaces, train_decoder, train_few_step, train_kd, train_text_encoder
@@ -85,6 +86,7 @@ def kill(phase, out):
             kills += ended != 0
     return runs
 
+load_teacher(teacher)  # imports what only a teacher needs: kills are to fall into the training
 print(kill(globals()[work["phase"]], Path(work["out"])))
 """
 _LOOP = {
