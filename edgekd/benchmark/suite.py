@@ -242,7 +242,7 @@ _KINDS: dict[str, type[ExportSuite] | type[TransferSuite] | type[BaselinesSuite]
 
 def json_schema() -> str:
     """The schema of all kinds of suites, as `docs/suite.schema.json` holds it."""
-    return json.dumps(TypeAdapter(AnySuite).json_schema(), indent=1) + "\n"
+    return json.dumps(TypeAdapter(AnySuite).json_schema(), indent=0) + "\n"
 
 
 def is_recipe_field(dotted: str) -> bool:

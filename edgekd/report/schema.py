@@ -276,7 +276,7 @@ def read_report(path: Path) -> Report:
 
 def json_schema() -> str:
     """The schema as `docs/report.schema.json` holds it."""
-    return json.dumps(Report.model_json_schema(mode="serialization"), indent=1) + "\n"
+    return json.dumps(Report.model_json_schema(mode="serialization"), indent=0) + "\n"
 
 
 if __name__ == "__main__":
