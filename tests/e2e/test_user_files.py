@@ -5,15 +5,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
+from fixtures.captioned import fill_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from edgekd.file_record import ARTIFACT_FILE
 from edgekd.resources import STARTER
 from edgekd.run_folder import MARKER
+
+__all__ = ["fill_folder"]
 
 TEACHER = str(STARTER / "teacher")
 # What a user's folder may hold that looks like edgekd's, beside any other name.
@@ -97,7 +98,7 @@ def test_a_users_folder_is_left_as_it_was(run_cli, verb, tree, through_a_link):
 
 
 @pytest.fixture(scope="module")
-def prepared_run(tmp_path_factory, tiny_teacher):
+def prepared_run(tmp_path_factory, tiny_teacher, fill_folder):
     """Images, and a run folder that `edgekd prepare` filled."""
     from edgekd.jobs.prepare import prepare_run
     from edgekd.progress import Silent
@@ -105,12 +106,7 @@ def prepared_run(tmp_path_factory, tiny_teacher):
     from edgekd.resources import find_yaml
 
     home = tmp_path_factory.mktemp("prepared")
-    images = home / "images"
-    images.mkdir()
-    for index in range(24):
-        pixels = np.random.default_rng(index).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((64, 64)).save(images / f"{index}.png")
-        (images / f"{index}.txt").write_text(f"picture {index}")
+    images = fill_folder(home / "images", 24)
     given = [f"teacher.path={tiny_teacher}", f"data.sources=[{images}]", "data.workers=1"]
     recipe = load_recipe(find_yaml("configs", "starter"), given)
     prepare_run(recipe, home / "run", Silent())

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.captioned import fill_folder
 from fixtures.checkpoints import SIZE, make_pipeline, save_checkpoint, to_checkpoint
 from safetensors.torch import load_file, save_file
 
@@ -18,8 +17,6 @@ from edgekd.progress import Silent
 from edgekd.recipe import load_recipe
 from edgekd.resources import find_yaml
 from edgekd.target import load_target
-
-__all__ = ["fill_folder"]
 
 OPTIONS = ("--prediction-type", "epsilon", "--size", "64")
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import psutil
 import pytest
-from fixtures.captioned import fill_folder
 from fixtures.clusters import ray_processes
 
 from edgekd.benchmark.cases import Case
@@ -36,8 +35,6 @@ pytestmark = pytest.mark.xdist_group("ray")
 SPLIT = {"group_fraction": 0.2, "image_fraction": 0.2}
 VERB = "import sys; from edgekd.cli import main; main()"
 PATIENCE_S = 300
-
-__all__ = ["fill_folder"]
 
 
 class Killing(Silent):
