@@ -27,12 +27,28 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the comparison as this .html file too.")
     ] = None,
+    seeds: Annotated[
+        bool,
+        typer.Option(
+            "--seeds", help="Of one suite with other seeds: means and standard deviations instead."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare benchmark reports over time or machines: what is better, worse, or within noise."""
-    from edgekd.jobs.report import compare_run
+    from edgekd.errors import InputError
+    from edgekd.jobs.report import compare_run, seeds_run
     from edgekd.report.rules import raise_failed
 
+    if seeds:
+        if fail_on or out is not None:
+            raise InputError("`--seeds` compares nothing", "it with --fail-on or --out")
+        means = seeds_run(paths)
+        if as_json:
+            print_json(means.seeds.model_dump(mode="json"))
+        else:
+            print("\n".join(means.lines))
+        return
     found = compare_run(paths, fail_on or [], out)
     if as_json:
         print_json(found.comparison.model_dump(mode="json"))

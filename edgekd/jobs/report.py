@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekd.errors import InputError
+from edgekd.metrics.metric import Descriptor
 from edgekd.report.compare import Named, compare, open_reports
 from edgekd.report.compare_view import text_lines, write_page
 from edgekd.report.comparison import Comparison
 from edgekd.report.headline import headline_text
 from edgekd.report.rules import check_rules, parse_rule
+from edgekd.report.seeds import Seeds, over_seeds, seed_lines
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def compare_run(paths: Sequence[Path], fail_on: Sequence[str], out: Path | None)
             "and how it draws)",
             "none",
         )
-    metrics = {metric.name: metric for one in reversed(named) for metric in one.report.descriptors}
+    metrics = _descriptors(named)
     if out is not None:
         write_page(comparison, metrics, out)
     lines = _headline_lines(named[0]) if len(named) == 1 else text_lines(comparison, metrics)
@@ -54,6 +56,30 @@ def compare_run(paths: Sequence[Path], fail_on: Sequence[str], out: Path | None)
     if out is not None:
         lines.append(f"page: {out}")
     return CompareAnswer(comparison, lines)
+
+
+@dataclass(frozen=True)
+class SeedsAnswer:
+    """What the verb prints with `--seeds`."""
+
+    seeds: Seeds
+    lines: list[str]
+
+
+def seeds_run(paths: Sequence[Path]) -> SeedsAnswer:
+    """Read reports of one suite, trained with other seeds, and take the means.
+
+    Raises:
+        InputError: a path without a report, one alone, or reports of suites that differ.
+    """
+    named = open_reports(paths)
+    found = over_seeds(named)
+    return SeedsAnswer(found, seed_lines(found, _descriptors(named)))
+
+
+def _descriptors(named: Sequence[Named]) -> dict[str, Descriptor]:
+    """By name, as the first report that has each describes it."""
+    return {metric.name: metric for one in reversed(named) for metric in one.report.descriptors}
 
 
 def _headline_lines(one: Named) -> list[str]:

@@ -64,7 +64,7 @@ def compare(named: Sequence[Named]) -> Comparison:
     first, last = reports[0], reports[-1]
     paired = same_noise(first, last)
     return Comparison(
-        reports=[_compared(one) for one in named],
+        reports=[compared(one) for one in named],
         paired=paired,
         caveats=caveats(first, last),
         rows=[_matched(match, reports, paired) for match in match_rows(reports)],
@@ -159,7 +159,8 @@ def _metric(report: Report, name: str) -> Descriptor | None:
     return next((one for one in report.descriptors if one.name == name), None)
 
 
-def _compared(one: Named) -> Compared:
+def compared(one: Named) -> Compared:
+    """Where a report is from."""
     report = one.report
     return Compared(
         path=one.path,

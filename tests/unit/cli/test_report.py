@@ -54,3 +54,18 @@ def test_bad_usage_is_an_exit_code_of_two(run_cli, folders, words):
     assert (code, out) == (2, "")
     assert err.startswith("edgekd: ")
     assert run_cli("report", "none")[0] == 2
+
+
+def test_seeds_are_a_table_of_means(run_cli, folders):
+    code, out, _ = run_cli("report", *folders, "--seeds")
+    assert code == 0
+    assert out.startswith("|  | parameters")
+    assert out.rstrip().endswith("over 2 reports")
+    found = json.loads(run_cli("report", *folders, "--seeds", "--json")[1])
+    assert {len(row["figures"][0]["values"]) for row in found["rows"]} == {2}
+
+
+def test_seeds_compare_nothing(run_cli, folders):
+    code, _, err = run_cli("report", *folders, "--seeds", "--fail-on", "fd>1")
+    assert code == 2
+    assert "`--seeds` compares nothing" in err
