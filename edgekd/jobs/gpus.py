@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from edgekd.errors import InputError
 
-# Of the dense bf16 peak. An assumption, not a measurement: small U-Nets under autocast with fp32
-# weights spend much of their time outside matrix products. BK-SDM's "13 A100 days" for 50,000
-# steps of 256 (arXiv 2305.15798) come to about 0.13 with the VAE's encoder in the loop, which
-# edgekd leaves to `prepare`.
-UTILISATION = 0.2
+# Of the dense bf16 peak: small U-Nets under autocast with fp32 weights spend much of their time
+# outside matrix products. Micro-batches of `sd15-bk-tiny` on an H200 (torch 2.11) come to 0.147
+# (kd), 0.19 (few_step with its trajectories) and 0.09 (decoder), its whole plan to 0.148; BK-SDM's
+# "13 A100 days" for 50,000 steps of 256 (arXiv 2305.15798) to about 0.13 with the VAE's encoder in
+# the loop, which edgekd leaves to `prepare`.
+UTILISATION = 0.15
 PRICES = "RunPod's lowest rates for one GPU as third parties listed them in March 2026"
 
 
