@@ -32,7 +32,7 @@ class LossSection(Section):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Annotated[float, Field(ge=0)]]
 
-    task: float = Field(1.0, ge=0, description="noise prediction against the ground truth")
+    task: float = Field(0.1, ge=0, description="noise prediction against the ground truth")
     output: float = Field(1.0, ge=0, description="student against teacher prediction")
     output_lift: float = Field(
         0.0,
@@ -40,7 +40,7 @@ class LossSection(Section):
         description="the same, coarse part first: for very small students",
     )
     feature: float = Field(
-        1.0, ge=0, description="block features, normalised by the teacher's power"
+        0.1, ge=0, description="block features, normalised by the teacher's power"
     )
     activation_map: float = Field(
         0.0, ge=0, description="where blocks are active, summed over channels: of any width"

@@ -134,11 +134,11 @@ def test_balancing_makes_every_term_start_at_its_weight(small):
 def test_without_balancing_nothing_is_measured(small):
     objective = Objective(small.nets, LossSection(), small.schedule, None)
     balance = objective.calibrated(pytest.fail("must not be asked for") for _ in range(1))
-    assert balance.at(0.5) == {"task": 1.0, "output": 1.0, "feature": 1.0}
+    assert balance.at(0.5) == LossSection().weights
 
 
 def test_terms_inside_the_unet_fade_and_those_of_its_output_stay(small):
-    section = LossSection(feature=0.4, activation_map=0.2, output_lift=1, hints_until=0.5)
+    section = LossSection(task=1, feature=0.4, activation_map=0.2, output_lift=1, hints_until=0.5)
     objective = Objective(small.nets, section, small.schedule, None)
     stay = {"task": 1.0, "output": 1.0, "output_lift": 1.0}
     for progress, factor in ((0.0, 1.0), (0.25, 0.5), (0.5, 0.0), (1.0, 0.0)):
