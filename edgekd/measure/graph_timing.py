@@ -27,7 +27,7 @@ _LONG_MS = 1000.0  # a round that takes longer averages over what disturbs it: f
 _LEAST_LONG_ROUNDS = 3
 _SHARE = 0.3  # the shorter of graph and reference is repeated to this share of the other's time
 _LEAST_BATCHES = 2
-_AGREE = 0.02  # of their median, within which batches agree
+_AGREE = 0.04  # of their median, within which batches agree
 _OUTLIER = 4.0  # deviations from the median, by the median absolute deviation
 
 
