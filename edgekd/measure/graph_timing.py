@@ -43,8 +43,8 @@ class Rounds:
             are enough, or of three those two.
     """
 
-    seconds: float = 0.125
-    batches: int = 6
+    seconds: float = 0.2
+    batches: int = 3
     known_well: float = 0.02
 
 
