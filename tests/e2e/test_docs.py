@@ -106,7 +106,8 @@ def world(tmp_path_factory, shallow_teacher) -> Path:
     for path in (export, folder / "DIR"):
         path.symlink_to(shallow_teacher)
     save_checkpoint(to_checkpoint(make_pipeline("sd1"), "sd1"), folder / "model.safetensors")
-    for name in ("before", "after", "monday", "tuesday", "wednesday"):
+    seeds = [f"seed-{number}" for number in range(3)]
+    for name in ("before", "after", "monday", "tuesday", "wednesday", *seeds):
         report = folder / "runs" / name / "report" / "report.json"
         report.parent.mkdir(parents=True)
         report.write_text(make_report().model_dump_json(), encoding="utf-8")
