@@ -40,18 +40,11 @@ def report(
     from edgekd.jobs.report import compare_run, seeds_run
     from edgekd.report.rules import raise_failed
 
-    if seeds:
-        if fail_on or out is not None:
-            raise InputError("`--seeds` compares nothing", "it with --fail-on or --out")
-        means = seeds_run(paths)
-        if as_json:
-            print_json(means.seeds.model_dump(mode="json"))
-        else:
-            print("\n".join(means.lines))
-        return
-    found = compare_run(paths, fail_on or [], out)
+    if seeds and (fail_on or out is not None):
+        raise InputError("`--seeds` compares nothing", "it with --fail-on or --out")
+    found = seeds_run(paths) if seeds else compare_run(paths, fail_on or [], out)
     if as_json:
-        print_json(found.comparison.model_dump(mode="json"))
+        print_json(found.content.model_dump(mode="json"))
     else:
         print("\n".join(found.lines))
-    raise_failed(found.comparison.gates)
+    raise_failed(found.gates)

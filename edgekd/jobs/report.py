@@ -1,4 +1,5 @@
-"""`edgekd report`: one report's headline, or several against each other, and rules on both."""
+"""`edgekd report`: one report's headline, or several against each other, and rules on both; or the
+means of several."""
 
 from __future__ import annotations
 
@@ -10,21 +11,22 @@ from edgekd.errors import InputError
 from edgekd.metrics.metric import Descriptor
 from edgekd.report.compare import Named, compare, open_reports
 from edgekd.report.compare_view import text_lines, write_page
-from edgekd.report.comparison import Comparison
+from edgekd.report.comparison import CheckedRule, Comparison
 from edgekd.report.headline import headline_text
 from edgekd.report.rules import check_rules, parse_rule
 from edgekd.report.seeds import Seeds, over_seeds, seed_lines
 
 
 @dataclass(frozen=True)
-class CompareAnswer:
-    """What the verb prints."""
+class ReportAnswer:
+    """What the verb prints: `content` for machines, `lines` for people; and the checked rules."""
 
-    comparison: Comparison
+    content: Comparison | Seeds
     lines: list[str]
+    gates: tuple[CheckedRule, ...] = ()
 
 
-def compare_run(paths: Sequence[Path], fail_on: Sequence[str], out: Path | None) -> CompareAnswer:
+def compare_run(paths: Sequence[Path], fail_on: Sequence[str], out: Path | None) -> ReportAnswer:
     """Read the reports, compare them, check the rules, and write the page.
 
     Raises:
@@ -55,18 +57,10 @@ def compare_run(paths: Sequence[Path], fail_on: Sequence[str], out: Path | None)
         lines.append(f"{gate.rule}: {value}, {'failed' if gate.failed else 'passed'}")
     if out is not None:
         lines.append(f"page: {out}")
-    return CompareAnswer(comparison, lines)
+    return ReportAnswer(comparison, lines, comparison.gates)
 
 
-@dataclass(frozen=True)
-class SeedsAnswer:
-    """What the verb prints with `--seeds`."""
-
-    seeds: Seeds
-    lines: list[str]
-
-
-def seeds_run(paths: Sequence[Path]) -> SeedsAnswer:
+def seeds_run(paths: Sequence[Path]) -> ReportAnswer:
     """Read reports of one suite, trained with other seeds, and take the means.
 
     Raises:
@@ -74,7 +68,7 @@ def seeds_run(paths: Sequence[Path]) -> SeedsAnswer:
     """
     named = open_reports(paths)
     found = over_seeds(named)
-    return SeedsAnswer(found, seed_lines(found, _descriptors(named)))
+    return ReportAnswer(found, seed_lines(found, _descriptors(named)))
 
 
 def _descriptors(named: Sequence[Named]) -> dict[str, Descriptor]:
