@@ -80,6 +80,9 @@ def train(
     """
     result = TrainedPart(folder.result, folder.key, folder.path / METRICS_FILE)
     if finished(folder.path, folder.key, progress.info) is not None:
+        # A process that was killed as it finished has left them.
+        if os.environ.get("RANK", "0") == "0":
+            folder.checkpoints.clear()
         return result
     with training_cpu(compute.threads):
         accelerator = make_accelerator(compute.unused_parameters)

@@ -109,8 +109,12 @@ def test_a_finished_run_is_not_run_again(bench, tmp_path, monkeypatch):
     first = bench.run(tmp_path)
     before = first.metrics_path.read_bytes()
     monkeypatch.setattr(loop, "Trainer", lambda *args: _interrupt())
+    # As of a process that was killed between its last file and its end.
+    checkpoints = RunFolder(tmp_path, "key").checkpoints
+    checkpoints.save(2, {"student": {"weight": torch.ones(1)}})
     assert bench.run(tmp_path) == first
     assert first.metrics_path.read_bytes() == before
+    assert not checkpoints.folder.exists()
 
 
 def test_another_key_starts_anew(bench, tmp_path):
