@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Field, model_validator
@@ -142,6 +143,13 @@ class FewStepSection(LoopSection):
         description="of the teacher's pictures. consistency, and `guidance: keep`: what the "
         "student's clients are told to give it",
     )
+    guidance_stop: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the way from noise on which the teacher is guided; on the rest it "
+        "goes by the caption alone",
+    )
     trajectories: int = Field(
         10_000, ge=1, description="trajectory: drawn by the teacher before the training, and kept"
     )
@@ -184,6 +192,12 @@ class FewStepSection(LoopSection):
     def solver_steps(self) -> int:
         """Steps of the teacher: as many in each of the student's."""
         return -(-self.teacher_steps // self.student_steps) * self.student_steps
+
+    @property
+    def teacher_passes(self) -> int:
+        """Passes of the teacher's U-Net for one of its pictures: two in each guided step."""
+        guided = math.ceil(round(self.guidance_stop * self.solver_steps, 6))
+        return self.solver_steps + (guided if self.guidance_scale > 1 else 0)
 
 
 class DecoderSection(LoopSection):

@@ -41,6 +41,29 @@ def guided_prediction(
     return unconditional + scale * (conditional - unconditional)
 
 
+def least_guided(stop: float, levels: int) -> int:
+    """The lowest timestep at which a teacher is guided.
+
+    The lower end of a guidance interval (Kynkäänniemi et al. 2024, arXiv 2404.07724): at low noise
+    guidance costs variety, and a pass, and hardly brings the picture nearer to its caption.
+
+    Args:
+        stop: share of the way from noise that is guided; 1: all of it.
+        levels: timesteps of the noise schedule.
+    """
+    return round((1 - stop) * levels)
+
+
+def scales_at(timesteps: Tensor, scales: Tensor | float, least: int) -> Tensor:
+    """Guidance scales [B, 1, 1, 1] at timesteps [B]: 1 below the lowest that is guided.
+
+    Args:
+        scales: [B], or of all.
+    """
+    told = torch.as_tensor(scales, dtype=torch.float32, device=timesteps.device)
+    return torch.where(timesteps >= least, told, 1.0)[:, None, None, None]
+
+
 def guidance_embedding(scales: Tensor, width: int = GUIDANCE_WIDTH) -> Tensor:
     """What a U-Net with `time_cond_proj_dim` is told of guidance scales: [B] to [B, width].
 

@@ -22,7 +22,7 @@ from edgekd.diffusion.load import Teacher
 from edgekd.diffusion.weights import save_tensors
 from edgekd.distill.batches import Latents
 from edgekd.distill.conditions import caption_conditions, empty_conditions
-from edgekd.distill.guidance import guided_prediction
+from edgekd.distill.guidance import guided_prediction, least_guided
 from edgekd.distill.objective import predict
 from edgekd.distill.solver import Predict, dpm_solver, solve, teacher_timesteps
 from edgekd.distill.sources import Sources
@@ -150,7 +150,9 @@ class TrajectoryDrawer:
 
     def _predict(self, rows: Tensor) -> Predict:
         """What the teacher predicts under the recipe's guidance."""
-        teacher, scale = self.teacher, self.section.few_step.guidance_scale
+        teacher, settings = self.teacher, self.section.few_step
+        scale = settings.guidance_scale
+        least = least_guided(settings.guidance_stop, teacher.scheduler.config.num_train_timesteps)
         autocast = autocast_dtype(self.section.precision, teacher.device)
         said = caption_conditions(teacher, self.latents, rows, self.latent_size)
         empty = None
@@ -160,7 +162,7 @@ class TrajectoryDrawer:
         def guided(latents: Tensor, timestep: int) -> Tensor:
             timesteps = torch.full((len(latents),), timestep, device=latents.device)
             batch = said.batch(latents, timesteps)
-            if empty is None:
+            if empty is None or timestep < least:
                 return predict(teacher.unet, batch, autocast).float()
             return guided_prediction(teacher.unet, batch, empty, scale, autocast)
 

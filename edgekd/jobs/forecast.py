@@ -208,7 +208,7 @@ def _distribution_macs(
 
 def _drawn(section: FewStepSection, teacher: float) -> float:
     """One of the teacher's guided pictures."""
-    return section.solver_steps * (2 if section.guidance_scale > 1 else 1) * teacher
+    return section.teacher_passes * teacher
 
 
 def _validated(section: FewStepSection) -> int:

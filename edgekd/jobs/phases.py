@@ -106,7 +106,13 @@ class _Work:
 def trajectories_key(section: DistillSection, cache: TeacherCache) -> str:
     """Hash of all that the teacher's trajectories follow from."""
     drawn = section.few_step.model_dump(
-        include={"student_steps", "teacher_steps", "guidance_scale", "trajectories"}
+        include={
+            "student_steps",
+            "teacher_steps",
+            "guidance_scale",
+            "guidance_stop",
+            "trajectories",
+        }
     )
     held_out = section.few_step.validation_samples
     return hash_value([code_key(), cache.key, section.precision, section.seed, drawn, held_out])

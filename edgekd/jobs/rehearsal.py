@@ -183,7 +183,7 @@ def _drawn(order: RehearsalOrder, sources: Sources) -> tuple[KeptTrajectories, _
     """The teacher's way has as few steps as the student's: the pace of a pass is all we ask."""
     section = order.section
     steps = section.few_step.student_steps
-    shortest = section.few_step.model_copy(update={"teacher_steps": steps})
+    shortest = section.few_step.model_copy(update={"teacher_steps": steps, "guidance_stop": 1.0})
     drawer = TrajectoryDrawer(
         section.model_copy(update={"few_step": shortest}),
         sources.teacher,
@@ -209,8 +209,9 @@ def _text_encoder(order: RehearsalOrder, sources: Sources, accelerator: Any) -> 
 
 
 def _drawn_passes(settings: FewStepSection) -> int:
-    """Guided passes of the teacher for the recipe's trajectories."""
-    return sum(settings.drawn.values()) * settings.solver_steps
+    """Passes of the teacher for the recipe's trajectories, in pairs where it is guided."""
+    at_once = 2 if settings.guidance_scale > 1 else 1
+    return -(-sum(settings.drawn.values()) * settings.teacher_passes // at_once)
 
 
 _LESSONS: dict[PhaseName, Callable[[RehearsalOrder, Sources, Any], _Made]] = {
