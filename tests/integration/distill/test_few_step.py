@@ -97,6 +97,40 @@ def test_trajectories_are_pictures_of_the_stock_pipeline(make_bench, request, tm
     torch.testing.assert_close(found.batch(indices), pictures, atol=5e-3, rtol=2e-3)
 
 
+def test_a_teacher_whose_guidance_stops_is_the_stock_pipelines(bench, tmp_path):
+    """Diffusers' own way to stop it: a callback that goes on with the captions alone."""
+    section, sources = _section(guidance_stop=0.6), bench.load(torch.device("cpu"))
+    kept, seen = Trajectories(tmp_path / "trajectories", "key"), []
+    hook = sources.teacher.unet.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    draw_trajectories(section, sources, kept, Silent())
+    hook.remove()
+    assert sum(map(len, seen)) == sum(section.few_step.drawn.values()) * (3 * 2 + 1)
+    assert section.few_step.teacher_passes == 3 * 2 + 1
+    found = KeptTrajectories.load(kept, "train")
+    states, rows = found.states(torch.arange(2)), found.rows(torch.arange(2))
+    visited = teacher_timesteps(1000, 2, 4)
+    assert [timestep >= 400 for timestep in visited] == [True, True, True, False]
+
+    def stop(pipeline: Any, index: int, timestep: int, state: dict[str, Any]) -> dict[str, Any]:
+        if index == 2:
+            pipeline._guidance_scale = 1.0
+            state["prompt_embeds"] = state["prompt_embeds"].chunk(2)[-1]
+        return state
+
+    solver = dpm_solver(bench.teacher.scheduler, visited)
+    pictures = make_pipeline(replace(bench.teacher, scheduler=solver))(
+        prompt=[bench.train.captions(int(row)) for row in rows],
+        latents=states[:, 0],
+        timesteps=visited,
+        guidance_scale=3.0,
+        callback_on_step_end=stop,
+        callback_on_step_end_tensor_inputs=["prompt_embeds"],
+        output_type="latent",
+    ).images
+    # Kept in half precision.
+    torch.testing.assert_close(found.batch(torch.arange(2)), pictures, atol=5e-3, rtol=2e-3)
+
+
 def test_trajectories_do_not_depend_on_cores_or_batches(bench, drawn, tmp_path):
     before = torch.get_num_threads()
     other = Trajectories(tmp_path / "other", "key")

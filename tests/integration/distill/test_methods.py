@@ -161,6 +161,19 @@ def test_a_student_that_is_its_teacher_stays(bench, tmp_path):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_teacher_whose_guidance_stops_at_once_is_not_guided(bench, tmp_path, method):
+    def loss(**changes: Any) -> float:
+        trainer = _trainer(bench, tmp_path, method, **changes)
+        with trainer.attached():
+            return float(trainer._step(0)["loss"])
+
+    stopped, whole = loss(guidance_stop=1e-4), loss()
+    # Students do not listen yet to the scale that they are told.
+    assert stopped == pytest.approx(loss(guidance_scale=1.0, guidance_range=(1.0, 1.0)), rel=1e-4)
+    assert stopped != pytest.approx(whole, rel=1e-2)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_stopped_run_goes_on_with_the_same_bits(bench, tmp_path, monkeypatch, method):
     whole = _trainer(bench, tmp_path / "whole", method)
     whole.run(Silent())

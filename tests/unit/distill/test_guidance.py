@@ -10,9 +10,13 @@ from edgekd.distill.guidance import (
     condition_on_guidance,
     guidance_embedding,
     guided_prediction,
+    least_guided,
+    scales_at,
 )
 from edgekd.distill.objective import predict
+from edgekd.distill.solver import teacher_timesteps
 from edgekd.libraries import diffusers
+from edgekd.recipe_distill import FewStepSection
 from edgekd.student.build import build_student
 from edgekd.student.resolve import full
 from edgekd.training.draws import BatchPlan
@@ -33,6 +37,28 @@ def test_a_scale_is_told_as_diffusers_pipelines_tell_it():
     expected = theirs(None, scales - 1.0, embedding_dim=256)
     # The frequencies are rounded in another order, times angles of up to 6,500.
     torch.testing.assert_close(guidance_embedding(scales), expected, atol=5e-3, rtol=0)
+
+
+def test_scales_are_1_below_the_lowest_timestep_that_is_guided():
+    assert least_guided(1.0, 1000) == 0
+    assert least_guided(0.8, 1000) == 200
+    timesteps = torch.tensor([999, 200, 199, 0])
+    assert scales_at(timesteps, 4.0, 200).flatten().tolist() == [4, 4, 1, 1]
+    told = scales_at(timesteps, torch.tensor([2.0, 3.0, 4.0, 5.0]), 200)
+    assert told.shape == (4, 1, 1, 1)
+    assert told.flatten().tolist() == [2, 3, 1, 1]
+
+
+@pytest.mark.parametrize("stop", [1.0, 0.8, 0.75, 0.6, 0.5, 1 / 3, 0.01])
+@pytest.mark.parametrize(("student", "teacher"), [(1, 7), (2, 8), (2, 12), (4, 16), (5, 12)])
+def test_a_recipe_knows_how_many_passes_its_teacher_takes(stop, student, teacher):
+    section = FewStepSection(
+        student_steps=student, teacher_steps=teacher, guidance_stop=stop, guidance_scale=4.0
+    )
+    visited = teacher_timesteps(1000, student, teacher)
+    guided = [timestep for timestep in visited if timestep >= least_guided(stop, 1000)]
+    assert section.teacher_passes == len(visited) + len(guided)
+    assert section.model_copy(update={"guidance_scale": 1.0}).teacher_passes == len(visited)
 
 
 @pytest.mark.parametrize("family", ["tiny_teacher", "tiny_sd2_teacher", "tiny_sdxl_teacher"])
