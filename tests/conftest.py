@@ -36,6 +36,9 @@ __all__ = [
 
 # One test process per core: more threads in each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Processes that tests start may have more. Where all cores are busy, threads that spin while they
+# wait keep those that they wait for from running, and tests take up to twice the time.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 UNIT = Path(__file__).parent / "unit"
 SD2 = {"prediction_type": "v_prediction", "hidden_act": "gelu"}
