@@ -23,7 +23,7 @@ from edgekd.benchmark.search_suites import BaselinesSuite, TransferSuite
 from edgekd.devices.listing import LOCAL, DeviceName
 from edgekd.errors import InputError
 from edgekd.recipe import Recipe
-from edgekd.recipe_distill import LossSection, is_loss_term
+from edgekd.recipe_losses import LossSection, is_loss_term
 from edgekd.runtime.sampler_names import sampler_class
 from edgekd.schema import Section, load_yaml, validate
 

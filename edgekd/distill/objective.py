@@ -19,7 +19,7 @@ from edgekd.distill.projections import project, projections_of
 from edgekd.distill.terms.registry import weighted_terms
 from edgekd.distill.terms.term import Forward, TapPair, Tapped
 from edgekd.errors import InputError
-from edgekd.recipe_distill import LossSection
+from edgekd.recipe_losses import LossSection
 from edgekd.student.arch import StudentArch
 from edgekd.training.min_snr import min_snr_weights
 

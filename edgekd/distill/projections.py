@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.distill.terms.registry import weighted_terms
-from edgekd.recipe_distill import LossSection
+from edgekd.recipe_losses import LossSection
 from edgekd.student.arch import StudentArch
 from edgekd.student.importance import magnitude_importance
 from edgekd.student.mapping import tensor_map

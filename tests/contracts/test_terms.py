@@ -16,7 +16,7 @@ from edgekd.distill.objective import Nets, Objective, predict
 from edgekd.distill.terms.registry import get_term
 from edgekd.distill.terms.term import Forward, Tapped, Term
 from edgekd.entries import TERMS, entries
-from edgekd.recipe_distill import LOSS_OPTIONS, LossSection
+from edgekd.recipe_losses import LOSS_OPTIONS, LossSection
 from edgekd.student.build import build_student
 from edgekd.student.resolve import full
 from edgekd.training.draws import BatchPlan

@@ -20,6 +20,7 @@ CORE |= {
     "progress",
     "recipe",
     "recipe_distill",
+    "recipe_losses",
     "recipe_search",
     "target",
     "libraries",

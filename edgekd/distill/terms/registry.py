@@ -7,7 +7,7 @@ from collections.abc import Collection
 from edgekd.distill.terms.term import Term
 from edgekd.entries import TERMS, entries
 from edgekd.errors import InputError
-from edgekd.recipe_distill import LossSection
+from edgekd.recipe_losses import LossSection
 
 
 def get_term(name: str) -> Term:

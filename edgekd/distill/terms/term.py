@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from edgekd.diffusion.taps import AttentionTap, TapValue
-from edgekd.recipe_distill import LossSection
+from edgekd.recipe_losses import LossSection
 from edgekd.student.arch import StudentArch
 
 

@@ -8,7 +8,7 @@ from edgekd.diffusion.noise_schedule import read_schedule
 from edgekd.distill.batches import Batch, Batches
 from edgekd.distill.objective import Nets, Objective, predict, total
 from edgekd.errors import InputError
-from edgekd.recipe_distill import LossSection
+from edgekd.recipe_losses import LossSection
 from edgekd.student.build import build_student
 from edgekd.student.resolve import full
 from edgekd.training.draws import BatchPlan

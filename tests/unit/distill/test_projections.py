@@ -7,7 +7,7 @@ from fixtures.unets import FOUR, NARROW, THREE
 from edgekd.diffusion.taps import Taps
 from edgekd.distill.objective import Nets
 from edgekd.distill.projections import add_projections, drop_projections, project, projections_of
-from edgekd.recipe_distill import LossSection
+from edgekd.recipe_losses import LossSection
 from edgekd.student.arch import StageArch, StudentArch
 from edgekd.student.build import build_student
 from edgekd.student.resolve import preset

@@ -16,13 +16,8 @@ from edgekd.jobs.forecast import (
 from edgekd.jobs.plan import make_plan
 from edgekd.jobs.text_work import text_encoder_macs, text_encoder_parameters
 from edgekd.recipe import load_recipe
-from edgekd.recipe_distill import (
-    DecoderSection,
-    DistillSection,
-    FewStepSection,
-    LossSection,
-    TextEncoderSection,
-)
+from edgekd.recipe_distill import DecoderSection, DistillSection, FewStepSection, TextEncoderSection
+from edgekd.recipe_losses import LossSection
 from edgekd.resources import data_root
 from edgekd.student.cost import decoder_cost
 from edgekd.student.decoder import student_vae_config

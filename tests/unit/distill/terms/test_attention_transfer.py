@@ -21,7 +21,7 @@ from edgekd.distill.terms.attention_transfer import (
 from edgekd.distill.terms.self_attention import TERM
 from edgekd.distill.terms.term import Forward, Tapped
 from edgekd.errors import InputError
-from edgekd.recipe_distill import LossSection
+from edgekd.recipe_losses import LossSection
 from edgekd.student.arch import StageArch, StudentArch
 
 ALL = Choice(seed=0, queries=10**6, temperature=1.0)

@@ -10,7 +10,7 @@ from edgekd.distill.terms.term import Forward
 from edgekd.entries import TERMS, entries
 from edgekd.errors import InputError
 from edgekd.jobs.forecast import distill_macs
-from edgekd.recipe_distill import LossSection
+from edgekd.recipe_losses import LossSection
 
 
 def test_what_a_term_needs_is_asked_of_it(install, bench):
