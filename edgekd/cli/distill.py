@@ -90,7 +90,8 @@ def distill(
         raise InputError(f"`{option}` must come with `--dry-run`", f"{option} alone")
     from edgekd.jobs.distill import distill_run
     from edgekd.jobs.plan import make_plan
-    from edgekd.jobs.ranks import follow, rank
+    from edgekd.jobs.ranks import follow
+    from edgekd.training.sharding import rank
 
     if rank() > 0:
         follow()

@@ -25,12 +25,7 @@ from edgekd.diffusion.noise_schedule import NoiseSchedule
 from edgekd.distill.batches import Batch, Batches
 from edgekd.distill.conditions import caption_conditions, without_captions
 from edgekd.distill.few_step import pseudo_huber
-from edgekd.distill.guidance import (
-    guidance_embedding,
-    guided_prediction,
-    least_guided,
-    scales_at,
-)
+from edgekd.distill.guidance import guidance_embedding, guided_prediction, scales_at
 from edgekd.distill.objective import predict
 from edgekd.distill.setup import FewStepLesson
 from edgekd.distill.solver import TIMESTEP_SCALING, consistency_skip
@@ -134,12 +129,11 @@ class ConsistencyDistillation(FewStepLesson):
         """A batch, and what one DDIM step of the guided teacher makes of it (equation 13)."""
         setup, schedule = self._setup, self._setup.schedule
         batch, scales = batch.to(setup.device), scales.to(setup.device)
-        least = least_guided(self._settings.guidance_stop, schedule.timesteps)
         prediction = guided_prediction(
             setup.sources.teacher.unet,
             batch,
             without_captions(batch, setup.sources.train),
-            scales_at(batch.timesteps, scales, least),
+            scales_at(batch.timesteps, scales, self._least_guided),
             setup.autocast,
         )
         picture, noise = schedule.predicted(batch.noisy_latents, prediction, batch.timesteps)

@@ -25,7 +25,7 @@ from edgekd.distill.batches import Batch, Latents
 from edgekd.distill.conditions import TextConditions, caption_conditions, empty_conditions
 from edgekd.distill.consistency import jump
 from edgekd.distill.fake_score import FakeScore
-from edgekd.distill.guidance import guided_prediction, least_guided, scales_at
+from edgekd.distill.guidance import guided_prediction, scales_at
 from edgekd.distill.objective import predict
 from edgekd.distill.setup import FewStepLesson
 from edgekd.distill.solver import consistency_skip, consistency_timesteps
@@ -176,10 +176,9 @@ class DistributionMatching(FewStepLesson):
 
     def _real(self, pictures: Tensor, start: Start) -> Tensor:
         """What the guided teacher denoises pictures to."""
-        setup, settings, batch = self._setup, self._settings, self._noisy(pictures, start)
+        setup, batch = self._setup, self._noisy(pictures, start)
+        scales = scales_at(batch.timesteps, self._settings.guidance_scale, self._least_guided)
         teacher = setup.sources.teacher.unet
-        least = least_guided(settings.guidance_stop, setup.schedule.timesteps)
-        scales = scales_at(batch.timesteps, settings.guidance_scale, least)
         prediction = guided_prediction(teacher, batch, start.empty, scales, setup.autocast)
         return setup.schedule.predicted(batch.noisy_latents, prediction, batch.timesteps)[0]
 

@@ -32,7 +32,7 @@ from edgekd.student.arch import StudentArch
 from edgekd.student.build import save_model
 from edgekd.training.cpu import training_cpu
 from edgekd.training.log import METRICS_FILE
-from edgekd.training.sharding import check_sharded_launch, quiet_launch
+from edgekd.training.sharding import check_sharded_launch, quiet_launch, rank
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def train(
     result = TrainedPart(folder.result, folder.key, folder.path / METRICS_FILE)
     if finished(folder.path, folder.key, progress.info) is not None:
         # A process that was killed as it finished has left them.
-        if os.environ.get("RANK", "0") == "0":
+        if rank() == 0:
             folder.checkpoints.clear()
         return result
     with training_cpu(compute.threads):

@@ -12,6 +12,7 @@ from torch import nn
 
 from edgekd.diffusion.noise_schedule import NoiseSchedule, read_schedule
 from edgekd.distill.deployment import student_drawing
+from edgekd.distill.guidance import least_guided
 from edgekd.distill.lesson import Plain
 from edgekd.distill.sampling import SampleSheet, Sheet, choose_prompts
 from edgekd.distill.sources import Sources
@@ -116,6 +117,9 @@ class FewStepLesson(Plain):
         self.model: nn.Module = student
         self._setup = PhaseSetup.of(section, "few_step", sources, accelerator)
         self._settings: FewStepSection = section.few_step
+        self._least_guided = least_guided(
+            self._settings.guidance_stop, self._setup.schedule.timesteps
+        )
         scheduler = sources.teacher.scheduler
         own = student_drawing(section, scheduler)
         self._sheet = self._setup.sheet(

@@ -180,7 +180,7 @@ def _trajectory_macs(
     section: FewStepSection, teacher: float, student: float, passes: float
 ) -> float:
     """The teacher's trajectories, and an update of the student for each of its steps."""
-    drawn = sum(section.drawn.values()) * _drawn(section, teacher)
+    drawn = sum(section.drawn.values()) * section.teacher_passes * teacher
     trained = section.samples * passes
     updates = section.student_steps * student * (trained + _validated(section))
     return drawn + updates
@@ -191,7 +191,7 @@ def _consistency_macs(
 ) -> float:
     """The student and its target on either side of a guided step of the teacher."""
     trained = section.samples * (2 * teacher + (passes + 1) * student)
-    held_out = section.validation_samples * _drawn(section, teacher)
+    held_out = section.validation_samples * section.teacher_passes * teacher
     return trained + held_out + _validated(section) * student
 
 
@@ -204,11 +204,6 @@ def _distribution_macs(
     fake = section.fake_updates * (drawn + passes * teacher)
     trained = section.samples * (compared + fake)
     return trained + _validated(section) * (section.student_steps * student + 2 * teacher)
-
-
-def _drawn(section: FewStepSection, teacher: float) -> float:
-    """One of the teacher's guided pictures."""
-    return section.teacher_passes * teacher
 
 
 def _validated(section: FewStepSection) -> int:

@@ -25,11 +25,6 @@ _KEY = "edgekd/work"
 _PATIENCE = datetime.timedelta(days=30)
 
 
-def rank() -> int:
-    """This process's number in its launch."""
-    return int(os.environ.get("RANK", "0"))
-
-
 def share(plan: Plan, cache: TeacherCache, out: Path) -> None:
     """Let the launch's other processes, if there are any, train along."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

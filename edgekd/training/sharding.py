@@ -33,6 +33,11 @@ _ONE_WAY = {
 }
 
 
+def rank() -> int:
+    """This process's number in its launch."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def sharded_launch() -> bool:
     """Whether there are several processes and their launcher asked for FSDP."""
     asked = os.environ.get(_ASKED, "false").lower() == "true"

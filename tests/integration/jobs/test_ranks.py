@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from edgekd.jobs import ranks
+from edgekd.training import sharding
 from edgekd.training.log import read_rows
 
 # What `edgekd distill` does up to the student.
@@ -19,11 +20,12 @@ from pathlib import Path
 from edgekd.jobs.phases import train_student
 from edgekd.jobs.plan import make_plan
 from edgekd.jobs.prepare import prepare_data
-from edgekd.jobs.ranks import follow, rank, share
+from edgekd.jobs.ranks import follow, share
 from edgekd.progress import Silent
 from edgekd.recipe import Recipe
 from edgekd.run_folder import open_run
 from edgekd.target import load_target
+from edgekd.training.sharding import rank
 
 recipe, run = Recipe.model_validate(json.loads(sys.argv[1])), Path(sys.argv[2])
 if rank() > 0:
@@ -83,4 +85,4 @@ def test_alone_nobody_is_told(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setattr(ranks, "_store", lambda: pytest.fail("there is no launcher"))
     ranks.share(None, None, Path())
-    assert ranks.rank() == 0
+    assert sharding.rank() == 0

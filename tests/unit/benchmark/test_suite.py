@@ -114,8 +114,8 @@ def test_few_step_students_train_for_equally_long(starter_teacher):
             passes[variant.name] += distill_macs(made.distill, 1.0, share)
     kinds = ["trajectory", "consistency", "distribution", "bk-base", "bk-small", "bk-tiny"]
     assert set(passes) == {f"{kind}-{steps}" for kind in kinds for steps in (1, 2, 4, 8)}
-    # With validation, which has up to three thousand.
-    assert all(25_000 < count < 28_000 for count in passes.values()), passes
+    # With validation.
+    assert all(26_500 < count < 28_000 for count in passes.values()), passes
 
 
 BAD = {
