@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from edgekd.errors import InputError
+from edgekd.progress import counted
 from edgekd.recipe_distill import DistillSection
 from edgekd.recipe_search import SearchSection
 from edgekd.resources import STARTER_NAME
@@ -206,7 +207,8 @@ class RowGeneration:
         return self.guidance_scale > 1
 
     def __str__(self) -> str:
-        return f"{self.steps} steps of {self.sampler}, guidance {self.guidance_scale:g}"
+        steps = counted(self.steps, "step")
+        return f"{steps} of {self.sampler}, guidance {self.guidance_scale:g}"
 
 
 def load_recipe(path: Path, assignments: list[str] | None = None) -> Recipe:

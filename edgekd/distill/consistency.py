@@ -107,6 +107,11 @@ class ConsistencyDistillation(FewStepLesson):
         with self._setup.prepared(self._setup.sources.teacher.unet, self.model, average):
             yield
 
+    @property
+    def beside(self) -> Mapping[str, nn.Module]:
+        """See `Lesson`."""
+        return {"target": self._average}
+
     def weights_at(self, step: int) -> Mapping[str, float]:
         """See `Lesson`."""
         return {"consistency": 1.0}

@@ -24,7 +24,8 @@ class Lesson(Protocol):
         model: what learns, trainable and in evaluation mode, on its device.
         updates: optimiser updates of one step.
         teacher: whose passes count as its own in what a step takes.
-        beside: what learns beside `model`, by name, each with an optimiser of its own.
+        beside: networks that run beside `model` and its teacher, by name: a target, or what learns
+            with an optimiser of its own.
     """
 
     @property

@@ -218,7 +218,8 @@ def measure_step(trainer: Trainer) -> StepCost:
         GateError: a term or the gradient is not finite.
     """
     laps, updates, lesson = _Laps(trainer.accelerator.device), _Updates(), trainer.lesson
-    with _hooks(laps, updates, lesson):
+    # Attached, a lesson knows its target.
+    with trainer.attached(), _hooks(laps, updates, lesson):
         laps.start()
         trainer.try_step()
         laps.lap(AVERAGE)

@@ -120,9 +120,8 @@ class Trainer:
         return self._sharing.unshard(self.ema.model)
 
     def try_step(self) -> dict[str, float]:
-        """The first step, as `run` does it, and nothing else: no file is read or written."""
-        with self.attached():
-            return self._step(0)
+        """The first step, as an attached `run` does it, and nothing else: no file is touched."""
+        return self._step(0)
 
     def _restore(self, progress: Progress) -> int:
         """Load the last checkpoint, if there is one. Returns the finished steps."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from edgekd import __version__
 from edgekd.export.protocol import Exporter, Generation, SaysHowToLoad
 from edgekd.model_card import Card, licence_fields, model_name, read_header
+from edgekd.progress import counted
 
 _RUNTIME = """from edgekd.runtime import Pipeline
 
@@ -29,8 +30,8 @@ def export_card(source: Path, exporter: Exporter, precision: str, generation: Ge
             [
                 f"`{name}` for {exporter.name} in {precision}, exported by edgekd {__version__}. "
                 "`manifest.json` has the parity of each part to the original.",
-                f"## How to use it\n\nRecommended: {generation.steps} steps, guidance scale "
-                f"{generation.guidance_scale:g}. Without torch:",
+                f"## How to use it\n\nRecommended: {counted(generation.steps, 'step')}, guidance "
+                f"scale {generation.guidance_scale:g}. Without torch:",
                 *(f"```python\n{code}\n```" for code in [_RUNTIME, *snippets]),
             ]
         ),

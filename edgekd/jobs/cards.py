@@ -19,6 +19,7 @@ from edgekd.model_card import (
     model_name,
     write_card,
 )
+from edgekd.progress import counted
 from edgekd.recipe import Recipe
 from edgekd.resources import STARTER_DATA, STARTER_NAME, STARTER_TEACHER
 from edgekd.student.text_depth import pruned_configs, read_text_configs
@@ -97,8 +98,8 @@ def _text(plan: Plan, teacher: str, deployed: DrawingPlan | None) -> str:
     if deployed is not None:
         steps, scale = deployed.steps, f"{deployed.guidance_scale:g}"
         parts.append(
-            f"Draw with its own scheduler in {steps} steps and `guidance_scale` {scale}, as it was "
-            "trained: other numbers give worse pictures."
+            f"Draw with its own scheduler in {counted(steps, 'step')} and `guidance_scale` "
+            f"{scale}, as it was trained: other numbers give worse pictures."
         )
         call = f"prompt, num_inference_steps={steps}, guidance_scale={scale}"
     if "text_encoder" in plan.phases:

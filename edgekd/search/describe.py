@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgekd.progress import counted
 from edgekd.search.candidate import Candidate
 from edgekd.student.plan import Pair, StudentPlan, plan_student
 
@@ -18,7 +19,7 @@ def describe(candidate: Candidate, unet_config: Mapping[str, Any]) -> str:
     Only what differs from the teacher is named.
     """
     plan = plan_student(candidate.arch, unet_config)
-    parts = [f"{candidate.steps} step{'s' if candidate.steps > 1 else ''}"]
+    parts = [counted(candidate.steps, "step")]
     parts += _unet_words(plan) or ["the whole U-Net"]
     if candidate.decoder_width < 1:
         parts.append(f"decoder {candidate.decoder_width:g}")

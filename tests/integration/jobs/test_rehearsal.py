@@ -74,6 +74,7 @@ def test_every_method_of_few_steps_is_rehearsed(method, tiny_teacher):
     assert beside == matching * 16 * parameters(load_teacher(tiny_teacher).unet)
     assert beside <= held.beside <= 1.05 * beside
     assert ("fake score forward" in step.parts) == matching
+    assert ("target forward" in step.parts) != matching
     assert (step.beside_working_bytes > 2_000_000) == matching
     assert held.total == pytest.approx(static_bytes(subject, "few_step"), rel=0.02)
 

@@ -80,10 +80,10 @@ def test_columns_without_a_figure_are_left_out(report, take_away):
 
 def test_how_rows_draw_is_shown_where_they_differ(report):
     assert "generation" not in matrix.matrix_table(report).head
-    report.rows[2].generation = RowGeneration("LCMScheduler", 4, 1.0)
+    report.rows[2].generation = RowGeneration("LCMScheduler", 1, 1.0)
     table = matrix.matrix_table(report)
     shown = [str(cell) for cell in column(table, "generation")]
-    assert shown[3] == "4 steps of LCMScheduler, guidance 1"
+    assert shown[3] == "1 step of LCMScheduler, guidance 1"
     assert shown[1] == "10 steps of DDIMScheduler, guidance 4"
 
 
