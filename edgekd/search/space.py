@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.errors import GateError, InputError
+from edgekd.progress import counted
 from edgekd.search.candidate import Candidate
 from edgekd.search.dimensions import Choice, Choices, SpaceSettings, list_dimensions
 from edgekd.search.stages import (
@@ -267,5 +268,6 @@ def _in_words(candidate: Candidate) -> str:
     widths = [stage.width for stage in candidate.arch.stages]
     return (
         f"stages of {widths} channels, {'a' if candidate.arch.mid else 'no'} mid block, "
-        f"decoder {candidate.decoder_width:g}, {candidate.steps} steps, {candidate.precision}"
+        f"decoder {candidate.decoder_width:g}, {counted(candidate.steps, 'step')}, "
+        f"{candidate.precision}"
     )

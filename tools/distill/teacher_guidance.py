@@ -1,7 +1,8 @@
 """What a teacher draws for its students: solver steps, guidance scale, and where guidance stops.
 
 Trajectories of `few_step` end in these pictures, so a student comes no nearer to real images than
-they are. Captions are held out, and each setting begins with the same noise.
+they are. Captions are spread over all that are held out (a report's are the first of them), and
+each setting begins with the same noise.
 
     python -m tools.distill.teacher_guidance --run runs/starter 12:4:1 8:4:1 8:4:0.8
 """
