@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekd.file_record import ARTIFACT_FILE
+from edgekd.errors import InputError
+from edgekd.file_record import ARTIFACT_FILE, read_record
 from edgekd.files import writing
 from edgekd.training.checkpoint import CHECKPOINTS, Checkpoints
 from edgekd.training.log import METRICS_FILE
@@ -48,6 +49,27 @@ class RunFolder:
     @property
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.path / CHECKPOINTS, self.key)
+
+    def check_processes(self, count: int) -> None:
+        """Let no launch of other processes remove what took a launch of some to train.
+
+        Raises:
+            InputError: what is here has another key, and was trained by another number.
+        """
+        found = [read_record(self.path), *self.checkpoints.records()]
+        records = [record for record in found if record]
+        if any(record["key"] == self.key for record in records):
+            return
+        for record in records:
+            began = record.get("processes", count)
+            if began != count:
+                raise InputError(
+                    f"`{self.path}` was trained by {began} process(es): to go on, others must have "
+                    "its settings and its samples a step (`batch_size` x `gradient_accumulation` "
+                    "x processes)",
+                    f"{count} process(es) with others",
+                    "Change `batch_size` or `gradient_accumulation`, or give another `--out`.",
+                )
 
     def clear(self) -> None:
         """Remove what a run of another key left, and nothing of the user's.

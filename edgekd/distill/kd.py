@@ -16,7 +16,6 @@ from edgekd.distill.projections import drop_projections
 from edgekd.distill.sampling import Sheet
 from edgekd.distill.setup import PhaseSetup
 from edgekd.distill.sources import Sources
-from edgekd.distill.terms.registry import weighted_terms
 from edgekd.distill.validation import Validation
 from edgekd.recipe_distill import DistillSection, PhaseName
 from edgekd.student.arch import StudentArch
@@ -110,8 +109,3 @@ class NoisePrediction(Plain):
         """The U-Net without the projections that a loss may have given it."""
         drop_projections(average)
         return average
-
-
-def unused_parameters(section: DistillSection) -> bool:
-    """Whether some of a student's weights get no gradient: features alone leave the last layers."""
-    return not any(term.uses_prediction for term, _ in weighted_terms(section.losses))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import datetime
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,6 @@ from edgekd.artifacts import TrainedPart, Trajectories
 from edgekd.distill.decoder import DecoderMatching
 from edgekd.distill.few_step import Drawn
 from edgekd.distill.folder import RunFolder
-from edgekd.distill.kd import unused_parameters
 from edgekd.distill.lesson import Lesson
 from edgekd.distill.lessons import few_step_lesson, kd_lesson
 from edgekd.distill.sources import Source, Sources
@@ -32,20 +31,10 @@ from edgekd.student.arch import StudentArch
 from edgekd.student.build import save_model
 from edgekd.training.cpu import training_cpu
 from edgekd.training.log import METRICS_FILE
-from edgekd.training.sharding import check_sharded_launch, quiet_launch, rank
+from edgekd.training.sharding import check_sharded_launch, launched, quiet_launch, rank
 
-
-@dataclass(frozen=True)
-class Compute:
-    """What a phase trains on.
-
-    Attributes:
-        threads: of torch on a CPU; 0: torch's default.
-        unused_parameters: some weights get no gradient in any step.
-    """
-
-    threads: int = 0
-    unused_parameters: bool = False
+# Of the other processes in their next step, while the first validates and draws alone.
+_PATIENCE = datetime.timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -60,7 +49,7 @@ def train(
     section: LoopSection,
     make_lesson: Callable[[Any], Lesson],
     folder: RunFolder,
-    compute: Compute,
+    threads: int,
     progress: Progress,
 ) -> TrainedPart:
     """Train one component of a pipeline.
@@ -73,9 +62,11 @@ def train(
 
     Args:
         make_lesson: given accelerate's accelerator; called if there is anything to train.
+        threads: of torch on a CPU; 0: torch's default.
 
     Raises:
-        InputError: the lesson's own, or a folder that is full or not writable.
+        InputError: the lesson's own; see `RunFolder.check_processes`; or a folder that is full or
+            not writable.
         GateError: a loss term or the gradient is not finite.
     """
     result = TrainedPart(folder.result, folder.key, folder.path / METRICS_FILE)
@@ -84,8 +75,10 @@ def train(
         if rank() == 0:
             folder.checkpoints.clear()
         return result
-    with training_cpu(compute.threads):
-        accelerator = make_accelerator(compute.unused_parameters)
+    if rank() == 0:
+        folder.check_processes(launched())
+    with training_cpu(threads):
+        accelerator = make_accelerator()
         lesson = make_lesson(accelerator)
         trainer = Trainer(section, lesson, folder, accelerator)
         trainer.run(progress if accelerator.is_main_process else Silent())
@@ -112,8 +105,7 @@ def train_kd(
     def make(accelerator: Any) -> Lesson:
         return kd_lesson(section, arch, _load(source, accelerator), accelerator)
 
-    compute = Compute(section.threads, unused_parameters(section))
-    return train(section, make, folder, compute, progress)
+    return train(section, make, folder, section.threads, progress)
 
 
 def train_few_step(
@@ -133,20 +125,15 @@ def train_few_step(
     """
 
     def make(accelerator: Any) -> Lesson:
-        sources, kept = _load(source, accelerator), places.trajectories
+        sources = _load(source, accelerator)
 
         def drawn() -> Drawn:
-            if accelerator.is_main_process:
-                draw_trajectories(section, sources, kept, progress)
-            # Polled: a collective operation would time out.
-            while finished(kept.root, kept.key) is None:
-                time.sleep(1.0)
-            return Drawn.load(kept)
+            return _drawn(section, sources, places.trajectories, accelerator, progress)
 
         student = load_student(sources)
         return few_step_lesson(section, student, sources, drawn, accelerator)
 
-    return train(section.few_step, make, places.folder, Compute(section.threads), progress)
+    return train(section.few_step, make, places.folder, section.threads, progress)
 
 
 def train_decoder(
@@ -159,14 +146,17 @@ def train_decoder(
     """The phase `decoder`: see `edgekd.distill.decoder`, and `train` for what it writes.
 
     Args:
-        drawn: finished trajectories, whose last latents are learnt from too.
+        drawn: trajectories, whose last latents are learnt from too; what is lost or damaged of
+            them is drawn again.
     """
 
     def make(accelerator: Any) -> Lesson:
-        generated = None if drawn is None else Drawn.load(drawn)
-        return DecoderMatching(section, _load(source, accelerator), generated, accelerator)
+        sources, generated = _load(source, accelerator), None
+        if drawn is not None:
+            generated = _drawn(section, sources, drawn, accelerator, progress)
+        return DecoderMatching(section, sources, generated, accelerator)
 
-    return train(section.decoder, make, folder, Compute(section.threads), progress)
+    return train(section.decoder, make, folder, section.threads, progress)
 
 
 def train_text_encoder(
@@ -177,7 +167,23 @@ def train_text_encoder(
     def make(accelerator: Any) -> Lesson:
         return TextMatching(section, _load(source, accelerator), accelerator)
 
-    return train(section.text_encoder, make, folder, Compute(section.threads), progress)
+    return train(section.text_encoder, make, folder, section.threads, progress)
+
+
+def _drawn(
+    section: DistillSection,
+    sources: Sources,
+    kept: Trajectories,
+    accelerator: Any,
+    progress: Progress,
+) -> Drawn:
+    """The teacher's trajectories, which the first process draws if they are not there."""
+    if accelerator.is_main_process:
+        draw_trajectories(section, sources, kept, progress)
+    # Polled: a collective operation would time out.
+    while finished(kept.root, kept.key) is None:
+        time.sleep(1.0)
+    return Drawn.load(kept)
 
 
 def _load(source: Source, accelerator: Any) -> Sources:
@@ -190,8 +196,7 @@ def check_shared_students(section: DistillSection) -> None:
     """Refuse what processes that share a model cannot train.
 
     Raises:
-        InputError: see `check_sharded_launch`; or the last layers would get no gradient; or what
-            knows no parts of weights.
+        InputError: see `check_sharded_launch`; or what knows no parts of weights.
     """
     check_sharded_launch()
     loops = [section.loop(phase) for phase in section.phases if phase not in WHOLE_PHASES]
@@ -201,34 +206,23 @@ def check_shared_students(section: DistillSection) -> None:
             "(FSDP)",
             f"compile: {section.compile}, {', '.join(loop.optimizer for loop in loops)}",
         )
-    if "kd" in section.phases and unused_parameters(section):
-        # torch gathers a layer's weights for its backward pass when its output gets a gradient.
-        raise InputError(
-            "`distill.losses` must have a term of the prediction where processes share a model "
-            "(FSDP)",
-            ", ".join(section.losses.weights),
-        )
 
 
-def make_accelerator(unused_parameters: bool = False) -> Any:
+def make_accelerator() -> Any:
     """An `Accelerator` on the devices and processes that a launcher gave, if there was one.
 
     Precision belongs to the recipe and is set per forward pass: the launcher's is not used.
-
-    Args:
-        unused_parameters: see `Compute`.
     """
     from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
+    from accelerate.utils import InitProcessGroupKwargs
 
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    handler = DistributedDataParallelKwargs(find_unused_parameters=unused_parameters)
+    processes, patience = launched(), InitProcessGroupKwargs(timeout=_PATIENCE)
     with quiet_launch():
         accelerator = Accelerator(
             # Accelerate joins processes on CPUs only where it is told to use the CPU.
             cpu=processes > 1 and not torch.accelerator.is_available(),
             mixed_precision="no",
-            kwargs_handlers=[handler],
+            kwargs_handlers=[patience],
         )
     if accelerator.num_processes != processes:
         # Each would take itself for the first and write to the same folder.
@@ -249,6 +243,7 @@ def _publish(trainer: Trainer, average: nn.Module) -> None:
     folder = trainer.folder
     with writing(folder.result):
         save_model(trainer.lesson.result(average), folder.result)
-        finish(folder.path, folder.key, only=(folder.part,), steps=trainer.section.steps)
+        facts = {"steps": trainer.section.steps, "processes": launched()}
+        finish(folder.path, folder.key, only=(folder.part,), **facts)
     # Of no more use: another number of steps is another key, which starts anew.
     folder.checkpoints.clear()

@@ -16,9 +16,8 @@ from edgekd.diffusion.taps import Taps, TapValue, unwrap
 from edgekd.distill.balance import Balance, initial_scales
 from edgekd.distill.batches import Batch
 from edgekd.distill.projections import project, projections_of
-from edgekd.distill.terms.registry import weighted_terms
+from edgekd.distill.terms.registry import check_hints, weighted_terms
 from edgekd.distill.terms.term import Forward, TapPair, Tapped
-from edgekd.errors import InputError
 from edgekd.recipe_losses import LossSection
 from edgekd.student.arch import StudentArch
 from edgekd.training.min_snr import min_snr_weights
@@ -63,7 +62,7 @@ class Objective:
         autocast: type of the forward passes; None: fp32.
 
     Raises:
-        InputError: see `get_term`; or all terms would fade to nothing.
+        InputError: see `get_term` and `check_hints`.
     """
 
     def __init__(
@@ -78,11 +77,7 @@ class Objective:
         terms = weighted_terms(losses)
         hints = frozenset(term.name for term, _ in terms if not term.uses_prediction)
         weights = {term.name: weight for term, weight in terms}
-        if losses.hints_until is not None and hints == set(weights):
-            raise InputError(
-                "`distill.losses.hints_until` must leave a term of the prediction",
-                ", ".join(weights),
-            )
+        check_hints(losses)
         self._balance = Balance(weights, hints, losses.hints_until, {})
         config = dict(nets.teacher.config)
         self._terms = [(term, term.pairs(nets.arch, config)) for term, _ in terms]

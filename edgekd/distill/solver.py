@@ -5,7 +5,7 @@ Shapes: B batch, [B, C, h, w] latents; T timesteps of the noise schedule, n step
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from edgekd.errors import InputError
 from edgekd.libraries import diffusers
+from edgekd.recipe_distill import FewStepSection
 
 # Steps of the solver that latent consistency models learn from (Luo et al. 2023, section 4.3:
 # T / k, k = 20), and what their boundary condition multiplies timesteps by.
@@ -71,6 +72,23 @@ def teacher_timesteps(timesteps: int, steps: int, least: int) -> list[int]:
     stride, parts = timesteps // steps, -(-least // steps)
     starts = student_timesteps(timesteps, steps)
     return [start - round(part * stride / parts) for start in starts for part in range(parts)]
+
+
+def check_steps(section: FewStepSection, steps: Iterable[int], timesteps: int) -> None:
+    """Refuse what a method of `few_step` could not visit.
+
+    Args:
+        steps: of the student: each number that it may get.
+        timesteps: T.
+
+    Raises:
+        InputError: see `teacher_timesteps`, and `consistency_skip` for the other methods.
+    """
+    if section.method != "trajectory":
+        consistency_skip(timesteps)
+        return
+    for one in steps:
+        teacher_timesteps(timesteps, one, section.teacher_steps)
 
 
 def dpm_solver(scheduler: Any, timesteps: list[int]) -> Any:

@@ -7,7 +7,6 @@ latents are random, and so are a teacher's weights where only its architecture i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,14 @@ from edgekd.errors import InputError
 from edgekd.jobs.gpus import Gpu, GpuPlan, plan_gpu
 from edgekd.jobs.memory_plan import needed_bytes, static_bytes, step_bytes
 from edgekd.jobs.plan import at_resolution, needed_phases
+from edgekd.jobs.teachable import check_phases
 from edgekd.jobs.text_work import text_encoder_parameters
 from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
-from edgekd.recipe_distill import DistillSection, PhaseName
+from edgekd.recipe_distill import PhaseName
 from edgekd.resources import STARTER_NAME, find_yaml
+from edgekd.training.sharding import launched
 
 if TYPE_CHECKING:
     from edgekd.diffusion.validate import TeacherInfo
@@ -150,8 +151,7 @@ def subject_of(recipe: Recipe) -> DryRunSubject:
     size = recipe.data.side // info.vae_scale_factor
     arch = resolve_arch(recipe.student, config)
     phases = needed_phases(recipe.distill, arch, config)
-    if "few_step" in phases:
-        _check_steps(recipe.distill, info, teacher)
+    check_phases(recipe, info, _scheduler(teacher), phases)
     if "text_encoder" in phases:
         pruned_configs(texts, recipe.distill.text_encoder.depth)  # refuses what cannot be
     whole, student = (
@@ -183,16 +183,11 @@ def _teacher(recipe: Recipe) -> Path | str:
     return resolve_pipeline(section.path, "teacher")
 
 
-def _check_steps(section: DistillSection, info: TeacherInfo, teacher: Path | str) -> None:
-    """Before any weight is made: see `teacher_timesteps`."""
+def _scheduler(teacher: Path | str) -> Any:
     from edgekd.diffusion.components import load_scheduler
     from edgekd.diffusion.noise_schedule import build_scheduler
-    from edgekd.distill.solver import teacher_timesteps
 
-    random = isinstance(teacher, str)
-    scheduler = build_scheduler() if random else load_scheduler(info.path / "scheduler")
-    count = int(scheduler.config.num_train_timesteps)
-    teacher_timesteps(count, section.few_step.student_steps, section.few_step.teacher_steps)
+    return build_scheduler() if isinstance(teacher, str) else load_scheduler(teacher / "scheduler")
 
 
 def dry_run(recipe: Recipe, gpu: Gpu | None, progress: Progress) -> DryRun:
@@ -202,10 +197,8 @@ def dry_run(recipe: Recipe, gpu: Gpu | None, progress: Progress) -> DryRun:
         InputError: whatever does not fit; or several processes.
         GateError: a loss that is not finite, or a process that the system killed.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError(
-            "`--dry-run` must be one process", f"WORLD_SIZE={os.environ['WORLD_SIZE']}"
-        )
+    if launched() > 1:
+        raise InputError("`--dry-run` must be one process", f"WORLD_SIZE={launched()}")
     subject = subject_of(recipe)
     free, missing = free_bytes(), _missing(recipe.data.sources)
     plans = []

@@ -20,6 +20,7 @@ from edgekd.jobs.places import Place, own_places
 from edgekd.jobs.plan import Plan
 from edgekd.progress import Progress
 from edgekd.recipe_distill import DistillSection, LoopSection, PhaseName
+from edgekd.training.sharding import launched
 
 if TYPE_CHECKING:
     from edgekd.distill.folder import RunFolder
@@ -93,7 +94,7 @@ class _Work:
             without: fields of its own section that decide nothing.
         """
         common = {"gradient_checkpointing", "precision", "sample_prompts", "threads", "seed"}
-        own = loop.model_dump(exclude={"checkpoint_every", *without})
+        own = decisive(loop, {"checkpoint_every", *without})
         return [self.section.model_dump(include={*common, *names}), own]
 
     @property
@@ -101,6 +102,18 @@ class _Work:
         """The teacher's pictures; named by all that they follow from, no student among it."""
         key = trajectories_key(self.section, self.cache)
         return Trajectories(self.place("trajectories", key), key)
+
+
+def decisive(loop: LoopSection, without: Collection[str]) -> dict[str, Any]:
+    """A loop's settings; of its batches the samples of a step, however they are spread.
+
+    The same samples a step are the same training in any number of micro-batches and processes
+    (see `edgekd.training.draws`).
+    """
+    spread = {"batch_size", "gradient_accumulation"}
+    told = loop.model_dump(exclude={*spread, *without})
+    step_samples = loop.batch_size * loop.gradient_accumulation * launched()
+    return {**told, "step_samples": step_samples}
 
 
 def trajectories_key(section: DistillSection, cache: TeacherCache) -> str:
@@ -125,7 +138,7 @@ def _kd(work: _Work, trained: Trained) -> TrainedPart:
     from edgekd.distill.loop import train_kd
 
     arch, section = work.plan.arch, work.section
-    made_from = [arch.model_dump(), section.model_dump(exclude=_UNTOLD)]
+    made_from = [arch.model_dump(), decisive(section, _UNTOLD)]
     return train_kd(section, arch, work.source, work.folder("kd", made_from), work.progress)
 
 

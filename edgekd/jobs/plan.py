@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd.data.buckets import training_sizes
 from edgekd.errors import InputError
 from edgekd.files import write_json, write_text
+from edgekd.jobs.teachable import check_phases
 from edgekd.jobs.teacher import checked_teacher, teacher_folder
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
@@ -65,6 +66,7 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     from edgekd.benchmark.asked import measurable
     from edgekd.benchmark.suite import load_suite
     from edgekd.data.sources import check_sources
+    from edgekd.diffusion.components import load_scheduler
     from edgekd.export.registry import get_exporter
     from edgekd.jobs.gates import gates
     from edgekd.metrics.registry import load_metrics
@@ -101,6 +103,7 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     if not recipe.student.searched:
         phases = needed_phases(recipe.distill, arch, config)
     recipe = at_resolution(recipe, teacher)
+    check_phases(recipe, teacher, load_scheduler(teacher.path / "scheduler"), phases)
     plan = Plan(recipe, target, suite, teacher, arch, run, phases, tuple(bounds), found)
     for precision in plan.precisions:
         if precision not in exporter.precisions:

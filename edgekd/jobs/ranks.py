@@ -19,6 +19,7 @@ from edgekd.progress import Silent
 from edgekd.recipe import Recipe
 from edgekd.resources import find_yaml
 from edgekd.target import Target
+from edgekd.training.sharding import launched
 
 _KEY = "edgekd/work"
 # Preparing millions of images takes days.
@@ -27,7 +28,7 @@ _PATIENCE = datetime.timedelta(days=30)
 
 def share(plan: Plan, cache: TeacherCache, out: Path) -> None:
     """Let the launch's other processes, if there are any, train along."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched() > 1:
         work = {
             "recipe": plan.recipe.model_dump(),
             "target": plan.target.model_dump(),

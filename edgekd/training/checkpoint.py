@@ -20,7 +20,7 @@ from edgekd.files import writing
 from edgekd.folders import atomic_folder, remove_folder
 from edgekd.progress import Progress
 from edgekd.training.log import METRICS_FILE
-from edgekd.training.sharding import local, part_for, placed_like, whole
+from edgekd.training.sharding import launched, local, part_for, placed_like, whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -82,7 +82,7 @@ class Checkpoints:
         with writing(final), atomic_folder(final) as temporary:
             for group, tensors in groups.items():
                 _write(tensors, temporary / _file_name(group))
-            finish(temporary, self.key, step=step, settings=settings)
+            finish(temporary, self.key, step=step, settings=settings, processes=launched())
         steps = sorted(self._steps())
         for other in {*steps} - {*[s for s in steps if s <= step][-KEPT:]}:
             remove_folder(self._place(other))
@@ -107,6 +107,12 @@ class Checkpoints:
                 f"continuing from {instead}"
             )
         return found
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Of all checkpoints, of whatever key."""
+        for step in self._steps():
+            if record := read_record(self._place(step)):
+                yield record
 
     def clear(self) -> None:
         """Remove all of them; what is damaged, or not edgekd's, stays."""

@@ -38,10 +38,15 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def launched() -> int:
+    """Number of the processes of this launch."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def sharded_launch() -> bool:
     """Whether there are several processes and their launcher asked for FSDP."""
     asked = os.environ.get(_ASKED, "false").lower() == "true"
-    return asked and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return asked and launched() > 1
 
 
 def check_sharded_launch() -> None:

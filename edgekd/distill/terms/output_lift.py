@@ -19,6 +19,15 @@ from edgekd.errors import InputError
 EPSILON = 1e-8
 
 
+def check_groups(elements: int, groups: int) -> None:
+    """Raises InputError: a prediction's elements cannot be cut into groups of equal size."""
+    if elements % groups:
+        raise InputError(
+            f"`distill.losses.lift_groups` must divide the {elements} elements of a prediction",
+            str(groups),
+        )
+
+
 def group_by_error(student: Tensor, teacher: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     """Each sample's elements, sorted by `|e_T - e_S|` and cut into parts of equal size.
 
@@ -34,14 +43,10 @@ def group_by_error(student: Tensor, teacher: Tensor, groups: int) -> tuple[Tenso
         both as [B, G, E / G].
 
     Raises:
-        InputError: elements that cannot be cut so.
+        InputError: see `check_groups`.
     """
     batch, elements = student.shape
-    if elements % groups:
-        raise InputError(
-            f"`distill.losses.lift_groups` must divide the {elements} elements of a prediction",
-            str(groups),
-        )
+    check_groups(elements, groups)
     order = (teacher - student).detach().abs().argsort(dim=1, stable=True)
     shape = (batch, groups, elements // groups)
     return student.gather(1, order).view(shape), teacher.gather(1, order).view(shape)

@@ -39,6 +39,23 @@ def needs_teacher(losses: LossSection) -> bool:
     return any(term.needs_teacher for term, _ in weighted_terms(losses))
 
 
+def has_prediction(losses: LossSection) -> bool:
+    """Whether any term that is on looks at the student's prediction.
+
+    Those inside the U-Net alone leave its last layers without a gradient.
+    """
+    return any(term.uses_prediction for term, _ in weighted_terms(losses))
+
+
+def check_hints(losses: LossSection) -> None:
+    """Raises InputError: all terms would fade to nothing."""
+    if losses.hints_until is not None and not has_prediction(losses):
+        raise InputError(
+            "`distill.losses.hints_until` must leave a term of the prediction",
+            ", ".join(losses.weights),
+        )
+
+
 def titles(names: Collection[str]) -> dict[str, str]:
     """Titles of those names that are installed terms, in the recipe's order."""
     installed = entries(TERMS)

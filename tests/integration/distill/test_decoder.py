@@ -1,5 +1,7 @@
 """The decoder phase whole: it learns, goes on after a stop, and its VAE is everyone's."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,11 +9,13 @@ import torch
 from fixtures.bench import SHORT, curve, stop_at_17
 from PIL import Image
 
+from edgekd.artifacts import Trajectories
 from edgekd.diffusion.load import load_model, load_pipeline
 from edgekd.distill.decoder import DecoderMatching
 from edgekd.distill.folder import RunFolder
 from edgekd.distill.loop import make_accelerator, train_decoder
 from edgekd.distill.trainer import Trainer
+from edgekd.distill.trajectories import draw_trajectories
 from edgekd.export.manifest import read_manifest
 from edgekd.export.onnx.exporter import OnnxExporter
 from edgekd.export.protocol import ExportOptions, Generation
@@ -75,6 +79,26 @@ def test_a_stopped_run_goes_on_with_the_same_bits(bench, trained, tmp_path, monk
     assert curve(trained) == curve(resumed)
     (cost, *_) = [row for row in read_rows(resumed.metrics_path) if "peak_bytes" in row]
     assert min(cost["teacher_forward_s"], cost["student_forward_s"], cost["optimiser_s"]) > 0
+
+
+def _cut(root: Path) -> None:
+    (shard,) = root.glob("train-*.safetensors")
+    shard.write_bytes(shard.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize("harm", [shutil.rmtree, _cut])
+def test_trajectories_that_were_lost_are_drawn_again(bench, tmp_path, harm):
+    few_step = {"student_steps": 2, "teacher_steps": 4, "trajectories": 4, "validation_samples": 2}
+    section = bench.section(decoder={**SETTINGS, "steps": 2}, few_step=few_step)
+    kept = Trajectories(tmp_path / "trajectories", "key")
+    draw_trajectories(section, bench.load(torch.device("cpu")), kept, Silent())
+    files = {path.name: path.read_bytes() for path in kept.root.glob("*.safetensors")}
+    harm(kept.root)
+    folder = RunFolder(tmp_path / "decoder", "key", "vae")
+    result = train_decoder(section, bench, kept, folder, Silent())
+    assert {path.name: path.read_bytes() for path in kept.root.glob("*.safetensors")} == files
+    rows = [row for row in read_rows(result.metrics_path) if "validation_psnr_db" in row]
+    assert "validation_generated_psnr_db" in rows[-1]
 
 
 def test_it_is_a_stock_vae_in_the_teachers_latent_space(bench, trained):

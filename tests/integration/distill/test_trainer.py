@@ -237,3 +237,22 @@ def test_a_narrowed_student_is_compared_and_leaves_without_its_projections(bench
     assert unet.config.block_out_channels == [32, 32, 48, 48]
     stored = safetensors.torch.load_file(next(result.path.glob("*.safetensors")))
     assert set(stored) == set(unet.state_dict())
+
+
+def test_a_launch_of_other_processes_removes_nothing(bench, tmp_path, monkeypatch):
+    result = bench.run(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match=r"was trained by 1 process.*samples a step.*got 2 proc"):
+        bench.run(tmp_path, key="other")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    # What is finished is found by any number.
+    assert bench.run(tmp_path) == result
+
+
+def test_checkpoints_are_kept_from_a_launch_of_other_processes(bench, tmp_path, monkeypatch):
+    bench.trainer(tmp_path, checkpoint_every=2)._save(2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="was trained by 1 process"):
+        bench.run(tmp_path, key="other")
+    assert RunFolder(tmp_path, "key").checkpoints.latest(Silent()).step == 2

@@ -61,6 +61,11 @@ def test_what_does_not_fit_is_refused_before_any_weight_is_made(assignment, said
         subject_of(shipped("sd15-bk-tiny", assignment))
 
 
+def test_consistency_students_draw_in_any_number_of_steps():
+    steps = "distill.few_step.student_steps=3"
+    assert subject_of(shipped("sd15-bk-tiny", "distill.few_step.method=consistency", steps)).phases
+
+
 def test_several_processes_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="one process, but got WORLD_SIZE=2"):

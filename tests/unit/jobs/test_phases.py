@@ -204,6 +204,23 @@ def test_a_phase_is_named_by_what_makes_it(bench, changed, new):
     assert {name for name in before if before[name] != bench.given[name]} == set(new)
 
 
+def test_a_phase_is_named_by_the_samples_of_a_step_however_they_are_spread(bench, monkeypatch):
+    def batches(size: int, accumulation: int) -> dict[str, int]:
+        places = ("distill", "distill__few_step", "distill__decoder")
+        sizes = {f"{place}__batch_size": size for place in places}
+        return {**sizes, **{f"{place}__gradient_accumulation": accumulation for place in places}}
+
+    bench.train(**SMALL, **batches(8, 1))
+    before = {**bench.given}
+    bench.train(**SMALL, **batches(4, 2))
+    assert bench.given == before
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    bench.train(**SMALL, **batches(2, 2))
+    assert bench.given == before
+    bench.train(**SMALL, **batches(8, 1))
+    assert {name for name in before if before[name] == bench.given[name]} == {"trajectories"}
+
+
 def test_a_student_draws_with_the_text_encoder_that_it_was_taught(bench):
     phases = {"distill__phases": ["few_step", "text_encoder"]}
     student = bench.train(**phases).path

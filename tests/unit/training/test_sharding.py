@@ -60,14 +60,6 @@ def test_another_fsdp_is_refused_in_one_line(launch, options, said):
     assert "\n" not in str(error.value)
 
 
-def test_hints_alone_are_refused(launch):
-    launch(*V2)
-    section = DistillSection.model_validate({"losses": {"task": 0, "output": 0}})
-    with pytest.raises(InputError, match=r"a term of the prediction.*feature"):
-        check_shared_students(section)
-    check_shared_students(section.model_copy(update={"phases": ["few_step"]}))
-
-
 @pytest.mark.parametrize("asked", [{"compile": True}, {"few_step": {"optimizer": "adamw_8bit"}}])
 def test_what_knows_no_parts_is_refused(launch, asked):
     launch(*V2)

@@ -3,9 +3,7 @@ import torch
 from fixtures.outside import TERM
 
 from edgekd.benchmark.suite import is_recipe_field
-from edgekd.distill.kd import unused_parameters
-from edgekd.distill.loop import make_accelerator
-from edgekd.distill.terms.registry import get_term, needs_teacher, titles
+from edgekd.distill.terms.registry import get_term, has_prediction, needs_teacher, titles
 from edgekd.distill.terms.term import Forward
 from edgekd.entries import TERMS, entries
 from edgekd.errors import InputError
@@ -21,10 +19,8 @@ def test_what_a_term_needs_is_asked_of_it(install, bench):
     assert needs_teacher(alone.losses)
     with_teacher = distill_macs(alone, teacher_macs=5.0, student_macs=2.0)
     assert with_teacher == alone.steps * alone.batch_size * 11.0
-    # Features alone leave the last layers without a gradient.
-    for section, unused in ((alone, True), (bench.section(), False)):
-        accelerator = make_accelerator(unused_parameters(section))
-        assert accelerator.ddp_handler.find_unused_parameters == unused
+    assert not has_prediction(alone.losses)
+    assert has_prediction(bench.section().losses)
 
 
 def test_every_term_has_its_entry_points_name():
