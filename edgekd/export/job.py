@@ -30,7 +30,13 @@ from edgekd.export.manifest import (
 )
 from edgekd.export.outline import component_names, parts_bytes, shapes
 from edgekd.export.picture_parity import PictureParity
-from edgekd.export.protocol import Exporter, ExportOptions, Floor, WritesClientFiles
+from edgekd.export.protocol import (
+    Exporter,
+    ExportOptions,
+    Floor,
+    KnowsItsClients,
+    WritesClientFiles,
+)
 from edgekd.export.shared_files import write_shared_files
 from edgekd.export.steps import (
     DrawOrder,
@@ -128,12 +134,12 @@ class _Job:
 
     @property
     def warning(self) -> str | None:
-        scheduler = self.outline.scheduler
+        name = type(self.outline.scheduler).__name__
+        config = {**self.outline.scheduler.config, "_class_name": name}
         known = self.options.schedulers or self.exporter.schedulers
-        said = (
-            scheduler_warning(type(scheduler).__name__, known),
-            runtime_warning({**scheduler.config, "_class_name": type(scheduler).__name__}),
-        )
+        said = [scheduler_warning(name, known), runtime_warning(config)]
+        if isinstance(self.exporter, KnowsItsClients):
+            said.append(self.exporter.drawing_warning(config, self.options.generation.steps))
         return "; ".join(one for one in said if one) or None
 
 

@@ -28,6 +28,8 @@ from edgekd.runtime.scheduler_config import parse_config
 from edgekd.runtime.scheduler_settings import SAMPLERS
 
 MANIFEST_FILE = "manifest.json"
+# Of latent consistency models: it steps from their own pictures with fresh noise.
+_CONSISTENCY = "LCMScheduler"
 
 
 class ComponentFacts(BaseModel):
@@ -156,9 +158,12 @@ def scheduler_warning(scheduler: str, known: tuple[str, ...]) -> str | None:
     """A sentence for the user where the target's clients do not know the scheduler."""
     if scheduler in known:
         return None
+    way = "set one of these when you draw"
+    if scheduler == _CONSISTENCY:
+        way = "no other draws a few-step student as it was trained, take a client that knows it"
     return (
         f"the pipeline's scheduler {scheduler} is not among those that the target's clients know "
-        f"({', '.join(known)}): set one of these when you draw"
+        f"({', '.join(known)}): {way}"
     )
 
 

@@ -247,6 +247,19 @@ class WritesClientFiles(Protocol):
 
 
 @runtime_checkable
+class KnowsItsClients(Protocol):
+    """What an exporter has besides, whose clients do not set schedulers as a pipeline's config."""
+
+    def drawing_warning(self, scheduler: Mapping[str, Any], steps: int) -> str | None:
+        """A sentence for the user where they draw otherwise than the config says.
+
+        Args:
+            scheduler: config of the pipeline's, with `_class_name`.
+            steps: that are recommended.
+        """
+
+
+@runtime_checkable
 class SaysHowToLoad(Protocol):
     """What an exporter has besides, whose folders another library opens too.
 

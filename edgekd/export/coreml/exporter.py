@@ -9,7 +9,7 @@ what the Swift package loads. Shapes are fixed: one export per picture size.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,19 @@ class CoreMlExporter:
         if self.runtime.executes_here():
             return ""
         return f"{PackageEvaluator.executed_by}: Core ML exists on macOS and iOS only"
+
+    def drawing_warning(self, scheduler: Mapping[str, Any], steps: int) -> str | None:
+        """See `edgekd.export.protocol.KnowsItsClients`: Apple's solver is of second order.
+
+        It draws as one of first order in its first step and in the last, to no noise at all.
+        """
+        name, order = scheduler["_class_name"], scheduler.get("solver_order")
+        if name != "DPMSolverMultistepScheduler" or order != 1 or steps <= 2:
+            return None
+        return (
+            "the pipeline's DPM-Solver++ is of first order, that of Apple's package of second: in "
+            f"{steps} steps they differ, draw with edgekd's app for Apple's systems or another loop"
+        )
 
     def bits_per_weight(self, precision: str) -> float:
         return find_precision(PRECISIONS, precision).bits_per_weight

@@ -11,6 +11,7 @@ import pytest
 from edgekd.errors import GateError, InputError
 from edgekd.export import isolate
 from edgekd.export.checks import check_capabilities
+from edgekd.export.coreml.exporter import CoreMlExporter
 from edgekd.export.isolate import InProcess, Isolated
 from edgekd.export.keys import usable_base
 from edgekd.export.manifest import (
@@ -186,6 +187,21 @@ def test_nan_from_torch_is_no_export(tmp_path, tiny_teacher, trajectory):
 
 def test_scheduler_that_clients_know_needs_no_warning():
     assert scheduler_warning("DDIMScheduler", ("DDIMScheduler",)) is None
+
+
+def test_no_other_scheduler_is_recommended_for_a_consistency_student():
+    known = ("DDIMScheduler",)
+    assert "set one of these" in str(scheduler_warning("PNDMScheduler", known))
+    assert "a client that knows it" in str(scheduler_warning("LCMScheduler", known))
+
+
+def test_apples_solver_is_told_where_it_is_not_the_pipelines():
+    config = {"_class_name": "DPMSolverMultistepScheduler", "solver_order": 1}
+    say = CoreMlExporter().drawing_warning
+    assert "in 4 steps they differ" in str(say(config, 4))
+    assert say(config, 2) is None
+    assert say({**config, "solver_order": 2}, 4) is None
+    assert say({"_class_name": "PNDMScheduler"}, 25) is None
 
 
 @pytest.mark.parametrize("missing", ["model_index.json", "unet/model.onnx"])
