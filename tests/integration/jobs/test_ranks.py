@@ -79,6 +79,11 @@ def test_two_processes_distil_the_same_student_as_one(tiny_recipe, tmp_path):
         # The same samples and noise; sums over two processes round otherwise than over one.
         assert losses(two, phase) == pytest.approx(curve, rel=1e-3)
     assert (two / "distill" / "student" / "model_index.json").is_file()
+    # As many samples a step are the same training: nothing is left to do.
+    records = [two / "distill" / phase / "metrics.jsonl" for phase in PHASES]
+    before = [path.read_bytes() for path in records]
+    run([sys.executable, str(script)], with_batch(tiny_recipe, 2), str(two))
+    assert [path.read_bytes() for path in records] == before
 
 
 def test_alone_nobody_is_told(monkeypatch):
