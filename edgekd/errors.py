@@ -16,9 +16,14 @@ class EdgekdError(Exception):
             (``"`steps >= 1` must hold"``).
         found: the value or state that broke the rule (``"steps=0"``).
         fix: optional way out, as a sentence.
+
+    Attributes:
+        from_outside: the machine ended the work, nothing in it is wrong: what was finished is
+            kept, and goes on.
     """
 
     exit_code = 2
+    from_outside = False
 
     def __init__(self, rule: str, found: str, fix: str = "") -> None:
         self.rule = rule
@@ -36,16 +41,29 @@ class InputError(EdgekdError):
     """Bad usage or input: a recipe, a folder, a file or an option."""
 
 
+class DiskError(InputError):
+    """The disk is full, or takes nothing from this user."""
+
+    from_outside = True
+
+
 class LostError(EdgekdError):
-    """The place where work was under way is gone; what was finished is kept, and goes on."""
+    """The place where work was under way is gone."""
 
     exit_code = 1
+    from_outside = True
 
 
 class GateError(EdgekdError):
     """A gate was not passed: parity, quality floor, budget, or a loss that is not finite."""
 
     exit_code = 3
+
+
+class MemoryGateError(GateError):
+    """The system killed a process for want of memory."""
+
+    from_outside = True
 
 
 def one_line(text: str) -> str:

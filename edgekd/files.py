@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgekd.errors import InputError
+from edgekd.errors import DiskError, InputError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -166,7 +166,7 @@ def _hash_arrays(arrays: dict[str, Any]) -> str:
     return hash_value(rows)
 
 
-def disk_problem(error: OSError, folder: Path) -> InputError | None:
+def disk_problem(error: OSError, folder: Path) -> DiskError | None:
     """The line for an error that the user can do something about; None for any other.
 
     Args:
@@ -175,9 +175,9 @@ def disk_problem(error: OSError, folder: Path) -> InputError | None:
     where = f"{error.filename or folder} ({error.strerror})"
     if error.errno in _FULL:
         fix = "Free some and run again: finished parts are kept."
-        return InputError("the disk must have room for the output", where, fix)
+        return DiskError("the disk must have room for the output", where, fix)
     if error.errno in (*_CLOSED, *_NO_FOLDER):
-        return InputError("the out folder must be writable", where, "Pass another --out.")
+        return DiskError("the out folder must be writable", where, "Pass another --out.")
     return None
 
 

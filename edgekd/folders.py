@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from edgekd.errors import EdgekdError, InputError, LostError
+from edgekd.errors import EdgekdError, InputError
 from edgekd.file_record import (
     ARTIFACT_FILE,
     GROWING,
@@ -145,7 +145,8 @@ def resumable_folder(final: Path, key: str) -> Iterator[Path]:
 
     A later call with the same key finds the parts that an earlier, killed one finished and noted
     (see `edgekd.parts`). Work for another key is thrown away, and so is all of it when the user's
-    input turns out to be wrong. What else is found in it is set aside.
+    input turns out to be wrong; a full disk or a killed process leaves it. What else is found in it
+    is set aside.
     """
     partial = final.with_name(f".{final.name}.{key[:16]}.partial")
     other = re.compile(rf"\.{re.escape(final.name)}\.[0-9a-f]{{16}}\.partial")
@@ -163,10 +164,9 @@ def resumable_folder(final: Path, key: str) -> Iterator[Path]:
             path.unlink(missing_ok=True)
         try:
             yield partial
-        except LostError:
-            raise
-        except EdgekdError:
-            shutil.rmtree(partial, ignore_errors=True)
+        except EdgekdError as error:
+            if not error.from_outside:
+                shutil.rmtree(partial, ignore_errors=True)
             raise
         _replace(final, partial)
 

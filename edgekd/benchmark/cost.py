@@ -99,14 +99,17 @@ def _timed(matrix: Matrix, progress: Progress, cases: Sequence[Case]) -> SpeedRe
     settings = [caption, matrix.data.resolution, speed.model_dump()]
     order = SpeedOrder(cases, caption, matrix.data.resolution, speed)
 
-    def measure() -> Any:
-        progress.info(f"timing {counted(len(cases), 'row')} on {counted(speed.threads, 'thread')}")
-        with Child("time rows", speed.threads) as child:
-            return child.call(measure_speed, order).model_dump()
-
-    # Failures are kept too: they are of the rows' content and the versions, as the key is.
-    found = matrix.cache.json("speed", [names, settings, cpu(), versions()], measure)
-    return SpeedResult.model_validate(found)
+    key = [names, settings, cpu(), versions()]
+    known = matrix.cache.known("speed", key)
+    if known is not None:
+        return SpeedResult.model_validate(known)
+    progress.info(f"timing {counted(len(cases), 'row')} on {counted(speed.threads, 'thread')}")
+    with Child("time rows", speed.threads) as child:
+        found: SpeedResult = child.call(measure_speed, order)
+    # Failures are not kept: they may be of other work, which took the memory.
+    if not found.failures:
+        matrix.cache.keep("speed", key, found.model_dump())
+    return found
 
 
 def unmeasured(matrix: Matrix, kind: str, keys: dict[str, list[Any]]) -> list[list[Case]]:

@@ -101,8 +101,8 @@ class Matrix:
         return min(of_role, key=lambda case: case.runtime != TORCH, default=None)
 
     def original(self, case: Case) -> Case | None:
-        """The torch row of the folder that an exported case was made from."""
+        """The torch row of the folder that an exported case was made from, drawn as it is."""
         if case.runtime == TORCH or case.source is None:
             return None
-        same = (one for one in self.runnable if one.runtime == TORCH and one.path == case.source)
-        return next(same, None)
+        same = [one for one in self.runnable if one.runtime == TORCH and one.path == case.source]
+        return next((one for one in same if one.generation == case.generation), None)

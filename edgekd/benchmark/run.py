@@ -40,7 +40,7 @@ from edgekd.file_record import ARTIFACT_FILE, finish
 from edgekd.files import hash_value, write_text
 from edgekd.folders import finished
 from edgekd.measure.conditions import conditions
-from edgekd.measure.environment import environment
+from edgekd.measure.environment import cpu, environment, versions
 from edgekd.metrics.metric import Measurements, Metric, Weights
 from edgekd.metrics.registry import load_metrics
 from edgekd.processes.ray_pool import Cluster
@@ -110,7 +110,8 @@ def benchmark(
     metrics = networks.measurable(asked)
     descriptors = [metric.descriptor.model_dump() for metric in metrics]
     devices = [[one.name, one.device_class, one.description] for one in request.devices]
-    key = hash_value([request.key, descriptors, networks.names, devices])
+    here = [cpu(), versions()]
+    key = hash_value([request.key, descriptors, networks.names, devices, here])
     report = BenchmarkReport(out, key)
     if finished(out, report.key, progress.info) is not None:
         return report

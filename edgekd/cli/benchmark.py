@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -144,14 +145,16 @@ def _benchmark_models(request: Any, as_json: bool) -> None:
 def _benchmark_search(suite: Any, recipe: Any, run: Path, as_json: bool) -> None:
     from edgekd.benchmark.search_suites import BaselinesSuite
     from edgekd.jobs.baseline_figures import baseline_lines
+    from edgekd.jobs.gates import check_rows
     from edgekd.jobs.search_baselines import baselines_run
     from edgekd.jobs.search_transfer import transfer_lines, transfer_run
     from edgekd.progress import console
 
+    failed: Mapping[str, str] = {}
     result: Any
     if isinstance(suite, BaselinesSuite):
         result, file = baselines_run(suite, recipe, run, console())
-        lines = baseline_lines(result)
+        lines, failed = baseline_lines(result), result.failed
     else:
         result, file = transfer_run(suite, recipe, run, console())
         lines = transfer_lines(result)
@@ -159,6 +162,7 @@ def _benchmark_search(suite: Any, recipe: Any, run: Path, as_json: bool) -> None
         print_json({**result.model_dump(mode="json"), "report": file})
     else:
         print("\n".join([*lines, f"report: {file}"]))
+    check_rows(failed, file)
 
 
 def _benchmark_exports(suite: Any, run: Path, as_json: bool) -> None:

@@ -177,6 +177,12 @@ def _check_kept(decision: Decision, section: DataSection) -> dict[str, int]:
             f"none in {where} ({skipped or 'no images at all'}{columns})",
             "`--set data.caption_column=NAME` says which holds the captions." if columns else "",
         )
+    if decision.ungrouped == train + validation:
+        raise InputError(
+            "`data.split.group_key` must be a column of the images",
+            f"`{section.split.group_key}`, which none in {where} has (columns seen: "
+            f"{', '.join(decision.columns) or 'none'})",
+        )
     if not train or not validation:
         raise InputError(
             "both sides of the split must hold at least one image",
@@ -224,6 +230,9 @@ def _summarise(
         if counts:
             said += f", {what} {sum(counts.values())} ({describe_counts(counts)})"
     progress.info(said)
+    if decision.ungrouped:
+        lack = f"{decision.ungrouped} lack `{section.split.group_key}`"
+        progress.info(f"  {lack}: they are held out by their captions")
 
 
 def _bucket_counts(section: DataSection, decision: Decision) -> dict[str, int]:

@@ -58,7 +58,8 @@ class Decision:
         image_hashes: SHA-256 digest by record index, of the kept records.
         reasons: number of records skipped, by reason, in order of first appearance.
         unused: number of members and texts that no record uses, by reason.
-        columns: seen in records without a caption.
+        columns: seen in records without a caption, or without `data.split.group_key`.
+        ungrouped: kept records without that field.
     """
 
     side: npt.NDArray[np.uint8]
@@ -67,6 +68,7 @@ class Decision:
     reasons: dict[str, int]
     unused: dict[str, int]
     columns: list[str]
+    ungrouped: int = 0
 
 
 NO_CAPTION = "no caption"
@@ -173,8 +175,11 @@ def _rows(
             row = {"source": record.source, **row}
             if "image_hash" in row:
                 row["holdout"] = holdout(group_of(record, split), row["image_hash"], split)
-            if problem == NO_CAPTION:
+            grouped = not split.group_key or bool(record.fields.get(split.group_key))
+            if problem == NO_CAPTION or not grouped:
                 row["columns"] = sorted(record.fields)
+            if not grouped:
+                row["ungrouped"] = True
             if record.unused:
                 row["unused"] = [[item.name, item.reason] for item in record.unused]
             yield row
@@ -220,7 +225,7 @@ def decide(folder: Path, filters: FilterSection, skipped_path: Path) -> Decision
     twins = dict(zip(positions[~kept].tolist(), positions[duplicates.twin[~kept]], strict=True))
     exact = set(positions[duplicates.exact].tolist())
     sources = _sources_of(folder, {int(twin) for twin in twins.values()})
-    reasons, unused, columns = Counter[str](), Counter[str](), set[str]()
+    reasons, unused, columns, ungrouped = Counter[str](), Counter[str](), set[str](), 0
     with open(skipped_path, "w", encoding="utf-8") as stream:
         for index, row in enumerate(iter_scan(folder)):
             if side[index] == SKIPPED:
@@ -229,13 +234,14 @@ def decide(folder: Path, filters: FilterSection, skipped_path: Path) -> Decision
                     entry["reason"] = f"{'exact' if index in exact else 'near'} duplicate"
                     entry["of"] = sources[int(twins[index])]
                 reasons[entry["reason"]] += 1
-                columns |= {*row.get("columns", ())}
                 stream.write(canonical_json(entry) + "\n")
+            columns |= {*row.get("columns", ())}
+            ungrouped += side[index] != SKIPPED and "ungrouped" in row
             for name, reason in row.get("unused", ()):
                 unused[reason] += 1
                 stream.write(canonical_json({"source": name, "reason": reason}) + "\n")
     hashes = {int(p): digests[i] for i, p in enumerate(positions) if kept[i]}
-    return Decision(side, bucket, hashes, reasons, unused, sorted(columns))
+    return Decision(side, bucket, hashes, reasons, unused, sorted(columns), ungrouped)
 
 
 def _sources_of(folder: Path, indices: set[int]) -> dict[int, str]:

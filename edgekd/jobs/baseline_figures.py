@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import Field
 
 from edgekd.schema import Section
 
@@ -43,11 +44,16 @@ _FIGURES: Sequence[tuple[str, int, Figure]] = (
 
 
 class Baselines(Section):
-    """All of `baselines.json`."""
+    """All of `baselines.json`.
+
+    Attributes:
+        failed: why students could not be measured, by row.
+    """
 
     suite: str
     rivals: list[Rival]
     environment: dict[str, object]
+    failed: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,16 +101,22 @@ def verdicts(rivals: Sequence[Rival]) -> list[str]:
         here = [one for one in rivals if one.preset == preset]
         own = {one.seed: one for one in here if one.rule == SEARCHED}
         others = dict.fromkeys(one.rule for one in here if one.rule != SEARCHED)
-        better = [
-            f"{rule} has the better {name}, by {mean:.1f} ± {error:.1f}"
+        leads = {
+            (rule, name): _mean([_lead(one, own, sign, figure) for one in here if one.rule == rule])
             for rule in others
             for name, sign, figure in _FIGURES
-            for mean, error in [
-                _mean([_lead(one, own, sign, figure) for one in here if one.rule == rule])
-            ]
+        }
+        found = [
+            f"{rule} has the better {name}, by {mean:.1f} ± {error:.1f}"
+            for (rule, name), (mean, error) in leads.items()
             if mean > 0
         ]
-        verdict = "; ".join(better) or "the searched student is the best of all rules"
+        unknown = [
+            f"{rule} cannot be compared by {name}, figures are missing"
+            for (rule, name), (mean, _) in leads.items()
+            if math.isnan(mean)
+        ]
+        verdict = "; ".join([*found, *unknown]) or "the searched student is the best of all rules"
         lines.append(f"at the latency of {preset}: {verdict}")
     return lines
 

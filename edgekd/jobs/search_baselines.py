@@ -24,6 +24,7 @@ from edgekd.errors import GateError
 from edgekd.file_record import finish
 from edgekd.files import hash_value, write_json
 from edgekd.jobs.baseline_figures import SEARCHED, Baselines, Rival
+from edgekd.jobs.gates import failed_rows
 from edgekd.jobs.phases import train_student
 from edgekd.jobs.places import shared_places
 from edgekd.jobs.plan import Plan, describe, make_plan, with_sized_teacher, with_student
@@ -103,7 +104,9 @@ def baselines_run(
             for name, pairs in of_case.items()
             for one, seed in pairs
         ]
-        result = Baselines(suite=suite.name, rivals=rivals, environment=environment())
+        failed = failed_rows([*rows.values()])
+        measured = environment()
+        result = Baselines(suite=suite.name, rivals=rivals, failed=failed, environment=measured)
         folder = run / SEARCH
         write_json(folder / BASELINES_FILE, result.model_dump(mode="json"))
         finish(folder, hash_value(suite.model_dump()), only=(BASELINES_FILE,), suite=suite.name)

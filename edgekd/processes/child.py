@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, ParamSpec, TypeVar
 
-from edgekd.errors import EdgekdError, GateError
+from edgekd.errors import EdgekdError, MemoryGateError
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -40,6 +40,7 @@ class ChildError(EdgekdError):
     """A defect of edgekd that showed in a child, or the child's unforeseen end."""
 
     exit_code = 1
+    from_outside = True
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Child:
         Raises:
             EdgekdError: the same as in the child, and OSError too.
             ChildError: any other error in the child, or its end.
-            GateError: the system killed the child, which it does for want of memory.
+            MemoryGateError: the system killed the child, which it does for want of memory.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -114,7 +115,7 @@ class Child:
     def _end(self) -> EdgekdError:
         code = self.process.wait()
         if code == -signal.SIGKILL:
-            return GateError(
+            return MemoryGateError(
                 "the work must fit in the memory of this machine",
                 f"a process that the system killed: `{self.work}`",
                 "Close other programs, or ask for less at a time.",

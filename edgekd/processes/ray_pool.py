@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from edgekd.errors import EdgekdError, GateError, InputError, LostError
+from edgekd.errors import EdgekdError, InputError, LostError, MemoryGateError
 from edgekd.files import code_key
 from edgekd.processes.child import ChildError, Failure
 from edgekd.processes.serve import answer
@@ -138,7 +138,7 @@ class Cluster:
         """What of Ray's a call ended in."""
         errors = self._ray.exceptions
         if isinstance(error, errors.OutOfMemoryError):
-            return GateError(
+            return MemoryGateError(
                 "the work must fit in the memory of its machine",
                 "a process that Ray ended for its memory",
                 "Use machines with more of it, or ask for less at a time.",

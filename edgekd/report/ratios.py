@@ -9,8 +9,11 @@ from edgekd.report.schema import Report, Row
 
 
 def ratio(value: float | None, base: float | None) -> float | None:
-    """value / base; None where either is missing or the base is 0."""
-    if value is None or not base:
+    """value / base; None where either is missing, or the base is not positive.
+
+    Estimates without bias (KID, FD infinity) may be negative: how many times as large says nothing.
+    """
+    if value is None or base is None or base <= 0:
         return None
     return value / base
 

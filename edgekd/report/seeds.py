@@ -11,6 +11,7 @@ from edgekd.report import format as fmt
 from edgekd.report.compare import Match, Named, compared, match_rows, metric_names, same_noise
 from edgekd.report.comparison import Compared
 from edgekd.report.part import ReportPart
+from edgekd.report.schema import Report
 
 
 class SeedFigure(ReportPart):
@@ -58,10 +59,22 @@ def over_seeds(named: Sequence[Named]) -> Seeds:
                 "reports with `--seeds` must be of one suite, with its captions and noise",
                 f"`{one.path}`, which differs from `{named[0].path}`",
             )
+        for metric, other in _measured_otherwise(first, one.report):
+            raise InputError(
+                f"reports with `--seeds` must measure `{metric.name}` alike",
+                f"{metric.full_name}, {other.full_name}",
+            )
     reports = [one.report for one in named]
     names = metric_names(reports)
     rows = [_row(match, names) for match in match_rows(reports)]
     return Seeds(reports=[compared(one) for one in named], rows=rows)
+
+
+def _measured_otherwise(a: Report, b: Report) -> list[tuple[Descriptor, Descriptor]]:
+    """Metrics of one name with other features or sample counts."""
+    known = {metric.name: metric for metric in a.descriptors}
+    pairs = [(known[metric.name], metric) for metric in b.descriptors if metric.name in known]
+    return [(ours, theirs) for ours, theirs in pairs if ours.full_name != theirs.full_name]
 
 
 def _row(match: Match, names: Sequence[str]) -> SeedRow:

@@ -159,8 +159,9 @@ def _by_one_value(made: Change, metric: Descriptor, a: float, b: float) -> Chang
         exact = _judged(made, metric, (b > a) - (b < a), "exact")
         return exact.model_copy(update={"verdict": "same"}) if a == b else exact
     share = ratio(b, a)
-    near = a == b or (share is not None and abs(share - 1) <= ONE_VALUE)
-    test = f"one value each, equal within {100 * ONE_VALUE:g} %"
+    noise = RUN_TO_RUN if metric.source in ("latency", "energy") else ONE_VALUE
+    near = a == b or (share is not None and abs(share - 1) <= noise)
+    test = f"one value each, equal within {100 * noise:g} %"
     return _judged(made, metric, 0 if near else (b > a) - (b < a), test)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.errors import InputError
+from edgekd.errors import DiskError, GateError, InputError, LostError, MemoryGateError
 from edgekd.file_record import ARTIFACT_FILE, check_given, finish
 from edgekd.folders import atomic_folder, check_replaceable, finished, resumable_folder, tidy
 from edgekd.parts import note_part
@@ -209,6 +209,33 @@ def test_work_for_another_key_is_thrown_away_and_nothing_else(tmp_path):
         finish(folder, "b" * 16)
     assert names(final) == [ARTIFACT_FILE, "part"]
     assert json.loads((final / ARTIFACT_FILE).read_text())["files"].keys() == {"part"}
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (InputError("`x` must be a number", "a word"), False),
+        (GateError("pictures must be finite", "NaN"), False),
+        (DiskError("the disk must have room for the output", "part"), True),
+        (MemoryGateError("the work must fit in the memory", "a killed process"), True),
+        (LostError("the head must live", "no answer"), True),
+    ],
+)
+def test_parts_outlive_what_is_no_fault_of_the_input(tmp_path, error, kept):
+    final = tmp_path / "out"
+
+    def fail():
+        with resumable_folder(final, "a" * 16) as folder:
+            (folder / "part").write_text("1")
+            note_part(folder, folder / "part")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert names(tmp_path) == ([f".out.{'a' * 16}.partial"] if kept else [])
+    with resumable_folder(final, "a" * 16) as folder:
+        assert (folder / "part").exists() == kept
+        finish(folder, "a" * 16)
 
 
 def test_what_is_no_finished_part_is_set_aside(tmp_path):

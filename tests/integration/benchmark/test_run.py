@@ -11,6 +11,7 @@ import pytest
 from fixtures import pickscore
 
 from edgekd.artifacts import BenchmarkReport, PreparedData
+from edgekd.benchmark import run as run_module
 from edgekd.benchmark import workers
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.extract import ShippedRows
@@ -224,6 +225,18 @@ def test_a_second_run_measures_nothing_again(report, data, cases, monkeypatch):
     after = json.loads(again.json_path.read_text())
     assert after["rows"] == before["rows"]
     assert after["prompts"] == before["prompts"]
+
+
+def test_a_report_is_of_this_machine_and_its_versions(report, data, cases, monkeypatch):
+    """Its rows are looked up anew elsewhere: times are not those of another processor."""
+    root = report.root
+    run(cases, data, root, "k4")
+    written = (root / "report.json").stat().st_mtime_ns
+    run(cases, data, root, "k4")
+    assert (root / "report.json").stat().st_mtime_ns == written
+    monkeypatch.setattr(run_module, "cpu", lambda: {"model": "another", "instruction_sets": []})
+    run(cases, data, root, "k4")
+    assert (root / "report.json").stat().st_mtime_ns > written
 
 
 def test_a_killed_drawing_goes_on_at_its_batch(report, data, cases, monkeypatch):

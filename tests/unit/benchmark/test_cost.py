@@ -54,7 +54,8 @@ def speed(monkeypatch, in_process):
     return answer_with
 
 
-def test_rows_without_times_are_failures_and_nothing_is_timed_twice(make_matrix, speed):
+def test_rows_without_times_are_failures_and_tried_again(make_matrix, speed):
+    """A failure may be of other work, which took the memory."""
     matrix = make_matrix("ab")
 
     def measure(order):
@@ -73,7 +74,11 @@ def test_rows_without_times_are_failures_and_nothing_is_timed_twice(make_matrix,
     again = make_matrix("ab")
     assert speed_of_all(again, Silent()) == found
     assert again.failures.reasons == matrix.failures.reasons
-    assert started == [1]
+    assert started == [1, 1]
+    # What has times is not timed twice.
+    for _ in range(2):
+        assert list(speed_of_all(make_matrix("ac"), Silent()).timings) == ["a", "c"]
+    assert started == [1, 1, 1]
 
 
 def test_memory_of_the_others_is_measured_when_one_row_fails(make_matrix, monkeypatch):

@@ -197,6 +197,26 @@ def test_groups_stay_on_one_side(tmp_path, picture, encode):
     assert sides[0] | sides[1] == {f"t{i}" for i in range(12)}
 
 
+def test_a_group_key_that_no_image_has_is_refused(tmp_path, picture, encode):
+    rows = [{"image": encode(picture(i)), "text": f"thing {i}", "kind": "a"} for i in range(20)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet")
+    split = {"group_key": "label"}
+    with pytest.raises(InputError, match=r"must be a column .*`label`, which none .*seen: kind"):
+        prepare(section(tmp_path / "data.parquet", split=split), tmp_path / "out", Silent())
+    for row in rows[:12]:
+        row["label"] = "one"
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet")
+
+    said: list[str] = []
+
+    class Told(Silent):
+        def info(self, message):
+            said.append(message)
+
+    prepare(section(tmp_path / "data.parquet", split=split), tmp_path / "out", Told())
+    assert "  8 lack `label`: they are held out by their captions" in said
+
+
 def test_license_and_source_are_kept(tmp_path, picture, encode):
     rows = [
         {"image": encode(picture(i)), "text": str(i), "source": f"npm:{i}", "license": "MIT"}

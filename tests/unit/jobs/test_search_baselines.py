@@ -72,6 +72,12 @@ def test_a_rule_that_beats_the_search_is_named(score, fd, told):
     assert verdicts(rivals) == [f"at the latency of p: {told}"]
 
 
+def test_what_was_not_measured_has_no_winner():
+    rivals = [rival("searched", None, 100), rival("random", 11, 200)]
+    (line,) = verdicts(rivals)
+    assert line.endswith("random cannot be compared by score, figures are missing")
+
+
 def test_a_lead_is_told_with_its_error_over_seeds():
     """Paired: a seed's noise, captions and trajectories are the same for all rules."""
     rivals = [

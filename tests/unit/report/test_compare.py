@@ -118,6 +118,26 @@ def test_bytes_are_exact_and_memory_is_not(full_report, later):
     assert change_of(found, "peak_bytes").verdict == "same within noise"
 
 
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(1.04, "same within noise"), (1.06, "worse"), (0.94, "better")]
+)
+def test_times_without_samples_differ_by_more_than_runs_do(full_report, later, factor, verdict):
+    for report, value in ((full_report, 100.0), (later, 100.0 * factor)):
+        row_of(report).figures["cpu_ms"] = Figure(value=value)
+    found = change_of(against(full_report, later), "cpu_ms")
+    assert found.verdict == verdict
+    assert "equal within 5 %" in found.test
+
+
+def test_nothing_is_a_share_of_a_negative_value(full_report, later):
+    """An estimate without bias of a small distance may be below 0."""
+    row_of(full_report).figures["kid"] = Figure(value=-0.0002)
+    row_of(later).figures["kid"] = Figure(value=0.02)
+    found = change_of(against(full_report, later), "kid")
+    assert found.ratio is None
+    assert found.verdict == "worse"
+
+
 def test_another_extractor_or_count_is_not_comparable(full_report, later):
     later.descriptors = [
         one.model_copy(update={"full_name": "FD-other-n1000"}) if one.name == "fd" else one

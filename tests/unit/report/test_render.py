@@ -194,6 +194,7 @@ def test_real_images_of_other_captions_are_no_floor(report, gallery, tmp_path):
     """A suite's own prompts: neither a distance nor a score of theirs can be held against them."""
     report.data.own_prompts = True
     render(report, tmp_path, gallery)
+    assert "Each column is one caption of the suite" in (tmp_path / "report.html").read_text()
     (line,) = re.findall(r"\| real images \|.*", (tmp_path / "report.md").read_text())
     fd, _, score = line.split("|")[2:5]
     assert "of other captions: not comparable" in fd

@@ -63,6 +63,16 @@ def test_a_row_that_a_report_lacks_says_so(seeds):
     assert figure(over_seeds(seeds), "fd").values == [500.0, 510.0, None]
 
 
+def test_reports_that_measured_otherwise_are_refused(seeds):
+    last = seeds[-1].report
+    last.descriptors = [
+        one.model_copy(update={"full_name": "FD-other-n1000"}) if one.name == "fd" else one
+        for one in last.descriptors
+    ]
+    with pytest.raises(InputError, match=r"measure `fd` alike, but got FD-.*-n64, FD-other-n1000"):
+        over_seeds(seeds)
+
+
 def test_one_report_alone_is_refused(seeds):
     with pytest.raises(InputError, match="two reports or more, but got 1"):
         over_seeds(seeds[:1])
