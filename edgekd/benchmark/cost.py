@@ -148,7 +148,7 @@ def memory_of_all(matrix: Matrix, progress: Progress) -> dict[str, PeakMemory]:
         ):
             futures = {
                 pool.submit(
-                    weighing(matrix.batch(cases[0], range(1), threads).drawn_with(steps=1))
+                    weighing(matrix.batch(cases[0], range(1), threads).in_few_steps())
                 ): cases
                 for cases in missing
             }

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgekd.benchmark.cases import Case
+from edgekd.errors import InputError
 from edgekd.measure.picture import PictureOrder
 from edgekd.metrics.metric import Images
 from edgekd.recipe import RowGeneration
+from edgekd.runtime.folder import read_scheduler
+from edgekd.runtime.samplers import fewest_steps
 
 Call = Callable[[], Any]
 
@@ -65,6 +68,14 @@ class DrawingBatch:
         """This batch with another generation."""
         generation = replace(self.generation, **changes)
         return replace(self, case=replace(self.case, generation=generation))
+
+    def in_few_steps(self, least: int = 1) -> DrawingBatch:
+        """This batch in the fewest steps, `least` or more, that its sampler takes."""
+        try:
+            scheduler = read_scheduler(self.case.path, self.generation.sampler)
+        except InputError:  # one of torch's alone
+            return self.drawn_with(steps=min(least, self.generation.steps))
+        return self.drawn_with(steps=fewest_steps(scheduler, self.generation.steps, least))
 
 
 class Drawer(Protocol):

@@ -85,7 +85,7 @@ def points(matrix: Matrix, section: ScalingSection, case: Case) -> list[Placed]:
     Sides that its runtime cannot draw and threads that this machine does not have are left out.
     """
     base = matrix.batch(case, range(1), _threads(matrix))
-    few = base.drawn_with(steps=min(section.draw_steps, base.generation.steps))
+    few = base.in_few_steps(section.draw_steps)
     own = matrix.data.resolution
     sides = sorted(set(section.side or (own // 2, own, 2 * own)))
     found: dict[ScalingAxis, dict[int, DrawingBatch]] = {
@@ -195,7 +195,7 @@ def time_opened() -> dict[ScalingPoint, float]:
 def _peaks(matrix: Matrix, placed: Sequence[Placed], progress: Progress) -> dict[ScalingPoint, int]:
     """Peak memory of exported rows' points; one that fails has none."""
     wanted = {
-        one.point: one.batch.drawn_with(steps=1)
+        one.point: one.batch.in_few_steps()
         for one in placed
         if one.point.axis in _OF_MEMORY and one.batch.case.runtime != TORCH
     }

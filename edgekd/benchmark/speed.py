@@ -72,7 +72,7 @@ def batch_calls(drawer: Drawer, batch: DrawingBatch) -> Callable[[float | None],
 
     def calls(guidance: float | None) -> dict[str, Call]:
         changes = {} if guidance is None else {"guidance_scale": guidance}
-        return drawer.step_calls(batch.drawn_with(steps=1, **changes))
+        return drawer.step_calls(batch.in_few_steps().drawn_with(**changes))
 
     return calls
 

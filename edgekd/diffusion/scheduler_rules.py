@@ -90,6 +90,12 @@ def check_steps(scheduler: Any, steps: int) -> None:
         )
 
 
+def fewest_steps(scheduler: Any, most: int, least: int = 1) -> int:
+    """The fewest steps that a scheduler takes, of `least` to `most`, which it takes."""
+    steps = range(least, most)
+    return next((one for one in steps if _fault(scheduler, one) is None), most)
+
+
 def _fault(scheduler: Any, steps: int) -> str | None:
     """What is wrong with a session of the scheduler."""
     generator = torch.Generator().manual_seed(0)

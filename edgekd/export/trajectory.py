@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from edgekd.diffusion.scheduler_rules import fewest_steps
 from edgekd.errors import InputError
 from edgekd.export.outline import other_size
 from edgekd.export.protocol import Generation
@@ -42,7 +43,7 @@ def record_for_parity(
     # Without guidance, so that the U-Net's batch is the odd number itself.
     other = Session(
         prompts=session.prompts[:1],
-        steps=min(session.steps, 2),
+        steps=fewest_steps(pipeline.scheduler, session.steps, least=2),
         guidance_scale=1.0,
         size=other_size(pipeline),
         images_per_prompt=3,

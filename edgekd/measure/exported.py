@@ -11,6 +11,7 @@ from edgekd.measure.memory import PeakMemory, measured
 from edgekd.measure.picture import PictureOrder
 from edgekd.runtime.backend import Array, Arrays, Backend
 from edgekd.runtime.pipeline import Pictures, Pipeline
+from edgekd.runtime.samplers import fewest_steps
 
 Call = Callable[[], Any]
 
@@ -32,8 +33,14 @@ def draw(pipeline: Pipeline, order: PictureOrder) -> Pictures:
     )
 
 
+def in_few_steps(pipeline: Pipeline, order: PictureOrder) -> PictureOrder:
+    """An order in the fewest steps that its sampler takes: one, where it does not look back."""
+    return replace(order, steps=fewest_steps(pipeline.folder.scheduler, order.steps))
+
+
 def step_calls(pipeline: Pipeline, order: PictureOrder) -> dict[str, Call]:
-    """Draw an order, and give each component's calls, ready to be repeated on their inputs."""
+    """Draw an order, and give each component's calls of a step, ready to be repeated on their
+    inputs."""
     recorder = Recorder(pipeline.backend)
     encoders = tuple(replace(one, backend=recorder) for one in pipeline.encoders)
     draw(replace(pipeline, backend=recorder, encoders=encoders), order)
@@ -42,14 +49,16 @@ def step_calls(pipeline: Pipeline, order: PictureOrder) -> dict[str, Call]:
 
 @dataclass(frozen=True)
 class Recorder:
-    """A backend that keeps the inputs of each part's calls: two of the U-Net in a step of guidance
-    that is not fused."""
+    """A backend that keeps the inputs of each part's calls in one step: two of the U-Net where
+    guidance is not fused."""
 
     backend: Backend
     inputs: dict[str, list[Mapping[str, Array]]] = field(default_factory=dict)
 
     def run(self, component: str, inputs: Mapping[str, Array]) -> Arrays:
-        self.inputs.setdefault(component, []).append(inputs)
+        kept = self.inputs.setdefault(component, [])
+        if not kept or _timestep(kept[0]) == _timestep(inputs):
+            kept.append(inputs)
         return self.backend.run(component, inputs)
 
     def load(self, component: str) -> None:
@@ -62,6 +71,11 @@ class Recorder:
             return [self.backend.run(component, inputs) for inputs in recorded]
 
         return repeated
+
+
+def _timestep(inputs: Mapping[str, Array]) -> float | None:
+    """Of a call of the U-Net."""
+    return float(inputs["timestep"]) if "timestep" in inputs else None
 
 
 def weigh(order: PictureOrder) -> PeakMemory:
@@ -79,6 +93,6 @@ def weigh(order: PictureOrder) -> PeakMemory:
         opened[0].load()
 
     def work(wanted: PictureOrder) -> Pictures:
-        return draw(opened[0], wanted)
+        return draw(opened[0], in_few_steps(opened[0], wanted))
 
-    return measured(work, replace(order, steps=1), preload, load).memory
+    return measured(work, order, preload, load).memory

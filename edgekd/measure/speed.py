@@ -15,7 +15,7 @@ from edgekd.errors import EdgekdError
 from edgekd.measure.clock import Call, Latency, Watch, time_calls, time_interleaved
 from edgekd.measure.conditions import conditions, throttled
 from edgekd.measure.environment import load_average
-from edgekd.measure.exported import draw, open_exported, step_calls
+from edgekd.measure.exported import draw, in_few_steps, open_exported, step_calls
 from edgekd.measure.picture import PictureOrder
 from edgekd.measure.power import find_meter
 
@@ -98,7 +98,7 @@ def open_exported_row(order: PictureOrder) -> OpenedRow:
 
     def calls(guidance: float | None) -> dict[str, Call]:
         scale = order.guidance_scale if guidance is None else guidance
-        return step_calls(pipeline, replace(order, steps=1, guidance_scale=scale))
+        return step_calls(pipeline, replace(in_few_steps(pipeline, order), guidance_scale=scale))
 
     return open_row(lambda: draw(pipeline, order), calls, order.guided)
 

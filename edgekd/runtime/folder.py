@@ -143,7 +143,7 @@ def read_folder(path: Path, sampler: str | None = None) -> ExportedFolder:
         guidance_width=unet.integer(width, 4, _MAX_SIDE) if unet.has(width) else None,
         shapes=_shapes(manifest.inner("shapes")),
         latents=_latents(decoder, unet, is_sdxl),
-        scheduler=_scheduler(path, sampler),
+        scheduler=read_scheduler(path, sampler),
     )
 
 
@@ -156,7 +156,7 @@ def _exports_in(path: Path) -> str:
     return f"Did you mean {names}?" if names else ""
 
 
-def _scheduler(path: Path, sampler: str | None) -> SchedulerConfig:
+def read_scheduler(path: Path, sampler: str | None) -> SchedulerConfig:
     config = read_object(path / "scheduler" / "scheduler_config.json")
     return parse_config(config if sampler is None else with_sampler(config, sampler_class(sampler)))
 

@@ -50,6 +50,20 @@ def make_sampler(config: SchedulerConfig, steps: int) -> Sampler:
     return make(config, steps)
 
 
+def fewest_steps(config: SchedulerConfig, most: int, least: int = 1) -> int:
+    """The fewest steps that the sampler takes, of `least` to `most`, which it takes.
+
+    One, but for samplers that begin with several calls to look back upon.
+    """
+    for steps in range(least, most):
+        try:
+            make_sampler(config, steps)
+        except InputError:
+            continue
+        return steps
+    return most
+
+
 def _is_finite(session: Sampler) -> bool:
     """Whether a session gets through, tried on one value: it costs next to nothing."""
     x = np.ones((1, 1, 1, 1), np.float32)

@@ -28,8 +28,12 @@ from edgekd.export.onnx.pipeline import load_onnx_pipeline
 from edgekd.export.protocol import ExportOptions, Generation
 from edgekd.export.record import Trajectory
 from edgekd.export.trajectory import record_for_parity
+from edgekd.files import write_json
+from edgekd.measure.exported import in_few_steps, open_exported, step_calls, weigh
+from edgekd.measure.picture import PictureOrder
 from edgekd.progress import Silent
-from edgekd.runtime.folder import Shapes
+from edgekd.reading import read_json
+from edgekd.runtime.folder import Shapes, read_folder
 
 GENERATION = Generation(steps=2, guidance_scale=3.0)
 ELSEWHERE = Origin(hash="0" * 64, licence=None, loras=[], pipeline="StableDiffusionPipeline")
@@ -210,3 +214,24 @@ def test_incomplete_folder_is_refused_without_a_download(tmp_path, exported, mis
     (copy / missing).unlink()
     with pytest.raises(InputError, match=missing):
         load_onnx_pipeline(copy)
+
+
+def test_a_sampler_that_begins_with_runge_kutta_steps(tiny_teacher, tmp_path):
+    """PNDM as diffusers has it by default takes four steps at least."""
+    teacher = shutil.copytree(tiny_teacher, tmp_path / "teacher")
+    config = teacher / "scheduler" / "scheduler_config.json"
+    kept = {k: v for k, v in read_json(config).items() if k.startswith(("beta", "num_train"))}
+    write_json(config, {"_class_name": "PNDMScheduler", **kept})
+    index = read_json(teacher / "model_index.json")
+    write_json(teacher / "model_index.json", {**index, "scheduler": ["diffusers", "PNDMScheduler"]})
+    out = tmp_path / "out"
+    options = ExportOptions(prompts=("cat",), generation=Generation(steps=5, guidance_scale=3.0))
+    OnnxExporter().export(teacher, out, "fp32", Silent(), options)
+    side = read_folder(out).shapes.native[0]
+    order = PictureOrder(out, 1, "PNDMScheduler", 5, 3.0, ("cat",), (0,), side)
+    assert weigh(order).peak_bytes > 0
+    pipeline = open_exported(order)
+    assert in_few_steps(pipeline, order).steps == 4
+    calls = step_calls(pipeline, in_few_steps(pipeline, order))
+    # One step's call alone, with its guidance: a session has thirteen.
+    assert len(calls["unet"]()) == 1
