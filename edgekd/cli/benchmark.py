@@ -100,10 +100,10 @@ def benchmark(
         clip=clip,
     )
     if isinstance(chosen, ExportSuite):
-        if teacher or data or sampler or assignments or verify or ray:
+        if teacher or data or sampler or assignments or verify or ray or devices_file:
             raise InputError(
                 f"suite `{chosen.name}` makes its own pipeline",
-                "--teacher, --data, --sampler, --set, --verify or --ray",
+                "--teacher, --data, --sampler, --set, --verify, --ray or --devices-file",
                 "Leave them out.",
             )
         asked = exports_with_options(chosen, options)
@@ -114,10 +114,11 @@ def benchmark(
     recipe = read_recipe(config, assignments, teacher, data)
     run = run_folder(out, f"{recipe.name}-{Path(suite).stem}", config, verify)
     if isinstance(chosen, TransferSuite | BaselinesSuite):
-        if options != SuiteOptions() or ray:
+        if options != SuiteOptions() or ray or devices_file:
             raise InputError(
                 f"suite `{chosen.name}` names its own target and finds its own students",
-                "--models, --targets, --devices, --skip, --ray or weights of metrics",
+                "--models, --targets, --devices, --devices-file, --skip, --ray or weights of "
+                "metrics",
                 "Leave them out.",
             )
         _benchmark_search(chosen, recipe, run, as_json)

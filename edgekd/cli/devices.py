@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edgekd.cli.options import DevicesFileOption, JsonOption, print_json
-from edgekd.errors import GateError
+from edgekd.errors import GateError, InputError
 
 _MOST_LETTERS = 1 << 16  # of all that an agent printed
 
@@ -28,6 +28,11 @@ def _list(
 ) -> None:
     """List the devices with what they run; those out of reach with why."""
     if context.invoked_subcommand is not None:
+        if devices_file is not None or as_json:
+            raise InputError(
+                "options of `edgekd devices` must stand behind the verb",
+                f"options before `{context.invoked_subcommand}`",
+            )
         return
     from edgekd.jobs.devices import device_lines, list_devices
 

@@ -162,8 +162,12 @@ def device_choice(names: list[str] | None, file: Path | None) -> Any:
     """
     from edgekd.devices.connect import DeviceChoice
     from edgekd.devices.listing import parse_names
+    from edgekd.errors import InputError
 
-    return DeviceChoice(tuple(parse_names(names)), file)
+    asked = tuple(parse_names(names))
+    if file is not None and not asked:
+        raise InputError("`--devices-file` must come with `--devices`", str(file))
+    return DeviceChoice(asked, file)
 
 
 def parse_seconds(text: str) -> float:

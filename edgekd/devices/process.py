@@ -127,6 +127,7 @@ class Measuring:
             EndedError: the process ended, or had to be ended.
             DefectError: any other error there.
         """
+        self._check_time()  # calls may be shorter than the watcher's first look
         watching = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(watching,), daemon=True)
         watcher.start()

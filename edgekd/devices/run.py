@@ -99,7 +99,8 @@ async def _run(settings: AgentSettings) -> None:
         address = _address(settings.host, listener, certificate is not None)
         event("listening", url=address, device=name)
         _say(name, AgentAddress(address=address, fingerprint=fingerprint, token=token), settings)
-        guarded = Guard(app, Access(token, any_host=True), NoCounts(), bodies(limits))
+        access = Access(token, any_host=True, has_open_paths=False)
+        guarded = Guard(app, access, NoCounts(), bodies(limits))
         await _server(guarded, certificate).serve(sockets=[listener])
     finally:
         listener.close()
@@ -120,6 +121,8 @@ class NoCounts:
 def _server(app: Any, certificate: Certificate | None) -> Any:
     import uvicorn
 
+    from edgekd.serve.protocol import Protocol
+
     class AgentServer(uvicorn.Server):
         """Ends at once: a host that waits for a job asks again, and finds no agent."""
 
@@ -128,6 +131,7 @@ def _server(app: Any, certificate: Certificate | None) -> Any:
 
     config = uvicorn.Config(
         app,
+        http=Protocol,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -132,7 +132,7 @@ class Uploads:
         query = {"offset": offset, "size": file.size}
         request = Request("PUT", f"/v1/blobs/{file.digest}", query, content)
         try:
-            state = ask_while_busy(self.link, request, BlobState, "too_many_uploads")
+            state = ask_while_busy(self.link, request, BlobState, "too_many_requests")
         except RefusedError as error:
             if error.code == "wrong_size":  # somebody began it so: it begins anew
                 return BlobState(digest=file.digest, received=0, complete=False)

@@ -9,7 +9,7 @@ from edgekd.serve import problems
 from edgekd.serve.catalog import Catalog, ServedModel, known_sampler
 from edgekd.serve.encode import file_formats
 from edgekd.serve.messages import Drawing
-from edgekd.serve.schema import FileFormat, ImageRequest, Quality
+from edgekd.serve.schema import MAX_SEED, FileFormat, ImageRequest, Quality
 
 _DEFAULT_COMPRESSION = 100
 
@@ -54,6 +54,8 @@ def plan(request: ImageRequest, catalog: Catalog, most: int) -> DrawingRequest:
     streams = bool(request.stream)
     drawing = _first(request, model, file_format, request.partial_images or 0 if streams else 0)
     model.check(drawing)
+    if drawing.seed + count - 1 > MAX_SEED:
+        raise problems.invalid(f"`seed + n - 1` must be at most {MAX_SEED}", "seed")
     return DrawingRequest(
         model=model,
         drawings=tuple(replace(drawing, seed=drawing.seed + index) for index in range(count)),

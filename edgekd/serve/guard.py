@@ -43,10 +43,17 @@ class Access:
         token: that requests must bear; None: none.
         any_host: whether the server answers to any name. Without a token it does not: a page on
             another site whose name is made to lead to this machine could use it.
+        has_open_paths: whether the server has paths that need no token.
     """
 
     token: str | None
     any_host: bool
+    has_open_paths: bool = True
+
+    def needs_token(self, path: str) -> bool:
+        """Whether a request for a path must bear the token."""
+        is_open = self.has_open_paths and (path == "/" or path.startswith(_OPEN))
+        return self.token is not None and not is_open
 
 
 class Counts(Protocol):
@@ -137,11 +144,11 @@ class Guard:
             return
 
     def _check(self, scope: Scope, headers: Headers) -> None:
-        path: str = scope["path"]
         self._check_host(headers.get("host", ""))
-        if self._access.token is not None and path != "/" and not path.startswith(_OPEN):
+        if self._access.needs_token(scope["path"]):
             scheme, _, token = headers.get("authorization", "").partition(" ")
-            known = hmac.compare_digest(token.strip().encode(), self._access.token.encode())
+            own = self._access.token or ""
+            known = hmac.compare_digest(token.strip().encode(), own.encode())
             if scheme.lower() != "bearer" or not known:
                 message = "the request must bear this server's token"
                 raise Problem(401, message, "invalid_api_key")

@@ -141,7 +141,11 @@ class Front:
     @staticmethod
     async def _start() -> ReplicaWorker:
         handle = serve.get_deployment_handle(_DRAWER)
-        await handle.ready.remote()
+        try:
+            await handle.ready.remote()
+        except Exception as error:  # whatever Ray has for the end of an actor
+            event("replica lost", error=type(error).__name__)
+            raise WorkerLostError from error
         return ReplicaWorker(handle.options(stream=True))
 
 

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 MAX_PICTURES = 10
 MAX_PROMPT = 4000  # letters
-_MAX_SEED = 2**53 - 1  # above it, JSON's numbers are not exact in JavaScript
+MAX_SEED = 2**53 - 1  # above it, JSON's numbers are not exact in JavaScript
 _SIZE = r"(auto|[0-9]{1,5}x[0-9]{1,5})"
 _ALIASES = {"seed": ("rng_seed",), "steps": ("num_inference_steps", "step")}
 
@@ -68,7 +68,7 @@ class ImageRequest(BaseModel):
     seed: int | None = Field(
         None,
         ge=0,
-        le=_MAX_SEED,
+        le=MAX_SEED,
         validation_alias=AliasChoices("seed", *_ALIASES["seed"]),
         description="Draws the same picture again; none: random. Also `rng_seed`.",
     )

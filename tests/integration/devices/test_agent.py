@@ -35,6 +35,9 @@ def test_nobody_is_answered_without_the_token(agent):
         with agent.client(Authorization=f"Bearer {token}") as other:
             for ask in (other.get("/v1/hello"), other.get("/openapi.json"), other.delete("/v1/x")):
                 assert (ask.status_code, code_of(ask)) == (401, "invalid_api_key")
+            # What `edgekd serve` has without a token an agent has not.
+            for path in ("/", "/healthz", "/readyz", "/pictures/x", "/page/x"):
+                assert code_of(other.post(path, content=b"x" * 4096)) == "invalid_api_key"
     assert agent.token not in agent.log_file.read_text(encoding="utf-8")
 
 

@@ -20,9 +20,12 @@ from fixtures.exported import write_export
 from fixtures.servers import paused
 from PIL import Image
 from ray import serve
+from ray.exceptions import RayActorError
 
 from edgekd.errors import InputError
 from edgekd.runtime import Pipeline
+from edgekd.serve import ray_app
+from edgekd.serve.process import WorkerLostError
 from edgekd.serve.ray_app import Arguments, app
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -157,3 +160,19 @@ def test_arguments_are_checked(exports, monkeypatch, tmp_path):
         app(Arguments(models=str(tmp_path)))
     with pytest.raises(ValueError, match="replica"):
         Arguments(models="a", replica=2)
+
+
+def test_a_replica_that_dies_at_its_start_is_a_lost_worker(monkeypatch):
+    """The dispatcher starts another then; any other error would end its slot for good."""
+
+    class Dead:
+        @property
+        def ready(self):
+            return self
+
+        async def remote(self):
+            raise RayActorError
+
+    monkeypatch.setattr(ray_app.serve, "get_deployment_handle", lambda name: Dead())
+    with pytest.raises(WorkerLostError):
+        asyncio.run(ray_app.Front._start())

@@ -197,6 +197,14 @@ def test_evicted_files_are_uploaded_again(folder):
     assert device.link.sent == 2 * 2562
 
 
+def test_full_upload_slots_are_waited_for(folder):
+    agent = agent_for_exports()
+    agent.faults.append(once("PUT", "/v1/blobs", refusal(429, "too_many_requests"), 3))
+    device = agent.device()
+    device.measure_exports(order(folder))
+    assert agent.blobs
+
+
 def test_a_full_queue_is_waited_for():
     agent = FakeAgent()
     agent.faults.append(once("PUT", "/v1/jobs", refusal(429, "queue_full"), 3))

@@ -127,6 +127,11 @@ def test_other_answers_in_openais_form(start):
         ({"prompt": "a", "n": 9}, "n", "`n` must be at most 8 on this server"),  # its queue
         ({"prompt": "a", "seed": -1}, "seed", "`seed` must be at least 0"),
         ({"prompt": "a", "seed": 2**53}, "seed", "`seed` must be at most 9007199254740991"),
+        (
+            {"prompt": "a", "seed": 2**53 - 2, "n": 3},
+            "seed",
+            "`seed + n - 1` must be at most 9007199254740991",
+        ),
         ({"prompt": "a", "stream": 1}, "stream", "`stream` must be true or false"),
         (
             {"prompt": "a", "seed": 1, "rng_seed": 1},

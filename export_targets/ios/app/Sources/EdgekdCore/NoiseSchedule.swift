@@ -167,7 +167,8 @@ func spacedTimesteps(_ config: SchedulerConfig, _ steps: Int) throws -> [Double]
     case .linspace:
         visited = linspace(Double(count - 1), steps).map { Double(Float($0)) }
     case .trailing:
-        let stride = -Double(count) / Double(steps)
+        // numpy.arange's stride, the difference of its first two values: halves round by its last bit.
+        let stride = Double(count) - Double(count) / Double(steps) - Double(count)
         visited = (0..<steps).map { (index: Int) -> Double in
             rounded(Double(count) + Double(index) * stride) - 1
         }

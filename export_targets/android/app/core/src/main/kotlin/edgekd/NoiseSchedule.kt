@@ -141,7 +141,11 @@ fun spacedTimesteps(config: SchedulerConfig, steps: Int): DoubleArray {
     require(steps in 1..count) { "`1 <= steps <= $count` must hold, but got $steps" }
     return when (config.spacing) {
         "linspace" -> linspace(count - 1.0, steps).map { it.toFloat().toDouble() }
-        "trailing" -> List(steps) { Math.rint(count + it * (-count.toDouble() / steps)) - 1 }
+        "trailing" -> {
+            // numpy.arange's stride, the difference of its first two values: halves round by its last bit.
+            val stride = count - count.toDouble() / steps - count
+            List(steps) { Math.rint(count + it * stride) - 1 }
+        }
         else -> List(steps) { (steps - 1.0 - it) * (count / steps) + config.stepsOffset }
     }.toDoubleArray().also {
         require(it[0] < count) { "the first timestep must be below $count: take fewer steps" }
