@@ -206,12 +206,14 @@ def picture_costs(
 
 def teacher_point(search: SearchPlan, meter: CostMeter) -> TeacherPoint:
     """The teacher as it draws today, which the suite says."""
-    from edgekd.jobs.search_cost import configs_of
+    from edgekd.jobs.search_cost import configs_of, extra_calls
 
     generation = search.plan.suite.generation
     full = search.space.candidate(search.space.full())
     drawn = full.model_copy(update={"steps": generation.steps})
-    return meter.teacher(configs_of(search.plan, search.guided), drawn, generation.guided)
+    calls = {"extra_calls": extra_calls(search.plan)}
+    configs = configs_of(search.plan, search.guided).model_copy(update=calls)
+    return meter.teacher(configs, drawn, generation.guided)
 
 
 def _told(settled: Settled, proxy: Proxy) -> Settled:

@@ -232,7 +232,8 @@ class CostMeter:
             model = model.with_decoder(width, decoder)
         told = model.predict(candidate)
         expected = model.unet(candidate.arch)
-        passes = candidate.steps * (found.latency_ms - expected.latency_ms)
+        calls = candidate.steps + configs.extra_calls
+        passes = calls * (found.latency_ms - expected.latency_ms)
         own = found.peak_bytes - found.baseline_bytes - expected.own_bytes
         return Cost(
             told.latency_ms + passes,
@@ -245,8 +246,9 @@ class CostMeter:
         own = configs.model_copy(update={"guided": guided, "text_depth": 1.0})
         graphs = [*own.text_graphs(), own.decoder_graph(1.0), own.unet_graph(full)]
         *texts, decoder, unet = self._measures[full.precision](graphs)
-        prompts = (2 if guided else 1) * sum(one.latency_ms for one in texts)
-        latency = prompts + full.steps * unet.latency_ms + decoder.latency_ms
+        prompts = own.prompts * sum(one.latency_ms for one in texts)
+        calls = full.steps + own.extra_calls
+        latency = prompts + calls * unet.latency_ms + decoder.latency_ms
         size = sum(one.file_bytes for one in (*texts, decoder, unet))
         return TeacherPoint(latency, size, configs.unet)
 
@@ -285,7 +287,25 @@ def configs_of(plan: Plan, guided: bool) -> TeacherConfigs:
     taught: dict[str, float | None] = {"decoder_layers": section.decoder.layers}
     if "text_encoder" in section.phases:
         taught["text_depth"] = section.text_encoder.depth
-    return read_teacher_configs(plan.teacher.path, guided).model_copy(update=taught)
+    # A few-step student has a sampler of its own, of one call a step.
+    drawn = {
+        "extra_calls": 0 if "few_step" in section.phases else extra_calls(plan),
+        "zero_negative": plan.teacher.zero_empty_prompt,
+    }
+    return read_teacher_configs(plan.teacher.path, guided).model_copy(update={**taught, **drawn})
+
+
+def extra_calls(plan: Plan) -> int:
+    """Of the U-Net, beyond one a step, in a picture as the suite draws the teacher."""
+    from edgekd.runtime.folder import read_scheduler
+    from edgekd.runtime.samplers import calls_of
+
+    generation = plan.suite.generation
+    try:
+        scheduler = read_scheduler(plan.teacher.path, generation.scheduler)
+        return calls_of(scheduler, generation.steps) - generation.steps
+    except InputError:  # not one of edgekd's runtime: torch's rows alone are drawn with it
+        return 0
 
 
 def budget_of(plan: Plan, share: float, together: int) -> MeasureBudget:

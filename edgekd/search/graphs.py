@@ -84,6 +84,17 @@ class TeacherConfigs(Section):
     )
 
     text_depth: float = Field(1.0, description="share of the text encoders' layers that stays")
+    extra_calls: int = Field(
+        0, ge=0, description="of the U-Net in a picture beyond one a step, as PNDM and Heun make"
+    )
+    zero_negative: bool = Field(
+        False, description="the empty prompt is zeros, which no text encoder makes (SDXL)"
+    )
+
+    @property
+    def prompts(self) -> int:
+        """That the text encoders take for a picture."""
+        return 2 if self.guided and not self.zero_negative else 1
 
     @property
     def batch(self) -> int:

@@ -1,6 +1,6 @@
 """The cost of a candidate's picture, told from measurements of some graphs on the device.
 
-    picture = text encoders + steps x U-Net + decoder
+    picture = text encoders + calls x U-Net + decoder
 
 Text encoders and decoders are measured whole. There are too many U-Nets for that: the times of
 their blocks (`edgekd.search.block_times`) are summed, and the sum corrected by what some whole
@@ -124,9 +124,10 @@ class LatencyModel:
         """The cost of a candidate's picture."""
         unet = self.unet(candidate.arch)
         decoder, texts = self._decoder(candidate.decoder_width), self.measured.texts
-        prompts = 2 if self.measured.configs.guided else 1
-        latency = candidate.steps * unet.latency_ms + decoder.latency_ms
-        latency += prompts * sum(one.latency_ms for one in texts)
+        configs = self.measured.configs
+        calls = candidate.steps + configs.extra_calls
+        latency = calls * unet.latency_ms + decoder.latency_ms
+        latency += configs.prompts * sum(one.latency_ms for one in texts)
         parts = (decoder, *texts)
         # Parts stay open once they are used: what each needs adds up.
         own = unet.own_bytes + sum(one.peak_bytes - one.baseline_bytes for one in parts)

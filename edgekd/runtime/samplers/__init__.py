@@ -50,6 +50,15 @@ def make_sampler(config: SchedulerConfig, steps: int) -> Sampler:
     return make(config, steps)
 
 
+def calls_of(config: SchedulerConfig, steps: int) -> int:
+    """Calls of the U-Net in a session: one for each step, and more of samplers as Heun's.
+
+    Raises:
+        InputError: see `make_sampler`.
+    """
+    return len(make_sampler(config, steps).timesteps)
+
+
 def fewest_steps(config: SchedulerConfig, most: int, least: int = 1) -> int:
     """The fewest steps that the sampler takes, of `least` to `most`, which it takes.
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fixtures.graph_costs import LawfulDevice, random_candidates, starter_configs
 
-from edgekd.jobs.search_cost import CostMeter, PictureCosts
+from edgekd.jobs.search_cost import CostMeter, PictureCosts, configs_of, extra_calls
 from edgekd.search.campaign import MeasureBudget, measure_space
 
 
@@ -30,3 +30,36 @@ def test_a_finalists_decoder_is_measured_if_it_was_not_yet():
     # Files of decoders are all of one size there; to scale one by its work is no measurement.
     assert found[0.5].size_bytes == found[1.0].size_bytes
     assert costs.predict(narrow).size_bytes < costs.predict(own).size_bytes
+
+
+@pytest.mark.parametrize(
+    ("sampler", "extra"), [("ddim", 0), ("heun", 24), ("pndm", 9), ("unipc", 0)]
+)
+def test_a_samplers_own_calls_are_counted(planned, sampler, extra):
+    """In 25 steps; PNDM with the four Runge-Kutta calls of three steps."""
+    plan = planned(f"benchmark.sampler={sampler}", "student.preset=bk-sdm-small")
+    assert plan.suite.generation.steps == 25
+    assert extra_calls(plan) == extra
+    # Few-step students have a sampler of one call a step.
+    assert configs_of(plan, guided=False).extra_calls == 0
+    plain = planned(
+        f"benchmark.sampler={sampler}", "student.preset=bk-sdm-small", "distill.phases=[kd]"
+    )
+    assert configs_of(plain, guided=True).extra_calls == extra
+
+
+def test_a_teachers_picture_has_all_calls_of_its_sampler():
+    configs, device = starter_configs(), LawfulDevice(noise=0)
+    place: Any = None
+    meter = CostMeter(place, {"fp32": device})
+    (full,) = random_candidates(configs, 1, 0)
+    full = full.model_copy(update={"steps": 4, "precision": "fp32"})
+
+    def latency(**changes: Any) -> float:
+        return meter.teacher(configs.model_copy(update=changes), full, guided=True).latency_ms
+
+    own = configs.model_copy(update={"guided": True})
+    unet = device.latency(own.unet_graph(full))
+    texts = sum(device.latency(one) for one in own.text_graphs())
+    assert latency(extra_calls=3) - latency() == pytest.approx(3 * unet)
+    assert latency() - latency(zero_negative=True) == pytest.approx(texts)
