@@ -81,9 +81,21 @@ class Exported:
         }
 
 
+def _check_limit(request: ExportRequest) -> None:
+    """Raises InputError: a limit on memory beside what opens whole pipelines in this process."""
+    chosen = request.quantize is not None and request.quantize.recipe == "auto"
+    if request.memory_limit_bytes is not None and (request.tune or chosen):
+        raise InputError(
+            "`--memory-limit` must stand without what measures whole pipelines",
+            "--tune" if request.tune else "--quantize auto",
+            "Leave one of them out; a recipe that `--quantize auto` wrote may be given with it.",
+        )
+
+
 def export_run(request: ExportRequest, progress: Progress) -> Exported | Written:
     """`edgekd export`: one pipeline in one precision, or in a file format."""
     check_prompts(request.prompts)
+    _check_limit(request)
     # A link stays, and `.` has no name to put a temporary folder beside.
     out = resolved(request.out)
     check_replaceable(out)

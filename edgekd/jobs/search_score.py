@@ -151,7 +151,7 @@ def compare_short(
         how: the cluster, if there is one, distils them beside each other.
     """
     from edgekd.jobs.short_distillation import distil_here, distil_on
-    from edgekd.search.choice import limit_text, within_limit
+    from edgekd.search.choice import fitting, limit_text, within_limit
     from edgekd.search.describe import describe as in_words
     from edgekd.search.figures import KeptFigures
     from edgekd.search.halving import HalvingSettings, halve
@@ -159,7 +159,7 @@ def compare_short(
     steps, goal = search.plan.recipe.search.short_steps, search.plan.recipe.search
     if not steps:
         return settled
-    measured = [one for one in settled.front if one.measured]
+    measured = fitting([one for one in settled.front if one.measured], goal)
     rivals = {one.candidate.key(): one for one in within_limit(measured, goal, teacher)}
     kept = KeptFigures(search.folder / "short.json", search.key(cache))
     progress, cluster = how

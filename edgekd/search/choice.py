@@ -52,7 +52,7 @@ def choose(front: Sequence[Scored], goal: Goal, teacher: TeacherPoint) -> Chosen
     Raises:
         GateError: none meets it; the message names the fastest that exists.
     """
-    within = within_limit(_fitting(front, goal), goal, teacher)
+    within = within_limit(fitting(front, goal), goal, teacher)
     if not within:
         raise _impossible(front, goal, teacher)
     if _limit_ms(goal, teacher) is not None:
@@ -85,7 +85,7 @@ def within_limit(points: Sequence[Scored], goal: Goal, teacher: TeacherPoint) ->
     return safe or [one for one in points if one.cost.latency_ms <= limit]
 
 
-def _fitting(points: Sequence[Scored], goal: Goal) -> Sequence[Scored]:
+def fitting(points: Sequence[Scored], goal: Goal) -> Sequence[Scored]:
     """Those whose quality and size are as asked for."""
     most, least = goal.max_size_bytes, goal.min_quality
     small = [one for one in points if most is None or one.cost.size_bytes <= most]
@@ -118,7 +118,7 @@ def _best(points: Sequence[Scored]) -> Scored:
 
 def _nearest(front: Sequence[Scored], goal: Goal) -> Scored:
     """The fastest student, of those with the quality and the size if there are any."""
-    return _fastest(_fitting(front, goal) or front)
+    return _fastest(fitting(front, goal) or front)
 
 
 def _impossible(front: Sequence[Scored], goal: Goal, teacher: TeacherPoint) -> GateError:
@@ -132,7 +132,7 @@ def _impossible(front: Sequence[Scored], goal: Goal, teacher: TeacherPoint) -> G
     wanted = " and ".join(demands)
     if not front:
         return GateError(f"some student must {wanted}", "no candidate at all")
-    fastest, fit = _nearest(front, goal), _fitting(front, goal)
+    fastest, fit = _nearest(front, goal), fitting(front, goal)
     found = (
         f"{milliseconds_text(fastest.cost.latency_ms)} "
         f"({'measured' if fastest.measured else 'predicted'}) from the fastest that exists"
@@ -202,7 +202,7 @@ def settle(
             break
         if chosen.point.measured:
             return Settled(front, chosen)
-        take(finalists(_fitting(front, goal), chosen.point, count))
+        take(finalists(fitting(front, goal), chosen.point, count))
     for _ in range(_ROUNDS):
         nearest = _nearest(pareto_front(known.values()), goal)
         try:

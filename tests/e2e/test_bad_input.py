@@ -169,6 +169,10 @@ def test_distill_refuses(case, tmp_path, tiny_teacher, run_cli):
         (["export", "no-such-folder", "--out", "exported"], "no-such-folder"),
         (["export", TEACHER, "--out", "exported", "--memory-limit", "6 apples"], "6 apples"),
         (["export", TEACHER, "--out", "exported", "--memory-limit", "60MB"], "got 0.06 GB"),
+        (
+            ["export", TEACHER, "--out", "exported", "--memory-limit", "6GB", "--tune"],
+            "must stand without what measures whole pipelines, but got --tune",
+        ),
         (["export", TEACHER, "--out", "exported", "--lora", "none.safetensors"], "no file none"),
         (["benchmark", "export-sd15", "--models", "x"], "its own pipeline"),
         (["benchmark", "export-sd15", "--targets", "none"], "none"),

@@ -128,10 +128,13 @@ def choose_recipe(
 def _check_early(export: PlannedExport) -> None:
     """What the export would refuse after minutes of measurements."""
     from edgekd.diffusion.load import load_pipeline
+    from edgekd.diffusion.scheduler_rules import check_steps
 
     check_replaceable(export.out)
     check_writable(export.out)
-    check_capabilities(export.exporter, load_pipeline(export.pipeline_path, only=()), None)
+    outline = load_pipeline(export.pipeline_path, only=())
+    check_capabilities(export.exporter, outline, None)
+    check_steps(outline.scheduler, export.options.generation.steps)
     check_loras(export.options.loras)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from edgekd import __version__
 from edgekd.diffusion.components import load_tokenizer
@@ -169,7 +169,7 @@ def _rounded(value: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor
 
 
 def prove(file: Path, source: Path, request: FormatRequest) -> None:
-    """Read a written file back, as a stranger would, and compare all tensors with the pipeline's.
+    """Read written files back, as a stranger would, and compare all tensors with the pipeline's.
 
     Raises:
         GateError: one is missing, or another.
@@ -178,12 +178,13 @@ def prove(file: Path, source: Path, request: FormatRequest) -> None:
     vae = source / "vae" if (file.parent / TAESD).is_file() else None
     import_checkpoint(read_checkpoint(file), again, ImportChoices(vae=vae))
     for folder in sorted(path for path in again.iterdir() if (path / "config.json").is_file()):
-        if folder.name == "vae" and vae is not None:
-            continue
         wanted: Mapping[str, Any] = load_model(source, folder.name).state_dict()
         if folder.name == "unet":
             wanted = fix_guidance(dict(wanted), request.generation.guidance_scale)
-        found = load_model(again, folder.name).state_dict()
+        if folder.name == "vae" and vae is not None:
+            found = {name: value.float() for name, value in load_file(file.parent / TAESD).items()}
+        else:
+            found = load_model(again, folder.name).state_dict()
         for name in sorted(wanted.keys() | found.keys()):
             if name not in wanted or name not in found:
                 raise GateError(f"the {folder.name} must read back as it is", f"no `{name}`")

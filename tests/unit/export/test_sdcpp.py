@@ -1,5 +1,6 @@
 """A pipeline in stable-diffusion.cpp's one file, and back."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import torch
 from fixtures.checkpoints import SIZE, make_pipeline, to_checkpoint
 from fixtures.unets import FOUR, _make_unet, _predict, make_unet
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from edgekd.diffusion.components import load_tokenizer
 from edgekd.diffusion.load import load_model
@@ -198,6 +199,29 @@ def test_a_fixed_guidance_is_what_the_unet_computes_with_it(make_unet):
     other = unet(*inputs, timestep_cond=torch.from_numpy(0 * row)).sample
     assert not torch.allclose(plain(*inputs).sample, other, atol=1e-3)
     assert fix_guidance(plain.state_dict(), 1.0).keys() == plain.state_dict().keys()
+
+
+def test_a_tiny_autoencoders_own_file_is_read_back(tmp_path, monkeypatch, tiny_lcm_student):
+    """Its tensors are in no checkpoint, so that the reader takes the VAE of the pipeline."""
+    file = tmp_path / "out" / "model.safetensors"
+    file.parent.mkdir()
+    state = load_model(tiny_lcm_student, "vae").state_dict()
+
+    def read(checkpoint, again, choices):
+        shutil.copytree(choices.vae, again / "vae")
+
+    monkeypatch.setattr(writer, "read_checkpoint", lambda path: None)
+    monkeypatch.setattr(writer, "import_checkpoint", read)
+    asked = replace(request(tiny_lcm_student, file.parent), precision="fp32")
+    save_file(state, file.with_name("taesd.safetensors"))
+    writer.prove(file, tiny_lcm_student, asked)
+    shutil.rmtree(file.parent / ".work")
+    name = sorted(state)[0]
+    save_file({**state, name: state[name] + 1}, file.with_name("taesd.safetensors"))
+    with pytest.raises(
+        GateError, match=f"the vae must read back as it is, but got another `{name}`"
+    ):
+        writer.prove(file, tiny_lcm_student, asked)
 
 
 def test_a_tiny_autoencoder_is_a_file_of_its_own(tiny_lcm_student, tmp_path, any_size, monkeypatch):

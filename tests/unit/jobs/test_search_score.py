@@ -112,7 +112,7 @@ def compared(planned, monkeypatch):
         front = tuple(
             Scored(
                 Candidate(arch=arch, decoder_width=1, steps=steps, precision="fp32"),
-                Cost(10.0 * steps, 10**6, 0), quality, measured=steps != 3,
+                Cost(10.0 * steps, 10**6 * steps, 0), quality, measured=steps != 3,
             )
             for steps, quality in ((1, 0.7), (2, 0.6), (3, 0.8), (4, 0.9))
         )  # fmt: skip
@@ -138,6 +138,14 @@ def test_finalists_are_compared_by_a_short_distillation_if_it_is_asked_for(compa
     )
     assert compare(*asked)[1] == after
     assert notes[1:] == [([], 40)]  # what was found is kept
+
+
+def test_a_finalist_that_is_too_large_is_not_compared(compared):
+    compare, notes = compared
+    size = "search.max_size_bytes=1500000"
+    _, after = compare("search.latency_ms=35", "search.margin=0", size, "search.short_steps=40")
+    assert notes == [([1], 40)]
+    assert after.chosen.point.candidate.steps == 1
 
 
 def test_without_short_steps_what_was_settled_stays(compared):
