@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgekd.benchmark.graph_cost import open_measure
 from edgekd.devices.connect import Connected, check_threads
 from edgekd.errors import InputError
+from edgekd.files import hash_value
 from edgekd.jobs.matrix import not_executed_here
 from edgekd.jobs.plan import Plan
 from edgekd.progress import Progress
@@ -157,6 +158,16 @@ class PictureCosts:
 
     def predict(self, candidate: Candidate) -> Cost:
         return self.models[candidate.precision].predict(candidate)
+
+    @property
+    def key(self) -> str:
+        """Hash of the measurements that costs are told from."""
+        return hash_value(
+            {
+                precision: [[one.latency_ms, one.file_bytes] for one in model.measured.all]
+                for precision, model in self.models.items()
+            }
+        )
 
     def unet_bytes(self, arch: StudentArch) -> float:
         """Size of a U-Net's files, in the first precision."""

@@ -93,6 +93,7 @@ def study(
         storage=section.storage or sqlite_url(search.folder / "study.db"),
         sampler=section.sampler,
         seed=section.seed,
+        told_from=costs.key,
     )
     scoring = Scoring(search.space.candidate, score, fit if limits else None)
     budget = StudyBudget(section.candidates, section.trials, seconds)

@@ -24,8 +24,9 @@ from edgekd.search.graphs import Graph
 # What decides a graph's figures beside its runtime: how it is made and converted, what the runtime
 # is told, and how it is timed. A device does the last two with its own version of edgekd.
 PROCEDURE = (
-    "search/modules.py", "export/{runtime}/**/*.py", "benchmark/graph_*.py", "runtime/*_backend.py",
-    "runtime/options.py", "measure/graph_timing.py", "measure/clock.py", "processes/child.py",
+    "search/modules.py", "export/{runtime}/**/*.py", "export/capture.py", "export/bits/storage.py",
+    "benchmark/graph_*.py", "runtime/*_backend.py", "runtime/backend.py", "runtime/options.py",
+    "measure/graph_timing.py", "measure/clock.py", "processes/child.py",
 )  # fmt: skip
 
 

@@ -99,8 +99,9 @@ class _Search:
         self._plan, self._memo, self._begin = plan, memo, begin
         self._shared = SharedStudy(plan, storage)
         self._shared.pull()
-        for _, scored in self._shared.trials.values():
-            memo.learn(scored)
+        if self._shared.swept:  # else their figures may be of other measurements: scored again
+            for _, scored in self._shared.trials.values():
+                memo.learn(scored)
         self._found = len(self._shared.trials)
 
     def run(self, budget: StudyBudget) -> StudyOutcome:

@@ -51,6 +51,8 @@ class StudyPlan:
         dimensions: name to values, the same for every candidate.
         known: settings that are scored first, such as the whole teacher and presets.
         storage: a database URL of SQLAlchemy.
+        told_from: hash of the measurements that costs are told from. A sweep and figures that were
+            told from others count for nothing.
     """
 
     name: str
@@ -60,6 +62,7 @@ class StudyPlan:
     storage: str
     sampler: SamplerName = "tpe"
     seed: int = 0
+    told_from: str = ""
 
     @property
     def study_name(self) -> str:
@@ -129,11 +132,15 @@ class SharedStudy:
 
     @property
     def swept(self) -> int:
-        """Candidates that a whole sweep of this study scored."""
-        return int(self.study.user_attrs.get(_SWEPT, 0))
+        """Candidates that a whole sweep of this study scored by the same measurements."""
+        return int(self.study.user_attrs.get(self._swept_name, 0))
 
     def set_swept(self, candidates: int) -> None:
-        self.study.set_user_attr(_SWEPT, candidates)
+        self.study.set_user_attr(self._swept_name, candidates)
+
+    @property
+    def _swept_name(self) -> str:
+        return f"{_SWEPT} {self._plan.told_from}"
 
     def seed(self) -> int:
         """From the plan's seed and the trials that are there.

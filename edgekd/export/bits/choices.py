@@ -22,6 +22,7 @@ from edgekd.export.bits.storage import WeightStorage
 from edgekd.export.bits.weights import Bits, Unit, draws, make_units, stored_bytes, weights
 from edgekd.export.manifest import versions
 from edgekd.export.record import Session
+from edgekd.files import code_key
 from edgekd.progress import Progress, format_seconds
 
 # Units of one component: the starter's U-Net keeps each attention and each residual block apart,
@@ -212,4 +213,5 @@ class Choices:
             "method": self.storage.method,
             "session": session.model_dump(),
             "versions": versions(),
+            "code": code_key(),
         }

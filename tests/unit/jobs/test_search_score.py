@@ -26,6 +26,7 @@ class Device:
 
     def __init__(self, search: SearchPlan, factor: float = 1.0) -> None:
         self._space, self._factor = search.space, factor
+        self.key = str(factor)
 
     def _level(self, candidate: Candidate) -> int:
         chosen = self._space.choices(candidate)

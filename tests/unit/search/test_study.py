@@ -1,5 +1,6 @@
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -69,6 +70,23 @@ def test_a_second_call_finds_it_all_and_scores_nothing(first, url):
 def test_a_larger_budget_goes_on(first, url):
     second = run_study(study_plan(url), SCORING, StudyBudget(20, 4, 600))
     assert (second.found, second.trials) == (first[1].trials, first[1].trials + 2)
+
+
+def test_a_study_is_swept_anew_by_other_measurements(first, url):
+    """Better ones than those of a short budget: students that were passed over may be the best."""
+    asked = []
+
+    def slower(one):
+        asked.append(one)
+        found = score(one)
+        return replace(found, cost=replace(found.cost, latency_ms=2 * found.cost.latency_ms))
+
+    plan, scoring = study_plan(url, told_from="others"), Scoring(setting_candidate, slower)
+    again = run_study(plan, scoring, BUDGET)
+    assert len(asked) == again.candidates > 0
+    assert again.found == first[1].trials
+    more = run_study(plan, Scoring(setting_candidate, refuse), BUDGET)
+    assert more.candidates == 0
 
 
 def test_a_seed_gives_one_study_another_seed_another(first, new):
