@@ -12,6 +12,7 @@ from edgekd.jobs.search_plan import SEARCH, SearchPlan
 from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress
 from edgekd.reading import read_json
+from edgekd.target import Target
 
 if TYPE_CHECKING:
     from edgekd.jobs.search_cost import CostMeter, PictureCosts
@@ -53,6 +54,11 @@ def make_proxy(
     return Proxy(search.space, effects, search.tables, share)
 
 
+def budget_limits(target: Target) -> dict[str, float]:
+    """The target's budgets that a candidate is held to, by fields of its cost."""
+    return {name: target.budgets[name] for name in _COSTS if name in target.budgets}
+
+
 def study(
     search: SearchPlan, key: str, costs: PictureCosts, proxy: Proxy, seconds: float
 ) -> StudyOutcome:
@@ -75,8 +81,7 @@ def study(
     def score(candidate: Candidate) -> Scored:
         return Scored(candidate, costs.predict(candidate), proxy.quality(candidate))
 
-    bounds = {name: plan.target.budgets.get(name) for name in _COSTS}
-    limits = {name: bound for name, bound in bounds.items() if bound is not None}
+    limits = budget_limits(plan.target)
 
     def allowed(candidate: Candidate) -> bool:
         cost = costs.predict(candidate)
@@ -135,8 +140,8 @@ def settle_whole(
     def measure(candidates: Any) -> Any:
         return [meter.whole(costs, candidate) for candidate in candidates]
 
-    count = search.plan.recipe.search.finalists
-    return settle(outcome.points, search.plan.recipe.search, teacher, measure, count)
+    goal, bounds = search.plan.recipe.search, budget_limits(search.plan.target)
+    return settle(outcome.points, goal, teacher, measure, goal.finalists, bounds)
 
 
 def compare_short(

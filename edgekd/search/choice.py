@@ -174,6 +174,7 @@ def settle(
     teacher: TeacherPoint,
     measure: Callable[[Sequence[Candidate]], Sequence[Cost]],
     count: int,
+    bounds: Mapping[str, float] | None = None,
 ) -> Settled:
     """Measure the finalists whole, and choose again, until the chosen one was measured.
 
@@ -183,9 +184,12 @@ def settle(
         points: everything that was scored, one or more: where a finalist is slower than was
             predicted, another may take its place on the front.
         count: finalists of a round.
+        bounds: most of a field of `Cost`: the target's budgets. Who was measured above one is
+            none of its students.
 
     Raises:
-        GateError: as `choose`; the fastest that it names was measured.
+        GateError: as `choose`, and the fastest that it names was measured; or all were measured
+            above a bound.
     """
     known = {one.candidate: one for one in points}
 
@@ -193,6 +197,16 @@ def settle(
         new = [one for one in asked if not one.measured]
         for one, cost in zip(new, measure([one.candidate for one in new]), strict=True):
             known[one.candidate] = replace(one, cost=cost, measured=True)
+            over = {
+                name: most for name, most in (bounds or {}).items() if getattr(cost, name) > most
+            }
+            if over:
+                del known[one.candidate]
+            if not known:
+                raise GateError(
+                    "some student must keep to the target's budgets",
+                    ", ".join(f"{name} {getattr(cost, name):g} of {over[name]:g}" for name in over),
+                )
 
     for _ in range(_ROUNDS):
         front = pareto_front(known.values())

@@ -124,6 +124,22 @@ def test_a_finalist_that_is_slower_than_predicted_gives_way(points, teacher):
     assert [one.measured for one in settled.front] == [False, True, True, False, False]
 
 
+def test_who_was_measured_above_a_budget_is_not_chosen(points, teacher):
+    """Although no goal asks for a latency."""
+    asked: list[int] = []
+    free = settle(points, Goal(), teacher, times(points, 1.25, []), 1)
+    most = {"latency_ms": free.chosen.point.cost.latency_ms - 1}
+    settled = settle(points, Goal(), teacher, times(points, 1.25, asked), 1, most)
+    assert settled.chosen.point.cost.latency_ms < most["latency_ms"]
+    assert all(
+        not one.measured or one.cost.latency_ms <= most["latency_ms"] for one in settled.front
+    )
+    with pytest.raises(
+        GateError, match=r"keep to the target's budgets, but got latency_ms .* of 1"
+    ):
+        settle(points, Goal(), teacher, times(points, 1.25, []), 1, {"latency_ms": 1.0})
+
+
 def times(points, factor, seen):
     """Measures latencies as predicted, by a factor; which ones is kept."""
 
