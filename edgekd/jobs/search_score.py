@@ -56,7 +56,8 @@ def make_proxy(
 
 def budget_limits(target: Target) -> dict[str, float]:
     """The target's budgets that a candidate is held to, by fields of its cost."""
-    return {name: target.budgets[name] for name in _COSTS if name in target.budgets}
+    bounds = {name: target.budgets.get(name) for name in _COSTS}
+    return {name: bound for name, bound in bounds.items() if bound is not None}
 
 
 def study(

@@ -191,22 +191,18 @@ def settle(
         GateError: as `choose`, and the fastest that it names was measured; or all were measured
             above a bound.
     """
-    known = {one.candidate: one for one in points}
+    known, most_of = {one.candidate: one for one in points}, bounds or {}
 
     def take(asked: Sequence[Scored]) -> None:
         new = [one for one in asked if not one.measured]
         for one, cost in zip(new, measure([one.candidate for one in new]), strict=True):
             known[one.candidate] = replace(one, cost=cost, measured=True)
-            over = {
-                name: most for name, most in (bounds or {}).items() if getattr(cost, name) > most
-            }
+            over = [name for name, most in most_of.items() if getattr(cost, name) > most]
             if over:
                 del known[one.candidate]
             if not known:
-                raise GateError(
-                    "some student must keep to the target's budgets",
-                    ", ".join(f"{name} {getattr(cost, name):g} of {over[name]:g}" for name in over),
-                )
+                found = [f"{name} {getattr(cost, name):g} of {most_of[name]:g}" for name in over]
+                raise GateError("some student must keep to the target's budgets", ", ".join(found))
 
     for _ in range(_ROUNDS):
         front = pareto_front(known.values())
