@@ -80,6 +80,7 @@ class JobRunner:
             device = LocalDevice(self.name, bounds)
             if isinstance(job, CheckJob):
                 return device.check(job)
+            self.store.check_room(digest for row in folders(job) for digest in row.files.values())
             if isinstance(job, GraphJob):
                 return device.measure_graphs(self._graphs(job, folder))
             return device.measure_exports(self._exports(job, folder))

@@ -242,6 +242,19 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def check_room(self, digests: Iterable[str]) -> None:
+        """Whether the disk has room for copies of so many files; one may be asked for often.
+
+        Raises:
+            FullDiskError: it has not.
+        """
+        with self._lock:
+            sizes = (self._entries[one].size for one in digests if one in self._entries)
+            needed, free = sum(sizes), self._free()
+        if needed > free:
+            found = f"{needed} bytes of files, {free} free"
+            raise FullDiskError("the disk must have room for a job's files", found)
+
     def lay_out(self, files: Mapping[str, str], folder: Path) -> None:
         """Copy files to their places below a folder, checked once more on the way.
 

@@ -188,6 +188,16 @@ def test_a_jobs_files_are_copies_in_their_places(store, tmp_path):
     assert state(store, digest)[1]
 
 
+def test_copies_that_the_disk_has_no_room_for_are_refused_before_any_is_made(store, monkeypatch):
+    """One file may be named as often as a job has places."""
+    digest = put(store, CONTENT)
+    usage = module.shutil.disk_usage("/")._replace(free=3000)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
+    store.check_room([digest] * 2)
+    with pytest.raises(FullDiskError, match="3072 bytes of files, 3000 free"):
+        store.check_room([digest] * 3)
+
+
 def test_a_damaged_file_is_not_measured(store, tmp_path):
     digest = put(store, CONTENT)
     (tmp_path / "blobs" / digest[:2] / digest).write_bytes(bytes(1024))
