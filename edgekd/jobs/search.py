@@ -193,7 +193,8 @@ def picture_costs(
     search: SearchPlan, meter: CostMeter, progress: Progress, share: float = _MEASURE_SHARE
 ) -> PictureCosts:
     """What pictures of the space's students cost, in a share of the search's seconds."""
-    from edgekd.jobs.search_cost import budget_of, configs_of
+    from edgekd.jobs.search_cost import budget_of
+    from edgekd.jobs.search_shapes import configs_of
 
     budget = budget_of(search.plan, share, search.place.together)
     seed = search.plan.recipe.search.seed
@@ -206,7 +207,7 @@ def picture_costs(
 
 def teacher_point(search: SearchPlan, meter: CostMeter) -> TeacherPoint:
     """The teacher as it draws today, which the suite says."""
-    from edgekd.jobs.search_cost import configs_of, extra_calls
+    from edgekd.jobs.search_shapes import configs_of, extra_calls
 
     generation = search.plan.suite.generation
     full = search.space.candidate(search.space.full())

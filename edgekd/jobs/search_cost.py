@@ -19,7 +19,7 @@ from edgekd.progress import Progress
 from edgekd.search.campaign import MeasureBudget, measure_space
 from edgekd.search.candidate import Candidate, Cost
 from edgekd.search.choice import TeacherPoint
-from edgekd.search.graphs import Graph, Measure, TeacherConfigs, read_teacher_configs
+from edgekd.search.graphs import Graph, Measure, TeacherConfigs
 from edgekd.search.latency import LatencyModel, PredictorReport
 from edgekd.search.measurements import (
     Conditions,
@@ -162,12 +162,8 @@ class PictureCosts:
     @property
     def key(self) -> str:
         """Hash of the measurements that costs are told from."""
-        return hash_value(
-            {
-                precision: [[one.latency_ms, one.file_bytes] for one in model.measured.all]
-                for precision, model in self.models.items()
-            }
-        )
+        of = {name: one.measured.all for name, one in self.models.items()}
+        return hash_value({n: [[x.latency_ms, x.file_bytes] for x in of[n]] for n in of})
 
     def unet_bytes(self, arch: StudentArch) -> float:
         """Size of a U-Net's files, in the first precision."""
@@ -290,33 +286,6 @@ def _open_measure(
 
     store = MeasurementStore(place.store, place.conditions_of(runtime, precision))
     return open_device_measure(store, place.devices)
-
-
-def configs_of(plan: Plan, guided: bool) -> TeacherConfigs:
-    """The shapes of a plan's students."""
-    section = plan.recipe.distill
-    taught: dict[str, float | None] = {"decoder_layers": section.decoder.layers}
-    if "text_encoder" in section.phases:
-        taught["text_depth"] = section.text_encoder.depth
-    # A few-step student has a sampler of its own, of one call a step.
-    drawn = {
-        "extra_calls": 0 if "few_step" in section.phases else extra_calls(plan),
-        "zero_negative": plan.teacher.zero_empty_prompt,
-    }
-    return read_teacher_configs(plan.teacher.path, guided).model_copy(update={**taught, **drawn})
-
-
-def extra_calls(plan: Plan) -> int:
-    """Of the U-Net, beyond one a step, in a picture as the suite draws the teacher."""
-    from edgekd.runtime.folder import read_scheduler
-    from edgekd.runtime.samplers import calls_of
-
-    generation = plan.suite.generation
-    try:
-        scheduler = read_scheduler(plan.teacher.path, generation.scheduler)
-        return calls_of(scheduler, generation.steps) - generation.steps
-    except InputError:  # not one of edgekd's runtime: torch's rows alone are drawn with it
-        return 0
 
 
 def budget_of(plan: Plan, share: float, together: int) -> MeasureBudget:

@@ -59,7 +59,7 @@ class SearchPlan:
     def study_key(self, cache: TeacherCache) -> str:
         """Hash of what a trial's figures mean: whoever shares it may go on with the same study,
         for longer or with another goal."""
-        from edgekd.jobs.search_cost import configs_of
+        from edgekd.jobs.search_shapes import configs_of
 
         return hash_value(
             [

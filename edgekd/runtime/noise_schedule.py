@@ -114,7 +114,9 @@ def _checked(config: SchedulerConfig, steps: int) -> int:
 
 def _trailing(config: SchedulerConfig, steps: int) -> F64Array:
     count = config.num_train_timesteps
-    return np.asarray(np.round(np.arange(count, 0, -count / steps)) - 1, np.float64)
+    # For some numbers, 61 of 1,000, arange has one value more, which is 0 but for its rounding.
+    points = np.arange(count, 0, -count / steps)[:steps]
+    return np.asarray(np.round(points) - 1, np.float64)
 
 
 def _leading(config: SchedulerConfig, points: int, stride: int) -> F64Array:

@@ -15,9 +15,10 @@ from edgekd.jobs import search_cost
 from edgekd.jobs.cards import write_student_card
 from edgekd.jobs.plan import with_student
 from edgekd.jobs.search import _facts
-from edgekd.jobs.search_cost import CostMeter, PictureCosts, configs_of
+from edgekd.jobs.search_cost import CostMeter, PictureCosts
 from edgekd.jobs.search_lines import lines
 from edgekd.jobs.search_plan import plan_search
+from edgekd.jobs.search_shapes import configs_of
 from edgekd.model_card import CARD_FILE
 from edgekd.progress import Silent
 from edgekd.recipe import StudentSection

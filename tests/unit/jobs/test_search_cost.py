@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from fixtures.graph_costs import LawfulDevice, random_candidates, starter_configs
 
-from edgekd.jobs.search_cost import CostMeter, PictureCosts, configs_of, extra_calls
+from edgekd.jobs.search_cost import CostMeter, PictureCosts
+from edgekd.jobs.search_shapes import configs_of, extra_calls
 from edgekd.search.campaign import MeasureBudget, measure_space
 
 

@@ -92,10 +92,9 @@ export function checkSteps(steps: number, most: number, name = ""): void {
 
 function trailing(count: number, steps: number): number[] {
   const ratio = count / steps;
-  const points = Math.ceil(count / ratio);
   // numpy.arange's stride, the difference of its first two values: halves round by its last bit.
   const stride = count - ratio - count;
-  return Array.from({ length: points }, (_, i) => roundEven(count + i * stride) - 1);
+  return Array.from({ length: steps }, (_, i) => roundEven(count + i * stride) - 1);
 }
 
 function leading(config: SchedulerConfig, steps: number): number[] {
