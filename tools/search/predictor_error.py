@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekd.jobs.plan import make_plan, with_sized_teacher
-from edgekd.jobs.search_cost import CostMeter, configs_of, open_meter
+from edgekd.jobs.search_cost import CostMeter, open_meter
+from edgekd.jobs.search_shapes import configs_of
 from edgekd.jobs.search_plan import SearchPlan, plan_search
 from edgekd.progress import Progress, console
 from edgekd.recipe import load_recipe
