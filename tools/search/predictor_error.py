@@ -21,8 +21,8 @@ import numpy as np
 
 from edgekd.jobs.plan import make_plan, with_sized_teacher
 from edgekd.jobs.search_cost import CostMeter, open_meter
-from edgekd.jobs.search_shapes import configs_of
 from edgekd.jobs.search_plan import SearchPlan, plan_search
+from edgekd.jobs.search_shapes import configs_of
 from edgekd.progress import Progress, console
 from edgekd.recipe import load_recipe
 from edgekd.resources import find_yaml
