@@ -83,7 +83,9 @@ class Exported:
 
 def _check_limit(request: ExportRequest) -> None:
     """Raises InputError: a limit on memory beside what opens whole pipelines in this process."""
-    chosen = request.quantize is not None and request.quantize.recipe == "auto"
+    from edgekd.export.bits.request import AUTO
+
+    chosen = request.quantize is not None and request.quantize.recipe == AUTO
     if request.memory_limit_bytes is not None and (request.tune or chosen):
         raise InputError(
             "`--memory-limit` must stand without what measures whole pipelines",

@@ -94,7 +94,7 @@ class _Work:
             without: fields of its own section that decide nothing.
         """
         common = {"gradient_checkpointing", "precision", "sample_prompts", "threads", "seed"}
-        own = decisive(loop, {"checkpoint_every", *without})
+        own = _decisive(loop, {"checkpoint_every", *without})
         return [self.section.model_dump(include={*common, *names}), own]
 
     @property
@@ -104,7 +104,7 @@ class _Work:
         return Trajectories(self.place("trajectories", key), key)
 
 
-def decisive(loop: LoopSection, without: Collection[str]) -> dict[str, Any]:
+def _decisive(loop: LoopSection, without: Collection[str]) -> dict[str, Any]:
     """A loop's settings; of its batches the samples of a step, however they are spread.
 
     The same samples a step are the same training in any number of micro-batches and processes
@@ -138,7 +138,7 @@ def _kd(work: _Work, trained: Trained) -> TrainedPart:
     from edgekd.distill.loop import train_kd
 
     arch, section = work.plan.arch, work.section
-    made_from = [arch.model_dump(), decisive(section, _UNTOLD)]
+    made_from = [arch.model_dump(), _decisive(section, _UNTOLD)]
     return train_kd(section, arch, work.source, work.folder("kd", made_from), work.progress)
 
 

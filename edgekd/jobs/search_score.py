@@ -54,7 +54,7 @@ def make_proxy(
     return Proxy(search.space, effects, search.tables, share)
 
 
-def budget_limits(target: Target) -> dict[str, float]:
+def _budget_limits(target: Target) -> dict[str, float]:
     """The target's budgets that a candidate is held to, by fields of its cost."""
     bounds = {name: target.budgets.get(name) for name in _COSTS}
     return {name: bound for name, bound in bounds.items() if bound is not None}
@@ -82,7 +82,7 @@ def study(
     def score(candidate: Candidate) -> Scored:
         return Scored(candidate, costs.predict(candidate), proxy.quality(candidate))
 
-    limits = budget_limits(plan.target)
+    limits = _budget_limits(plan.target)
 
     def allowed(candidate: Candidate) -> bool:
         cost = costs.predict(candidate)
@@ -141,7 +141,7 @@ def settle_whole(
     def measure(candidates: Any) -> Any:
         return [meter.whole(costs, candidate) for candidate in candidates]
 
-    goal, bounds = search.plan.recipe.search, budget_limits(search.plan.target)
+    goal, bounds = search.plan.recipe.search, _budget_limits(search.plan.target)
     return settle(outcome.points, goal, teacher, measure, goal.finalists, bounds)
 
 
