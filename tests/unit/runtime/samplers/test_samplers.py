@@ -101,8 +101,8 @@ def test_every_step_is_diffusers(name, config, steps):
         assert not is_finite(theirs)
         return
     # Equal, but for Karras' ramp, whose timesteps are found between the logarithms of two levels: a
-    # rounding of float32 near 1000 is 6e-5. Where tables differ, its ends are 3e-4 apart, and levels
-    # that it crosses 0.005.
+    # rounding of float32 near 1000 is 6e-5. Where tables differ, its ends do by 3e-4, and it
+    # crosses levels that are 0.005 apart.
     apart = 0.0
     if config.get("use_karras_sigmas"):
         apart = 6e-2 if config["rescale_betas_zero_snr"] else 7e-5
