@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from edgekd.benchmark.generation import MANIFEST, row_generation
+from edgekd.benchmark.generation import MANIFEST, row_generation, tuned_options
 from edgekd.benchmark.suite import GenerationSection
 from edgekd.errors import InputError
 from edgekd.file_record import ARTIFACT_FILE
@@ -60,10 +60,12 @@ class Case:
         return self.path if self.runtime == TORCH else self.source
 
     def key(self) -> str:
-        """Hash of everything that decides what this case draws; of a card, its generation alone."""
+        """Hash of everything that decides what this case draws, and how fast; of a card its
+        generation alone, of a manifest what the runtime was tuned to, too."""
         content = hash_tree(self.path, exclude=(ARTIFACT_FILE, CARD_FILE, MANIFEST))
         generation = None if self.generation is None else asdict(self.generation)
-        return hash_value([self.runtime, self.precision, content, generation])
+        chosen = tuned_options(self.path)
+        return hash_value([self.runtime, self.precision, content, generation, chosen])
 
     def with_generation(self, suite: GenerationSection) -> Case:
         """This case, with a generation wherever it has a folder."""

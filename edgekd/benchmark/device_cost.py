@@ -6,6 +6,7 @@ so their quality, are this machine's.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.start import summary
 from edgekd.devices.connect import Connected
 from edgekd.devices.link import LostDeviceError
-from edgekd.devices.orders import ExportSettings, PictureSettings, SpeedSettings
+from edgekd.devices.orders import MAX_ROWS, ExportSettings, PictureSettings, SpeedSettings
 from edgekd.devices.protocol import ExportFolder, ExportOrder
 from edgekd.devices.results import ExportResult, RowResult, Samples
 from edgekd.errors import EdgekdError
@@ -47,6 +48,10 @@ class DeviceCost:
     rows: dict[str, RowResult] = field(default_factory=dict)
     energy_source: str = ""
     absent: dict[str, str] = field(default_factory=dict)
+
+    def knows(self, row: str) -> bool:
+        """Whether a row was measured there, or could not be executed there."""
+        return row in self.rows or row in self.absent
 
     def row_name(self, row: str) -> str:
         """What a row of the host's is called on this device."""
@@ -140,8 +145,9 @@ def _cost_on(matrix: Matrix, device: Connected, progress: Progress) -> DeviceCos
     def failed(case: Case, error: EdgekdError) -> None:
         matrix.failures.record(cost.row_name(case.name), str(error))
 
-    found = together_or_apart(cases, measure, failed, progress)
-    for result in found:
+    together = (cases[i : i + MAX_ROWS] for i in range(0, len(cases), MAX_ROWS))
+    found = [together_or_apart(some, measure, failed, progress) for some in together]
+    for result in itertools.chain.from_iterable(found):
         cost.energy_source = result.energy_source
         cost.record = _record(device, result.environment, result.load_average, result.throttled)
         for name, row in result.rows.items():
@@ -192,14 +198,8 @@ def _settings(matrix: Matrix) -> ExportSettings:
 def _drawing(matrix: Matrix, case: Case, threads: int) -> PictureSettings:
     """The picture of the first prompt, as the row draws it."""
     order = matrix.batch(case, range(1), threads).order
-    return PictureSettings(
-        captions=order.captions,
-        seeds=order.seeds,
-        side=order.side,
-        sampler=order.sampler,
-        steps=order.steps,
-        guidance_scale=order.guidance_scale,
-    )
+    fields = {name: getattr(order, name) for name in PictureSettings.model_fields}
+    return validate(PictureSettings, fields, "a picture that a device draws")
 
 
 def _record(

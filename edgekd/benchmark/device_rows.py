@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekd.benchmark.device_cost import DeviceCost, exported
+from edgekd.benchmark.device_cost import DeviceCost
 from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.rows import MatrixFigures, figures_of
 from edgekd.metrics.metric import Figure
@@ -25,7 +25,8 @@ def device_rows(matrix: Matrix, measured: MatrixFigures, rows: Sequence[Row]) ->
     return [
         _row(matrix, measured, cost, of_cases[case.name])
         for cost in measured.devices
-        for case in exported(matrix)
+        for case in matrix.cases
+        if cost.knows(case.name) or cost.row_name(case.name) in matrix.failures.reasons
     ]
 
 

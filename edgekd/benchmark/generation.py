@@ -63,6 +63,12 @@ def recommended_generation(folder: Path) -> Generation:
     return Generation(said.steps, said.guidance_scale) if said else Generation()
 
 
+def tuned_options(folder: Path) -> dict[str, Any]:
+    """What `edgekd export --tune` chose for an export, as its manifest has it; else nothing."""
+    path = folder / MANIFEST
+    return dict(_inner(read_json(path), "tuning", "chosen")) if path.is_file() else {}
+
+
 def _own_sampler(folder: Path) -> str:
     return Fields.read(folder / "scheduler" / "scheduler_config.json").text("_class_name")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from edgekd.schema import Section
 
@@ -26,6 +26,15 @@ class TransferSuite(Section):
     description: str = ""
     speedup: float = Field(..., gt=1, description="of the teacher's picture time, in each setting")
     settings: list[TransferSetting] = Field(..., min_length=2)
+
+    @field_validator("settings")
+    @classmethod
+    def _names_differ(cls, value: list[TransferSetting]) -> list[TransferSetting]:
+        names = [one.name for one in value]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names of `settings` must differ, but got {twice[0]!r} twice")
+        return value
 
 
 class BaselinesSuite(Section):

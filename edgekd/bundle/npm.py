@@ -21,8 +21,8 @@ from edgekd.bundle.copying import check_room, copy_tree
 from edgekd.errors import InputError
 from edgekd.resources import data_root
 
-# As Vite needs it: of the versions 20, and from 22.12 on.
-NODE_RULE = "Node.js 20.19 or newer, with npm, must be installed"
+# As Vite needs it.
+NODE_RULE = "Node.js 22.12 or newer, or 20.19 to 20.x, with npm, must be installed"
 _HOW = "The app is built with it; get it from https://nodejs.org or your system's packages."
 _PACKAGES_BYTES = 200_000_000  # unpacked, at most
 _LONG = 30 * 60  # seconds; nothing here takes as long on a slow machine and network

@@ -139,7 +139,7 @@ def _benchmark_models(request: Any, as_json: bool) -> None:
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
-        print("\n".join([*figure_lines(result.rows), f"report: {result.report}"]))
+        print("\n".join([*figure_lines(result), f"report: {result.report}"]))
     check_rows(result.failed, result.report)
 
 

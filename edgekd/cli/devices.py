@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -55,9 +56,16 @@ def add(
     offline: Annotated[
         bool, typer.Option("--offline", help="Add it without asking whether it answers.")
     ] = False,
-    devices_file: DevicesFileOption = None,
+    devices_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--devices-file",
+            help="Default: ~/.config/edgekd/devices.yaml; to be named where the working folder has "
+            "a devices.yaml.",
+        ),
+    ] = None,
 ) -> None:
-    """Add an agent that answers to ~/.config/edgekd/devices.yaml, or to another file."""
+    """Add an agent that answers to the listing of devices."""
     from edgekd.jobs.device_listing import add_device, added_line
 
     text = sys.stdin.read(_MOST_LETTERS) if line == "-" else line

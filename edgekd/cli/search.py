@@ -46,7 +46,7 @@ def search(
         bool,
         typer.Option(
             "--measure-only",
-            help="Measure and fit latencies, and stop: needs no data and no trained teacher.",
+            help="Measure and fit latencies, and stop: reads no images, needs no trained teacher.",
         ),
     ] = False,
     devices: DevicesOption = None,

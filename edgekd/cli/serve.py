@@ -26,7 +26,11 @@ def serve(
     ] = None,
     workers: Annotated[int, typer.Option("--workers", help="Processes that draw.")] = 1,
     threads: Annotated[
-        int, typer.Option("--threads", help="Of a worker. Default: the cores divided among them.")
+        int,
+        typer.Option(
+            "--threads",
+            help="Of a worker. 0: as the export says; of several, a share each.",
+        ),
     ] = 0,
     queue: Annotated[int, typer.Option("--queue", help="Pictures that may wait.")] = Limits.queue,
     timeout: Annotated[

@@ -55,7 +55,9 @@ def run(
 @teach.command()
 def assemble(
     run: Annotated[Path, typer.Argument(help="Run folder of `edgekd teach run`.")],
-    out: OutOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Default: `teacher` in the run folder.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the teacher that a run has come to so far, by the run's own recipe; it may go on."""

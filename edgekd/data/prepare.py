@@ -71,7 +71,7 @@ def prepare(
     parse_background(section.background)
     with writing(out):
         known = _known_hashes(out)
-        hashes = _hash_sources(section.sources, known, progress)
+        hashes = _hash_sources(section, known, progress)
         key = _content_key(section, hashes)
         facts = finished(out, key, progress.info)
         if facts is not None:
@@ -94,10 +94,12 @@ def _result(out: Path, key: str, facts: dict[str, Any]) -> PreparedData:
 
 @dataclass(frozen=True)
 class _SourceHashes:
-    """`rows`: name and content hash of every source file; `cache`: the same by path and stamp."""
+    """`rows`: name and content hash of every source file; `cache`: the same by path and stamp;
+    `groups`: by what images of each source are held out."""
 
     rows: list[tuple[str, str]]
     cache: dict[str, list[Any]]
+    groups: list[str]
 
 
 def _known_hashes(out: Path) -> dict[str, list[Any]]:
@@ -105,11 +107,12 @@ def _known_hashes(out: Path) -> dict[str, list[Any]]:
 
 
 def _hash_sources(
-    sources: list[str], known: dict[str, list[Any]], progress: Progress
+    section: DataSection, known: dict[str, list[Any]], progress: Progress
 ) -> _SourceHashes:
     """Hash all source files, except those whose size and time stamp are as remembered."""
-    files = [item for source in list_sources(sources) for item in source.files]
-    result = _SourceHashes([], {})
+    sources = list_sources(section)
+    files = [item for source in sources for item in source.files]
+    result = _SourceHashes([], {}, [source.group_key for source in sources])
     # Threads are enough: hashing and reading leave the interpreter free.
     with ThreadPoolExecutor() as pool, progress.track("check sources", len(files)) as advance:
         for batch in _batched(files, 1024):
@@ -140,14 +143,14 @@ def _hash_one(item: SourceFile, known: dict[str, list[Any]]) -> list[Any]:
 
 def _content_key(section: DataSection, hashes: _SourceHashes) -> str:
     settings = section.model_dump(exclude={"sources", "workers"})
-    return hash_value([code_key(), hashes.rows, settings])
+    return hash_value([code_key(), hashes.rows, hashes.groups, settings])
 
 
 def _fill(
     section: DataSection, partial: Path, progress: Progress, cluster: Cluster | None
 ) -> dict[str, Any]:
     """Both passes; returns the facts of the finished artefact."""
-    background, total = parse_background(section.background), count_images(section.sources)
+    background, total = parse_background(section.background), count_images(section)
     workers = worker_count(section.workers, total, cluster)
     settings = ScanSettings(background, section.filters, training_sizes(section))
     with worker_pool(workers, cluster) as pool:
@@ -170,7 +173,7 @@ def _check_kept(decision: Decision, section: DataSection) -> dict[str, int]:
     skipped = describe_counts(decision.reasons)
     where = ", ".join(section.sources)
     if train + validation == 0:
-        check_sources(section.sources)
+        check_sources(section)
         columns = f"; columns seen: {', '.join(decision.columns)}" if decision.columns else ""
         raise InputError(
             "`--data` (`data.sources`) must hold usable captioned images",
@@ -200,7 +203,7 @@ def _summarise(
     partial: Path,
     progress: Progress,
 ) -> None:
-    sources = list_sources(section.sources)
+    sources = list_sources(section)
     unused, dialects = Counter(decision.unused), dict[str, str]()
     with open(partial / SKIPPED_FILE, "a", encoding="utf-8") as stream:
         for item in (item for source in sources for item in source.unused):

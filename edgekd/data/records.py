@@ -52,7 +52,7 @@ def iter_records(section: SourcesSection) -> Iterator[Record]:
     Raises:
         InputError: a source does not exist or is not readable as its kind.
     """
-    for source in list_sources(section.sources):
+    for source in list_sources(section):
         for record in _iter_source(source, section):
             yield replace(record, group_key=source.group_key) if source.group_key else record
 

@@ -21,6 +21,7 @@ from edgekd.data.metadata import FILE_COLUMN, METADATA_NAMES
 from edgekd.data.parquet import columns_of, image_column, row_count
 from edgekd.errors import InputError
 from edgekd.file_record import ARTIFACT_FILE
+from edgekd.recipe import SourcesSection
 from edgekd.resources import STARTER, STARTER_NAME
 
 STARTER_PARQUET = STARTER / "emoji-64.parquet"
@@ -72,28 +73,29 @@ class DataSource:
         return PurePosixPath(self.name, path.relative_to(self.root)).as_posix()
 
 
-def list_sources(sources: list[str]) -> list[DataSource]:
+def list_sources(section: SourcesSection) -> list[DataSource]:
     """All files of all sources.
 
     Raises:
         InputError: a path does not exist or is of no use, or a glob matches nothing.
     """
-    return [found for source in sources for found in _find(source)]
+    return [found for source in section.sources for found in _find(source, section.image_key)]
 
 
-def check_sources(sources: list[str]) -> None:
+def check_sources(section: SourcesSection) -> None:
     """Look for what the sources name, before anything is read.
 
     Raises:
         InputError: as `list_sources`; also sources without any image.
     """
-    found = list_sources(sources)
+    found = list_sources(section)
     if any(file.kind in (*RECORD_KINDS, "metadata") for source in found for file in source.files):
         return
     reasons = describe_counts(Counter(item.reason for source in found for item in source.unused))
+    where = ", ".join(section.sources)
     raise InputError(
         "`--data` (`data.sources`) must hold captioned images",
-        f"no images, parquet files or tars in {', '.join(sources)}{reasons and f' ({reasons})'}",
+        f"no images, parquet files or tars in {where}{reasons and f' ({reasons})'}",
     )
 
 
@@ -102,10 +104,10 @@ def describe_counts(counts: dict[str, int]) -> str:
     return "; ".join(f"{count} {reason}" for reason, count in counts.items())
 
 
-def count_images(sources: list[str]) -> int | None:
+def count_images(section: SourcesSection) -> int | None:
     """How many images the sources hold, about; None where a tar would have to be read for it."""
     count = 0
-    for file in (file for source in list_sources(sources) for file in source.files):
+    for file in (file for source in list_sources(section) for file in source.files):
         rows = row_count(file.path) if file.kind == "parquet" else int(file.kind == "image")
         if file.kind == "tar" or rows is None:
             return None
@@ -113,7 +115,7 @@ def count_images(sources: list[str]) -> int | None:
     return count
 
 
-def _find(source: str) -> Iterator[DataSource]:
+def _find(source: str, image_key: str | None) -> Iterator[DataSource]:
     if source == STARTER_NAME:
         file = SourceFile(STARTER_PARQUET, STARTER_PARQUET.name, "parquet")
         yield DataSource(STARTER_PARQUET.parent, [file], group_key=STARTER_GROUP_KEY)
@@ -121,7 +123,7 @@ def _find(source: str) -> Iterator[DataSource]:
     for parent, group in itertools.groupby(_expand(source), _parent_of_file):
         paths = list(group)
         if parent is None:
-            yield from map(_walk, paths)
+            yield from (_walk(path, image_key) for path in paths)
         else:
             yield _named_files(parent, paths)
 
@@ -187,7 +189,7 @@ def _named_files(parent: Path, paths: list[Path]) -> DataSource:
     return source
 
 
-def _walk(root: Path) -> DataSource:
+def _walk(root: Path, image_key: str | None) -> DataSource:
     source = DataSource(root)
     allowed = _allowed(root.resolve())
     visited: set[str] = set()
@@ -207,7 +209,7 @@ def _walk(root: Path) -> DataSource:
             elif entry.is_dir():
                 (links if entry.is_symlink() else folders).append(path)
             else:
-                _add(path, name, source)
+                _add(path, name, source, image_key)
     source.files.sort(key=lambda file: file.name)
     _drop_lone_texts(source)
     return source
@@ -243,9 +245,9 @@ def _refusal(entry: os.DirEntry[str], allowed: list[Path]) -> str:
     return "" if entry.is_file() or entry.is_dir() else "not a regular file"
 
 
-def _add(path: Path, name: str, source: DataSource) -> None:
+def _add(path: Path, name: str, source: DataSource, image_key: str | None) -> None:
     kind = _kind(path)
-    if kind == "parquet" and (columns := columns_of(path)) and not image_column(columns):
+    if kind == "parquet" and (columns := columns_of(path)) and not image_column(columns, image_key):
         source.unused.append(Unused(name, "parquet file without an image column"))
     elif kind:
         source.files.append(SourceFile(path, name, kind))

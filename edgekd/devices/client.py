@@ -29,6 +29,7 @@ from edgekd.devices.schema import (
 from edgekd.devices.upload import LocalFile, Uploads, folder_files
 from edgekd.errors import EdgekdError, GateError, InputError
 from edgekd.progress import Progress, Silent
+from edgekd.schema import validate
 
 Found = TypeVar("Found", ExportResult, GraphResults, CheckResult)
 _TRIES = 3  # of a job that its agent lost, or whose files it evicted
@@ -109,7 +110,8 @@ class RemoteDevice:
             name: ExportRow(files=_digests(folders[name]), drawing=row.drawing)
             for name, row in order.rows.items()
         }
-        job = ExportJob(rows=rows, settings=order.settings)
+        asked = {"rows": rows, "settings": order.settings}
+        job = validate(ExportJob, asked, f"what device `{self.link.name}` is asked")
         found = self._run(job, _all(folders), ExportResult)
         self._check_whole(found.rows, order.rows)
         self._check_whole(range(len(found.points)), range(len(order.settings.points)))

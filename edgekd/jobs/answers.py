@@ -56,9 +56,11 @@ class BenchmarkAnswer(Section):
         report: the page.
         rows: figures by row and metric.
         failed: rows that could not be made or measured, with why.
+        busy: rows that were timed while other work held the cores to the end.
     """
 
     report: Path
     rows: dict[str, dict[str, Figure | None]]
     metrics: Headline
     failed: dict[str, str]
+    busy: list[str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,6 @@ from edgekd.jobs.places import shared_places
 from edgekd.jobs.plan import Plan, make_plan, needed_phases, with_sized_teacher
 from edgekd.jobs.prepare import encode_images, prepare_images
 from edgekd.jobs.prompts import parity_prompts
-from edgekd.metrics.metric import Figure
 from edgekd.processes.ray_pool import Cluster
 from edgekd.progress import Progress
 from edgekd.reading import read_json
@@ -197,19 +196,17 @@ def benchmark_run(request: SuiteRequest, progress: Progress) -> BenchmarkAnswer:
         rows={row.name: row.figures for row in content.rows},
         metrics=content.metrics,
         failed=failed_rows(content.rows),
+        busy=[row.name for row in content.rows if row.busy],
     )
 
 
-def figure_lines(rows: Mapping[str, Mapping[str, Figure | None]]) -> list[str]:
-    """`student on pi5: 45.4 ms p50, 190 MB` for each row that was timed or weighed.
-
-    Args:
-        rows: figures by row and metric.
-    """
+def figure_lines(answer: BenchmarkAnswer) -> list[str]:
+    """`student on pi5: 45.4 ms p50, 190 MB` for each row that was timed or weighed."""
     lines = []
-    for name, figures in rows.items():
+    for name, figures in answer.rows.items():
         time, memory = figures.get("latency_ms"), figures.get("peak_bytes")
-        parts = [f"{fmt.milliseconds(time.value)} p50"] if time else []
+        mark = ", timed on a busy machine" if name in answer.busy else ""
+        parts = [f"{fmt.milliseconds(time.value)} p50{mark}"] if time else []
         parts += [f"{fmt.size(memory.value)} peak memory"] if memory else []
         if parts:
             lines.append(f"{name}: {', '.join(parts)}")

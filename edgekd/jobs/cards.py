@@ -137,7 +137,9 @@ def measure_cards(plan: Plan, cases: Iterable[Case], report: Report) -> None:
             continue
         done.add(case.path)
         row = rows[case.name]
-        values = [(one, row.value(one.name)) for one in report.descriptors]
+        # A card has no room to say that other work held the cores.
+        shown = (one for one in report.descriptors if one.source != "latency" or not row.busy)
+        values = [(one, row.value(one.name)) for one in shown]
         figures = tuple(
             CardFigure(one.name, one.full_name or one.title, value, one.unit, case.name)
             for one, value in values

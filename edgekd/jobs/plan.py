@@ -81,7 +81,7 @@ def make_plan(recipe: Recipe, target: Target, run: Path) -> Plan:
     check_optimizers(recipe.distill.loop(phase) for phase in recipe.distill.phases)
     found, recipe = how_found(recipe), with_given_student(recipe)
     target = deployed_as(target, recipe.export.deploy)
-    check_sources(recipe.data.sources)
+    check_sources(recipe.data)
     if sharded_launch():
         from edgekd.distill.loop import check_shared_students
 

@@ -56,7 +56,7 @@ def prepare_run(
     path = teacher_folder(recipe, run)
     from edgekd.data.sources import check_sources
 
-    check_sources(recipe.data.sources)
+    check_sources(recipe.data)
     teacher = checked_teacher(path)
     recipe = at_resolution(recipe, teacher)
     with open_run(run):

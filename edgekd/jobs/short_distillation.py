@@ -120,6 +120,8 @@ def _nearness(work: _Work, progress: Progress) -> float:
     """How near a student came to its teacher; higher is better."""
     from edgekd.benchmark.curves import read_rows
 
+    if not work.plan.phases:
+        return 0.0  # a whole copy of its teacher, which `kd` leaves as it is
     trained = train_phases(work.plan, work.cache, work.place, progress)
     phase = work.plan.phases[-1]
     rows = read_rows(trained[phase].metrics_path)

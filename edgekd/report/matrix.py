@@ -20,6 +20,7 @@ from edgekd.report.table import (
 )
 
 REAL = "real images"
+TIMED_BUSY = "timed on a busy machine"
 # Columns in the order of what they are measured on.
 _SOURCES = ("pictures", "latency", "memory", "energy", "files")
 
@@ -91,8 +92,8 @@ def _marks(row: Row) -> tuple[str, ...]:
     if word is not None:
         return (f"{word}: {row.absent}",)
     marks = ["evaluated"] if row.evaluated else []
-    if any(timing.busy for timing in row.speed.values()):
-        marks.append("timed on a busy machine")
+    if row.busy:
+        marks.append(TIMED_BUSY)
     return tuple(marks)
 
 

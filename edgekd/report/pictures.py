@@ -75,7 +75,8 @@ def data_uri(image: Any, side: int = MAX_SIDE) -> str:
 def sheet(gallery: Gallery) -> Image.Image:
     """All rows under each other, each under its name."""
     pictures = {name: [thumbnail(image) for image in row] for name, row in gallery.rows.items()}
-    side = max(max(picture.size) for row in pictures.values() for picture in row)
+    sides = (max(picture.size) for row in pictures.values() for picture in row)
+    side = max(sides, default=0)  # a run that was stopped before its first row has none
     columns = len(gallery.captions)
     height = len(pictures) * (side + _LABEL_HEIGHT + _GAP) + _GAP
     canvas = Image.new("RGB", (columns * (side + _GAP) + _GAP, height), "white")

@@ -122,6 +122,11 @@ class Row(ReportPart):
     def drawn(self) -> bool:
         return self.absent is None
 
+    @property
+    def busy(self) -> bool:
+        """Whether other work held the cores to the end while it was timed."""
+        return any(timing.busy for timing in self.speed.values())
+
     def value(self, metric: str) -> float | None:
         figure = self.figures.get(metric)
         return None if figure is None else figure.value

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 from edgekd.metrics.metric import Descriptor, Figure
-from edgekd.report.matrix import REAL
+from edgekd.report.matrix import REAL, TIMED_BUSY
 from edgekd.report.ratios import floor
 from edgekd.report.schema import Report, Row
 from edgekd.report.table import absence
@@ -56,7 +56,7 @@ def _facts(row: Row) -> list[str]:
     if drawn is not None:
         ways = [drawn.sampler, str(drawn.steps), f"{drawn.guidance_scale:g}"]
     names = [row.name, row.model, row.role, row.runtime, row.precision]
-    reason = row.absent or row.evaluated or ""
+    reason = row.absent or row.evaluated or (TIMED_BUSY if row.busy else "")
     return [*names, row.target or "", row.device, state, reason, *ways]
 
 

@@ -22,6 +22,7 @@ from edgekd.report.statistics import (
 RUN_TO_RUN = 0.05
 BUSY = "timed on a busy machine, not to be trusted"
 OTHER_IMAGES = "held against other real images"
+NO_INTERVAL = "not comparable: values of a set without an interval"
 # One value each, without a spread: resident memory of two equal runs differs by about as much.
 ONE_VALUE = 0.02
 
@@ -66,7 +67,7 @@ class RowFigure:
 
     @property
     def busy(self) -> bool:
-        return self.metric.source == "latency" and any(one.busy for one in self.row.speed.values())
+        return self.metric.source == "latency" and self.row.busy
 
 
 def change(first: RowFigure, last: RowFigure, values: list[float | None], paired: bool) -> Change:
@@ -119,6 +120,8 @@ def _tested(made: Change, first: RowFigure, last: RowFigure, paired: bool) -> Ch
         value, half = b.value - a.value, 1.96 * error
         found = Estimate(value, value - half, value + half, error)
         return _by_difference(made, first.metric, found, "both errors, normal")
+    if first.of_sets and a.value != b.value:
+        return made.model_copy(update={"verdict": "not comparable", "test": NO_INTERVAL})
     return _by_one_value(made, first.metric, a.value, b.value)
 
 

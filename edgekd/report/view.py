@@ -92,7 +92,7 @@ def _verdict(one: Descriptor, pair: tuple[Row, Row], ratio: float) -> str:
         return "same"
     if one.source == "pictures" and within_noise(one, student, teacher):
         return ""
-    if one.source == "latency" and any(t.busy for row in pair for t in row.speed.values()):
+    if one.source == "latency" and any(row.busy for row in pair):
         return ""
     return "better" if (ratio < 1) == (one.direction == "lower") else "worse"
 
@@ -143,7 +143,7 @@ def _share(value: float | None) -> Cell:
 
 def busy_warning(report: Report) -> str | None:
     """A sentence where other work held the cores to the end while times were taken, else None."""
-    marked = [row.name for row in report.rows if any(one.busy for one in row.speed.values())]
+    marked = [row.name for row in report.rows if row.busy]
     if not marked:
         return None
     speed = report.suite.speed

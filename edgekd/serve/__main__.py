@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8000, help="0: a free one")
     parser.add_argument("--token", help=f"that requests must bear; better: {TOKEN_VARIABLE}")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw")
-    parser.add_argument("--threads", type=int, default=0, help="of a worker; 0: divide the cores")
+    parser.add_argument("--threads", type=int, default=0, help="of a worker; 0: automatic")
     parser.add_argument("--queue", type=int, default=limits.queue, help="pictures that may wait")
     parser.add_argument("--timeout", type=float, default=limits.timeout_s, help="s of a request")
     parser.add_argument("--grace", type=float, default=limits.grace_s, help="s after SIGTERM")

@@ -227,7 +227,7 @@ def teach(recipe: TeachRecipe, out: Path, progress: Progress) -> Path:
     start_from = recipe.start_from and resolve_pipeline(recipe.start_from, "teacher")
     inputs = [("start_from", start_from)] if start_from else []
     check_place(out, "teach run", inputs, recipe.data.sources)
-    check_sources(recipe.data.sources)
+    check_sources(recipe.data)
     build_tokenizer(recipe.text)
     start = find_start(recipe)
     with open_run(out, "teach run", (ARTIFACT_FILE, "step-*")):

@@ -34,7 +34,7 @@ from edgekd.bundle.model import copy_model, list_files
 # What edgekd cannot bring along: a machine without them has no client to test.
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs chromium")
 pytestmark = [
-    pytest.mark.skipif(not has_node(), reason="needs Node.js 20.19 or newer, and npm"),
+    pytest.mark.skipif(not has_node(), reason="needs Node.js 22.12 (or 20.19) and npm"),
     pytest.mark.xdist_group("typescript-apps"),
 ]
 FLOOR_DB = 35.0

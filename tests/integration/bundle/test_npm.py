@@ -53,9 +53,9 @@ def write(path: Path, script: str) -> None:
 @pytest.mark.parametrize(
     ("node", "npm", "said"),
     [
-        ("echo v18.20.1", "exit 0", "Node.js 20.19 or newer, with npm, must be .* got 18.20.1"),
-        ("echo v22.5.0", "exit 0", "Node.js 20.19 or newer, with npm, must be .* got 22.5.0"),
-        ("exit 3", "exit 0", "Node.js 20.19 or newer, with npm, must be .* got none"),
+        ("echo v18.20.1", "exit 0", "Node.js 22.12 or newer, or 20.19 .* must be .* got 18.20.1"),
+        ("echo v22.5.0", "exit 0", "Node.js 22.12 or newer, or 20.19 .* must be .* got 22.5.0"),
+        ("exit 3", "exit 0", "Node.js 22.12 or newer, or 20.19 .* must be .* got none"),
         ("echo v24.1.0", FAILS, r"`npm ci` must succeed, but got code ENOTFOUND network request"),
         ("echo v24.1.0", "kill -TERM $$", "`npm ci` must run to its end, but got SIGTERM"),
         ("echo v24.1.0", "exit 0", "`vite build` must succeed"),

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 
@@ -18,6 +19,11 @@ def test_key_follows_content_and_generation_not_bookkeeping(teacher, tmp_path):
     shutil.copytree(teacher.path, copy.path)
     (copy.path / "manifest.json").write_text('{"seconds": 3}')
     assert copy.key() == teacher.key()
+    for chosen in ({"memory_pattern": True}, {"memory_pattern": False}):  # by `export --tune`
+        before = copy.key()
+        (copy.path / "manifest.json").write_text(json.dumps({"tuning": {"chosen": chosen}}))
+        assert copy.key() != before
+    (copy.path / "manifest.json").write_text("{}")
     (copy.path / "scheduler" / "scheduler_config.json").write_text("{}")
     assert copy.key() != teacher.key()
     assert replace(teacher, precision="int8").key() != teacher.key()

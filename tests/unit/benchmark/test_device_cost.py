@@ -8,6 +8,7 @@ import pytest
 from fixtures.fake_agent import ENVIRONMENT
 from fixtures.fake_devices import FakeDevice, connected, lost
 
+from edgekd.benchmark import device_cost
 from edgekd.benchmark.device_cost import cost_on_devices
 from edgekd.benchmark.device_rows import device_rows
 from edgekd.benchmark.rows import MatrixFigures
@@ -132,6 +133,34 @@ def test_a_row_that_fails_there_fails_alone(on):
     assert bad.value("latency_ms") is None
     cost_on_devices(matrix, Silent())  # it may have been for want of memory, or a limit there
     assert len(device.orders) == 2
+
+
+def test_what_was_measured_there_is_shown_whatever_fails_here_later(on):
+    matrix = on("ab", connected("pi", FakeDevice(latency_ms=80.0)))
+    costs = cost_on_devices(matrix, Silent())
+    matrix.failures.record("a", "a figure that is not finite")
+    rows = rows_of(matrix, costs)
+    assert [(row.name, row.value("latency_ms")) for row in rows] == [
+        ("a on pi", 80.0),
+        ("b on pi", 80.0),
+    ]
+
+
+def test_a_device_takes_many_rows_in_several_jobs(on, monkeypatch):
+    monkeypatch.setattr(device_cost, "MAX_ROWS", 2)
+    device = FakeDevice()
+    (cost,) = cost_on_devices(on("abc", connected("pi", device)), Silent())
+    assert [list(order.rows) for order in device.orders] == [["a", "b"], ["c"]]
+    assert sorted(cost.rows) == ["a", "b", "c"]
+
+
+def test_a_picture_that_no_device_draws_fails_its_rows_alone(on):
+    device = FakeDevice()
+    matrix = on("ab", connected("pi", device))
+    long = replace(matrix.prompts, captions=["a" * 5000])
+    rows = rows_of(matrix, cost_on_devices(replace(matrix, prompts=long), Silent()))
+    assert ["captions" in row.failed for row in rows] == [True, True]
+    assert device.orders == []
 
 
 def test_a_job_that_dies_is_repeated_row_by_row(on):

@@ -11,7 +11,7 @@ from edgekd.jobs.answers import BenchmarkAnswer
 
 ROWS = {"teacher": "t", "student": None}
 METRICS = {"teacher": {}, "student": None, "ratios": None, "rows": ROWS}
-RESULT = {"report": "r.html", "rows": {}, "metrics": METRICS, "failed": {}}
+RESULT = {"report": "r.html", "rows": {}, "metrics": METRICS, "failed": {}, "busy": []}
 
 
 @pytest.fixture
@@ -60,4 +60,8 @@ def test_figures_of_rows_are_printed_as_people_read_them():
 
     timed = {"latency_ms": Figure(value=45.41), "peak_bytes": Figure(value=190e6)}
     rows = {"student on pi5": timed, "teacher": {"latency_ms": None, "fd": Figure(value=1)}}
-    assert figure_lines(rows) == ["student on pi5: 45.4 ms p50, 190 MB peak memory"]
+    answer = BenchmarkAnswer.model_validate({**RESULT, "rows": rows})
+    assert figure_lines(answer) == ["student on pi5: 45.4 ms p50, 190 MB peak memory"]
+    answer = answer.model_copy(update={"busy": ["student on pi5"]})
+    said = "student on pi5: 45.4 ms p50, timed on a busy machine, 190 MB peak memory"
+    assert figure_lines(answer) == [said]

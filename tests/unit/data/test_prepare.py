@@ -12,6 +12,7 @@ import pytest
 
 from edgekd.artifacts import PreparedData
 from edgekd.data import prepare as prepare_module
+from edgekd.data import sources
 from edgekd.data.dataset import iter_prepared, list_shards
 from edgekd.data.images import decode, resize_and_crop
 from edgekd.data.prepare import prepare
@@ -195,6 +196,23 @@ def test_groups_stay_on_one_side(tmp_path, picture, encode):
     sides = [{s.group for s in iter_prepared(data, side)} for side in ("train", "validation")]
     assert sides[0].isdisjoint(sides[1])
     assert sides[0] | sides[1] == {f"t{i}" for i in range(12)}
+
+
+def test_the_starter_by_its_path_is_other_data(tmp_path, monkeypatch, picture, encode):
+    """By its name its labels are held out whole, by its path captions are: no split is reused."""
+    file = tmp_path / "emoji.parquet"
+    rows = [
+        {"image": encode(picture(i)), "text": f"thing {i % 12}, style {i}", "label": f"t{i % 12}"}
+        for i in range(60)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    monkeypatch.setattr(sources, "STARTER_PARQUET", file)
+    split = {"group_fraction": 0.3, "image_fraction": 0.0}
+    prepare(section(file, split=split), tmp_path / "out", Silent())
+    data = prepare(section("starter", split=split), tmp_path / "out", Silent())
+    sides = [{s.group for s in iter_prepared(data, side)} for side in ("train", "validation")]
+    assert sides[0] | sides[1] == {f"t{i}" for i in range(12)}
+    assert sides[0].isdisjoint(sides[1])
 
 
 def test_a_group_key_that_no_image_has_is_refused(tmp_path, picture, encode):

@@ -15,9 +15,12 @@ from edgekd.errors import InputError
 from edgekd.recipe import SourcesSection
 
 
+def named(*sources, **settings) -> SourcesSection:
+    return SourcesSection(sources=[str(source) for source in sources], **settings)
+
+
 def captions(*sources) -> list[str]:
-    section = SourcesSection(sources=[str(source) for source in sources])
-    return [record.caption for record in iter_records(section)]
+    return [record.caption for record in iter_records(named(*sources))]
 
 
 def numbers(*seeds: int) -> list[str]:
@@ -25,7 +28,7 @@ def numbers(*seeds: int) -> list[str]:
 
 
 def unused(folder) -> dict[str, str]:
-    (source,) = list_sources([str(folder)])
+    (source,) = list_sources(named(folder))
     return {item.name.partition("/")[2]: item.reason for item in source.unused}
 
 
@@ -39,17 +42,27 @@ def test_globs_and_single_images(tmp_path, fill_folder):
 
 
 def test_count(tmp_path, fill_folder, write_tar):
-    assert count_images(["starter"]) == 6661
-    assert count_images([str(fill_folder(tmp_path / "set", 3))]) == 3
+    assert count_images(named("starter")) == 6661
+    assert count_images(named(fill_folder(tmp_path / "set", 3))) == 3
     write_tar(tmp_path / "data.tar", {})
-    assert count_images([str(tmp_path / "data.tar")]) is None
+    assert count_images(named(tmp_path / "data.tar")) is None
+
+
+def test_a_named_image_column_is_found_in_a_folder_too(tmp_path, encode, picture):
+    rows = [{"photo": encode(picture(i)), "text": f"picture number {i}"} for i in range(3)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet")
+    for source in (tmp_path, tmp_path / "*.parquet"):
+        section = named(source, image_key="photo")
+        check_sources(section)
+        assert [record.caption for record in iter_records(section)] == numbers(0, 1, 2)
+    assert unused(tmp_path) == {"data.parquet": "parquet file without an image column"}
 
 
 @pytest.mark.parametrize("name", ["none", "none-*.png", "https://example.org/x.tar"])
 def test_missing_source(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"data\.sources"):
-        list_sources([name])
+        list_sources(named(name))
 
 
 def test_neither_a_text_nor_a_pipe_is_a_source(tmp_path):
@@ -57,9 +70,9 @@ def test_neither_a_text_nor_a_pipe_is_a_source(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     for name in ("metadata.jsonl", "a.png"):
         with pytest.raises(InputError, match="give their folder"):
-            list_sources([str(tmp_path / name)])
+            list_sources(named(tmp_path / name))
     with pytest.raises(InputError, match="1 other matches"):
-        list_sources([str(tmp_path / "*.png")])
+        list_sources(named(tmp_path / "*.png"))
 
 
 def test_pipes_sockets_and_devices_are_never_opened(tmp_path, fill_folder, monkeypatch):
@@ -174,7 +187,7 @@ def test_what_is_not_read_is_named(tmp_path, fill_folder, formats, write_tar):
     (folder / "0000.png").unlink()
     (folder / "b.tif").unlink()
     with pytest.raises(InputError, match=r"1 HEIC, which takes .*; 1 not read: \.md"):
-        check_sources([str(folder)])
+        check_sources(named(folder))
 
 
 def test_heic_is_read_with_a_plugin(tmp_path, formats, encode, picture):

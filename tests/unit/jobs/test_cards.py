@@ -119,8 +119,28 @@ def test_each_card_has_the_figures_of_its_own_row(plan, tmp_path):
     assert [(folder / CARD_FILE).read_text() for folder in others] == own
 
 
+def test_times_of_a_busy_machine_are_on_no_card(plan, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    write_student_card(plan, run, None)
+    finish(run, "student")
+    descriptors = [
+        Descriptor(name=name, label=name, title=name, direction="lower", source=source)
+        for name, source in (("fd", "pictures"), ("latency_ms", "latency"))
+    ]
+    busy = row("student", {name: Figure(value=1.0) for name in ("fd", "latency_ms")})
+    busy.busy = True
+    report = SimpleNamespace(
+        descriptors=descriptors, data=SimpleNamespace(key="d", prompts=8), rows=[busy]
+    )
+    case = Case("student", "student", "torch", "fp32", run)
+    measure_cards(replace(plan, run=run), [case], report)  # type: ignore[arg-type]
+    (result,) = ModelCard.load(run / CARD_FILE).data.eval_results
+    assert result.metric_type == "fd"
+
+
 def row(name: str, figures: dict[str, Figure]) -> Any:
     def value(metric: str) -> float | None:
         return figures[metric].value if metric in figures else None
 
-    return SimpleNamespace(name=name, value=value)
+    return SimpleNamespace(name=name, value=value, busy=False)

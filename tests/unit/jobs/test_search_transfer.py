@@ -17,6 +17,13 @@ def test_the_shipped_suites_settings_are_precisions_of_their_targets():
         assert setting.precision in load_target(setting.target).precisions
 
 
+def test_two_settings_of_one_name_are_refused():
+    setting = {"name": "a", "target": "onnx", "precision": "fp32"}
+    suite = {"kind": "search-transfer", "name": "x", "speedup": 20, "settings": [setting] * 2}
+    with pytest.raises(ValueError, match="names of `settings` must differ, but got 'a' twice"):
+        TransferSuite.model_validate(suite)
+
+
 def test_an_unknown_kind_of_suite_is_refused(tmp_path):
     path = tmp_path / "suite.yaml"
     path.write_text("kind: transfer\nname: x\n")

@@ -129,10 +129,24 @@ def test_times_without_samples_differ_by_more_than_runs_do(full_report, later, f
     assert "equal within 5 %" in found.test
 
 
+def test_a_value_of_a_set_without_an_interval_has_no_verdict(full_report, later):
+    """Two pictures more that are recalled, of 64, are no improvement yet."""
+    for report, value in ((full_report, 0.50), (later, 0.53)):
+        row_of(report).figures["recall"] = Figure(value=value)
+    found = change_of(against(full_report, later), "recall")
+    assert (found.verdict, found.test) == (
+        "not comparable",
+        "not comparable: values of a set without an interval",
+    )
+    assert found.ratio == pytest.approx(1.06)
+    row_of(later).figures["recall"] = Figure(value=0.50)
+    assert change_of(against(full_report, later), "recall").verdict == "same within noise"
+
+
 def test_nothing_is_a_share_of_a_negative_value(full_report, later):
     """An estimate without bias of a small distance may be below 0."""
-    row_of(full_report).figures["kid"] = Figure(value=-0.0002)
-    row_of(later).figures["kid"] = Figure(value=0.02)
+    row_of(full_report).figures["kid"] = Figure(value=-0.0002, low=-0.0005, high=0.0001)
+    row_of(later).figures["kid"] = Figure(value=0.02, low=0.018, high=0.022)
     found = change_of(against(full_report, later), "kid")
     assert found.ratio is None
     assert found.verdict == "worse"

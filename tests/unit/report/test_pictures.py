@@ -20,6 +20,11 @@ def test_large_pictures_are_reduced():
     assert Image.open(io.BytesIO(base64.b64decode(payload))).size == (256, 256)
 
 
+def test_a_sheet_without_rows_is_empty():
+    """Of a run with prompts of its own that was stopped before its first row."""
+    assert sheet(Gallery(["a"], [], {})).height < 64
+
+
 def test_the_sheet_holds_every_picture_in_its_place():
     rows = {
         name: [np.full((8, 8, 3), value + column, np.uint8) for column in range(3)]

@@ -32,6 +32,12 @@ def test_what_is_missing_is_empty_and_says_why(full_report):
     assert line["FD-efficientnet_lite0-r128-n64"] == ""
 
 
+def test_times_of_a_busy_machine_are_marked(full_report):
+    reasons = {line["row"]: line["reason"] for line in lines(full_report)}
+    assert reasons["sd-tiny onnx fp32"] == "timed on a busy machine"
+    assert reasons["sd-small onnx fp32"] == ""
+
+
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
 def test_no_name_becomes_a_formula(report, name):
     report.rows[0].name = report.rows[1].model = name
