@@ -17,6 +17,8 @@ from edgekd.libraries import diffusers
 from edgekd.metrics.metric import Images
 from edgekd.runtime.sampler_names import with_sampler
 
+# Larger pictures are decoded one by one: Stable Diffusion's decoder holds 1 GB of 512 x 512 pixels.
+_MAX_SIDE = 256
 _METHODS = {
     "text_encoder": ("text_encoder", "forward"),
     "text_encoder_2": ("text_encoder_2", "forward"),
@@ -58,6 +60,8 @@ class TorchDrawer:
         """All models are there since it was opened."""
 
     def draw(self, batch: DrawingBatch) -> Images:
+        if batch.resolution > _MAX_SIDE:
+            self.pipeline.vae.enable_slicing()
         with torch.inference_mode():
             pictures = self.pipeline(
                 prompt=list(batch.captions),

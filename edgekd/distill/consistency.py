@@ -165,9 +165,9 @@ class ConsistencyDistillation(FewStepLesson):
             self._held_out = list(self._draw_held_out())
         squares, elements = torch.zeros((), dtype=torch.float64), 0
         for batch in self._held_out:
-            error = self._jump(model, batch) - batch.target
+            error = (self._jump(model, batch) - batch.target).cpu()
             # Summed in double: the result must not depend on how samples are cut into batches.
-            squares += error.double().square().sum().cpu()
+            squares += error.double().square().sum()
             elements += error.numel()
         return {"validation_picture": float(squares) / elements}
 

@@ -232,9 +232,9 @@ class DistributionMatching(FewStepLesson):
             timesteps = levels // 4 + (2 * numbers + 1) * levels // (4 * count)
             start = self._started(numbers, captions, sources, timesteps)
             pictures = self._draw(model, start, len(self._timesteps) - 1)
-            apart = pictures - self._real(pictures, start)
+            apart = (pictures - self._real(pictures, start)).cpu()
             # Summed in double: the result must not depend on how samples are cut into batches.
-            squares += apart.double().square().sum().cpu()
+            squares += apart.double().square().sum()
             elements += apart.numel()
         return {"validation_real": float(squares) / elements}
 

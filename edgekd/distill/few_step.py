@@ -145,7 +145,8 @@ class TrajectoryMatching(FewStepLesson):
                 captions = self._setup.sources.validation
                 latents = self._step(model, latents, index, captions, rows)
                 # Summed in double: the result must not depend on how samples are cut into batches.
-                sums[index] += (latents - states[:, index + 1]).double().square().sum().cpu()
+                error = (latents - states[:, index + 1]).cpu()
+                sums[index] += error.double().square().sum()
         errors = sums / elements
         return {
             "validation_picture": float(errors[-1]),

@@ -56,7 +56,9 @@ class NoisePrediction(Plain):
         session = DrawingPlan(teacher.scheduler, section.sample_steps, section.guidance_scale)
         self._sheet = self._setup.sheet(session, session)
         # Before a checkpoint is loaded: the terms' scales follow from the first weights.
-        self._balance = self._objective(student).calibrated(fixed)
+        # One sample at a time: batches may have another size when the run goes on elsewhere.
+        single = held_out.validation(section.validation_samples, 1)
+        self._balance = self._objective(student).calibrated(single)
         self._attached: Objective | None = None
 
     @contextlib.contextmanager

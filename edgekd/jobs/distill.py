@@ -27,6 +27,7 @@ from edgekd.jobs.stage_clock import StageClock
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe
 from edgekd.run_folder import open_run
+from edgekd.training.cpu import all_cores
 
 if TYPE_CHECKING:
     from edgekd.search.result import SearchResult
@@ -137,23 +138,25 @@ def _distil(plan: Plan, progress: Progress, bundles: tuple[str, ...]) -> Distill
     with open_run(run):
         plan = with_sized_teacher(plan)
         describe(plan)
-        with clock.stage("prepare"):
+        with clock.stage("prepare"), all_cores():
             data, cache = prepare_data(recipe, plan.teacher.path, run, clock)
         check_count(data.validation)
-        clock.use(forecast(plan))
+        with all_cores():
+            clock.use(forecast(plan))
         if recipe.student.searched:
-            with clock.stage("search"):
+            with clock.stage("search"), all_cores():
                 found = find_student(plan_search(plan), cache, clock)
             card = found.on_card(found.chosen.index)
             plan = with_student(plan, found.student.candidate, card)
             describe(plan)
-            clock.use(forecast(plan))
+            with all_cores():
+                clock.use(forecast(plan))
         share(plan, cache, run / "distill")
         with clock.stage("distill"):
             student = train_student(plan, cache, run / "distill", clock)
-        with clock.stage("export"):
+        with clock.stage("export"), all_cores():
             exports = export_roles(plan, student, data, clock)
-        with clock.stage("benchmark"):
+        with clock.stage("benchmark"), all_cores():
             cases = matrix(plan, student, exports)
             request = MatrixRequest(
                 plan.suite,

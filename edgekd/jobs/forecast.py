@@ -8,11 +8,11 @@ corrects the stages to come.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgekd.jobs.pace import macs_per_second
 from edgekd.student.cost import TRAIN_TO_FORWARD
 
 if TYPE_CHECKING:
@@ -211,43 +211,6 @@ def _validated(section: FewStepSection) -> int:
     return section.validation_samples * (1 + -(-section.steps // section.validate_every))
 
 
-def macs_per_second(unet: Any, macs: float, batch_size: int, seconds: float = 1.0) -> float:
-    """Time forward passes of a diffusers U-Net on random input for about `seconds`.
-
-    Args:
-        unet: the teacher's `UNet2DConditionModel`.
-        macs: of one forward pass of one sample.
-        batch_size: samples a pass.
-        seconds: stop after the first pass that ends later than this.
-    """
-    import torch
-
-    from edgekd.diffusion.rules import side
-
-    config = unet.config
-    size = (batch_size, config.in_channels, *2 * (side(config.sample_size),))
-    generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(size, generator=generator).to(unet.device, unet.dtype)
-    text = torch.zeros(batch_size, 77, config.cross_attention_dim).to(unet.device, unet.dtype)
-    added = None
-    if config.addition_embed_type == "text_time":
-        pooled_size = config.projection_class_embeddings_input_dim - 6 * (
-            config.addition_time_embed_dim
-        )
-        added = {
-            "text_embeds": torch.zeros(batch_size, pooled_size).to(text),
-            "time_ids": torch.zeros(batch_size, 6).to(text),
-        }
-    passes = 0
-    with torch.inference_mode():
-        unet(latents, 1, text, added_cond_kwargs=added)  # the first pass allocates
-        started = time.perf_counter()
-        while passes == 0 or time.perf_counter() - started < seconds:
-            unet(latents, 1, text, added_cond_kwargs=added)
-            passes += 1
-    return passes * batch_size * macs / (time.perf_counter() - started)
-
-
 def forecast(plan: Plan) -> Forecast:
     """Expected seconds of the stages after `prepare`, at this machine's measured pace."""
     from edgekd.diffusion.load import load_model
@@ -255,6 +218,8 @@ def forecast(plan: Plan) -> Forecast:
     from edgekd.student.cost import unet_cost
     from edgekd.student.resolve import full
     from edgekd.student.text_depth import read_text_configs
+    from edgekd.training.device import own_device
+    from edgekd.training.precision import autocast_dtype
 
     recipe, teacher, suite = plan.recipe, plan.teacher, plan.suite
     config = read_json(teacher.path / "unet" / "config.json")
@@ -263,11 +228,16 @@ def forecast(plan: Plan) -> Forecast:
     def macs(arch: StudentArch, size: int) -> float:
         return float(unet_cost(arch, config, (size, size), text_tokens=77).macs)
 
-    pace = macs_per_second(
-        load_model(teacher.path, "unet"),
-        macs(whole, teacher.latent_size),
-        recipe.distill.batch_size,
-    )
+    native, batch_size = macs(whole, teacher.latent_size), recipe.distill.batch_size
+    device = own_device()
+    gpu = device.type != "cpu"
+    # Pictures for the benchmark are drawn on the CPU everywhere.
+    pace = macs_per_second(load_model(teacher.path, "unet"), native, 1 if gpu else batch_size)
+    training_pace = pace
+    if gpu:
+        unet = load_model(teacher.path, "unet", device=str(device))
+        autocast = autocast_dtype(recipe.distill.precision, device)
+        training_pace = macs_per_second(unet, native, batch_size, autocast=autocast)
     size = recipe.data.side // teacher.vae_scale_factor
     teacher_macs, student_macs = macs(whole, size), macs(plan.arch, size)
     precisions = len(plan.precisions)
@@ -284,7 +254,7 @@ def forecast(plan: Plan) -> Forecast:
     return Forecast(
         {
             **search,
-            "distill": START_SECONDS * len(plan.phases) + training / pace,
+            "distill": START_SECONDS * len(plan.phases) + training / training_pace,
             "export": EXPORT_SECONDS * (1 + precisions),
             "benchmark": drawing / pace + ROW_SECONDS * (3 + precisions),
         }

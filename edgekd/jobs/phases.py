@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd.artifacts import StudentCheckpoint, TeacherCache, TrainedPart, Trajectories
 from edgekd.file_record import finish
 from edgekd.files import code_key, hash_value
-from edgekd.folders import finished
+from edgekd.folders import atomic_folder, finished
 from edgekd.jobs.places import Place, own_places
 from edgekd.jobs.plan import Plan
 from edgekd.progress import Progress
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from edgekd.student.build import DrawingPlan
 
 STUDENT = "student"
-# Decides nothing about a result: how often it is saved, who is told, what the other phases do.
+# Decides nothing about a result: how often it is saved, who is told, what the other phases do, and
+# whether values are computed twice to save memory.
 _UNTOLD = {
-    *("checkpoint_every", "trackers", "phases", "guidance"),
+    *("checkpoint_every", "trackers", "phases", "guidance", "gradient_checkpointing"),
     *("few_step", "decoder", "text_encoder"),
 }
 
@@ -93,7 +94,7 @@ class _Work:
             names: what it takes of the common section beside what all of them do.
             without: fields of its own section that decide nothing.
         """
-        common = {"gradient_checkpointing", "precision", "sample_prompts", "threads", "seed"}
+        common = {"precision", "sample_prompts", "threads", "seed"}
         own = _decisive(loop, {"checkpoint_every", *without})
         return [self.section.model_dump(include={*common, *names}), own]
 
@@ -209,17 +210,19 @@ def _assemble(plan: Plan, trained: Trained, out: Path, progress: Progress) -> St
         return result
     from edgekd.diffusion.load import load_model
     from edgekd.jobs.cards import mark_weights, write_student_card
-    from edgekd.student.build import save_student
+    from edgekd.student.build import write_student
 
     taught: dict[str, Path] = {}
     for part in trained.values():
         taught |= part.components
     unet = taught.get("unet", plan.teacher.path / "unet")
     deployed = _deployment(plan) if "few_step" in trained else None
-    save_student(plan.teacher.path, load_model(unet.parent, "unet"), out, taught, deployed)
-    mark_weights(plan, [out / name for name in taught])
-    write_student_card(plan, out, deployed)
-    finish(out, key)
+    student = load_model(unet.parent, "unet")
+    with atomic_folder(out) as folder:
+        write_student(plan.teacher.path, student, folder, taught, deployed)
+        mark_weights(plan, [folder / name for name in taught])
+        write_student_card(plan, folder, deployed)
+        finish(folder, key)
     return result
 
 

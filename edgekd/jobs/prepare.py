@@ -13,6 +13,7 @@ from edgekd.progress import Progress
 from edgekd.reading import read_object
 from edgekd.recipe import Recipe
 from edgekd.run_folder import open_run
+from edgekd.training.device import own_device
 
 
 def prepare_data(
@@ -46,7 +47,8 @@ def encode_images(
 
     if cluster is not None:
         return build_cache_on(cluster, data, inspect_folder(teacher), run / "cache", progress)
-    return build_cache(data, load_teacher(teacher), run / "cache", progress)
+    device = str(own_device())
+    return build_cache(data, load_teacher(teacher, device=device), run / "cache", progress)
 
 
 def prepare_run(

@@ -12,6 +12,7 @@ from edgekd.files import code_key, hash_value
 from edgekd.jobs.plan import Plan, deployed_as
 from edgekd.reading import read_json
 from edgekd.recipe_search import Goal
+from edgekd.training.sharding import launched
 
 if TYPE_CHECKING:
     from edgekd.jobs.search_cost import TimingPlace
@@ -106,6 +107,12 @@ def plan_search(plan: Plan, measure_only: bool = False) -> SearchPlan:
                 f"({', '.join(plan.precisions)})",
                 repr(precision),
             )
+    if section.short_steps and launched() > 1:
+        raise InputError(
+            "`search.short_steps` must be 0 in a launch of several processes",
+            f"{section.short_steps} in {launched()}",
+            "Search with one process first; the launch goes on from its result.",
+        )
     phases = plan.recipe.distill.phases
     few, narrow = "few_step" in phases, "decoder" in phases and not plan.teacher.tiny_vae
     settings = SpaceSettings(

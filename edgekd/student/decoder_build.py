@@ -199,7 +199,7 @@ def least_squares(x: Tensor, y: Tensor, ridge: float = RIDGE) -> tuple[Tensor, T
     mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
     x, y = x - mean_x, y - mean_y
     # The normal equations square the condition number: they are solved in double.
-    gram, moment = (x.T @ x).double().cpu(), (x.T @ y).double().cpu()
+    gram, moment = (x.T @ x).cpu().double(), (x.T @ y).cpu().double()
     gram.diagonal().add_(ridge * gram.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny))
     weight = torch.linalg.solve(gram, moment).T.to(x)
     return weight, mean_y - weight @ mean_x

@@ -6,12 +6,29 @@ import contextlib
 import ctypes
 from collections.abc import Iterator
 
+from edgekd.measure.environment import cores
+from edgekd.training.sharding import launched
+
 # Numbers of malloc.h; glibc refuses a larger mmap threshold.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MMAP_THRESHOLD_BYTES = 32 * 2**20
 _NEVER_TRIM_BYTES = 2**31 - 1
 # What glibc's own rule comes to in a process that has freed blocks of every size.
 _TRIM_THRESHOLD_BYTES = 2 * _MMAP_THRESHOLD_BYTES
+
+
+@contextlib.contextmanager
+def all_cores() -> Iterator[None]:
+    """Work alone, with all cores: launchers of several processes leave one thread to each."""
+    import torch
+
+    before = torch.get_num_threads()
+    if launched() > 1 and before == 1:
+        torch.set_num_threads(cores())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

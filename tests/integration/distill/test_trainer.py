@@ -71,6 +71,15 @@ BALANCED = {
 }
 
 
+def test_measured_weights_do_not_follow_from_the_batch_size(bench, tmp_path):
+    """A run may go on with the same samples a step in other micro-batches and processes."""
+    weights = [
+        bench.trainer(tmp_path / str(size), batch_size=size, losses=BALANCED).lesson.weights_at(0)
+        for size in (1, 2, 3)
+    ]
+    assert weights[0] == weights[1] == weights[2]
+
+
 @pytest.mark.parametrize(
     "changed",
     [

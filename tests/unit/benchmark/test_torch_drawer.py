@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgekd.benchmark import torch_drawer
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.drawer import DrawingBatch
 from edgekd.benchmark.torch_drawer import TorchDrawer, record_calls, set_scheduler
@@ -33,6 +34,23 @@ def test_pictures_do_not_depend_on_the_batch_nor_touch_the_global_generator(draw
     assert together.dtype == np.uint8
     # Batched kernels may sum in another order: at most one 8-bit level.
     assert np.abs(together[1].astype(int) - alone[0].astype(int)).max() <= 1
+
+
+def test_large_pictures_are_decoded_one_by_one(drawer, monkeypatch):
+    together = drawer.draw(BATCH)
+    sizes: list[int] = []
+    decode = drawer.pipeline.vae._decode
+
+    def counted(latents, **options):
+        sizes.append(len(latents))
+        return decode(latents, **options)
+
+    monkeypatch.setattr(drawer.pipeline.vae, "_decode", counted)
+    monkeypatch.setattr(torch_drawer, "_MAX_SIDE", 16)
+    apart = drawer.draw(BATCH)
+    assert sizes == [1, 1, 1]
+    assert np.abs(together.astype(int) - apart.astype(int)).max() <= 1
+    drawer.pipeline.vae.disable_slicing()
 
 
 def test_pictures_are_reproducible_and_follow_their_seed(drawer):

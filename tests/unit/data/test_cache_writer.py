@@ -167,6 +167,25 @@ def test_values_beyond_float16_are_kept(data, teacher, tmp_path, monkeypatch):
     assert cached.batch(torch.arange(4)).encoder_hidden_states.abs().max() > 1e5
 
 
+def test_large_images_are_encoded_in_smaller_batches(data, teacher, cache, tmp_path, monkeypatch):
+    sizes: list[int] = []
+
+    def counted(teacher, images):
+        sizes.append(len(images))
+        return encode_images(teacher, images)
+
+    monkeypatch.setattr(cache_module, "encode_images", counted)
+    monkeypatch.setattr(cache_module, "_BATCH_PIXELS", 2 * 32 * 32)
+    whole = build_cache(data, teacher, tmp_path / "c", Silent())
+    assert max(sizes) == 2
+    loaded = [CachedLatents.load(one, "train") for one in (whole, cache)]
+    ours, theirs = (one.batch(torch.arange(9)) for one in loaded)
+    torch.testing.assert_close(ours.mean, theirs.mean, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(cache_module, "_BATCH_PIXELS", 1)
+    build_cache(data, teacher, tmp_path / "one", Silent())
+    assert min(sizes) == 1
+
+
 def test_nan_is_refused(data, teacher, tmp_path, monkeypatch):
     real = cache_module.encode_images
 

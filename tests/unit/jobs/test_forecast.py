@@ -1,5 +1,7 @@
 import pytest
+import torch
 
+from edgekd.diffusion import load as load_module
 from edgekd.diffusion.load import load_model
 from edgekd.jobs import forecast as forecast_module
 from edgekd.jobs.forecast import (
@@ -10,9 +12,9 @@ from edgekd.jobs.forecast import (
     distill_macs,
     few_step_macs,
     forecast,
-    macs_per_second,
     phase_macs,
 )
+from edgekd.jobs.pace import macs_per_second
 from edgekd.jobs.plan import make_plan
 from edgekd.jobs.text_work import text_encoder_macs, text_encoder_parameters
 from edgekd.recipe import load_recipe
@@ -23,6 +25,7 @@ from edgekd.student.cost import decoder_cost
 from edgekd.student.decoder import student_vae_config
 from edgekd.student.reference import ARCHITECTURES
 from edgekd.target import load_target
+from edgekd.training import device as device_module
 
 
 def test_pace_of_finished_stages_corrects_the_rest():
@@ -63,6 +66,7 @@ def test_the_latents_side_may_come_as_a_pair(tiny_teacher):
     unet = load_model(tiny_teacher, "unet")
     unet.register_to_config(sample_size=[8, 8])
     assert macs_per_second(unet, 1e6, 1, seconds=0) > 0
+    assert macs_per_second(unet, 1e6, 1, seconds=0, autocast=torch.bfloat16) > 0
 
 
 def test_without_kd_the_teacher_costs_nothing():
@@ -158,7 +162,7 @@ def test_a_narrow_decoder_costs_what_its_layers_do(kind):
 
 
 def test_the_work_is_that_of_the_recipes_pictures(tiny_teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr(forecast_module, "macs_per_second", lambda *_: 1e9)
+    monkeypatch.setattr(forecast_module, "macs_per_second", lambda *_, **__: 1e9)
     seconds = []
     for side in (32, 64):
         settings = [f"teacher.path={tiny_teacher}", f"data.resolution={side}"]
@@ -167,3 +171,29 @@ def test_the_work_is_that_of_the_recipes_pictures(tiny_teacher, tmp_path, monkey
         seconds.append(forecast(plan).remaining_seconds())
     # Four times the latents; attention grows faster, the text's share does not grow.
     assert seconds[1] > 1.5 * seconds[0]
+
+
+def test_training_on_a_gpu_goes_at_its_pace_and_drawing_at_the_cpus(
+    tiny_teacher, tmp_path, monkeypatch
+):
+    settings = [f"teacher.path={tiny_teacher}", "student.preset=full"]
+    recipe = load_recipe(data_root() / "configs" / "starter.yaml", settings)
+    plan = make_plan(recipe, load_target("onnx"), tmp_path)
+    timed = []
+
+    def pace(unet, macs, batch_size, autocast=None):
+        timed.append((unet, batch_size))
+        return 1e12 if unet == "meta" else 1e9
+
+    def load(path, name, device="cpu"):
+        return device
+
+    monkeypatch.setattr(load_module, "load_model", load)
+    monkeypatch.setattr(forecast_module, "macs_per_second", pace)
+    on_cpu = forecast(plan)._expected
+    monkeypatch.setattr(device_module, "own_device", lambda: torch.device("meta"))
+    on_gpu = forecast(plan)._expected
+    assert [size for _, size in timed] == [recipe.distill.batch_size, 1, recipe.distill.batch_size]
+    assert on_gpu["benchmark"] == on_cpu["benchmark"]
+    begin = forecast_module.START_SECONDS * len(plan.phases)
+    assert on_gpu["distill"] - begin == pytest.approx((on_cpu["distill"] - begin) / 1000)

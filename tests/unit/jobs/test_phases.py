@@ -14,6 +14,8 @@ from edgekd.distill import loop
 from edgekd.distill.text_encoder import TextEncoders
 from edgekd.errors import InputError
 from edgekd.export.onnx.exporter import OnnxExporter
+from edgekd.folders import finished
+from edgekd.jobs import cards
 from edgekd.jobs.phases import train_phases, train_student
 from edgekd.jobs.places import own_places, shared_places
 from edgekd.jobs.plan import Plan, make_plan
@@ -188,6 +190,7 @@ SMALL = {"student__preset": "bk-sdm-small"}
         ({"distill__few_step__student_steps": 4}, ("few_step", "trajectories", "decoder")),
         ({"distill__guidance": "keep"}, ("few_step",)),
         ({"distill__shuffle_window": 9}, ("kd", "few_step")),
+        ({"distill__gradient_checkpointing": True}, ()),  # computes the same twice
         ({"distill__compile": True}, ("kd", "few_step")),
         ({"distill__steps": 7}, ("kd", "few_step")),
         ({"distill__decoder__steps": 7}, ("decoder",)),
@@ -265,6 +268,20 @@ def test_an_arch_that_is_written_out_is_the_same_student(bench):
     written = bench.plan(**SMALL).arch.model_dump(mode="json")
     bench.train(student__preset=None, student__arch=written)
     assert bench.given == before
+
+
+def test_a_student_is_there_whole_or_not_at_all(bench, monkeypatch):
+    """A process that is killed while it marks weights or writes the card leaves no folder."""
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cards, "write_student_card", killed)
+        with pytest.raises(KeyboardInterrupt):
+            bench.train()
+    assert not (bench.folder / "student").exists()
+    assert finished(bench.train().path, bench.train().key) is not None
 
 
 def test_a_student_is_assembled_anew_only_when_a_phase_was(bench):

@@ -42,6 +42,15 @@ def test_what_the_quality_tables_do_not_cover_is_refused_before_any_work(
         plan_search(plan)
 
 
+def test_short_distillations_in_a_launch_are_refused_before_any_work(planned, tables, monkeypatch):
+    """The other processes wait for the search's result: they would not train along."""
+    plan = planned(tables(), "search.short_steps=40")
+    plan_search(plan)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match=r"`search\.short_steps` must be 0 in a launch .* 40 in 2"):
+        plan_search(plan)
+
+
 def test_what_is_only_measured_needs_no_quality(planned, tables):
     plan = planned(tables(steps={2: 0.9, 8: 1}))
     assert plan_search(plan, measure_only=True).space.dimensions["steps"] == (4, 2, 1)

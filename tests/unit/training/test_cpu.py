@@ -5,7 +5,8 @@ import resource
 
 import torch
 
-from edgekd.training.cpu import kept_heap, training_cpu
+from edgekd.measure.environment import cores
+from edgekd.training.cpu import all_cores, kept_heap, training_cpu
 
 BLOCKS, BLOCK_BYTES = 24, 8 * 2**20
 PAGES = BLOCKS * BLOCK_BYTES // resource.getpagesize()
@@ -36,3 +37,17 @@ def test_threads_are_set_for_a_while():
     with training_cpu(0):
         assert torch.get_num_threads() == before
     assert torch.get_num_threads() == before
+
+
+def test_alone_the_first_process_of_a_launch_has_all_cores(monkeypatch):
+    """Launchers set OMP_NUM_THREADS=1; who set another number meant it."""
+    before = torch.get_num_threads()
+    try:
+        for launch, given, expected in (("1", 1, 1), ("2", 1, cores()), ("2", 3, 3)):
+            monkeypatch.setenv("WORLD_SIZE", launch)
+            torch.set_num_threads(given)
+            with all_cores():
+                assert torch.get_num_threads() == expected
+            assert torch.get_num_threads() == given
+    finally:
+        torch.set_num_threads(before)
