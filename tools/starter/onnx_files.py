@@ -1,4 +1,4 @@
-"""The starter's ONNX files, packed: a seventh less of the repository."""
+"""The starter's ONNX files, packed: a seventh smaller."""
 
 from __future__ import annotations
 
