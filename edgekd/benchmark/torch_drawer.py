@@ -17,7 +17,7 @@ from edgekd.libraries import diffusers
 from edgekd.metrics.metric import Images
 from edgekd.runtime.sampler_names import with_sampler
 
-# Larger pictures are decoded one by one: Stable Diffusion's decoder holds 1 GB of 512 x 512 pixels.
+# Larger pictures are decoded one by one: Stable Diffusion's decoder holds 0.9 GB of 512 x 512.
 _MAX_SIDE = 256
 _METHODS = {
     "text_encoder": ("text_encoder", "forward"),
