@@ -1,7 +1,7 @@
 """What the rows of exported folders cost on other devices: time, memory, cold start.
 
-All rows of a device are timed in turns there, by the code that times them here. Their pictures, and
-so their quality, are this machine's.
+All rows of a device, up to 64, are timed in turns there, by the code that times them here. Their
+pictures, and so their quality, are this machine's.
 """
 
 from __future__ import annotations
@@ -40,18 +40,16 @@ class DeviceCost:
     Attributes:
         record: the device, for the report, as it was when it was measured on; before that, and
             where it was lost, as it described itself.
+        asked: rows that were to be measured there; they have a row each, whatever came of it.
         absent: why rows were not executed there.
     """
 
     device: Connected
     record: DeviceRecord
+    asked: frozenset[str]
     rows: dict[str, RowResult] = field(default_factory=dict)
     energy_source: str = ""
     absent: dict[str, str] = field(default_factory=dict)
-
-    def knows(self, row: str) -> bool:
-        """Whether a row was measured there, or could not be executed there."""
-        return row in self.rows or row in self.absent
 
     def row_name(self, row: str) -> str:
         """What a row of the host's is called on this device."""
@@ -121,9 +119,10 @@ def exported(matrix: Matrix) -> list[Case]:
 
 def _cost_on(matrix: Matrix, device: Connected, progress: Progress) -> DeviceCost:
     described = _record(device, device.description.environment, None, None)
-    cost = DeviceCost(device, described)
+    there = exported(matrix)
+    cost = DeviceCost(device, described, frozenset(case.name for case in there))
     cases = []
-    for case in exported(matrix):
+    for case in there:
         if device.runs(case.runtime):
             cases.append(case)
         else:
@@ -146,10 +145,15 @@ def _cost_on(matrix: Matrix, device: Connected, progress: Progress) -> DeviceCos
         matrix.failures.record(cost.row_name(case.name), str(error))
 
     together = (cases[i : i + MAX_ROWS] for i in range(0, len(cases), MAX_ROWS))
-    found = [together_or_apart(some, measure, failed, progress) for some in together]
-    for result in itertools.chain.from_iterable(found):
+    parts = (together_or_apart(some, measure, failed, progress) for some in together)
+    found = list(itertools.chain.from_iterable(parts))
+    if found:
+        loads = [one.load_average for one in found if one.load_average is not None]
+        hot = [one.throttled for one in found if one.throttled is not None]
+        throttled, load = (any(hot) if hot else None), min(loads, default=None)
+        cost.record = _record(device, found[-1].environment, load, throttled)
+    for result in found:
         cost.energy_source = result.energy_source
-        cost.record = _record(device, result.environment, result.load_average, result.throttled)
         for name, row in result.rows.items():
             if row.failure is None:
                 cost.rows[name] = row

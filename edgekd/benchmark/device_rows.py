@@ -26,7 +26,7 @@ def device_rows(matrix: Matrix, measured: MatrixFigures, rows: Sequence[Row]) ->
         _row(matrix, measured, cost, of_cases[case.name])
         for cost in measured.devices
         for case in matrix.cases
-        if cost.knows(case.name) or cost.row_name(case.name) in matrix.failures.reasons
+        if case.name in cost.asked
     ]
 
 

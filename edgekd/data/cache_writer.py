@@ -82,7 +82,8 @@ def build_cache(
 def build_cache_on(
     cluster: Cluster, data: PreparedData, info: TeacherInfo, out: Path, progress: Progress
 ) -> TeacherCache:
-    """As `build_cache`, by a cluster's workers, a shard each; they write the very same files.
+    """As `build_cache`, by a cluster's workers, a shard each; they write the very same files as a
+    teacher on the CPU.
 
     Raises:
         InputError: as `build_cache`.

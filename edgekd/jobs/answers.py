@@ -39,6 +39,7 @@ class DistillAnswer(Section):
         student, export, teacher: folders; `export` is the deployed precision.
         report: the page.
         bundles: folders of apps by kind.
+        busy: rows that were timed while other work held the cores to the end.
     """
 
     student: Path
@@ -47,6 +48,7 @@ class DistillAnswer(Section):
     teacher: Path
     bundles: dict[str, Path]
     metrics: Headline
+    busy: list[str]
 
 
 class BenchmarkAnswer(Section):

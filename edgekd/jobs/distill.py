@@ -141,16 +141,14 @@ def _distil(plan: Plan, progress: Progress, bundles: tuple[str, ...]) -> Distill
         with clock.stage("prepare"), all_cores():
             data, cache = prepare_data(recipe, plan.teacher.path, run, clock)
         check_count(data.validation)
-        with all_cores():
-            clock.use(forecast(plan))
+        clock.use(forecast(plan))
         if recipe.student.searched:
             with clock.stage("search"), all_cores():
                 found = find_student(plan_search(plan), cache, clock)
             card = found.on_card(found.chosen.index)
             plan = with_student(plan, found.student.candidate, card)
             describe(plan)
-            with all_cores():
-                clock.use(forecast(plan))
+            clock.use(forecast(plan))
         share(plan, cache, run / "distill")
         with clock.stage("distill"):
             student = train_student(plan, cache, run / "distill", clock)
@@ -185,4 +183,5 @@ def _distil(plan: Plan, progress: Progress, bundles: tuple[str, ...]) -> Distill
         teacher=plan.teacher.path,
         bundles=made,
         metrics=headline,
+        busy=[row.name for row in content.rows if row.busy],
     )

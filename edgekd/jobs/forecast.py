@@ -1,9 +1,9 @@
 """An honest estimate of what remains of a run.
 
 Each stage's work is expressed in multiply-accumulates (MACs) from the recipe,
-the suite and the architectures; one short timing of the teacher's U-Net on
-this machine turns them into seconds. What finished stages really took
-corrects the stages to come.
+the suite and the architectures; short timings of the teacher's U-Net, where
+it trains and where it draws, turn them into seconds. What finished stages
+really took corrects the stages to come.
 """
 
 from __future__ import annotations
@@ -218,8 +218,10 @@ def forecast(plan: Plan) -> Forecast:
     from edgekd.student.cost import unet_cost
     from edgekd.student.resolve import full
     from edgekd.student.text_depth import read_text_configs
+    from edgekd.training.cpu import all_cores
     from edgekd.training.device import own_device
     from edgekd.training.precision import autocast_dtype
+    from edgekd.training.sharding import launched
 
     recipe, teacher, suite = plan.recipe, plan.teacher, plan.suite
     config = read_json(teacher.path / "unet" / "config.json")
@@ -231,13 +233,16 @@ def forecast(plan: Plan) -> Forecast:
     native, batch_size = macs(whole, teacher.latent_size), recipe.distill.batch_size
     device = own_device()
     gpu = device.type != "cpu"
-    # Pictures for the benchmark are drawn on the CPU everywhere.
-    pace = macs_per_second(load_model(teacher.path, "unet"), native, 1 if gpu else batch_size)
+    # Pictures for the benchmark are drawn by all cores of the CPU everywhere.
+    with all_cores():
+        pace = macs_per_second(load_model(teacher.path, "unet"), native, 1 if gpu else batch_size)
     training_pace = pace
     if gpu:
         unet = load_model(teacher.path, "unet", device=str(device))
         autocast = autocast_dtype(recipe.distill.precision, device)
         training_pace = macs_per_second(unet, native, batch_size, autocast=autocast)
+    elif launched() > 1:
+        training_pace = macs_per_second(load_model(teacher.path, "unet"), native, batch_size)
     size = recipe.data.side // teacher.vae_scale_factor
     teacher_macs, student_macs = macs(whole, size), macs(plan.arch, size)
     precisions = len(plan.precisions)

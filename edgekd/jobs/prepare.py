@@ -41,14 +41,14 @@ def encode_images(
     cluster: Cluster | None = None,
 ) -> TeacherCache:
     """Record what the teacher makes of prepared images: what students are trained on."""
-    from edgekd.data.cache_writer import build_cache, build_cache_on
+    from edgekd.data.cache_writer import ENCODERS, build_cache, build_cache_on
     from edgekd.diffusion.load import load_teacher
     from edgekd.diffusion.validate import inspect_folder
 
     if cluster is not None:
         return build_cache_on(cluster, data, inspect_folder(teacher), run / "cache", progress)
-    device = str(own_device())
-    return build_cache(data, load_teacher(teacher, device=device), run / "cache", progress)
+    encoders = load_teacher(teacher, device=str(own_device()), only=ENCODERS)
+    return build_cache(data, encoders, run / "cache", progress)
 
 
 def prepare_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from edgekd.errors import InputError
 from edgekd.files import code_key, hash_value
 from edgekd.jobs.plan import Plan, deployed_as
 from edgekd.reading import read_json
+from edgekd.recipe_distill import PhaseName
 from edgekd.recipe_search import Goal
 from edgekd.training.sharding import launched
 
@@ -79,6 +81,21 @@ class SearchPlan:
         ]
 
 
+def _check_short(steps: int, phases: Sequence[PhaseName]) -> None:
+    """Raises InputError: finalists could not be distilled for a while."""
+    if launched() > 1:
+        raise InputError(
+            "`search.short_steps` must be 0 in a launch of several processes",
+            f"{steps} in {launched()}",
+            "Search with one process first, and pass what it chose: `--student "
+            "RUN/search/front/<n>.json`.",
+        )
+    if not {"kd", "few_step"} & set(phases):
+        raise InputError(
+            "`search.short_steps` must come with a phase `kd` or `few_step`", f"{list(phases)}"
+        )
+
+
 def plan_search(plan: Plan, measure_only: bool = False) -> SearchPlan:
     """Check what a recipe asks of a search against its teacher and target.
 
@@ -107,13 +124,9 @@ def plan_search(plan: Plan, measure_only: bool = False) -> SearchPlan:
                 f"({', '.join(plan.precisions)})",
                 repr(precision),
             )
-    if section.short_steps and launched() > 1:
-        raise InputError(
-            "`search.short_steps` must be 0 in a launch of several processes",
-            f"{section.short_steps} in {launched()}",
-            "Search with one process first; the launch goes on from its result.",
-        )
     phases = plan.recipe.distill.phases
+    if section.short_steps and not measure_only:
+        _check_short(section.short_steps, phases)
     few, narrow = "few_step" in phases, "decoder" in phases and not plan.teacher.tiny_vae
     settings = SpaceSettings(
         unet=read_json(plan.teacher.path / "unet" / "config.json"),

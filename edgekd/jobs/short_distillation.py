@@ -8,13 +8,11 @@ trajectories.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekd.artifacts import TeacherCache
-from edgekd.errors import GateError
 from edgekd.folders import finished
 from edgekd.jobs.phases import train_phases, trajectories_key
 from edgekd.jobs.plan import Plan, with_student
@@ -31,10 +29,6 @@ _JUDGED: dict[PhaseName, tuple[str, ...]] = {
     "few_step": ("validation_picture", "validation_real"),
     "kd": ("validation_output",),
 }
-
-
-# Of a student whose training diverges: finite, as figures are that are kept.
-_WORST = -sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -127,14 +121,8 @@ def _nearness(work: _Work, progress: Progress) -> float:
     from edgekd.benchmark.curves import read_rows
 
     if not work.plan.phases:
-        return 0.0  # a whole copy of its teacher, which `kd` leaves as it is
-    try:
-        trained = train_phases(work.plan, work.cache, work.place, progress)
-    except GateError as error:
-        if error.from_outside:
-            raise
-        progress.info(f"  the last of all: {error}")
-        return _WORST
+        return 0.0  # `kd` leaves a whole copy of the teacher as it is
+    trained = train_phases(work.plan, work.cache, work.place, progress)
     phase = work.plan.phases[-1]
     rows = read_rows(trained[phase].metrics_path)
     found = [row[name] for row in rows for name in _JUDGED[phase] if name in row]

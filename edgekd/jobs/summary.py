@@ -28,6 +28,8 @@ def summary_lines(result: DistillAnswer) -> list[str]:
     if torch is not None:
         times = [f"{significant(value)} ms" for value in (torch.teacher, torch.student)]
         lines.append(_line("in torch, on this machine", times, f"{torch.ratio:.2f}"))
+    if result.busy:
+        lines.append(f"timed on a busy machine: {', '.join(result.busy)}")
     places = [("student", result.student), ("export", result.export), ("report", result.report)]
     places += [("bundle", path) for path in result.bundles.values()]
     lines += [f"{name + ':':<10}{path}" for name, path in places]

@@ -284,7 +284,7 @@ def test_a_metric_from_outside_is_in_every_part_of_the_report(install, report, d
     assert "Brightness (higher is better)" in texts[0]  # its plot
     assert any("grey-n6" in text.replace("\\", "") for text in texts)
     places = dict.fromkeys(("student", "export", "report", "teacher"), report.root)
-    result = DistillAnswer(metrics=found.metrics, bundles={}, **places)
+    result = DistillAnswer(metrics=found.metrics, bundles={}, busy=[], **places)
     assert any(line.startswith("Brightness ↑") for line in summary_lines(result))
     bounds = {"max_fd_ratio": 1.0, "min_brightness_ratio": 2.0}
     recipe = Recipe(name="r", distill=DistillSection(steps=1), quality_floor=bounds)

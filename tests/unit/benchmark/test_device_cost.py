@@ -147,11 +147,26 @@ def test_what_was_measured_there_is_shown_whatever_fails_here_later(on):
 
 
 def test_a_device_takes_many_rows_in_several_jobs(on, monkeypatch):
+    """It was hot if it was in any of them."""
     monkeypatch.setattr(device_cost, "MAX_ROWS", 2)
     device = FakeDevice()
+    measure = device.measure_exports
+
+    def hot_at_first(order):
+        found = measure(order)
+        return found.model_copy(update={"throttled": "a" in order.rows, "load_average": 2.5})
+
+    monkeypatch.setattr(device, "measure_exports", hot_at_first)
     (cost,) = cost_on_devices(on("abc", connected("pi", device)), Silent())
     assert [list(order.rows) for order in device.orders] == [["a", "b"], ["c"]]
     assert sorted(cost.rows) == ["a", "b", "c"]
+    assert (cost.record.environment.throttled, cost.record.load_average) == (True, 2.5)
+
+
+def test_a_suite_that_measures_no_cost_has_rows_all_the_same(on):
+    matrix = on("a", connected("pi", FakeDevice()), speed=None, memory=False)
+    (row,) = rows_of(matrix, cost_on_devices(matrix, Silent()))
+    assert (row.name, row.value("score"), row.value("latency_ms")) == ("a on pi", 27.0, None)
 
 
 def test_a_picture_that_no_device_draws_fails_its_rows_alone(on):

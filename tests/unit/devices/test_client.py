@@ -51,6 +51,14 @@ def agent_for_exports(**changes):
     return agent
 
 
+def test_a_row_that_no_device_takes_is_refused_before_anything_is_sent(folder):
+    agent = agent_for_exports()
+    long = ExportOrder({"s" * 300: ExportFolder(folder, DRAWING)}, ExportSettings(threads=1))
+    with pytest.raises(InputError, match=r"what device `.*` is asked must follow its schema"):
+        agent.device().measure_exports(long)
+    assert agent.blobs == {}
+
+
 def sizes(agent):
     return sorted(map(len, agent.blobs.values()))
 

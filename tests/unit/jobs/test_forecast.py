@@ -25,6 +25,7 @@ from edgekd.student.cost import decoder_cost
 from edgekd.student.decoder import student_vae_config
 from edgekd.student.reference import ARCHITECTURES
 from edgekd.target import load_target
+from edgekd.training import cpu as cpu_module
 from edgekd.training import device as device_module
 
 
@@ -176,13 +177,13 @@ def test_the_work_is_that_of_the_recipes_pictures(tiny_teacher, tmp_path, monkey
 def test_training_on_a_gpu_goes_at_its_pace_and_drawing_at_the_cpus(
     tiny_teacher, tmp_path, monkeypatch
 ):
-    settings = [f"teacher.path={tiny_teacher}", "student.preset=full"]
+    settings = [f"teacher.path={tiny_teacher}", "student.preset=full", "distill.precision=bf16"]
     recipe = load_recipe(data_root() / "configs" / "starter.yaml", settings)
     plan = make_plan(recipe, load_target("onnx"), tmp_path)
     timed = []
 
     def pace(unet, macs, batch_size, autocast=None):
-        timed.append((unet, batch_size))
+        timed.append((unet, batch_size, autocast))
         return 1e12 if unet == "meta" else 1e9
 
     def load(path, name, device="cpu"):
@@ -193,7 +194,30 @@ def test_training_on_a_gpu_goes_at_its_pace_and_drawing_at_the_cpus(
     on_cpu = forecast(plan)._expected
     monkeypatch.setattr(device_module, "own_device", lambda: torch.device("meta"))
     on_gpu = forecast(plan)._expected
-    assert [size for _, size in timed] == [recipe.distill.batch_size, 1, recipe.distill.batch_size]
+    size = recipe.distill.batch_size
+    assert timed == [("cpu", size, None), ("cpu", 1, None), ("meta", size, torch.bfloat16)]
     assert on_gpu["benchmark"] == on_cpu["benchmark"]
     begin = forecast_module.START_SECONDS * len(plan.phases)
     assert on_gpu["distill"] - begin == pytest.approx((on_cpu["distill"] - begin) / 1000)
+
+
+def test_processes_of_a_launch_train_with_their_own_threads(tiny_teacher, tmp_path, monkeypatch):
+    settings = [f"teacher.path={tiny_teacher}", "student.preset=full"]
+    recipe = load_recipe(data_root() / "configs" / "starter.yaml", settings)
+    plan = make_plan(recipe, load_target("onnx"), tmp_path)
+    threads = []
+
+    def pace(*_, **__):
+        threads.append(torch.get_num_threads())
+        return 1e9
+
+    monkeypatch.setattr(forecast_module, "macs_per_second", pace)
+    monkeypatch.setattr(cpu_module, "cores", lambda: 3)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        forecast(plan)
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [3, 1]

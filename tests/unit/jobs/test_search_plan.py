@@ -42,11 +42,16 @@ def test_what_the_quality_tables_do_not_cover_is_refused_before_any_work(
         plan_search(plan)
 
 
-def test_short_distillations_in_a_launch_are_refused_before_any_work(planned, tables, monkeypatch):
+def test_short_distillations_that_cannot_be_are_refused_before_any_work(
+    planned, tables, monkeypatch
+):
     """The other processes wait for the search's result: they would not train along."""
     plan = planned(tables(), "search.short_steps=40")
     plan_search(plan)
+    with pytest.raises(InputError, match=r"with a phase `kd` or `few_step`, but got \['decoder'\]"):
+        plan_search(planned(tables(), "search.short_steps=40", "distill.phases=[decoder]"))
     monkeypatch.setenv("WORLD_SIZE", "2")
+    plan_search(plan, measure_only=True)
     with pytest.raises(InputError, match=r"`search\.short_steps` must be 0 in a launch .* 40 in 2"):
         plan_search(plan)
 

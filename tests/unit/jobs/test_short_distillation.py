@@ -1,11 +1,10 @@
-"""What a finalist is worth that cannot be trained, or need not be."""
+"""What a finalist is worth that need not be trained."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from edgekd.errors import GateError, MemoryGateError
 from edgekd.jobs import short_distillation
 from edgekd.jobs.plan import Plan
 from edgekd.jobs.search_plan import plan_search
@@ -38,30 +37,6 @@ def ranked(planned, tmp_path):
 class Kept(dict[str, float]):
     def keep(self, name: str, value: float) -> None:
         self[name] = value
-
-
-def test_a_student_whose_training_diverges_is_the_last(ranked, monkeypatch):
-    def train(plan: Plan, *_: Any) -> Any:
-        if plan.recipe.distill.few_step.student_steps == 1:
-            raise GateError("every loss term must be finite", "nan in step 3")
-        steps = plan.recipe.distill.few_step.student_steps
-        return {"few_step": SimpleNamespace(metrics_path=steps)}
-
-    def rows(path: int) -> list[dict[str, float]]:
-        return [{"validation_picture": 1.0 / path}]
-
-    monkeypatch.setattr(short_distillation, "train_phases", train)
-    monkeypatch.setattr("edgekd.benchmark.curves.read_rows", rows)
-    assert ranked("distill.phases=[few_step,decoder]") == [4, 2, 1]
-
-
-def test_a_process_that_the_system_kills_says_nothing_of_a_student(ranked, monkeypatch):
-    def train(*_: Any) -> Any:
-        raise MemoryGateError("the process must live", "SIGKILL")
-
-    monkeypatch.setattr(short_distillation, "train_phases", train)
-    with pytest.raises(MemoryGateError):
-        ranked("distill.phases=[few_step,decoder]")
 
 
 def test_a_whole_copy_that_no_phase_trains_is_its_teacher(ranked, monkeypatch):

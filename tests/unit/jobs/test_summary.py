@@ -18,7 +18,7 @@ def result(**metrics: Any) -> DistillAnswer:
     plain = {"teacher": FIGURES, "student": FIGURES, "ratios": dict.fromkeys(FIGURES, 1.0)}
     paths = {"student": "s", "export": "e", "report": "r", "teacher": "t", "bundles": {"web": "b"}}
     headline = {**plain, "rows": rows, **metrics}
-    return DistillAnswer.model_validate({**paths, "metrics": headline})
+    return DistillAnswer.model_validate({**paths, "metrics": headline, "busy": []})
 
 
 def test_every_figure_has_a_line():
@@ -27,6 +27,13 @@ def test_every_figure_has_a_line():
     assert lines[-1] == "bundle:   b"
     assert lines[2].split() == ["latency", "p50", "100", "ms", "100", "ms", "1.00"]
     assert any(line.startswith("1000 KID ↓") and "100" in line for line in lines)
+
+
+def test_times_of_a_busy_machine_are_marked():
+    busy = result().model_copy(update={"busy": ["teacher onnx fp32", "student onnx fp32"]})
+    said = "timed on a busy machine: teacher onnx fp32, student onnx fp32"
+    assert said in summary_lines(busy)
+    assert said not in summary_lines(result())
 
 
 def test_what_was_not_run_says_so_and_shows_torch_beside_it():
