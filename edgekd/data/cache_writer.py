@@ -40,6 +40,8 @@ Result = TypeVar("Result")
 _BATCH = 16
 # Of images at a time, in each thread: Stable Diffusion's encoder holds 0.6 GB of one of 512 x 512.
 _BATCH_PIXELS = 16 * 64 * 64
+# A GPU has one batch at a time.
+_BATCH_PIXELS_GPU = 4 * 512 * 512
 # Beside torch and a batch: float16 weights double when they are loaded.
 _NEEDED_TIMES, _NEEDED_BESIDES = 2, 2**30
 ENCODERS = ("vae", "text_encoder", "text_encoder_2")
@@ -191,7 +193,8 @@ class _Encoder:
         if first is None:
             return iter(())
         height, width = first.image.shape[:2]  # all sizes of a shard have about one area
-        most = max(1, min(self.batch_size, _BATCH_PIXELS // (height * width)))
+        bound = _BATCH_PIXELS if self.pool else _BATCH_PIXELS_GPU
+        most = max(1, min(self.batch_size, bound // (height * width)))
         return self._run(chain([first], samples), self._moments, most)
 
     def captions(self, captions: list[str]) -> Iterator[TextEmbeddings]:

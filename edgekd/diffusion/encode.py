@@ -6,7 +6,8 @@ Shapes: B batch, L tokens, D cross-attention width, P pooled width,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,8 +90,20 @@ def encode_images(teacher: Teacher, images: torch.Tensor) -> tuple[torch.Tensor,
         mean and logvar, both [B, C, h, w].
     """
     images = images.to(device=teacher.vae.device, dtype=teacher.vae.dtype)
-    posterior = teacher.vae.encode(images).latent_dist
+    with _whole_float32(images.device):
+        posterior = teacher.vae.encode(images).latent_dist
     return posterior.mean, posterior.logvar
+
+
+@contextlib.contextmanager
+def _whole_float32(device: torch.device) -> Iterator[None]:
+    """Without TF32, whose 10 bits of mantissa cuDNN's convolutions take by default: what is encoded
+    on a GPU is what a CPU would give, but for how sums round."""
+    if device.type != "cuda":  # the switch is the whole process's, whose threads encode on a CPU
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 def sample_latents(

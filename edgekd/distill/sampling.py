@@ -23,6 +23,7 @@ Pixels = npt.NDArray[np.uint8]
 DEFAULT_PROMPTS = 8
 _GAP = 4  # pixels between pictures
 _BATCH = 4  # prompts drawn at once
+_SLICED_ABOVE = 256  # pixels a side: larger pictures are decoded one by one, for their memory
 
 
 def choose_prompts(asked: Sequence[str], latents: Latents) -> list[str]:
@@ -114,6 +115,8 @@ class SampleSheet:
         info = self._teacher.info
         shape = (info.latent_channels, self._latent_size, self._latent_size)
         side = self._latent_size * info.vae_scale_factor
+        if side > _SLICED_ABOVE:
+            pipeline.vae.enable_slicing()
         pictures: list[Pixels] = []
         for first in range(0, len(self._prompts), _BATCH):
             prompts = self._prompts[first : first + _BATCH]

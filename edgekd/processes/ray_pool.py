@@ -245,7 +245,9 @@ def _on_node(node: str) -> Any:
 
 
 def answer_in(folder: str, request: bytes) -> bytes:
-    """As `answer`, in the working folder of who asks, as a child would be."""
+    """As `answer`, in the working folder of who asks, as a child would be, on the CPU: Ray hides no
+    GPU from a call that did not ask for one, and all calls of a machine would take the first."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     with contextlib.suppress(FileNotFoundError):  # paths may all be absolute
         os.chdir(folder)
     return answer(request)

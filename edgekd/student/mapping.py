@@ -131,8 +131,9 @@ def _scores(layers: list[Layer], importance: Importance, pools: set[str]) -> dic
             if not any(space.pool in pools for space in axis):
                 continue
             others = [d for d in range(value.dim()) if d != dim]
-            line = value.double().sum(dim=others) if others else value.double()
-            parts = torch.split(line.cpu(), [space.teacher for space in axis])
+            exact = value.cpu().double()
+            line = exact.sum(dim=others) if others else exact
+            parts = torch.split(line, [space.teacher for space in axis])
             for space, part in zip(axis, parts, strict=True):
                 scores[space.pool] = scores[space.pool] + part
     return scores

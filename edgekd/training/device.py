@@ -10,9 +10,14 @@ if TYPE_CHECKING:
 
 
 def own_device() -> torch.device:
-    """The GPU of this process, as `torchrun` and `accelerate launch` number them, else the CPU."""
+    """The device that accelerate would choose for this process, of GPUs and the CPU."""
     import torch
+    from accelerate.utils import parse_flag_from_env
 
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    asked = os.environ.get("ACCELERATE_TORCH_DEVICE")
+    if asked:
+        return torch.device(asked)
+    if torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU"):
+        number = int(os.environ.get("LOCAL_RANK", "0"))
+        return torch.device("cuda", number % torch.cuda.device_count())
     return torch.device("cpu")

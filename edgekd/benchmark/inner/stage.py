@@ -115,8 +115,11 @@ class _Process:
         *arguments: Arguments.args,
         **options: Arguments.kwargs,
     ) -> Result:
+        import torch
+
         if self._child is None or self._child.process.poll() is not None:
-            self._child = self._stack.enter_context(Child("compare inner features"))
+            child = Child("compare inner features", torch.get_num_threads())
+            self._child = self._stack.enter_context(child)
         return self._child.call(function, *arguments, **options)
 
 

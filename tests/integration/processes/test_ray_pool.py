@@ -30,6 +30,7 @@ def test_every_call_is_answered_once_and_in_order(cluster):
         large = bytes(range(256)) * 2**14
         assert pool.submit(bytes.upper, large).result() == large.upper()
         assert pool.submit(os.getcwd).result() == os.getcwd()
+        assert pool.submit(os.getenv, "CUDA_VISIBLE_DEVICES").result() == ""
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The cache says what the teacher says, sample by sample, and is made once."""
 
+import contextlib
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -184,6 +186,11 @@ def test_large_images_are_encoded_in_smaller_batches(data, teacher, cache, tmp_p
     monkeypatch.setattr(cache_module, "_BATCH_PIXELS", 1)
     build_cache(data, teacher, tmp_path / "one", Silent())
     assert min(sizes) == 1
+    sizes.clear()
+    # As on a GPU, where nothing encodes beside it.
+    monkeypatch.setattr(cache_module, "batch_threads", lambda device: contextlib.nullcontext())
+    build_cache(data, teacher, tmp_path / "gpu", Silent())
+    assert max(sizes) == 8
 
 
 def test_nan_is_refused(data, teacher, tmp_path, monkeypatch):

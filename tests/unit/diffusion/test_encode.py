@@ -148,3 +148,17 @@ def test_added_conditions_only_for_sdxl(tiny_teacher, tiny_sdxl_teacher):
     assert added["time_ids"].dtype == pooled.dtype
     with pytest.raises(ValueError, match="pooled"):
         added_conditions(inspect_folder(tiny_sdxl_teacher), None, time_ids)
+
+
+def test_on_a_gpu_images_are_encoded_without_tf32():
+    """The switch exists without a GPU; on a CPU it stays as it is, as threads encode there."""
+    import torch
+
+    from edgekd.diffusion.encode import _whole_float32
+
+    seen = []
+    for name in ("cpu", "cuda"):
+        with _whole_float32(torch.device(name)):
+            seen.append(torch.backends.cudnn.allow_tf32)
+    assert seen == [True, False]
+    assert torch.backends.cudnn.allow_tf32

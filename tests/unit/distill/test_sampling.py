@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from edgekd.benchmark.training_sheets import training_sheet
+from edgekd.distill import sampling
 from edgekd.distill.sampling import (
     SampleSheet,
     choose_prompts,
@@ -83,3 +84,21 @@ def test_rows_share_their_noise(share, bench, tmp_path):
     short = sheet.draw(build_student(teacher.unet, bench.arch()), rows=1)
     assert short.rows == drawn.rows[:2]
     assert short.pitch == drawn.pitch == size + 4
+
+
+def test_large_pictures_are_decoded_one_by_one(bench, monkeypatch):
+    teacher, sizes = bench.teacher, []
+    decode = teacher.vae._decode
+
+    def counted(latents, **options):
+        sizes.append(len(latents))
+        return decode(latents, **options)
+
+    monkeypatch.setattr(teacher.vae, "_decode", counted)
+    session = DrawingPlan(teacher.scheduler, steps=1, guidance_scale=1.0)
+    for most in (256, 7):
+        monkeypatch.setattr(sampling, "_SLICED_ABOVE", most)
+        sheet = SampleSheet(teacher, session, [session], ["a red apple", "a car"], 4, seed=0)
+        sheet.draw(teacher.unet)
+    teacher.vae.disable_slicing()
+    assert sizes == [2, 2, 1, 1, 1, 1]
