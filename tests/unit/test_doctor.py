@@ -54,7 +54,7 @@ def test_a_runtime_of_another_platform_does_not_execute_here():
     ("version", "ok", "said"),
     [
         ("20.19.0", True, "20.19.0, for"),
-        ("18.1.0", False, "18.1.0; Node.js 20"),
+        ("18.1.0", False, "18.1.0; Node.js 22.12"),
         (None, False, "no"),
     ],
 )

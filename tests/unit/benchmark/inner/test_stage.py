@@ -38,7 +38,7 @@ class Told(Silent):
 @pytest.fixture(autouse=True)
 def _no_children(monkeypatch):
     class Here:
-        def __init__(self, work: str) -> None:
+        def __init__(self, work: str, threads: int) -> None:
             self.work, self.process = work, self
 
         def __enter__(self):
