@@ -11,14 +11,12 @@ import torch
 
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.drawer import Call, DrawingBatch
-from edgekd.diffusion.load import load_pipeline
+from edgekd.diffusion.load import load_pipeline, spare_memory
 from edgekd.errors import GateError
 from edgekd.libraries import diffusers
 from edgekd.metrics.metric import Images
 from edgekd.runtime.sampler_names import with_sampler
 
-# Larger pictures are decoded one by one: Stable Diffusion's decoder holds 0.9 GB of 512 x 512.
-_MAX_SIDE = 256
 _METHODS = {
     "text_encoder": ("text_encoder", "forward"),
     "text_encoder_2": ("text_encoder_2", "forward"),
@@ -60,8 +58,7 @@ class TorchDrawer:
         """All models are there since it was opened."""
 
     def draw(self, batch: DrawingBatch) -> Images:
-        if batch.resolution > _MAX_SIDE:
-            self.pipeline.vae.enable_slicing()
+        spare_memory(self.pipeline, batch.resolution)
         with torch.inference_mode():
             pictures = self.pipeline(
                 prompt=list(batch.captions),

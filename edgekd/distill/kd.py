@@ -57,7 +57,7 @@ class NoisePrediction(Plain):
         self._sheet = self._setup.sheet(session, session)
         # Before a checkpoint is loaded: the terms' scales follow from the first weights.
         # One sample at a time: batches may have another size when the run goes on elsewhere.
-        single = held_out.validation(section.validation_samples, 1)
+        single = _one_by_one(held_out, section.validation_samples)
         self._balance = self._objective(student).calibrated(single)
         self._attached: Objective | None = None
 
@@ -111,3 +111,8 @@ class NoisePrediction(Plain):
         """The U-Net without the projections that a loss may have given it."""
         drop_projections(average)
         return average
+
+
+def _one_by_one(batches: Batches, count: int) -> Iterator[Batch]:
+    """Validation samples in batches of their own, made where they are asked for."""
+    yield from batches.validation(count, 1)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgekd.diffusion.load import Teacher, make_pipeline
+from edgekd.diffusion.load import Teacher, make_pipeline, spare_memory
 from edgekd.distill.batches import Latents
 from edgekd.files import atomic_file
 from edgekd.progress import counted
@@ -23,7 +23,6 @@ Pixels = npt.NDArray[np.uint8]
 DEFAULT_PROMPTS = 8
 _GAP = 4  # pixels between pictures
 _BATCH = 4  # prompts drawn at once
-_SLICED_ABOVE = 256  # pixels a side: larger pictures are decoded one by one, for their memory
 
 
 def choose_prompts(asked: Sequence[str], latents: Latents) -> list[str]:
@@ -115,8 +114,7 @@ class SampleSheet:
         info = self._teacher.info
         shape = (info.latent_channels, self._latent_size, self._latent_size)
         side = self._latent_size * info.vae_scale_factor
-        if side > _SLICED_ABOVE:
-            pipeline.vae.enable_slicing()
+        spare_memory(pipeline, side)
         pictures: list[Pixels] = []
         for first in range(0, len(self._prompts), _BATCH):
             prompts = self._prompts[first : first + _BATCH]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd.artifacts import StudentCheckpoint, TeacherCache, TrainedPart, Trajectories
 from edgekd.file_record import finish
 from edgekd.files import code_key, hash_value
-from edgekd.folders import atomic_folder, finished
+from edgekd.folders import finished
 from edgekd.jobs.places import Place, own_places
 from edgekd.jobs.plan import Plan
 from edgekd.progress import Progress
@@ -210,19 +210,21 @@ def _assemble(plan: Plan, trained: Trained, out: Path, progress: Progress) -> St
         return result
     from edgekd.diffusion.load import load_model
     from edgekd.jobs.cards import mark_weights, write_student_card
-    from edgekd.student.build import write_student
+    from edgekd.student.build import save_student
 
     taught: dict[str, Path] = {}
     for part in trained.values():
         taught |= part.components
     unet = taught.get("unet", plan.teacher.path / "unet")
     deployed = _deployment(plan) if "few_step" in trained else None
-    student = load_model(unet.parent, "unet")
-    with atomic_folder(out) as folder:
-        write_student(plan.teacher.path, student, folder, taught, deployed)
+
+    def complete(folder: Path) -> None:
         mark_weights(plan, [folder / name for name in taught])
         write_student_card(plan, folder, deployed)
         finish(folder, key)
+
+    student = load_model(unet.parent, "unet")
+    save_student(plan.teacher.path, student, out, taught, deployed, complete)
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,22 +82,11 @@ def save_student(
     out: Path,
     taught: Mapping[str, Path] | None = None,
     deployed: DrawingPlan | None = None,
-) -> None:
-    """As `write_student`; the folder appears under its name only when it is whole."""
-    with atomic_folder(out) as folder:
-        write_student(teacher_path, unet, folder, taught, deployed)
-
-
-def write_student(
-    teacher_path: Path,
-    unet: Any,
-    folder: Path,
-    taught: Mapping[str, Path] | None = None,
-    deployed: DrawingPlan | None = None,
+    complete: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a whole pipeline folder: the student's U-Net, the teacher's other components.
 
-    The folder loads in stock diffusers. Of
+    The folder loads in stock diffusers. It appears under its name only when it is whole. Of
     a component that has safetensors, pickled copies of the same weights are left out;
     everything else is copied as it is, licence files included. What stock loaders would not
     find is given the usual names.
@@ -105,6 +94,7 @@ def write_student(
     Args:
         taught: folders of other components that take the place of the teacher's, by name.
         deployed: how it is drawn, which its scheduler then says; None: as its teacher.
+        complete: adds to the folder before it appears.
 
     Raises:
         InputError: `teacher_path` is no pipeline folder, or a component that draws is missing.
@@ -115,28 +105,31 @@ def write_student(
             f"`{teacher_path / 'model_index.json'}` must list a `unet`", type(index).__name__
         )
     index, taught = text_to_image(index), taught or {}
-    for name in _components(index):
-        if name in _DISPENSABLE and not (teacher_path / name).exists():
-            index[name] = [None, None]
-        elif name in taught:
-            _copy_component(taught[name], folder / name)
-            if name == "vae":
-                index[name][1] = read_json(taught[name] / "config.json")["_class_name"]
-        elif name != "scheduler" or deployed is None:
-            _copy_component(teacher_path / name, folder / name)
-    if index.get("safety_checker", [None])[0] is None and "requires_safety_checker" in index:
-        index["requires_safety_checker"] = False
-    for path in sorted(teacher_path.iterdir()):
-        if path.is_file() and path.name.upper().startswith(("LICENSE", "LICENCE", "NOTICE")):
-            shutil.copy2(path, folder / path.name)
-    unet.save_pretrained(folder / "unet", safe_serialization=True)
-    _forget_origin(folder / "unet" / "config.json")
-    index["unet"] = ["diffusers", "UNet2DConditionModel"]
-    if deployed is not None:
-        deployed.scheduler.save_pretrained(folder / "scheduler")
-        index["scheduler"] = ["diffusers", type(deployed.scheduler).__name__]
-    index.pop("_name_or_path", None)
-    write_json(folder / "model_index.json", index)
+    with atomic_folder(out) as folder:
+        for name in _components(index):
+            if name in _DISPENSABLE and not (teacher_path / name).exists():
+                index[name] = [None, None]
+            elif name in taught:
+                _copy_component(taught[name], folder / name)
+                if name == "vae":
+                    index[name][1] = read_json(taught[name] / "config.json")["_class_name"]
+            elif name != "scheduler" or deployed is None:
+                _copy_component(teacher_path / name, folder / name)
+        if index.get("safety_checker", [None])[0] is None and "requires_safety_checker" in index:
+            index["requires_safety_checker"] = False
+        for path in sorted(teacher_path.iterdir()):
+            if path.is_file() and path.name.upper().startswith(("LICENSE", "LICENCE", "NOTICE")):
+                shutil.copy2(path, folder / path.name)
+        unet.save_pretrained(folder / "unet", safe_serialization=True)
+        _forget_origin(folder / "unet" / "config.json")
+        index["unet"] = ["diffusers", "UNet2DConditionModel"]
+        if deployed is not None:
+            deployed.scheduler.save_pretrained(folder / "scheduler")
+            index["scheduler"] = ["diffusers", type(deployed.scheduler).__name__]
+        index.pop("_name_or_path", None)
+        write_json(folder / "model_index.json", index)
+        if complete is not None:
+            complete(folder)
 
 
 def _components(index: dict[str, Any]) -> list[str]:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.benchmark import torch_drawer
 from edgekd.benchmark.cases import Case
 from edgekd.benchmark.drawer import DrawingBatch
 from edgekd.benchmark.torch_drawer import TorchDrawer, record_calls, set_scheduler
+from edgekd.diffusion import load
 from edgekd.errors import GateError
 from edgekd.libraries import diffusers
 from edgekd.recipe import RowGeneration
@@ -46,7 +46,7 @@ def test_large_pictures_are_decoded_one_by_one(drawer, monkeypatch):
         return decode(latents, **options)
 
     monkeypatch.setattr(drawer.pipeline.vae, "_decode", counted)
-    monkeypatch.setattr(torch_drawer, "_MAX_SIDE", 16)
+    monkeypatch.setattr(load, "_DECODED_TOGETHER", 16)
     apart = drawer.draw(BATCH)
     assert sizes == [1, 1, 1]
     assert np.abs(together.astype(int) - apart.astype(int)).max() <= 1

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edgekd.benchmark.training_sheets import training_sheet
-from edgekd.distill import sampling
+from edgekd.diffusion import load
 from edgekd.distill.sampling import (
     SampleSheet,
     choose_prompts,
@@ -97,7 +97,7 @@ def test_large_pictures_are_decoded_one_by_one(bench, monkeypatch):
     monkeypatch.setattr(teacher.vae, "_decode", counted)
     session = DrawingPlan(teacher.scheduler, steps=1, guidance_scale=1.0)
     for most in (256, 7):
-        monkeypatch.setattr(sampling, "_SLICED_ABOVE", most)
+        monkeypatch.setattr(load, "_DECODED_TOGETHER", most)
         sheet = SampleSheet(teacher, session, [session], ["a red apple", "a car"], 4, seed=0)
         sheet.draw(teacher.unet)
     teacher.vae.disable_slicing()
