@@ -13,6 +13,7 @@ from edgekd.benchmark.drawer import DrawingBatch
 from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.speed import SpeedOrder, SpeedResult, measure_speed
 from edgekd.benchmark.workers import weigh_batch
+from edgekd.devices.results import ExportResult
 from edgekd.errors import EdgekdError
 from edgekd.files import hash_value
 from edgekd.measure.environment import cpu, versions
@@ -53,14 +54,23 @@ def speed_of_all(matrix: Matrix, progress: Progress) -> SpeedResult | None:
     ]
     for name, reason in ((n, r) for one in found for n, r in one.failures.items()):
         matrix.failures.record(name, reason)
-    loads = [one.load_average for one in found if one.load_average is not None]
-    throttled = [one.throttled for one in found if one.throttled is not None]
+    load_average, throttled = machine_state(found)
     return SpeedResult(
-        load_average=min(loads, default=None),
+        load_average=load_average,
         timings={name: parts for one in found for name, parts in one.timings.items()},
         energy={name: energy for one in found for name, energy in one.energy.items()},
-        throttled=any(throttled) if throttled else None,
+        throttled=throttled,
     )
+
+
+def machine_state(
+    found: Sequence[SpeedResult] | Sequence[ExportResult],
+) -> tuple[float | None, bool | None]:
+    """Of measurements one after the other: the least load, and whether any was throttled; None
+    where none knows it."""
+    loads = [one.load_average for one in found if one.load_average is not None]
+    throttled = [one.throttled for one in found if one.throttled is not None]
+    return min(loads, default=None), any(throttled) if throttled else None
 
 
 def by_process(cases: Sequence[Case]) -> list[list[Case]]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.benchmark.cases import TORCH, Case
-from edgekd.benchmark.cost import together_or_apart
+from edgekd.benchmark.cost import machine_state, together_or_apart
 from edgekd.benchmark.matrix import Matrix
 from edgekd.benchmark.start import summary
 from edgekd.devices.connect import Connected
@@ -148,10 +148,7 @@ def _cost_on(matrix: Matrix, device: Connected, progress: Progress) -> DeviceCos
     parts = (together_or_apart(some, measure, failed, progress) for some in together)
     found = list(itertools.chain.from_iterable(parts))
     if found:
-        loads = [one.load_average for one in found if one.load_average is not None]
-        hot = [one.throttled for one in found if one.throttled is not None]
-        throttled, load = (any(hot) if hot else None), min(loads, default=None)
-        cost.record = _record(device, found[-1].environment, load, throttled)
+        cost.record = _record(device, found[-1].environment, *machine_state(found))
     for result in found:
         cost.energy_source = result.energy_source
         for name, row in result.rows.items():

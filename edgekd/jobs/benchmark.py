@@ -29,6 +29,7 @@ from edgekd.progress import Progress
 from edgekd.reading import read_json
 from edgekd.recipe import Recipe
 from edgekd.report import format as fmt
+from edgekd.report.matrix import TIMED_BUSY
 from edgekd.resources import find_yaml
 from edgekd.run_folder import check_place, open_run
 from edgekd.schema import override, validate
@@ -205,7 +206,7 @@ def figure_lines(answer: BenchmarkAnswer) -> list[str]:
     lines = []
     for name, figures in answer.rows.items():
         time, memory = figures.get("latency_ms"), figures.get("peak_bytes")
-        mark = ", timed on a busy machine" if name in answer.busy else ""
+        mark = f", {TIMED_BUSY}" if name in answer.busy else ""
         parts = [f"{fmt.milliseconds(time.value)} p50{mark}"] if time else []
         parts += [f"{fmt.size(memory.value)} peak memory"] if memory else []
         if parts:

@@ -12,6 +12,7 @@ def summary_lines(result: DistillAnswer) -> list[str]:
     """The answer as lines for people."""
     from edgekd.metrics.registry import load_metrics
     from edgekd.report.format import head, significant, value_text
+    from edgekd.report.matrix import TIMED_BUSY
 
     headline = result.metrics
     lines = [_line("", ["teacher", "student"], "ratio")]
@@ -29,7 +30,7 @@ def summary_lines(result: DistillAnswer) -> list[str]:
         times = [f"{significant(value)} ms" for value in (torch.teacher, torch.student)]
         lines.append(_line("in torch, on this machine", times, f"{torch.ratio:.2f}"))
     if result.busy:
-        lines.append(f"timed on a busy machine: {', '.join(result.busy)}")
+        lines.append(f"{TIMED_BUSY}: {', '.join(result.busy)}")
     places = [("student", result.student), ("export", result.export), ("report", result.report)]
     places += [("bundle", path) for path in result.bundles.values()]
     lines += [f"{name + ':':<10}{path}" for name, path in places]
